@@ -1,0 +1,60 @@
+//! The seam under the allocator: words, fences and pauses, and the table of their orderings.
+//!
+//! The heap is generic over a [`Backend`]; production code runs on [`Native`] (the processor's own
+//! atomics), the model checkers bring their own, and [`decorators`] wrap any of them to count, to stop a
+//! participant at a chosen step, or to make compare-and-swap fail spuriously. Raw atomics and ordering
+//! literals appear in this folder only; every access elsewhere names a [`Site`].
+
+mod native;
+pub mod decorators;
+pub mod orderings;
+
+#[cfg(feature = "loom")]
+pub mod loom;
+#[cfg(feature = "shuttle")]
+pub mod shuttle;
+
+pub use native::{Native, NativeWord};
+pub use orderings::{Mutant, Site};
+
+/// One 64-bit word of shared memory.
+///
+/// Each call names the [`Site`] it stands at, which fixes its memory ordering.
+pub trait Word: Send + Sync {
+    /// Reads the word.
+    fn load(&self, site: &'static Site) -> u64;
+    /// Writes the word. The caller is the only writer at that moment.
+    fn store(&self, value: u64, site: &'static Site);
+    /// Strong compare-and-swap: `Ok(old)` if the word was `old` and is now `new`, else `Err(found)`.
+    fn cas(&self, old: u64, new: u64, site: &'static Site) -> Result<u64, u64>;
+    /// Sets bits and returns the word as it was.
+    fn fetch_or(&self, bits: u64, site: &'static Site) -> u64;
+    /// Keeps only `bits` and returns the word as it was.
+    fn fetch_and(&self, bits: u64, site: &'static Site) -> u64;
+    /// Adds (wrapping) and returns the word as it was.
+    fn fetch_add(&self, n: u64, site: &'static Site) -> u64;
+}
+
+/// A family of atomic words with its fence and its pause.
+pub trait Backend: Send + Sync + 'static {
+    /// The word type. On [`Native`] it has the size and the alignment of `u64`.
+    type Word: Word;
+    /// The stand-in for a granule's payload: a checker's tracked cell, or nothing.
+    type Cell: Send + Sync;
+
+    /// A fresh word, for regions that own their words.
+    fn word(value: u64) -> Self::Word;
+    /// A fresh payload cell, for regions that own them.
+    fn cell() -> Self::Cell;
+    /// Notes an exclusive access to the payload of a granule (S1, S3): free on production backends.
+    fn touch(cell: &Self::Cell);
+    /// A memory fence.
+    fn fence(site: &'static Site);
+    /// Called in every retry loop: a yield to the scheduler under a model checker.
+    fn pause();
+    /// Whether a deliberate fault is switched on: always false in production, a constant.
+    #[inline(always)]
+    fn mutated(_: Mutant) -> bool {
+        false
+    }
+}

@@ -1,0 +1,63 @@
+//! The production backend: the processor's own atomics.
+#![allow(clippy::disallowed_types, reason = "this module is where raw atomics live")]
+
+use super::{Backend, Site, Word};
+use std::sync::atomic::{AtomicU64, fence};
+
+/// The processor's own atomics.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Native;
+
+/// A machine word in memory that other processes may map as well.
+#[derive(Debug)]
+#[repr(transparent)]
+pub struct NativeWord(AtomicU64);
+
+const _: () = assert!(size_of::<NativeWord>() == 8 && align_of::<NativeWord>() == 8);
+
+impl Word for NativeWord {
+    #[inline(always)]
+    fn load(&self, site: &'static Site) -> u64 {
+        self.0.load(site.order)
+    }
+    #[inline(always)]
+    fn store(&self, value: u64, site: &'static Site) {
+        self.0.store(value, site.order);
+    }
+    #[inline(always)]
+    fn cas(&self, old: u64, new: u64, site: &'static Site) -> Result<u64, u64> {
+        self.0.compare_exchange(old, new, site.order, site.fail)
+    }
+    #[inline(always)]
+    fn fetch_or(&self, bits: u64, site: &'static Site) -> u64 {
+        self.0.fetch_or(bits, site.order)
+    }
+    #[inline(always)]
+    fn fetch_and(&self, bits: u64, site: &'static Site) -> u64 {
+        self.0.fetch_and(bits, site.order)
+    }
+    #[inline(always)]
+    fn fetch_add(&self, n: u64, site: &'static Site) -> u64 {
+        self.0.fetch_add(n, site.order)
+    }
+}
+
+impl Backend for Native {
+    type Word = NativeWord;
+    type Cell = ();
+
+    fn word(value: u64) -> NativeWord {
+        NativeWord(AtomicU64::new(value))
+    }
+    fn cell() {}
+    #[inline(always)]
+    fn touch((): &()) {}
+    #[inline(always)]
+    fn fence(site: &'static Site) {
+        fence(site.order);
+    }
+    #[inline(always)]
+    fn pause() {
+        std::hint::spin_loop();
+    }
+}

@@ -1,0 +1,136 @@
+//! The table of orderings: every atomic access of the allocator, by name.
+//!
+//! One row for each site: what is done there, with which ordering, what it pairs with, which obligation it
+//! serves. No ordering literal stands anywhere else. `TABLE` is the same list as data, for the mutation runs.
+
+use std::sync::atomic::Ordering;
+
+/// A place in the code where shared memory is accessed.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Site {
+    /// The row's name.
+    pub name: &'static str,
+    /// Its position in [`TABLE`].
+    pub index: usize,
+    /// The ordering (of success, for a compare-and-swap).
+    pub order: Ordering,
+    /// The ordering of a failing compare-and-swap.
+    pub fail: Ordering,
+    /// What it pairs with and why.
+    pub pairs: &'static str,
+    /// The obligations it serves.
+    pub serves: &'static str,
+}
+
+const fn failing(order: Ordering) -> Ordering {
+    match order {
+        Ordering::AcqRel | Ordering::Acquire => Ordering::Acquire,
+        _ => Ordering::Relaxed,
+    }
+}
+
+macro_rules! sites {
+    ($($name:ident $order:ident $serves:literal $pairs:literal;)*) => {
+        #[allow(non_camel_case_types, clippy::upper_case_acronyms)]
+        enum Row { $($name),* }
+        $(
+            #[doc = concat!($serves, ": ", $pairs)]
+            pub static $name: Site = Site {
+                name: stringify!($name),
+                index: Row::$name as usize,
+                order: Ordering::$order,
+                fail: failing(Ordering::$order),
+                pairs: $pairs,
+                serves: $serves,
+            };
+        )*
+        /// Every site, in order.
+        pub static TABLE: &[&Site] = &[$(&$name),*];
+    };
+}
+
+sites! {
+    // Tokens: the only truth.
+    TOKEN_LOOK Acquire "S4 L3" "reads a token to act on it: pairs with the release of whoever wrote it, so that the words it announces (footer, operation, smaller heads) are seen";
+    TOKEN_HINT Relaxed "-" "reads a token only to choose a compare-and-swap's expected value, which then decides";
+    TOKEN_WALK Acquire "S4" "a walker's read: pairs with the release of the block's writer";
+    TOKEN_RECHECK Acquire "S4" "reads a token a second time, after a word that is only meaningful while the first reading stands";
+    CLAIM AcqRel "S1 S3" "takes a free or parked block: acquire pairs with the release of the free that preceded (payload becomes ours), release keeps the chain for the next";
+    PARK AcqRel "S3 S5" "gives a live block up: release publishes the payload accesses of its user; acquire sees what the owner before wrote";
+    ANNOUNCE AcqRel "L2 C1" "puts an operation in force: release publishes the operation words, acquire sees the block's footer";
+    FREEZE AcqRel "S1 S3" "turns the right-hand head into an inside word of the left-hand block: carries the right-hand user's release on to the committer";
+    FOOTER AcqRel "L3" "writes a footer of a block under an announced operation, by version";
+    CARVE AcqRel "S4" "writes the tail's head while an announced cut hides it";
+    COMMIT AcqRel "S1 S3 S4" "ends an announced operation: release publishes the words written under it and carries the releases acquired by it";
+    HELD_STORE Release "S3 S4" "a word inside a block that this participant holds alone: release, so that whoever reads it sees what it stands for";
+    HELD_LOOK Relaxed "-" "reads a word that nobody else may change";
+    // An operation in force, in the owner's slot.
+    OP_WRITE Release "L2 C1" "writes the operation before it is announced, or clears it after: release, so that a helper that reads a newer operation also finds its token gone";
+    OP_READ Acquire "L2 C1" "a helper's reading of the operation: pairs with OP_WRITE";
+    // The second look.
+    LOOK_FENCE SeqCst "L3" "between becoming FREE and looking at the neighbours: of two neighbours, one sees the other";
+    // Hints.
+    HINT_SET AcqRel "L2" "sets a hint after the token it points to: the words' modification order decides against HINT_CLEAR";
+    HINT_CLEAR AcqRel "L2" "clears a hint that led nowhere; what follows is one more look";
+    HINT_LOOK Acquire "L2" "reads a hint: pairs with HINT_SET, so that the token it speaks of is seen";
+    // The exchange of parked batches.
+    BATCH_LOOK Relaxed "-" "looks for a batch to take or to fill; the claim decides";
+    BATCH_CLAIM Acquire "S1" "takes a batch's control word: sees the indices that its filler wrote";
+    BATCH_INDEX Relaxed "-" "an index of a batch: published by BATCH_PASS";
+    BATCH_PASS Release "S1" "hands the batch over";
+    // Participants.
+    SLOT_CLAIM AcqRel "C1" "takes a participant slot";
+    SLOT_LOOK Acquire "C1" "reads who holds a slot";
+    SLOT_WRITE Release "C1" "fills or releases a slot that is held";
+    // Directory.
+    DIR_LOOK Acquire "S3" "reads a directory entry: pairs with DIR_WRITE";
+    DIR_CLAIM AcqRel "S3" "claims or withdraws a directory entry";
+    DIR_WRITE Release "S3" "fills a directory entry that is held, or publishes it";
+    // Start-up.
+    GUARD_LOOK Acquire "L1" "reads the init guard: pairs with GUARD_WRITE, so that the formatted segment is seen";
+    GUARD_CLAIM AcqRel "L1" "becomes the one that formats";
+    GUARD_WRITE Release "L1" "says that the segment is formatted";
+    // Counters.
+    COUNT Relaxed "-" "a statistic that nothing depends on";
+    // Formatting a segment that nobody else has seen.
+    FORMAT Relaxed "-" "writes a segment that nobody else has seen; GUARD_WRITE publishes it";
+}
+
+/// A deliberate fault, switched on at run time on model backends only, to prove that a check bites.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mutant {
+    /// The fence between becoming FREE and the second look is left out.
+    LookFenceDropped,
+    /// Nobody looks at the neighbours a second time after becoming FREE.
+    SecondLookDropped,
+    /// A join does not check that the left block ends where the right one begins.
+    AdjacencyUnchecked,
+    /// A helper does not re-read the token after the operation words.
+    HelperRecheckDropped,
+    /// A searcher that clears a hint does not look once more.
+    HintRelookDropped,
+    /// A join commits although the right-hand block was not frozen.
+    CommitUnfrozen,
+    /// A parked block is popped without checking its size.
+    PopSizeUnchecked,
+    /// A free does not advance or check the generation.
+    GenerationIgnored,
+    /// The remainder of a cut keeps its footer unwritten.
+    FooterDropped,
+    /// Parked heads are written as ACKED before the run is shrunk.
+    CarveAckedEarly,
+}
+
+/// Every mutant.
+pub const MUTANTS: &[Mutant] = &[
+    Mutant::LookFenceDropped,
+    Mutant::SecondLookDropped,
+    Mutant::AdjacencyUnchecked,
+    Mutant::HelperRecheckDropped,
+    Mutant::HintRelookDropped,
+    Mutant::CommitUnfrozen,
+    Mutant::PopSizeUnchecked,
+    Mutant::GenerationIgnored,
+    Mutant::FooterDropped,
+    Mutant::CarveAckedEarly,
+];

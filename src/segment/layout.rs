@@ -1,0 +1,278 @@
+//! Layout arithmetic: where each word and the allocation sector lie in a segment.
+//!
+//! ```text
+//! [ guard 16 B | header ] [ slots ] [ exchange ] [ directory ] [ class bitmaps ] [ class trees ] [ leaves ] [ tokens ] pad [ sector ]
+//! ```
+//!
+//! Everything before the sector is an array of 64-bit words, addressed by index. One arithmetic serves the
+//! mapped segment and the models, which only choose smaller [`Params`].
+
+use super::region::WordIndex;
+
+/// Index of a granule of the allocation sector. The one behind the last is the sentinel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Granule(pub u32);
+
+impl Granule {
+    /// This granule's index, as an array index.
+    #[inline(always)]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+    /// The granule `n` further on (saturating, so that garbage stays garbage and out of range).
+    #[inline(always)]
+    pub const fn plus(self, n: u32) -> Self {
+        Self(self.0.saturating_add(n))
+    }
+    /// The granule `n` before, or none before the sector's start.
+    #[inline(always)]
+    pub const fn minus(self, n: u32) -> Option<Self> {
+        match self.0.checked_sub(n) {
+            Some(g) => Some(Self(g)),
+            None => None,
+        }
+    }
+}
+
+/// Granules whose hints share one leaf word.
+pub const CHUNK: usize = 64;
+/// The most granules a sector can have: a size takes 30 bits of a token.
+pub const MAX_GRANULES: usize = (1 << 30) - 1;
+/// The most participants a segment can have: an owner takes 11 bits of a token, 0 is nobody.
+pub const MAX_PARTICIPANTS: usize = (1 << 11) - 1;
+/// Size classes that are parked: up to 30 granules (matrix::size_class).
+pub const PARKED_CLASSES: usize = 24;
+/// Indices in one batch of the exchange.
+pub const BATCH: usize = 14;
+/// Words of one batch: control, then two indices each.
+pub const BATCH_WORDS: usize = 1 + BATCH / 2;
+/// Words of one directory entry.
+pub const DIRECTORY_WORDS: usize = 16;
+/// Levels of a class tree at most: 64^5 chunks are more than a sector can have.
+pub const MAX_LEVELS: usize = 5;
+/// The sector begins at a multiple of this many bytes, the smallest page.
+pub const SECTOR_ALIGN: usize = 4096;
+
+/// What a creator chooses; stored in the header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Params {
+    /// log2 of the granule in bytes.
+    pub granule_shift: u32,
+    /// Participant slots.
+    pub participants: usize,
+    /// Batches of parked blocks in exchange, for each class.
+    pub batches: usize,
+    /// Entries of the directory.
+    pub directory: usize,
+    /// Words before the first array (guard and header).
+    pub header_words: usize,
+    /// Words of a cache line: arrays written by different participants are padded to it. 1 in models.
+    pub line_words: usize,
+}
+
+impl Params {
+    /// The default for a segment of `bytes`.
+    pub fn for_segment(bytes: u64) -> Self {
+        let scaled = |per: u64, low: u64, high: u64| (bytes / per).clamp(low, high) as usize;
+        Self {
+            granule_shift: 6,
+            participants: scaled(64 << 10, 32, 1024),
+            batches: scaled(2 << 20, 2, 8),
+            directory: scaled(64 << 10, 16, 256),
+            header_words: 512,
+            line_words: 8,
+        }
+    }
+    /// Bytes of a granule.
+    pub const fn granule(&self) -> usize {
+        1 << self.granule_shift
+    }
+}
+
+/// Where everything lies. Sizes are in words unless they say otherwise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    /// What it was made from.
+    pub params: Params,
+    /// Granules of the sector.
+    pub granules: u32,
+    /// Size classes that a block of this sector can have.
+    pub classes: usize,
+    /// Words of level `i` of a class tree, the leaves' parents first; 0 above the root.
+    pub level_words: [usize; MAX_LEVELS],
+    /// Levels in use.
+    pub levels: usize,
+    level_base: [usize; MAX_LEVELS],
+    tree_stride: usize,
+    slot_stride: usize,
+    batch_stride: usize,
+    slots: usize,
+    exchange: usize,
+    directory: usize,
+    first_level: usize,
+    second_level: usize,
+    trees: usize,
+    leaves: usize,
+    tokens: usize,
+    /// Words altogether.
+    pub words: usize,
+    /// Byte offset of the allocation sector.
+    pub sector: u64,
+}
+
+const fn up(n: usize, to: usize) -> usize {
+    n.div_ceil(to) * to
+}
+
+impl Layout {
+    /// The layout of a sector of `granules` granules (1 to [`MAX_GRANULES`]).
+    pub fn new(granules: u32, params: Params) -> Self {
+        let n = granules as usize;
+        debug_assert!(n >= 1 && n <= MAX_GRANULES);
+        let line = params.line_words;
+        let classes = crate::matrix::size_class::of_size(granules).0 + 1;
+        let chunks = n.div_ceil(CHUNK);
+
+        let (mut level_words, mut level_base) = ([0; MAX_LEVELS], [0; MAX_LEVELS]);
+        let (mut levels, mut below, mut tree) = (0, chunks, 0);
+        loop {
+            below = below.div_ceil(64);
+            level_words[levels] = below;
+            level_base[levels] = tree;
+            tree += below;
+            levels += 1;
+            if below == 1 {
+                break;
+            }
+        }
+        let tree_stride = up(tree, line);
+        let slot_stride = up(SLOT_WORDS, line * 2);
+        let batch_stride = up(BATCH_WORDS, line);
+
+        let mut at = up(params.header_words, line);
+        let mut take = |words: usize| {
+            let here = at;
+            at = up(at + words, line);
+            here
+        };
+        let slots = take((params.participants + 1) * slot_stride);
+        let exchange = take(PARKED_CLASSES * params.batches * batch_stride);
+        let directory = take(params.directory * DIRECTORY_WORDS);
+        let first_level = take(1);
+        let second_level = take(classes.div_ceil(8));
+        let trees = take(classes * tree_stride);
+        let leaves = take(chunks);
+        let tokens = take(n + 1);
+        Self {
+            params,
+            granules,
+            classes,
+            level_words,
+            levels,
+            level_base,
+            tree_stride,
+            slot_stride,
+            batch_stride,
+            slots,
+            exchange,
+            directory,
+            first_level,
+            second_level,
+            trees,
+            leaves,
+            tokens,
+            words: at,
+            sector: (at as u64 * 8).next_multiple_of(SECTOR_ALIGN as u64),
+        }
+    }
+
+    /// Bytes of a segment with this layout.
+    pub fn bytes(&self) -> u64 {
+        self.sector + ((self.granules as u64) << self.params.granule_shift)
+    }
+
+    /// The layout with the largest sector that fits into a segment of `bytes`, or none if not even one granule does.
+    pub fn fit(bytes: u64, params: Params) -> Option<Self> {
+        let most = (bytes >> params.granule_shift).min(MAX_GRANULES as u64) as u32;
+        let fits = |n: u32| n >= 1 && Self::new(n, params).bytes() <= bytes;
+        if !fits(1) {
+            return None;
+        }
+        let (mut low, mut high) = (1, most);
+        while low < high {
+            let middle = low + (high - low).div_ceil(2);
+            if fits(middle) { low = middle } else { high = middle - 1 }
+        }
+        Some(Self::new(low, params))
+    }
+
+    /// The token of a granule. Out-of-range granules get the sentinel's, a live block that is nobody's,
+    /// so that garbage read from a segment can never lead outside it (C2).
+    #[inline(always)]
+    pub fn token(&self, g: Granule) -> WordIndex {
+        WordIndex(self.tokens + (g.0.min(self.granules)) as usize)
+    }
+    /// The leaf word that hints a granule.
+    #[inline(always)]
+    pub fn leaf(&self, chunk: usize) -> WordIndex {
+        WordIndex(self.leaves + chunk.min(self.chunks() - 1))
+    }
+    /// Leaf words.
+    #[inline(always)]
+    pub fn chunks(&self) -> usize {
+        (self.granules as usize).div_ceil(CHUNK)
+    }
+    /// A word of a class tree; level 0 has one bit for each chunk.
+    #[inline(always)]
+    pub fn tree(&self, class: usize, level: usize, word: usize) -> WordIndex {
+        debug_assert!(class < self.classes && level < self.levels && word < self.level_words[level]);
+        WordIndex(self.trees + class * self.tree_stride + self.level_base[level] + word)
+    }
+    /// The second-level word of a first-level row.
+    #[inline(always)]
+    pub fn second_level(&self, row: usize) -> WordIndex {
+        debug_assert!(row < self.classes.div_ceil(8));
+        WordIndex(self.second_level + row)
+    }
+    /// The first-level word.
+    #[inline(always)]
+    pub fn first_level(&self) -> WordIndex {
+        WordIndex(self.first_level)
+    }
+    /// A word of a participant's slot. Slot 0 stands for nobody.
+    #[inline(always)]
+    pub fn slot(&self, owner: u16, word: SlotWord) -> WordIndex {
+        let owner = (owner as usize).min(self.params.participants);
+        WordIndex(self.slots + owner * self.slot_stride + word as usize)
+    }
+    /// A word of a batch in the exchange; word 0 is its control word.
+    #[inline(always)]
+    pub fn batch(&self, class: usize, batch: usize, word: usize) -> WordIndex {
+        debug_assert!(class < PARKED_CLASSES && batch < self.params.batches && word < BATCH_WORDS);
+        WordIndex(self.exchange + (class * self.params.batches + batch) * self.batch_stride + word)
+    }
+    /// A word of a directory entry.
+    #[inline(always)]
+    pub fn directory(&self, entry: usize, word: usize) -> WordIndex {
+        debug_assert!(entry < self.params.directory && word < DIRECTORY_WORDS);
+        WordIndex(self.directory + entry * DIRECTORY_WORDS + word)
+    }
+}
+
+/// The words of a participant's slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
+pub enum SlotWord {
+    /// Who holds the slot: 0 free, else the process id and a state.
+    State = 0,
+    /// The holder's start time, against reuse of process ids.
+    Start = 1,
+    /// The operation in force: kind, granule, size (matrix::operation).
+    Op = 2,
+    /// The right-hand token of a join in force.
+    Right = 3,
+    /// A statistic: bytes that this participant has live.
+    Live = 4,
+}
+/// Words of a slot before padding.
+pub const SLOT_WORDS: usize = 5;

@@ -1,0 +1,4 @@
+//! The segment: layout, header, creating and attaching, participants.
+
+pub mod layout;
+pub mod region;

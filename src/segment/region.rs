@@ -1,0 +1,98 @@
+//! Regions: the memory that a heap lives in, as words addressed by index.
+
+use crate::backend::{Backend, Native, NativeWord};
+use crate::segment::layout::{Granule, Layout};
+use std::ptr::NonNull;
+
+/// Index of a 64-bit word of a region.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WordIndex(pub usize);
+
+/// The memory of one heap: words of a [`Backend`], and a stand-in for each granule's payload.
+pub trait Region: Send + Sync {
+    /// Whose words they are.
+    type Backend: Backend;
+    /// The arithmetic of this region.
+    fn layout(&self) -> &Layout;
+    /// A word. The index comes from [`Layout`], so it is in range.
+    fn word(&self, index: WordIndex) -> &<Self::Backend as Backend>::Word;
+    /// Notes an exclusive access to `granules` granules of payload from `first` on (S1, S3). Free in production.
+    fn touch(&self, first: Granule, granules: u32);
+}
+
+/// A region of boxed words: for models, property tests and heaps private to a process.
+pub struct BoxedRegion<B: Backend> {
+    layout: Layout,
+    words: Box<[B::Word]>,
+    cells: Box<[B::Cell]>,
+}
+
+impl<B: Backend> BoxedRegion<B> {
+    /// All words zero.
+    pub fn new(layout: Layout) -> Self {
+        let words = (0..layout.words).map(|_| B::word(0)).collect();
+        let cells = (0..layout.granules).map(|_| B::cell()).collect();
+        Self { layout, words, cells }
+    }
+}
+
+impl<B: Backend> Region for BoxedRegion<B> {
+    type Backend = B;
+    fn layout(&self) -> &Layout {
+        &self.layout
+    }
+    #[inline(always)]
+    fn word(&self, index: WordIndex) -> &B::Word {
+        &self.words[index.0]
+    }
+    #[inline]
+    fn touch(&self, first: Granule, granules: u32) {
+        if size_of::<B::Cell>() > 0 {
+            for cell in &self.cells[first.index()..(first.0 + granules) as usize] {
+                B::touch(cell);
+            }
+        }
+    }
+}
+
+/// A region over mapped memory, shared with whoever maps the same file.
+///
+/// It does not own the mapping: whoever makes it keeps the mapping alive for as long.
+#[derive(Debug)]
+pub struct MappedRegion {
+    layout: Layout,
+    words: NonNull<NativeWord>,
+}
+
+// SAFETY: it gives out shared references to atomic words only; the mapping is valid in every thread.
+unsafe impl Send for MappedRegion {}
+// SAFETY: as above.
+unsafe impl Sync for MappedRegion {}
+
+impl MappedRegion {
+    /// A region over the words at `base`.
+    ///
+    /// # Safety
+    /// `base` is 8-byte aligned, valid for reads and writes of `layout.words` words for as long as the region lives, and
+    /// every process accesses those words atomically, through a region.
+    pub unsafe fn new(base: NonNull<u8>, layout: Layout) -> Self {
+        Self { layout, words: base.cast() }
+    }
+}
+
+impl Region for MappedRegion {
+    type Backend = Native;
+    #[inline(always)]
+    fn layout(&self) -> &Layout {
+        &self.layout
+    }
+    #[inline(always)]
+    fn word(&self, index: WordIndex) -> &NativeWord {
+        debug_assert!(index.0 < self.layout.words);
+        // SAFETY: `Layout` yields indices below `layout.words` only (token, leaf and slot indices are clamped, the
+        // others are computed from loop bounds of the layout itself), and `new`'s caller vouches for that many words.
+        unsafe { self.words.add(index.0).as_ref() }
+    }
+    #[inline(always)]
+    fn touch(&self, _: Granule, _: u32) {}
+}
