@@ -1,1 +1,137 @@
-//! Wrappers around any backend: count operations, stop a participant at its k-th access.
+//! A wrapper around any backend that counts accesses, stops a participant at its k-th one, and plants faults.
+//!
+//! It keeps its settings in thread-local variables, so that each test thread plays its own part.
+
+use super::{Backend, Mutant, Site, Word};
+use std::cell::Cell;
+use std::marker::PhantomData;
+
+/// Accesses of this thread since [`Counts::reset`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Loads.
+    pub loads: u64,
+    /// Stores.
+    pub stores: u64,
+    /// Read-modify-writes, failed ones included.
+    pub rmws: u64,
+    /// Fences.
+    pub fences: u64,
+}
+
+thread_local! {
+    static COUNTS: Cell<Counts> = const { Cell::new(Counts { loads: 0, stores: 0, rmws: 0, fences: 0 }) };
+    static STOP_AFTER: Cell<Option<u64>> = const { Cell::new(None) };
+    static MUTANT: Cell<Option<Mutant>> = const { Cell::new(None) };
+}
+
+impl Counts {
+    /// Forgets what was counted on this thread.
+    pub fn reset() {
+        COUNTS.set(Self::default());
+    }
+    /// What was counted on this thread.
+    pub fn get() -> Self {
+        COUNTS.get()
+    }
+    /// All accesses to shared words.
+    pub fn accesses(self) -> u64 {
+        self.loads + self.stores + self.rmws
+    }
+}
+
+/// The payload of the unwinding that stands for a participant's end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stopped;
+
+/// Runs `operation` and ends it for ever before its access number `k` (from 0): `None` if it was ended.
+///
+/// The shared words stay as they are; whatever the operation kept to itself is lost, as if its process had been killed.
+pub fn stopped_at<T>(k: u64, operation: impl FnOnce() -> T) -> Option<T> {
+    STOP_AFTER.set(Some(k));
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(operation));
+    STOP_AFTER.set(None);
+    match result {
+        Ok(value) => Some(value),
+        Err(payload) if payload.is::<Stopped>() => None,
+        Err(payload) => std::panic::resume_unwind(payload),
+    }
+}
+
+/// Switches a deliberate fault on (or off) for this thread.
+pub fn set_mutant(mutant: Option<Mutant>) {
+    MUTANT.set(mutant);
+}
+
+fn note(count: impl FnOnce(&mut Counts)) {
+    if let Some(left) = STOP_AFTER.get() {
+        if left == 0 {
+            STOP_AFTER.set(None);
+            std::panic::resume_unwind(Box::new(Stopped));
+        }
+        STOP_AFTER.set(Some(left - 1));
+    }
+    let mut counts = COUNTS.get();
+    count(&mut counts);
+    COUNTS.set(counts);
+}
+
+/// A backend that counts, stops and mutates as this module's functions say.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Probe<B>(PhantomData<B>);
+
+/// A word of [`Probe`].
+#[derive(Debug)]
+#[repr(transparent)]
+pub struct ProbeWord<W>(W);
+
+impl<W: Word> Word for ProbeWord<W> {
+    fn load(&self, site: &'static Site) -> u64 {
+        note(|c| c.loads += 1);
+        self.0.load(site)
+    }
+    fn store(&self, value: u64, site: &'static Site) {
+        note(|c| c.stores += 1);
+        self.0.store(value, site);
+    }
+    fn cas(&self, old: u64, new: u64, site: &'static Site) -> Result<u64, u64> {
+        note(|c| c.rmws += 1);
+        self.0.cas(old, new, site)
+    }
+    fn fetch_or(&self, bits: u64, site: &'static Site) -> u64 {
+        note(|c| c.rmws += 1);
+        self.0.fetch_or(bits, site)
+    }
+    fn fetch_and(&self, bits: u64, site: &'static Site) -> u64 {
+        note(|c| c.rmws += 1);
+        self.0.fetch_and(bits, site)
+    }
+    fn fetch_add(&self, n: u64, site: &'static Site) -> u64 {
+        note(|c| c.rmws += 1);
+        self.0.fetch_add(n, site)
+    }
+}
+
+impl<B: Backend> Backend for Probe<B> {
+    type Word = ProbeWord<B::Word>;
+    type Cell = B::Cell;
+    fn word(value: u64) -> Self::Word {
+        ProbeWord(B::word(value))
+    }
+    fn cell() -> Self::Cell {
+        B::cell()
+    }
+    fn touch(cell: &Self::Cell) {
+        B::touch(cell);
+    }
+    fn fence(site: &'static Site) {
+        note(|c| c.fences += 1);
+        B::fence(site);
+    }
+    fn pause() {
+        B::pause();
+    }
+    fn mutated(mutant: Mutant) -> bool {
+        MUTANT.get() == Some(mutant)
+    }
+}

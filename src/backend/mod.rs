@@ -5,8 +5,8 @@
 //! participant at a chosen step, or to make compare-and-swap fail spuriously. Raw atomics and ordering
 //! literals appear in this folder only; every access elsewhere names a [`Site`].
 
-mod native;
 pub mod decorators;
+mod native;
 pub mod orderings;
 
 #[cfg(feature = "loom")]

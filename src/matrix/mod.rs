@@ -1,3 +1,20 @@
-//! The heap: token, hint, ripple; and the allocator that composes them.
+//! The heap's three ideas (token, hint, ripple) and the allocator that composes them.
+//!
+//! - [`token`]: the only truth about which blocks exist;
+//! - `hints`: where to look; [`size_class`]: what is filed where;
+//! - [`operation`]: cut, join and the Ripple, which anybody can finish;
+//! - [`parking`]: freed blocks that wait for the next request of their size;
+//! - [`sweep`] and [`stats`]: healing, the last try, and what is in the sector;
+//! - [`heap`]: allocate and free.
 
+pub mod heap;
+mod hints;
+pub mod operation;
+pub mod parking;
 pub mod size_class;
+pub mod stats;
+pub mod sweep;
+pub mod token;
+
+#[cfg(test)]
+mod tests;

@@ -33,11 +33,7 @@ impl Class {
     /// The smallest size of the class, in granules.
     #[inline(always)]
     pub const fn size(self) -> u32 {
-        if self.row() == 0 {
-            self.0 as u32
-        } else {
-            (STEPS + self.step() as u32) << (self.row() - 1)
-        }
+        if self.row() == 0 { self.0 as u32 } else { (STEPS + self.step() as u32) << (self.row() - 1) }
     }
 }
 

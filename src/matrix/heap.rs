@@ -1,0 +1,278 @@
+//! The heap: allocate and free, composed of tokens, hints, operations and parking.
+
+use super::operation::Held;
+pub use super::parking::Lane;
+use super::size_class::{at_least, of_size};
+use super::token::{State, Token};
+use crate::backend::orderings::*;
+use crate::backend::{Backend, Mutant, Word};
+use crate::segment::layout::{Granule, Layout};
+use crate::segment::region::{Region, WordIndex};
+
+/// A lock-free heap of granules over any region.
+///
+/// All sizes here are in granules. What users hold, [`crate::handlers::Handler`], speaks bytes and offsets.
+#[derive(Debug)]
+pub struct Heap<R: Region> {
+    region: R,
+}
+
+/// What an allocation is for: fixes the live token's form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Untyped bytes.
+    Raw,
+    /// A value of a type with this fingerprint (30 bits).
+    Typed(u32),
+}
+
+/// No block fits; what there is, in granules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exhausted {
+    /// Free or parked.
+    pub free: u64,
+    /// The largest free block.
+    pub largest: u64,
+}
+
+/// A live block: where it begins and its token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Live {
+    /// Where it begins.
+    pub at: Granule,
+    /// Its token.
+    pub token: Token,
+}
+
+/// Why a free was refused (S5). Nothing has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// No live block begins there; this is what stands there.
+    NotLive(Token),
+    /// A live block begins there, but it is not the one that the caller holds.
+    Stale(Token),
+    /// Outside the sector.
+    OutOfRange,
+}
+
+impl<R: Region> Heap<R> {
+    /// A heap over a region that has been formatted by [`Heap::format`], here or in another process.
+    pub fn new(region: R) -> Self {
+        Self { region }
+    }
+
+    /// Makes one free block of a zeroed region that nobody else uses yet.
+    pub fn format(region: R) -> Self {
+        let heap = Self { region };
+        let granules = heap.layout().granules;
+        heap.token(Granule(granules)).store(Token::new(State::Allocated, 0, 0, 1).0, &FORMAT);
+        if granules > 1 {
+            heap.token(Granule(granules - 1)).store(Token::new(State::Inside, 0, 0, granules - 1).0, &FORMAT);
+        }
+        heap.token(Granule(0)).store(Token::new(State::Free, 0, 0, granules).0, &FORMAT);
+        heap.hint(Granule(0), of_size(granules), true);
+        heap
+    }
+
+    /// The region.
+    #[inline(always)]
+    pub fn region(&self) -> &R {
+        &self.region
+    }
+    /// The layout.
+    #[inline(always)]
+    pub fn layout(&self) -> &Layout {
+        self.region.layout()
+    }
+    #[inline(always)]
+    pub(super) fn word(&self, index: WordIndex) -> &<R::Backend as Backend>::Word {
+        self.region.word(index)
+    }
+    #[inline(always)]
+    pub(super) fn token(&self, g: Granule) -> &<R::Backend as Backend>::Word {
+        self.word(self.layout().token(g))
+    }
+    /// The token at `g`, read to act on it.
+    #[inline(always)]
+    pub fn look(&self, g: Granule) -> Token {
+        Token(self.token(g).load(&TOKEN_LOOK))
+    }
+
+    /// Allocates at least `size` granules at a multiple of `align` granules (a power of two).
+    ///
+    /// O(1) where a parked or a hinted block serves. When nothing fits, the own stack is flushed and the sector swept,
+    /// and only then is the answer no.
+    ///
+    /// # Errors
+    /// [`Exhausted`] when no block fits.
+    #[inline]
+    pub fn allocate(&self, lane: &mut Lane, size: u32, align: u32, kind: Kind) -> Result<Live, Exhausted> {
+        let class = at_least(size);
+        if lane.parks(class) && align <= 1 {
+            let (state, fingerprint) = match kind {
+                Kind::Raw => (State::Allocated, 0),
+                Kind::Typed(fingerprint) if class.size() == 1 => (State::TypedSmall, fingerprint),
+                Kind::Typed(_) => (State::Typed, 0),
+            };
+            if let Some((at, token)) = self.pop(lane, class, state, fingerprint) {
+                return Ok(self.hand_out(at, token, kind));
+            }
+        }
+        self.allocate_slowly(lane, size, align, kind)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn allocate_slowly(&self, lane: &mut Lane, size: u32, align: u32, kind: Kind) -> Result<Live, Exhausted> {
+        let class = at_least(size);
+        let parks = lane.parks(class) && align <= 1;
+        let size = if parks { class.size() } else { size };
+        if size > self.layout().granules {
+            return Err(self.exhausted());
+        }
+        while parks && self.take_batch(lane, class) {
+            if let Some((at, token)) = self.pop(lane, class, State::Allocated, 0) {
+                return Ok(self.retype(lane, at, token, kind));
+            }
+        }
+        let room = size.saturating_add(align.max(1) - 1);
+        let held = match parks {
+            true => self.carve(lane, class),
+            false => self.find_and_take(lane, room),
+        };
+        let held = match held {
+            Some(held) => held,
+            None => self.last_try(lane, room)?,
+        };
+        let held = self.trim(lane, held, size, align.max(1));
+        Ok(self.retype(lane, held.at, held.token, kind))
+    }
+
+    /// A block of `size` granules through the hints, held.
+    pub(super) fn find_and_take(&self, lane: &mut Lane, size: u32) -> Option<Held> {
+        loop {
+            let (g, token) = self.find(lane, size)?;
+            if let Some(held) = self.take(lane, g, token, size) {
+                return Some(held);
+            }
+            R::Backend::pause();
+        }
+    }
+
+    /// Nothing was hinted: merge what this lane has parked, then everything, and take the first block that fits. Twice,
+    /// because blocks may have been freed behind the first sweep.
+    #[cold]
+    fn last_try(&self, lane: &mut Lane, room: u32) -> Result<Held, Exhausted> {
+        self.flush(lane);
+        let held = self.find_and_take(lane, room).or_else(|| self.sweep(lane, room)).or_else(|| self.sweep(lane, room));
+        held.ok_or_else(|| self.exhausted())
+    }
+
+    fn exhausted(&self) -> Exhausted {
+        let tally = self.tally().unwrap_or_default();
+        Exhausted { free: tally.free.granules + tally.parked.granules, largest: tally.largest_free }
+    }
+
+    /// Gives back what a held block has before the first multiple of `align` and behind `size`.
+    fn trim(&self, lane: &mut Lane, mut held: Held, size: u32, align: u32) -> Held {
+        let before = held.at.0.next_multiple_of(align) - held.at.0;
+        if before > 0 {
+            let (front, rest) = self.split_held(lane, held, before);
+            self.ripple(lane, front);
+            held = rest;
+        }
+        if held.token.size() > size {
+            let (block, rest) = self.split_held(lane, held, size);
+            self.ripple(lane, rest);
+            held = block;
+        }
+        held
+    }
+
+    /// Gives a block that this lane has alone (held, or live and not yet handed out) the form of `kind`.
+    fn retype(&self, lane: &Lane, at: Granule, token: Token, kind: Kind) -> Live {
+        let (state, low) = match kind {
+            Kind::Raw => (State::Allocated, token.size()),
+            Kind::Typed(fingerprint) if token.size() == 1 => (State::TypedSmall, fingerprint),
+            Kind::Typed(_) => (State::Typed, token.size()),
+        };
+        let live = Token::new(state, lane.owner(), token.generation(), low);
+        if live != token {
+            self.token(at).store(live.0, &HELD_STORE);
+        }
+        self.hand_out(at, live, kind)
+    }
+
+    /// The last step of an allocation: the fingerprint beside the head.
+    #[inline(always)]
+    fn hand_out(&self, at: Granule, token: Token, kind: Kind) -> Live {
+        if let (Kind::Typed(fingerprint), State::Typed) = (kind, token.state()) {
+            let second = self.token(at.plus(1));
+            let old = Token(second.load(&HELD_LOOK));
+            second.store(Token::new(State::Inside, 0, old.next_generation(), fingerprint).0, &HELD_STORE);
+        }
+        Live { at, token }
+    }
+
+    /// The live block that begins at `g`.
+    ///
+    /// # Errors
+    /// [`Refusal`] if none does.
+    pub fn live_at(&self, g: Granule) -> Result<Live, Refusal> {
+        if g.0 >= self.layout().granules {
+            return Err(Refusal::OutOfRange);
+        }
+        let token = self.look(g);
+        if token.is_live() { Ok(Live { at: g, token }) } else { Err(Refusal::NotLive(token)) }
+    }
+
+    /// The fingerprint that a typed block was allocated with.
+    pub fn fingerprint(&self, live: Live) -> Option<u32> {
+        match live.token.state() {
+            State::TypedSmall => Some(live.token.low()),
+            State::Typed => Some(self.look(live.at.plus(1)).low()),
+            _ => None,
+        }
+    }
+
+    /// Frees the live block that begins at `g`: one compare-and-swap where it is parked, else the Ripple.
+    ///
+    /// With a `generation`, only the block of that generation.
+    ///
+    /// # Errors
+    /// [`Refusal`], and nothing has changed (S5).
+    #[inline]
+    pub fn free(&self, lane: &mut Lane, g: Granule, generation: Option<u32>) -> Result<(), Refusal> {
+        if g.0 >= self.layout().granules {
+            return Err(Refusal::OutOfRange);
+        }
+        let word = self.token(g);
+        let token = Token(word.load(&TOKEN_HINT));
+        if !token.is_live() {
+            return Err(Refusal::NotLive(token));
+        }
+        if generation.is_some_and(|held| held != token.generation()) && !R::Backend::mutated(Mutant::GenerationIgnored)
+        {
+            return Err(Refusal::Stale(token));
+        }
+        let size = token.size();
+        let acked = Token::new(State::Acked, lane.owner(), token.generation(), size);
+        if let Err(found) = word.cas(token.0, acked.0, &PARK) {
+            return Err(Refusal::NotLive(Token(found)));
+        }
+        match self.parking_class(lane, size) {
+            Some(class) => self.remember(lane, class, g),
+            None => self.coalesce(lane, g, acked),
+        }
+        Ok(())
+    }
+
+    /// ACKED → COALESCING → FREE, unless somebody else has taken it meanwhile.
+    #[cold]
+    #[inline(never)]
+    fn coalesce(&self, lane: &mut Lane, g: Granule, acked: Token) {
+        if let Some(held) = self.hold(lane, g, acked) {
+            self.ripple(lane, held);
+        }
+    }
+}

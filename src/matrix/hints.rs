@@ -1,0 +1,254 @@
+//! Hints: bitmaps that say where to look for a free block of a size.
+//!
+//! From below: a *leaf* word has a bit for each of 64 granules where a FREE block may begin (all classes). Each
+//! class has a *tree* whose lowest level has a bit for each leaf word that may hold a block of the class. Above the
+//! trees' roots stand the second-level words (a bit for each of 8 steps) and the first-level word (a bit for each
+//! power of two).
+//!
+//! A hint may lie: it costs time, never safety. None is lost (L2), for this reason. A publisher writes the token
+//! first and then sets hints from below, each with a read-modify-write, and goes up where it made a word nonzero. A
+//! searcher that finds nothing behind a hint clears it, and looks *once more* behind it; if something has appeared,
+//! it sets the hint again. On each word the read-modify-writes are totally ordered: either the publisher's set comes
+//! after the searcher's clear, and the hint stands; or before it, and then the searcher's clear acquires the
+//! publisher's release, so that its second look sees what was published, and it sets the hint itself. Clears go
+//! upward by the same rule. A participant that stops between its clear and its second look can hide a hint, not a
+//! block: whoever finds nothing sweeps the tokens (matrix::sweep), which hints what it meets again.
+
+use super::heap::{Heap, Lane};
+use super::size_class::{Class, at_least, of_size};
+use super::token::{State, Token};
+use crate::backend::orderings::{HINT_CLEAR, HINT_LOOK, HINT_SET};
+use crate::backend::{Backend, Mutant, Word};
+use crate::segment::layout::{CHUNK, Granule};
+use crate::segment::region::{Region, WordIndex};
+
+/// A bit on the path from a leaf word to the first level: `level` counts from the lowest tree level.
+#[derive(Clone, Copy)]
+struct Step {
+    level: usize,
+    /// Position at this level: which child.
+    at: usize,
+}
+
+impl<R: Region> Heap<R> {
+    /// The word and the bit that stand for child `at` of a class at `level`.
+    #[inline]
+    fn step(&self, class: Class, step: Step) -> (WordIndex, u64) {
+        let layout = self.layout();
+        if step.level < layout.levels {
+            (layout.tree(class.0, step.level, step.at / 64), 1 << (step.at % 64))
+        } else if step.level == layout.levels {
+            (layout.second_level(class.row()), 1 << class.step())
+        } else {
+            (layout.first_level(), 1 << class.row())
+        }
+    }
+
+    /// Hints a block at `g` in `class`. `whole` sets the whole chain, whatever is found (after a crash).
+    pub(super) fn hint(&self, g: Granule, class: Class, whole: bool) {
+        let chunk = g.index() / CHUNK;
+        self.word(self.layout().leaf(chunk)).fetch_or(1 << (g.index() % CHUNK), &HINT_SET);
+        self.hint_upward(class, Step { level: 0, at: chunk }, whole);
+    }
+
+    fn hint_upward(&self, class: Class, mut step: Step, whole: bool) {
+        let top = self.layout().levels + 1;
+        while step.level <= top {
+            let (word, bit) = self.step(class, step);
+            let before = self.word(word).fetch_or(bit, &HINT_SET);
+            // Whoever makes a word nonzero sets the word above; all others may stop.
+            if before != 0 && !whole {
+                return;
+            }
+            step = Step { level: step.level + 1, at: step.at / 64 };
+        }
+    }
+
+    /// Clears the hint for child `step` of a class, behind which `look` finds nothing, and upward while words become empty.
+    fn unhint(&self, class: Class, mut step: Step, mut look: impl FnMut() -> bool) {
+        let top = self.layout().levels + 1;
+        loop {
+            let (word, bit) = self.step(class, step);
+            let before = self.word(word).fetch_and(!bit, &HINT_CLEAR);
+            if !R::Backend::mutated(Mutant::HintRelookDropped) {
+                let something = if step.level == 0 { look() } else { self.child_nonzero(class, step) };
+                if something {
+                    return self.hint_upward(class, step, false);
+                }
+            }
+            if before & !bit != 0 || step.level == top {
+                return;
+            }
+            step = Step { level: step.level + 1, at: step.at / 64 };
+        }
+    }
+
+    /// Whether the word below `step` (a level above the lowest) has a bit set.
+    fn child_nonzero(&self, class: Class, step: Step) -> bool {
+        let layout = self.layout();
+        let below = if step.level <= layout.levels {
+            let at = if step.level == layout.levels { 0 } else { step.at };
+            if at >= layout.level_words[step.level - 1] {
+                return false;
+            }
+            layout.tree(class.0, step.level - 1, at)
+        } else {
+            layout.second_level(class.row())
+        };
+        self.word(below).load(&HINT_LOOK) != 0
+    }
+
+    /// A free block of at least `size` granules, found through the hints: two bitmap operations to the class, one word a
+    /// level to the leaf. O(1), plus one step for each stale hint, which its publisher has paid for (L4).
+    pub(super) fn find(&self, lane: &mut Lane, size: u32) -> Option<(Granule, Token)> {
+        let wanted = at_least(size);
+        loop {
+            let Some(class) = self.first_class(wanted) else {
+                return self.find_in_own_class(size);
+            };
+            let Some(chunk) = self.first_chunk(class) else { continue };
+            if let Some(found) = self.find_in_chunk(lane, chunk, size) {
+                return Some(found);
+            }
+            let look = || self.chunk_has(chunk, class);
+            self.unhint(class, Step { level: 0, at: chunk }, look);
+        }
+    }
+
+    /// The first class from `wanted` on that has a hint. Stale first-level bits on the way are cleared.
+    fn first_class(&self, wanted: Class) -> Option<Class> {
+        let layout = self.layout();
+        if wanted.0 >= layout.classes {
+            return None;
+        }
+        let steps = self.word(layout.second_level(wanted.row())).load(&HINT_LOOK) & (!0 << wanted.step());
+        let last_row = layout.classes.div_ceil(8) - 1;
+        let in_range = |row: usize, steps: u64| {
+            let class = row * 8 + steps.trailing_zeros() as usize;
+            (steps != 0 && class < layout.classes).then_some(Class(class))
+        };
+        if let Some(class) = in_range(wanted.row(), steps) {
+            return Some(class);
+        }
+        loop {
+            let rows = self.word(layout.first_level()).load(&HINT_LOOK);
+            let rows = rows & (!0u64).checked_shl(wanted.row() as u32 + 1).unwrap_or(0);
+            let row = rows.trailing_zeros() as usize;
+            if rows == 0 || row > last_row {
+                return None;
+            }
+            let steps = self.word(layout.second_level(row)).load(&HINT_LOOK);
+            if steps != 0 {
+                return in_range(row, steps);
+            }
+            self.unhint(Class(row * 8), Step { level: layout.levels + 1, at: 0 }, || false);
+        }
+    }
+
+    /// The first chunk hinted in `class`, or none after clearing the stale hint met on the way down.
+    fn first_chunk(&self, class: Class) -> Option<usize> {
+        let layout = self.layout();
+        let mut at = 0;
+        for level in (0..layout.levels).rev() {
+            let word = self.word(layout.tree(class.0, level, at)).load(&HINT_LOOK);
+            if word == 0 {
+                self.unhint(class, Step { level: level + 1, at }, || false);
+                return None;
+            }
+            at = at * 64 + word.trailing_zeros() as usize;
+            let children = if level > 0 { layout.level_words[level - 1] } else { layout.chunks() };
+            if at >= children {
+                // Not written by the allocator (C2): a bit that stands for nothing.
+                self.unhint(class, Step { level, at }, || false);
+                return None;
+            }
+        }
+        Some(at)
+    }
+
+    /// A free block of at least `size` granules that begins in `chunk`. Operations in force are helped to their end, and
+    /// hints of granules where nothing free begins are cleared.
+    fn find_in_chunk(&self, lane: &mut Lane, chunk: usize, size: u32) -> Option<(Granule, Token)> {
+        let leaf = self.word(self.layout().leaf(chunk));
+        let mut bits = leaf.load(&HINT_LOOK);
+        while bits != 0 {
+            let bit = bits & bits.wrapping_neg();
+            let g = Granule((chunk * CHUNK) as u32 + bit.trailing_zeros());
+            let token = self.settled_token(lane, g);
+            if token.is_free() {
+                if token.size() >= size {
+                    return Some((g, token));
+                }
+                bits &= !bit;
+                continue;
+            }
+            leaf.fetch_and(!bit, &HINT_CLEAR);
+            if self.look(g).is_free() && !R::Backend::mutated(Mutant::HintRelookDropped) {
+                leaf.fetch_or(bit, &HINT_SET);
+            } else {
+                bits &= !bit;
+            }
+        }
+        None
+    }
+
+    /// The token at `g` after helping whatever operation is in force there.
+    pub(super) fn settled_token(&self, lane: &mut Lane, g: Granule) -> Token {
+        loop {
+            let token = self.look(g);
+            if token.state() != State::Coalescing || !self.help(lane, g, token) {
+                return token;
+            }
+            R::Backend::pause();
+        }
+    }
+
+    /// Whether a free block of `class` begins in `chunk`, or one that an operation is about to give back.
+    fn chunk_has(&self, chunk: usize, class: Class) -> bool {
+        let mut bits = self.word(self.layout().leaf(chunk)).load(&HINT_LOOK);
+        while bits != 0 {
+            let g = Granule((chunk * CHUNK) as u32 + bits.trailing_zeros());
+            let token = self.look(g);
+            let possibly = matches!(token.state(), State::Free | State::Coalescing);
+            if possibly && of_size(token.size()) == class {
+                return true;
+            }
+            bits &= bits - 1;
+        }
+        false
+    }
+
+    /// The last resort of a search, bounded: the first chunk of the size's own class, whose blocks may or may not fit.
+    fn find_in_own_class(&self, size: u32) -> Option<(Granule, Token)> {
+        let class = of_size(size);
+        if class.0 >= self.layout().classes || class == at_least(size) {
+            return None;
+        }
+        let chunk = self.first_chunk(class)?;
+        let mut bits = self.word(self.layout().leaf(chunk)).load(&HINT_LOOK);
+        while bits != 0 {
+            let g = Granule((chunk * CHUNK) as u32 + bits.trailing_zeros());
+            let token = self.look(g);
+            if token.is_free() && token.size() >= size {
+                return Some((g, token));
+            }
+            bits &= bits - 1;
+        }
+        None
+    }
+
+    /// Whether every hint on the way to a free block at `g` stands. For verification at rest.
+    pub(crate) fn is_hinted(&self, g: Granule, class: Class) -> bool {
+        let chunk = g.index() / CHUNK;
+        let leaf = self.word(self.layout().leaf(chunk)).load(&HINT_LOOK) >> (g.index() % CHUNK) & 1;
+        let mut step = Step { level: 0, at: chunk };
+        while step.level <= self.layout().levels + 1 {
+            let (word, bit) = self.step(class, step);
+            if self.word(word).load(&HINT_LOOK) & bit == 0 {
+                return false;
+            }
+            step = Step { level: step.level + 1, at: step.at / 64 };
+        }
+        leaf == 1
+    }
+}

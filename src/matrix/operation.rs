@@ -1,0 +1,400 @@
+//! Operations on free blocks that anybody can finish: the *cut* and the *join*.
+//!
+//! Nearly all free memory is often one block. If taking a few granules off it hid the whole block for a moment, a
+//! participant stopped in that moment would make an almost empty heap look full (L2). So nobody ever owns a free
+//! block that it does not take whole. It *announces* instead what it wants done, and whoever meets the
+//! announcement does it, the announcer included:
+//!
+//! 1. The participant A writes the operation into its slot, then announces it with one compare-and-swap on the
+//!    block's head: FREE → COALESCING(A). The new word T is unique (owner and generation).
+//! 2. Anybody reads T, then A's slot (the operation before the quoted token), then the head again. If T still stands, the
+//!    slot's words belong to T: A writes them in the other order, only while none of its operations is in force, and had
+//!    it gone on to the next one, the release of that later write would show the reader a head past T.
+//! 3. The steps under T are compare-and-swaps on inside words, prepared from a reading that T is known to outlive
+//!    (read the word, then the head: T). Each such word changes only under T and advances its generation, so a
+//!    helper that comes too late changes nothing.
+//! 4. One compare-and-swap on the head, T → FREE, commits. It succeeds once.
+//!
+//! **Cut** of `n` granules from the tail of a block of `s`: footer of the remainder, the tail's head
+//! (COALESCING(A), hidden under T's extent), commit FREE(s − n). The tail is then A's alone.
+//!
+//! **Join** of a block with its right-hand neighbour, whose token the slot quotes: *freeze* (the neighbour's head,
+//! exactly as quoted, becomes an inside word), footer, commit FREE(both). If the neighbour's head is neither as quoted nor
+//! frozen, somebody else got it first: the commit gives the left block back unchanged. That decision is safe, because the
+//! quoted word never returns: once it is gone without having been frozen, no late helper can freeze it; and
+//! once it is frozen, it stays so until the commit (nobody but T's helpers writes inside T's extent).
+//!
+//! S4: at every instruction the sizes tile the sector, where a block under a join counts its right neighbour as its
+//! own from the freeze on. C1: a participant that stops for ever leaves at worst an announced operation, which others
+//! finish, and one block that it held alone, no larger than what it asked for or was freeing.
+//! L1: an announced operation ends after a bounded number of anybody's steps, without waiting.
+
+use super::heap::{Heap, Lane};
+use super::size_class::{Class, of_size};
+use super::token::{State, Token};
+use crate::backend::orderings::*;
+use crate::backend::{Backend, Mutant, Word};
+use crate::segment::layout::{Granule, SlotWord};
+use crate::segment::region::Region;
+
+/// An operation as it stands in a slot's word: kind (2 bits), granule (30), size (30).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Op {
+    /// Nothing in force.
+    None,
+    /// Cut the last `size` granules off the block at `at`.
+    Cut {
+        /// Head of the block.
+        at: Granule,
+        /// Granules to cut off.
+        size: u32,
+    },
+    /// Join the block at `at` with its right neighbour, whose token is quoted in [`SlotWord::Right`].
+    Join {
+        /// Head of the left block.
+        at: Granule,
+    },
+}
+
+impl Op {
+    const FIELD: u64 = (1 << 30) - 1;
+
+    /// As a word.
+    pub const fn encode(self) -> u64 {
+        match self {
+            Self::None => 0,
+            Self::Cut { at, size } => 1 << 62 | (at.0 as u64 & Self::FIELD) << 30 | size as u64 & Self::FIELD,
+            Self::Join { at } => 2 << 62 | (at.0 as u64 & Self::FIELD) << 30,
+        }
+    }
+    /// From a word, whatever it holds.
+    pub const fn decode(word: u64) -> Self {
+        let at = Granule((word >> 30 & Self::FIELD) as u32);
+        match word >> 62 {
+            1 => Self::Cut { at, size: (word & Self::FIELD) as u32 },
+            2 => Self::Join { at },
+            _ => Self::None,
+        }
+    }
+}
+
+/// A block in the hands of one participant alone: its token is COALESCING with that participant's number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// Where it begins.
+    pub at: Granule,
+    /// Its token.
+    pub token: Token,
+}
+
+/// How a join ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Joined {
+    /// The left block now has this size.
+    Whole(u32),
+    /// Somebody else got the right-hand block first; the left one is FREE as before.
+    Aborted,
+    /// Somebody else finished the operation; if it was not aborted, the left block now has this size.
+    Elsewhere(u32),
+    /// The left block changed before the operation was announced.
+    NotAnnounced,
+}
+
+impl<R: Region> Heap<R> {
+    /// Takes `size` granules from the free block read as `token` at `g`: all of it, or its tail.
+    pub(super) fn take(&self, lane: &mut Lane, g: Granule, token: Token, size: u32) -> Option<Held> {
+        debug_assert!(token.is_free() && token.size() >= size && size > 0);
+        if token.size() == size {
+            let held = Token::new(State::Coalescing, lane.owner(), token.next_generation(), size);
+            let taken = self.token(g).cas(token.0, held.0, &CLAIM).is_ok();
+            return taken.then_some(Held { at: g, token: held });
+        }
+        self.cut(lane, g, token, size)
+    }
+
+    /// Cuts `size` granules off the tail of the free block read as `token` at `g`, or nothing if the block has changed.
+    fn cut(&self, lane: &mut Lane, g: Granule, token: Token, size: u32) -> Option<Held> {
+        let owner = lane.owner();
+        self.write_op(owner, Op::Cut { at: g, size });
+        let announced = Token::new(State::Coalescing, owner, token.next_generation(), token.size());
+        if self.token(g).cas(token.0, announced.0, &ANNOUNCE).is_err() {
+            self.write_op(owner, Op::None);
+            return None;
+        }
+        self.finish_cut(g, announced, size);
+        self.write_op(owner, Op::None);
+        let rest = token.size() - size;
+        let tail = g.plus(rest);
+        let held = Token(self.token(tail).load(&HELD_LOOK));
+        debug_assert!(held.state() == State::Coalescing && held.owner() == owner && held.size() == size);
+        self.settle_free(lane, g, rest, Some(of_size(token.size())));
+        Some(Held { at: tail, token: held })
+    }
+
+    /// The steps of an announced cut; anybody's.
+    fn finish_cut(&self, g: Granule, announced: Token, size: u32) {
+        let rest = announced.size() - size;
+        let tail = g.plus(rest);
+        if !R::Backend::mutated(Mutant::FooterDropped) && !self.write_footer(g, announced, rest) {
+            return;
+        }
+        let inside = self.look(tail);
+        if !self.still(g, announced) {
+            return;
+        }
+        if inside.state() == State::Inside {
+            let head = Token::new(State::Coalescing, announced.owner(), inside.next_generation(), size);
+            let _ = self.token(tail).cas(inside.0, head.0, &CARVE);
+        }
+        let free = Token::new(State::Free, 0, announced.next_generation(), rest);
+        let _ = self.token(g).cas(announced.0, free.0, &COMMIT);
+    }
+
+    /// Joins the free block read as `left` at `g` with its right neighbour read as `right` (FREE, ACKED, or held by this lane).
+    fn join(&self, lane: &mut Lane, g: Granule, left: Token, right: Token) -> Joined {
+        let owner = lane.owner();
+        let announced = Token::new(State::Coalescing, owner, left.next_generation(), left.size());
+        self.word(self.layout().slot(owner, SlotWord::Right)).store(right.0, &OP_WRITE);
+        self.write_op(owner, Op::Join { at: g });
+        if self.token(g).cas(left.0, announced.0, &ANNOUNCE).is_err() {
+            self.write_op(owner, Op::None);
+            return Joined::NotAnnounced;
+        }
+        let joined = self.finish_join(g, announced, right);
+        self.write_op(owner, Op::None);
+        joined
+    }
+
+    /// The steps of an announced join; anybody's.
+    fn finish_join(&self, g: Granule, announced: Token, quoted: Token) -> Joined {
+        let left = announced.size();
+        let both = left.saturating_add(quoted.size());
+        let right = g.plus(left);
+        // A right-hand block of one granule: its frozen head is the footer of the whole.
+        let back = if quoted.size() == 1 { left } else { 0 };
+        let frozen = Token::new(State::Inside, 0, quoted.next_generation(), back);
+        let froze = match self.token(right).cas(quoted.0, frozen.0, &FREEZE) {
+            Ok(_) => true,
+            Err(found) => found == frozen.0,
+        };
+        let next = announced.next_generation();
+        if !froze && !R::Backend::mutated(Mutant::CommitUnfrozen) {
+            let free = Token::new(State::Free, 0, next, left);
+            return match self.token(g).cas(announced.0, free.0, &COMMIT) {
+                Ok(_) => Joined::Aborted,
+                Err(_) => Joined::Elsewhere(both),
+            };
+        }
+        if quoted.size() > 1 && !self.write_footer(g, announced, both) {
+            return Joined::Whole(both);
+        }
+        let free = Token::new(State::Free, 0, next, both);
+        let _ = self.token(g).cas(announced.0, free.0, &COMMIT);
+        Joined::Whole(both)
+    }
+
+    /// Finishes the operation that `token` at `g` announces, if it announces one. True if the token may have changed.
+    pub(super) fn help(&self, lane: &mut Lane, g: Granule, token: Token) -> bool {
+        let owner = token.owner();
+        let op = Op::decode(self.word(self.layout().slot(owner, SlotWord::Op)).load(&OP_READ));
+        let quoted = Token(self.word(self.layout().slot(owner, SlotWord::Right)).load(&OP_READ));
+        if !self.still(g, token) && !R::Backend::mutated(Mutant::HelperRecheckDropped) {
+            return true;
+        }
+        let size = match op {
+            Op::Cut { at, size } if at == g && size > 0 && size < token.size() => {
+                self.finish_cut(g, token, size);
+                token.size() - size
+            }
+            Op::Join { at } if at == g => match self.finish_join(g, token, quoted) {
+                Joined::Whole(size) | Joined::Elsewhere(size) => size,
+                Joined::Aborted | Joined::NotAnnounced => token.size(),
+            },
+            _ => return false,
+        };
+        // Whoever finishes an operation also does what comes after: the announcer may have stopped for ever.
+        self.settle_free(lane, g, size, None);
+        true
+    }
+
+    /// Writes the footer of the first `size` granules of a block under an announced operation, or of a held block.
+    /// False if the operation is over. A block of one granule needs none: its head is its last word.
+    fn write_footer(&self, g: Granule, head: Token, size: u32) -> bool {
+        if size < 2 {
+            return true;
+        }
+        let last = g.plus(size - 1);
+        let word = self.look(last);
+        if !self.still(g, head) {
+            return false;
+        }
+        if word.state() == State::Inside && word.low() != size - 1 {
+            let footer = Token::new(State::Inside, 0, word.next_generation(), size - 1);
+            let _ = self.token(last).cas(word.0, footer.0, &FOOTER);
+        }
+        true
+    }
+
+    /// Whether the head at `g` is still `token`: what was read before belongs to it.
+    #[inline]
+    fn still(&self, g: Granule, token: Token) -> bool {
+        self.token(g).load(&TOKEN_RECHECK) == token.0
+    }
+
+    fn write_op(&self, owner: u16, op: Op) {
+        self.word(self.layout().slot(owner, SlotWord::Op)).store(op.encode(), &OP_WRITE);
+    }
+
+    /// Takes a parked block into this lane's hands, to merge it. None if somebody else was quicker.
+    pub(super) fn hold(&self, lane: &Lane, g: Granule, acked: Token) -> Option<Held> {
+        debug_assert!(acked.state() == State::Acked);
+        let held = Token::new(State::Coalescing, lane.owner(), acked.next_generation(), acked.size());
+        let taken = self.token(g).cas(acked.0, held.0, &CLAIM).is_ok();
+        taken.then_some(Held { at: g, token: held })
+    }
+
+    /// The **Ripple**: frees a held block, merging it with free neighbours. Returns where the free block now begins.
+    ///
+    /// To the left by a join in which the held block is the right-hand one; else to the right by a join in which it is the
+    /// left-hand one; else it becomes FREE alone. Then the second look of [`Heap::settle_free`].
+    pub(super) fn ripple(&self, lane: &mut Lane, held: Held) -> Granule {
+        let Held { at, token } = held;
+        while let Some((l, left)) = self.left_of(at) {
+            match self.join(lane, l, left, token) {
+                // Nobody else can take a held block: a join with it is never aborted, whoever finishes it.
+                Joined::Whole(size) | Joined::Elsewhere(size) => {
+                    return self.settle_free(lane, l, size, Some(of_size(left.size())));
+                }
+                Joined::Aborted => unreachable_state("a held block was taken"),
+                Joined::NotAnnounced => R::Backend::pause(),
+            }
+        }
+        self.write_footer(at, token, token.size());
+        let right = self.look(at.plus(token.size()));
+        if right.is_free() {
+            return match self.join_held(lane, held, right) {
+                Joined::Whole(size) | Joined::Elsewhere(size) => self.settle_free(lane, at, size, None),
+                Joined::Aborted | Joined::NotAnnounced => self.settle_free(lane, at, token.size(), None),
+            };
+        }
+        let free = Token::new(State::Free, 0, token.next_generation(), token.size());
+        self.token(at).store(free.0, &HELD_STORE);
+        self.settle_free(lane, at, token.size(), None)
+    }
+
+    /// Joins a held block with the free block to its right. The held block's token is announcement enough: nobody else
+    /// changes it, and from the moment the slot names it, anybody may finish.
+    fn join_held(&self, lane: &Lane, held: Held, right: Token) -> Joined {
+        let owner = lane.owner();
+        self.word(self.layout().slot(owner, SlotWord::Right)).store(right.0, &OP_WRITE);
+        self.write_op(owner, Op::Join { at: held.at });
+        let joined = self.finish_join(held.at, held.token, right);
+        self.write_op(owner, Op::None);
+        joined
+    }
+
+    /// What follows every transition to FREE: hints, and the **second look** at both neighbours.
+    ///
+    /// `size` is the size with which the block at `g` became FREE, `hinted` the class that it is hinted in already. Returns
+    /// where the block that contains it now begins.
+    ///
+    /// L3, by cases: let two neighbours L and R be FREE at rest, and take the last transition to FREE of each. Behind
+    /// each comes a sequentially consistent fence and then a look at both neighbours. If L's fence comes first, R's look sees
+    /// L's footer and token and joins them; else L's look sees R's token. Either way they are one block: a
+    /// contradiction. A look that meets an operation in flight may leave it: that operation ends with a
+    /// transition of its own.
+    pub(super) fn settle_free(&self, lane: &mut Lane, mut g: Granule, size: u32, mut hinted: Option<Class>) -> Granule {
+        let hint = |g: Granule, size: u32, hinted: &mut Option<Class>| {
+            let class = of_size(size);
+            if *hinted != Some(class) {
+                self.hint(g, class, false);
+                *hinted = Some(class);
+            }
+        };
+        hint(g, size, &mut hinted);
+        if R::Backend::mutated(Mutant::SecondLookDropped) {
+            return g;
+        }
+        loop {
+            if !R::Backend::mutated(Mutant::LookFenceDropped) {
+                R::Backend::fence(&LOOK_FENCE);
+            }
+            let token = self.look(g);
+            if !token.is_free() {
+                return g;
+            }
+            hint(g, token.size(), &mut hinted);
+            let right = self.look(g.plus(token.size()));
+            if right.is_free() {
+                if let Joined::Whole(size) | Joined::Elsewhere(size) = self.join(lane, g, token, right) {
+                    hint(g, size, &mut hinted);
+                }
+                R::Backend::pause();
+                continue;
+            }
+            let Some((l, left)) = self.left_of(g) else { return g };
+            match self.join(lane, l, left, token) {
+                Joined::Whole(size) | Joined::Elsewhere(size) => {
+                    hinted = Some(of_size(left.size()));
+                    g = l;
+                    hint(g, size, &mut hinted);
+                }
+                // The left block became FREE again: its neighbours want a look, too, this one among them.
+                Joined::Aborted => {
+                    hinted = Some(of_size(left.size()));
+                    g = l;
+                }
+                Joined::NotAnnounced => {}
+            }
+            R::Backend::pause();
+        }
+    }
+
+    /// The free block that ends where `g` begins, found through its footer. A footer is a hint: head and size decide.
+    fn left_of(&self, g: Granule) -> Option<(Granule, Token)> {
+        let last = g.minus(1)?;
+        let word = self.look(last);
+        let (at, token) = match word.state() {
+            State::Inside if word.low() == 0 => return None,
+            State::Inside => {
+                let at = last.minus(word.low())?;
+                (at, self.look(at))
+            }
+            _ => (last, word),
+        };
+        let adjacent = at.plus(token.size()) == g || R::Backend::mutated(Mutant::AdjacencyUnchecked);
+        (token.is_free() && adjacent).then_some((at, token))
+    }
+
+    /// Cuts a held block in two held ones after `size` granules.
+    pub(super) fn split_held(&self, lane: &Lane, held: Held, size: u32) -> (Held, Held) {
+        debug_assert!(size > 0 && size < held.token.size());
+        let at = held.at.plus(size);
+        let old = Token(self.token(at).load(&HELD_LOOK));
+        let right = Token::new(State::Coalescing, lane.owner(), old.next_generation(), held.token.size() - size);
+        // Hidden under the block's own extent until its word shrinks (S4).
+        self.token(at).store(right.0, &HELD_STORE);
+        let left = Token::new(State::Coalescing, lane.owner(), held.token.next_generation(), size);
+        self.token(held.at).store(left.0, &HELD_STORE);
+        (Held { at: held.at, token: left }, Held { at, token: right })
+    }
+}
+
+/// A state that the protocol rules out. Checked in debug builds; in a release build the caller carries on safely.
+#[cold]
+fn unreachable_state(what: &str) {
+    debug_assert!(false, "{what}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn operations_survive_the_word() {
+        for op in [Op::None, Op::Cut { at: Granule(7), size: 3 }, Op::Join { at: Granule((1 << 30) - 2) }] {
+            assert_eq!(Op::decode(op.encode()), op);
+        }
+        assert_eq!(Op::decode(u64::MAX), Op::None);
+    }
+}

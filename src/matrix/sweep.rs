@@ -1,0 +1,129 @@
+//! Sweeps: walks over the tokens, for healing, for the last try of an allocation, and for statistics.
+
+use super::heap::{Heap, Lane};
+use super::operation::Held;
+use super::size_class::of_size;
+use super::stats::{Fault, Tally};
+use super::token::{State, Token};
+use crate::backend::Word;
+use crate::backend::orderings::TOKEN_WALK;
+use crate::segment::layout::Granule;
+use crate::segment::region::Region;
+
+/// Starts from the beginning after which a sweep goes on granule by granule, so that it ends (L1).
+const RESTARTS: u32 = 64;
+
+impl<R: Region> Heap<R> {
+    /// Merges every parked block of every lane, finishes operations in flight, hints every free block again.
+    ///
+    /// With `wanted > 0` it stops at the first free block of that size and takes it. It walks tile by tile: a block that
+    /// moves behind the walker by a merge was the right-hand neighbour of the walker's own tile, so the
+    /// walker finds an inside word where it expects a head, and starts again (L2).
+    pub(super) fn sweep(&self, lane: &mut Lane, wanted: u32) -> Option<Held> {
+        let granules = self.layout().granules;
+        let (mut at, mut restarts) = (0, 0);
+        while at < granules {
+            let g = Granule(at);
+            let token = Token(self.token(g).load(&TOKEN_WALK));
+            let size = token.size();
+            if token.state() == State::Inside || size == 0 || size > granules - at {
+                restarts += 1;
+                at = if restarts <= RESTARTS { 0 } else { at + 1 };
+                continue;
+            }
+            match token.state() {
+                State::Acked => {
+                    if let Some(held) = self.hold(lane, g, token) {
+                        at = self.ripple(lane, held).0;
+                    }
+                    continue;
+                }
+                State::Coalescing if self.help(lane, g, token) => continue,
+                State::Free if wanted > 0 && size >= wanted => match self.take(lane, g, token, wanted) {
+                    Some(held) => return Some(held),
+                    None => continue,
+                },
+                State::Free => {
+                    let class = of_size(size);
+                    if !self.is_hinted(g, class) {
+                        self.hint(g, class, true);
+                    }
+                    let next = self.look(g.plus(size));
+                    if matches!(next.state(), State::Free | State::Inside) && at + size < granules {
+                        at = self.settle_free(lane, g, size, Some(class)).0;
+                        if self.look(Granule(at)) != token {
+                            continue;
+                        }
+                    }
+                }
+                _ => {}
+            }
+            at += size;
+        }
+        None
+    }
+
+    /// Heals: merges all that is free or parked, whoever parked it. Bounded by the number of blocks.
+    pub fn heal(&self, lane: &mut Lane) {
+        self.flush(lane);
+        let _ = self.sweep(lane, 0);
+    }
+
+    /// Calls `visit` for each tile, in order, reading only. What changes meanwhile is seen before or after its change.
+    ///
+    /// # Errors
+    /// [`Fault::NotAHead`] if the sizes do not tile the sector and no operation explains it (S4).
+    pub fn walk(&self, mut visit: impl FnMut(Granule, Token)) -> Result<(), Fault> {
+        let granules = self.layout().granules;
+        let read = |at: u32| Token(self.token(Granule(at)).load(&TOKEN_WALK));
+        let (mut at, mut last) = (0, None);
+        while at < granules {
+            let token = read(at);
+            let size = token.size();
+            if matches!(token.state(), State::Inside | State::Invalid) || size == 0 || size > granules - at {
+                // A merge took this granule in, unless the tile before still stands as it was seen.
+                let explained = last.is_some_and(|(before, seen): (u32, Token)| {
+                    seen.state() == State::Coalescing || read(before) != seen
+                });
+                if !explained {
+                    return Err(Fault::NotAHead { granule: at, token });
+                }
+                at += 1;
+                continue;
+            }
+            visit(Granule(at), token);
+            last = Some((at, token));
+            at += size;
+        }
+        Ok(())
+    }
+
+    /// Counts the blocks of every state. Exact at rest.
+    pub fn tally(&self) -> Result<Tally, Fault> {
+        let mut tally = Tally::default();
+        self.walk(|_, token| tally.add(token))?;
+        Ok(tally)
+    }
+
+    /// Checks that the tiles cover the sector, that every free block is hinted on every level and that no two free
+    /// neighbours were left unmerged. To be called at rest: an operation in flight may look like a fault.
+    pub fn verify(&self) -> Result<Tally, Fault> {
+        let mut tally = Tally::default();
+        let mut fault = None;
+        self.walk(|g, token| {
+            tally.add(token);
+            if fault.is_none() && token.is_free() && !self.is_hinted(g, of_size(token.size())) && self.look(g) == token
+            {
+                fault = Some(Fault::NotHinted { granule: g.0, token });
+            }
+        })?;
+        match fault {
+            Some(fault) => Err(fault),
+            None if tally.missed_merges > 0 => Err(Fault::MissedMerge { pairs: tally.missed_merges }),
+            None if tally.granules != self.layout().granules as u64 => {
+                Err(Fault::Uncovered { covered: tally.granules, granules: self.layout().granules })
+            }
+            None => Ok(tally),
+        }
+    }
+}

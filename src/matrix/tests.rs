@@ -1,0 +1,189 @@
+//! Unit tests of the heap over boxed words.
+
+use super::heap::{Heap, Kind, Lane, Refusal};
+use super::token::State;
+use crate::backend::decorators::{Counts, Probe, stopped_at};
+use crate::backend::{Backend, Native};
+use crate::segment::layout::{Granule, Layout, Params};
+use crate::segment::region::BoxedRegion;
+
+fn heap<B: Backend>(granules: u32) -> Heap<BoxedRegion<B>> {
+    let params =
+        Params { granule_shift: 6, participants: 16, batches: 2, directory: 0, header_words: 2, line_words: 1 };
+    Heap::format(BoxedRegion::new(Layout::new(granules, params)))
+}
+
+fn rest_is_one_block<B: Backend>(heap: &Heap<BoxedRegion<B>>, lane: &mut Lane) {
+    heap.heal(lane);
+    let tally = heap.verify().unwrap();
+    assert_eq!((tally.free.blocks, tally.free.granules), (1, heap.layout().granules as u64));
+}
+
+struct Rng(u64);
+impl Rng {
+    fn below(&mut self, n: u32) -> u32 {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        ((self.0 >> 33) as u32) % n
+    }
+}
+
+#[test]
+fn one_lane_allocates_frees_and_heals() {
+    for ceiling in [0, 2, 30] {
+        for granules in [1, 2, 63, 64, 65, 5000, 300_000] {
+            let heap = heap::<Native>(granules);
+            let mut lane = Lane::with_ceiling(1, ceiling);
+            let mut rng = Rng(granules as u64);
+            let mut live: Vec<(Granule, u32)> = vec![];
+            let mut owner = vec![false; granules as usize];
+            for _ in 0..20_000 {
+                if rng.below(10) < 6 {
+                    let most = if rng.below(10) == 0 { granules } else { 40.min(granules) };
+                    let size = 1 + rng.below(most);
+                    let align = 1 << rng.below(4);
+                    let kind = if rng.below(2) == 0 { Kind::Raw } else { Kind::Typed(77) };
+                    if let Ok(block) = heap.allocate(&mut lane, size, align, kind) {
+                        let got = block.token.size();
+                        assert!(got >= size && block.at.0 % align == 0, "S2");
+                        for taken in &mut owner[block.at.index()..][..got as usize] {
+                            assert!(!*taken, "S1");
+                            *taken = true;
+                        }
+                        assert_eq!(heap.fingerprint(block), (kind != Kind::Raw).then_some(77));
+                        live.push((block.at, got));
+                    }
+                } else if !live.is_empty() {
+                    let (g, size) = live.swap_remove(rng.below(live.len() as u32) as usize);
+                    owner[g.index()..][..size as usize].fill(false);
+                    heap.free(&mut lane, g, None).unwrap();
+                    assert!(matches!(heap.free(&mut lane, g, None), Err(Refusal::NotLive(_))), "S5");
+                }
+            }
+            heap.verify().unwrap();
+            for (g, _) in live {
+                heap.free(&mut lane, g, None).unwrap();
+            }
+            rest_is_one_block(&heap, &mut lane);
+            assert!(heap.allocate(&mut lane, (granules as u64 * 9 / 10).max(1) as u32, 1, Kind::Raw).is_ok());
+        }
+    }
+}
+
+#[test]
+fn many_lanes_keep_their_blocks_apart() {
+    for ceiling in [0, 30] {
+        let granules = 4000u32;
+        let heap = &heap::<Native>(granules);
+        let marks: &Vec<std::sync::Mutex<u16>> = &(0..granules).map(|_| std::sync::Mutex::new(0)).collect();
+        std::thread::scope(|scope| {
+            for owner in 1..=8u16 {
+                scope.spawn(move || {
+                    let mut lane = Lane::with_ceiling(owner, ceiling);
+                    let mut rng = Rng(owner as u64);
+                    let mut live = vec![];
+                    for _ in 0..60_000 {
+                        if rng.below(10) < 5 {
+                            let size = 1 + rng.below(20);
+                            let Ok(block) = heap.allocate(&mut lane, size, 1, Kind::Raw) else { continue };
+                            for mark in &marks[block.at.index()..][..block.token.size() as usize] {
+                                let mut mark = mark.try_lock().expect("S1");
+                                assert_eq!(*mark, 0, "S1");
+                                *mark = owner;
+                            }
+                            live.push(block);
+                        } else if !live.is_empty() {
+                            let block = live.swap_remove(rng.below(live.len() as u32) as usize);
+                            for mark in &marks[block.at.index()..][..block.token.size() as usize] {
+                                let mut mark = mark.try_lock().expect("S1");
+                                assert_eq!(std::mem::take(&mut *mark), owner, "S1");
+                            }
+                            heap.free(&mut lane, block.at, Some(block.token.generation())).unwrap();
+                        }
+                    }
+                    for block in live {
+                        marks[block.at.index()..][..block.token.size() as usize]
+                            .iter()
+                            .for_each(|m| *m.lock().unwrap() = 0);
+                        heap.free(&mut lane, block.at, None).unwrap();
+                    }
+                    heap.flush(&mut lane);
+                });
+            }
+        });
+        if ceiling == 0 {
+            // L3 without any help from heal.
+            assert_eq!(heap.verify().unwrap().free.blocks, 1);
+        }
+        rest_is_one_block(heap, &mut Lane::new(1));
+    }
+}
+
+/// L2: with one participant stopped at each step of an allocation and of a free, the others never fail.
+#[test]
+fn l2_a_stopped_participant_hides_no_more_than_its_own_block() {
+    const GRANULES: u32 = 4096;
+    let mut stops = 0;
+    for (ceiling, size) in [(0, 1), (0, 7), (0, 50), (30, 1), (30, 7)] {
+        for part in ["allocate", "free", "heal"] {
+            for k in 0.. {
+                let heap = heap::<Probe<Native>>(GRANULES);
+                let mut victim = Lane::with_ceiling(1, ceiling);
+                let mut other = Lane::with_ceiling(2, ceiling);
+                let left = heap.allocate(&mut victim, size, 1, Kind::Raw).unwrap();
+                let held = heap.allocate(&mut victim, size, 1, Kind::Raw).unwrap();
+                let right = heap.allocate(&mut victim, size, 1, Kind::Raw).unwrap();
+                heap.free(&mut victim, left.at, None).unwrap();
+                heap.free(&mut victim, right.at, None).unwrap();
+                let finished = stopped_at(k, || match part {
+                    "allocate" => drop(heap.allocate(&mut victim, size, 1, Kind::Raw)),
+                    "free" => heap.free(&mut victim, held.at, None).unwrap(),
+                    _ => heap.heal(&mut victim),
+                });
+                stops += 1;
+                // What may be hidden: the victim's block, the one it asked for (or the run that it cuts), no more.
+                let hidden = size + (4096 >> 6).max(size);
+                for n in [1, 7, 64, 1000, GRANULES - 2 * hidden] {
+                    let block = heap.allocate(&mut other, n, 1, Kind::Raw);
+                    let block = block.unwrap_or_else(|e| panic!("{part} of {size} stopped at {k}: no {n}: {e:?}"));
+                    heap.free(&mut other, block.at, None).unwrap();
+                }
+                let tally = heap.tally().unwrap();
+                assert_eq!(tally.granules, GRANULES as u64, "S4: {part} of {size} stopped at {k}");
+                if finished.is_some() {
+                    break;
+                }
+            }
+        }
+    }
+    println!("{stops} stops, no failure");
+    assert!(stops > 200);
+}
+
+#[test]
+fn a_parked_block_costs_one_read_modify_write_each_way() {
+    let heap = heap::<Probe<Native>>(4096);
+    let mut lane = Lane::new(1);
+    for size in [1, 2, 9, 30] {
+        let warm = heap.allocate(&mut lane, size, 1, Kind::Raw).unwrap();
+        heap.free(&mut lane, warm.at, None).unwrap();
+        Counts::reset();
+        let block = heap.allocate(&mut lane, size, 1, Kind::Raw).unwrap();
+        assert_eq!(Counts::get(), Counts { loads: 1, stores: 0, rmws: 1, fences: 0 });
+        Counts::reset();
+        heap.free(&mut lane, block.at, None).unwrap();
+        assert_eq!(Counts::get(), Counts { loads: 1, stores: 0, rmws: 1, fences: 0 });
+    }
+}
+
+#[test]
+fn the_lifecycle_is_visible() {
+    let heap = heap::<Native>(256);
+    let mut lane = Lane::new(3);
+    assert_eq!(heap.look(Granule(0)).state(), State::Free);
+    let block = heap.allocate(&mut lane, 2, 1, Kind::Raw).unwrap();
+    assert_eq!((block.token.state(), block.token.owner()), (State::Allocated, 3));
+    heap.free(&mut lane, block.at, None).unwrap();
+    assert_eq!(heap.look(block.at).state(), State::Acked);
+    heap.flush(&mut lane);
+    assert_eq!(heap.look(block.at).state(), State::Inside);
+}

@@ -1,0 +1,155 @@
+//! Token words: the only truth about which blocks exist.
+//!
+//! Each granule of the sector has one 64-bit token. Where a block begins, it holds the block's whole meaning
+//! (state, owner, generation, size), so that one compare-and-swap checks and changes everything at once.
+//! Everywhere else it is an *inside* word, whose low field may serve as a footer or as a type fingerprint.
+//!
+//! The generation of a word never stands still: whoever writes a word gives it the generation after the one
+//! found there (ALLOCATED → ACKED → COALESCING keep it, the state tells them apart). A value therefore does not
+//! return within 2^20 changes of that one word, and a compare-and-swap prepared long ago fails.
+
+/// What a token says about its granule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum State {
+    /// No block begins here.
+    Inside = 0,
+    /// A free block begins here, hinted in its size class.
+    Free = 1,
+    /// A live block of untyped bytes.
+    Allocated = 2,
+    /// Freed and parked: not merged yet, and open to everybody.
+    Acked = 3,
+    /// In the hands of an operation in flight, which the owner field names.
+    Coalescing = 4,
+    /// A live block with a type fingerprint in the token of its second granule.
+    Typed = 5,
+    /// A live block of one granule, with a type fingerprint where the size would stand.
+    TypedSmall = 6,
+    /// Never written by the allocator.
+    Invalid = 7,
+}
+
+impl State {
+    /// The state's name in messages and tables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Inside => "inside a block or never allocated",
+            Self::Free => "FREE",
+            Self::Allocated | Self::Typed | Self::TypedSmall => "ALLOCATED",
+            Self::Acked => "ACKED",
+            Self::Coalescing => "COALESCING",
+            Self::Invalid => "invalid",
+        }
+    }
+}
+
+const SIZE_BITS: u32 = 30;
+const GENERATION_BITS: u32 = 20;
+const OWNER_BITS: u32 = 11;
+const GENERATION_AT: u32 = SIZE_BITS;
+const OWNER_AT: u32 = SIZE_BITS + GENERATION_BITS;
+const STATE_AT: u32 = OWNER_AT + OWNER_BITS;
+const SIZE_MASK: u64 = (1 << SIZE_BITS) - 1;
+const GENERATION_MASK: u64 = (1 << GENERATION_BITS) - 1;
+const OWNER_MASK: u64 = (1 << OWNER_BITS) - 1;
+const _: () = assert!(STATE_AT + 3 == 64);
+
+/// Type fingerprints have as many bits as a size.
+pub const FINGERPRINT_MASK: u32 = SIZE_MASK as u32;
+
+/// One token word: `state | owner | generation | size`, 3 + 11 + 20 + 30 bits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Token(pub u64);
+
+impl Token {
+    /// A token; fields that are too large are cut off.
+    #[inline(always)]
+    pub const fn new(state: State, owner: u16, generation: u32, low: u32) -> Self {
+        Self(
+            (state as u64) << STATE_AT
+                | (owner as u64 & OWNER_MASK) << OWNER_AT
+                | (generation as u64 & GENERATION_MASK) << GENERATION_AT
+                | (low as u64 & SIZE_MASK),
+        )
+    }
+    /// The state.
+    #[inline(always)]
+    pub const fn state(self) -> State {
+        match self.0 >> STATE_AT {
+            0 => State::Inside,
+            1 => State::Free,
+            2 => State::Allocated,
+            3 => State::Acked,
+            4 => State::Coalescing,
+            5 => State::Typed,
+            6 => State::TypedSmall,
+            _ => State::Invalid,
+        }
+    }
+    /// The participant that owns, parked or works on the block; 0 is nobody.
+    #[inline(always)]
+    pub const fn owner(self) -> u16 {
+        (self.0 >> OWNER_AT & OWNER_MASK) as u16
+    }
+    /// The generation.
+    #[inline(always)]
+    pub const fn generation(self) -> u32 {
+        (self.0 >> GENERATION_AT & GENERATION_MASK) as u32
+    }
+    /// The next generation (it wraps).
+    #[inline(always)]
+    pub const fn next_generation(self) -> u32 {
+        (self.generation() + 1) & GENERATION_MASK as u32
+    }
+    /// The low field as it is: size, footer distance or fingerprint.
+    #[inline(always)]
+    pub const fn low(self) -> u32 {
+        (self.0 & SIZE_MASK) as u32
+    }
+    /// The size of the block that begins here, in granules.
+    #[inline(always)]
+    pub const fn size(self) -> u32 {
+        match self.state() {
+            State::TypedSmall => 1,
+            _ => self.low(),
+        }
+    }
+    /// Whether this is exactly a block of `size` granules in state ACKED: the check of a pop, in one compare.
+    #[inline(always)]
+    pub const fn is_parked(self, size: u32) -> bool {
+        const FIELDS: u64 = 7 << STATE_AT | SIZE_MASK;
+        self.0 & FIELDS == (State::Acked as u64) << STATE_AT | size as u64
+    }
+    /// Whether a free block begins here.
+    #[inline(always)]
+    pub const fn is_free(self) -> bool {
+        matches!(self.state(), State::Free)
+    }
+    /// Whether a block begins here that a user holds.
+    #[inline(always)]
+    pub const fn is_live(self) -> bool {
+        matches!(self.state(), State::Allocated | State::Typed | State::TypedSmall)
+    }
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}(owner {}, generation {}, low {})", self.state(), self.owner(), self.generation(), self.low())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_do_not_touch_each_other() {
+        let full = Token::new(State::TypedSmall, OWNER_MASK as u16, GENERATION_MASK as u32, SIZE_MASK as u32);
+        assert_eq!(full.state(), State::TypedSmall);
+        assert_eq!((full.owner(), full.generation(), full.low(), full.size()), (2047, (1 << 20) - 1, (1 << 30) - 1, 1));
+        assert_eq!(full.next_generation(), 0);
+        let parked = Token::new(State::Acked, 5, 9, 30);
+        assert!(parked.is_parked(30) && !parked.is_parked(29) && !Token::new(State::Free, 5, 9, 30).is_parked(30));
+    }
+}
