@@ -1,5 +1,21 @@
-//! AtomicMatrix: a lock-free allocator in shared memory.
+//! AtomicMatrix: a lock-free, general-purpose allocator in shared memory.
+//!
+//! Independent processes map one segment and allocate, read and free blocks of any size, without copying and without
+//! a kernel call on the hot path. Start with [`handlers`].
+//!
+//! The house, from the ground up: [`backend`] (words, fences, the table of orderings), [`segment`] (layout, creating and
+//! attaching, directory), [`matrix`] (token, hint, ripple), [`handlers`] (what a user holds).
+
+extern crate self as atomic_matrix;
 
 pub mod backend;
+mod error;
+pub mod handlers;
 pub mod matrix;
 pub mod segment;
+mod shared;
+
+pub use error::{Error, Result};
+#[doc(hidden)]
+pub use shared::mix as fingerprint;
+pub use shared::{Shared, zerocopy};

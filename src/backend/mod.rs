@@ -8,6 +8,7 @@
 pub mod decorators;
 mod native;
 pub mod orderings;
+pub mod payload;
 
 #[cfg(feature = "loom")]
 pub mod loom;

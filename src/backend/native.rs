@@ -42,6 +42,14 @@ impl Word for NativeWord {
     }
 }
 
+impl Native {
+    /// A number that this process has not handed out before, from 1 on.
+    pub(crate) fn serial() -> u64 {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+    }
+}
+
 impl Backend for Native {
     type Word = NativeWord;
     type Cell = ();

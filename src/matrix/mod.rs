@@ -5,9 +5,11 @@
 //! - [`operation`]: cut, join and the Ripple, which anybody can finish;
 //! - [`parking`]: freed blocks that wait for the next request of their size;
 //! - [`sweep`] and [`stats`]: healing, the last try, and what is in the sector;
-//! - [`heap`]: allocate and free.
+//! - [`heap`]: allocate and free;
+//! - [`core`]: a mapped segment with its heap, and the lanes of this process's threads.
 
 pub mod heap;
+pub mod core;
 mod hints;
 pub mod operation;
 pub mod parking;

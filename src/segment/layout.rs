@@ -109,6 +109,7 @@ pub struct Layout {
     slots: usize,
     exchange: usize,
     directory: usize,
+    directory_turn: usize,
     first_level: usize,
     second_level: usize,
     trees: usize,
@@ -158,6 +159,7 @@ impl Layout {
         let slots = take((params.participants + 1) * slot_stride);
         let exchange = take(PARKED_CLASSES * params.batches * batch_stride);
         let directory = take(params.directory * DIRECTORY_WORDS);
+        let directory_turn = take(1);
         let first_level = take(1);
         let second_level = take(classes.div_ceil(8));
         let trees = take(classes * tree_stride);
@@ -176,13 +178,14 @@ impl Layout {
             slots,
             exchange,
             directory,
+            directory_turn,
             first_level,
             second_level,
             trees,
             leaves,
             tokens,
             words: at,
-            sector: (at as u64 * 8).next_multiple_of(SECTOR_ALIGN as u64),
+            sector: (at as u64 * 8).next_multiple_of(SECTOR_ALIGN.max(params.granule()) as u64),
         }
     }
 
@@ -250,6 +253,11 @@ impl Layout {
     pub fn batch(&self, class: usize, batch: usize, word: usize) -> WordIndex {
         debug_assert!(class < PARKED_CLASSES && batch < self.params.batches && word < BATCH_WORDS);
         WordIndex(self.exchange + (class * self.params.batches + batch) * self.batch_stride + word)
+    }
+    /// The word that orders the directory's publications.
+    #[inline(always)]
+    pub fn directory_turn(&self) -> WordIndex {
+        WordIndex(self.directory_turn)
     }
     /// A word of a directory entry.
     #[inline(always)]

@@ -20,6 +20,22 @@ pub trait Region: Send + Sync {
     fn touch(&self, first: Granule, granules: u32);
 }
 
+impl<R: Region> Region for &R {
+    type Backend = R::Backend;
+    #[inline(always)]
+    fn layout(&self) -> &Layout {
+        R::layout(self)
+    }
+    #[inline(always)]
+    fn word(&self, index: WordIndex) -> &<Self::Backend as Backend>::Word {
+        R::word(self, index)
+    }
+    #[inline(always)]
+    fn touch(&self, first: Granule, granules: u32) {
+        R::touch(self, first, granules);
+    }
+}
+
 /// A region of boxed words: for models, property tests and heaps private to a process.
 pub struct BoxedRegion<B: Backend> {
     layout: Layout,

@@ -1,0 +1,79 @@
+//! Copies between private memory and payload that another process may be changing: byte for byte atomic, so that a race
+//! yields torn values, never undefined behaviour.
+#![allow(clippy::disallowed_types, reason = "this folder is where raw atomics live")]
+
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+
+/// Bytes before the first 8-byte boundary at or after `at`, at most `length`.
+fn unaligned(at: *const u8, length: usize) -> usize {
+    at.align_offset(8).min(length)
+}
+
+/// Copies `into.len()` bytes out of payload.
+///
+/// # Safety
+/// `from` is valid for reads of that many bytes; nobody writes them other than atomically or from another process.
+pub unsafe fn copy_out(from: *const u8, into: &mut [u8]) {
+    let (head, rest) = into.split_at_mut(unaligned(from, into.len()));
+    let middle = head.len();
+    let (words, tail) = rest.as_chunks_mut::<8>();
+    // SAFETY (all three): in range by the caller's word; u8 has no alignment, and `from + middle` is 8-byte aligned.
+    for (i, byte) in head.iter_mut().enumerate() {
+        *byte = unsafe { AtomicU8::from_ptr(from.add(i).cast_mut()) }.load(Relaxed);
+    }
+    let end = middle + words.len() * 8;
+    for (i, word) in words.iter_mut().enumerate() {
+        // SAFETY: as above.
+        *word = unsafe { AtomicU64::from_ptr(from.add(middle + i * 8).cast_mut().cast()) }.load(Relaxed).to_ne_bytes();
+    }
+    for (i, byte) in tail.iter_mut().enumerate() {
+        // SAFETY: as above.
+        *byte = unsafe { AtomicU8::from_ptr(from.add(end + i).cast_mut()) }.load(Relaxed);
+    }
+}
+
+/// Copies bytes into payload.
+///
+/// # Safety
+/// `to` is valid for writes of that many bytes; nobody accesses them other than atomically or from another process.
+pub unsafe fn copy_in(from: &[u8], to: *mut u8) {
+    let (head, rest) = from.split_at(unaligned(to, from.len()));
+    let middle = head.len();
+    let (words, tail) = rest.as_chunks::<8>();
+    for (i, byte) in head.iter().enumerate() {
+        // SAFETY: in range by the caller's word; u8 has no alignment.
+        unsafe { AtomicU8::from_ptr(to.add(i)) }.store(*byte, Relaxed);
+    }
+    let end = middle + words.len() * 8;
+    for (i, word) in words.iter().enumerate() {
+        // SAFETY: in range by the caller's word, and `to + middle` is 8-byte aligned.
+        unsafe { AtomicU64::from_ptr(to.add(middle + i * 8).cast()) }.store(u64::from_ne_bytes(*word), Relaxed);
+    }
+    for (i, byte) in tail.iter().enumerate() {
+        // SAFETY: in range by the caller's word; u8 has no alignment.
+        unsafe { AtomicU8::from_ptr(to.add(end + i)) }.store(*byte, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_every_byte_at_every_alignment() {
+        for start in 0..8 {
+            for length in 0..40 {
+                let mut shared = [0xAAu8; 64];
+                let source: Vec<u8> = (0..length as u8).map(|b| b + 1).collect();
+                let mut back = vec![0; length];
+                // SAFETY: within the array, which only this thread uses.
+                unsafe {
+                    copy_in(&source, shared.as_mut_ptr().add(start));
+                    copy_out(shared.as_ptr().add(start), &mut back);
+                }
+                assert_eq!(back, source);
+                assert!(shared[..start].iter().chain(&shared[start + length..]).all(|&b| b == 0xAA));
+            }
+        }
+    }
+}

@@ -1,0 +1,677 @@
+//! What a user holds: handlers, typed blocks, relative pointers.
+//!
+//! ```
+//! use atomic_matrix::handlers::HandlerFunctions;
+//! use atomic_matrix::matrix::core::AtomicMatrix;
+//!
+//! # fn main() -> atomic_matrix::Result<()> {
+//! let handler = AtomicMatrix::bootstrap(None, 1 << 20)?; // a fresh segment of 1 MiB
+//! let mut block = handler.allocate::<[u8; 128]>()?;
+//! handler.store(&mut block, [7; 128])?;
+//! let offset = block.offset(); // pass it on: it means the same in every process
+//! assert_eq!(handler.load(&handler.get_block::<[u8; 128]>(offset)?)?, [7; 128]);
+//! handler.free(block);
+//! handler.unlink()
+//! # }
+//! ```
+
+use crate::backend::payload;
+use crate::error::{Error, Result};
+use crate::matrix::core::AtomicMatrix;
+use crate::matrix::heap::{Exhausted, Kind, Live, Refusal};
+use crate::matrix::stats::Tally;
+use crate::segment::Options;
+use crate::segment::directory::{Directory, Entry, NAME_LIMIT, Refused};
+use crate::segment::layout::{Granule, SECTOR_ALIGN};
+use crate::shared::Shared;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// A position in a segment, the same in every process: an offset, and the generation of the block it was made for.
+///
+/// It is plain data and may be copied; using it after the block is freed is an error that is detected by its generation
+/// (20 bits: a pointer kept through exactly a multiple of 2^20 reuses of its granule would go unnoticed).
+pub struct RelativePtr<T> {
+    offset: u32,
+    generation: u32,
+    segment: u32,
+    of: PhantomData<fn() -> T>,
+}
+
+impl<T> Clone for RelativePtr<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<T> Copy for RelativePtr<T> {}
+impl<T> PartialEq for RelativePtr<T> {
+    fn eq(&self, other: &Self) -> bool {
+        (self.offset, self.generation, self.segment) == (other.offset, other.generation, other.segment)
+    }
+}
+impl<T> Eq for RelativePtr<T> {}
+impl<T> std::fmt::Debug for RelativePtr<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "RelativePtr({}, generation {})", self.offset, self.generation)
+    }
+}
+
+impl<T> RelativePtr<T> {
+    /// The offset from the segment's start, in steps of [`Handler::offset_unit`]: bytes in segments up to 4 GiB, granules above.
+    pub const fn offset(&self) -> u32 {
+        self.offset
+    }
+    /// The generation of the block.
+    pub const fn generation(&self) -> u32 {
+        self.generation
+    }
+    /// The same position as another type. The bytes are not looked at.
+    pub const fn cast<U>(self) -> RelativePtr<U> {
+        RelativePtr { offset: self.offset, generation: self.generation, segment: self.segment, of: PhantomData }
+    }
+}
+
+/// A live block that holds a `T`. Dropping it does not free it: it is shared memory, and somebody else may have its offset.
+#[derive(Debug)]
+#[must_use = "a block stays allocated until it is freed, here or by whoever gets its offset"]
+pub struct Block<T> {
+    pointer: RelativePtr<T>,
+}
+
+impl<T> Block<T> {
+    /// The offset from the segment's start, to pass on; see [`RelativePtr::offset`].
+    pub const fn offset(&self) -> u32 {
+        self.pointer.offset
+    }
+    /// The generation of the block.
+    pub const fn generation(&self) -> u32 {
+        self.pointer.generation
+    }
+    /// The block's position, as plain data.
+    pub const fn pointer(&self) -> RelativePtr<T> {
+        self.pointer
+    }
+}
+
+/// The state of a block, as its token tells it.
+pub use crate::matrix::token::State as BlockState;
+
+/// What is in a segment at one moment. Bytes, unless a field says otherwise. Exact at rest; under load each block is
+/// seen before or after whatever changes it.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Bytes of the allocation sector.
+    pub sector_bytes: u64,
+    /// Bytes of a granule, the unit of allocation.
+    pub granule_bytes: u64,
+    /// Live blocks.
+    pub live_blocks: u64,
+    /// Bytes in live blocks.
+    pub live_bytes: u64,
+    /// Free blocks.
+    pub free_blocks: u64,
+    /// Bytes in free blocks.
+    pub free_bytes: u64,
+    /// Parked blocks: freed, and waiting unmerged for the next request of their size. They count as free.
+    pub parked_blocks: u64,
+    /// Bytes in parked blocks.
+    pub parked_bytes: u64,
+    /// Blocks in the hands of an operation in flight.
+    pub in_flight_blocks: u64,
+    /// Bytes in them.
+    pub in_flight_bytes: u64,
+    /// The largest free block.
+    pub largest_free: u64,
+    /// External fragmentation: 1 − largest free / free; 0 when one block remains.
+    pub fragmentation: f64,
+    /// Shannon entropy of the free memory, in bits: −Σ p·log2 p over the free blocks' shares; 0 when one block remains.
+    pub entropy_bits: f64,
+    /// Pairs of free neighbours that are not merged: 0 at rest.
+    pub missed_merges: u64,
+}
+
+/// A process's access to one segment. Clones are cheap and may go to other threads; each thread parks its own blocks.
+///
+/// Operations are lock-free and make no kernel call, except a thread's first (which takes a participant slot and a page
+/// of memory). They are not for signal handlers that interrupt one. A forked child cannot use its parent's
+/// handlers ([`Error::ForkedChild`]): it attaches anew.
+#[derive(Debug, Clone)]
+pub struct Handler {
+    matrix: Arc<AtomicMatrix>,
+}
+
+/// The seed's four: allocate, write, read, free.
+pub trait HandlerFunctions {
+    /// Allocates a block for a `T`, uninitialised (whatever bytes were there before). O(1).
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`], [`Error::ZeroSize`], [`Error::TooLarge`], [`Error::BadAlignment`], [`Error::NoParticipantSlot`], [`Error::ForkedChild`].
+    fn allocate<T: Shared>(&self) -> Result<Block<T>>;
+
+    /// Writes a value. For a copy that is safe whatever others do, see [`Handler::store`].
+    ///
+    /// # Safety
+    /// The block is live and of this segment, and nobody else reads or writes its payload meanwhile.
+    unsafe fn write<T: Shared>(&self, block: &mut Block<T>, value: T);
+
+    /// Reads the value. For a copy that is safe whatever others do, see [`Handler::load`].
+    ///
+    /// # Safety
+    /// The block is live and of this segment, and nobody writes its payload meanwhile.
+    unsafe fn read<T: Shared>(&self, block: &Block<T>) -> T;
+
+    /// Frees a block: ALLOCATED → ACKED, and merged at once or when parked blocks flush. If the block was freed
+    /// already through its offset, nothing happens; [`Handler::try_free`] tells.
+    fn free<T>(&self, block: Block<T>);
+}
+
+impl HandlerFunctions for Handler {
+    #[inline]
+    fn allocate<T: Shared>(&self) -> Result<Block<T>> {
+        let live = self.allocate_bytes(size_of::<T>(), align_of::<T>(), Kind::Typed(T::FINGERPRINT))?;
+        Ok(Block { pointer: self.pointer(live) })
+    }
+    #[inline]
+    unsafe fn write<T: Shared>(&self, block: &mut Block<T>, value: T) {
+        // SAFETY: the caller vouches for the block; it was allocated for a T, at T's alignment.
+        unsafe { self.resolve(&block.pointer).write(value) }
+    }
+    #[inline]
+    unsafe fn read<T: Shared>(&self, block: &Block<T>) -> T {
+        // SAFETY: as above; any bytes are a valid T.
+        unsafe { self.resolve(&block.pointer).read() }
+    }
+    #[inline]
+    fn free<T>(&self, block: Block<T>) {
+        let _ = self.try_free(block);
+    }
+}
+
+impl AtomicMatrix {
+    /// Creates a segment of `size` bytes in `/dev/shm`, or attaches to it if it exists, however many processes call this
+    /// at the same moment. Without an id, a fresh one is made ([`Handler::id`] tells it).
+    ///
+    /// # Errors
+    /// See [`Error`]; an existing segment of another size is [`Error::SizeMismatch`] and stays as it is.
+    pub fn bootstrap(id: Option<Uuid>, size: usize) -> Result<Handler> {
+        Options::new().id(id.unwrap_or_else(Uuid::new_v4)).size(size).open_or_create()
+    }
+
+    /// Attaches to an existing segment in `/dev/shm`; never creates one.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], and whatever may be wrong with a file.
+    pub fn attach(id: Uuid) -> Result<Handler> {
+        Options::new().id(id).attach()
+    }
+}
+
+impl Options {
+    /// Creates the segment; it must not exist yet.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyExists`], [`Error::NoSpace`] and others.
+    pub fn create(&self) -> Result<Handler> {
+        Ok(Handler { matrix: AtomicMatrix::open(self.create_segment_with(AtomicMatrix::format)?) })
+    }
+    /// Attaches to an existing segment.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] and others.
+    pub fn attach(&self) -> Result<Handler> {
+        Ok(Handler { matrix: AtomicMatrix::open(self.attach_segment()?) })
+    }
+    /// Creates the segment, or attaches to it if it exists.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn open_or_create(&self) -> Result<Handler> {
+        Ok(Handler { matrix: AtomicMatrix::open(self.open_or_create_segment_with(AtomicMatrix::format)?) })
+    }
+}
+
+impl Handler {
+    /// Allocates `size` bytes, aligned to the granule at least (64 bytes by default). O(1).
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] when nothing fits, after everything parked anywhere was merged; [`Error::ZeroSize`];
+    /// [`Error::TooLarge`]; [`Error::NoParticipantSlot`]; [`Error::ForkedChild`].
+    #[inline]
+    pub fn allocate_raw(&self, size: usize) -> Result<RelativePtr<u8>> {
+        Ok(self.pointer(self.allocate_bytes(size, 1, Kind::Raw)?))
+    }
+
+    /// Allocates for a layout: its size, at its alignment (up to 4096 bytes).
+    ///
+    /// # Errors
+    /// As [`Handler::allocate_raw`], and [`Error::BadAlignment`].
+    pub fn allocate_layout(&self, layout: std::alloc::Layout) -> Result<RelativePtr<u8>> {
+        Ok(self.pointer(self.allocate_bytes(layout.size(), layout.align(), Kind::Raw)?))
+    }
+
+    #[inline(always)]
+    fn allocate_bytes(&self, size: usize, align: usize, kind: Kind) -> Result<Live> {
+        let layout = self.matrix.heap().layout();
+        let shift = layout.params.granule_shift;
+        let granules = (size as u64).wrapping_add((1 << shift) - 1) >> shift;
+        if size == 0 || granules > layout.granules as u64 || align > 1 << shift || granules == 0 {
+            return self.allocate_unusual(size, align, kind);
+        }
+        match self.matrix.with_lane(|lane| self.matrix.heap().allocate(lane, granules as u32, 1, kind))? {
+            Ok(live) => Ok(live),
+            Err(exhausted) => Err(self.out_of_memory(size, exhausted)),
+        }
+    }
+
+    #[cold]
+    fn allocate_unusual(&self, size: usize, align: usize, kind: Kind) -> Result<Live> {
+        let layout = self.matrix.heap().layout();
+        let shift = layout.params.granule_shift;
+        let sector = (layout.granules as u64) << shift;
+        let largest = SECTOR_ALIGN;
+        if size == 0 {
+            return Err(Error::ZeroSize);
+        }
+        if size as u64 > sector {
+            return Err(Error::TooLarge { requested: size as u64, largest: sector });
+        }
+        if align > largest.max(1 << shift) || !align.is_power_of_two() {
+            return Err(Error::BadAlignment { requested: align, largest });
+        }
+        let granules = (size as u64).div_ceil(1 << shift) as u32;
+        let multiple = (align >> shift).max(1) as u32;
+        let allocated = self.matrix.with_lane(|lane| self.matrix.heap().allocate(lane, granules, multiple, kind))?;
+        allocated.map_err(|exhausted| self.out_of_memory(size, exhausted))
+    }
+
+    #[cold]
+    fn out_of_memory(&self, size: usize, exhausted: Exhausted) -> Error {
+        let shift = self.matrix.heap().layout().params.granule_shift;
+        let (free, largest) = (exhausted.free << shift, exhausted.largest << shift);
+        Error::OutOfMemory { requested: size as u64, free, largest }
+    }
+
+    /// Frees a block that [`Handler::allocate_raw`] gave.
+    ///
+    /// # Errors
+    /// [`Error::NotLive`], [`Error::Stale`], [`Error::BadOffset`], [`Error::ForeignBlock`]; nothing has changed then (S5).
+    #[inline]
+    pub fn free_raw(&self, pointer: RelativePtr<u8>) -> Result<()> {
+        self.free_pointer(&pointer)
+    }
+
+    /// Frees a typed block and says whether it was live.
+    ///
+    /// # Errors
+    /// As [`Handler::free_raw`].
+    #[inline]
+    pub fn try_free<T>(&self, block: Block<T>) -> Result<()> {
+        self.free_pointer(&block.pointer)
+    }
+
+    /// The seed's name for freeing: ALLOCATED → ACKED, merged at once or when parked blocks flush.
+    ///
+    /// # Errors
+    /// As [`Handler::free_raw`].
+    pub fn ack<T>(&self, block: Block<T>) -> Result<()> {
+        self.try_free(block)
+    }
+
+    #[inline(always)]
+    fn free_pointer<T>(&self, pointer: &RelativePtr<T>) -> Result<()> {
+        if pointer.segment != self.tag() {
+            return Err(Error::ForeignBlock { offset: pointer.offset, segment: self.id() });
+        }
+        self.free_granule(pointer.offset, Some(pointer.generation))
+    }
+
+    /// Frees the live block at an offset that another process passed on.
+    ///
+    /// An offset alone cannot tell a block from a later one in the same place: free each offset once.
+    ///
+    /// # Errors
+    /// [`Error::NotLive`], [`Error::BadOffset`]; nothing has changed then (S5).
+    #[inline]
+    pub fn free_at(&self, offset: u32) -> Result<()> {
+        self.free_granule(offset, None)
+    }
+
+    #[inline(always)]
+    fn free_granule(&self, offset: u32, generation: Option<u32>) -> Result<()> {
+        let g = self.granule(offset)?;
+        match self.matrix.with_lane(|lane| self.matrix.heap().free(lane, g, generation))? {
+            Ok(()) => Ok(()),
+            Err(refusal) => Err(self.refusal(offset, generation, refusal)),
+        }
+    }
+
+    #[cold]
+    fn refusal(&self, offset: u32, expected: Option<u32>, refusal: Refusal) -> Error {
+        match refusal {
+            Refusal::NotLive(token) => Error::NotLive { offset, state: token.state().name() },
+            Refusal::Stale(token) => {
+                Error::Stale { offset, expected: expected.unwrap_or_default(), found: token.generation() }
+            }
+            Refusal::OutOfRange => Error::BadOffset { offset, why: "it lies behind the sector" },
+        }
+    }
+
+    /// The address of a block in this process. It is valid while the block is live and a handler of this segment exists.
+    ///
+    /// A pointer of another segment gets a null pointer.
+    #[inline]
+    pub fn resolve<T>(&self, pointer: &RelativePtr<T>) -> *mut T {
+        if pointer.segment != self.tag() {
+            return std::ptr::null_mut();
+        }
+        self.address(pointer.offset).cast()
+    }
+
+    /// The address, in this process, of the live block at an offset that another process passed on.
+    ///
+    /// # Errors
+    /// [`Error::BadOffset`], [`Error::NotLive`].
+    #[inline]
+    pub fn resolve_at(&self, offset: u32) -> Result<*mut u8> {
+        self.live_at(offset)?;
+        Ok(self.address(offset))
+    }
+
+    #[inline(always)]
+    fn address(&self, offset: u32) -> *mut u8 {
+        let bytes = (offset as usize) << self.matrix.offset_shift();
+        self.matrix.segment().base().as_ptr().wrapping_add(bytes)
+    }
+
+    /// Bytes that the block really has: the size asked for, rounded up to granules, and in large classes to the class.
+    ///
+    /// # Errors
+    /// As [`Handler::free_raw`].
+    pub fn usable_size<T>(&self, pointer: &RelativePtr<T>) -> Result<usize> {
+        Ok(self.bytes(self.live(pointer)?))
+    }
+
+    /// Bytes that the live block at an offset has.
+    ///
+    /// # Errors
+    /// [`Error::BadOffset`], [`Error::NotLive`].
+    pub fn usable_size_at(&self, offset: u32) -> Result<usize> {
+        Ok(self.bytes(self.live_at(offset)?))
+    }
+
+    /// The state of the block that begins at an offset: FREE → ALLOCATED → ACKED → COALESCING → FREE.
+    ///
+    /// # Errors
+    /// [`Error::BadOffset`].
+    pub fn state_at(&self, offset: u32) -> Result<BlockState> {
+        Ok(self.matrix.heap().look(self.granule(offset)?).state())
+    }
+
+    fn bytes(&self, live: Live) -> usize {
+        (live.token.size() as usize) << self.matrix.heap().layout().params.granule_shift
+    }
+
+    #[inline(always)]
+    fn granule(&self, offset: u32) -> Result<Granule> {
+        let layout = self.matrix.heap().layout();
+        let bytes = (offset as u64) << self.matrix.offset_shift();
+        let inside = bytes.wrapping_sub(layout.sector);
+        let g = inside >> layout.params.granule_shift;
+        if g < layout.granules as u64 && g << layout.params.granule_shift == inside {
+            return Ok(Granule(g as u32));
+        }
+        Err(self.bad_offset(offset, bytes))
+    }
+
+    #[cold]
+    fn bad_offset(&self, offset: u32, bytes: u64) -> Error {
+        let layout = self.matrix.heap().layout();
+        let why = if bytes < layout.sector {
+            "it lies before the allocation sector"
+        } else if bytes >= layout.bytes() {
+            "it lies behind the allocation sector"
+        } else {
+            "no block can begin there: it is not at a granule"
+        };
+        Error::BadOffset { offset, why }
+    }
+
+    #[inline]
+    fn live_at(&self, offset: u32) -> Result<Live> {
+        let g = self.granule(offset)?;
+        self.matrix.heap().live_at(g).map_err(|refusal| self.refusal(offset, None, refusal))
+    }
+
+    fn live<T>(&self, pointer: &RelativePtr<T>) -> Result<Live> {
+        if pointer.segment != self.tag() {
+            return Err(Error::ForeignBlock { offset: pointer.offset, segment: self.id() });
+        }
+        let live = self.live_at(pointer.offset)?;
+        if live.token.generation() != pointer.generation {
+            let refusal = Refusal::Stale(live.token);
+            return Err(self.refusal(pointer.offset, Some(pointer.generation), refusal));
+        }
+        Ok(live)
+    }
+
+    /// The typed block at an offset that another process passed on.
+    ///
+    /// # Errors
+    /// [`Error::BadOffset`], [`Error::NotLive`], [`Error::TypeMismatch`] (checked by fingerprint; untyped blocks match no type), [`Error::TooSmall`].
+    pub fn get_block<T: Shared>(&self, offset: u32) -> Result<Block<T>> {
+        let live = self.live_at(offset)?;
+        let found = self.matrix.heap().fingerprint(live);
+        if found != Some(T::FINGERPRINT) {
+            return Err(Error::TypeMismatch {
+                offset,
+                expected: std::any::type_name::<T>(),
+                expected_fingerprint: T::FINGERPRINT,
+                found_fingerprint: found,
+            });
+        }
+        let usable = self.bytes(live) as u64;
+        if usable < size_of::<T>() as u64 {
+            return Err(Error::TooSmall { offset, needed: size_of::<T>() as u64, usable });
+        }
+        Ok(Block { pointer: self.pointer(live) })
+    }
+
+    /// Copies the value out. Safe whatever others do: a writer at the same moment makes the copy a mixture.
+    ///
+    /// # Errors
+    /// As [`Handler::free_raw`].
+    pub fn load<T: Shared>(&self, block: &Block<T>) -> Result<T> {
+        self.live(&block.pointer)?;
+        let mut value = T::new_zeroed();
+        // SAFETY: the block is live and has size_of::<T>() bytes inside the mapping; copies are atomic byte for byte.
+        unsafe { payload::copy_out(self.address(block.offset()), value.as_mut_bytes()) };
+        Ok(value)
+    }
+
+    /// Copies a value in. Safe whatever others do: a reader at the same moment gets a mixture.
+    ///
+    /// # Errors
+    /// As [`Handler::free_raw`].
+    pub fn store<T: Shared>(&self, block: &mut Block<T>, value: T) -> Result<()> {
+        self.live(&block.pointer)?;
+        // SAFETY: as in `load`.
+        unsafe { payload::copy_in(value.as_bytes(), self.address(block.offset())) };
+        Ok(())
+    }
+
+    /// Copies bytes out of a block, from its start on.
+    ///
+    /// # Errors
+    /// As [`Handler::free_raw`], and [`Error::TooSmall`].
+    pub fn load_bytes(&self, pointer: &RelativePtr<u8>, into: &mut [u8]) -> Result<()> {
+        self.has_room(pointer, into.len())?;
+        // SAFETY: the block is live and has that many bytes; copies are atomic byte for byte.
+        unsafe { payload::copy_out(self.address(pointer.offset), into) };
+        Ok(())
+    }
+
+    /// Copies bytes into a block, from its start on.
+    ///
+    /// # Errors
+    /// As [`Handler::free_raw`], and [`Error::TooSmall`].
+    pub fn store_bytes(&self, pointer: &RelativePtr<u8>, from: &[u8]) -> Result<()> {
+        self.has_room(pointer, from.len())?;
+        // SAFETY: as in `load_bytes`.
+        unsafe { payload::copy_in(from, self.address(pointer.offset)) };
+        Ok(())
+    }
+
+    fn has_room(&self, pointer: &RelativePtr<u8>, needed: usize) -> Result<()> {
+        let usable = self.usable_size(pointer)?;
+        if needed <= usable {
+            return Ok(());
+        }
+        Err(Error::TooSmall { offset: pointer.offset, needed: needed as u64, usable: usable as u64 })
+    }
+
+    /// Merges all that is free or parked, whoever parked it. O(blocks).
+    ///
+    /// # Errors
+    /// [`Error::NoParticipantSlot`], [`Error::ForkedChild`].
+    pub fn heal(&self) -> Result<()> {
+        self.matrix.with_lane(|lane| self.matrix.heap().heal(lane))
+    }
+
+    /// Counts what is in the segment. O(blocks); reads only.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if the blocks do not tile the sector.
+    pub fn stats(&self) -> Result<Stats> {
+        let tally = self.matrix.heap().tally().map_err(|fault| Error::Corrupt { what: fault.to_string() })?;
+        Ok(self.stats_of(&tally))
+    }
+
+    /// Walks the sector and checks it: blocks tile it, every free block is hinted on every level, no two free neighbours are
+    /// left unmerged. O(blocks); reads only. To be called at rest: operations in flight may look like faults.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] names the first fault.
+    pub fn verify(&self) -> Result<Stats> {
+        let tally = self.matrix.heap().verify().map_err(|fault| Error::Corrupt { what: fault.to_string() })?;
+        Ok(self.stats_of(&tally))
+    }
+
+    fn stats_of(&self, tally: &Tally) -> Stats {
+        let layout = self.matrix.heap().layout();
+        let bytes = |granules: u64| granules << layout.params.granule_shift;
+        Stats {
+            sector_bytes: bytes(layout.granules as u64),
+            granule_bytes: layout.params.granule() as u64,
+            live_blocks: tally.live.blocks,
+            live_bytes: bytes(tally.live.granules),
+            free_blocks: tally.free.blocks,
+            free_bytes: bytes(tally.free.granules),
+            parked_blocks: tally.parked.blocks,
+            parked_bytes: bytes(tally.parked.granules),
+            in_flight_blocks: tally.in_flight.blocks,
+            in_flight_bytes: bytes(tally.in_flight.granules),
+            largest_free: bytes(tally.largest_free),
+            fragmentation: tally.fragmentation(),
+            entropy_bits: tally.entropy_bits(),
+            missed_merges: tally.missed_merges,
+        }
+    }
+
+    /// Publishes a live block under a name of at most 96 bytes, so that other processes find it.
+    ///
+    /// # Errors
+    /// [`Error::NameTaken`], [`Error::NameTooLong`], [`Error::DirectoryFull`], and [`Error::NotLive`] or [`Error::Stale`] for the block.
+    pub fn publish<T>(&self, name: &str, block: &Block<T>) -> Result<()> {
+        self.matrix.check_process()?;
+        self.check_name(name)?;
+        let live = self.live(&block.pointer)?;
+        let fingerprint = self.matrix.heap().fingerprint(live);
+        let entry = Entry { offset: block.offset(), generation: block.generation(), fingerprint };
+        self.directory().publish(name.as_bytes(), entry).map_err(|refused| match refused {
+            Refused::Taken => Error::NameTaken { name: name.to_owned() },
+            Refused::Full => Error::DirectoryFull { entries: self.matrix.heap().layout().params.directory },
+        })
+    }
+
+    /// The block published under a name.
+    ///
+    /// # Errors
+    /// [`Error::NameUnknown`], [`Error::TypeMismatch`], and [`Error::NotLive`] or [`Error::Stale`] if the block was freed since.
+    pub fn lookup<T: Shared>(&self, name: &str) -> Result<Block<T>> {
+        self.check_name(name)?;
+        let entry = self.directory().lookup(name.as_bytes());
+        let entry = entry.ok_or_else(|| Error::NameUnknown { name: name.to_owned() })?;
+        let block = self.get_block::<T>(entry.offset)?;
+        if block.generation() != entry.generation {
+            let (expected, found) = (entry.generation, block.generation());
+            return Err(Error::Stale { offset: entry.offset, expected, found });
+        }
+        Ok(block)
+    }
+
+    /// Withdraws a name. The block stays allocated.
+    ///
+    /// # Errors
+    /// [`Error::NameUnknown`].
+    pub fn withdraw(&self, name: &str) -> Result<()> {
+        self.matrix.check_process()?;
+        self.check_name(name)?;
+        let withdrawn = self.directory().withdraw(name.as_bytes());
+        if withdrawn { Ok(()) } else { Err(Error::NameUnknown { name: name.to_owned() }) }
+    }
+
+    fn directory(&self) -> Directory<'_, crate::segment::region::MappedRegion> {
+        Directory(self.matrix.heap().region())
+    }
+
+    fn check_name(&self, name: &str) -> Result<()> {
+        if name.len() <= NAME_LIMIT && !name.is_empty() {
+            return Ok(());
+        }
+        Err(Error::NameTooLong { name: name.to_owned(), length: name.len(), limit: NAME_LIMIT })
+    }
+
+    /// Removes the segment's name. Processes that have it mapped go on; nobody new can attach.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if it is gone already, [`Error::NameReplaced`], [`Error::ForkedChild`].
+    pub fn unlink(&self) -> Result<()> {
+        self.matrix.segment().unlink()
+    }
+
+    /// The segment's id.
+    pub fn id(&self) -> Uuid {
+        self.matrix.segment().id()
+    }
+
+    /// Bytes of one step of an offset: 1 in segments up to 4 GiB, the granule above.
+    #[inline(always)]
+    pub fn offset_unit(&self) -> usize {
+        self.matrix.segment().offset_unit()
+    }
+
+    /// The matrix behind this handler.
+    pub fn matrix(&self) -> &Arc<AtomicMatrix> {
+        &self.matrix
+    }
+
+    /// Marks this segment's pointers, so that another segment's are refused.
+    #[inline(always)]
+    fn tag(&self) -> u32 {
+        self.matrix.tag()
+    }
+
+    #[inline(always)]
+    fn pointer<T>(&self, live: Live) -> RelativePtr<T> {
+        let layout = self.matrix.heap().layout();
+        let bytes = layout.sector + ((live.at.0 as u64) << layout.params.granule_shift);
+        RelativePtr {
+            offset: (bytes >> self.matrix.offset_shift()) as u32,
+            generation: live.token.generation(),
+            segment: self.tag(),
+            of: PhantomData,
+        }
+    }
+}

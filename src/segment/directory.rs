@@ -1,0 +1,173 @@
+//! The directory: a few named blocks, so that a process finds what another made.
+//!
+//! An entry is 16 words: a state word, the block (granule and generation), its type fingerprint, the name's length,
+//! 96 bytes of name. Publications take turns through one word, `version | entry`, so that a name is never published
+//! twice: a publisher fills an entry, marks it PREPARED with the next version, looks through all entries, and then
+//! advances the turn with one compare-and-swap, which fails if anybody published meanwhile. An entry is published from
+//! that instant: readers count a PREPARED entry that the turn names as published, and whoever wants the next turn
+//! first marks it READY. Nobody waits for anybody (L1).
+
+use super::layout::DIRECTORY_WORDS;
+use super::region::Region;
+use crate::backend::orderings::{DIR_CLAIM, DIR_LOOK, DIR_WRITE};
+use crate::backend::{Backend, Word};
+
+/// The most bytes of a name.
+pub const NAME_LIMIT: usize = (DIRECTORY_WORDS - NAME) * 8;
+const STATE: usize = 0;
+const BLOCK: usize = 1;
+const FINGERPRINT: usize = 2;
+const LENGTH: usize = 3;
+const NAME: usize = 4;
+
+/// A state word: kind (2 bits), version (62 bits).
+const KIND: u64 = 3 << 62;
+const EMPTY: u64 = 0;
+const BUSY: u64 = 1 << 62;
+const PREPARED: u64 = 2 << 62;
+const READY: u64 = 3 << 62;
+const VERSION: u64 = (1 << 50) - 1;
+
+/// What an entry says about its block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    /// The block's offset as published.
+    pub offset: u32,
+    /// The block's generation.
+    pub generation: u32,
+    /// Its type fingerprint, or none for untyped bytes.
+    pub fingerprint: Option<u32>,
+}
+
+/// Why nothing was published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// The name is published already.
+    Taken,
+    /// Every entry is in use.
+    Full,
+}
+
+/// The turn word: version (50 bits), entry (14 bits).
+#[derive(Clone, Copy)]
+struct Turn(u64);
+impl Turn {
+    fn version(self) -> u64 {
+        self.0 >> 14
+    }
+    fn entry(self) -> usize {
+        (self.0 & 0x3FFF) as usize
+    }
+    fn next(self, entry: usize) -> Self {
+        Self((self.version() + 1) << 14 | entry as u64 & 0x3FFF)
+    }
+}
+
+/// The directory of a region.
+pub struct Directory<'a, R: Region>(pub &'a R);
+
+impl<R: Region> Directory<'_, R> {
+    fn word(&self, entry: usize, word: usize) -> &<R::Backend as Backend>::Word {
+        self.0.word(self.0.layout().directory(entry, word))
+    }
+    fn turn_word(&self) -> &<R::Backend as Backend>::Word {
+        self.0.word(self.0.layout().directory_turn())
+    }
+    fn entries(&self) -> usize {
+        self.0.layout().params.directory
+    }
+
+    /// The turn, after its entry has been marked READY.
+    fn turn(&self) -> Turn {
+        let turn = Turn(self.turn_word().load(&DIR_LOOK));
+        if turn.version() > 0 && turn.entry() < self.entries() {
+            let version = turn.version() & VERSION;
+            let _ = self.word(turn.entry(), STATE).cas(PREPARED | version, READY | version, &DIR_CLAIM);
+        }
+        turn
+    }
+
+    /// The entry's state if it is published and has this name.
+    fn named(&self, entry: usize, name: &[u8]) -> Option<u64> {
+        let state = self.word(entry, STATE).load(&DIR_LOOK);
+        if state & KIND != READY || self.word(entry, LENGTH).load(&DIR_LOOK) != name.len() as u64 {
+            return None;
+        }
+        let same = name.chunks(8).enumerate().all(|(i, part)| {
+            let mut bytes = [0; 8];
+            bytes[..part.len()].copy_from_slice(part);
+            self.word(entry, NAME + i).load(&DIR_LOOK) == u64::from_le_bytes(bytes)
+        });
+        (same && self.word(entry, STATE).load(&DIR_LOOK) == state).then_some(state)
+    }
+
+    fn find(&self, name: &[u8]) -> Option<(usize, u64)> {
+        (0..self.entries()).find_map(|entry| Some((entry, self.named(entry, name)?)))
+    }
+
+    /// Publishes a block under a name of at most [`NAME_LIMIT`] bytes.
+    ///
+    /// # Errors
+    /// [`Refused`], and nothing has changed.
+    pub fn publish(&self, name: &[u8], block: Entry) -> Result<(), Refused> {
+        debug_assert!(name.len() <= NAME_LIMIT);
+        let entry = (0..self.entries()).find(|&entry| {
+            let state = self.word(entry, STATE);
+            state.load(&DIR_LOOK) == EMPTY && state.cas(EMPTY, BUSY, &DIR_CLAIM).is_ok()
+        });
+        let Some(entry) = entry else {
+            let taken = { self.turn(); self.find(name).is_some() };
+            return Err(if taken { Refused::Taken } else { Refused::Full });
+        };
+        let fingerprint = block.fingerprint.map_or(0, |print| print as u64 | 1 << 32);
+        self.word(entry, BLOCK).store(block.offset as u64 | (block.generation as u64) << 32, &DIR_WRITE);
+        self.word(entry, FINGERPRINT).store(fingerprint, &DIR_WRITE);
+        self.word(entry, LENGTH).store(name.len() as u64, &DIR_WRITE);
+        for (i, part) in name.chunks(8).enumerate() {
+            let mut bytes = [0; 8];
+            bytes[..part.len()].copy_from_slice(part);
+            self.word(entry, NAME + i).store(u64::from_le_bytes(bytes), &DIR_WRITE);
+        }
+        loop {
+            let turn = self.turn();
+            if self.find(name).is_some() {
+                self.word(entry, STATE).store(EMPTY, &DIR_WRITE);
+                return Err(Refused::Taken);
+            }
+            let next = turn.next(entry);
+            let version = next.version() & VERSION;
+            self.word(entry, STATE).store(PREPARED | version, &DIR_WRITE);
+            if self.turn_word().cas(turn.0, next.0, &DIR_CLAIM).is_ok() {
+                let _ = self.word(entry, STATE).cas(PREPARED | version, READY | version, &DIR_CLAIM);
+                return Ok(());
+            }
+            R::Backend::pause();
+        }
+    }
+
+    /// What is published under a name.
+    pub fn lookup(&self, name: &[u8]) -> Option<Entry> {
+        self.turn();
+        loop {
+            let (entry, state) = self.find(name)?;
+            let block = self.word(entry, BLOCK).load(&DIR_LOOK);
+            let print = self.word(entry, FINGERPRINT).load(&DIR_LOOK);
+            if self.word(entry, STATE).load(&DIR_LOOK) == state {
+                let fingerprint = (print >> 32 != 0).then_some(print as u32);
+                return Some(Entry { offset: block as u32, generation: (block >> 32) as u32, fingerprint });
+            }
+            R::Backend::pause();
+        }
+    }
+
+    /// Withdraws a name; false if it is not published. The block stays allocated.
+    pub fn withdraw(&self, name: &[u8]) -> bool {
+        self.turn();
+        while let Some((entry, state)) = self.find(name) {
+            if self.word(entry, STATE).cas(state, EMPTY, &DIR_CLAIM).is_ok() {
+                return true;
+            }
+        }
+        false
+    }
+}

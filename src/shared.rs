@@ -1,0 +1,128 @@
+//! Types that may live in a segment, and their fingerprints.
+
+use const_fnv1a_hash::{fnv1a_hash_32, fnv1a_hash_str_32};
+pub use zerocopy;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// A type whose values may lie in shared memory: plain bytes with the same meaning in every process.
+///
+/// zerocopy's traits are the base: any bytes are a valid value, there is no padding, and nothing inside is mutable behind a
+/// shared reference. They would also accept `usize` and file descriptors, which mean nothing to another process;
+/// so this trait is implemented for integers of fixed size, floats and arrays, and by [`shared!`](crate::shared!) for structs
+/// whose fields all implement it.
+///
+/// ```compile_fail
+/// fn only_shared<T: atomic_matrix::Shared>() {}
+/// only_shared::<usize>(); // differs between processes
+/// ```
+/// ```compile_fail
+/// fn only_shared<T: atomic_matrix::Shared>() {}
+/// only_shared::<&'static str>(); // an address of this process
+/// ```
+///
+/// # Safety
+/// A value must mean the same in every process that maps the segment: no addresses, no `usize`, no descriptors. The
+/// fingerprint must be the same in every binary, and differ from that of types with another meaning.
+pub unsafe trait Shared: FromBytes + IntoBytes + Immutable + KnownLayout + Copy + 'static {
+    /// Tells types apart across binaries: 30 bits, computed from names and fields, not from `type_name`.
+    const FINGERPRINT: u32;
+}
+
+/// Mixes parts into a fingerprint; for [`shared!`](crate::shared!).
+#[doc(hidden)]
+pub const fn mix(name: &str, parts: &[u32]) -> u32 {
+    let mut hash = fnv1a_hash_str_32(name);
+    let mut i = 0;
+    while i < parts.len() {
+        let (a, b) = (hash.to_le_bytes(), parts[i].to_le_bytes());
+        hash = fnv1a_hash_32(&[a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3]], None);
+        i += 1;
+    }
+    hash & crate::matrix::token::FINGERPRINT_MASK
+}
+
+macro_rules! plain {
+    ($($type:ident)*) => {$(
+        // SAFETY: a number of fixed size, without addresses; its name is the same in every binary.
+        unsafe impl Shared for $type {
+            const FINGERPRINT: u32 = mix(stringify!($type), &[]);
+        }
+    )*};
+}
+plain!(u8 u16 u32 u64 u128 i8 i16 i32 i64 i128 f32 f64);
+
+// SAFETY: elements one after the other, each of a shared type.
+unsafe impl<T: Shared, const N: usize> Shared for [T; N] {
+    const FINGERPRINT: u32 = mix("array", &[T::FINGERPRINT, N as u32, (N as u64 >> 32) as u32]);
+}
+
+/// Defines a struct that may live in a segment.
+///
+/// The struct gets `#[repr(C)]`, `Copy` and zerocopy's derives, which refuse padding and invalid bit patterns; every
+/// field must be [`Shared`] itself. Its fingerprint covers its name and its fields' names and types.
+///
+/// ```
+/// atomic_matrix::shared! {
+///     /// One trade.
+///     #[derive(Debug, PartialEq)]
+///     pub struct Trade { pub price: f64, pub quantity: u32, pub flags: [u8; 4] }
+/// }
+/// assert_eq!(size_of::<Trade>(), 16);
+/// ```
+/// ```compile_fail
+/// atomic_matrix::shared! { pub struct Bad { pub length: usize } }
+/// ```
+#[macro_export]
+macro_rules! shared {
+    ($(#[$meta:meta])* $vis:vis struct $name:ident { $($(#[$field_meta:meta])* $field_vis:vis $field:ident : $type:ty),* $(,)? }) => {
+        #[derive(
+            Clone,
+            Copy,
+            $crate::zerocopy::FromBytes,
+            $crate::zerocopy::IntoBytes,
+            $crate::zerocopy::Immutable,
+            $crate::zerocopy::KnownLayout,
+        )]
+        #[zerocopy(crate = "atomic_matrix::zerocopy")]
+        #[repr(C)]
+        $(#[$meta])*
+        $vis struct $name { $($(#[$field_meta])* $field_vis $field: $type),* }
+        // SAFETY: every field is Shared (the constant below names each field's fingerprint), in the order of repr(C).
+        unsafe impl $crate::Shared for $name {
+            const FINGERPRINT: u32 = $crate::fingerprint(
+                stringify!($name),
+                &[$($crate::fingerprint(stringify!($field), &[<$type as $crate::Shared>::FINGERPRINT])),*],
+            );
+        }
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    crate::shared! {
+        #[derive(Debug, PartialEq)]
+        struct One { a: u32, b: [u16; 2] }
+    }
+    crate::shared! {
+        #[derive(Debug, PartialEq)]
+        struct Two { a: u32, c: [u16; 2] }
+    }
+
+    #[test]
+    fn fingerprints_differ_by_type_length_and_field() {
+        let prints = [
+            u8::FINGERPRINT,
+            u64::FINGERPRINT,
+            f64::FINGERPRINT,
+            <[u8; 128]>::FINGERPRINT,
+            <[u8; 129]>::FINGERPRINT,
+            One::FINGERPRINT,
+            Two::FINGERPRINT,
+        ];
+        let distinct: std::collections::HashSet<_> = prints.iter().collect();
+        assert_eq!(distinct.len(), prints.len());
+        assert!(prints.iter().all(|&print| print <= crate::matrix::token::FINGERPRINT_MASK));
+    }
+}
