@@ -27,9 +27,7 @@ pub enum Error {
     #[error("a block of 0 bytes was asked for; ask for at least 1")]
     ZeroSize,
     /// More was asked for than the whole sector holds.
-    #[error(
-        "{requested} bytes asked for, but the whole sector has {largest}; make a larger segment or split the data"
-    )]
+    #[error("{requested} bytes asked for, but the whole sector has {largest}; make a larger segment or split the data")]
     TooLarge {
         /// Bytes asked for.
         requested: u64,
@@ -45,7 +43,9 @@ pub enum Error {
         largest: usize,
     },
     /// The offset can't be a block of this segment.
-    #[error("offset {offset} is not a block of this segment: {why}; pass on offsets that an allocation gave, unchanged")]
+    #[error(
+        "offset {offset} is not a block of this segment: {why}; pass on offsets that an allocation gave, unchanged"
+    )]
     BadOffset {
         /// The offset given.
         offset: u32,
@@ -167,7 +167,9 @@ pub enum Error {
         allowed: &'static str,
     },
     /// The segment would not hold a single granule behind its metadata.
-    #[error("a segment of {asked} bytes is too small: its metadata and one granule take {minimum}; ask for at least that")]
+    #[error(
+        "a segment of {asked} bytes is too small: its metadata and one granule take {minimum}; ask for at least that"
+    )]
     SegmentTooSmall {
         /// Bytes asked for.
         asked: u64,

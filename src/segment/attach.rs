@@ -39,7 +39,8 @@ impl Options {
                 self.attach_file(own_description(fd)?, &name, || false)
             }
             Home::MemoryFile => {
-                let (found, allowed) = ("it has no name to attach by".to_owned(), "pass its descriptor to Options::from_fd");
+                let (found, allowed) =
+                    ("it has no name to attach by".to_owned(), "pass its descriptor to Options::from_fd");
                 Err(Error::BadOption { option: "memfd", found, allowed })
             }
             Home::SharedMemory | Home::Path(_) => match Place::of(self, self.id)? {
@@ -159,7 +160,9 @@ impl<F: FnOnce() -> bool> Early<F> {
 /// What one look at a file's guard tells.
 enum Look {
     Ready(header::Copy),
-    Formatting { pid: u64 },
+    Formatting {
+        pid: u64,
+    },
     /// Nothing written yet; what is wrong if nobody is about to.
     Raw(Error),
 }

@@ -236,9 +236,10 @@ pub(crate) fn map(file: &File, total: u64) -> Result<MmapRaw> {
         ErrorKind::OutOfMemory => Error::NoSpace {
             needed: total,
             free: 0,
-            hint: "the kernel could not map them: raise the address space limit (ulimit -v), or provide more huge pages \
+            hint:
+                "the kernel could not map them: raise the address space limit (ulimit -v), or provide more huge pages \
                    if the file is on hugetlbfs"
-                .to_owned(),
+                    .to_owned(),
         },
         _ => Error::io(format!("map {total} bytes"), source),
     };

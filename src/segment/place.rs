@@ -52,7 +52,8 @@ impl Place {
             Home::MemoryFile | Home::Descriptor(_) => Ok(None),
             Home::SharedMemory => named(Path::new(SHARED_MEMORY)),
             Home::Path(path) => {
-                let path = std::path::absolute(path).map_err(|e| Error::io(format!("resolve {}", path.display()), e))?;
+                let path =
+                    std::path::absolute(path).map_err(|e| Error::io(format!("resolve {}", path.display()), e))?;
                 match (path.is_dir(), path.parent(), path.file_name()) {
                     (true, ..) => named(&path),
                     (false, Some(parent), Some(name)) => Self::new(parent, name).map(Some),
@@ -119,8 +120,7 @@ impl Place {
     /// Gives an unnamed file the name. Fails if there is something under it, even a dangling link.
     pub(crate) fn link(&self, file: &File) -> Result<()> {
         let by_number = format!("/proc/self/fd/{}", file.as_raw_fd());
-        let mut linked =
-            rustix::fs::linkat(rustix::fs::CWD, by_number, &self.dir, &self.name, AtFlags::SYMLINK_FOLLOW);
+        let mut linked = rustix::fs::linkat(rustix::fs::CWD, by_number, &self.dir, &self.name, AtFlags::SYMLINK_FOLLOW);
         if linked == Err(Errno::NOENT) {
             // No /proc here: by descriptor, where the kernel permits it.
             linked = rustix::fs::linkat(file, "", &self.dir, &self.name, AtFlags::EMPTY_PATH);
