@@ -26,9 +26,8 @@ const LOCK_LOOKS: u32 = 200;
 ///
 /// It is a [`Region`], so a heap can be built on the segment itself. Dropping it unmaps the memory in this process and
 /// closes the file; the segment stays until [`Segment::unlink`] and the last user's end.
-#[derive(Debug)]
 pub struct Segment {
-    /// Over `map`, which is dropped with it and never moves its memory.
+    /// Over `map`, which never moves its memory and is dropped with it.
     region: MappedRegion,
     map: MmapRaw,
     file: File,
@@ -189,6 +188,20 @@ impl Segment {
         }
         *unlinked = true;
         Ok(())
+    }
+}
+
+impl std::fmt::Debug for Segment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Segment")
+            .field("id", &self.id())
+            .field("path", &self.path())
+            .field("base", &self.base())
+            .field("len", &self.len())
+            .field("params", &self.layout().params)
+            .field("granules", &self.layout().granules)
+            .field("strict", &self.strict())
+            .finish_non_exhaustive()
     }
 }
 

@@ -65,11 +65,12 @@ fn damaged_segments_are_refused_and_both_sides_named() {
     let error = changed(&|b| put(b, 3, 99));
     assert!(matches!(error, Error::WrongVersion { found: 99, .. }) && error.to_string().contains("99"), "{error}");
     // All words in the other byte order; then only one that a mixed-up writer left.
-    let swapped =
-        |b: &mut Vec<u8>, words: std::ops::Range<usize>| words.for_each(|w| {
+    let swapped = |b: &mut Vec<u8>, words: std::ops::Range<usize>| {
+        words.for_each(|w| {
             let word = get(b, w);
             put(b, w, word.swap_bytes());
-        });
+        })
+    };
     assert!(matches!(changed(&|b| swapped(b, 0..21)), Error::WrongEndianness { .. }));
     assert!(matches!(changed(&|b| swapped(b, 2..21)), Error::WrongEndianness { .. }));
     assert!(matches!(changed(&|b| swapped(b, 4..5)), Error::WrongEndianness { .. }));
@@ -82,7 +83,10 @@ fn damaged_segments_are_refused_and_both_sides_named() {
         })
     };
     for word in [5, 6, 7, 8, 9, 10, 11, 12, 13, 15, 18, 19] {
-        for value in [u64::MAX, 1 << 40, 1 << 31, 777] {
+        for value in [u64::MAX, 1 << 40, 1 << 31, 99_999] {
+            if (word, value) == (15, 99_999) {
+                continue; // The size asked for is a memory aid: any that is not larger than the file will do.
+            }
             let error = forged(word, value);
             assert!(
                 matches!(error, Error::LayoutMismatch { found, .. } if found == value || word < 12),
