@@ -2,7 +2,7 @@
 
 use super::heap::{Heap, Lane};
 use crate::backend::orderings::{SLOT_CLAIM, SLOT_LOOK, SLOT_WRITE};
-use crate::backend::{Backend, Native, Word};
+use crate::backend::{Native, Word};
 use crate::error::{Error, Result};
 use crate::segment::layout::SlotWord;
 use crate::segment::region::{MappedRegion, Region};
@@ -183,12 +183,13 @@ impl AtomicMatrix {
         }
         let owner = self.claim_slot()?;
         let lane = if self.segment.strict() { Lane::with_ceiling(owner, 0) } else { Lane::new(owner) };
-        let io = |source| Error::io("get memory for a thread's parked blocks", source);
+        let io = |source: std::io::Error| Error::io("get memory for a thread's parked blocks", source);
         let mut memory = memmap2::MmapMut::map_anon(size_of::<LanePage>()).map_err(io)?;
-        #[cfg(target_os = "linux")]
-        memory.advise(memmap2::Advice::WipeOnFork).map_err(io)?;
         let page: *mut LanePage = memory.as_mut_ptr().cast();
-        // SAFETY: a mapping is page aligned, large enough, and ours alone.
+        // SAFETY: an anonymous mapping of ours alone, page aligned, as long as asked for; nothing stands in it yet.
+        unsafe { rustix::mm::madvise(page.cast(), memory.len(), rustix::mm::Advice::LinuxWipeOnFork) }
+            .map_err(|error| io(error.into()))?;
+        // SAFETY: as above.
         unsafe { page.write(LanePage { instance: self.instance, lane }) };
         lanes.all.push(LaneCell { memory });
         Ok(page)

@@ -1,4 +1,19 @@
-//! The segment: layout, header, creating and attaching, participants.
+//! The segment: layout, header, creating and attaching, the mapped region.
+//!
+//! From the ground up: [`layout`] says where everything lies, [`region`] gives access to it as words; `header` is what a
+//! segment says about itself, `place` where its file has its name, [`Options`] what one may choose; `create` and `attach`
+//! are the two ways to a [`Segment`] (`mapping`). Nothing here knows the heap: its words are written by a callback.
 
+mod attach;
+mod create;
+mod header;
+pub mod directory;
 pub mod layout;
+mod mapping;
+mod options;
+mod place;
 pub mod region;
+
+pub use header::VERSION;
+pub use mapping::Segment;
+pub use options::Options;

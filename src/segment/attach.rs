@@ -1,0 +1,232 @@
+//! Attaching to a segment: everything is checked on a copy before a byte of it is mapped (C2).
+//!
+//! The file is never changed and never resized. Where a name appears only with a ready segment, nothing is waited for;
+//! on other file systems the init guard says "formatting", and the wait is bounded (L1): a creator that died is named in
+//! the error at once.
+
+use super::create::FileSystem;
+use super::header::{self, Guard, Header};
+use super::mapping::{Segment, map};
+use super::options::{Home, Options};
+use super::place::{Place, kind};
+use crate::error::{Error, Result};
+use rustix::fs::{FileType, FlockOperation, Mode, OFlags, Stat};
+use rustix::io::{Errno, FdFlags};
+use rustix::process::Pid;
+use std::fs::File;
+use std::io::ErrorKind;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Between two looks at a guard that says "formatting".
+const LOOK_EVERY: Duration = Duration::from_millis(2);
+
+impl Options {
+    /// Attaches to an existing segment; never creates, changes or resizes a file.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Symlink`], [`Error::NotAFile`] and [`Error::WrongOwner`] for what is not opened at
+    /// all; [`Error::NotASegment`], [`Error::WrongVersion`], [`Error::SizeMismatch`], [`Error::LayoutMismatch`] and others
+    /// for a file that is not the segment asked for.
+    pub fn attach_segment(&self) -> Result<Segment> {
+        self.check()?;
+        match &self.home {
+            Home::Descriptor(fd) => {
+                let name = PathBuf::from(format!("descriptor {}", fd.as_raw_fd()));
+                self.attach_file(own_description(fd)?, &name, || false)
+            }
+            Home::MemoryFile => {
+                let (found, allowed) =
+                    ("it has no name to attach by".to_owned(), "pass its descriptor to Options::from_fd");
+                Err(Error::BadOption { option: "memfd", found, allowed })
+            }
+            Home::SharedMemory | Home::Path(_) => match Place::of(self, self.id)? {
+                Some(place) => self.attach_at(Arc::new(place)),
+                None => Err(Error::NotFound { name: PathBuf::new() }),
+            },
+        }
+    }
+
+    pub(crate) fn attach_at(&self, place: Arc<Place>) -> Result<Segment> {
+        let file = place.open()?;
+        // A name may come before its segment only where there are no unnamed files (or in tests).
+        let early = || self.named || matches!(place.open_unnamed(), Ok(None));
+        let segment = self.attach_file(file, place.path(), early)?;
+        Ok(segment.named(place))
+    }
+
+    fn attach_file(&self, file: File, name: &Path, early: impl FnOnce() -> bool) -> Result<Segment> {
+        self.check_owner(&file, name)?;
+        let words = self.await_ready(&file, name, early)?;
+        let length = stat(&file, name)?.st_size as u64;
+        let header = Header::decode(&words, length, name)?;
+        self.compare(&header)?;
+        let huge = FileSystem::of(&file)?.huge;
+        let segment = Segment::new(map(&file, header.total)?, file, header, false)?;
+        segment.settle(self, huge)?;
+        Ok(segment)
+    }
+
+    /// An owner can cut or overwrite the file under its users: strangers are not trusted unasked.
+    fn check_owner(&self, file: &File, name: &Path) -> Result<()> {
+        let stat = stat(file, name)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(Error::NotAFile { name: name.into(), kind: kind(stat.st_mode) });
+        }
+        let (owner, user) = (stat.st_uid, rustix::process::geteuid().as_raw());
+        if owner != user && owner != 0 && !self.trusted.contains(&owner) {
+            return Err(Error::WrongOwner { name: name.into(), owner, user });
+        }
+        Ok(())
+    }
+
+    /// Waits until the guard says ready, if there is somebody to wait for; returns the copy of guard and header.
+    fn await_ready(&self, file: &File, name: &Path, early: impl FnOnce() -> bool) -> Result<header::Copy> {
+        let (start, mut early) = (Instant::now(), Early::Unasked(early));
+        loop {
+            let creator = match look(file, name)? {
+                Look::Ready(words) => return Ok(words),
+                Look::Formatting { pid } if died(pid, file) => {
+                    // It may have got ready between our look at the guard and its end.
+                    match look(file, name)? {
+                        Look::Ready(words) => return Ok(words),
+                        _ => return Err(Error::CreatorDied { name: name.into(), pid }),
+                    }
+                }
+                Look::Formatting { pid } => Some(pid),
+                Look::Raw(problem) if !early.may_be() => return Err(problem),
+                Look::Raw(_) => None,
+            };
+            let waited = start.elapsed();
+            if waited >= self.patience {
+                return Err(Error::NotReady { name: name.into(), pid: creator, waited_ms: waited.as_millis() as u64 });
+            }
+            std::thread::sleep(LOOK_EVERY.min(self.patience - waited));
+        }
+    }
+
+    /// What the caller asked for against what the creator chose.
+    fn compare(&self, header: &Header) -> Result<()> {
+        if let Some(asked) = self.id
+            && asked != header.id
+        {
+            return Err(Error::IdMismatch { asked, found: header.id });
+        }
+        if let Some(asked) = self.size.map(|size| size as u64)
+            && asked != header.requested
+            && asked != header.total
+        {
+            return Err(Error::SizeMismatch { asked, found: header.requested });
+        }
+        let params = header.layout.params;
+        let same = |what, asked: Option<usize>, found: usize| match asked {
+            Some(asked) if asked != found => {
+                Err(Error::LayoutMismatch { what, expected: asked as u64, found: found as u64 })
+            }
+            _ => Ok(()),
+        };
+        same("granule in bytes", self.granule, params.granule())?;
+        same("number of participants", self.participants, params.participants)?;
+        same("strict mode (0 off, 1 on)", self.strict.map(usize::from), header.strict.into())
+    }
+}
+
+fn stat(file: &File, name: &Path) -> Result<Stat> {
+    rustix::fs::fstat(file).map_err(|e| Error::io(format!("look at {}", name.display()), e))
+}
+
+/// Whether a name may be there before its segment: asked once, and only if it matters.
+enum Early<F> {
+    Unasked(F),
+    Asking,
+    Known(bool),
+}
+
+impl<F: FnOnce() -> bool> Early<F> {
+    fn may_be(&mut self) -> bool {
+        let known = match std::mem::replace(self, Self::Asking) {
+            Self::Unasked(ask) => ask(),
+            Self::Known(known) => known,
+            Self::Asking => false,
+        };
+        *self = Self::Known(known);
+        known
+    }
+}
+
+/// What one look at a file's guard tells.
+enum Look {
+    Ready(header::Copy),
+    Formatting {
+        pid: u64,
+    },
+    /// Nothing written yet; what is wrong if nobody is about to.
+    Raw(Error),
+}
+
+fn look(file: &File, name: &Path) -> Result<Look> {
+    let short = |found| Error::WrongLength { name: name.into(), expected: header::BYTES as u64, found };
+    let not_a_segment = |why| Error::NotASegment { name: name.into(), why };
+    let Some(words) = read_header(file, name)? else {
+        return Ok(Look::Raw(short(stat(file, name)?.st_size as u64)));
+    };
+    match Guard::of(&words) {
+        // What the guard announces was written before it: read the header after having seen it.
+        Guard::Ready => match read_header(file, name)? {
+            Some(words) => Ok(Look::Ready(words)),
+            None => Err(short(0)),
+        },
+        Guard::Formatting { pid } => Ok(Look::Formatting { pid }),
+        Guard::Raw => Ok(Look::Raw(not_a_segment("it begins with zeros: nobody has formatted it"))),
+        Guard::Garbage => Err(not_a_segment("it does not begin with an init guard")),
+        Guard::OtherEndian => Err(header::wrong_endianness(name)),
+    }
+}
+
+/// A copy of guard and header, or none if the file is too short.
+fn read_header(file: &File, name: &Path) -> Result<Option<header::Copy>> {
+    let mut bytes = [0; header::BYTES];
+    match file.read_exact_at(&mut bytes, 0) {
+        Ok(()) => {}
+        Err(e) if e.kind() == ErrorKind::UnexpectedEof => return Ok(None),
+        Err(e) => return Err(Error::io(format!("read {}", name.display()), e)),
+    }
+    let mut words = [0; header::WORDS];
+    for (word, bytes) in words.iter_mut().zip(bytes.as_chunks().0) {
+        *word = u64::from_ne_bytes(*bytes);
+    }
+    Ok(Some(words))
+}
+
+/// Whether the creator is gone: there is no such process, and (if it is only invisible, in another pid namespace) nobody
+/// holds the lock under which a file is formatted. A number that can't be a process's counts as alive: the wait is
+/// bounded anyway.
+fn died(pid: u64, file: &File) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let gone = pid.is_some_and(|pid| rustix::process::test_kill_process(pid) == Err(Errno::SRCH));
+    gone && match rustix::fs::flock(file, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => rustix::fs::flock(file, FlockOperation::Unlock).is_ok(),
+        Err(errno) => errno != Errno::WOULDBLOCK,
+    }
+}
+
+/// An open file description of our own for the descriptor's file: locks belong to descriptions, and the one passed on is
+/// the giver's too. Falls back to sharing it where the file's mode does not let us open it again.
+fn own_description(fd: &OwnedFd) -> Result<File> {
+    let failed = |what: &str, e| Error::io(format!("{what} descriptor {}", fd.as_raw_fd()), e);
+    rustix::io::fcntl_setfd(fd, FdFlags::CLOEXEC).map_err(|e| failed("set close-on-exec on", e))?;
+    let mode = rustix::fs::fcntl_getfl(fd).map_err(|e| failed("look at", e))? & OFlags::ACCMODE;
+    if mode != OFlags::RDWR {
+        let (found, allowed) = ("not open for reading and writing".to_owned(), "open it with O_RDWR");
+        return Err(Error::BadOption { option: "from_fd", found, allowed });
+    }
+    let by_number = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    match rustix::fs::open(by_number, flags, Mode::empty()) {
+        Ok(own) => Ok(own.into()),
+        Err(_) => fd.try_clone().map(File::from).map_err(|e| Error::io("duplicate the descriptor", e)),
+    }
+}

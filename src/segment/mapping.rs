@@ -1,0 +1,277 @@
+//! The segment as its user holds it: the mapping, the file behind it, and what its header says.
+
+use super::header::Header;
+use super::layout::{Granule, Layout};
+use super::options::Options;
+use super::place::{Identity, Place};
+use super::region::{MappedRegion, Region, WordIndex};
+use crate::backend::{Native, NativeWord};
+use crate::error::{Error, Result};
+use memmap2::{Advice, MmapOptions, MmapRaw};
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
+use std::fs::File;
+use std::io::ErrorKind;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+use std::ptr::NonNull;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use uuid::Uuid;
+
+/// Looks at a busy unlink lock, 1 ms apart, before going on without it.
+const LOCK_LOOKS: u32 = 200;
+
+/// A mapped segment: memory that any process may map, its file, and its layout.
+///
+/// It is a [`Region`], so a heap can be built on the segment itself. Dropping it unmaps the memory in this process and
+/// closes the file; the segment stays until [`Segment::unlink`] and the last user's end.
+pub struct Segment {
+    /// Over `map`, which never moves its memory and is dropped with it.
+    region: MappedRegion,
+    map: MmapRaw,
+    file: File,
+    place: Option<Arc<Place>>,
+    identity: Identity,
+    header: Header,
+    opener: u32,
+    created: bool,
+    /// Whether this segment has removed its name.
+    unlinked: Mutex<bool>,
+}
+
+impl Segment {
+    /// `map` has `header.total` bytes, and `header.layout` fits into them.
+    pub(crate) fn new(map: MmapRaw, file: File, header: Header, created: bool) -> Result<Self> {
+        let stat = rustix::fs::fstat(&file).map_err(|e| Error::io("look at the segment's file", e))?;
+        let aligned = |base: &NonNull<u8>| base.addr().get().is_multiple_of(align_of::<NativeWord>());
+        let base = NonNull::new(map.as_mut_ptr()).filter(aligned);
+        let (Some(base), true) = (base, header.layout.bytes() <= map.len() as u64) else {
+            return Err(Error::Corrupt { what: "the mapping is shorter than the layout".to_owned() });
+        };
+        // SAFETY: the mapping is page-aligned (checked above for 8 bytes), shared, readable and writable, and has at
+        // least `layout.bytes() > layout.words * 8` bytes (checked above). It lives as long as the region, in the same
+        // struct, and dropping or moving that struct doesn't move the memory. Other processes access the words through
+        // regions only (they may die, they don't lie), and the file is never cut: attaching never resizes, memory files are
+        // sealed, and only trusted owners may write the others.
+        let region = unsafe { MappedRegion::new(base, header.layout.clone()) };
+        Ok(Self {
+            region,
+            map,
+            file,
+            place: None,
+            identity: Identity::of(&stat),
+            header,
+            opener: std::process::id(),
+            created,
+            unlinked: Mutex::new(false),
+        })
+    }
+
+    pub(crate) fn named(mut self, place: Arc<Place>) -> Self {
+        self.place = Some(place);
+        self
+    }
+    /// Gives the kernel the advice that the options ask for. `huge`: the file's pages are huge without advice.
+    pub(crate) fn settle(&self, options: &Options, huge: bool) -> Result<()> {
+        if options.huge_pages && !huge {
+            self.map.advise(Advice::HugePage).map_err(|source| Error::HugePagesRefused { source })?;
+        }
+        if options.populate {
+            let failed = |source| Error::NotPopulated { bytes: self.header.total, source };
+            self.map.advise(Advice::PopulateWrite).map_err(failed)?;
+        }
+        Ok(())
+    }
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+    pub(crate) fn header(&self) -> &Header {
+        &self.header
+    }
+    pub(crate) fn mapped(&self) -> &MappedRegion {
+        &self.region
+    }
+
+    /// Where the segment begins in this process, page-aligned. Valid for [`Segment::len`] bytes as long as the segment
+    /// lives.
+    #[inline]
+    pub fn base(&self) -> NonNull<u8> {
+        // SAFETY: `new` has checked that the mapping's address is not null, and it never changes.
+        unsafe { NonNull::new_unchecked(self.map.as_mut_ptr()) }
+    }
+
+    /// Bytes of the segment: the size asked for, rounded up to a page.
+    #[inline]
+    #[expect(clippy::len_without_is_empty, reason = "a segment is never empty")]
+    pub fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    /// Bytes that the creator asked for.
+    pub fn requested_len(&self) -> u64 {
+        self.header.requested
+    }
+
+    /// Where everything lies in it.
+    #[inline]
+    pub fn layout(&self) -> &Layout {
+        self.region.layout()
+    }
+
+    /// Another region over the same words.
+    ///
+    /// # Safety
+    /// The region must not be used once this segment is dropped. (The segment is a [`Region`] itself: prefer that.)
+    pub unsafe fn region(&self) -> MappedRegion {
+        // SAFETY: as in `new`; that the mapping outlives the region is the caller's promise.
+        unsafe { MappedRegion::new(self.base(), self.layout().clone()) }
+    }
+
+    /// The segment's id.
+    pub fn id(&self) -> Uuid {
+        self.header.id
+    }
+
+    /// The path that it was created or attached under; none for a memory file.
+    pub fn path(&self) -> Option<&Path> {
+        self.place.as_ref().map(|place| place.path())
+    }
+
+    /// Whether the segment is in strict mode: freed blocks are merged at once, none is parked.
+    pub fn strict(&self) -> bool {
+        self.header.strict
+    }
+
+    /// Whether this call created the segment (and did not attach to another's).
+    pub fn created(&self) -> bool {
+        self.created
+    }
+
+    /// The process that created or attached to the segment through this value. Another one has inherited it by a fork.
+    pub fn opener(&self) -> u32 {
+        self.opener
+    }
+
+    /// The segment's file: open for reading and writing, close-on-exec, of an open file description of its own (so that
+    /// locks on it are this attachment's), unless the descriptor given to [`Options::from_fd`] could not be opened again.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
+    /// Bytes of one step of an offset: 1 in segments of up to 4 GiB, the granule in larger ones.
+    pub fn offset_unit(&self) -> usize {
+        if self.header.total <= 1 << 32 { 1 } else { self.layout().params.granule() }
+    }
+
+    /// Removes the segment's name, so that nobody can attach any more; those attached go on. Does nothing if the name is
+    /// gone already (by this segment or by another), or if there never was one.
+    ///
+    /// # Errors
+    /// [`Error::NameReplaced`] if the name means another file by now, which is left alone; [`Error::ForkedChild`] in a
+    /// process that inherited the segment by a fork; [`Error::PermissionDenied`] and [`Error::Io`].
+    pub fn unlink(&self) -> Result<()> {
+        let caller = std::process::id();
+        if caller != self.opener {
+            return Err(Error::ForkedChild { opener: self.opener, caller });
+        }
+        let Some(place) = &self.place else { return Ok(()) };
+        let mut unlinked = self.unlinked.lock().unwrap_or_else(PoisonError::into_inner);
+        if *unlinked {
+            return Ok(());
+        }
+        // Looking at the name and removing it are two steps. Whoever unlinks this file holds its lock for both, so the
+        // name can't have passed to another segment in between. Others' carelessness is not defended against.
+        let _locked = UnlinkLock::take(&self.file);
+        if !place.remove(self.identity)? {
+            return Err(Error::NameReplaced { name: place.path().to_owned() });
+        }
+        *unlinked = true;
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Segment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Segment")
+            .field("id", &self.id())
+            .field("path", &self.path())
+            .field("base", &self.base())
+            .field("len", &self.len())
+            .field("params", &self.layout().params)
+            .field("granules", &self.layout().granules)
+            .field("strict", &self.strict())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Region for Segment {
+    type Backend = Native;
+    #[inline(always)]
+    fn layout(&self) -> &Layout {
+        self.region.layout()
+    }
+    #[inline(always)]
+    fn word(&self, index: WordIndex) -> &NativeWord {
+        self.region.word(index)
+    }
+    #[inline(always)]
+    fn touch(&self, first: Granule, granules: u32) {
+        self.region.touch(first, granules);
+    }
+}
+
+/// The lock on a file that its unlinkers share. Advisory: after a while one goes on without it.
+struct UnlinkLock<'a>(&'a File);
+
+impl<'a> UnlinkLock<'a> {
+    fn take(file: &'a File) -> Option<Self> {
+        for _ in 0..LOCK_LOOKS {
+            match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Some(Self(file)),
+                Err(Errno::WOULDBLOCK | Errno::INTR) => std::thread::sleep(Duration::from_millis(1)),
+                Err(_) => return None,
+            }
+        }
+        None
+    }
+}
+
+impl Drop for UnlinkLock<'_> {
+    fn drop(&mut self) {
+        let _ = rustix::fs::flock(self.0, FlockOperation::Unlock);
+    }
+}
+
+/// Maps `total` bytes of the file, shared.
+pub(crate) fn map(file: &File, total: u64) -> Result<MmapRaw> {
+    let failed = |source: std::io::Error| match source.kind() {
+        ErrorKind::OutOfMemory => Error::NoSpace {
+            needed: total,
+            free: 0,
+            hint:
+                "the kernel could not map them: raise the address space limit (ulimit -v), or provide more huge pages \
+                   if the file is on hugetlbfs"
+                    .to_owned(),
+        },
+        _ => Error::io(format!("map {total} bytes"), source),
+    };
+    let length = usize::try_from(total).map_err(|_| failed(ErrorKind::OutOfMemory.into()))?;
+    MmapOptions::new().len(length).map_raw(file).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_forked_child_does_not_unlink() {
+        let mut segment = Options::new().size(1 << 20).create_segment().expect("there is room for a megabyte");
+        let us = std::mem::replace(&mut segment.opener, 1);
+        assert!(matches!(segment.unlink(), Err(Error::ForkedChild { opener: 1, caller }) if caller == us));
+        assert!(segment.path().is_some_and(Path::exists));
+        segment.opener = us;
+        segment.unlink().expect("the opener may");
+        assert!(!segment.path().is_some_and(Path::exists));
+    }
+}

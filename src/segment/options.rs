@@ -1,0 +1,273 @@
+//! What a creator or an attacher may choose.
+
+use super::header::{HEADER_WORDS, LINE_WORDS};
+use super::layout::{Layout, MAX_GRANULES, MAX_PARTICIPANTS, Params};
+use crate::error::{Error, Result};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// Smallest and largest granule, in bytes.
+const GRANULES: std::ops::RangeInclusive<usize> = 16..=65_536;
+
+/// Where the segment's file lives.
+#[derive(Debug, Clone)]
+pub(crate) enum Home {
+    /// `/dev/shm/atomic-matrix-<id>`.
+    SharedMemory,
+    /// A directory, or the file itself.
+    Path(PathBuf),
+    /// Nowhere: a memory file known by its descriptor.
+    MemoryFile,
+    /// An existing file, by its descriptor.
+    Descriptor(Arc<OwnedFd>),
+}
+
+/// How to create a segment or to attach to one.
+///
+/// ```
+/// use atomic_matrix::segment::Options;
+///
+/// let options = Options::new().size(1 << 20);
+/// let segment = options.create_segment()?;
+/// let other = Options::new().id(segment.id()).attach_segment()?;
+/// assert_eq!(segment.id(), other.id());
+/// segment.unlink()?;
+/// # Ok::<(), atomic_matrix::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+#[must_use = "options do nothing until a segment is created or attached"]
+pub struct Options {
+    pub(crate) size: Option<usize>,
+    pub(crate) id: Option<Uuid>,
+    pub(crate) home: Home,
+    pub(crate) mode: u32,
+    pub(crate) group: Option<u32>,
+    pub(crate) populate: bool,
+    pub(crate) huge_pages: bool,
+    pub(crate) granule: Option<usize>,
+    pub(crate) participants: Option<usize>,
+    pub(crate) reserve: bool,
+    pub(crate) strict: Option<bool>,
+    pub(crate) trusted: Vec<u32>,
+    pub(crate) patience: Duration,
+    pub(crate) named: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            size: None,
+            id: None,
+            home: Home::SharedMemory,
+            mode: 0o600,
+            group: None,
+            populate: false,
+            huge_pages: false,
+            granule: None,
+            participants: None,
+            reserve: true,
+            strict: None,
+            trusted: Vec::new(),
+            patience: Duration::from_secs(5),
+            named: false,
+        }
+    }
+}
+
+impl Options {
+    /// The defaults: a file in `/dev/shm`, mode 0600, space reserved, 64-byte granules.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The segment behind a descriptor that another process passed on, a memory file for instance; to attach only.
+    ///
+    /// The descriptor must be open for reading and writing. It becomes close-on-exec and stays open as long as these
+    /// options or a copy of them.
+    pub fn from_fd(fd: OwnedFd) -> Self {
+        Self { home: Home::Descriptor(Arc::new(fd)), ..Self::default() }
+    }
+
+    /// Bytes of the segment, metadata included; rounded up to a page. Needed to create. An attacher that gives a size
+    /// gets an error if the segment was made with another (the rounded size is accepted as well).
+    pub fn size(mut self, bytes: usize) -> Self {
+        self.size = Some(bytes);
+        self
+    }
+    /// The segment's id, and its name: `atomic-matrix-<id>`. Without it, creating makes a fresh one.
+    pub fn id(mut self, id: Uuid) -> Self {
+        self.id = Some(id);
+        self
+    }
+    /// Where the file lives instead of `/dev/shm`: an existing directory (the file is `atomic-matrix-<id>` in it), or
+    /// the path of the file itself. A hugetlbfs or DAX mount, for instance.
+    pub fn path(mut self, path: impl Into<PathBuf>) -> Self {
+        self.home = Home::Path(path.into());
+        self
+    }
+    /// No name at all: a sealed memory file, which others get by its descriptor ([`Options::from_fd`]). It can't be
+    /// cut by anybody, and vanishes with its last user.
+    pub fn memfd(mut self) -> Self {
+        self.home = Home::MemoryFile;
+        self
+    }
+    /// Permission bits of the file (default 0600: this user only), whatever the umask. The owner must keep 0600.
+    pub fn mode(mut self, bits: u32) -> Self {
+        self.mode = bits;
+        self
+    }
+    /// The file's group (default: the process's). With [`Options::mode`] 0660, members of the group may attach.
+    pub fn group(mut self, gid: u32) -> Self {
+        self.group = Some(gid);
+        self
+    }
+    /// Brings all pages into memory when the segment is mapped, so that no access faults later (default off).
+    pub fn populate(mut self, on: bool) -> Self {
+        self.populate = on;
+        self
+    }
+    /// Advises the kernel to back the mapping with huge pages (default off). In `/dev/shm` it follows the advice only if
+    /// `/sys/kernel/mm/transparent_hugepage/shmem_enabled` says `advise` or more; on hugetlbfs pages are huge anyway.
+    pub fn huge_pages(mut self, on: bool) -> Self {
+        self.huge_pages = on;
+        self
+    }
+    /// Bytes of a granule, the unit of allocation: a power of two from 16 to 65536 (default 64).
+    pub fn granule(mut self, bytes: usize) -> Self {
+        self.granule = Some(bytes);
+        self
+    }
+    /// Participant slots: threads that use the segment at the same time, over all processes (1 to 2047; the default grows
+    /// with the size, from 32 to 1024).
+    pub fn participants(mut self, slots: usize) -> Self {
+        self.participants = Some(slots);
+        self
+    }
+    /// Whether all space is reserved when the segment is made (default on). Off, the file is sparse: a segment may be
+    /// larger than memory, but an access dies of SIGBUS when the file system is full.
+    pub fn reserve(mut self, on: bool) -> Self {
+        self.reserve = on;
+        self
+    }
+    /// Strict mode (default off): freed blocks are merged at once, none is parked. Stored in the segment; an attacher that
+    /// asks for the opposite gets an error.
+    pub fn strict(mut self, on: bool) -> Self {
+        self.strict = Some(on);
+        self
+    }
+    /// Trusts segments that this user owns. Without it, only those of the own (effective) user and of root are attached to:
+    /// an owner can cut the file under its users. May be given several times.
+    pub fn trust_owner(mut self, uid: u32) -> Self {
+        self.trusted.push(uid);
+        self
+    }
+    /// How long an attacher waits for a creator that is still formatting (default 5 s). It matters only on file systems
+    /// without unnamed files (`O_TMPFILE`): elsewhere a name appears when the segment is ready.
+    pub fn patience(mut self, limit: Duration) -> Self {
+        self.patience = limit;
+        self
+    }
+    /// Creates under the name at once, as on file systems without unnamed files. For tests.
+    #[doc(hidden)]
+    pub fn named_creation(mut self, on: bool) -> Self {
+        self.named = on;
+        self
+    }
+
+    /// What is wrong with the options, whatever they are used for.
+    pub(crate) fn check(&self) -> Result<()> {
+        let bad = |option, found: String, allowed| Err(Error::BadOption { option, found, allowed });
+        if let Some(granule) = self.granule
+            && !(granule.is_power_of_two() && GRANULES.contains(&granule))
+        {
+            return bad("granule", format!("{granule} bytes"), "it is a power of two from 16 to 65536");
+        }
+        if let Some(slots) = self.participants
+            && !(1..=MAX_PARTICIPANTS).contains(&slots)
+        {
+            return bad("participants", slots.to_string(), "there can be 1 to 2047");
+        }
+        if self.mode & !0o777 != 0 || self.mode & 0o600 != 0o600 {
+            let allowed = "permission bits up to 0777 can be set, and the owner's 0600 must be";
+            return bad("mode", format!("{:#o}", self.mode), allowed);
+        }
+        if self.group == Some(u32::MAX) {
+            return bad("group", u32::MAX.to_string(), "this number stands for no group; give a group's id");
+        }
+        Ok(())
+    }
+
+    /// The layout of the segment that these options ask for, its bytes asked for, and its total bytes.
+    pub(crate) fn plan(&self, page: u64) -> Result<Plan> {
+        let Some(size) = self.size else {
+            let allowed = "give the segment's bytes with Options::size";
+            return Err(Error::BadOption { option: "size", found: "not given".to_owned(), allowed });
+        };
+        let asked = size as u64;
+        let mut params = Params { header_words: HEADER_WORDS, line_words: LINE_WORDS, ..Params::for_segment(asked) };
+        params.granule_shift = self.granule.map_or(params.granule_shift, usize::trailing_zeros);
+        params.participants = self.participants.unwrap_or(params.participants);
+
+        let minimum = Layout::new(1, params).bytes().next_multiple_of(page);
+        if asked == 0 || asked.checked_next_multiple_of(page).is_some_and(|total| total < minimum) {
+            return Err(Error::SegmentTooSmall { asked, minimum });
+        }
+        let total = asked.checked_next_multiple_of(page).filter(|total| *total <= maximum(params));
+        match total.and_then(|total| Some((total, Layout::fit(total, params)?))) {
+            Some((total, layout)) => Ok(Plan { layout, requested: asked, total }),
+            None => Err(too_large(asked, params)),
+        }
+    }
+}
+
+/// A segment to be made.
+pub(crate) struct Plan {
+    pub(crate) layout: Layout,
+    pub(crate) requested: u64,
+    pub(crate) total: u64,
+}
+
+/// The most bytes that a segment with these parameters can use.
+fn maximum(params: Params) -> u64 {
+    Layout::new(MAX_GRANULES as u32, params).bytes().min(isize::MAX as u64)
+}
+
+#[cold]
+fn too_large(asked: u64, params: Params) -> Error {
+    let enough = |shift: &u32| maximum(Params { granule_shift: *shift, ..params }) >= asked;
+    let hint = match (params.granule_shift..=16).find(enough) {
+        Some(shift) => format!("granules of {} bytes would do (Options::granule)", 1 << shift),
+        None => "no granule reaches that far: split the data over several segments".to_owned(),
+    };
+    Error::SegmentTooLarge { asked, maximum: maximum(params), granule: params.granule(), hint }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_rounded_and_bounded() {
+        let plan = |options: Options| options.plan(4096);
+        let made = plan(Options::new().size(1_000_000)).expect("fits");
+        assert_eq!((made.requested, made.total), (1_000_000, 1_003_520));
+        for granule in [16, 64, 4096, 65_536] {
+            let Err(Error::SegmentTooSmall { minimum, .. }) = plan(Options::new().granule(granule).size(1)) else {
+                panic!("one byte is too small")
+            };
+            let least = plan(Options::new().granule(granule).size(minimum as usize)).expect("the minimum fits");
+            assert!(least.layout.granules >= 1 && least.total == minimum);
+            assert!(plan(Options::new().granule(granule).size(minimum as usize - 4096)).is_err());
+        }
+        for size in [usize::MAX, usize::MAX - 4096, 1 << 62] {
+            assert!(matches!(plan(Options::new().size(size)), Err(Error::SegmentTooLarge { .. })));
+        }
+        let Err(Error::SegmentTooLarge { hint, .. }) = plan(Options::new().granule(16).size(64 << 30)) else {
+            panic!("16-byte granules reach 16 GiB and their metadata")
+        };
+        assert!(hint.contains("64 bytes"), "{hint}");
+    }
+}

@@ -1,0 +1,168 @@
+//! Where a segment's file has its name: a directory that is held open, and an entry in it.
+//!
+//! All name operations go through the directory's descriptor, so that they mean the same directory from the first to
+//! the last, whatever becomes of the path.
+
+use super::options::{Home, Options};
+use crate::error::{Error, Result};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use uuid::Uuid;
+
+const SHARED_MEMORY: &str = "/dev/shm";
+/// A new file is its user's alone until mode and group are set.
+const PRIVATE: Mode = Mode::RUSR.union(Mode::WUSR);
+
+/// Which file it is, whatever it is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+impl Identity {
+    pub(crate) fn of(file: &rustix::fs::Stat) -> Self {
+        Self { device: file.st_dev, inode: file.st_ino }
+    }
+}
+
+/// A name in a directory.
+#[derive(Debug)]
+pub(crate) struct Place {
+    dir: OwnedFd,
+    name: OsString,
+    path: PathBuf,
+}
+
+impl Place {
+    /// The place that the options mean, or none if they mean a file without a name.
+    pub(crate) fn of(options: &Options, id: Option<Uuid>) -> Result<Option<Self>> {
+        let named = |dir: &Path| match id {
+            Some(id) => Self::new(dir, OsStr::new(&format!("atomic-matrix-{id}"))).map(Some),
+            None => {
+                let allowed = "give the segment's id with Options::id, or its file with Options::path";
+                Err(Error::BadOption { option: "id", found: "not given".to_owned(), allowed })
+            }
+        };
+        match &options.home {
+            Home::MemoryFile | Home::Descriptor(_) => Ok(None),
+            Home::SharedMemory => named(Path::new(SHARED_MEMORY)),
+            Home::Path(path) => {
+                let path =
+                    std::path::absolute(path).map_err(|e| Error::io(format!("resolve {}", path.display()), e))?;
+                match (path.is_dir(), path.parent(), path.file_name()) {
+                    (true, ..) => named(&path),
+                    (false, Some(parent), Some(name)) => Self::new(parent, name).map(Some),
+                    _ => {
+                        let allowed = "give a directory, or the path of a file";
+                        Err(Error::BadOption { option: "path", found: path.display().to_string(), allowed })
+                    }
+                }
+            }
+        }
+    }
+
+    fn new(dir: &Path, name: &OsStr) -> Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = rustix::fs::open(dir, flags, Mode::empty())
+            .map_err(|e| Error::io(format!("open the directory {}", dir.display()), e))?;
+        Ok(Self { dir: opened, name: name.to_owned(), path: dir.join(name) })
+    }
+
+    /// The file's path.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn failed(&self, verb: &str, errno: Errno) -> Error {
+        Error::io(format!("{verb} {}", self.path.display()), errno)
+    }
+
+    /// Opens the existing file. Links are not followed, and nothing but a regular file is opened for good.
+    pub(crate) fn open(&self) -> Result<File> {
+        let name = || self.path.clone();
+        // Non-blocking, so that a device or a pipe under this name can't hold the caller up.
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        match rustix::fs::openat(&self.dir, &self.name, flags, Mode::empty()) {
+            Ok(file) => Ok(file.into()),
+            Err(Errno::NOENT) => Err(Error::NotFound { name: name() }),
+            Err(Errno::LOOP) => Err(Error::Symlink { name: name() }),
+            Err(Errno::ISDIR) => Err(Error::NotAFile { name: name(), kind: "directory" }),
+            Err(Errno::NXIO | Errno::NODEV) => Err(Error::NotAFile { name: name(), kind: "socket or device" }),
+            Err(errno) => Err(self.failed("open", errno)),
+        }
+    }
+
+    /// A new file without a name, or none where the file system has no such thing.
+    pub(crate) fn open_unnamed(&self) -> Result<Option<File>> {
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        match rustix::fs::openat(&self.dir, ".", flags, PRIVATE) {
+            Ok(file) => Ok(Some(file.into())),
+            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => Ok(None),
+            Err(errno) => Err(self.failed("create", errno)),
+        }
+    }
+
+    /// A new file under the name.
+    pub(crate) fn open_new(&self) -> Result<File> {
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match rustix::fs::openat(&self.dir, &self.name, flags, PRIVATE) {
+            Ok(file) => Ok(file.into()),
+            Err(Errno::EXIST) => Err(Error::AlreadyExists { name: self.path.clone() }),
+            Err(errno) => Err(self.failed("create", errno)),
+        }
+    }
+
+    /// Gives an unnamed file the name. Fails if there is something under it, even a dangling link.
+    pub(crate) fn link(&self, file: &File) -> Result<()> {
+        let by_number = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let mut linked = rustix::fs::linkat(rustix::fs::CWD, by_number, &self.dir, &self.name, AtFlags::SYMLINK_FOLLOW);
+        if linked == Err(Errno::NOENT) {
+            // No /proc here: by descriptor, where the kernel permits it.
+            linked = rustix::fs::linkat(file, "", &self.dir, &self.name, AtFlags::EMPTY_PATH);
+        }
+        match linked {
+            Ok(()) => Ok(()),
+            Err(Errno::EXIST) => Err(Error::AlreadyExists { name: self.path.clone() }),
+            Err(errno) => Err(self.failed("name", errno)),
+        }
+    }
+
+    /// Which file has the name now, if any.
+    pub(crate) fn identity(&self) -> Result<Option<Identity>> {
+        match rustix::fs::statat(&self.dir, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(Identity::of(&stat))),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(self.failed("look at", errno)),
+        }
+    }
+
+    /// Removes the name if it still means that file. True if there is nothing under it any more.
+    pub(crate) fn remove(&self, identity: Identity) -> Result<bool> {
+        match self.identity()? {
+            None => Ok(true),
+            Some(other) if other != identity => Ok(false),
+            Some(_) => match rustix::fs::unlinkat(&self.dir, &self.name, AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => Ok(true),
+                Err(errno) => Err(self.failed("unlink", errno)),
+            },
+        }
+    }
+}
+
+/// What a file is, for a message.
+pub(crate) fn kind(mode: u32) -> &'static str {
+    match FileType::from_raw_mode(mode) {
+        FileType::Directory => "directory",
+        FileType::Symlink => "symbolic link",
+        FileType::Fifo => "pipe",
+        FileType::Socket => "socket",
+        FileType::CharacterDevice => "character device",
+        FileType::BlockDevice => "block device",
+        _ => "special file",
+    }
+}
