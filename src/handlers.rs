@@ -28,6 +28,9 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use uuid::Uuid;
 
+/// Sizes up to here, in bytes, may take the short way: more than any parked class with the largest granule.
+const SMALL: usize = 1 << 21;
+
 /// A position in a segment, the same in every process: an offset, and the generation of the block it was made for.
 ///
 /// It is plain data and may be copied; using it after the block is freed is an error that is detected by its generation
@@ -253,20 +256,23 @@ impl Handler {
 
     #[inline(always)]
     fn allocate_bytes(&self, size: usize, align: usize, kind: Kind) -> Result<Live> {
-        let layout = self.matrix.heap().layout();
-        let shift = layout.params.granule_shift;
-        let granules = (size as u64).wrapping_add((1 << shift) - 1) >> shift;
-        if size == 0 || granules > layout.granules as u64 || align > 1 << shift || granules == 0 {
-            return self.allocate_unusual(size, align, kind);
+        let matrix = &*self.matrix;
+        let shift = matrix.heap().layout().params.granule_shift;
+        // In one compare: not 0, and small enough that no sum overflows.
+        if size.wrapping_sub(1) < SMALL && align <= 1 << shift {
+            let granules = ((size - 1) >> shift) as u32 + 1;
+            if let Some(lane) = matrix.lane()
+                && let Some(live) = matrix.heap().allocate_parked(lane, granules, kind)
+            {
+                return Ok(live);
+            }
         }
-        match self.matrix.with_lane(|lane| self.matrix.heap().allocate(lane, granules as u32, 1, kind))? {
-            Ok(live) => Ok(live),
-            Err(exhausted) => Err(self.out_of_memory(size, exhausted)),
-        }
+        self.allocate_slowly(size, align, kind)
     }
 
     #[cold]
-    fn allocate_unusual(&self, size: usize, align: usize, kind: Kind) -> Result<Live> {
+    #[inline(never)]
+    fn allocate_slowly(&self, size: usize, align: usize, kind: Kind) -> Result<Live> {
         let layout = self.matrix.heap().layout();
         let shift = layout.params.granule_shift;
         let sector = (layout.granules as u64) << shift;
@@ -340,11 +346,22 @@ impl Handler {
 
     #[inline(always)]
     fn free_granule(&self, offset: u32, generation: Option<u32>) -> Result<()> {
-        let g = self.granule(offset)?;
-        match self.matrix.with_lane(|lane| self.matrix.heap().free(lane, g, generation))? {
-            Ok(()) => Ok(()),
-            Err(refusal) => Err(self.refusal(offset, generation, refusal)),
+        let matrix = &*self.matrix;
+        if let Some(g) = self.granule_of(offset)
+            && let Some(lane) = matrix.lane()
+            && matrix.heap().free_to_stack(lane, g, generation)
+        {
+            return Ok(());
         }
+        self.free_slowly(offset, generation)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn free_slowly(&self, offset: u32, generation: Option<u32>) -> Result<()> {
+        let g = self.granule(offset)?;
+        let freed = self.matrix.with_lane(|lane| self.matrix.heap().free(lane, g, generation))?;
+        freed.map_err(|refusal| self.refusal(offset, generation, refusal))
     }
 
     #[cold]
@@ -413,21 +430,24 @@ impl Handler {
         (live.token.size() as usize) << self.matrix.heap().layout().params.granule_shift
     }
 
+    /// The granule at an offset, if it is in the sector and a block can begin there.
     #[inline(always)]
-    fn granule(&self, offset: u32) -> Result<Granule> {
+    fn granule_of(&self, offset: u32) -> Option<Granule> {
         let layout = self.matrix.heap().layout();
         let bytes = (offset as u64) << self.matrix.offset_shift();
         let inside = bytes.wrapping_sub(layout.sector);
         let g = inside >> layout.params.granule_shift;
-        if g < layout.granules as u64 && g << layout.params.granule_shift == inside {
-            return Ok(Granule(g as u32));
-        }
-        Err(self.bad_offset(offset, bytes))
+        (g < layout.granules as u64 && g << layout.params.granule_shift == inside).then_some(Granule(g as u32))
+    }
+
+    fn granule(&self, offset: u32) -> Result<Granule> {
+        self.granule_of(offset).ok_or_else(|| self.bad_offset(offset))
     }
 
     #[cold]
-    fn bad_offset(&self, offset: u32, bytes: u64) -> Error {
+    fn bad_offset(&self, offset: u32) -> Error {
         let layout = self.matrix.heap().layout();
+        let bytes = (offset as u64) << self.matrix.offset_shift();
         let why = if bytes < layout.sector {
             "it lies before the allocation sector"
         } else if bytes >= layout.bytes() {

@@ -126,18 +126,26 @@ impl AtomicMatrix {
         self.lanes.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Runs `operation` with this thread's lane, which it gets at its first call.
+    /// This thread's lane, if it used this matrix last.
     #[inline(always)]
-    pub(crate) fn with_lane<T>(self: &Arc<Self>, operation: impl FnOnce(&mut Lane) -> T) -> Result<T> {
+    #[expect(clippy::mut_from_ref, reason = "the lane is not part of the matrix: it is this thread's own page")]
+    pub(crate) fn lane(&self) -> Option<&mut Lane> {
         let last = LAST.get();
-        if last.instance == self.instance {
-            // SAFETY: the instance is this matrix's, so the page is alive (`self.lanes` owns it) and this thread's alone.
-            let page = unsafe { &mut *last.page };
-            if page.instance == self.instance {
-                return Ok(operation(&mut page.lane));
-            }
+        if last.instance != self.instance {
+            return None;
         }
-        self.with_lane_slowly(operation)
+        // SAFETY: the instance is this matrix's, so the page is alive (`self.lanes` owns it), and it is this thread's alone. The
+        // reference is used for one operation, and operations do not nest (no user code runs inside them).
+        let page = unsafe { &mut *last.page };
+        (page.instance == self.instance).then_some(&mut page.lane)
+    }
+
+    /// Runs `operation` with this thread's lane, which it gets at its first call.
+    pub(crate) fn with_lane<T>(self: &Arc<Self>, operation: impl FnOnce(&mut Lane) -> T) -> Result<T> {
+        match self.lane() {
+            Some(lane) => Ok(operation(lane)),
+            None => self.with_lane_slowly(operation),
+        }
     }
 
     #[cold]

@@ -107,18 +107,28 @@ impl<R: Region> Heap<R> {
     /// [`Exhausted`] when no block fits.
     #[inline]
     pub fn allocate(&self, lane: &mut Lane, size: u32, align: u32, kind: Kind) -> Result<Live, Exhausted> {
-        let class = at_least(size);
-        if lane.parks(class) && align <= 1 {
-            let (state, fingerprint) = match kind {
-                Kind::Raw => (State::Allocated, 0),
-                Kind::Typed(fingerprint) if class.size() == 1 => (State::TypedSmall, fingerprint),
-                Kind::Typed(_) => (State::Typed, 0),
-            };
-            if let Some((at, token)) = self.pop(lane, class, state, fingerprint) {
-                return Ok(self.hand_out(at, token, kind));
-            }
+        if align <= 1
+            && let Some(live) = self.allocate_parked(lane, size, kind)
+        {
+            return Ok(live);
         }
         self.allocate_slowly(lane, size, align, kind)
+    }
+
+    /// A block of at least `size` granules from the lane's own stack: one load and one compare-and-swap.
+    #[inline(always)]
+    pub fn allocate_parked(&self, lane: &mut Lane, size: u32, kind: Kind) -> Option<Live> {
+        let class = at_least(size);
+        if !class.is_parked() {
+            return None;
+        }
+        let (state, fingerprint) = match kind {
+            Kind::Raw => (State::Allocated, 0),
+            Kind::Typed(fingerprint) if class.size() == 1 => (State::TypedSmall, fingerprint),
+            Kind::Typed(_) => (State::Typed, 0),
+        };
+        let (at, token) = self.pop(lane, class, state, fingerprint)?;
+        Some(self.hand_out(at, token, kind))
     }
 
     #[cold]
@@ -243,11 +253,28 @@ impl<R: Region> Heap<R> {
     /// [`Refusal`], and nothing has changed (S5).
     #[inline]
     pub fn free(&self, lane: &mut Lane, g: Granule, generation: Option<u32>) -> Result<(), Refusal> {
+        if self.free_to_stack(lane, g, generation) { Ok(()) } else { self.free_slowly(lane, g, generation) }
+    }
+
+    /// Frees the live block at `g` onto the lane's own stack, if it is live and there is room: one load and one
+    /// compare-and-swap. False: nothing was done.
+    #[inline(always)]
+    pub fn free_to_stack(&self, lane: &mut Lane, g: Granule, generation: Option<u32>) -> bool {
+        let token = Token(self.token(g).load(&TOKEN_HINT));
+        token.is_live()
+            && g.0 < self.layout().granules
+            && (generation.is_none_or(|held| held == token.generation())
+                || R::Backend::mutated(Mutant::GenerationIgnored))
+            && self.park(lane, g, token)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn free_slowly(&self, lane: &mut Lane, g: Granule, generation: Option<u32>) -> Result<(), Refusal> {
         if g.0 >= self.layout().granules {
             return Err(Refusal::OutOfRange);
         }
-        let word = self.token(g);
-        let token = Token(word.load(&TOKEN_HINT));
+        let token = self.look(g);
         if !token.is_live() {
             return Err(Refusal::NotLive(token));
         }
@@ -257,7 +284,7 @@ impl<R: Region> Heap<R> {
         }
         let size = token.size();
         let acked = Token::new(State::Acked, lane.owner(), token.generation(), size);
-        if let Err(found) = word.cas(token.0, acked.0, &PARK) {
+        if let Err(found) = self.token(g).cas(token.0, acked.0, &PARK) {
             return Err(Refusal::NotLive(Token(found)));
         }
         match self.parking_class(lane, size) {
@@ -268,8 +295,6 @@ impl<R: Region> Heap<R> {
     }
 
     /// ACKED → COALESCING → FREE, unless somebody else has taken it meanwhile.
-    #[cold]
-    #[inline(never)]
     fn coalesce(&self, lane: &mut Lane, g: Granule, acked: Token) {
         if let Some(held) = self.hold(lane, g, acked) {
             self.ripple(lane, held);

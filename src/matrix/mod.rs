@@ -8,8 +8,8 @@
 //! - [`heap`]: allocate and free;
 //! - [`core`]: a mapped segment with its heap, and the lanes of this process's threads.
 
-pub mod heap;
 pub mod core;
+pub mod heap;
 mod hints;
 pub mod operation;
 pub mod parking;

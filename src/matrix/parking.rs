@@ -101,7 +101,7 @@ const BUSY: u64 = 2 << 32;
 
 impl<R: Region> Heap<R> {
     /// A parked block of the class from the own stack, taken as `live`'s kind: one compare-and-swap.
-    #[inline]
+    #[inline(always)]
     pub(super) fn pop(
         &self,
         lane: &mut Lane,
@@ -126,6 +126,22 @@ impl<R: Region> Heap<R> {
             }
         }
         None
+    }
+
+    /// Parks the live block at `g` if that takes one compare-and-swap and no more. False: nothing was done.
+    #[inline(always)]
+    pub(super) fn park(&self, lane: &mut Lane, g: Granule, token: Token) -> bool {
+        let size = token.size();
+        let class = of_size(size);
+        if !class.is_parked() || class.size() != size {
+            return false;
+        }
+        let stack = &mut lane.stacks[class.0];
+        if stack.length >= stack.ceiling {
+            return false;
+        }
+        let acked = Token::new(State::Acked, lane.owner, token.generation(), size);
+        self.token(g).cas(token.0, acked.0, &PARK).is_ok() && stack.push(g)
     }
 
     /// Remembers a block that this lane has just parked. Full: half of the stack goes to the exchange, or is merged.

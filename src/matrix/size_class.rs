@@ -33,14 +33,15 @@ impl Class {
     /// The smallest size of the class, in granules.
     #[inline(always)]
     pub const fn size(self) -> u32 {
-        if self.row() == 0 { self.0 as u32 } else { (STEPS + self.step() as u32) << (self.row() - 1) }
+        if self.row() <= 1 { self.0 as u32 } else { (STEPS + self.step() as u32) << (self.row() - 1) }
     }
 }
 
 /// The class that a block of `size` granules is filed under.
 #[inline(always)]
 pub const fn of_size(size: u32) -> Class {
-    if size < STEPS {
+    // Below two rows every size is a class of its own, under its own number.
+    if size < 2 * STEPS {
         Class(size as usize)
     } else {
         let log = 31 - size.leading_zeros();
@@ -52,6 +53,9 @@ pub const fn of_size(size: u32) -> Class {
 /// The first class whose every block has at least `size` granules.
 #[inline(always)]
 pub const fn at_least(size: u32) -> Class {
+    if size < 2 * STEPS {
+        return Class(size as usize);
+    }
     let class = of_size(size);
     if class.size() == size { class } else { Class(class.0 + 1) }
 }

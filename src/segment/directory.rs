@@ -116,7 +116,10 @@ impl<R: Region> Directory<'_, R> {
             state.load(&DIR_LOOK) == EMPTY && state.cas(EMPTY, BUSY, &DIR_CLAIM).is_ok()
         });
         let Some(entry) = entry else {
-            let taken = { self.turn(); self.find(name).is_some() };
+            let taken = {
+                self.turn();
+                self.find(name).is_some()
+            };
             return Err(if taken { Refused::Taken } else { Refused::Full });
         };
         let fingerprint = block.fingerprint.map_or(0, |print| print as u64 | 1 << 32);

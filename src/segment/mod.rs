@@ -6,8 +6,8 @@
 
 mod attach;
 mod create;
-mod header;
 pub mod directory;
+mod header;
 pub mod layout;
 mod mapping;
 mod options;
