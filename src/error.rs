@@ -396,7 +396,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// Another failure of the system.
-    #[error("could not {what}: {source}; look at what the system says")]
+    #[error("could not {what}: {source}")]
     Io {
         /// What was tried.
         what: String,

@@ -4,11 +4,11 @@
 //! on other file systems the init guard says "formatting", and the wait is bounded (L1): a creator that died is named in
 //! the error at once.
 
-use super::create::FileSystem;
 use super::header::{self, Guard, Header};
 use super::mapping::{Segment, map};
 use super::options::{Home, Options};
 use super::place::{Place, kind};
+use super::space::FileSystem;
 use crate::error::{Error, Result};
 use rustix::fs::{FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::{Errno, FdFlags};

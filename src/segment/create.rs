@@ -9,11 +9,11 @@ use super::mapping::{Segment, map};
 use super::options::{Home, Options, Plan};
 use super::place::{Identity, Place};
 use super::region::MappedRegion;
+use super::space::{FileSystem, reserve};
 use crate::error::{Error, Result};
-use rustix::fs::{FallocateFlags, FlockOperation, MemfdFlags, Mode, SealFlags};
+use rustix::fs::{FlockOperation, MemfdFlags, Mode, SealFlags};
 use rustix::io::Errno;
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,12 +23,6 @@ use uuid::Uuid;
 const ROUNDS: u32 = 64;
 /// Rounds in which a lack of space is put down to another creator of the same segment; they take 127 ms.
 const SPACE_ROUNDS: u32 = 7;
-/// Bytes reserved in one call: few enough that a timer signal can't interrupt every attempt.
-const RESERVE_STEP: u64 = 64 << 20;
-/// The kernel's number for tmpfs.
-const TMPFS: u64 = 0x0102_1994;
-/// The kernel's number for hugetlbfs.
-const HUGETLBFS: u64 = 0x9584_58f6;
 
 impl Options {
     /// Creates the segment. [`Options::size`] is needed.
@@ -189,8 +183,12 @@ impl<'a, F: FnOnce(&MappedRegion)> Maker<'a, F> {
     fn set_rights(&self, file: &File, name: &Path) -> Result<()> {
         if let Some(group) = self.options.group {
             let group = rustix::fs::Gid::from_raw(group);
-            rustix::fs::fchown(file, None, Some(group))
-                .map_err(|e| Error::io(format!("give {} to group {}", name.display(), group.as_raw()), e))?;
+            rustix::fs::fchown(file, None, Some(group)).map_err(|e| {
+                Error::io(
+                    format!("give {} to group {} (only its members and root may)", name.display(), group.as_raw()),
+                    e,
+                )
+            })?;
         }
         rustix::fs::fchmod(file, Mode::from_raw_mode(self.options.mode))
             .map_err(|e| Error::io(format!("set the mode of {} to {:#o}", name.display(), self.options.mode), e))
@@ -210,112 +208,4 @@ impl Drop for Claim {
             let _ = place.remove(self.identity);
         }
     }
-}
-
-/// What matters about the file system that a file is on. Sizes are in bytes.
-pub(crate) struct FileSystem {
-    page: u64,
-    pub(crate) huge: bool,
-    in_memory: bool,
-    /// Free space and all space, if it is limited.
-    room: Option<(u64, u64)>,
-}
-
-impl FileSystem {
-    pub(crate) fn of(file: &File) -> Result<Self> {
-        let failed = |e| Error::io("look at the segment's file system", e);
-        let kind = rustix::fs::fstatfs(file).map_err(failed)?.f_type as u64;
-        let space = rustix::fs::fstatvfs(file).map_err(failed)?;
-        let huge = kind == HUGETLBFS;
-        let small = rustix::param::page_size() as u64;
-        let room = (space.f_blocks != 0).then(|| {
-            let bytes = |blocks: u64| blocks.saturating_mul(space.f_frsize);
-            (bytes(space.f_bavail), bytes(space.f_blocks))
-        });
-        let page = if huge { space.f_bsize.max(small) } else { small };
-        Ok(Self { page, huge, in_memory: kind == TMPFS, room })
-    }
-
-    /// Refuses what can't work before anything is taken: the kernel would answer with a signal, or with the out-of-memory
-    /// killer.
-    fn check_room(&self, total: u64, reserve: bool) -> Result<()> {
-        if let Some(limit) = rustix::process::getrlimit(rustix::process::Resource::Fsize).current
-            && total > limit
-        {
-            return Err(Error::FileSizeLimit { needed: total, limit });
-        }
-        if !reserve {
-            return Ok(());
-        }
-        match (self.room, self.in_memory.then(available_memory).flatten()) {
-            (Some((free, _)), _) if free < total => Err(self.full(total, free)),
-            (_, Some(free)) if free < total => {
-                let hint = "that is what memory and swap have left: make a smaller segment, stop something else, or \
-                    switch Options::reserve off";
-                Err(Error::NoSpace { needed: total, free, hint: hint.to_owned() })
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Translates a failed reservation.
-    #[cold]
-    fn no_room(&self, errno: Errno, total: u64, name: &Path) -> Error {
-        match errno {
-            Errno::NOSPC | Errno::NOMEM | Errno::DQUOT => self.full(total, self.room.map_or(0, |(free, _)| free)),
-            _ => Error::io(format!("reserve {total} bytes for {}", name.display()), errno),
-        }
-    }
-
-    #[cold]
-    fn full(&self, needed: u64, free: u64) -> Error {
-        let size = self.room.map_or_else(|| "without a limit".to_owned(), |(_, all)| format!("of {all} bytes"));
-        let hint = match (self.huge, self.in_memory) {
-            (true, _) => format!("the hugetlbfs {size} needs more huge pages (/proc/sys/vm/nr_hugepages)"),
-            (_, true) => format!(
-                "the tmpfs {size} is too small or full: remove stale atomic-matrix-* files, enlarge it (mount -o \
-                 remount,size=...; docker run --shm-size=...), raise the memory limit of the control group, or choose \
-                 another place with Options::path"
-            ),
-            _ => format!("the file system {size} is too small or full: choose another place with Options::path"),
-        };
-        Error::NoSpace { needed, free, hint }
-    }
-}
-
-/// Takes the space of the file's bytes `from..to`.
-fn reserve(file: &File, from: u64, to: u64) -> std::result::Result<(), Errno> {
-    let mut done = from;
-    while done < to {
-        let step = RESERVE_STEP.min(to - done);
-        match rustix::fs::fallocate(file, FallocateFlags::empty(), done, step) {
-            Ok(()) => done += step,
-            Err(Errno::INTR) => {}
-            Err(Errno::OPNOTSUPP) => return write_zeros(file, done, to),
-            Err(errno) => return Err(errno),
-        }
-    }
-    Ok(())
-}
-
-/// What fallocate does, on file systems that can't: the file is new, so zeros change nothing.
-fn write_zeros(file: &File, from: u64, to: u64) -> std::result::Result<(), Errno> {
-    let zeros = vec![0; 1 << 20];
-    let mut done = from;
-    while done < to {
-        let step = (to - done).min(zeros.len() as u64);
-        file.write_all_at(&zeros[..step as usize], done).map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))?;
-        done += step;
-    }
-    Ok(())
-}
-
-/// Bytes of memory and swap that could still be had, if the kernel says.
-fn available_memory() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let kib = |key: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(key))?;
-        line.split_whitespace().next()?.parse::<u64>().ok()
-    };
-    Some((kib("MemAvailable:")? + kib("SwapFree:").unwrap_or(0)) << 10)
 }

@@ -245,16 +245,14 @@ impl Drop for UnlinkLock<'_> {
 
 /// Maps `total` bytes of the file, shared.
 pub(crate) fn map(file: &File, total: u64) -> Result<MmapRaw> {
-    let failed = |source: std::io::Error| match source.kind() {
-        ErrorKind::OutOfMemory => Error::NoSpace {
-            needed: total,
-            free: 0,
-            hint:
-                "the kernel could not map them: raise the address space limit (ulimit -v), or provide more huge pages \
-                   if the file is on hugetlbfs"
-                    .to_owned(),
-        },
-        _ => Error::io(format!("map {total} bytes"), source),
+    let failed = |source: std::io::Error| {
+        let help = match source.kind() {
+            ErrorKind::OutOfMemory => {
+                " (is the address space limited, ulimit -v? on hugetlbfs: are enough pages set aside?)"
+            }
+            _ => "",
+        };
+        Error::io(format!("map {total} bytes{help}"), source)
     };
     let length = usize::try_from(total).map_err(|_| failed(ErrorKind::OutOfMemory.into()))?;
     MmapOptions::new().len(length).map_raw(file).map_err(failed)

@@ -1,0 +1,194 @@
+//! Room for a segment: asked for before anything is taken, and taken before anything is written.
+//!
+//! A full tmpfs answers an access to a page that it can't provide with SIGBUS, a file size limit with SIGXFSZ, a memory
+//! limit with the out-of-memory killer. So the limits are read first, and then the space is reserved.
+
+use crate::error::{Error, Result};
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+/// Bytes reserved in one call: few enough that a timer signal can't interrupt every attempt.
+const RESERVE_STEP: u64 = 64 << 20;
+/// The kernel's number for tmpfs.
+const TMPFS: u64 = 0x0102_1994;
+/// The kernel's number for hugetlbfs.
+const HUGETLBFS: u64 = 0x9584_58f6;
+
+/// What matters about the file system that a file is on. Sizes are in bytes.
+pub(crate) struct FileSystem {
+    pub(crate) page: u64,
+    pub(crate) huge: bool,
+    in_memory: bool,
+    /// Free space and all space, if it is limited.
+    room: Option<(u64, u64)>,
+}
+
+impl FileSystem {
+    pub(crate) fn of(file: &File) -> Result<Self> {
+        let failed = |e| Error::io("look at the segment's file system", e);
+        let kind = rustix::fs::fstatfs(file).map_err(failed)?.f_type as u64;
+        let space = rustix::fs::fstatvfs(file).map_err(failed)?;
+        let huge = kind == HUGETLBFS;
+        let small = rustix::param::page_size() as u64;
+        let room = (space.f_blocks != 0).then(|| {
+            let bytes = |blocks: u64| blocks.saturating_mul(space.f_frsize);
+            (bytes(space.f_bavail), bytes(space.f_blocks))
+        });
+        let page = if huge { space.f_bsize.max(small) } else { small };
+        Ok(Self { page, huge, in_memory: kind == TMPFS, room })
+    }
+
+    /// Refuses what can't work before anything is taken: the kernel would answer with a signal, or with the out-of-memory
+    /// killer.
+    pub(crate) fn check_room(&self, total: u64, reserve: bool) -> Result<()> {
+        if let Some(limit) = rustix::process::getrlimit(rustix::process::Resource::Fsize).current
+            && total > limit
+        {
+            return Err(Error::FileSizeLimit { needed: total, limit });
+        }
+        if !reserve {
+            return Ok(());
+        }
+        match (self.room, self.in_memory.then(available_memory).flatten()) {
+            (Some((free, _)), _) if free < total => Err(self.full(total, free)),
+            (_, Some(free)) if free < total => {
+                let hint = "that is what memory and swap have left, here or in the control group: make a smaller \
+                    segment, stop something else, raise the limit, or switch Options::reserve off";
+                Err(Error::NoSpace { needed: total, free, hint: hint.to_owned() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Translates a failed reservation.
+    #[cold]
+    pub(crate) fn no_room(&self, errno: Errno, total: u64, name: &Path) -> Error {
+        match errno {
+            Errno::NOSPC | Errno::NOMEM | Errno::DQUOT => {
+                let room = self.room.map(|(free, _)| free);
+                let pages = if self.huge { free_huge_pages() } else { None };
+                self.full(total, room.into_iter().chain(pages).min().unwrap_or(0))
+            }
+            _ => Error::io(format!("reserve {total} bytes for {}", name.display()), errno),
+        }
+    }
+
+    #[cold]
+    fn full(&self, needed: u64, free: u64) -> Error {
+        let size = self.room.map_or_else(|| "without a limit".to_owned(), |(_, all)| format!("of {all} bytes"));
+        let hint = match (self.huge, self.in_memory) {
+            (true, _) => format!("the hugetlbfs {size} needs more huge pages (/proc/sys/vm/nr_hugepages)"),
+            (_, true) => format!(
+                "the tmpfs {size} is too small or full: remove stale atomic-matrix-* files, enlarge it (mount -o \
+                 remount,size=...; docker run --shm-size=...), raise the memory limit of the control group, or choose \
+                 another place with Options::path"
+            ),
+            _ => format!("the file system {size} is too small or full: choose another place with Options::path"),
+        };
+        Error::NoSpace { needed, free, hint }
+    }
+}
+
+/// Takes the space of the file's bytes `from..to`.
+pub(crate) fn reserve(file: &File, from: u64, to: u64) -> std::result::Result<(), Errno> {
+    let mut done = from;
+    while done < to {
+        let step = RESERVE_STEP.min(to - done);
+        match rustix::fs::fallocate(file, FallocateFlags::empty(), done, step) {
+            Ok(()) => done += step,
+            Err(Errno::INTR) => {}
+            Err(Errno::OPNOTSUPP) => return write_zeros(file, done, to),
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+/// What fallocate does, on file systems that can't: the file is new, so zeros change nothing.
+fn write_zeros(file: &File, from: u64, to: u64) -> std::result::Result<(), Errno> {
+    let zeros = vec![0; 1 << 20];
+    let mut done = from;
+    while done < to {
+        let step = (to - done).min(zeros.len() as u64);
+        file.write_all_at(&zeros[..step as usize], done).map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))?;
+        done += step;
+    }
+    Ok(())
+}
+
+/// A number of the kernel's table of memory: `MemAvailable` for instance.
+fn meminfo(table: &str, key: &str) -> Option<u64> {
+    let mut fields = table.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?.split_whitespace();
+    let number: u64 = fields.next()?.parse().ok()?;
+    Some(if fields.next() == Some("kB") { number << 10 } else { number })
+}
+
+/// Bytes of memory and swap that could still be had, if the kernel says: of the machine, and of the control group.
+fn available_memory() -> Option<u64> {
+    let table = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let machine = meminfo(&table, "MemAvailable")? + meminfo(&table, "SwapFree").unwrap_or(0);
+    let group = std::fs::read_to_string("/proc/self/cgroup").ok().and_then(|groups| {
+        let path = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
+        let root = Path::new("/sys/fs/cgroup");
+        let own = root.join(path);
+        own.ancestors().take_while(|dir| dir.starts_with(root)).filter_map(available_in_group).min()
+    });
+    Some(group.map_or(machine, |group| group.min(machine)))
+}
+
+/// What a control group may still take: file pages that it has cached make way. None if it is not limited.
+fn available_in_group(dir: &Path) -> Option<u64> {
+    let read = |name: &str| std::fs::read_to_string(dir.join(name)).ok();
+    let number = |name: &str| read(name)?.trim().parse::<u64>().ok();
+    let stat = read("memory.stat")?;
+    let cached =
+        |key: &str| stat.lines().find_map(|line| line.strip_prefix(key)?.trim().parse::<u64>().ok()).unwrap_or(0);
+    let makes_way = cached("active_file ") + cached("inactive_file ");
+    let swap = match (number("memory.swap.max"), number("memory.swap.current")) {
+        (Some(most), Some(taken)) => most.saturating_sub(taken),
+        // Not limited in swap: the machine's free swap counts, and is in the machine's sum. Be generous.
+        _ => meminfo(&std::fs::read_to_string("/proc/meminfo").ok()?, "SwapFree").unwrap_or(0),
+    };
+    Some(number("memory.max")?.saturating_sub(number("memory.current")?).saturating_add(makes_way).saturating_add(swap))
+}
+
+/// Bytes of huge pages (of the default size) that are neither in use nor promised.
+fn free_huge_pages() -> Option<u64> {
+    let table = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let free = meminfo(&table, "HugePages_Free")?.saturating_sub(meminfo(&table, "HugePages_Rsvd")?);
+    Some(free * meminfo(&table, "Hugepagesize")?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tables_of_memory_are_read() {
+        let table = "MemTotal:       100 kB\nMemAvailable:    3 kB\nHugePages_Free:       7\n";
+        assert_eq!(meminfo(table, "MemAvailable"), Some(3 << 10));
+        assert_eq!(meminfo(table, "HugePages_Free"), Some(7));
+        assert_eq!(meminfo(table, "Mem"), None);
+        assert!(available_memory().is_none_or(|bytes| bytes > 0));
+    }
+
+    #[test]
+    fn a_control_groups_limit_is_read() {
+        let dir = std::env::temp_dir().join(format!("atomic-matrix-group-{}", uuid::Uuid::new_v4()));
+        std::fs::create_dir(&dir).expect("a temporary directory");
+        let put = |name: &str, text: &str| std::fs::write(dir.join(name), text).expect("written");
+        put("memory.stat", "anon 5\nfile 900\nshmem 700\nactive_file 100\ninactive_file 50\n");
+        put("memory.current", "1000\n");
+        put("memory.swap.max", "30\n");
+        put("memory.swap.current", "10\n");
+        put("memory.max", "max\n");
+        let unlimited = available_in_group(&dir);
+        put("memory.max", "4000\n");
+        let limited = available_in_group(&dir);
+        std::fs::remove_dir_all(&dir).expect("removed");
+        assert_eq!((unlimited, limited), (None, Some(4000 - 1000 + 150 + 20)));
+    }
+}
