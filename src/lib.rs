@@ -19,3 +19,7 @@ pub use error::{Error, Result};
 #[doc(hidden)]
 pub use shared::mix as fingerprint;
 pub use shared::{Shared, zerocopy};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
