@@ -276,7 +276,7 @@ fn dies_while_formatting() {
     let Some(path) = argument() else { return };
     let made = Options::new().path(path).size(MIB).named_creation(true).create_segment_with(|_| {
         println!("FORMATTING");
-        std::thread::sleep(Duration::from_secs(600));
+        std::thread::sleep(Duration::from_secs(60));
     });
     drop(made);
 }
@@ -302,7 +302,7 @@ fn dies_unnamed() {
     let Some(path) = argument() else { return };
     let made = Options::new().path(path).size(MIB).create_segment_with(|_| {
         println!("FORMATTING");
-        std::thread::sleep(Duration::from_secs(600));
+        std::thread::sleep(Duration::from_secs(60));
     });
     drop(made);
 }
@@ -350,7 +350,8 @@ fn offsets_mean_the_same_at_two_addresses() {
 fn reads_the_mark() {
     let Some(id) = argument() else { return };
     let segment: Segment = Options::new().id(id.parse().expect("an id")).attach_segment().expect("attached");
-    loop {
+    let since = std::time::Instant::now();
+    while since.elapsed() < Duration::from_secs(60) {
         let value = mark(&segment, None);
         if value != 0 {
             println!("READ {value}");
@@ -358,4 +359,5 @@ fn reads_the_mark() {
         }
         std::thread::yield_now();
     }
+    panic!("no mark was seen");
 }

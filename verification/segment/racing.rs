@@ -8,7 +8,13 @@ use atomic_matrix::segment::layout::SlotWord;
 use atomic_matrix::segment::region::{MappedRegion, Region};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 use uuid::Uuid;
+
+const PROCESSES: usize = 4;
+const ROUNDS: usize = 150;
+/// A racer that waits this long for the others has lost them: a failure, and no process stays behind.
+const LOST: Duration = Duration::from_secs(60);
 
 /// What a heap would write: something in each region that must be seen as a whole.
 fn format(region: &MappedRegion) {
@@ -73,8 +79,6 @@ fn plain_creation_has_one_winner() {
 
 #[test]
 fn processes_race_to_create() {
-    const PROCESSES: usize = 4;
-    const ROUNDS: usize = 150;
     let dir = Dir::new();
     let racers: Vec<_> = (0..PROCESSES).map(|_| child("racing::racer", dir.0.to_str().expect("text"))).collect();
     let created: usize =
@@ -92,7 +96,7 @@ fn processes_race_to_create() {
 #[ignore = "a role: one of several creators"]
 fn racer() {
     let Some(dir) = argument() else { return };
-    for round in 0..150_u128 {
+    for round in 0..ROUNDS as u128 {
         let options = Options::new().path(&dir).id(Uuid::from_u128(round + 1)).size(256 << 10);
         let segment = options.named_creation(round % 3 == 0).open_or_create_segment_with(format).expect("either");
         if segment.created() {
@@ -100,7 +104,9 @@ fn racer() {
         }
         join(&segment);
         let count = segment.word(segment.layout().slot(0, SlotWord::Live));
-        while count.load(&orderings::GUARD_LOOK) < 4 {
+        let since = Instant::now();
+        while count.load(&orderings::GUARD_LOOK) < PROCESSES as u64 {
+            assert!(since.elapsed() < LOST, "the others are not in this segment: round {round}");
             std::thread::yield_now();
         }
     }
