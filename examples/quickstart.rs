@@ -1,4 +1,6 @@
 //! The first ten lines: allocate, write, read, free.
+#![allow(clippy::undocumented_unsafe_blocks, reason = "the block is fresh and its offset is nobody else's")]
+
 use atomic_matrix::handlers::HandlerFunctions;
 use atomic_matrix::matrix::core::AtomicMatrix;
 

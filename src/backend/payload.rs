@@ -17,17 +17,17 @@ pub unsafe fn copy_out(from: *const u8, into: &mut [u8]) {
     let (head, rest) = into.split_at_mut(unaligned(from, into.len()));
     let middle = head.len();
     let (words, tail) = rest.as_chunks_mut::<8>();
-    // SAFETY (all three): in range by the caller's word; u8 has no alignment, and `from + middle` is 8-byte aligned.
     for (i, byte) in head.iter_mut().enumerate() {
+        // SAFETY: in range by the caller's word; u8 has no alignment.
         *byte = unsafe { AtomicU8::from_ptr(from.add(i).cast_mut()) }.load(Relaxed);
     }
     let end = middle + words.len() * 8;
     for (i, word) in words.iter_mut().enumerate() {
-        // SAFETY: as above.
+        // SAFETY: in range by the caller's word, and `from + middle` is 8-byte aligned.
         *word = unsafe { AtomicU64::from_ptr(from.add(middle + i * 8).cast_mut().cast()) }.load(Relaxed).to_ne_bytes();
     }
     for (i, byte) in tail.iter_mut().enumerate() {
-        // SAFETY: as above.
+        // SAFETY: in range by the caller's word; u8 has no alignment.
         *byte = unsafe { AtomicU8::from_ptr(from.add(end + i).cast_mut()) }.load(Relaxed);
     }
 }

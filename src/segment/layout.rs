@@ -129,7 +129,7 @@ impl Layout {
     /// The layout of a sector of `granules` granules (1 to [`MAX_GRANULES`]).
     pub fn new(granules: u32, params: Params) -> Self {
         let n = granules as usize;
-        debug_assert!(n >= 1 && n <= MAX_GRANULES);
+        debug_assert!((1..=MAX_GRANULES).contains(&n));
         let line = params.line_words;
         let classes = crate::matrix::size_class::of_size(granules).0 + 1;
         let chunks = n.div_ceil(CHUNK);
