@@ -99,6 +99,11 @@ impl Stack {
 const FULL: u64 = 1 << 32;
 const BUSY: u64 = 2 << 32;
 
+/// The control word of a batch that a participant is filling or emptying.
+pub(super) const fn busy(owner: u16) -> u64 {
+    BUSY | owner as u64
+}
+
 impl<R: Region> Heap<R> {
     /// A parked block of the class from the own stack, taken as `live`'s kind: one compare-and-swap.
     #[inline(always)]
@@ -172,7 +177,7 @@ impl<R: Region> Heap<R> {
         for i in 0..batches {
             let slot = (i + lane.owner as usize) % batches;
             let control = self.word(layout.batch(class.0, slot, 0));
-            if control.load(&BATCH_LOOK) != 0 || control.cas(0, BUSY | lane.owner as u64, &BATCH_CLAIM).is_err() {
+            if control.load(&BATCH_LOOK) != 0 || control.cas(0, busy(lane.owner), &BATCH_CLAIM).is_err() {
                 continue;
             }
             for (word, pair) in batch.chunks(2).enumerate() {
@@ -193,7 +198,7 @@ impl<R: Region> Heap<R> {
             let slot = (i + lane.owner as usize) % batches;
             let control = self.word(layout.batch(class.0, slot, 0));
             let found = control.load(&BATCH_LOOK);
-            if found & FULL == 0 || control.cas(found, BUSY | lane.owner as u64, &BATCH_CLAIM).is_err() {
+            if found & FULL == 0 || control.cas(found, busy(lane.owner), &BATCH_CLAIM).is_err() {
                 continue;
             }
             let count = ((found & 0xFF) as usize).min(BATCH);
