@@ -141,7 +141,7 @@ fn l2_a_stopped_participant_hides_no_more_than_its_own_block() {
                 });
                 stops += 1;
                 // What may be hidden: the victim's block, the one it asked for (or the run that it cuts), no more.
-                let hidden = size + (4096 >> 6).max(size);
+                let hidden = size + super::parking::LARGEST_RUN + 7;
                 for n in [1, 7, 64, 1000, GRANULES - 2 * hidden] {
                     let block = heap.allocate(&mut other, n, 1, Kind::Raw);
                     let block = block.unwrap_or_else(|e| panic!("{part} of {size} stopped at {k}: no {n}: {e:?}"));
@@ -189,7 +189,6 @@ fn c1_killed_at_every_step_and_recovered() {
                         "spill" => (0..30).for_each(|i| heap.free(&mut victim, blocks[i].at, None).unwrap()),
                         _ => heap.heal(&mut victim),
                     });
-                    drop(victim);
                     kills += 1;
                     // The survivor works on at once.
                     let more = heap.allocate(&mut witness, 3, 1, Kind::Raw).unwrap();
