@@ -19,10 +19,13 @@ use crate::backend::payload;
 use crate::error::{Error, Result};
 use crate::matrix::core::AtomicMatrix;
 use crate::matrix::heap::{Exhausted, Kind, Live, Refusal};
+pub use crate::matrix::recovery::{Policy, Recovered};
 use crate::matrix::stats::Tally;
-use crate::segment::Options;
+use crate::matrix::token::Token;
+pub use crate::segment::Participant;
 use crate::segment::directory::{Directory, Entry, NAME_LIMIT, Refused};
 use crate::segment::layout::{Granule, SECTOR_ALIGN};
+use crate::segment::{Options, Segment};
 use crate::shared::Shared;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -217,25 +220,35 @@ impl Options {
     /// # Errors
     /// [`Error::AlreadyExists`], [`Error::NoSpace`] and others.
     pub fn create(&self) -> Result<Handler> {
-        Ok(Handler { matrix: AtomicMatrix::open(self.create_segment_with(AtomicMatrix::format)?) })
+        Handler::of(self.create_segment_with(AtomicMatrix::format)?)
     }
     /// Attaches to an existing segment.
     ///
     /// # Errors
     /// [`Error::NotFound`] and others.
     pub fn attach(&self) -> Result<Handler> {
-        Ok(Handler { matrix: AtomicMatrix::open(self.attach_segment()?) })
+        Handler::of(self.attach_segment()?)
     }
     /// Creates the segment, or attaches to it if it exists.
     ///
     /// # Errors
     /// See [`Error`].
     pub fn open_or_create(&self) -> Result<Handler> {
-        Ok(Handler { matrix: AtomicMatrix::open(self.open_or_create_segment_with(AtomicMatrix::format)?) })
+        Handler::of(self.open_or_create_segment_with(AtomicMatrix::format)?)
     }
 }
 
 impl Handler {
+    /// Wraps a segment; whoever attaches recovers the dead.
+    fn of(segment: Segment) -> Result<Self> {
+        let attached = !segment.created();
+        let handler = Self { matrix: AtomicMatrix::open(segment) };
+        if attached && handler.participants().iter().any(|participant| !participant.alive) {
+            handler.reap()?;
+        }
+        Ok(handler)
+    }
+
     /// Allocates `size` bytes, aligned to the granule at least (64 bytes by default). O(1).
     ///
     /// # Errors
@@ -288,8 +301,15 @@ impl Handler {
         }
         let granules = (size as u64).div_ceil(1 << shift) as u32;
         let multiple = (align >> shift).max(1) as u32;
-        let allocated = self.matrix.with_lane(|lane| self.matrix.heap().allocate(lane, granules, multiple, kind))?;
-        allocated.map_err(|exhausted| self.out_of_memory(size, exhausted))
+        let allocate = || self.matrix.with_lane(|lane| self.matrix.heap().allocate(lane, granules, multiple, kind));
+        match allocate()? {
+            Ok(live) => Ok(live),
+            // What the dead hold is free memory, too (L2).
+            Err(_) if self.matrix.reap(Policy::GiveBack)?.participants > 0 => {
+                allocate()?.map_err(|exhausted| self.out_of_memory(size, exhausted))
+            }
+            Err(exhausted) => Err(self.out_of_memory(size, exhausted)),
+        }
     }
 
     #[cold]
@@ -599,20 +619,72 @@ impl Handler {
         }
     }
 
-    /// Publishes a live block under a name of at most 96 bytes, so that other processes find it.
+    /// Makes this process the owner of a live block that another one passed on. Blocks belong to whoever allocated
+    /// them until somebody adopts them; when an owner dies, its blocks are given back.
+    ///
+    /// # Errors
+    /// [`Error::BadOffset`], [`Error::NotLive`], [`Error::NoParticipantSlot`], [`Error::ForkedChild`].
+    pub fn adopt_at(&self, offset: u32) -> Result<()> {
+        let live = self.live_at(offset)?;
+        self.matrix
+            .with_lane(|lane| self.give_to(live, lane.owner()))?
+            .map_err(|found| Error::NotLive { offset, state: found.state().name() })
+    }
+
+    /// Changes a live block's owner, or says what stands there instead.
+    fn give_to(&self, mut live: Live, owner: u16) -> std::result::Result<(), Token> {
+        let heap = self.matrix.heap();
+        while heap.rename(live.at, live.token, owner).is_none() {
+            // Another process adopted it at the same moment, or it was freed.
+            let found = heap.look(live.at);
+            if !found.is_live() || found.generation() != live.token.generation() {
+                return Err(found);
+            }
+            live.token = found;
+        }
+        Ok(())
+    }
+
+    /// Recovers participants that have died: finishes what they had begun, frees their blocks, releases their slots. It
+    /// happens by itself when somebody attaches, and before an allocation fails.
+    ///
+    /// # Errors
+    /// [`Error::NoParticipantSlot`], [`Error::ForkedChild`].
+    pub fn reap(&self) -> Result<Recovered> {
+        self.reap_with(Policy::GiveBack)
+    }
+
+    /// As [`Handler::reap`], with a choice of what happens to the live blocks of the dead.
+    ///
+    /// # Errors
+    /// As [`Handler::reap`].
+    pub fn reap_with(&self, policy: Policy) -> Result<Recovered> {
+        self.matrix.reap(policy)
+    }
+
+    /// The segment's participants, the dead ones that nobody has recovered yet included. Reads only.
+    pub fn participants(&self) -> Vec<Participant> {
+        self.matrix.participants()
+    }
+
+    /// Publishes a live block under a name of at most 96 bytes, so that other processes find it. The block then belongs
+    /// to nobody: it survives its maker, until somebody adopts or frees it.
     ///
     /// # Errors
     /// [`Error::NameTaken`], [`Error::NameTooLong`], [`Error::DirectoryFull`], and [`Error::NotLive`] or [`Error::Stale`] for the block.
     pub fn publish<T>(&self, name: &str, block: &Block<T>) -> Result<()> {
-        self.matrix.check_process()?;
         self.check_name(name)?;
         let live = self.live(&block.pointer)?;
         let fingerprint = self.matrix.heap().fingerprint(live);
         let entry = Entry { offset: block.offset(), generation: block.generation(), fingerprint };
-        self.directory().publish(name.as_bytes(), entry).map_err(|refused| match refused {
+        let publish = |owner| self.directory().publish(owner, name.as_bytes(), entry);
+        self.matrix.with_lane(|lane| publish(lane.owner()))?.map_err(|refused| match refused {
             Refused::Taken => Error::NameTaken { name: name.to_owned() },
             Refused::Full => Error::DirectoryFull { entries: self.matrix.heap().layout().params.directory },
-        })
+        })?;
+        // Freed meanwhile: the entry then says so to whoever looks it up.
+        let _ = self.give_to(live, 0);
+        Ok(())
     }
 
     /// The block published under a name.

@@ -1,5 +1,7 @@
 //! The table of orderings: every atomic access of the allocator, by name.
 //!
+//! Sites are constants, so that the compiler sees the ordering where it generates code.
+//!
 //! One row for each site: what is done there, with which ordering, what it pairs with, which obligation it
 //! serves. No ordering literal stands anywhere else. `TABLE` is the same list as data, for the mutation runs.
 
@@ -35,7 +37,7 @@ macro_rules! sites {
         enum Row { $($name),* }
         $(
             #[doc = concat!($serves, ": ", $pairs)]
-            pub static $name: Site = Site {
+            pub const $name: Site = Site {
                 name: stringify!($name),
                 index: Row::$name as usize,
                 order: Ordering::$order,

@@ -1,12 +1,12 @@
 //! [`AtomicMatrix`]: one mapped segment with its heap, and the lanes of this process's threads.
 
 use super::heap::{Heap, Lane};
-use crate::backend::orderings::{SLOT_CLAIM, SLOT_LOOK, SLOT_WRITE};
-use crate::backend::{Native, Word};
+use super::recovery::{Policy, Recovered};
+use crate::backend::Native;
 use crate::error::{Error, Result};
-use crate::segment::layout::SlotWord;
-use crate::segment::region::{MappedRegion, Region};
-use crate::segment::{Options, Segment};
+use crate::segment::directory::Directory;
+use crate::segment::region::MappedRegion;
+use crate::segment::{Options, Participant, Segment};
 use std::cell::{Cell, RefCell};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
@@ -189,7 +189,7 @@ impl AtomicMatrix {
         if let Some(page) = lanes.idle.pop() {
             return Ok(page);
         }
-        let owner = self.claim_slot()?;
+        let owner = self.claim_slot(&lanes)?;
         let lane = if self.segment.strict() { Lane::with_ceiling(owner, 0) } else { Lane::new(owner) };
         let io = |source: std::io::Error| Error::io("get memory for a thread's parked blocks", source);
         let mut memory = memmap2::MmapMut::map_anon(size_of::<LanePage>()).map_err(io)?;
@@ -203,18 +203,53 @@ impl AtomicMatrix {
         Ok(page)
     }
 
-    /// Takes a free participant slot.
-    fn claim_slot(&self) -> Result<u16> {
-        let layout = self.heap.layout();
-        let region = self.heap.region();
-        let holder = self.opener as u64;
-        for owner in 1..=layout.params.participants as u16 {
-            let state = region.word(layout.slot(owner, SlotWord::State));
-            if state.load(&SLOT_LOOK) == 0 && state.cas(0, holder, &SLOT_CLAIM).is_ok() {
-                return Ok(owner);
-            }
+    /// Takes a free participant slot; if all are held, those of the dead are recovered first.
+    fn claim_slot(&self, lanes: &Lanes) -> Result<u16> {
+        let slot = self.segment.join();
+        let slot = slot.or_else(|| {
+            // No lane is left to recover with: borrow one that no thread uses, or give up.
+            let page = lanes.idle.last()?;
+            // SAFETY: idle pages are used by whoever holds the lock of `lanes`, which the caller does.
+            let lane = unsafe { &mut (**page).lane };
+            self.recover_dead(lane, &lanes.owners(), Policy::GiveBack);
+            self.segment.join()
+        });
+        slot.ok_or(Error::NoParticipantSlot { participants: self.heap.layout().params.participants })
+    }
+
+    /// Recovers every participant that has died (C1).
+    pub(crate) fn reap(self: &Arc<Self>, policy: Policy) -> Result<Recovered> {
+        self.with_lane(|lane| {
+            let mine = self.lanes().owners();
+            self.recover_dead(lane, &mine, policy)
+        })
+    }
+
+    fn recover_dead(&self, lane: &mut Lane, mine: &[u16], policy: Policy) -> Recovered {
+        let me = lane.owner();
+        let mut recovered = Recovered::default();
+        let mut taken = vec![];
+        while let Some(dead) = taken.pop().or_else(|| self.segment.take_dead(me, mine)) {
+            taken.extend(self.segment.inherit(dead, me));
+            recovered.add(self.heap.recover(lane, dead, policy));
+            Directory(&self.segment).recover(dead);
+            self.segment.release_dead(dead);
         }
-        Err(Error::NoParticipantSlot { participants: layout.params.participants })
+        recovered
+    }
+
+    /// Who holds a slot.
+    pub(crate) fn participants(&self) -> Vec<Participant> {
+        let mine = self.lanes().owners();
+        self.segment.participants(&mine)
+    }
+}
+
+impl Lanes {
+    /// The participant numbers of this process.
+    fn owners(&self) -> Vec<u16> {
+        // SAFETY: the pages are alive, and a lane's number never changes.
+        self.all.iter().map(|cell| unsafe { (*cell.memory.as_ptr().cast::<LanePage>()).lane.owner() }).collect()
     }
 }
 
@@ -224,15 +259,13 @@ impl Drop for AtomicMatrix {
         if self.check_process().is_err() {
             return;
         }
-        let layout = self.heap.layout().clone();
         let lanes = self.lanes.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
         for cell in &mut lanes.all {
             // SAFETY: no handler is left, so no thread is inside an operation, and none will find the page again: it
             // would have to come with a handler of this instance.
             let page = unsafe { &mut *cell.memory.as_mut_ptr().cast::<LanePage>() };
             self.heap.flush(&mut page.lane);
-            let state = layout.slot(page.lane.owner(), SlotWord::State);
-            self.heap.region().word(state).store(0, &SLOT_WRITE);
+            self.segment.leave(page.lane.owner());
         }
     }
 }

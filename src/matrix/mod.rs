@@ -4,6 +4,7 @@
 //! - `hints`: where to look; [`size_class`]: what is filed where;
 //! - [`operation`]: cut, join and the Ripple, which anybody can finish;
 //! - [`parking`]: freed blocks that wait for the next request of their size;
+//! - [`recovery`]: what the dead leave;
 //! - [`sweep`] and [`stats`]: healing, the last try, and what is in the sector;
 //! - [`heap`]: allocate and free;
 //! - [`core`]: a mapped segment with its heap, and the lanes of this process's threads.
@@ -13,6 +14,7 @@ pub mod heap;
 mod hints;
 pub mod operation;
 pub mod parking;
+pub mod recovery;
 pub mod size_class;
 pub mod stats;
 pub mod sweep;

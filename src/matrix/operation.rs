@@ -170,9 +170,7 @@ impl<R: Region> Heap<R> {
         let left = announced.size();
         let both = left.saturating_add(quoted.size());
         let right = g.plus(left);
-        // A right-hand block of one granule: its frozen head is the footer of the whole.
-        let back = if quoted.size() == 1 { left } else { 0 };
-        let frozen = Token::new(State::Inside, 0, quoted.next_generation(), back);
+        let frozen = frozen(left, quoted);
         let froze = match self.token(right).cas(quoted.0, frozen.0, &FREEZE) {
             Ok(_) => true,
             Err(found) => found == frozen.0,
@@ -215,6 +213,21 @@ impl<R: Region> Heap<R> {
         // Whoever finishes an operation also does what comes after: the announcer may have stopped for ever.
         self.settle_free(lane, g, size, None);
         true
+    }
+
+    /// The granules that the tile read as `token` at `g` stands for: under a join, from the freeze on, the right-hand block
+    /// counts as its own (S4).
+    pub(super) fn extent(&self, g: Granule, token: Token) -> u32 {
+        let size = token.size();
+        if token.state() != State::Coalescing {
+            return size;
+        }
+        let slot = |word| self.word(self.layout().slot(token.owner(), word)).load(&OP_READ);
+        let (op, quoted) = (Op::decode(slot(SlotWord::Op)), Token(slot(SlotWord::Right)));
+        if op == (Op::Join { at: g }) && self.look(g.plus(size)) == frozen(size, quoted) && self.still(g, token) {
+            return size.saturating_add(quoted.size());
+        }
+        size
     }
 
     /// Writes the footer of the first `size` granules of a block under an announced operation, or of a held block.
@@ -378,6 +391,13 @@ impl<R: Region> Heap<R> {
         self.token(held.at).store(left.0, &HELD_STORE);
         (Held { at: held.at, token: left }, Held { at, token: right })
     }
+}
+
+/// What the head of a join's right-hand block becomes, behind a left-hand block of `left` granules.
+const fn frozen(left: u32, quoted: Token) -> Token {
+    // A right-hand block of one granule: its frozen head is the footer of the whole.
+    let back = if quoted.size() == 1 { left } else { 0 };
+    Token::new(State::Inside, 0, quoted.next_generation(), back)
 }
 
 /// A state that the protocol rules out. Checked in debug builds; in a release build the caller carries on safely.

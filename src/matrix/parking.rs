@@ -10,6 +10,7 @@
 //! back without a ripple and a split. A batch that is lost (its filler stopped half-way) costs nothing but the aid.
 
 use super::heap::Heap;
+use super::operation::Held;
 use super::size_class::{Class, of_size};
 use super::token::{State, Token};
 use crate::backend::orderings::*;
@@ -26,8 +27,6 @@ pub const STACK: usize = 30;
 struct Stack {
     length: u8,
     ceiling: u8,
-    /// Blocks that the next refill cuts in one run; grows with demand.
-    run: u8,
     items: [u32; STACK],
 }
 
@@ -47,7 +46,7 @@ impl Lane {
     }
     /// A lane whose stacks hold at most `ceiling` blocks (models want small ones); 0 parks nothing.
     pub fn with_ceiling(owner: u16, ceiling: usize) -> Self {
-        let stack = Stack { length: 0, ceiling: ceiling.min(STACK) as u8, run: 1, items: [0; STACK] };
+        let stack = Stack { length: 0, ceiling: ceiling.min(STACK) as u8, items: [0; STACK] };
         Self { owner, stacks: std::array::from_fn(|_| stack.clone()) }
     }
     /// The participant's number.
@@ -95,9 +94,39 @@ impl Stack {
     }
 }
 
+/// Tokens in a cache line.
+const TOKEN_LINE: u32 = 8;
+/// Granules that a run has at most, unless it takes more to end at a token line (15 granules eight times).
+const RUN: u32 = 64;
+/// Granules that an operation may hide while it cuts up a run (L2).
+pub const LARGEST_RUN: u32 = 128;
+
+/// Blocks in a run of blocks of `size` granules, for a stack of `ceiling`: whole token lines if the stack has room for them.
+const fn run_of(size: u32, ceiling: u32) -> u32 {
+    let lines = TOKEN_LINE >> if size.trailing_zeros() < 3 { size.trailing_zeros() } else { 3 };
+    let wanted = if RUN / size < ceiling { RUN / size } else { ceiling };
+    let whole = if wanted < lines { lines } else { wanted / lines * lines };
+    if whole <= ceiling { whole } else { ceiling }
+}
+
+const _: () = {
+    let mut class = 1;
+    while class < PARKED_CLASSES {
+        let size = Class(class).size();
+        let run = run_of(size, STACK as u32) * size;
+        assert!(run % TOKEN_LINE == 0 && run <= LARGEST_RUN);
+        class += 1;
+    }
+};
+
 /// The control word of a batch: 0 empty, FULL | count, or BUSY | participant.
 const FULL: u64 = 1 << 32;
 const BUSY: u64 = 2 << 32;
+
+/// The control word of a batch that a participant is filling or emptying.
+pub(super) const fn busy(owner: u16) -> u64 {
+    BUSY | owner as u64
+}
 
 impl<R: Region> Heap<R> {
     /// A parked block of the class from the own stack, taken as `live`'s kind: one compare-and-swap.
@@ -172,7 +201,7 @@ impl<R: Region> Heap<R> {
         for i in 0..batches {
             let slot = (i + lane.owner as usize) % batches;
             let control = self.word(layout.batch(class.0, slot, 0));
-            if control.load(&BATCH_LOOK) != 0 || control.cas(0, BUSY | lane.owner as u64, &BATCH_CLAIM).is_err() {
+            if control.load(&BATCH_LOOK) != 0 || control.cas(0, busy(lane.owner), &BATCH_CLAIM).is_err() {
                 continue;
             }
             for (word, pair) in batch.chunks(2).enumerate() {
@@ -193,7 +222,7 @@ impl<R: Region> Heap<R> {
             let slot = (i + lane.owner as usize) % batches;
             let control = self.word(layout.batch(class.0, slot, 0));
             let found = control.load(&BATCH_LOOK);
-            if found & FULL == 0 || control.cas(found, BUSY | lane.owner as u64, &BATCH_CLAIM).is_err() {
+            if found & FULL == 0 || control.cas(found, busy(lane.owner), &BATCH_CLAIM).is_err() {
                 continue;
             }
             let count = ((found & 0xFF) as usize).min(BATCH);
@@ -207,35 +236,41 @@ impl<R: Region> Heap<R> {
         false
     }
 
-    /// Cuts one contiguous run from a free block, keeps the first block and parks the rest: a lane's blocks lie side by
-    /// side, in token lines that no other lane writes. The run grows with demand, up to 4 KiB or a batch.
-    pub(super) fn carve(&self, lane: &mut Lane, class: Class) -> Option<super::operation::Held> {
+    /// Cuts one contiguous run from a free block, keeps the first block and parks the rest. The run begins and ends
+    /// at a cache line of tokens: a lane's parked blocks lie in token lines that no other lane writes.
+    pub(super) fn carve(&self, lane: &mut Lane, class: Class) -> Option<Held> {
         let size = class.size();
-        let stack = &mut lane.stacks[class.0];
-        let granules_of_4k = (4096u32 >> self.layout().params.granule_shift).max(1);
-        let most = (granules_of_4k / size).clamp(1, BATCH as u32).min(stack.ceiling as u32).max(1);
-        let blocks = (stack.run as u32).min(most);
-        stack.run = (blocks * 2).min(most) as u8;
+        let blocks = run_of(size, lane.stacks[class.0].ceiling as u32);
         if blocks > 1
-            && let Some(run) = self.find_and_take(lane, blocks * size)
+            && let Some(run) = self.take_run(lane, blocks * size)
         {
             return Some(self.cut_up(lane, class, run, blocks));
         }
-        lane.stacks[class.0].run = 1;
         self.find_and_take(lane, size)
+    }
+
+    /// Takes `size` granules that begin at a token line.
+    fn take_run(&self, lane: &mut Lane, size: u32) -> Option<Held> {
+        loop {
+            let (g, token) = self.find(lane, size + TOKEN_LINE - 1)?;
+            let beyond = (g.0 + token.size() - size) % TOKEN_LINE;
+            if let Some(run) = self.take(lane, g, token, size + beyond) {
+                if beyond == 0 {
+                    return Some(run);
+                }
+                let (run, rest) = self.split_held(lane, run, size);
+                self.ripple(lane, rest);
+                return Some(run);
+            }
+            R::Backend::pause();
+        }
     }
 
     /// Cuts a held run into `blocks` equal blocks: the first stays held, the others are parked.
     ///
     /// All heads are COALESCING until the run's own word has shrunk: an ACKED head under it could be taken by a stale
     /// index while the run still covers it (S1 after a crash).
-    fn cut_up(
-        &self,
-        lane: &mut Lane,
-        class: Class,
-        run: super::operation::Held,
-        blocks: u32,
-    ) -> super::operation::Held {
+    fn cut_up(&self, lane: &mut Lane, class: Class, run: Held, blocks: u32) -> Held {
         let (size, owner) = (class.size(), lane.owner);
         let early = R::Backend::mutated(Mutant::CarveAckedEarly);
         for i in 1..blocks {
@@ -254,7 +289,7 @@ impl<R: Region> Heap<R> {
             }
             self.remember(lane, class, g);
         }
-        super::operation::Held { at: run.at, token: first }
+        Held { at: run.at, token: first }
     }
 
     /// Merges the block at `g` if it is parked.
@@ -274,7 +309,6 @@ impl<R: Region> Heap<R> {
             while let Some(g) = lane.stacks[class].pop() {
                 self.merge_parked(lane, g);
             }
-            lane.stacks[class].run = 1;
         }
     }
 

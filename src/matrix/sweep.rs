@@ -91,7 +91,12 @@ impl<R: Region> Heap<R> {
                 at += 1;
                 continue;
             }
-            visit(Granule(at), token);
+            let size = self.extent(Granule(at), token).min(granules - at);
+            let tile = match token.state() {
+                State::Coalescing => Token::new(State::Coalescing, token.owner(), token.generation(), size),
+                _ => token,
+            };
+            visit(Granule(at), tile);
             last = Some((at, token));
             at += size;
         }

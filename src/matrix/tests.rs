@@ -141,7 +141,7 @@ fn l2_a_stopped_participant_hides_no_more_than_its_own_block() {
                 });
                 stops += 1;
                 // What may be hidden: the victim's block, the one it asked for (or the run that it cuts), no more.
-                let hidden = size + (4096 >> 6).max(size);
+                let hidden = size + super::parking::LARGEST_RUN + 7;
                 for n in [1, 7, 64, 1000, GRANULES - 2 * hidden] {
                     let block = heap.allocate(&mut other, n, 1, Kind::Raw);
                     let block = block.unwrap_or_else(|e| panic!("{part} of {size} stopped at {k}: no {n}: {e:?}"));
@@ -157,6 +157,70 @@ fn l2_a_stopped_participant_hides_no_more_than_its_own_block() {
     }
     println!("{stops} stops, no failure");
     assert!(stops > 200);
+}
+
+/// C1: a participant is killed at every step of every operation, its survivor (killed at every step of the recovery,
+/// too, and replaced) gives back what it held, and nothing is missing.
+#[test]
+fn c1_killed_at_every_step_and_recovered() {
+    use super::recovery::Policy;
+    const GRANULES: u32 = 512;
+    let (mut kills, mut kills_in_recovery) = (0, 0);
+    for (ceiling, size) in [(0, 1), (0, 3), (2, 1), (30, 2)] {
+        for part in ["allocate", "allocate aligned", "free", "spill", "heal"] {
+            let mut finished_at_all;
+            for k in 0.. {
+                finished_at_all = false;
+                // How far the recovery gets before it is killed as well; the last round lets it finish.
+                for deep in [Some(0), Some(7), Some(25), Some(60), None] {
+                    let heap = heap::<Probe<Native>>(GRANULES);
+                    let mut victim = Lane::with_ceiling(1, ceiling);
+                    let mut witness = Lane::with_ceiling(2, ceiling);
+                    let kept = heap.allocate(&mut witness, 5, 1, Kind::Raw).unwrap();
+                    let blocks: Vec<_> =
+                        (0..40).map(|_| heap.allocate(&mut victim, size, 1, Kind::Typed(9)).unwrap()).collect();
+                    for block in blocks.iter().skip(30).step_by(2) {
+                        heap.free(&mut victim, block.at, None).unwrap();
+                    }
+                    let finished = stopped_at(k, || match part {
+                        "allocate" => drop(heap.allocate(&mut victim, size, 1, Kind::Typed(7)).unwrap()),
+                        "allocate aligned" => drop(heap.allocate(&mut victim, size, 8, Kind::Raw).unwrap()),
+                        "free" => heap.free(&mut victim, blocks[31].at, None).unwrap(),
+                        "spill" => (0..30).for_each(|i| heap.free(&mut victim, blocks[i].at, None).unwrap()),
+                        _ => heap.heal(&mut victim),
+                    });
+                    kills += 1;
+                    // The survivor works on at once.
+                    let more = heap.allocate(&mut witness, 3, 1, Kind::Raw).unwrap();
+                    heap.free(&mut witness, kept.at, None).unwrap();
+                    if let Some(deep) = deep {
+                        let mut recoverer = Lane::with_ceiling(3, ceiling);
+                        let done = stopped_at(deep, || heap.recover(&mut recoverer, 1, Policy::GiveBack));
+                        kills_in_recovery += done.is_none() as u32;
+                    }
+                    let mut lane = Lane::new(4);
+                    heap.recover(&mut lane, 3, Policy::GiveBack);
+                    heap.recover(&mut lane, 1, Policy::GiveBack);
+                    assert!(heap.live_at(more.at).is_ok(), "S1: {part} of {size} killed at {k}, {deep:?}");
+                    heap.free(&mut witness, more.at, None).unwrap();
+                    heap.heal(&mut lane);
+                    let tally =
+                        heap.verify().unwrap_or_else(|e| panic!("{part} of {size} killed at {k}, {deep:?}: {e}"));
+                    assert_eq!(tally.free.granules, GRANULES as u64, "{part} of {size} killed at {k}, {deep:?}");
+                    assert_eq!(tally.free.blocks, 1);
+                    for g in 1..GRANULES {
+                        assert_eq!(heap.look(Granule(g)).state(), State::Inside, "a stale head at {g}: {part} at {k}");
+                    }
+                    finished_at_all = finished.is_some();
+                }
+                if finished_at_all {
+                    break;
+                }
+            }
+        }
+    }
+    println!("{kills} kills, {kills_in_recovery} of them followed by a kill in the recovery; nothing lost");
+    assert!(kills > 1000 && kills_in_recovery > 500);
 }
 
 #[test]

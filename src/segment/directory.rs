@@ -20,13 +20,18 @@ const FINGERPRINT: usize = 2;
 const LENGTH: usize = 3;
 const NAME: usize = 4;
 
-/// A state word: kind (2 bits), version (62 bits).
+/// A state word: kind (2 bits), participant that fills it (11 bits), version (50 bits).
 const KIND: u64 = 3 << 62;
 const EMPTY: u64 = 0;
 const BUSY: u64 = 1 << 62;
 const PREPARED: u64 = 2 << 62;
 const READY: u64 = 3 << 62;
 const VERSION: u64 = (1 << 50) - 1;
+
+/// The participant field of a state word.
+const fn by(owner: u16) -> u64 {
+    (owner as u64) << 50
+}
 
 /// What an entry says about its block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,8 +86,11 @@ impl<R: Region> Directory<'_, R> {
     fn turn(&self) -> Turn {
         let turn = Turn(self.turn_word().load(&DIR_LOOK));
         if turn.version() > 0 && turn.entry() < self.entries() {
-            let version = turn.version() & VERSION;
-            let _ = self.word(turn.entry(), STATE).cas(PREPARED | version, READY | version, &DIR_CLAIM);
+            let word = self.word(turn.entry(), STATE);
+            let state = word.load(&DIR_LOOK);
+            if state & (KIND | VERSION) == PREPARED | turn.version() & VERSION {
+                let _ = word.cas(state, READY | state & VERSION, &DIR_CLAIM);
+            }
         }
         turn
     }
@@ -109,11 +117,11 @@ impl<R: Region> Directory<'_, R> {
     ///
     /// # Errors
     /// [`Refused`], and nothing has changed.
-    pub fn publish(&self, name: &[u8], block: Entry) -> Result<(), Refused> {
+    pub fn publish(&self, owner: u16, name: &[u8], block: Entry) -> Result<(), Refused> {
         debug_assert!(name.len() <= NAME_LIMIT);
         let entry = (0..self.entries()).find(|&entry| {
             let state = self.word(entry, STATE);
-            state.load(&DIR_LOOK) == EMPTY && state.cas(EMPTY, BUSY, &DIR_CLAIM).is_ok()
+            state.load(&DIR_LOOK) == EMPTY && state.cas(EMPTY, BUSY | by(owner), &DIR_CLAIM).is_ok()
         });
         let Some(entry) = entry else {
             let taken = {
@@ -139,9 +147,10 @@ impl<R: Region> Directory<'_, R> {
             }
             let next = turn.next(entry);
             let version = next.version() & VERSION;
-            self.word(entry, STATE).store(PREPARED | version, &DIR_WRITE);
+            let prepared = PREPARED | by(owner) | version;
+            self.word(entry, STATE).store(prepared, &DIR_WRITE);
             if self.turn_word().cas(turn.0, next.0, &DIR_CLAIM).is_ok() {
-                let _ = self.word(entry, STATE).cas(PREPARED | version, READY | version, &DIR_CLAIM);
+                let _ = self.word(entry, STATE).cas(prepared, READY | version, &DIR_CLAIM);
                 return Ok(());
             }
             R::Backend::pause();
@@ -172,5 +181,18 @@ impl<R: Region> Directory<'_, R> {
             }
         }
         false
+    }
+
+    /// Empties the entries that a dead participant was filling; what it had published stays.
+    pub fn recover(&self, dead: u16) {
+        self.turn();
+        for entry in 0..self.entries() {
+            let word = self.word(entry, STATE);
+            let state = word.load(&DIR_LOOK);
+            let filling = matches!(state & KIND, BUSY | PREPARED);
+            if filling && state & by(0x7FF) == by(dead) {
+                let _ = word.cas(state, EMPTY, &DIR_CLAIM);
+            }
+        }
     }
 }

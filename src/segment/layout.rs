@@ -271,7 +271,7 @@ impl Layout {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(usize)]
 pub enum SlotWord {
-    /// Who holds the slot: 0 free, else the process id and a state.
+    /// Who holds the slot: 0 free, else kind, recoverer and process id (segment::participant).
     State = 0,
     /// The holder's start time, against reuse of process ids.
     Start = 1,
@@ -279,8 +279,8 @@ pub enum SlotWord {
     Op = 2,
     /// The right-hand token of a join in force.
     Right = 3,
-    /// A statistic: bytes that this participant has live.
-    Live = 4,
+    /// The holder's PID namespace (its inode): a process id means nothing in another one.
+    Namespace = 4,
 }
 /// Words of a slot before padding.
 pub const SLOT_WORDS: usize = 5;

@@ -1,0 +1,159 @@
+//! Recovery: what a dead participant left is given back, and its number may be used again (C1).
+//!
+//! Who is dead is decided below this file's callers (segment::participant); here a participant that will never take another
+//! step is cleaned up by one survivor at a time, which the slot's state word names. If the survivor dies as well,
+//! another takes the slot over and starts again: every step is a compare-and-swap that finds its work done or
+//! undone.
+//!
+//! 1. The operation that the dead one had announced is finished, as anybody may (matrix::operation).
+//! 2. A walk over the tiles. What the dead one held alone (COALESCING with its number) is taken over, heads that it had written
+//!    ahead inside are erased, and the Ripple frees it. Its live blocks are given back, or kept as nobody's, by
+//!    policy. Its parked blocks are anybody's already. Every free block is hinted again: the dead one may have stopped
+//!    between a clear and its second look.
+//! 3. Batches of the exchange and directory entries that it was filling become empty.
+//! 4. The slot is released. Not before: a new holder's blocks bear the same number.
+
+use super::heap::{Heap, Lane};
+use super::operation::{Held, Op};
+use super::size_class::of_size;
+use super::token::{State, Token};
+use crate::backend::Word;
+use crate::backend::orderings::*;
+use crate::segment::layout::{Granule, PARKED_CLASSES, SlotWord};
+use crate::segment::region::Region;
+
+/// What happens to live blocks of a participant that has died.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Policy {
+    /// They are freed. Blocks that a living process has adopted or that are published are not the dead one's any more.
+    #[default]
+    GiveBack,
+    /// They stay allocated and belong to nobody.
+    Keep,
+}
+
+/// What a recovery found, in blocks and granules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Recovered {
+    /// Participants recovered.
+    pub participants: u64,
+    /// Live blocks of the dead, freed or kept by policy.
+    pub live_blocks: u64,
+    /// Granules in them.
+    pub live_granules: u64,
+    /// Blocks in flight, given back.
+    pub in_flight_blocks: u64,
+    /// Granules in them.
+    pub in_flight_granules: u64,
+}
+
+impl Recovered {
+    /// Adds another recovery's counts.
+    pub fn add(&mut self, other: Self) {
+        self.participants += other.participants;
+        self.live_blocks += other.live_blocks;
+        self.live_granules += other.live_granules;
+        self.in_flight_blocks += other.in_flight_blocks;
+        self.in_flight_granules += other.in_flight_granules;
+    }
+}
+
+impl<R: Region> Heap<R> {
+    /// Cleans up after the participant `dead`, which takes no more steps, and which only this lane recovers.
+    ///
+    /// Its slot's state is the caller's affair. O(blocks).
+    pub fn recover(&self, lane: &mut Lane, dead: u16, policy: Policy) -> Recovered {
+        self.finish_announced(lane, dead);
+        let mut recovered = Recovered { participants: 1, ..Recovered::default() };
+        let granules = self.layout().granules;
+        let mut at = 0;
+        while at < granules {
+            let g = Granule(at);
+            let token = self.look(g);
+            let size = token.size();
+            if token.state() == State::Inside || size == 0 || size > granules - at {
+                // Merged into the tile before, meanwhile.
+                at += 1;
+                continue;
+            }
+            if token.owner() == dead && (token.state() == State::Coalescing || token.is_live()) {
+                match self.give_back(lane, g, token, policy) {
+                    // Somebody else changed it: look again.
+                    false => continue,
+                    true if token.is_live() => {
+                        recovered.live_blocks += 1;
+                        recovered.live_granules += size as u64;
+                    }
+                    true => {
+                        recovered.in_flight_blocks += 1;
+                        recovered.in_flight_granules += size as u64;
+                    }
+                }
+            } else if token.is_free() && !self.is_hinted(g, of_size(size)) {
+                self.hint(g, of_size(size), true);
+            }
+            at += size;
+        }
+        self.empty_batches(dead);
+        recovered
+    }
+
+    /// Finishes what `dead` had announced, and takes the announcement down.
+    fn finish_announced(&self, lane: &mut Lane, dead: u16) {
+        let word = self.word(self.layout().slot(dead, SlotWord::Op));
+        if let Op::Cut { at, .. } | Op::Join { at } = Op::decode(word.load(&OP_READ)) {
+            let token = self.look(at);
+            if token.state() == State::Coalescing && token.owner() == dead {
+                self.help(lane, at, token);
+            }
+        }
+        word.store(Op::None.encode(), &OP_WRITE);
+    }
+
+    /// Frees (or keeps) one block of a dead participant; false if it changed under our hands.
+    fn give_back(&self, lane: &mut Lane, g: Granule, token: Token, policy: Policy) -> bool {
+        if token.is_live() && policy == Policy::Keep {
+            return self.rename(g, token, 0).is_some();
+        }
+        let held = Token::new(State::Coalescing, lane.owner(), token.next_generation(), token.size());
+        if self.token(g).cas(token.0, held.0, &CLAIM).is_err() {
+            return false;
+        }
+        if token.state() == State::Coalescing {
+            self.erase_inside(g, token.size());
+        }
+        self.ripple(lane, Held { at: g, token: held });
+        true
+    }
+
+    /// Erases heads that were written ahead inside a block that this lane holds: a run that was being cut up.
+    fn erase_inside(&self, g: Granule, size: u32) {
+        for i in 1..size {
+            let word = self.token(g.plus(i));
+            let token = Token(word.load(&HELD_LOOK));
+            if token.state() != State::Inside {
+                word.store(Token::new(State::Inside, 0, token.next_generation(), 0).0, &HELD_STORE);
+            }
+        }
+    }
+
+    /// Gives the live block read as `token` another owner. None if it has changed.
+    pub fn rename(&self, g: Granule, token: Token, owner: u16) -> Option<Token> {
+        let renamed = Token::new(token.state(), owner, token.generation(), token.low());
+        self.token(g).cas(token.0, renamed.0, &PARK).is_ok().then_some(renamed)
+    }
+
+    /// Batches that `dead` was filling or emptying: their indices are lost, the blocks are in the tokens.
+    fn empty_batches(&self, dead: u16) {
+        let layout = self.layout();
+        for class in 0..PARKED_CLASSES {
+            for batch in 0..layout.params.batches {
+                let control = self.word(layout.batch(class, batch, 0));
+                let busy = super::parking::busy(dead);
+                if control.load(&BATCH_LOOK) == busy {
+                    let _ = control.cas(busy, 0, &BATCH_CLAIM);
+                }
+            }
+        }
+    }
+}

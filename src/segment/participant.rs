@@ -1,0 +1,197 @@
+//! Participants: who uses a segment, and who has died.
+//!
+//! A participant is a thread's lane. Its slot is held by a lock on a byte of the segment's file, of the kind that belongs
+//! to the open file description (`F_OFD_SETLK`, fcntl(2)): the kernel releases it however the process ends. There are
+//! no heartbeats, and a process that is stopped or slow holds its locks. A child that was forked keeps its
+//! parent's description open, so the slot also says process id, start time and PID namespace: within the same
+//! namespace, a process that is gone, or whose id has another start time now, is dead even if its child holds the lock.
+//! Across namespaces only the lock counts.
+
+use super::Segment;
+use super::layout::SlotWord;
+use super::region::Region;
+use crate::backend::Word;
+use crate::backend::orderings::{SLOT_CLAIM, SLOT_LOOK, SLOT_WRITE};
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
+
+/// A slot's state word: kind (2 bits), epoch (19 bits, one more for each holder), recoverer (11 bits), process id (32 bits).
+const KIND: u64 = 3 << 62;
+const FREE: u64 = 0;
+const HELD: u64 = 1 << 62;
+const RECOVERING: u64 = 2 << 62;
+const EPOCH_AT: u32 = 43;
+const EPOCH: u64 = ((1 << 19) - 1) << EPOCH_AT;
+const PID: u64 = 0xFFFF_FFFF;
+
+const fn held(before: u64, pid: u32) -> u64 {
+    HELD | (before + (1 << EPOCH_AT)) & EPOCH | pid as u64
+}
+const fn recovering(state: u64, by: u16) -> u64 {
+    RECOVERING | state & (EPOCH | PID) | (by as u64) << 32
+}
+const fn free(state: u64) -> u64 {
+    FREE | state & EPOCH
+}
+fn recoverer(state: u64) -> u16 {
+    (state >> 32 & 0x7FF) as u16
+}
+
+/// What a slot says about its holder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Participant {
+    /// The slot's number: the owner in tokens.
+    pub number: u16,
+    /// The process, as it is called in its own PID namespace.
+    pub pid: u32,
+    /// Whether it still runs.
+    pub alive: bool,
+    /// The participant that is recovering it.
+    pub recovered_by: Option<u16>,
+}
+
+/// Start time of a process in clock ticks after boot (`/proc/PID/stat`, field 22), or none if it is gone.
+fn start_time(pid: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The command's name, in parentheses, may hold anything.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let state = fields.next()?;
+    if matches!(state, "Z" | "X") {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
+}
+
+/// This process's PID namespace, 0 if `/proc` is not there.
+fn namespace() -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata("/proc/self/ns/pid").map_or(0, |meta| meta.ino())
+}
+
+impl Segment {
+    fn slot(&self, number: u16, word: SlotWord) -> &crate::backend::NativeWord {
+        self.word(self.layout().slot(number, word))
+    }
+
+    /// Locks or unlocks a slot's byte; false if another description holds it.
+    fn lock_slot(&self, number: u16, lock: bool) -> bool {
+        let kind = if lock { libc::F_WRLCK } else { libc::F_UNLCK };
+        let range = libc::flock {
+            l_type: kind as libc::c_short,
+            l_whence: libc::SEEK_SET as libc::c_short,
+            l_start: number as libc::off_t,
+            l_len: 1,
+            l_pid: 0,
+        };
+        fcntl(self.fd(), FcntlArg::F_OFD_SETLK(&range)).is_ok()
+    }
+
+    /// Takes a free slot, locks it and says who we are. None if all are held.
+    pub(crate) fn join(&self) -> Option<u16> {
+        let pid = self.opener();
+        (1..=self.layout().params.participants as u16).find(|&number| {
+            let state = self.slot(number, SlotWord::State);
+            let found = state.load(&SLOT_LOOK);
+            if found & KIND != FREE || !self.lock_slot(number, true) {
+                return false;
+            }
+            if state.cas(found, held(found, pid), &SLOT_CLAIM).is_err() {
+                // Another thread of this very attachment took it (the lock is the description's, so it is that thread's now).
+                return false;
+            }
+            self.slot(number, SlotWord::Start).store(start_time(pid).unwrap_or(0), &SLOT_WRITE);
+            self.slot(number, SlotWord::Namespace).store(namespace(), &SLOT_WRITE);
+            true
+        })
+    }
+
+    /// Gives a slot of this process back.
+    pub(crate) fn leave(&self, number: u16) {
+        self.release_dead(number);
+        self.lock_slot(number, false);
+    }
+
+    /// Everybody who holds a slot. `mine` are the caller's own slots, which its own lock says nothing about.
+    pub(crate) fn participants(&self, mine: &[u16]) -> Vec<Participant> {
+        (1..=self.layout().params.participants as u16)
+            .filter_map(|number| {
+                let state = self.slot(number, SlotWord::State).load(&SLOT_LOOK);
+                (state & KIND != FREE).then(|| Participant {
+                    number,
+                    pid: state as u32,
+                    alive: state & KIND == HELD && !self.is_dead(number, state, mine),
+                    recovered_by: (state & KIND == RECOVERING).then(|| recoverer(state)),
+                })
+            })
+            .collect()
+    }
+
+    /// Whether the holder of a held slot is dead.
+    fn is_dead(&self, number: u16, state: u64, mine: &[u16]) -> bool {
+        if mine.contains(&number) {
+            return false;
+        }
+        if self.lock_slot(number, true) {
+            // Nobody held it. A holder locks before it takes the slot, so this one is gone; unless the slot changed hands
+            // meanwhile, which the caller's compare-and-swap notices.
+            self.lock_slot(number, false);
+            return true;
+        }
+        let started = self.slot(number, SlotWord::Start).load(&SLOT_LOOK);
+        let here = namespace();
+        let same_namespace = here != 0 && self.slot(number, SlotWord::Namespace).load(&SLOT_LOOK) == here;
+        same_namespace && started != 0 && start_time(state as u32) != Some(started)
+    }
+
+    /// Takes one dead participant's slot, to recover it as participant `me`: its number, or none if nobody is dead.
+    pub(crate) fn take_dead(&self, me: u16, mine: &[u16]) -> Option<u16> {
+        (1..=self.layout().params.participants as u16).find(|&number| {
+            let word = self.slot(number, SlotWord::State);
+            let state = word.load(&SLOT_LOOK);
+            let dead = match state & KIND {
+                HELD => self.is_dead(number, state, mine),
+                // Its recoverer died as well: that one's slot tells. One that has been released left no recovery behind.
+                RECOVERING if recoverer(state) != me => {
+                    let by = self.slot(recoverer(state), SlotWord::State).load(&SLOT_LOOK);
+                    by & KIND == HELD && self.is_dead(recoverer(state), by, mine)
+                }
+                _ => false,
+            };
+            dead && word.cas(state, recovering(state, me), &SLOT_CLAIM).is_ok()
+        })
+    }
+
+    /// Slots that a dead recoverer had taken become dead ones again, before its own number can be reused.
+    pub(crate) fn inherit(&self, dead: u16, me: u16) -> Vec<u16> {
+        let mut inherited = vec![];
+        for number in 1..=self.layout().params.participants as u16 {
+            let word = self.slot(number, SlotWord::State);
+            let state = word.load(&SLOT_LOOK);
+            if state & KIND == RECOVERING
+                && recoverer(state) == dead
+                && word.cas(state, recovering(state, me), &SLOT_CLAIM).is_ok()
+            {
+                inherited.push(number);
+            }
+        }
+        inherited
+    }
+
+    /// A slot that this process holds or has recovered may be used again.
+    pub(crate) fn release_dead(&self, number: u16) {
+        let word = self.slot(number, SlotWord::State);
+        word.store(free(word.load(&SLOT_LOOK)), &SLOT_WRITE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_has_a_start_time_and_nobody_has_none() {
+        assert!(start_time(std::process::id()).is_some());
+        assert_eq!(start_time(u32::MAX), None);
+        assert_ne!(namespace(), 0);
+    }
+}
