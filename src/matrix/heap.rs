@@ -26,6 +26,22 @@ pub enum Kind {
     Typed(u32),
 }
 
+/// What is looked for: so many granules at a multiple of so many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Fit {
+    pub(super) size: u32,
+    pub(super) align: u32,
+}
+
+impl Fit {
+    /// The granules to cut off the tail of a block so that they begin with what is looked for, if the block has it.
+    pub(super) fn tail_of(self, at: Granule, size: u32) -> Option<u32> {
+        let last = (at.0 + size).checked_sub(self.size)?;
+        let first = last - last % self.align;
+        (first >= at.0).then(|| at.0 + size - first)
+    }
+}
+
 /// No block fits; what there is, in granules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exhausted {
@@ -135,26 +151,28 @@ impl<R: Region> Heap<R> {
     #[inline(never)]
     fn allocate_slowly(&self, lane: &mut Lane, size: u32, align: u32, kind: Kind) -> Result<Live, Exhausted> {
         let class = at_least(size);
-        let parks = lane.parks(class) && align <= 1;
-        let size = if parks { class.size() } else { size };
-        if size > self.layout().granules {
+        let asked = Fit { size, align: align.max(1) };
+        let granules = self.layout().granules;
+        if size > granules {
             return Err(self.exhausted());
         }
+        let parks = lane.parks(class) && align <= 1 && class.size() <= granules;
+        let size = if parks { class.size() } else { size };
         while parks && self.take_batch(lane, class) {
             if let Some((at, token)) = self.pop(lane, class, State::Allocated, 0) {
                 return Ok(self.retype(lane, at, token, kind));
             }
         }
-        let room = size.saturating_add(align.max(1) - 1);
+        let room = size.saturating_add(asked.align - 1);
         let held = match parks {
             true => self.carve(lane, class),
             false => self.find_and_take(lane, room),
         };
         let held = match held {
             Some(held) => held,
-            None => self.last_try(lane, room)?,
+            None => self.last_try(lane, room, asked)?,
         };
-        let held = self.trim(lane, held, size, align.max(1));
+        let held = self.trim(lane, held, size, asked.align);
         Ok(self.retype(lane, held.at, held.token, kind))
     }
 
@@ -169,12 +187,14 @@ impl<R: Region> Heap<R> {
         }
     }
 
-    /// Nothing was hinted: merge what this lane has parked, then everything, and take the first block that fits. Twice,
-    /// because blocks may have been freed behind the first sweep.
+    /// Nothing was hinted that surely fits: merge what this lane has parked, then everything, and take the first block that
+    /// fits at all, without room to spare for alignment or class (L2). Twice, because blocks may have been freed behind the
+    /// first sweep.
     #[cold]
-    fn last_try(&self, lane: &mut Lane, room: u32) -> Result<Held, Exhausted> {
+    fn last_try(&self, lane: &mut Lane, room: u32, asked: Fit) -> Result<Held, Exhausted> {
         self.flush(lane);
-        let held = self.find_and_take(lane, room).or_else(|| self.sweep(lane, room)).or_else(|| self.sweep(lane, room));
+        let again = |lane: &mut Lane| self.sweep(lane, Some(asked));
+        let held = self.find_and_take(lane, room).or_else(|| again(lane)).or_else(|| again(lane));
         held.ok_or_else(|| self.exhausted())
     }
 

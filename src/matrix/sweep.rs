@@ -1,6 +1,6 @@
 //! Sweeps: walks over the tokens, for healing, for the last try of an allocation, and for statistics.
 
-use super::heap::{Heap, Lane};
+use super::heap::{Fit, Heap, Lane};
 use super::operation::Held;
 use super::size_class::of_size;
 use super::stats::{Fault, Tally};
@@ -16,10 +16,10 @@ const RESTARTS: u32 = 64;
 impl<R: Region> Heap<R> {
     /// Merges every parked block of every lane, finishes operations in flight, hints every free block again.
     ///
-    /// With `wanted > 0` it stops at the first free block of that size and takes it. It walks tile by tile: a block that
+    /// With something `wanted` it stops at the first free block that has it, and takes that part. It walks tile by tile: a block that
     /// moves behind the walker by a merge was the right-hand neighbour of the walker's own tile, so the
     /// walker finds an inside word where it expects a head, and starts again (L2).
-    pub(super) fn sweep(&self, lane: &mut Lane, wanted: u32) -> Option<Held> {
+    pub(super) fn sweep(&self, lane: &mut Lane, wanted: Option<Fit>) -> Option<Held> {
         let granules = self.layout().granules;
         let (mut at, mut restarts) = (0, 0);
         while at < granules {
@@ -39,11 +39,13 @@ impl<R: Region> Heap<R> {
                     continue;
                 }
                 State::Coalescing if self.help(lane, g, token) => continue,
-                State::Free if wanted > 0 && size >= wanted => match self.take(lane, g, token, wanted) {
-                    Some(held) => return Some(held),
-                    None => continue,
-                },
                 State::Free => {
+                    if let Some(tail) = wanted.and_then(|fit| fit.tail_of(g, size)) {
+                        match self.take(lane, g, token, tail) {
+                            Some(held) => return Some(held),
+                            None => continue,
+                        }
+                    }
                     let class = of_size(size);
                     if !self.is_hinted(g, class) {
                         self.hint(g, class, true);
@@ -66,7 +68,7 @@ impl<R: Region> Heap<R> {
     /// Heals: merges all that is free or parked, whoever parked it. Bounded by the number of blocks.
     pub fn heal(&self, lane: &mut Lane) {
         self.flush(lane);
-        let _ = self.sweep(lane, 0);
+        let _ = self.sweep(lane, None);
     }
 
     /// Calls `visit` for each tile, in order, reading only. What changes meanwhile is seen before or after its change.
