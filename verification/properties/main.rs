@@ -4,6 +4,7 @@
 #[path = "../common.rs"]
 mod common;
 mod machine;
+mod misuse;
 #[expect(unreachable_pub, reason = "the reference is written as a module of its own")]
 #[path = "../../models/reference.rs"]
 mod reference;
