@@ -55,9 +55,12 @@ struct Last {
     page: *mut LanePage,
 }
 
+const NOBODY: Last = Last { instance: 0, page: std::ptr::null_mut() };
+
 thread_local! {
     /// Without a destructor, so that reading it is one load.
-    static LAST: Cell<Last> = const { Cell::new(Last { instance: 0, page: std::ptr::null_mut() }) };
+    /// One for each of four matrices, by the last bits of the instance.
+    static LAST: [Cell<Last>; 4] = const { [const { Cell::new(NOBODY) }; 4] };
     /// All lanes of this thread, to give them back when it ends.
     static MINE: RefCell<Mine> = const { RefCell::new(Mine(Vec::new())) };
 }
@@ -66,7 +69,7 @@ struct Mine(Vec<(Last, Weak<AtomicMatrix>)>);
 
 impl Drop for Mine {
     fn drop(&mut self) {
-        LAST.set(Last { instance: 0, page: std::ptr::null_mut() });
+        LAST.with(|last| last.iter().for_each(|last| last.set(NOBODY)));
         for (last, matrix) in self.0.drain(..) {
             if let Some(matrix) = matrix.upgrade() {
                 matrix.lanes().idle.push(last.page);
@@ -130,7 +133,7 @@ impl AtomicMatrix {
     #[inline(always)]
     #[expect(clippy::mut_from_ref, reason = "the lane is not part of the matrix: it is this thread's own page")]
     pub(crate) fn lane(&self) -> Option<&mut Lane> {
-        let last = LAST.get();
+        let last = LAST.with(|last| last[self.instance as usize % 4].get());
         if last.instance != self.instance {
             return None;
         }
@@ -166,7 +169,7 @@ impl AtomicMatrix {
             if !mine.0.iter().any(|(other, _)| other.instance == last.instance) {
                 mine.0.push((last, Arc::downgrade(self)));
             }
-            LAST.set(last);
+            LAST.with(|all| all[self.instance as usize % 4].set(last));
         });
         // SAFETY: the page is this thread's: it is in its list, or was just taken from the idle ones.
         let result = operation(unsafe { &mut (*last.page).lane });

@@ -35,6 +35,8 @@ impl<R: Region> Heap<R> {
     #[inline]
     fn step(&self, class: Class, step: Step) -> (WordIndex, u64) {
         let layout = self.layout();
+        // A size that no block of this sector has was not written by the allocator (C2).
+        let class = Class(class.0.min(layout.classes - 1));
         if step.level < layout.levels {
             (layout.tree(class.0, step.level, step.at / 64), 1 << (step.at % 64))
         } else if step.level == layout.levels {
@@ -86,6 +88,7 @@ impl<R: Region> Heap<R> {
     /// Whether the word below `step` (a level above the lowest) has a bit set.
     fn child_nonzero(&self, class: Class, step: Step) -> bool {
         let layout = self.layout();
+        let class = Class(class.0.min(layout.classes - 1));
         let below = if step.level <= layout.levels {
             let at = if step.level == layout.levels { 0 } else { step.at };
             if at >= layout.level_words[step.level - 1] {
@@ -175,7 +178,7 @@ impl<R: Region> Heap<R> {
             let bit = bits & bits.wrapping_neg();
             let g = Granule((chunk * CHUNK) as u32 + bit.trailing_zeros());
             let token = self.settled_token(lane, g);
-            if token.is_free() {
+            if token.is_free() && self.fits_sector(g, token) {
                 if token.size() >= size {
                     return Some((g, token));
                 }
@@ -183,13 +186,21 @@ impl<R: Region> Heap<R> {
                 continue;
             }
             leaf.fetch_and(!bit, &HINT_CLEAR);
-            if self.look(g).is_free() && !R::Backend::mutated(Mutant::HintRelookDropped) {
+            let now = self.look(g);
+            if now.is_free() && self.fits_sector(g, now) && !R::Backend::mutated(Mutant::HintRelookDropped) {
                 leaf.fetch_or(bit, &HINT_SET);
             } else {
                 bits &= !bit;
             }
         }
         None
+    }
+
+    /// Whether a block of this size can begin at `g`: sizes read from shared memory are checked before use (C2).
+    #[inline]
+    fn fits_sector(&self, g: Granule, token: Token) -> bool {
+        let granules = self.layout().granules;
+        g.0 < granules && token.size() > 0 && token.size() <= granules - g.0
     }
 
     /// The token at `g` after helping whatever operation is in force there.
@@ -210,7 +221,7 @@ impl<R: Region> Heap<R> {
             let g = Granule((chunk * CHUNK) as u32 + bits.trailing_zeros());
             let token = self.look(g);
             let possibly = matches!(token.state(), State::Free | State::Coalescing);
-            if possibly && of_size(token.size()) == class {
+            if possibly && of_size(token.size()) == class && self.fits_sector(g, token) {
                 return true;
             }
             bits &= bits - 1;
@@ -229,7 +240,7 @@ impl<R: Region> Heap<R> {
         while bits != 0 {
             let g = Granule((chunk * CHUNK) as u32 + bits.trailing_zeros());
             let token = self.look(g);
-            if token.is_free() && token.size() >= size {
+            if token.is_free() && token.size() >= size && self.fits_sector(g, token) {
                 return Some((g, token));
             }
             bits &= bits - 1;

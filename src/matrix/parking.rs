@@ -114,7 +114,7 @@ const _: () = {
     while class < PARKED_CLASSES {
         let size = Class(class).size();
         let run = run_of(size, STACK as u32) * size;
-        assert!(run % TOKEN_LINE == 0 && run <= LARGEST_RUN);
+        assert!(run.is_multiple_of(TOKEN_LINE) && run <= LARGEST_RUN);
         class += 1;
     }
 };

@@ -214,7 +214,7 @@ fn died(pid: u64, file: &File) -> bool {
 }
 
 /// An open file description of our own for the descriptor's file: locks belong to descriptions, and the one passed on is
-/// the giver's too. Falls back to sharing it where the file's mode does not let us open it again.
+/// the giver's too, so that a living giver could not be told from a dead one.
 fn own_description(fd: &OwnedFd) -> Result<File> {
     let failed = |what: &str, e| Error::io(format!("{what} descriptor {}", fd.as_raw_fd()), e);
     rustix::io::fcntl_setfd(fd, FdFlags::CLOEXEC).map_err(|e| failed("set close-on-exec on", e))?;
@@ -225,8 +225,7 @@ fn own_description(fd: &OwnedFd) -> Result<File> {
     }
     let by_number = format!("/proc/self/fd/{}", fd.as_raw_fd());
     let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    match rustix::fs::open(by_number, flags, Mode::empty()) {
-        Ok(own) => Ok(own.into()),
-        Err(_) => fd.try_clone().map(File::from).map_err(|e| Error::io("duplicate the descriptor", e)),
-    }
+    let own = rustix::fs::open(by_number, flags, Mode::empty())
+        .map_err(|e| failed("open anew (through /proc) the file of", e))?;
+    Ok(own.into())
 }

@@ -153,8 +153,8 @@ impl Segment {
         self.opener
     }
 
-    /// The segment's file: open for reading and writing, close-on-exec, of an open file description of its own (so that
-    /// locks on it are this attachment's), unless the descriptor given to [`Options::from_fd`] could not be opened again.
+    /// The segment's file: open for reading and writing, close-on-exec, of an open file description of its own, so that
+    /// locks on it are this attachment's.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
