@@ -73,7 +73,7 @@ struct Message {
 
 impl Message {
     fn encode(self) -> u64 {
-        (self.offset as u64) << 32 | (self.size as u64) << 30 | self.serial
+        ((self.offset as u64) << 32) | ((self.size as u64) << 30) | self.serial
     }
     fn decode(word: u64) -> Option<Self> {
         let message = Self { offset: (word >> 32) as u32, size: (word >> 30 & 3) as usize, serial: word & 0x3FFF_FFFF };
@@ -155,7 +155,7 @@ impl Worker {
         let block = self.handler.allocate::<T>().expect("most of the heap is free");
         self.serial += 1;
         // Unique while fewer than 2^14 messages of one worker are under way.
-        let serial = (self.writer % 0xFFFF + 1) << 14 | self.serial % (1 << 14);
+        let serial = ((self.writer % 0xFFFF + 1) << 14) | (self.serial % (1 << 14));
         let message = Message { offset: block.offset(), size, serial };
         let pointer = block.pointer().cast();
         fill(&self.handler, &pointer, self.handler.usable_size(&pointer).expect("live"), message.seed());
@@ -243,7 +243,7 @@ fn said(worker: Child) -> String {
     format!("{}: {}", out.status, String::from_utf8_lossy(&out.stderr))
 }
 
-/// Runs a crew; with `killing`, one worker is killed every second and replaced.
+/// Runs a crew; with `killing`, one worker is killed every second (`MATRIX_KILL_EVERY_MS`) and replaced.
 fn session(what: &str, strict: bool, seconds: u64, killing: bool) {
     let scratch = Scratch::new();
     let handler = scratch.options().size(16 * MIB).strict(strict).create().expect("created");
@@ -262,9 +262,10 @@ fn session(what: &str, strict: bool, seconds: u64, killing: bool) {
     let counted = |index: usize, what: usize| word(&handler, &figures, index * COUNTERS + what).load(SeqCst);
     let total = |what: usize| (0..WORKERS).map(|index| counted(index, what)).sum::<u64>();
     let mut rng = Rng(seconds + 77);
+    let pause = Duration::from_millis(if killing { setting("MATRIX_KILL_EVERY_MS", 1000) } else { 1000 });
     let (start, mut kills) = (Instant::now(), 0);
     while start.elapsed() < Duration::from_secs(seconds) {
-        std::thread::sleep(Duration::from_millis(1000));
+        std::thread::sleep(pause);
         crew.still_working();
         if killing {
             let victim = rng.below(WORKERS);
@@ -355,4 +356,9 @@ fn processes_keep_their_patterns_in_strict_mode() {
 #[test]
 fn survivors_go_on_when_processes_are_killed() {
     session("4 processes, kills", false, setting("MATRIX_KILL_SECONDS", 5), true);
+}
+
+#[test]
+fn survivors_go_on_in_strict_mode() {
+    session("4 processes, kills, strict", true, setting("MATRIX_KILL_SECONDS", 5), true);
 }

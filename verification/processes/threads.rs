@@ -136,6 +136,45 @@ fn nobody_is_refused_in_a_nearly_empty_heap_in_strict_mode() {
     nearly_empty(true);
 }
 
+/// L2 where it is tight. Each thread has at most one block of a twentieth of the sector: the other seven leave at most
+/// eight holes, together 13 twentieths, so one of them is large enough at every moment.
+fn a_hole_is_always_found(strict: bool) {
+    let scratch = Scratch::new();
+    let handler = scratch.options().size(MIB).granule(64).strict(strict).create().expect("created");
+    let largest = handler.stats().expect("sound").sector_bytes as usize / 20;
+    let allocations = AtomicU64::new(0);
+    let going = until();
+    std::thread::scope(|scope| {
+        for seed in 1..=THREADS {
+            let (handler, going, allocations) = (handler.clone(), &going, &allocations);
+            scope.spawn(move || {
+                let mut rng = Rng(seed);
+                while going() {
+                    for _ in 0..100 {
+                        let size = largest - rng.below(largest / 2);
+                        let block = handler.allocate_raw(size);
+                        let block = block.unwrap_or_else(|e| panic!("L2: {e}; {:?}", handler.stats()));
+                        handler.free_raw(block).expect("live");
+                    }
+                    allocations.fetch_add(100, Relaxed);
+                }
+            });
+        }
+    });
+    println!("{THREADS} threads, a twentieth each, strict {strict}: {allocations:?} allocations, none refused");
+    rest_is_one_block(&handler);
+}
+
+#[test]
+fn a_hole_is_always_found_with_parking() {
+    a_hole_is_always_found(false);
+}
+
+#[test]
+fn a_hole_is_always_found_in_strict_mode() {
+    a_hole_is_always_found(true);
+}
+
 /// Threads that end give back their lanes; the next ones park in the same.
 #[test]
 fn a_thousand_short_lived_threads_share_four_slots() {
