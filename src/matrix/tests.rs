@@ -424,7 +424,7 @@ fn l2_a_hole_that_fits_exactly_serves() {
             let mut lane = Lane::with_ceiling(1, ceiling);
             let block = heap.allocate(&mut lane, size, align, Kind::Raw);
             let block = block.unwrap_or_else(|e| panic!("{size} at {align} of {granules}: {e:?}"));
-            assert!(block.at.0 % align == 0 && block.token.size() >= size);
+            assert!(block.at.0.is_multiple_of(align) && block.token.size() >= size);
             heap.free(&mut lane, block.at, None).unwrap();
             rest_is_one_block(&heap, &mut lane);
         }

@@ -13,7 +13,7 @@ use machine::{ops, run, setups};
 use proptest::prelude::*;
 
 fn config() -> ProptestConfig {
-    let cases = common::setting("PROPTEST_CASES", 4000) as u32;
+    let cases = common::setting("PROPTEST_CASES", 2000) as u32;
     ProptestConfig { cases, failure_persistence: None, max_shrink_iters: 4000, ..ProptestConfig::default() }
 }
 
