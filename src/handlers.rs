@@ -272,7 +272,7 @@ impl Handler {
         let matrix = &*self.matrix;
         let shift = matrix.heap().layout().params.granule_shift;
         // In one compare: not 0, and small enough that no sum overflows.
-        if size.wrapping_sub(1) < SMALL && align <= 1 << shift {
+        if size.wrapping_sub(1) < SMALL && align <= 1 << shift && align <= SECTOR_ALIGN {
             let granules = ((size - 1) >> shift) as u32 + 1;
             if let Some(lane) = matrix.lane()
                 && let Some(live) = matrix.heap().allocate_parked(lane, granules, kind)
@@ -289,15 +289,15 @@ impl Handler {
         let layout = self.matrix.heap().layout();
         let shift = layout.params.granule_shift;
         let sector = (layout.granules as u64) << shift;
-        let largest = SECTOR_ALIGN;
         if size == 0 {
             return Err(Error::ZeroSize);
         }
         if size as u64 > sector {
             return Err(Error::TooLarge { requested: size as u64, largest: sector });
         }
-        if align > largest.max(1 << shift) || !align.is_power_of_two() {
-            return Err(Error::BadAlignment { requested: align, largest });
+        // Large granules are aligned within the segment, but a mapping begins at any page.
+        if align > SECTOR_ALIGN || !align.is_power_of_two() {
+            return Err(Error::BadAlignment { requested: align, largest: SECTOR_ALIGN });
         }
         let granules = (size as u64).div_ceil(1 << shift) as u32;
         let multiple = (align >> shift).max(1) as u32;

@@ -251,3 +251,192 @@ fn the_lifecycle_is_visible() {
     heap.flush(&mut lane);
     assert_eq!(heap.look(block.at).state(), State::Inside);
 }
+
+/// A fresh segment in `/dev/shm`; its name goes away whatever happens.
+struct Scratch(crate::handlers::Handler);
+
+impl Scratch {
+    fn new(bytes: usize) -> Self {
+        Self(super::core::AtomicMatrix::bootstrap(None, bytes).expect("room in /dev/shm"))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = self.0.unlink();
+    }
+}
+
+impl Rng {
+    fn fill(&self, block: &mut [u64]) {
+        block.iter_mut().zip(self.0..).for_each(|(word, value)| *word = value.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    }
+}
+
+#[test]
+fn threads_keep_their_patterns() {
+    let scratch = Scratch::new(2 << 20);
+    let handler = &scratch.0;
+    let checked: u64 = std::thread::scope(|scope| {
+        let threads: Vec<_> = (1..=8u64).map(|seed| scope.spawn(move || keep_patterns(handler, seed))).collect();
+        threads.into_iter().map(|thread| thread.join().expect("no pattern is broken")).sum()
+    });
+    println!("{checked} patterns checked");
+    handler.heal().unwrap();
+    let stats = handler.verify().unwrap();
+    assert_eq!((stats.free_blocks, stats.free_bytes), (1, stats.sector_bytes), "{stats:?}");
+}
+
+/// Fills whole blocks with patterns of their own and checks each before it is freed.
+fn keep_patterns(handler: &crate::handlers::Handler, seed: u64) -> u64 {
+    let mut rng = Rng(seed << 32);
+    let (mut live, mut checked) = (vec![], 0);
+    let (mut expected, mut found) = ([0u64; 512], [0u8; 4096]);
+    for step in 0..20_000 {
+        if step < 15_000 && live.len() < 40 && rng.below(10) < 6 {
+            let pointer = handler.allocate_raw(1 + rng.below(3000) as usize).unwrap();
+            let usable = handler.usable_size(&pointer).unwrap();
+            let pattern = Rng(seed << 48 | step);
+            pattern.fill(&mut expected[..usable / 8]);
+            handler.store_bytes(&pointer, zerocopy::IntoBytes::as_bytes(&expected[..usable / 8])).unwrap();
+            live.push((pointer, usable, pattern));
+        } else if !live.is_empty() {
+            let (pointer, usable, pattern) = live.swap_remove(rng.below(live.len() as u32) as usize);
+            pattern.fill(&mut expected[..usable / 8]);
+            handler.load_bytes(&pointer, &mut found[..usable]).unwrap();
+            assert!(found[..usable] == *zerocopy::IntoBytes::as_bytes(&expected[..usable / 8]), "S1");
+            handler.free_raw(pointer).unwrap();
+            checked += 1;
+        }
+    }
+    assert!(live.is_empty());
+    checked
+}
+
+/// The seed's endurance test: 8 threads, 32 to 544 bytes, 70 % allocations and 30 % frees until the quota of a thread is
+/// full, frees in random order.
+#[test]
+#[ignore = "endurance: 600 s on 8 threads; MATRIX_ENDURANCE_SECONDS shortens it"]
+fn test_long_term_fragmentation_healing() {
+    const THREADS: u64 = 8;
+    let seconds = std::env::var("MATRIX_ENDURANCE_SECONDS").map_or(600, |text| text.parse().expect("whole seconds"));
+    let scratch = Scratch::new(50 << 20);
+    let handler = &scratch.0;
+    let start = std::time::Instant::now();
+    let end = start + std::time::Duration::from_secs(seconds);
+    let done = Tallied::default();
+    std::thread::scope(|scope| {
+        for seed in 1..=THREADS {
+            let done = &done;
+            scope.spawn(move || churn(handler, seed, end, done));
+        }
+        let mut next = 10;
+        while std::time::Instant::now() < end {
+            std::thread::sleep(std::time::Duration::from_millis(200));
+            let (passed, operations) = (start.elapsed().as_secs_f64(), done.operations());
+            if passed >= next as f64 {
+                println!("{passed:.0} s: {operations} operations, {:.2} Mop/s", operations as f64 / passed / 1e6);
+                next += 10;
+            }
+        }
+    });
+    let passed = start.elapsed().as_secs_f64();
+    report(handler, &done, passed);
+
+    let stats = handler.verify().unwrap();
+    assert_eq!(stats.live_blocks, done.live.lock().unwrap().len() as u64, "S4");
+    assert_eq!(stats.live_bytes + stats.free_bytes + stats.parked_bytes, stats.sector_bytes, "S4");
+    for pointer in done.live.lock().unwrap().drain(..) {
+        handler.free_raw(pointer).unwrap();
+    }
+    handler.heal().unwrap();
+    let stats = handler.verify().unwrap();
+    println!("all freed and healed: {} free block of {} bytes", stats.free_blocks, stats.free_bytes);
+    assert_eq!((stats.free_blocks, stats.free_bytes), (1, stats.sector_bytes), "L3: {stats:?}");
+}
+
+/// What the threads of the endurance test did, and the blocks that they still had at the end.
+#[derive(Default)]
+struct Tallied {
+    counts: std::sync::Mutex<[u64; 3]>,
+    live: std::sync::Mutex<Vec<crate::handlers::RelativePtr<u8>>>,
+}
+
+impl Tallied {
+    fn operations(&self) -> u64 {
+        let [allocations, frees, _] = *self.counts.lock().unwrap();
+        allocations + frees
+    }
+}
+
+/// One thread of the endurance test: only allocations and frees that were carried out are counted.
+fn churn(handler: &crate::handlers::Handler, seed: u64, end: std::time::Instant, done: &Tallied) {
+    const QUOTA: usize = 10_000;
+    let mut rng = Rng(seed);
+    let mut live = vec![];
+    while std::time::Instant::now() < end {
+        let mut counts = [0; 3];
+        for _ in 0..5000 {
+            if live.is_empty() || (rng.below(10) < 7 && live.len() < QUOTA) {
+                match handler.allocate_raw(32 + rng.below(513) as usize) {
+                    Ok(pointer) => live.push(pointer),
+                    Err(_) => counts[2] += 1,
+                }
+                counts[0] += 1;
+            } else {
+                let pointer = live.swap_remove(rng.below(live.len() as u32) as usize);
+                handler.free_raw(pointer).unwrap();
+                counts[1] += 1;
+            }
+        }
+        counts[0] -= counts[2];
+        done.counts.lock().unwrap().iter_mut().zip(counts).for_each(|(total, n)| *total += n);
+    }
+    done.live.lock().unwrap().append(&mut live);
+}
+
+fn report(handler: &crate::handlers::Handler, done: &Tallied, passed: f64) {
+    let operations = done.operations();
+    let [allocations, frees, refused] = *done.counts.lock().unwrap();
+    println!("Total operations: {operations} ({allocations} allocations, {frees} frees; {refused} refused besides)");
+    println!("Throughput: {:.2} Mop/s", operations as f64 / passed / 1e6);
+    for when in ["before heal", "after heal"] {
+        let stats = handler.stats().unwrap();
+        println!("Final free fragments, {when}: {} free and {} parked", stats.free_blocks, stats.parked_blocks);
+        println!("  live: {} blocks, {} of {} bytes", stats.live_blocks, stats.live_bytes, stats.sector_bytes);
+        println!("  largest free block: {} of {} free bytes", stats.largest_free, stats.free_bytes);
+        println!("  fragmentation: {:.4} (1 - largest free / free)", stats.fragmentation);
+        println!("  entropy: {:.4} bits (of the free bytes over the free blocks)", stats.entropy_bits);
+        println!("  missed merges: {}", stats.missed_merges);
+        // The seed divides its free fragments by its operations: the longer the run, the smaller.
+        let percentage = stats.free_blocks as f64 / operations as f64 * 100.0;
+        println!("  the seed's \"entropy percentage\": {percentage} % (free fragments / operations: no entropy)");
+        handler.heal().unwrap();
+    }
+}
+
+/// L2: room to spare, for alignment or for the size of a class, is asked for only while there is some.
+#[test]
+fn l2_a_hole_that_fits_exactly_serves() {
+    for ceiling in [0, 30] {
+        for (granules, size, align) in [(17, 17, 1), (51, 1, 64), (64, 64, 64), (100, 36, 64), (19, 19, 1), (9, 1, 8)] {
+            let heap = heap::<Native>(granules);
+            let mut lane = Lane::with_ceiling(1, ceiling);
+            let block = heap.allocate(&mut lane, size, align, Kind::Raw);
+            let block = block.unwrap_or_else(|e| panic!("{size} at {align} of {granules}: {e:?}"));
+            assert!(block.at.0.is_multiple_of(align) && block.token.size() >= size);
+            heap.free(&mut lane, block.at, None).unwrap();
+            rest_is_one_block(&heap, &mut lane);
+        }
+        // A hole in the middle.
+        let heap = heap::<Native>(64);
+        let mut lane = Lane::with_ceiling(1, ceiling);
+        let blocks = [20, 17, 27].map(|size| {
+            let left = heap.layout().granules;
+            heap.find_and_take(&mut lane, size.min(left)).unwrap()
+        });
+        heap.ripple(&mut lane, blocks[1]);
+        assert!(heap.allocate(&mut lane, 18, 1, Kind::Raw).is_err());
+        assert_eq!(heap.allocate(&mut lane, 17, 1, Kind::Raw).unwrap().at, blocks[1].at);
+    }
+}
