@@ -247,7 +247,7 @@ impl Campaign {
                 self.stop_and_continue(index)?;
             } else {
                 self.kill(index)?;
-                self.workers.swap_remove(index);
+                drop(self.workers.swap_remove(index));
             }
             if random.u32(0..10) == 0 {
                 self.reap()?;
