@@ -1,7 +1,9 @@
 //! Threads over one segment.
 
 use crate::common::{MIB, Rng, Scratch, check, fill, pattern_seed, rest_is_one_block, setting};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use atomic_matrix::Error;
+use atomic_matrix::handlers::HandlerFunctions;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 const THREADS: u64 = 8;
@@ -173,6 +175,65 @@ fn a_hole_is_always_found_with_parking() {
 #[test]
 fn a_hole_is_always_found_in_strict_mode() {
     a_hole_is_always_found(true);
+}
+
+/// A name belongs to one publisher at a time, and whoever finds it finds the block of one that published it.
+#[test]
+fn names_have_one_publisher_at_a_time() {
+    const NAMES: usize = 3;
+    let scratch = Scratch::new();
+    let handler = scratch.options().size(MIB).create().expect("created");
+    let holders: [AtomicU64; NAMES] = Default::default();
+    let [published, taken, found] = [(); 3].map(|()| AtomicU64::new(0));
+    let going = until();
+    std::thread::scope(|scope| {
+        for seed in 1..=THREADS {
+            let handler = if seed % 2 == 0 { handler.clone() } else { scratch.attach() };
+            let (holders, going, published, taken, found) = (&holders, &going, &published, &taken, &found);
+            scope.spawn(move || {
+                let mut rng = Rng(seed);
+                while going() {
+                    let i = rng.below(NAMES);
+                    let name = format!("a name of more than one word, {i}");
+                    if rng.below(2) == 0 {
+                        match handler.lookup::<[u64; 4]>(&name) {
+                            Ok(block) => {
+                                // It may be freed at any moment; what was read while it was live is its publisher's.
+                                if let Ok(value) = handler.load(&block)
+                                    && handler.usable_size(&block.pointer()).is_ok()
+                                {
+                                    assert!(value[0] == i as u64 && value[1..].iter().all(|word| *word == value[1]));
+                                    found.fetch_add(1, Relaxed);
+                                }
+                            }
+                            Err(Error::NameUnknown { .. } | Error::NotLive { .. } | Error::Stale { .. }) => {}
+                            Err(Error::TypeMismatch { .. }) => {}
+                            Err(other) => panic!("{other}"),
+                        }
+                        continue;
+                    }
+                    let mut block = handler.allocate::<[u64; 4]>().expect("room");
+                    handler.store(&mut block, [i as u64, seed, seed, seed]).expect("live");
+                    match handler.publish(&name, &block) {
+                        Ok(()) => {
+                            assert_eq!(holders[i].swap(seed, SeqCst), 0, "published twice");
+                            assert_eq!(handler.lookup::<[u64; 4]>(&name).expect("mine").pointer(), block.pointer());
+                            assert_eq!(holders[i].swap(0, SeqCst), seed);
+                            handler.withdraw(&name).expect("mine");
+                            published.fetch_add(1, Relaxed);
+                        }
+                        Err(Error::NameTaken { .. }) => {
+                            taken.fetch_add(1, Relaxed);
+                        }
+                        Err(other) => panic!("{other}"),
+                    }
+                    handler.free(block);
+                }
+            });
+        }
+    });
+    println!("{THREADS} threads, {NAMES} names: {published:?} times published, {taken:?} times taken, {found:?} found");
+    rest_is_one_block(&handler);
 }
 
 /// Threads that end give back their lanes; the next ones park in the same.
