@@ -28,7 +28,7 @@ impl Rng {
 }
 
 #[test]
-fn one_lane_allocates_frees_and_heals() {
+fn s1_s2_s5_one_lane_allocates_frees_and_heals() {
     for ceiling in [0, 2, 30] {
         for granules in [1, 2, 63, 64, 65, 5000, 300_000] {
             let heap = heap::<Native>(granules);
@@ -70,7 +70,7 @@ fn one_lane_allocates_frees_and_heals() {
 }
 
 #[test]
-fn many_lanes_keep_their_blocks_apart() {
+fn s1_l3_many_lanes_keep_their_blocks_apart() {
     for ceiling in [0, 30] {
         let granules = 4000u32;
         let heap = &heap::<Native>(granules);
@@ -118,17 +118,15 @@ fn many_lanes_keep_their_blocks_apart() {
     }
 }
 
-/// L2: with one participant stopped at each step of an allocation and of a free, the others never fail.
-#[test]
-fn l2_a_stopped_participant_hides_no_more_than_its_own_block() {
-    const GRANULES: u32 = 4096;
+/// Stops a participant at every step of an allocation, a free and a healing, strict and parking, small and large; then `check`
+/// gets the heap as it was left, another participant's lane, and what happened.
+fn at_every_stop(mut check: impl FnMut(&Heap<BoxedRegion<Probe<Native>>>, &mut Lane, u32, &str)) {
     let mut stops = 0;
     for (ceiling, size) in [(0, 1), (0, 7), (0, 50), (30, 1), (30, 7)] {
         for part in ["allocate", "free", "heal"] {
             for k in 0.. {
-                let heap = heap::<Probe<Native>>(GRANULES);
+                let heap = heap::<Probe<Native>>(4096);
                 let mut victim = Lane::with_ceiling(1, ceiling);
-                let mut other = Lane::with_ceiling(2, ceiling);
                 let left = heap.allocate(&mut victim, size, 1, Kind::Raw).unwrap();
                 let held = heap.allocate(&mut victim, size, 1, Kind::Raw).unwrap();
                 let right = heap.allocate(&mut victim, size, 1, Kind::Raw).unwrap();
@@ -140,23 +138,90 @@ fn l2_a_stopped_participant_hides_no_more_than_its_own_block() {
                     _ => heap.heal(&mut victim),
                 });
                 stops += 1;
-                // What may be hidden: the victim's block, the one it asked for (or the run that it cuts), no more.
-                let hidden = size + super::parking::LARGEST_RUN + 7;
-                for n in [1, 7, 64, 1000, GRANULES - 2 * hidden] {
-                    let block = heap.allocate(&mut other, n, 1, Kind::Raw);
-                    let block = block.unwrap_or_else(|e| panic!("{part} of {size} stopped at {k}: no {n}: {e:?}"));
-                    heap.free(&mut other, block.at, None).unwrap();
-                }
-                let tally = heap.tally().unwrap();
-                assert_eq!(tally.granules, GRANULES as u64, "S4: {part} of {size} stopped at {k}");
+                let what = format!("{part} of {size} stopped at {k}");
+                check(&heap, &mut Lane::with_ceiling(2, ceiling), size, &what);
                 if finished.is_some() {
                     break;
                 }
             }
         }
     }
-    println!("{stops} stops, no failure");
+    println!("{stops} stops");
     assert!(stops > 200);
+}
+
+#[test]
+fn s4_tiles_cover_the_sector_wherever_a_participant_stops() {
+    at_every_stop(|heap, _, _, what| {
+        assert_eq!(heap.tally().expect(what).granules, heap.layout().granules as u64, "{what}");
+    });
+}
+
+/// With one participant stopped at each step of an allocation and of a free, the others never fail.
+#[test]
+fn l2_a_stopped_participant_hides_no_more_than_its_own_block() {
+    at_every_stop(|heap, other, size, what| {
+        // What may be hidden: the stopped one's block, the one it asked for (or the run that it cuts up), no more.
+        let hidden = size + super::parking::LARGEST_RUN + 7;
+        for n in [1, 7, 64, 1000, heap.layout().granules - 2 * hidden] {
+            let block = heap.allocate(other, n, 1, Kind::Raw).unwrap_or_else(|e| panic!("{what}: no {n}: {e:?}"));
+            heap.free(other, block.at, None).unwrap();
+        }
+    });
+}
+
+/// Nobody waits for a stopped participant: the others end after a bounded number of their own accesses.
+#[test]
+fn l1_others_finish_whatever_step_a_participant_stops_at() {
+    let mut most = 0;
+    at_every_stop(|heap, other, size, _| {
+        for n in [size, 3, 200] {
+            Counts::reset();
+            let block = heap.allocate(other, n, 1, Kind::Raw).unwrap();
+            heap.free(other, block.at, None).unwrap();
+            most = most.max(Counts::get().accesses());
+        }
+    });
+    println!("at most {most} accesses for an allocation and a free beside a stopped participant");
+    assert!(most < 1000, "{most}");
+}
+
+/// Accesses of one allocation and one free do not grow with the segment or with the number of blocks in it.
+#[test]
+fn l4_work_grows_neither_with_the_segment_nor_with_its_blocks() {
+    for ceiling in [0, 30] {
+        let mut table = vec![];
+        for granules in [1 << 12, 1 << 16, 1 << 20, 1 << 22] {
+            for blocks in [0, granules / 64] {
+                let heap = heap::<Probe<Native>>(granules);
+                let mut lane = Lane::with_ceiling(1, ceiling);
+                let mut rng = Rng(7);
+                // Blocks with holes of many sizes between them.
+                let live: Vec<_> = (0..blocks * 2)
+                    .map(|_| heap.allocate(&mut lane, 1 + rng.below(20), 1, Kind::Raw).unwrap())
+                    .collect();
+                for block in live.iter().step_by(2) {
+                    heap.free(&mut lane, block.at, None).unwrap();
+                }
+                let (mut sum, mut most) = (0, 0);
+                for _ in 0..2000 {
+                    Counts::reset();
+                    let block = heap.allocate(&mut lane, 1 + rng.below(40), 1, Kind::Raw).unwrap();
+                    heap.free(&mut lane, block.at, None).unwrap();
+                    let accesses = Counts::get().accesses();
+                    (sum, most) = (sum + accesses, most.max(accesses));
+                }
+                println!(
+                    "ceiling {ceiling}, {granules:>8} granules, {blocks:>6} holes: mean {:.1}, most {most}",
+                    sum as f64 / 2000.0
+                );
+                table.push((sum as f64 / 2000.0, most));
+            }
+        }
+        let mean = |range: std::ops::Range<usize>| table[range].iter().map(|row| row.0).fold(0.0, f64::max);
+        assert!(mean(4..8) < 2.0 * mean(0..4) + 10.0, "{table:?}");
+        assert!(table.iter().all(|row| row.1 < 2000), "{table:?}");
+    }
 }
 
 /// C1: a participant is killed at every step of every operation, its survivor (killed at every step of the recovery,
@@ -224,7 +289,7 @@ fn c1_killed_at_every_step_and_recovered() {
 }
 
 #[test]
-fn a_parked_block_costs_one_read_modify_write_each_way() {
+fn l4_a_parked_block_costs_one_read_modify_write_each_way() {
     let heap = heap::<Probe<Native>>(4096);
     let mut lane = Lane::new(1);
     for size in [1, 2, 9, 30] {
