@@ -9,7 +9,7 @@ fn stated() -> BTreeSet<String> {
     text.lines().filter_map(|line| line.strip_prefix("## ")?.split_whitespace().next().map(str::to_lowercase)).collect()
 }
 
-/// Test functions below a folder whose name begins with (or holds, after the tool's name) an obligation's number.
+/// Test functions below a folder whose name begins, after the tool's name if there is one, with obligations' numbers.
 fn cited(folder: &Path, found: &mut BTreeMap<String, Vec<String>>) {
     for entry in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
         if entry.is_dir() {
@@ -17,13 +17,14 @@ fn cited(folder: &Path, found: &mut BTreeMap<String, Vec<String>>) {
         } else if entry.extension().is_some_and(|extension| extension == "rs") {
             let text = std::fs::read_to_string(&entry).unwrap();
             for name in text.split(|c: char| !(c.is_alphanumeric() || c == '_')) {
-                let number = name.split('_').take(2).find(|part| {
+                let numbers = name.split('_').take(4).filter(|part| {
                     let mut letters = part.chars();
                     matches!(letters.next(), Some('s' | 'l' | 'c'))
                         && letters.next().is_some_and(|c| c.is_ascii_digit())
                         && letters.next().is_none()
                 });
-                if let Some(number) = number.filter(|number| name.len() > number.len() + 6) {
+                // A name of more than numbers, not an expression.
+                for number in numbers.filter(|_| name.len() > 12) {
                     found.entry(number.to_owned()).or_default().push(name.to_owned());
                 }
             }
