@@ -7,7 +7,7 @@ use super::work::{self, Done, Packing, Role};
 use super::{Outcome, processes};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The peers' names.
 pub(crate) const HARNESS: &str = "harness alone";
@@ -95,6 +95,27 @@ fn load() -> String {
     text.split_whitespace().take(3).collect::<Vec<_>>().join(" ")
 }
 
+/// Ticks that all cores were idle, and all ticks, since the machine started.
+fn ticks() -> Option<(u64, u64)> {
+    let text = std::fs::read_to_string("/proc/stat").ok()?;
+    let fields: Vec<u64> =
+        text.lines().next()?.split_whitespace().skip(1).map_while(|word| word.parse().ok()).collect();
+    Some((fields.get(3)? + fields.get(4)?, fields.iter().take(8).sum()))
+}
+
+/// Waits until the machine is idle for nine tenths of a moment, or the limit is over.
+fn settle(seconds: u64) {
+    let end = Instant::now() + Duration::from_secs(seconds);
+    while Instant::now() < end {
+        let before = ticks();
+        std::thread::sleep(Duration::from_millis(100));
+        let (Some((idle, all)), Some((idle_then, all_then))) = (before, ticks()) else { return };
+        if (idle_then - idle) * 10 >= (all_then - all) * 9 {
+            return;
+        }
+    }
+}
+
 /// One row of the plan: a workload with a number of workers.
 struct Setting {
     workload: &'static str,
@@ -140,6 +161,7 @@ pub(crate) fn conduct(arguments: &Arguments) -> Outcome<Figures> {
         for _ in 0..arguments.repeat {
             for series in &mut series {
                 bar.set_message(format!("{workload} with {}, {}", roles.len(), series.peer));
+                settle(arguments.settle);
                 series.runs.push(figure(rising, &measure(series.peer, &roles, arguments.seconds)?)?);
                 bar.inc(1);
             }

@@ -3,21 +3,28 @@
 use super::conductor::{Figures, HARNESS, MATRIX, PROCESSES, TALC};
 use serde::Serialize;
 
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Verdict {
+    NotMeasured,
+    Reached,
+    /// By so much, as a share of what was asked.
+    Missed(f64),
+}
+
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Target {
     pub(crate) name: String,
     pub(crate) measured: String,
-    /// By how much it is missed, as a share of what was asked; none if it is reached. Absent if it was not measured.
-    pub(crate) missed: Option<Option<f64>>,
+    pub(crate) verdict: Verdict,
 }
 
-impl Target {
-    pub(crate) fn verdict(&self) -> String {
-        match self.missed {
-            None => "not measured".to_owned(),
-            Some(None) => "ok".to_owned(),
-            Some(Some(share)) if share.is_finite() => format!("missed by {:.1} %", share * 100.0),
-            Some(Some(_)) => "missed".to_owned(),
+impl std::fmt::Display for Verdict {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NotMeasured => f.write_str("not measured"),
+            Self::Reached => f.write_str("ok"),
+            Self::Missed(share) => write!(f, "missed by {:.1} %", share * 100.0),
         }
     }
 }
@@ -25,10 +32,11 @@ impl Target {
 /// `value` is to be at least (`rising`) or at most `bound`.
 fn target(name: &str, rising: bool, bound: f64, measured: Option<(f64, String)>) -> Target {
     let Some((value, text)) = measured else {
-        return Target { name: name.to_owned(), measured: "–".to_owned(), missed: None };
+        return Target { name: name.to_owned(), measured: "–".to_owned(), verdict: Verdict::NotMeasured };
     };
     let share = if rising { 1.0 - value / bound } else { value / bound - 1.0 };
-    Target { name: name.to_owned(), measured: text, missed: Some((share > 0.0).then_some(share)) }
+    let verdict = if share > 0.0 { Verdict::Missed(share) } else { Verdict::Reached };
+    Target { name: name.to_owned(), measured: text, verdict }
 }
 
 pub(crate) fn check(figures: &Figures) -> Vec<Target> {
