@@ -244,7 +244,7 @@ fn said(worker: Child) -> String {
 }
 
 /// Runs a crew; with `killing`, one worker is killed every second (`MATRIX_KILL_EVERY_MS`) and replaced.
-fn session(what: &str, strict: bool, seconds: u64, killing: bool) {
+fn run_crew(what: &str, strict: bool, seconds: u64, killing: bool) {
     let scratch = Scratch::new();
     let handler = scratch.options().size(16 * MIB).strict(strict).create().expect("created");
     let ring = handler.allocate::<Ring>().expect("empty heap");
@@ -345,20 +345,20 @@ fn wait_for(what: &str, crew: &mut Crew, mut done: impl FnMut() -> bool) {
 
 #[test]
 fn processes_keep_their_patterns_with_parking() {
-    session("4 processes, parking", false, setting("MATRIX_STRESS_SECONDS", 3), false);
+    run_crew("4 processes, parking", false, setting("MATRIX_STRESS_SECONDS", 3), false);
 }
 
 #[test]
 fn processes_keep_their_patterns_in_strict_mode() {
-    session("4 processes, strict", true, setting("MATRIX_STRESS_SECONDS", 3), false);
+    run_crew("4 processes, strict", true, setting("MATRIX_STRESS_SECONDS", 3), false);
 }
 
 #[test]
 fn survivors_go_on_when_processes_are_killed() {
-    session("4 processes, kills", false, setting("MATRIX_KILL_SECONDS", 5), true);
+    run_crew("4 processes, kills", false, setting("MATRIX_KILL_SECONDS", 5), true);
 }
 
 #[test]
 fn survivors_go_on_in_strict_mode() {
-    session("4 processes, kills, strict", true, setting("MATRIX_KILL_SECONDS", 5), true);
+    run_crew("4 processes, kills, strict", true, setting("MATRIX_KILL_SECONDS", 5), true);
 }
