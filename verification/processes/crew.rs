@@ -159,10 +159,8 @@ impl Worker {
         let message = Message { offset: block.offset(), size, serial };
         let pointer = block.pointer().cast();
         fill(&self.handler, &pointer, self.handler.usable_size(&pointer).expect("live"), message.seed());
-        // What is published belongs to nobody, so it survives whoever dies on the way.
-        let name = format!("worker {}", self.writer);
-        self.handler.publish(&name, &block).expect("a name of its own");
-        self.handler.withdraw(&name).expect("just published");
+        // It belongs to nobody on the way, so it survives whoever dies meanwhile.
+        self.handler.hand_over(&pointer).expect("live, and ours");
         if slot.compare_exchange(0, message.encode(), SeqCst, SeqCst).is_ok() {
             self.count(PASSED_ON, 1);
         } else {
@@ -173,7 +171,7 @@ impl Worker {
     fn take_over(&mut self) {
         let slot = word(&self.handler, &self.ring, self.rng.below(RING));
         let Some(message) = Message::decode(slot.swap(0, SeqCst)) else { return };
-        self.handler.adopt_at(message.offset).expect("whoever passed it on left it alive");
+        self.handler.adopt_at(message.offset, None).expect("whoever passed it on left it alive");
         let (pointer, usable) = opened(&self.handler, message);
         check(&self.handler, &pointer, usable, message.seed());
         self.count(CHECKS, 1);
