@@ -1,0 +1,1 @@
+//! Each fault switched on must make a model fail.
