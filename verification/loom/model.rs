@@ -53,18 +53,14 @@ impl World {
         self.heap.free(lane, block.at, Some(block.token.generation()))
     }
     /// Runs the parts at the same time, to their end.
-    pub(crate) fn run<const N: usize>(self: &Arc<Self>, mut parts: [Part; N]) {
-        if SWAPPED.get() {
-            parts.reverse();
-        }
+    pub(crate) fn run<const N: usize>(self: &Arc<Self>, parts: [Part; N]) {
         let threads = parts.map(|part| {
             let world = Arc::clone(self);
-            let part = Parcel(part);
             loom::thread::spawn(move || {
-                let part = part;
-                // A thread that begins with a load might otherwise not be interleaved.
+                // A thread that begins with a load might otherwise not be interleaved. With this, the order in which the
+                // threads are started makes no difference: tried, the executions are the same in number.
                 world.start.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                part.0(&world);
+                part(&world);
             })
         });
         for thread in threads {
@@ -83,10 +79,7 @@ impl World {
     }
 }
 
-struct Parcel(Part);
-
 thread_local! {
-    static SWAPPED: Cell<bool> = const { Cell::new(false) };
     static EXECUTIONS: Cell<u64> = const { Cell::new(0) };
     static QUIET: Cell<bool> = const { Cell::new(false) };
 }
@@ -103,7 +96,7 @@ pub(crate) struct Scenario {
 }
 
 /// Explores a scenario in one mode: the executions, or the failure's message.
-pub(crate) fn explore(scenario: &Scenario, setting: Setting, swapped: bool) -> Result<u64, String> {
+pub(crate) fn explore(scenario: &Scenario, setting: Setting) -> Result<u64, String> {
     for limit in ["LOOM_MAX_PERMUTATIONS", "LOOM_MAX_DURATION", "LOOM_MAX_PREEMPTIONS", "LOOM_CHECKPOINT_FILE"] {
         assert!(std::env::var_os(limit).is_none(), "{limit} would cut the exploration short and let it pass: unset it");
     }
@@ -112,7 +105,6 @@ pub(crate) fn explore(scenario: &Scenario, setting: Setting, swapped: bool) -> R
     builder.max_branches = 20_000;
     let body = scenario.body;
     EXECUTIONS.set(0);
-    SWAPPED.set(swapped);
     setting.set();
     let result = std::panic::catch_unwind(move || {
         builder.check(move || {
@@ -148,23 +140,23 @@ impl Scenario {
     /// Explores every mode; fails at the first failure, or if a mode explored too little.
     pub(crate) fn check(&self) {
         for all_rmw in [false, true] {
-            for swapped in [false, true] {
-                let begun = Instant::now();
-                let setting = Setting { all_rmw, ..Setting::default() };
-                let executions = explore(self, setting, swapped).unwrap_or_else(|e| {
-                    panic!("{} (all_rmw {all_rmw}, swapped {swapped}), execution {}: {e}", self.name, EXECUTIONS.get())
-                });
-                let bound = if all_rmw { self.bounds.1 } else { self.bounds.0 };
-                println!(
-                    "{} | {}{} | {executions} executions | {} | {:.1} s",
-                    self.name,
-                    if all_rmw { "all-RMW" } else { "plain" },
-                    if swapped { ", swapped" } else { "" },
-                    bound.map_or("exhaustive".into(), |k| format!("bounded({k})")),
-                    begun.elapsed().as_secs_f64(),
-                );
-                assert!(executions >= self.minimum, "{}: only {executions} executions", self.name);
-            }
+            let begun = Instant::now();
+            let mode = if all_rmw { "all-RMW" } else { "plain" };
+            let executions = explore(self, Setting { all_rmw, ..Setting::default() })
+                .unwrap_or_else(|e| panic!("{}, {mode}, execution {}: {e}", self.name, EXECUTIONS.get()));
+            let bound = if all_rmw { self.bounds.1 } else { self.bounds.0 };
+            println!(
+                "{} | {mode} | {executions} executions | {} | {:.1} s",
+                self.name,
+                bound.map_or("exhaustive".into(), |k| format!("bounded({k})")),
+                begun.elapsed().as_secs_f64(),
+            );
+            assert!(executions >= self.minimum, "{}: only {executions} executions", self.name);
         }
     }
+}
+
+/// Executions of the exploration that ran last on this thread.
+pub(crate) fn executions() -> u64 {
+    EXECUTIONS.get()
 }
