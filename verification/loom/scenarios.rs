@@ -113,7 +113,7 @@ scenarios! {
     }
 
     // A parked block is merged, cut anew, used and parked by another lane, under its first owner's stale index.
-    loom_s3_stale_pop_takes_anothers_block Some(1), Some(3), 100 {
+    loom_s3_stale_pop_takes_anothers_block Some(2), Some(3), 100 {
         let world = World::new(2, 0);
         let mut owner = Lane::with_ceiling(1, 2);
         let block = world.allocate(&mut owner, 1);
@@ -208,7 +208,7 @@ scenarios! {
     }
 
     // Three threads want a granule each of a block of three: all get one.
-    loom_l2_three_cuts_use_all_room Some(1), Some(1), 100 {
+    loom_l2_three_cuts_use_all_room Some(0), Some(2), 100 {
         let world = World::new(3, 0);
         world.run([1, 2, 3].map(|owner| part(move |w| { w.allocate(&mut strict(owner), 1); })));
         assert_eq!(world.verify().live.granules, 3);
