@@ -1,0 +1,80 @@
+//! Options.
+
+use clap::{Parser, ValueEnum};
+use std::path::PathBuf;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub(crate) enum Workload {
+    #[value(name = "A", alias = "a")]
+    Mix,
+    #[value(name = "B", alias = "b")]
+    Ping,
+    #[value(name = "C", alias = "c")]
+    HandOver,
+    #[value(name = "D", alias = "d")]
+    Packing,
+}
+
+/// Compares AtomicMatrix with its peers under four workloads: A (mix), B (ping), C (hand-over), D (packing).
+#[derive(Debug, Clone, Parser)]
+#[command(name = "workloads")]
+pub(crate) struct Arguments {
+    /// Repetitions of each run.
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) repeat: u32,
+    /// Seconds of each run.
+    #[arg(long, default_value_t = 0.5, value_name = "S", value_parser = seconds)]
+    pub(crate) seconds: f64,
+    /// Workloads.
+    #[arg(long, value_enum, value_delimiter = ',', default_values = ["A", "B", "C", "D"])]
+    pub(crate) only: Vec<Workload>,
+    /// Workers of A: threads, and the same number of processes.
+    #[arg(long, value_delimiter = ',', default_value = "1,2,4", value_name = "N,...",
+          value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) threads: Vec<u16>,
+    /// Only peers whose name contains one of these words.
+    #[arg(long, value_delimiter = ',', value_name = "WORD,...")]
+    pub(crate) peers: Vec<String>,
+    /// Two repetitions of 0.05 s: shows that everything runs; the figures mean little.
+    #[arg(long, conflicts_with_all = ["repeat", "seconds"])]
+    pub(crate) quick: bool,
+    /// Writes every single run to this file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) csv: Option<PathBuf>,
+    /// Writes runs, environment and targets to this file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// (cargo) given by `cargo bench`, not by `cargo test --benches`.
+    #[arg(long, hide = true)]
+    pub(crate) bench: bool,
+    /// (cargo) run only if this benchmark's name contains the word.
+    #[arg(hide = true)]
+    pub(crate) filter: Option<String>,
+    /// (internal) this process is a worker: role, number, segment, offset of the control block.
+    #[arg(long, hide = true)]
+    pub(crate) worker: Option<String>,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if (0.001..=3600.0).contains(&seconds) => Ok(seconds),
+        _ => Err("give seconds from 0.001 to 3600".to_owned()),
+    }
+}
+
+impl Arguments {
+    /// The options with `--quick` worked in. A test run (`cargo test --benches`: no `--bench`, unoptimised) is quick, too.
+    pub(crate) fn effective(mut self) -> Self {
+        if self.quick || (!self.bench && cfg!(debug_assertions)) {
+            (self.repeat, self.seconds) = (2, 0.05);
+        }
+        self.threads.sort_unstable();
+        self.threads.dedup();
+        self.only.sort_unstable();
+        self.only.dedup();
+        self
+    }
+    pub(crate) fn wants(&self, peer: &str) -> bool {
+        self.peers.is_empty() || self.peers.iter().any(|word| peer.contains(word.as_str()))
+    }
+}

@@ -1,0 +1,131 @@
+//! Start barrier and ring, the same for threads (on the heap) and processes (in a block of the segment).
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Messages that the ring holds. Each has two words; narrow ones use every word.
+const SLOTS: u32 = 1024;
+
+#[repr(C, align(128))]
+#[derive(Debug, Default)]
+struct Line(AtomicU32);
+
+/// All zero at the start.
+#[repr(C, align(128))]
+#[derive(Debug)]
+pub(crate) struct Control {
+    ready: Line,
+    go: Line,
+    stop: Line,
+    ended: Line,
+    head: Line,
+    tail: Line,
+    words: [AtomicU32; 2 * SLOTS as usize],
+}
+
+/// Waits: for a moment busily, then by giving the core away.
+#[derive(Default)]
+pub(crate) struct Patience(u32);
+
+impl Patience {
+    #[inline]
+    pub(crate) fn wait(&mut self) {
+        self.0 += 1;
+        if self.0 < 256 {
+            std::hint::spin_loop();
+        } else {
+            std::thread::yield_now();
+        }
+    }
+}
+
+impl Control {
+    pub(crate) fn on_heap() -> Box<Self> {
+        let words = [const { AtomicU32::new(0) }; 2 * SLOTS as usize];
+        let line = Line::default;
+        Box::new(Self { ready: line(), go: line(), stop: line(), ended: line(), head: line(), tail: line(), words })
+    }
+
+    /// A worker is ready; returns when all may start. False: the run was called off.
+    pub(crate) fn await_start(&self) -> bool {
+        self.ready.0.fetch_add(1, Ordering::AcqRel);
+        while self.go.0.load(Ordering::Acquire) == 0 {
+            std::thread::yield_now();
+        }
+        !self.stopped()
+    }
+    pub(crate) fn ready(&self) -> u32 {
+        self.ready.0.load(Ordering::Acquire)
+    }
+    pub(crate) fn start(&self) {
+        self.go.0.store(1, Ordering::Release);
+    }
+    pub(crate) fn stop(&self) {
+        self.stop.0.store(1, Ordering::Release);
+    }
+    #[inline(always)]
+    pub(crate) fn stopped(&self) -> bool {
+        self.stop.0.load(Ordering::Relaxed) != 0
+    }
+}
+
+/// One side of the ring: the own position, and the other side's as last seen.
+pub(crate) struct Side<'a, const WIDE: bool> {
+    control: &'a Control,
+    own: u32,
+    seen: u32,
+}
+
+impl<'a, const WIDE: bool> Side<'a, WIDE> {
+    pub(crate) fn new(control: &'a Control) -> Self {
+        Self { control, own: 0, seen: 0 }
+    }
+
+    /// Sends, waiting for room.
+    #[inline(always)]
+    pub(crate) fn send(&mut self, message: u64) {
+        let mut patience = Patience::default();
+        while self.own.wrapping_sub(self.seen) == SLOTS {
+            self.seen = self.control.tail.0.load(Ordering::Acquire);
+            if self.own.wrapping_sub(self.seen) == SLOTS {
+                patience.wait();
+            }
+        }
+        let at = (self.own % SLOTS) as usize;
+        if WIDE {
+            self.control.words[2 * at].store(message as u32, Ordering::Relaxed);
+            self.control.words[2 * at + 1].store((message >> 32) as u32, Ordering::Relaxed);
+        } else {
+            self.control.words[at].store(message as u32, Ordering::Relaxed);
+        }
+        self.own = self.own.wrapping_add(1);
+        self.control.head.0.store(self.own, Ordering::Release);
+    }
+
+    /// No more will be sent.
+    pub(crate) fn end(&self) {
+        self.control.ended.0.store(1, Ordering::Release);
+    }
+
+    /// The next message, waiting for it; none when the sender has ended.
+    #[inline(always)]
+    pub(crate) fn receive(&mut self) -> Option<u64> {
+        let mut patience = Patience::default();
+        while self.own == self.seen {
+            // In this order: what was sent before the end is seen behind it.
+            let ended = self.control.ended.0.load(Ordering::Acquire) != 0;
+            self.seen = self.control.head.0.load(Ordering::Acquire);
+            if self.own == self.seen {
+                if ended {
+                    return None;
+                }
+                patience.wait();
+            }
+        }
+        let at = (self.own % SLOTS) as usize;
+        let word = |index: usize| self.control.words[index].load(Ordering::Relaxed) as u64;
+        let message = if WIDE { word(2 * at) | word(2 * at + 1) << 32 } else { word(at) };
+        self.own = self.own.wrapping_add(1);
+        self.control.tail.0.store(self.own, Ordering::Release);
+        Some(message)
+    }
+}

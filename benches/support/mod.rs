@@ -1,0 +1,16 @@
+//! What the workloads are made of.
+#![allow(clippy::disallowed_types, reason = "barrier and ring are the benchmark's own, not the allocator's")]
+
+pub(crate) mod arguments;
+pub(crate) mod conductor;
+pub(crate) mod control;
+pub(crate) mod peers;
+pub(crate) mod processes;
+pub(crate) mod report;
+pub(crate) mod targets;
+pub(crate) mod work;
+
+pub(crate) type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
+
+/// Bytes that every peer gets.
+pub(crate) const ARENA: usize = 64 << 20;

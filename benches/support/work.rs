@@ -1,0 +1,202 @@
+//! The workloads, for any peer.
+
+use super::control::{Control, Patience, Side};
+use super::peers::Peer;
+use rustix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
+use std::time::Instant;
+
+/// What one worker does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Role {
+    Mix,
+    Ping,
+    Produce,
+    Consume,
+}
+
+/// What one worker did.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub(crate) struct Done {
+    /// Operations, pairs or messages; those of a producer are counted by its consumer.
+    pub(crate) operations: u64,
+    pub(crate) nanoseconds: u64,
+    /// Processor time.
+    pub(crate) processor: u64,
+}
+
+/// Live blocks that a worker of the mix keeps at most.
+const LIVE: usize = 200;
+const PING: usize = 64;
+const MESSAGE: usize = 128;
+/// Operations between two looks at the stop word.
+const BURST: u64 = 64;
+
+/// A fast linear congruential generator; only its high bits are good.
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0x2545_F491_4F6C_DD1D)
+    }
+    /// Below `bound`.
+    #[inline(always)]
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((self.0 >> 32) * bound) >> 32
+    }
+    /// A size of the mix.
+    #[inline(always)]
+    pub(crate) fn size(&mut self) -> usize {
+        32 + self.below(513) as usize
+    }
+}
+
+fn processor() -> u64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+/// Waits for the start and works until the stop.
+pub(crate) fn run<P: Peer>(peer: &P, control: &Control, role: Role, number: u64) -> Done {
+    // What a thread's first operation costs (its place at the allocator, pages of its stack) is not the subject.
+    if let Some(block) = peer.allocate(PING) {
+        peer.free(block, PING);
+    }
+    if !control.await_start() {
+        return Done::default();
+    }
+    let (processor_before, started) = (processor(), Instant::now());
+    let operations = match role {
+        Role::Mix => mix(peer, control, number),
+        Role::Ping => ping(peer, control),
+        Role::Produce => produce(peer, control),
+        Role::Consume => consume(peer, control),
+    };
+    Done { operations, nanoseconds: started.elapsed().as_nanos() as u64, processor: processor() - processor_before }
+}
+
+#[inline(never)]
+fn mix<P: Peer>(peer: &P, control: &Control, number: u64) -> u64 {
+    let mut random = Random::new(number + 1);
+    let mut live: Vec<(P::Block, usize)> = Vec::with_capacity(LIVE);
+    let mut operations = 0;
+    while !control.stopped() {
+        for _ in 0..BURST {
+            if live.len() < LIVE && random.below(10) < 7 {
+                let size = random.size();
+                let Some(block) = peer.allocate(size) else { continue };
+                peer.touch(block, operations);
+                live.push((block, size));
+            } else if !live.is_empty() {
+                let (block, size) = live.swap_remove(random.below(live.len() as u64) as usize);
+                peer.free(block, size);
+            } else {
+                continue;
+            }
+            operations += 1;
+        }
+    }
+    for (block, size) in live {
+        peer.free(block, size);
+    }
+    operations
+}
+
+#[inline(never)]
+fn ping<P: Peer>(peer: &P, control: &Control) -> u64 {
+    let mut pairs = 0;
+    while !control.stopped() {
+        for _ in 0..BURST {
+            let Some(block) = peer.allocate(PING) else { continue };
+            peer.touch(block, pairs);
+            peer.free(block, PING);
+            pairs += 1;
+        }
+    }
+    pairs
+}
+
+#[inline(never)]
+fn produce<P: Peer>(peer: &P, control: &Control) -> u64 {
+    if P::WIDE {
+        send::<P, true>(peer, control)
+    } else {
+        send::<P, false>(peer, control)
+    }
+    0
+}
+
+#[inline(always)]
+fn send<P: Peer, const WIDE: bool>(peer: &P, control: &Control) {
+    let mut ring = Side::<WIDE>::new(control);
+    let mut messages = 0;
+    while !control.stopped() {
+        for _ in 0..BURST {
+            let mut patience = Patience::default();
+            let block = loop {
+                match peer.allocate(MESSAGE) {
+                    Some(block) => break block,
+                    None => patience.wait(),
+                }
+            };
+            peer.touch(block, messages);
+            ring.send(peer.pass(block));
+            messages += 1;
+        }
+    }
+    ring.end();
+}
+
+#[inline(never)]
+fn consume<P: Peer>(peer: &P, control: &Control) -> u64 {
+    if P::WIDE { receive::<P, true>(peer, control) } else { receive::<P, false>(peer, control) }
+}
+
+#[inline(always)]
+fn receive<P: Peer, const WIDE: bool>(peer: &P, control: &Control) -> u64 {
+    let mut ring = Side::<WIDE>::new(control);
+    let mut messages = 0;
+    while let Some(message) = ring.receive() {
+        peer.free_passed(message, MESSAGE);
+        messages += 1;
+    }
+    messages
+}
+
+/// How well blocks fill an arena.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub(crate) struct Packing {
+    /// Payload asked for and given, as a share of all bytes that the peer takes.
+    pub(crate) packed: f64,
+    /// Whether, everything freed, a block of 90 % of what can become blocks was there at the first try.
+    pub(crate) whole: bool,
+}
+
+/// Fills until nothing fits (64 sizes in a row don't), frees everything, and asks for one large block.
+pub(crate) fn pack<P: Peer>(peer: &P) -> Option<Packing> {
+    let (all, usable) = peer.arena()?;
+    let mut random = Random::new(1);
+    let mut blocks = vec![];
+    let (mut payload, mut refused) = (0, 0);
+    while refused < 64 {
+        let size = random.size();
+        let Some(block) = peer.allocate(size) else {
+            refused += 1;
+            continue;
+        };
+        peer.touch(block, payload as u64);
+        payload += size;
+        refused = 0;
+        blocks.push((block, size));
+    }
+    for (block, size) in blocks {
+        peer.free(block, size);
+    }
+    let large = usable / 10 * 9;
+    let whole = peer.allocate(large);
+    if let Some(block) = whole {
+        peer.free(block, large);
+    }
+    Some(Packing { packed: payload as f64 / all as f64, whole: whole.is_some() })
+}

@@ -1,0 +1,46 @@
+//! Workloads against peers, in one run: the seed mix (A), ping (B), hand-over (C), packing (D).
+//!
+//! ```console
+//! cargo bench --bench workloads
+//! cargo bench --bench workloads -- --only A,C --threads 1,2,4,8 --repeat 9 --json figures.json
+//! ```
+//!
+//! - **A, seed mix**: each worker keeps up to 200 live blocks; with probability 0.7 (below 200) it allocates 32 to 544
+//!   bytes and touches the first 8, else it frees a random live one. Only operations that happened count.
+//! - **B, ping**: allocate 64 bytes, touch, free at once.
+//! - **C, hand-over**: one side allocates 128 bytes, touches them and passes the offset through a ring; the other frees.
+//! - **D, packing**: fill 64 MiB with A's sizes until nothing fits, free everything, ask for a block of 90 %.
+//!
+//! Runs are interleaved: in each repetition every peer has its turn, so that a disturbance hits all alike. On few
+//! cores contended figures are bimodal: compare best with best.
+
+mod support;
+
+use clap::Parser;
+use std::process::ExitCode;
+use support::arguments::Arguments;
+use support::{Outcome, conductor, processes, report};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments.effective()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("workloads: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Outcome<()> {
+    if let Some(worker) = &arguments.worker {
+        return processes::work(worker);
+    }
+    if arguments.filter.as_ref().is_some_and(|filter| !"workloads".contains(filter.as_str())) {
+        return Ok(()); // `cargo bench NAME` asks every benchmark; this one is not meant.
+    }
+    let mut files = report::Files::create(arguments)?;
+    let figures = conductor::conduct(arguments)?;
+    report::print(&figures, arguments);
+    files.write(&figures)
+}
