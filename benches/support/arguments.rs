@@ -23,7 +23,7 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) repeat: u32,
     /// Seconds of each run.
-    #[arg(long, default_value_t = 0.5, value_name = "S", value_parser = seconds)]
+    #[arg(long, default_value_t = 0.7, value_name = "S", value_parser = seconds)]
     pub(crate) seconds: f64,
     /// Workloads.
     #[arg(long, value_enum, value_delimiter = ',', default_values = ["A", "B", "C", "D"])]
