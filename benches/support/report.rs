@@ -63,7 +63,7 @@ fn csv(figures: &Figures, out: &mut impl Write) -> std::io::Result<()> {
 
 fn table(header: &[&str], numbers_from: usize) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(header.to_vec());
+    table.load_style(presets::UTF8_FULL_CONDENSED).set_header(header.to_vec());
     for column in numbers_from..header.len() {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
@@ -115,7 +115,9 @@ pub(crate) fn print(figures: &Figures, arguments: &Arguments) {
             ]);
         }
         println!("{table}");
-        println!("cores: the share of the cores that the best run had; below 95 % or so, something else was running.");
+        println!(
+            "cores: the share of the cores that the best run had; below 90 %, it slept, or something else had them."
+        );
     }
     if !figures.packing.is_empty() {
         let mut table = table(&["D", "payload / 64 MiB", "90 % block at the first try"], 1);
