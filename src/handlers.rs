@@ -272,7 +272,7 @@ impl Handler {
         let matrix = &*self.matrix;
         let shift = matrix.heap().layout().params.granule_shift;
         // In one compare: not 0, and small enough that no sum overflows.
-        if size.wrapping_sub(1) < SMALL && align <= 1 << shift {
+        if size.wrapping_sub(1) < SMALL && align <= 1 << shift && align <= SECTOR_ALIGN {
             let granules = ((size - 1) >> shift) as u32 + 1;
             if let Some(lane) = matrix.lane()
                 && let Some(live) = matrix.heap().allocate_parked(lane, granules, kind)
@@ -289,15 +289,15 @@ impl Handler {
         let layout = self.matrix.heap().layout();
         let shift = layout.params.granule_shift;
         let sector = (layout.granules as u64) << shift;
-        let largest = SECTOR_ALIGN;
         if size == 0 {
             return Err(Error::ZeroSize);
         }
         if size as u64 > sector {
             return Err(Error::TooLarge { requested: size as u64, largest: sector });
         }
-        if align > largest.max(1 << shift) || !align.is_power_of_two() {
-            return Err(Error::BadAlignment { requested: align, largest });
+        // Large granules are aligned within the segment, but a mapping begins at any page.
+        if align > SECTOR_ALIGN || !align.is_power_of_two() {
+            return Err(Error::BadAlignment { requested: align, largest: SECTOR_ALIGN });
         }
         let granules = (size as u64).div_ceil(1 << shift) as u32;
         let multiple = (align >> shift).max(1) as u32;
@@ -367,7 +367,7 @@ impl Handler {
     #[inline(always)]
     fn free_granule(&self, offset: u32, generation: Option<u32>) -> Result<()> {
         let matrix = &*self.matrix;
-        if let Some(g) = self.granule_of(offset)
+        if let Some(g) = matrix.granule_of(offset)
             && let Some(lane) = matrix.lane()
             && matrix.heap().free_to_stack(lane, g, generation)
         {
@@ -450,18 +450,8 @@ impl Handler {
         (live.token.size() as usize) << self.matrix.heap().layout().params.granule_shift
     }
 
-    /// The granule at an offset, if it is in the sector and a block can begin there.
-    #[inline(always)]
-    fn granule_of(&self, offset: u32) -> Option<Granule> {
-        let layout = self.matrix.heap().layout();
-        let bytes = (offset as u64) << self.matrix.offset_shift();
-        let inside = bytes.wrapping_sub(layout.sector);
-        let g = inside >> layout.params.granule_shift;
-        (g < layout.granules as u64 && g << layout.params.granule_shift == inside).then_some(Granule(g as u32))
-    }
-
     fn granule(&self, offset: u32) -> Result<Granule> {
-        self.granule_of(offset).ok_or_else(|| self.bad_offset(offset))
+        self.matrix.granule_of(offset).ok_or_else(|| self.bad_offset(offset))
     }
 
     #[cold]
@@ -620,7 +610,8 @@ impl Handler {
     }
 
     /// Makes this process the owner of a live block that another one passed on. Blocks belong to whoever allocated
-    /// them until somebody adopts them; when an owner dies, its blocks are given back.
+    /// them until somebody adopts them. When an owner dies, its blocks are given back; when it leaves in good order (its
+    /// last handler is dropped), they stay and belong to nobody.
     ///
     /// # Errors
     /// [`Error::BadOffset`], [`Error::NotLive`], [`Error::NoParticipantSlot`], [`Error::ForkedChild`].
@@ -700,6 +691,24 @@ impl Handler {
             let (expected, found) = (entry.generation, block.generation());
             return Err(Error::Stale { offset: entry.offset, expected, found });
         }
+        Ok(block)
+    }
+
+    /// Takes the block published under a name: of all who try, one gets it, and owns it from then on. The name is free again.
+    ///
+    /// # Errors
+    /// As [`Handler::lookup`]; [`Error::NameUnknown`] also if somebody else was quicker.
+    pub fn take<T: Shared>(&self, name: &str) -> Result<Block<T>> {
+        let block = self.lookup::<T>(name)?;
+        let live = self.live(&block.pointer)?;
+        let heap = self.matrix.heap();
+        // Only from nobody, so that only one can win; dying after this, we leave a block of ours and a name of a dead block.
+        let won = live.token.owner() == 0
+            && self.matrix.with_lane(|lane| heap.rename(live.at, live.token, lane.owner()).is_some())?;
+        if !won {
+            return Err(Error::NameUnknown { name: name.to_owned() });
+        }
+        self.withdraw(name)?;
         Ok(block)
     }
 

@@ -41,6 +41,9 @@ pub(crate) struct Arguments {
     /// Two repetitions of 0.05 s: shows that everything runs; the figures mean little.
     #[arg(long, conflicts_with_all = ["repeat", "seconds"])]
     pub(crate) quick: bool,
+    /// Before each run, waits up to so many seconds until nothing else keeps the machine busy.
+    #[arg(long, default_value_t = 0, value_name = "S", value_parser = clap::value_parser!(u64).range(0..=3600))]
+    pub(crate) settle: u64,
     /// Writes every single run to this file.
     #[arg(long, value_name = "FILE")]
     pub(crate) csv: Option<PathBuf>,

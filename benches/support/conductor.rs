@@ -7,7 +7,7 @@ use super::work::{self, Packing, Role};
 use super::{Outcome, Work, processes};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A run with a smaller share of the cores was disturbed.
 pub(crate) const DISTURBED: f64 = 0.9;
@@ -108,6 +108,27 @@ fn load() -> String {
     text.split_whitespace().take(3).collect::<Vec<_>>().join(" ")
 }
 
+/// Ticks that all cores were idle, and all ticks, since the machine started.
+fn ticks() -> Option<(u64, u64)> {
+    let text = std::fs::read_to_string("/proc/stat").ok()?;
+    let fields: Vec<u64> =
+        text.lines().next()?.split_whitespace().skip(1).map_while(|word| word.parse().ok()).collect();
+    Some((fields.get(3)? + fields.get(4)?, fields.iter().take(8).sum()))
+}
+
+/// Waits until the machine is idle for nine tenths of a moment, or the limit is over.
+fn settle(seconds: u64) {
+    let end = Instant::now() + Duration::from_secs(seconds);
+    while Instant::now() < end {
+        let before = ticks();
+        std::thread::sleep(Duration::from_millis(100));
+        let (Some((idle, all)), Some((idle_then, all_then))) = (before, ticks()) else { return };
+        if (idle_then - idle) * 10 >= (all_then - all) * 9 {
+            return;
+        }
+    }
+}
+
 /// One row of the plan: a workload with a number of workers.
 struct Setting {
     workload: &'static str,
@@ -155,7 +176,10 @@ pub(crate) fn conduct(arguments: &Arguments) -> Outcome<Figures> {
             for turn in 0..peers.len() {
                 let series = &mut series[(repetition + turn) % peers.len()];
                 bar.set_message(format!("{workload} with {}, {}", roles.len(), series.peer));
-                let run = || figure(rising, cores, &measure(series.peer, &roles, arguments.seconds)?);
+                let run = || {
+                    settle(arguments.settle);
+                    figure(rising, cores, &measure(series.peer, &roles, arguments.seconds)?)
+                };
                 let retries = if series.peer == TALC_MUTEX { 0 } else { arguments.retry }; // Those sleep by themselves.
                 series.runs.push(undisturbed(retries, run)?);
                 bar.inc(1);

@@ -63,7 +63,7 @@ fn csv(figures: &Figures, out: &mut impl Write) -> std::io::Result<()> {
 
 fn table(header: &[&str], numbers_from: usize) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_FULL_CONDENSED).set_header(header.to_vec());
+    table.load_style(presets::ASCII_MARKDOWN).set_header(header.to_vec());
     for column in numbers_from..header.len() {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
@@ -90,7 +90,6 @@ pub(crate) fn print(figures: &Figures, arguments: &Arguments) {
         let header =
             ["", "peer", "workers", "best", "median", "min..max", "unit", "cpu ns/op", "cores", "× talc", "× harness"];
         let mut table = table(&header, 2);
-        let mut last = ("", 0);
         for series in &figures.series {
             // How many times as fast as the other, best against best.
             let times = |other: &str| match figures.best(series.workload, series.workers, other) {
@@ -98,10 +97,8 @@ pub(crate) fn print(figures: &Figures, arguments: &Arguments) {
                 Some(other) => number(other / series.best()),
                 None => number(f64::NAN),
             };
-            let first = last != (series.workload, series.workers);
-            last = (series.workload, series.workers);
             table.add_row([
-                if first { series.workload.to_owned() } else { String::new() },
+                series.workload.to_owned(),
                 series.peer.to_owned(),
                 series.workers.to_string(),
                 number(series.best()),
@@ -114,9 +111,9 @@ pub(crate) fn print(figures: &Figures, arguments: &Arguments) {
                 times(HARNESS),
             ]);
         }
-        println!("{table}");
+        println!("{table}\n");
         println!(
-            "cores: the share of the cores that the best run had; below 90 %, it slept, or something else had them."
+            "cores: the share of the cores that the best run had; below 90 %, it slept, or something else had them.\n"
         );
     }
     if !figures.packing.is_empty() {
@@ -125,12 +122,12 @@ pub(crate) fn print(figures: &Figures, arguments: &Arguments) {
             let whole = if packed.result.whole { "yes" } else { "no" };
             table.add_row([packed.peer.to_owned(), format!("{:.3}", packed.result.packed), whole.to_owned()]);
         }
-        println!("{table}");
+        println!("{table}\n");
     }
-    println!("Targets, best against best:");
+    println!("Targets, best against best:\n");
     let mut table = table(&["AtomicMatrix", "measured", "verdict"], 3);
     for target in targets::check(figures) {
-        table.add_row([target.name.clone(), target.measured.clone(), target.verdict()]);
+        table.add_row([target.name.clone(), target.measured.clone(), target.verdict.to_string()]);
     }
-    println!("{table}");
+    println!("{table}\n");
 }

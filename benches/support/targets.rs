@@ -3,25 +3,32 @@
 use super::conductor::{DISTURBED, Figures, HARNESS, MATRIX, PROCESSES, TALC};
 use serde::Serialize;
 
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Verdict {
+    NotMeasured,
+    Reached,
+    /// By so much, as a share of what was asked.
+    Missed(f64),
+    /// Reached only if a disturbed run of the other counts, or missed only by a disturbed run of its own, which had
+    /// this share of the cores.
+    Open(f64),
+}
+
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Target {
     pub(crate) name: String,
     pub(crate) measured: String,
-    /// By how much it is missed, as a share of what was asked; none if it is reached. Absent if it was not measured.
-    pub(crate) missed: Option<Option<f64>>,
-    /// The share of the cores that the run had which this verdict blames or praises by comparison: AtomicMatrix's if it is
-    /// missed, the other's if it is reached. With less than 90 %, something else was in the way and nothing is decided.
-    pub(crate) share: f64,
+    pub(crate) verdict: Verdict,
 }
 
-impl Target {
-    pub(crate) fn verdict(&self) -> String {
-        match self.missed {
-            None => "not measured".to_owned(),
-            Some(_) if self.share < DISTURBED => format!("open: a run had {:.0} % of the cores", self.share * 100.0),
-            Some(None) => "ok".to_owned(),
-            Some(Some(share)) if share.is_finite() => format!("missed by {:.1} %", share * 100.0),
-            Some(Some(_)) => "missed".to_owned(),
+impl std::fmt::Display for Verdict {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NotMeasured => f.write_str("not measured"),
+            Self::Reached => f.write_str("ok"),
+            Self::Missed(by) => write!(f, "missed by {:.1} %", by * 100.0),
+            Self::Open(share) => write!(f, "open: a run had {:.0} % of the cores", share * 100.0),
         }
     }
 }
@@ -40,11 +47,16 @@ struct Measured {
 fn target(name: &str, rising: bool, bound: f64, measured: Option<Measured>) -> Target {
     let name = name.to_owned();
     let Some(Measured { value, text, own, other }) = measured else {
-        return Target { name, measured: "–".to_owned(), missed: None, share: 1.0 };
+        return Target { name, measured: "–".to_owned(), verdict: Verdict::NotMeasured };
     };
-    let short = if rising { 1.0 - value / bound } else { value / bound - 1.0 };
-    let missed = (short > 0.0).then_some(short);
-    Target { name, measured: text, missed: Some(missed), share: if missed.is_some() { own } else { other } }
+    let by = if rising { 1.0 - value / bound } else { value / bound - 1.0 };
+    let verdict = match by > 0.0 {
+        true if own < DISTURBED => Verdict::Open(own),
+        true => Verdict::Missed(by),
+        false if other < DISTURBED => Verdict::Open(other),
+        false => Verdict::Reached,
+    };
+    Target { name, measured: text, verdict }
 }
 
 /// One workload's best run of a peer with a number of workers.

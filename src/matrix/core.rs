@@ -4,7 +4,8 @@ use super::heap::{Heap, Lane};
 use super::recovery::{Policy, Recovered};
 use crate::backend::Native;
 use crate::error::{Error, Result};
-use crate::segment::directory::Directory;
+use crate::segment::directory::{Directory, Entry};
+use crate::segment::layout::Granule;
 use crate::segment::region::MappedRegion;
 use crate::segment::{Options, Participant, Segment};
 use std::cell::{Cell, RefCell};
@@ -235,10 +236,28 @@ impl AtomicMatrix {
         while let Some(dead) = taken.pop().or_else(|| self.segment.take_dead(me, mine)) {
             taken.extend(self.segment.inherit(dead, me));
             recovered.add(self.heap.recover(lane, dead, policy));
-            Directory(&self.segment).recover(dead);
+            let directory = Directory(&self.segment);
+            directory.recover(dead);
+            directory.retain(|entry| self.published(entry));
             self.segment.release_dead(dead);
         }
         recovered
+    }
+
+    /// Whether the block that a directory entry names is live.
+    fn published(&self, entry: Entry) -> bool {
+        let live = self.granule_of(entry.offset).and_then(|g| self.heap.live_at(g).ok());
+        live.is_some_and(|live| live.token.generation() == entry.generation)
+    }
+
+    /// The granule at an offset, if it is in the sector and a block can begin there.
+    #[inline(always)]
+    pub(crate) fn granule_of(&self, offset: u32) -> Option<Granule> {
+        let layout = self.heap.layout();
+        let bytes = (offset as u64) << self.offset_shift;
+        let inside = bytes.wrapping_sub(layout.sector);
+        let g = inside >> layout.params.granule_shift;
+        (g < layout.granules as u64 && g << layout.params.granule_shift == inside).then_some(Granule(g as u32))
     }
 
     /// Who holds a slot.
@@ -263,13 +282,16 @@ impl Drop for AtomicMatrix {
             return;
         }
         let lanes = self.lanes.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut leaving = vec![];
         for cell in &mut lanes.all {
             // SAFETY: no handler is left, so no thread is inside an operation, and none will find the page again: it
             // would have to come with a handler of this instance.
             let page = unsafe { &mut *cell.memory.as_mut_ptr().cast::<LanePage>() };
             self.heap.flush(&mut page.lane);
-            self.segment.leave(page.lane.owner());
+            leaving.push(page.lane.owner());
         }
+        self.heap.disown(&leaving);
+        leaving.into_iter().for_each(|number| self.segment.leave(number));
     }
 }
 

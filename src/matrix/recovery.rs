@@ -65,21 +65,12 @@ impl<R: Region> Heap<R> {
     pub fn recover(&self, lane: &mut Lane, dead: u16, policy: Policy) -> Recovered {
         self.finish_announced(lane, dead);
         let mut recovered = Recovered { participants: 1, ..Recovered::default() };
-        let granules = self.layout().granules;
-        let mut at = 0;
-        while at < granules {
-            let g = Granule(at);
-            let token = self.look(g);
+        self.each_tile(|g, token| {
             let size = token.size();
-            if token.state() == State::Inside || size == 0 || size > granules - at {
-                // Merged into the tile before, meanwhile.
-                at += 1;
-                continue;
-            }
             if token.owner() == dead && (token.state() == State::Coalescing || token.is_live()) {
                 match self.give_back(lane, g, token, policy) {
                     // Somebody else changed it: look again.
-                    false => continue,
+                    false => return false,
                     true if token.is_live() => {
                         recovered.live_blocks += 1;
                         recovered.live_granules += size as u64;
@@ -92,10 +83,33 @@ impl<R: Region> Heap<R> {
             } else if token.is_free() && !self.is_hinted(g, of_size(size)) {
                 self.hint(g, of_size(size), true);
             }
-            at += size;
-        }
+            true
+        });
         self.empty_batches(dead);
         recovered
+    }
+
+    /// Visits each tile; a visit that returns false is repeated with the tile as it is then.
+    fn each_tile(&self, mut visit: impl FnMut(Granule, Token) -> bool) {
+        let granules = self.layout().granules;
+        let mut at = 0;
+        while at < granules {
+            let token = self.look(Granule(at));
+            let size = token.size();
+            if token.state() == State::Inside || size == 0 || size > granules - at {
+                // Merged into the tile before, meanwhile.
+                at += 1;
+            } else if visit(Granule(at), token) {
+                at += size;
+            }
+        }
+    }
+
+    /// A participant leaves in good order: its live blocks stay, and belong to nobody, before its number is used again. O(blocks).
+    pub fn disown(&self, leaving: &[u16]) {
+        self.each_tile(|g, token| {
+            !(token.is_live() && leaving.contains(&token.owner())) || self.rename(g, token, 0).is_some()
+        });
     }
 
     /// Finishes what `dead` had announced, and takes the announcement down.

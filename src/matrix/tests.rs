@@ -28,7 +28,7 @@ impl Rng {
 }
 
 #[test]
-fn one_lane_allocates_frees_and_heals() {
+fn s1_s2_s5_one_lane_allocates_frees_and_heals() {
     for ceiling in [0, 2, 30] {
         for granules in [1, 2, 63, 64, 65, 5000, 300_000] {
             let heap = heap::<Native>(granules);
@@ -70,7 +70,7 @@ fn one_lane_allocates_frees_and_heals() {
 }
 
 #[test]
-fn many_lanes_keep_their_blocks_apart() {
+fn s1_l3_many_lanes_keep_their_blocks_apart() {
     for ceiling in [0, 30] {
         let granules = 4000u32;
         let heap = &heap::<Native>(granules);
@@ -118,17 +118,15 @@ fn many_lanes_keep_their_blocks_apart() {
     }
 }
 
-/// L2: with one participant stopped at each step of an allocation and of a free, the others never fail.
-#[test]
-fn l2_a_stopped_participant_hides_no_more_than_its_own_block() {
-    const GRANULES: u32 = 4096;
+/// Stops a participant at every step of an allocation, a free and a healing, strict and parking, small and large; then `check`
+/// gets the heap as it was left, another participant's lane, and what happened.
+fn at_every_stop(mut check: impl FnMut(&Heap<BoxedRegion<Probe<Native>>>, &mut Lane, u32, &str)) {
     let mut stops = 0;
     for (ceiling, size) in [(0, 1), (0, 7), (0, 50), (30, 1), (30, 7)] {
         for part in ["allocate", "free", "heal"] {
             for k in 0.. {
-                let heap = heap::<Probe<Native>>(GRANULES);
+                let heap = heap::<Probe<Native>>(4096);
                 let mut victim = Lane::with_ceiling(1, ceiling);
-                let mut other = Lane::with_ceiling(2, ceiling);
                 let left = heap.allocate(&mut victim, size, 1, Kind::Raw).unwrap();
                 let held = heap.allocate(&mut victim, size, 1, Kind::Raw).unwrap();
                 let right = heap.allocate(&mut victim, size, 1, Kind::Raw).unwrap();
@@ -140,23 +138,90 @@ fn l2_a_stopped_participant_hides_no_more_than_its_own_block() {
                     _ => heap.heal(&mut victim),
                 });
                 stops += 1;
-                // What may be hidden: the victim's block, the one it asked for (or the run that it cuts), no more.
-                let hidden = size + super::parking::LARGEST_RUN + 7;
-                for n in [1, 7, 64, 1000, GRANULES - 2 * hidden] {
-                    let block = heap.allocate(&mut other, n, 1, Kind::Raw);
-                    let block = block.unwrap_or_else(|e| panic!("{part} of {size} stopped at {k}: no {n}: {e:?}"));
-                    heap.free(&mut other, block.at, None).unwrap();
-                }
-                let tally = heap.tally().unwrap();
-                assert_eq!(tally.granules, GRANULES as u64, "S4: {part} of {size} stopped at {k}");
+                let what = format!("{part} of {size} stopped at {k}");
+                check(&heap, &mut Lane::with_ceiling(2, ceiling), size, &what);
                 if finished.is_some() {
                     break;
                 }
             }
         }
     }
-    println!("{stops} stops, no failure");
+    println!("{stops} stops");
     assert!(stops > 200);
+}
+
+#[test]
+fn s4_tiles_cover_the_sector_wherever_a_participant_stops() {
+    at_every_stop(|heap, _, _, what| {
+        assert_eq!(heap.tally().expect(what).granules, heap.layout().granules as u64, "{what}");
+    });
+}
+
+/// With one participant stopped at each step of an allocation and of a free, the others never fail.
+#[test]
+fn l2_a_stopped_participant_hides_no_more_than_its_own_block() {
+    at_every_stop(|heap, other, size, what| {
+        // What may be hidden: the stopped one's block, the one it asked for (or the run that it cuts up), no more.
+        let hidden = size + super::parking::LARGEST_RUN + 7;
+        for n in [1, 7, 64, 1000, heap.layout().granules - 2 * hidden] {
+            let block = heap.allocate(other, n, 1, Kind::Raw).unwrap_or_else(|e| panic!("{what}: no {n}: {e:?}"));
+            heap.free(other, block.at, None).unwrap();
+        }
+    });
+}
+
+/// Nobody waits for a stopped participant: the others end after a bounded number of their own accesses.
+#[test]
+fn l1_others_finish_whatever_step_a_participant_stops_at() {
+    let mut most = 0;
+    at_every_stop(|heap, other, size, _| {
+        for n in [size, 3, 200] {
+            Counts::reset();
+            let block = heap.allocate(other, n, 1, Kind::Raw).unwrap();
+            heap.free(other, block.at, None).unwrap();
+            most = most.max(Counts::get().accesses());
+        }
+    });
+    println!("at most {most} accesses for an allocation and a free beside a stopped participant");
+    assert!(most < 1000, "{most}");
+}
+
+/// Accesses of one allocation and one free do not grow with the segment or with the number of blocks in it.
+#[test]
+fn l4_work_grows_neither_with_the_segment_nor_with_its_blocks() {
+    for ceiling in [0, 30] {
+        let mut table = vec![];
+        for granules in [1 << 12, 1 << 16, 1 << 20, 1 << 22] {
+            for blocks in [0, granules / 64] {
+                let heap = heap::<Probe<Native>>(granules);
+                let mut lane = Lane::with_ceiling(1, ceiling);
+                let mut rng = Rng(7);
+                // Blocks with holes of many sizes between them.
+                let live: Vec<_> = (0..blocks * 2)
+                    .map(|_| heap.allocate(&mut lane, 1 + rng.below(20), 1, Kind::Raw).unwrap())
+                    .collect();
+                for block in live.iter().step_by(2) {
+                    heap.free(&mut lane, block.at, None).unwrap();
+                }
+                let (mut sum, mut most) = (0, 0);
+                for _ in 0..2000 {
+                    Counts::reset();
+                    let block = heap.allocate(&mut lane, 1 + rng.below(40), 1, Kind::Raw).unwrap();
+                    heap.free(&mut lane, block.at, None).unwrap();
+                    let accesses = Counts::get().accesses();
+                    (sum, most) = (sum + accesses, most.max(accesses));
+                }
+                println!(
+                    "ceiling {ceiling}, {granules:>8} granules, {blocks:>6} holes: mean {:.1}, most {most}",
+                    sum as f64 / 2000.0
+                );
+                table.push((sum as f64 / 2000.0, most));
+            }
+        }
+        let mean = |range: std::ops::Range<usize>| table[range].iter().map(|row| row.0).fold(0.0, f64::max);
+        assert!(mean(4..8) < 2.0 * mean(0..4) + 10.0, "{table:?}");
+        assert!(table.iter().all(|row| row.1 < 2000), "{table:?}");
+    }
 }
 
 /// C1: a participant is killed at every step of every operation, its survivor (killed at every step of the recovery,
@@ -224,7 +289,7 @@ fn c1_killed_at_every_step_and_recovered() {
 }
 
 #[test]
-fn a_parked_block_costs_one_read_modify_write_each_way() {
+fn l4_a_parked_block_costs_one_read_modify_write_each_way() {
     let heap = heap::<Probe<Native>>(4096);
     let mut lane = Lane::new(1);
     for size in [1, 2, 9, 30] {
@@ -250,4 +315,193 @@ fn the_lifecycle_is_visible() {
     assert_eq!(heap.look(block.at).state(), State::Acked);
     heap.flush(&mut lane);
     assert_eq!(heap.look(block.at).state(), State::Inside);
+}
+
+/// A fresh segment in `/dev/shm`; its name goes away whatever happens.
+struct Scratch(crate::handlers::Handler);
+
+impl Scratch {
+    fn new(bytes: usize) -> Self {
+        Self(super::core::AtomicMatrix::bootstrap(None, bytes).expect("room in /dev/shm"))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = self.0.unlink();
+    }
+}
+
+impl Rng {
+    fn fill(&self, block: &mut [u64]) {
+        block.iter_mut().zip(self.0..).for_each(|(word, value)| *word = value.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    }
+}
+
+#[test]
+fn threads_keep_their_patterns() {
+    let scratch = Scratch::new(2 << 20);
+    let handler = &scratch.0;
+    let checked: u64 = std::thread::scope(|scope| {
+        let threads: Vec<_> = (1..=8u64).map(|seed| scope.spawn(move || keep_patterns(handler, seed))).collect();
+        threads.into_iter().map(|thread| thread.join().expect("no pattern is broken")).sum()
+    });
+    println!("{checked} patterns checked");
+    handler.heal().unwrap();
+    let stats = handler.verify().unwrap();
+    assert_eq!((stats.free_blocks, stats.free_bytes), (1, stats.sector_bytes), "{stats:?}");
+}
+
+/// Fills whole blocks with patterns of their own and checks each before it is freed.
+fn keep_patterns(handler: &crate::handlers::Handler, seed: u64) -> u64 {
+    let mut rng = Rng(seed << 32);
+    let (mut live, mut checked) = (vec![], 0);
+    let (mut expected, mut found) = ([0u64; 512], [0u8; 4096]);
+    for step in 0..20_000 {
+        if step < 15_000 && live.len() < 40 && rng.below(10) < 6 {
+            let pointer = handler.allocate_raw(1 + rng.below(3000) as usize).unwrap();
+            let usable = handler.usable_size(&pointer).unwrap();
+            let pattern = Rng(seed << 48 | step);
+            pattern.fill(&mut expected[..usable / 8]);
+            handler.store_bytes(&pointer, zerocopy::IntoBytes::as_bytes(&expected[..usable / 8])).unwrap();
+            live.push((pointer, usable, pattern));
+        } else if !live.is_empty() {
+            let (pointer, usable, pattern) = live.swap_remove(rng.below(live.len() as u32) as usize);
+            pattern.fill(&mut expected[..usable / 8]);
+            handler.load_bytes(&pointer, &mut found[..usable]).unwrap();
+            assert!(found[..usable] == *zerocopy::IntoBytes::as_bytes(&expected[..usable / 8]), "S1");
+            handler.free_raw(pointer).unwrap();
+            checked += 1;
+        }
+    }
+    assert!(live.is_empty());
+    checked
+}
+
+/// The seed's endurance test: 8 threads, 32 to 544 bytes, 70 % allocations and 30 % frees until the quota of a thread is
+/// full, frees in random order.
+#[test]
+#[ignore = "endurance: 600 s on 8 threads; MATRIX_ENDURANCE_SECONDS shortens it"]
+fn test_long_term_fragmentation_healing() {
+    const THREADS: u64 = 8;
+    let seconds = std::env::var("MATRIX_ENDURANCE_SECONDS").map_or(600, |text| text.parse().expect("whole seconds"));
+    let scratch = Scratch::new(50 << 20);
+    let handler = &scratch.0;
+    let start = std::time::Instant::now();
+    let end = start + std::time::Duration::from_secs(seconds);
+    let done = Tallied::default();
+    std::thread::scope(|scope| {
+        for seed in 1..=THREADS {
+            let done = &done;
+            scope.spawn(move || churn(handler, seed, end, done));
+        }
+        let mut next = 10;
+        while std::time::Instant::now() < end {
+            std::thread::sleep(std::time::Duration::from_millis(200));
+            let (passed, operations) = (start.elapsed().as_secs_f64(), done.operations());
+            if passed >= next as f64 {
+                println!("{passed:.0} s: {operations} operations, {:.2} Mop/s", operations as f64 / passed / 1e6);
+                next += 10;
+            }
+        }
+    });
+    let passed = start.elapsed().as_secs_f64();
+    report(handler, &done, passed);
+
+    let stats = handler.verify().unwrap();
+    assert_eq!(stats.live_blocks, done.live.lock().unwrap().len() as u64, "S4");
+    assert_eq!(stats.live_bytes + stats.free_bytes + stats.parked_bytes, stats.sector_bytes, "S4");
+    for pointer in done.live.lock().unwrap().drain(..) {
+        handler.free_raw(pointer).unwrap();
+    }
+    handler.heal().unwrap();
+    let stats = handler.verify().unwrap();
+    println!("all freed and healed: {} free block of {} bytes", stats.free_blocks, stats.free_bytes);
+    assert_eq!((stats.free_blocks, stats.free_bytes), (1, stats.sector_bytes), "L3: {stats:?}");
+}
+
+/// What the threads of the endurance test did, and the blocks that they still had at the end.
+#[derive(Default)]
+struct Tallied {
+    counts: std::sync::Mutex<[u64; 3]>,
+    live: std::sync::Mutex<Vec<crate::handlers::RelativePtr<u8>>>,
+}
+
+impl Tallied {
+    fn operations(&self) -> u64 {
+        let [allocations, frees, _] = *self.counts.lock().unwrap();
+        allocations + frees
+    }
+}
+
+/// One thread of the endurance test: only allocations and frees that were carried out are counted.
+fn churn(handler: &crate::handlers::Handler, seed: u64, end: std::time::Instant, done: &Tallied) {
+    const QUOTA: usize = 10_000;
+    let mut rng = Rng(seed);
+    let mut live = vec![];
+    while std::time::Instant::now() < end {
+        let mut counts = [0; 3];
+        for _ in 0..5000 {
+            if live.is_empty() || (rng.below(10) < 7 && live.len() < QUOTA) {
+                match handler.allocate_raw(32 + rng.below(513) as usize) {
+                    Ok(pointer) => live.push(pointer),
+                    Err(_) => counts[2] += 1,
+                }
+                counts[0] += 1;
+            } else {
+                let pointer = live.swap_remove(rng.below(live.len() as u32) as usize);
+                handler.free_raw(pointer).unwrap();
+                counts[1] += 1;
+            }
+        }
+        counts[0] -= counts[2];
+        done.counts.lock().unwrap().iter_mut().zip(counts).for_each(|(total, n)| *total += n);
+    }
+    done.live.lock().unwrap().append(&mut live);
+}
+
+fn report(handler: &crate::handlers::Handler, done: &Tallied, passed: f64) {
+    let operations = done.operations();
+    let [allocations, frees, refused] = *done.counts.lock().unwrap();
+    println!("Total operations: {operations} ({allocations} allocations, {frees} frees; {refused} refused besides)");
+    println!("Throughput: {:.2} Mop/s", operations as f64 / passed / 1e6);
+    for when in ["before heal", "after heal"] {
+        let stats = handler.stats().unwrap();
+        println!("Final free fragments, {when}: {} free and {} parked", stats.free_blocks, stats.parked_blocks);
+        println!("  live: {} blocks, {} of {} bytes", stats.live_blocks, stats.live_bytes, stats.sector_bytes);
+        println!("  largest free block: {} of {} free bytes", stats.largest_free, stats.free_bytes);
+        println!("  fragmentation: {:.4} (1 - largest free / free)", stats.fragmentation);
+        println!("  entropy: {:.4} bits (of the free bytes over the free blocks)", stats.entropy_bits);
+        println!("  missed merges: {}", stats.missed_merges);
+        // The seed divides its free fragments by its operations: the longer the run, the smaller.
+        let percentage = stats.free_blocks as f64 / operations as f64 * 100.0;
+        println!("  the seed's \"entropy percentage\": {percentage} % (free fragments / operations: no entropy)");
+        handler.heal().unwrap();
+    }
+}
+
+/// L2: room to spare, for alignment or for the size of a class, is asked for only while there is some.
+#[test]
+fn l2_a_hole_that_fits_exactly_serves() {
+    for ceiling in [0, 30] {
+        for (granules, size, align) in [(17, 17, 1), (51, 1, 64), (64, 64, 64), (100, 36, 64), (19, 19, 1), (9, 1, 8)] {
+            let heap = heap::<Native>(granules);
+            let mut lane = Lane::with_ceiling(1, ceiling);
+            let block = heap.allocate(&mut lane, size, align, Kind::Raw);
+            let block = block.unwrap_or_else(|e| panic!("{size} at {align} of {granules}: {e:?}"));
+            assert!(block.at.0.is_multiple_of(align) && block.token.size() >= size);
+            heap.free(&mut lane, block.at, None).unwrap();
+            rest_is_one_block(&heap, &mut lane);
+        }
+        // A hole in the middle.
+        let heap = heap::<Native>(64);
+        let mut lane = Lane::with_ceiling(1, ceiling);
+        let blocks = [20, 17, 27].map(|size| {
+            let left = heap.layout().granules;
+            heap.find_and_take(&mut lane, size.min(left)).unwrap()
+        });
+        heap.ripple(&mut lane, blocks[1]);
+        assert!(heap.allocate(&mut lane, 18, 1, Kind::Raw).is_err());
+        assert_eq!(heap.allocate(&mut lane, 17, 1, Kind::Raw).unwrap().at, blocks[1].at);
+    }
 }

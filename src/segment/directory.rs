@@ -162,11 +162,9 @@ impl<R: Region> Directory<'_, R> {
         self.turn();
         loop {
             let (entry, state) = self.find(name)?;
-            let block = self.word(entry, BLOCK).load(&DIR_LOOK);
-            let print = self.word(entry, FINGERPRINT).load(&DIR_LOOK);
+            let found = self.entry(entry);
             if self.word(entry, STATE).load(&DIR_LOOK) == state {
-                let fingerprint = (print >> 32 != 0).then_some(print as u32);
-                return Some(Entry { offset: block as u32, generation: (block >> 32) as u32, fingerprint });
+                return Some(found);
             }
             R::Backend::pause();
         }
@@ -194,5 +192,25 @@ impl<R: Region> Directory<'_, R> {
                 let _ = word.cas(state, EMPTY, &DIR_CLAIM);
             }
         }
+    }
+
+    /// Withdraws every published entry whose block `live` refuses.
+    pub fn retain(&self, live: impl Fn(Entry) -> bool) {
+        self.turn();
+        for entry in 0..self.entries() {
+            let word = self.word(entry, STATE);
+            let state = word.load(&DIR_LOOK);
+            if state & KIND == READY && !live(self.entry(entry)) {
+                // A version is used once: if the entry has changed since, this fails.
+                let _ = word.cas(state, EMPTY, &DIR_CLAIM);
+            }
+        }
+    }
+
+    fn entry(&self, entry: usize) -> Entry {
+        let block = self.word(entry, BLOCK).load(&DIR_LOOK);
+        let print = self.word(entry, FINGERPRINT).load(&DIR_LOOK);
+        let fingerprint = (print >> 32 != 0).then_some(print as u32);
+        Entry { offset: block as u32, generation: (block >> 32) as u32, fingerprint }
     }
 }

@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn hostile_values_with_a_valid_checksum_never_panic() {
+    fn c2_hostile_values_with_a_valid_checksum_never_panic() {
         let (header, length) = example();
         let values =
             [0, 1, 3, 17, 63, 64, 65, 1 << 16, (1 << 30) - 1, 1 << 30, u32::MAX.into(), 1 << 40, 1 << 63, u64::MAX];

@@ -86,7 +86,7 @@ impl Segment {
         fcntl(self.fd(), FcntlArg::F_OFD_SETLK(&range)).is_ok()
     }
 
-    /// Takes a free slot, locks it and says who we are. None if all are held.
+    /// Takes a free slot, locks it and says who we are. None if all are held. Not for two threads at once on one description.
     pub(crate) fn join(&self) -> Option<u16> {
         let pid = self.opener();
         (1..=self.layout().params.participants as u16).find(|&number| {
@@ -95,13 +95,11 @@ impl Segment {
             if found & KIND != FREE || !self.lock_slot(number, true) {
                 return false;
             }
-            if state.cas(found, held(found, pid), &SLOT_CLAIM).is_err() {
-                // Another thread of this very attachment took it (the lock is the description's, so it is that thread's now).
-                return false;
-            }
+            // Who we are, before the slot is ours: whoever sees it held and finds the last holder's start time here would take us
+            // for a process that is gone. The byte's lock lets nobody else write meanwhile.
             self.slot(number, SlotWord::Start).store(start_time(pid).unwrap_or(0), &SLOT_WRITE);
             self.slot(number, SlotWord::Namespace).store(namespace(), &SLOT_WRITE);
-            true
+            state.cas(found, held(found, pid), &SLOT_CLAIM).is_ok()
         })
     }
 

@@ -90,6 +90,10 @@ pub(crate) enum Op {
     Exhaust(usize, Size),
     /// Frees all but each fifth block.
     FreeMost(usize),
+    /// Makes a live block the handler's own.
+    Adopt(usize, usize),
+    /// Lets the handler go and attaches another.
+    Reattach(usize),
 }
 
 pub(crate) fn ops() -> impl Strategy<Value = Vec<Op>> {
@@ -112,7 +116,9 @@ pub(crate) fn ops() -> impl Strategy<Value = Vec<Op>> {
         1 => (by.clone(), name).prop_map(|(by, name)| Op::Withdraw(by, name)),
         1 => by.clone().prop_map(Op::Heal),
         1 => (by.clone(), sizes()).prop_map(|(by, size)| Op::Exhaust(by, size)),
-        1 => by.prop_map(Op::FreeMost),
+        1 => by.clone().prop_map(Op::FreeMost),
+        1 => (by.clone(), any::<u16>()).prop_map(|(by, block)| Op::Adopt(by, block as usize)),
+        1 => by.prop_map(Op::Reattach),
     ];
     prop::collection::vec(op, 1..150)
 }
@@ -229,6 +235,20 @@ impl Machine {
             Op::Exhaust(by, size) => {
                 let bytes = self.bytes(size);
                 while self.allocate(by, bytes, 1)? {}
+                Ok(())
+            }
+            Op::Adopt(by, which) => match self.pick(which) {
+                Some(i) => {
+                    let pointer = self.blocks[i].pointer;
+                    self.handlers[by].adopt_at(pointer.offset()).map_err(|e| e.to_string())?;
+                    self.handlers[by].usable_size(&pointer).map(drop).map_err(|e| format!("after adoption: {e}"))
+                }
+                None => Ok(()),
+            },
+            Op::Reattach(by) => {
+                self.handlers.remove(by);
+                let options = Options::new().id(self.handlers[0].id());
+                self.handlers.insert(by, options.attach().map_err(|e| e.to_string())?);
                 Ok(())
             }
             Op::FreeMost(by) => {

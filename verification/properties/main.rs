@@ -4,6 +4,7 @@
 #[path = "../common.rs"]
 mod common;
 mod machine;
+mod misuse;
 #[expect(unreachable_pub, reason = "the reference is written as a module of its own")]
 #[path = "../../models/reference.rs"]
 mod reference;
@@ -12,7 +13,7 @@ use machine::{ops, run, setups};
 use proptest::prelude::*;
 
 fn config() -> ProptestConfig {
-    let cases = common::setting("PROPTEST_CASES", 256) as u32;
+    let cases = common::setting("PROPTEST_CASES", 2000) as u32;
     ProptestConfig { cases, failure_persistence: None, max_shrink_iters: 4000, ..ProptestConfig::default() }
 }
 
