@@ -73,6 +73,16 @@ impl Series {
     }
 }
 
+/// A series' best value; or, if others had the core of a single worker, what its processor time comes to: alone, it waits for
+/// nobody.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Judged {
+    pub(crate) value: f64,
+    /// The share of the cores behind it.
+    pub(crate) share: f64,
+    pub(crate) note: &'static str,
+}
+
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Packed {
     pub(crate) peer: &'static str,
@@ -97,9 +107,16 @@ impl Figures {
     pub(crate) fn best(&self, workload: &str, workers: usize, peer: &str) -> Option<f64> {
         self.series(workload, workers, peer).map(Series::best)
     }
-    /// The share of the cores that the best run had.
-    pub(crate) fn share(&self, workload: &str, workers: usize, peer: &str) -> Option<f64> {
-        Some(self.series(workload, workers, peer)?.best_run()?.share)
+    /// What targets are judged by.
+    pub(crate) fn judged(&self, workload: &str, workers: usize, peer: &str) -> Option<Judged> {
+        let series = self.series(workload, workers, peer)?;
+        let best = series.best_run()?;
+        if workers > 1 || best.share >= DISTURBED {
+            return Some(Judged { value: best.value, share: best.share, note: "" });
+        }
+        let processor = series.runs.iter().map(|run| run.processor).min_by(f64::total_cmp)?;
+        let value = if series.rising { 1000.0 / processor } else { processor };
+        Some(Judged { value, share: 1.0, note: ", by processor time" })
     }
 }
 

@@ -1,6 +1,6 @@
 //! What AtomicMatrix is to reach, best against best.
 
-use super::conductor::{DISTURBED, Figures, HARNESS, MATRIX, PROCESSES, TALC};
+use super::conductor::{DISTURBED, Figures, HARNESS, Judged, MATRIX, PROCESSES, TALC};
 use serde::Serialize;
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -64,15 +64,15 @@ type Of = (&'static str, usize, &'static str);
 
 impl Figures {
     fn ratio(&self, over: Of, under: Of) -> Option<Measured> {
-        let best = |(workload, workers, peer): Of| self.best(workload, workers, peer);
-        let share = |(workload, workers, peer): Of| self.share(workload, workers, peer);
-        let (top, bottom) = (best(over)?, best(under)?);
-        let text = format!("{:.2} × ({top:.1} : {bottom:.1} Mop/s)", top / bottom);
-        Some(Measured { value: top / bottom, text, own: share(over)?, other: share(under)? })
+        let judged = |(workload, workers, peer): Of| self.judged(workload, workers, peer);
+        let (over, under) = (judged(over)?, judged(under)?);
+        let value = over.value / under.value;
+        let text = format!("{value:.2} × ({:.1}{} : {:.1}{} Mop/s)", over.value, over.note, under.value, under.note);
+        Some(Measured { value, text, own: over.share, other: under.share })
     }
     fn single(&self, (workload, workers, peer): Of, text: impl Fn(f64) -> String) -> Option<Measured> {
-        let value = self.best(workload, workers, peer)?;
-        Some(Measured { value, text: text(value), own: self.share(workload, workers, peer)?, other: 1.0 })
+        let Judged { value, share, note } = self.judged(workload, workers, peer)?;
+        Some(Measured { value, text: text(value) + note, own: share, other: 1.0 })
     }
 }
 
