@@ -609,17 +609,34 @@ impl Handler {
         }
     }
 
-    /// Makes this process the owner of a live block that another one passed on. Blocks belong to whoever allocated
-    /// them until somebody adopts them. When an owner dies, its blocks are given back; when it leaves in good order (its
-    /// last handler is dropped), they stay and belong to nobody.
+    /// Gives a live block up before its offset is passed on: it belongs to nobody until somebody adopts it, so that its
+    /// maker's death does not free a block that is on its way.
     ///
     /// # Errors
-    /// [`Error::BadOffset`], [`Error::NotLive`], [`Error::NoParticipantSlot`], [`Error::ForkedChild`].
-    pub fn adopt_at(&self, offset: u32) -> Result<()> {
+    /// As [`Handler::free_raw`].
+    pub fn hand_over<T>(&self, pointer: &RelativePtr<T>) -> Result<()> {
+        let live = self.live(pointer)?;
+        self.matrix.check_process()?;
+        self.give_to(live, 0).map_err(|found| self.refusal(pointer.offset, None, Refusal::NotLive(found)))
+    }
+
+    /// Makes this process the owner of the live block at an offset that another one passed on. A block belongs to whoever
+    /// allocated it until it is handed over or adopted. When an owner dies, its blocks are given back; when it leaves in
+    /// good order (its last handler is dropped), they stay and belong to nobody.
+    ///
+    /// `generation` is what [`RelativePtr::generation`] said on the other side: without it, an offset that was freed
+    /// meanwhile could mean another block by now.
+    ///
+    /// # Errors
+    /// [`Error::BadOffset`], [`Error::NotLive`], [`Error::Stale`], [`Error::NoParticipantSlot`], [`Error::ForkedChild`].
+    pub fn adopt_at(&self, offset: u32, generation: Option<u32>) -> Result<RelativePtr<u8>> {
         let live = self.live_at(offset)?;
-        self.matrix
-            .with_lane(|lane| self.give_to(live, lane.owner()))?
-            .map_err(|found| Error::NotLive { offset, state: found.state().name() })
+        if generation.is_some_and(|generation| generation != live.token.generation()) {
+            return Err(self.refusal(offset, generation, Refusal::Stale(live.token)));
+        }
+        let adopted = self.matrix.with_lane(|lane| self.give_to(live, lane.owner()))?;
+        adopted.map_err(|found| self.refusal(offset, generation, Refusal::NotLive(found)))?;
+        Ok(self.pointer(live))
     }
 
     /// Changes a live block's owner, or says what stands there instead.

@@ -1,1 +1,148 @@
-//! The loom backend.
+//! The loom backend: words of the model checker, with run-time switches for modes, mutants and weakened orderings.
+//!
+//! All threads of a model run on one thread of the operating system, so that thread-local [`Setting`]s reach all of
+//! them and no other model.
+#![allow(clippy::disallowed_types, reason = "this folder is where raw atomics live")]
+
+use super::{Backend, Mutant, Site, Word};
+use loom::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+
+/// How a model is run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Setting {
+    /// Every load is a read-modify-write, every store a swap: all interleavings, no weak memory.
+    pub all_rmw: bool,
+    /// A deliberate fault.
+    pub mutant: Option<Mutant>,
+    /// The index of a site and the ordering that it has instead of its own.
+    pub weakened: Option<(usize, Ordering)>,
+}
+
+thread_local! {
+    static SETTING: std::cell::Cell<Setting> =
+        const { std::cell::Cell::new(Setting { all_rmw: false, mutant: None, weakened: None }) };
+}
+
+impl Setting {
+    /// Makes it hold for the models that this thread runs from now on.
+    pub fn set(self) {
+        SETTING.set(self);
+    }
+    /// What holds for this thread.
+    pub fn get() -> Self {
+        SETTING.get()
+    }
+}
+
+/// The orderings one step weaker than `order`.
+pub const fn weaker(order: Ordering) -> &'static [Ordering] {
+    match order {
+        Ordering::SeqCst => &[Ordering::AcqRel],
+        Ordering::AcqRel => &[Ordering::Acquire, Ordering::Release],
+        Ordering::Acquire | Ordering::Release => &[Ordering::Relaxed],
+        _ => &[],
+    }
+}
+
+/// The orderings of success and failure at a site under this thread's setting.
+fn orders(site: &Site) -> (Ordering, Ordering) {
+    match SETTING.get().weakened {
+        Some((index, order)) if index == site.index => {
+            let fail = match order {
+                Ordering::AcqRel | Ordering::Acquire => Ordering::Acquire,
+                _ => Ordering::Relaxed,
+            };
+            (order, fail)
+        }
+        _ => (site.order, site.fail),
+    }
+}
+
+/// The loom model checker's atomics.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Loom;
+
+/// A word of [`Loom`].
+#[derive(Debug)]
+pub struct LoomWord(AtomicU64);
+
+impl Word for LoomWord {
+    #[track_caller]
+    fn load(&self, site: &'static Site) -> u64 {
+        if SETTING.get().all_rmw { self.0.fetch_add(0, Ordering::AcqRel) } else { self.0.load(orders(site).0) }
+    }
+    #[track_caller]
+    fn store(&self, value: u64, site: &'static Site) {
+        if SETTING.get().all_rmw {
+            self.0.swap(value, Ordering::AcqRel);
+        } else {
+            self.0.store(value, orders(site).0);
+        }
+    }
+    #[track_caller]
+    fn cas(&self, old: u64, new: u64, site: &'static Site) -> Result<u64, u64> {
+        if SETTING.get().all_rmw {
+            return self.0.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire);
+        }
+        let (order, fail) = orders(site);
+        // The checker's own failing compare-and-swap always reads the newest value; a processor's may read an older one.
+        match self.0.load(fail) {
+            found if found != old => Err(found),
+            _ => self.0.compare_exchange(old, new, order, fail),
+        }
+    }
+    #[track_caller]
+    fn fetch_or(&self, bits: u64, site: &'static Site) -> u64 {
+        self.0.fetch_or(bits, orders(site).0)
+    }
+    #[track_caller]
+    fn fetch_and(&self, bits: u64, site: &'static Site) -> u64 {
+        self.0.fetch_and(bits, orders(site).0)
+    }
+    #[track_caller]
+    fn fetch_add(&self, n: u64, site: &'static Site) -> u64 {
+        self.0.fetch_add(n, orders(site).0)
+    }
+}
+
+/// The stand-in for a granule's payload: two accesses of which neither happens before the other fail the model.
+#[derive(Debug)]
+pub struct LoomCell(loom::cell::UnsafeCell<u64>);
+
+// SAFETY: the checker runs all its threads on one thread of the operating system, and fails the model at the first access
+// that races another one.
+unsafe impl Send for LoomCell {}
+// SAFETY: as above.
+unsafe impl Sync for LoomCell {}
+
+impl Backend for Loom {
+    type Word = LoomWord;
+    type Cell = LoomCell;
+
+    #[track_caller]
+    fn word(value: u64) -> LoomWord {
+        LoomWord(AtomicU64::new(value))
+    }
+    #[track_caller]
+    fn cell() -> LoomCell {
+        LoomCell(loom::cell::UnsafeCell::new(0))
+    }
+    #[track_caller]
+    fn touch(cell: &LoomCell) {
+        cell.0.with_mut(|at| {
+            // SAFETY: `with_mut` hands out the cell's own address, and has failed the model if anybody else uses it.
+            unsafe { *at = at.read().wrapping_add(1) }
+        });
+    }
+    #[track_caller]
+    fn fence(site: &'static Site) {
+        loom::sync::atomic::fence(orders(site).0);
+    }
+    fn pause() {
+        loom::thread::yield_now();
+    }
+    fn mutated(mutant: Mutant) -> bool {
+        SETTING.get().mutant == Some(mutant)
+    }
+}

@@ -1,1 +1,74 @@
-//! The shuttle backend.
+//! The shuttle backend: words of the randomized scheduler. Sequentially consistent, so never evidence for an ordering.
+#![allow(clippy::disallowed_types, reason = "this folder is where raw atomics live")]
+
+use super::{Backend, Mutant, Site, Word};
+use shuttle::sync::atomic::{AtomicU64, fence};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+thread_local! {
+    static MUTANT: std::cell::Cell<Option<Mutant>> = const { std::cell::Cell::new(None) };
+}
+
+/// Switches a deliberate fault on (or off) for the models that this thread runs from now on.
+pub fn set_mutant(mutant: Option<Mutant>) {
+    MUTANT.set(mutant);
+}
+
+/// Shuttle's atomics.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Shuttle;
+
+/// A word of [`Shuttle`].
+#[derive(Debug)]
+pub struct ShuttleWord(AtomicU64);
+
+impl Word for ShuttleWord {
+    fn load(&self, site: &'static Site) -> u64 {
+        self.0.load(site.order)
+    }
+    fn store(&self, value: u64, site: &'static Site) {
+        self.0.store(value, site.order);
+    }
+    fn cas(&self, old: u64, new: u64, site: &'static Site) -> Result<u64, u64> {
+        self.0.compare_exchange(old, new, site.order, site.fail)
+    }
+    fn fetch_or(&self, bits: u64, site: &'static Site) -> u64 {
+        self.0.fetch_or(bits, site.order)
+    }
+    fn fetch_and(&self, bits: u64, site: &'static Site) -> u64 {
+        self.0.fetch_and(bits, site.order)
+    }
+    fn fetch_add(&self, n: u64, site: &'static Site) -> u64 {
+        self.0.fetch_add(n, site.order)
+    }
+}
+
+/// The stand-in for a granule's payload: busy while somebody accesses it, which lasts across a yield.
+#[derive(Debug, Default)]
+pub struct ShuttleCell(AtomicBool);
+
+impl Backend for Shuttle {
+    type Word = ShuttleWord;
+    type Cell = ShuttleCell;
+
+    fn word(value: u64) -> ShuttleWord {
+        ShuttleWord(AtomicU64::new(value))
+    }
+    fn cell() -> ShuttleCell {
+        ShuttleCell::default()
+    }
+    fn touch(cell: &ShuttleCell) {
+        assert!(!cell.0.swap(true, Ordering::AcqRel), "S1: two users of one granule");
+        shuttle::thread::yield_now();
+        cell.0.store(false, Ordering::Release);
+    }
+    fn fence(site: &'static Site) {
+        fence(site.order);
+    }
+    fn pause() {
+        shuttle::thread::yield_now();
+    }
+    fn mutated(mutant: Mutant) -> bool {
+        MUTANT.get() == Some(mutant)
+    }
+}

@@ -159,10 +159,8 @@ impl Worker {
         let message = Message { offset: block.offset(), size, serial };
         let pointer = block.pointer().cast();
         fill(&self.handler, &pointer, self.handler.usable_size(&pointer).expect("live"), message.seed());
-        // What is published belongs to nobody, so it survives whoever dies on the way.
-        let name = format!("worker {}", self.writer);
-        self.handler.publish(&name, &block).expect("a name of its own");
-        self.handler.withdraw(&name).expect("just published");
+        // It belongs to nobody on the way, so it survives whoever dies meanwhile.
+        self.handler.hand_over(&pointer).expect("live, and ours");
         if slot.compare_exchange(0, message.encode(), SeqCst, SeqCst).is_ok() {
             self.count(PASSED_ON, 1);
         } else {
@@ -173,7 +171,7 @@ impl Worker {
     fn take_over(&mut self) {
         let slot = word(&self.handler, &self.ring, self.rng.below(RING));
         let Some(message) = Message::decode(slot.swap(0, SeqCst)) else { return };
-        self.handler.adopt_at(message.offset).expect("whoever passed it on left it alive");
+        self.handler.adopt_at(message.offset, None).expect("whoever passed it on left it alive");
         let (pointer, usable) = opened(&self.handler, message);
         check(&self.handler, &pointer, usable, message.seed());
         self.count(CHECKS, 1);
@@ -244,7 +242,7 @@ fn said(worker: Child) -> String {
 }
 
 /// Runs a crew; with `killing`, one worker is killed every second (`MATRIX_KILL_EVERY_MS`) and replaced.
-fn session(what: &str, strict: bool, seconds: u64, killing: bool) {
+fn run_crew(what: &str, strict: bool, seconds: u64, killing: bool) {
     let scratch = Scratch::new();
     let handler = scratch.options().size(16 * MIB).strict(strict).create().expect("created");
     let ring = handler.allocate::<Ring>().expect("empty heap");
@@ -345,20 +343,20 @@ fn wait_for(what: &str, crew: &mut Crew, mut done: impl FnMut() -> bool) {
 
 #[test]
 fn processes_keep_their_patterns_with_parking() {
-    session("4 processes, parking", false, setting("MATRIX_STRESS_SECONDS", 3), false);
+    run_crew("4 processes, parking", false, setting("MATRIX_STRESS_SECONDS", 3), false);
 }
 
 #[test]
 fn processes_keep_their_patterns_in_strict_mode() {
-    session("4 processes, strict", true, setting("MATRIX_STRESS_SECONDS", 3), false);
+    run_crew("4 processes, strict", true, setting("MATRIX_STRESS_SECONDS", 3), false);
 }
 
 #[test]
 fn survivors_go_on_when_processes_are_killed() {
-    session("4 processes, kills", false, setting("MATRIX_KILL_SECONDS", 5), true);
+    run_crew("4 processes, kills", false, setting("MATRIX_KILL_SECONDS", 5), true);
 }
 
 #[test]
 fn survivors_go_on_in_strict_mode() {
-    session("4 processes, kills, strict", true, setting("MATRIX_KILL_SECONDS", 5), true);
+    run_crew("4 processes, kills, strict", true, setting("MATRIX_KILL_SECONDS", 5), true);
 }

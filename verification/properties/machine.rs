@@ -240,7 +240,7 @@ impl Machine {
             Op::Adopt(by, which) => match self.pick(which) {
                 Some(i) => {
                     let pointer = self.blocks[i].pointer;
-                    self.handlers[by].adopt_at(pointer.offset()).map_err(|e| e.to_string())?;
+                    self.handlers[by].adopt_at(pointer.offset(), None).map_err(|e| e.to_string())?;
                     self.handlers[by].usable_size(&pointer).map(drop).map_err(|e| format!("after adoption: {e}"))
                 }
                 None => Ok(()),

@@ -39,7 +39,7 @@ fn a_block_is_freed_once() {
             refused!(h, h.resolve_at(pointer.offset()), Error::NotLive { .. });
             refused!(h, h.store_bytes(&pointer, b"late"), Error::NotLive { .. });
             refused!(h, h.load_bytes(&pointer, &mut [0; 4]), Error::NotLive { .. });
-            refused!(h, h.adopt_at(pointer.offset()), Error::NotLive { .. });
+            refused!(h, h.adopt_at(pointer.offset(), None), Error::NotLive { .. });
             let again = h.allocate_raw(size).expect("room");
             if again.offset() == pointer.offset() {
                 refused!(h, h.free_raw(pointer), Error::Stale { .. });
@@ -69,7 +69,7 @@ fn forged_offsets_are_refused_everywhere() {
         refused!(h, h.usable_size_at(offset), Error::BadOffset { .. });
         refused!(h, h.get_block::<u64>(offset), Error::BadOffset { .. });
         refused!(h, h.state_at(offset), Error::BadOffset { .. });
-        refused!(h, h.adopt_at(offset), Error::BadOffset { .. });
+        refused!(h, h.adopt_at(offset, None), Error::BadOffset { .. });
     }
     for offset in (first..end).step_by(64).filter(|&offset| offset != block.offset()) {
         assert!(matches!(h.free_at(offset), Err(Error::NotLive { .. })));
@@ -262,7 +262,7 @@ fn a_forked_child_is_refused() {
         let child = copy();
         in_a_forked_child("publish", move || child.publish("other", &child.get_block::<u64>(offset)?));
         let child = copy();
-        in_a_forked_child("adopt", move || child.adopt_at(offset));
+        in_a_forked_child("adopt", move || child.adopt_at(offset, None));
         let child = copy();
         in_a_forked_child("reap", move || child.reap());
         let child = copy();

@@ -1,0 +1,89 @@
+//! Each fault switched on must make a model fail; each ordering weakened one step is looked for in all models.
+
+use crate::model::{executions, explore, quietly};
+use crate::scenarios::ALL;
+use atomic_matrix::backend::Mutant;
+use atomic_matrix::backend::loom::{Setting, weaker};
+use atomic_matrix::backend::orderings::*;
+
+/// The first failure of the named scenarios under a setting: scenario, executions, message.
+fn killer(names: &[&str], setting: Setting) -> Option<String> {
+    names.iter().find_map(|name| {
+        let scenario = ALL.iter().find(|s| s.name == *name).unwrap_or_else(|| panic!("no scenario {name}"));
+        let message = quietly(|| explore(scenario, setting)).err()?;
+        let message: String = message.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(110).collect();
+        let mode = if setting.all_rmw { "all-RMW" } else { "plain" };
+        Some(format!("{name} ({mode}), execution {}: {message}", executions()))
+    })
+}
+
+macro_rules! mutants {
+    ($($test:ident $mutant:ident $scenario:literal;)*) => {$(
+        #[test]
+        fn $test() {
+            let caught = [false, true].into_iter().find_map(|all_rmw| {
+                killer(&[$scenario], Setting { all_rmw, mutant: Some(Mutant::$mutant), weakened: None })
+            });
+            println!("mutant {:?} | {}", Mutant::$mutant, caught.as_deref().unwrap_or("SURVIVES"));
+            assert!(caught.is_some(), "{:?} survives", Mutant::$mutant);
+        }
+    )*};
+}
+
+mutants! {
+    mutant_look_fence_dropped_is_caught LookFenceDropped "loom_l3_adjacent_frees_in_two_chunks_merge";
+    mutant_second_look_dropped_is_caught SecondLookDropped "loom_l3_adjacent_frees_merge";
+    mutant_adjacency_unchecked_is_caught AdjacencyUnchecked "loom_s3_alloc_races_ripple";
+    mutant_hint_relook_dropped_is_caught HintRelookDropped "loom_l2_hint_clear_races_publish";
+    mutant_commit_unfrozen_is_caught CommitUnfrozen "loom_s1_exact_take_races_freeze";
+    mutant_pop_size_unchecked_is_caught PopSizeUnchecked "loom_s4_pop_races_resize";
+    mutant_generation_ignored_is_caught GenerationIgnored "loom_s5_stale_free_is_refused";
+    mutant_footer_dropped_is_caught FooterDropped "loom_l3_frees_beside_a_free_block_merge";
+}
+
+/// Orderings whose weakening the models notice: this must stay so.
+const KILLED: &[(&str, &str)] = &[
+    ("CLAIM", "Release"),
+    ("PARK", "Acquire"),
+    ("ANNOUNCE", "Acquire"),
+    ("COMMIT", "Acquire"),
+    ("HELD_STORE", "Relaxed"),
+    ("TOKEN_LOOK", "Relaxed"),
+    ("OP_WRITE", "Relaxed"),
+    ("OP_READ", "Relaxed"),
+    ("LOOK_FENCE", "AcqRel"),
+];
+
+/// Scenarios that take long; the table leaves them out unless it is run in depth.
+const LONG: &[&str] = &["loom_s4_pop_races_resize", "loom_l2_three_cuts_use_all_room"];
+
+/// Prints, for each weakened ordering of the protocol, which model fails. Survivors are printed, too: such an ordering is
+/// either stronger than need be or not reached by these models.
+fn table(names: &[&str]) {
+    let sites =
+        [&CLAIM, &PARK, &ANNOUNCE, &FREEZE, &COMMIT, &HELD_STORE, &TOKEN_LOOK, &OP_WRITE, &OP_READ, &LOOK_FENCE];
+    let mut lost = vec![];
+    for site in sites {
+        for &order in weaker(site.order) {
+            let caught = killer(names, Setting { weakened: Some((site.index, order)), ..Setting::default() });
+            println!("site {} {:?} -> {order:?} | {}", site.name, site.order, caught.as_deref().unwrap_or("SURVIVES"));
+            if caught.is_none() && KILLED.contains(&(site.name, format!("{order:?}").as_str())) {
+                lost.push((site.name, order));
+            }
+        }
+    }
+    assert!(lost.is_empty(), "no model notices any more: {lost:?}");
+}
+
+#[test]
+fn mutant_weakened_orderings_table() {
+    let names: Vec<_> = ALL.iter().map(|s| s.name).filter(|name| !LONG.contains(name)).collect();
+    table(&names);
+}
+
+/// The survivors' survivors: every scenario.
+#[test]
+#[ignore = "many minutes"]
+fn mutant_weakened_orderings_table_deep() {
+    table(&ALL.iter().map(|s| s.name).collect::<Vec<_>>());
+}

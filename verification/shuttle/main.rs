@@ -1,0 +1,243 @@
+//! Larger models of the production heap under shuttle: random and priority-based (PCT) schedules, replayable by seed.
+//!
+//! Everything is sequentially consistent here: no evidence for any ordering. `MATRIX_SEED` and `MATRIX_SCHEDULES` choose
+//! other schedules and more of them.
+
+use atomic_matrix::backend::Mutant;
+use atomic_matrix::backend::orderings::MUTANTS;
+use atomic_matrix::backend::shuttle::{Shuttle, set_mutant};
+use atomic_matrix::matrix::heap::{Heap, Kind, Lane, Live, Refusal};
+use atomic_matrix::segment::layout::{Layout, Params};
+use atomic_matrix::segment::region::{BoxedRegion, Region};
+use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
+use std::cell::Cell;
+use std::sync::{Arc, Mutex};
+
+/// What a scenario is made of.
+#[derive(Clone, Copy)]
+struct Scenario {
+    name: &'static str,
+    threads: u16,
+    granules: u32,
+    /// Of the lanes; 0 parks nothing.
+    ceiling: usize,
+    batches: usize,
+    /// Steps of each thread.
+    steps: u32,
+    /// Blocks that a thread holds at most, and granules in each.
+    blocks: usize,
+    largest: u32,
+    /// There is always room: no allocation may fail (L2).
+    roomy: bool,
+}
+
+/// Two chunks, hardly enough room, nothing parked.
+const TIGHT: Scenario = Scenario {
+    name: "tight strict",
+    threads: 6,
+    granules: 70,
+    ceiling: 0,
+    batches: 0,
+    steps: 8,
+    blocks: 3,
+    largest: 12,
+    roomy: false,
+};
+/// As much room as all blocks, all operations in flight and the fragments between them can take, and one more block.
+const ROOMY: Scenario = Scenario {
+    name: "roomy strict",
+    threads: 5,
+    granules: 2 * 5 * (2 * 3 + 3 + 3),
+    blocks: 2,
+    largest: 3,
+    roomy: true,
+    ..TIGHT
+};
+/// Stacks of two, batches in exchange, healing in between.
+const PARKING: Scenario =
+    Scenario { name: "tight parking", threads: 8, granules: 80, ceiling: 2, batches: 1, largest: 4, ..TIGHT };
+/// Runs of parked blocks are cut up; an operation may hide a run.
+const RUNS: Scenario = Scenario {
+    name: "roomy parking",
+    threads: 4,
+    granules: 700,
+    ceiling: 8,
+    batches: 1,
+    blocks: 4,
+    largest: 3,
+    roomy: true,
+    ..TIGHT
+};
+const ALL: [Scenario; 4] = [TIGHT, ROOMY, PARKING, RUNS];
+
+struct World {
+    heap: Heap<BoxedRegion<Shuttle>>,
+    marks: Mutex<Vec<u16>>,
+}
+
+impl World {
+    fn mark(&self, block: Live, from: u16, to: u16) {
+        for mark in &mut self.marks.lock().unwrap()[block.at.index()..][..block.token.size() as usize] {
+            assert_eq!(std::mem::replace(mark, to), from, "S1: {block:?}");
+        }
+    }
+    fn allocate(&self, lane: &mut Lane, size: u32, roomy: bool) -> Option<Live> {
+        let block = match self.heap.allocate(lane, size, 1, Kind::Raw) {
+            Ok(block) => block,
+            Err(full) if roomy => panic!("L2: no {size}: {full:?}"),
+            Err(_) => return None,
+        };
+        assert!(block.token.size() >= size, "S2");
+        self.mark(block, 0, lane.owner());
+        self.heap.region().touch(block.at, block.token.size());
+        Some(block)
+    }
+    fn free(&self, lane: &mut Lane, block: Live) {
+        self.heap.region().touch(block.at, block.token.size());
+        self.mark(block, lane.owner(), 0);
+        self.heap.free(lane, block.at, Some(block.token.generation())).expect("S5: it is live");
+    }
+}
+
+thread_local! {
+    static SCHEDULES: Cell<u64> = const { Cell::new(0) };
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
+struct Rng(u64);
+impl Rng {
+    fn below(&mut self, n: u32) -> u32 {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        ((self.0 >> 33) as u32) % n
+    }
+}
+
+impl Scenario {
+    fn run(self) {
+        let round = SCHEDULES.get();
+        SCHEDULES.set(round + 1);
+        let params = Params {
+            granule_shift: 6,
+            participants: 9,
+            batches: self.batches,
+            directory: 0,
+            header_words: 1,
+            line_words: 1,
+        };
+        let heap = Heap::format(BoxedRegion::new(Layout::new(self.granules, params)));
+        let world = Arc::new(World { heap, marks: Mutex::new(vec![0; self.granules as usize]) });
+        let threads: Vec<_> = (1..=self.threads)
+            .map(|owner| {
+                let world = world.clone();
+                shuttle::thread::spawn(move || self.thread(&world, owner, round))
+            })
+            .collect();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        if self.ceiling > 0 {
+            world.heap.heal(&mut Lane::with_ceiling(9, 0));
+        }
+        // With nothing parked, L3 holds without any healing.
+        let tally = world.heap.verify().unwrap_or_else(|fault| panic!("at rest: {fault}"));
+        assert_eq!((tally.free.blocks, tally.free.granules), (1, self.granules as u64), "L3");
+    }
+
+    fn thread(self, world: &World, owner: u16, round: u64) {
+        let mut lane = Lane::with_ceiling(owner, self.ceiling);
+        let mut rng = Rng(round << 8 | owner as u64);
+        rng.below(2);
+        let mut live: Vec<Live> = vec![];
+        for _ in 0..self.steps {
+            match rng.below(16) {
+                0 => world.heap.heal(&mut lane),
+                1..8 if live.len() < self.blocks => {
+                    live.extend(world.allocate(&mut lane, 1 + rng.below(self.largest), self.roomy));
+                }
+                _ if live.is_empty() => {}
+                _ => {
+                    let block = live.swap_remove(rng.below(live.len() as u32) as usize);
+                    world.free(&mut lane, block);
+                    let again = world.heap.free(&mut lane, block.at, Some(block.token.generation()));
+                    assert!(matches!(again, Err(Refusal::NotLive(_) | Refusal::Stale(_))), "S5");
+                }
+            }
+        }
+        live.into_iter().for_each(|block| world.free(&mut lane, block));
+    }
+
+    fn explore(self, scheduler: impl Scheduler + 'static) {
+        let mut config = shuttle::Config::new();
+        config.stack_size = 1 << 18;
+        config.silence_warnings = true;
+        if QUIET.get() {
+            config.failure_persistence = shuttle::FailurePersistence::None;
+        }
+        SCHEDULES.set(0);
+        shuttle::Runner::new(scheduler, config).run(move || self.run());
+    }
+
+    fn check(self) {
+        let number =
+            |name: &str, default: u64| std::env::var(name).map_or(default, |value| value.parse().expect("a number"));
+        let (seed, schedules) = (number("MATRIX_SEED", 20), number("MATRIX_SCHEDULES", 2000));
+        println!("{}: seed {seed}", self.name);
+        self.explore(RandomScheduler::new_from_seed(seed, schedules as usize));
+        println!("{} | random | {} schedules | seed {seed}", self.name, SCHEDULES.get());
+        assert_eq!(SCHEDULES.get(), schedules);
+        self.explore(PctScheduler::new_from_seed(seed, 3, schedules as usize));
+        println!("{} | PCT(3) | {} schedules | seed {seed}", self.name, SCHEDULES.get());
+        assert_eq!(SCHEDULES.get(), schedules);
+    }
+}
+
+#[test]
+fn shuttle_l3_tight_strict() {
+    TIGHT.check();
+}
+
+#[test]
+fn shuttle_l2_roomy_strict() {
+    ROOMY.check();
+}
+
+#[test]
+fn shuttle_s1_tight_parking() {
+    PARKING.check();
+}
+
+#[test]
+fn shuttle_l2_roomy_parking() {
+    RUNS.check();
+}
+
+/// Which faults these schedules notice. The survivors are printed, too: SURVIVORS are known, any other fails the test.
+#[test]
+fn mutant_shuttle_table() {
+    // The fence means nothing without weak memory, and an early head is harmful only if its carver is killed.
+    const SURVIVORS: &[Mutant] =
+        &[Mutant::LookFenceDropped, Mutant::HelperRecheckDropped, Mutant::HintRelookDropped, Mutant::CarveAckedEarly];
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if !QUIET.get() {
+            hook(info);
+        }
+    }));
+    QUIET.set(true);
+    let mut lost = vec![];
+    for &mutant in MUTANTS {
+        set_mutant(Some(mutant));
+        let caught = ALL.iter().find_map(|scenario| {
+            let run = || scenario.explore(RandomScheduler::new_from_seed(20, 200));
+            let payload = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).err()?;
+            let text = payload.downcast_ref::<String>().map(String::as_str).or(payload.downcast_ref::<&str>().copied());
+            let text = text.unwrap_or("?").split_whitespace().collect::<Vec<_>>().join(" ");
+            Some(format!("{}, schedule {}: {text:.90}", scenario.name, SCHEDULES.get()))
+        });
+        set_mutant(None);
+        println!("mutant {mutant:?} | {}", caught.as_deref().unwrap_or("SURVIVES"));
+        if caught.is_none() && !SURVIVORS.contains(&mutant) {
+            lost.push(mutant);
+        }
+    }
+    QUIET.set(false);
+    assert!(lost.is_empty(), "not noticed: {lost:?}");
+}
