@@ -5,7 +5,8 @@
 //! cargo run --release --example pipeline -- --producers 2 --consumers 2 --seconds 8
 //! ```
 //!
-//! The offsets travel through rings that are blocks of the segment themselves, found by name in its directory.
+//! The offsets travel through rings that are blocks of the segment themselves, found by name in its directory. When all
+//! processes have joined, the segment's name is removed: whatever ends the pipeline then, Ctrl-C included, leaves nothing.
 #![allow(clippy::disallowed_types, reason = "the rings are this example's own, not the allocator's")]
 
 use atomic_matrix::handlers::{Handler, RelativePtr};
@@ -14,9 +15,11 @@ use clap::Parser;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Deserializer, Serializer, V2Serializer};
 use indicatif::{ProgressBar, ProgressStyle};
+use rustix::process::{Signal, set_parent_process_death_signal};
 use std::io::{Read, Write};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
@@ -60,15 +63,27 @@ struct Ring {
 const SLOTS: u64 = 1024;
 const HEAD: usize = 0;
 const TAIL: usize = 16;
+/// Behind a side's position: not 0 when that side has joined.
+const JOINED: usize = 1;
 const MESSAGES: usize = 32;
 const RING_BYTES: usize = (MESSAGES + 2 * SLOTS as usize) * 8;
 /// In the offset's place: the producer has ended.
 const END: u64 = u64::MAX;
 
 impl Ring {
-    fn at(handler: &Handler, producer: u64, consumer: u64) -> Result<Self, Failure> {
+    fn of(handler: &Handler, ring: RelativePtr<u8>) -> Self {
+        Self { words: handler.resolve(&ring).cast(), seen: 0, own: 0 }
+    }
+    /// Finds a ring and joins it at a side, [`HEAD`] (the producer's) or [`TAIL`].
+    fn join(handler: &Handler, producer: u64, consumer: u64, side: usize) -> Result<Self, Failure> {
         let block = handler.lookup::<[u8; RING_BYTES]>(&format!("ring {producer} {consumer}"))?;
-        Ok(Self { words: handler.resolve(&block.pointer()).cast(), seen: 0, own: 0 })
+        let ring = Self::of(handler, block.pointer().cast());
+        ring.word(side + JOINED).store(1, Ordering::Release);
+        Ok(ring)
+    }
+    /// Whether both sides have joined.
+    fn complete(&self) -> bool {
+        [HEAD, TAIL].iter().all(|side| self.word(side + JOINED).load(Ordering::Acquire) != 0)
     }
     fn word(&self, index: usize) -> &AtomicU64 {
         // SAFETY: the index is below RING_BYTES / 8, the block stays allocated until every process has ended, and all
@@ -114,7 +129,7 @@ fn now() -> u64 {
 
 fn produce(handler: &Handler, arguments: &Arguments) -> Result<(), Failure> {
     let mut rings = (0..arguments.consumers)
-        .map(|consumer| Ring::at(handler, arguments.number, consumer))
+        .map(|consumer| Ring::join(handler, arguments.number, consumer, HEAD))
         .collect::<Result<Vec<_>, _>>()?;
     let mut random = fastrand::Rng::with_seed(arguments.number + 1);
     let end = Instant::now() + Duration::from_secs(arguments.seconds);
@@ -164,9 +179,31 @@ struct Report {
     latency: Histogram<u64>,
 }
 
+impl Report {
+    fn write(&self, output: &mut impl Write) -> Result<(), Failure> {
+        for number in [self.messages, self.bytes, self.damaged] {
+            output.write_all(&number.to_le_bytes())?;
+        }
+        V2Serializer::new().serialize(&self.latency, output)?;
+        Ok(output.flush()?)
+    }
+    /// Adds a report that was written.
+    fn add(&mut self, mut bytes: &[u8]) -> Result<(), Failure> {
+        let mut number = || {
+            let mut number = [0; 8];
+            bytes.read_exact(&mut number).map(|()| u64::from_le_bytes(number))
+        };
+        self.messages += number()?;
+        self.bytes += number()?;
+        self.damaged += number()?;
+        self.latency.add(Deserializer::new().deserialize::<u64, _>(&mut bytes)?)?;
+        Ok(())
+    }
+}
+
 fn consume(handler: &Handler, arguments: &Arguments) -> Result<Report, Failure> {
     let mut rings = (0..arguments.producers)
-        .map(|producer| Ok((Ring::at(handler, producer, arguments.number)?, true)))
+        .map(|producer| Ok((Ring::join(handler, producer, arguments.number, TAIL)?, true)))
         .collect::<Result<Vec<_>, Failure>>()?;
     let mut report = Report { messages: 0, bytes: 0, damaged: 0, latency: Histogram::new(3)? };
     while rings.iter().any(|(_, open)| *open) {
@@ -198,35 +235,88 @@ fn consume(handler: &Handler, arguments: &Arguments) -> Result<Report, Failure> 
     Ok(report)
 }
 
-/// Removes the segment whatever happens.
-struct Cleanup(Handler, Vec<Child>);
-impl Drop for Cleanup {
-    fn drop(&mut self) {
-        for child in &mut self.1 {
-            let _ = child.kill();
-            let _ = child.wait();
+/// Another process of the pipeline.
+struct Member {
+    name: String,
+    child: Child,
+    ended: Option<ExitStatus>,
+    /// Reads what it reports.
+    report: JoinHandle<std::io::Result<Vec<u8>>>,
+}
+
+/// The segment and the processes; takes them along, whatever happens.
+struct Crew {
+    handler: Handler,
+    members: Vec<Member>,
+}
+
+/// How long processes may take to join, and to end when their time is over.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+impl Crew {
+    fn start(&mut self, role: &str, number: u64, arguments: &Arguments) -> Result<(), Failure> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["--role", role, "--number", &number.to_string(), "--id", &self.handler.id().to_string()]);
+        for (name, value) in [
+            ("--producers", arguments.producers),
+            ("--consumers", arguments.consumers),
+            ("--seconds", arguments.seconds),
+        ] {
+            command.args([name, &value.to_string()]);
         }
-        let _ = self.0.unlink();
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+        let output = child.stdout.take();
+        let report = std::thread::spawn(move || {
+            let mut bytes = vec![];
+            output.map_or(Ok(0), |mut output| output.read_to_end(&mut bytes)).map(|_| bytes)
+        });
+        self.members.push(Member { name: format!("{role} {number}"), child, ended: None, report });
+        Ok(())
+    }
+
+    /// Whether all have ended, and ended well.
+    fn ended(&mut self) -> Result<bool, Failure> {
+        for member in &mut self.members {
+            if member.ended.is_none() {
+                member.ended = member.child.try_wait()?;
+            }
+            if let Some(status) = member.ended.filter(|status| !status.success()) {
+                return Err(format!("{} ended with {status}", member.name).into());
+            }
+        }
+        Ok(self.members.iter().all(|member| member.ended.is_some()))
+    }
+
+    /// Waits until `reached`, and sees whether everybody is well.
+    fn wait(&mut self, limit: Instant, what: &str, mut reached: impl FnMut(bool) -> bool) -> Result<(), Failure> {
+        loop {
+            let ended = self.ended()?;
+            if reached(ended) {
+                return Ok(());
+            }
+            if Instant::now() >= limit {
+                return Err(format!("the processes took too long to {what}").into());
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 }
 
-fn start(role: &str, number: u64, id: Uuid, arguments: &Arguments) -> Result<Child, Failure> {
-    let mut command = Command::new(std::env::current_exe()?);
-    command.args(["--role", role, "--number", &number.to_string(), "--id", &id.to_string()]);
-    for (name, value) in
-        [("--producers", arguments.producers), ("--consumers", arguments.consumers), ("--seconds", arguments.seconds)]
-    {
-        command.args([name, &value.to_string()]);
+impl Drop for Crew {
+    fn drop(&mut self) {
+        for member in &mut self.members {
+            let _ = member.child.kill();
+            let _ = member.child.wait();
+        }
+        let _ = self.handler.unlink(); // Gone already, as a rule.
     }
-    let output = if role == "consumer" { Stdio::piped() } else { Stdio::null() };
-    Ok(command.stdin(Stdio::null()).stdout(output).spawn()?)
 }
 
 fn conduct(arguments: &Arguments) -> Result<bool, Failure> {
     let handler = AtomicMatrix::bootstrap(None, (arguments.size as usize) << 20)?;
     let id = handler.id();
     let mut rings: Vec<RelativePtr<u8>> = vec![];
-    let mut run = Cleanup(handler.clone(), vec![]);
+    let mut crew = Crew { handler: handler.clone(), members: vec![] };
     for producer in 0..arguments.producers {
         for consumer in 0..arguments.consumers {
             use atomic_matrix::handlers::HandlerFunctions;
@@ -242,14 +332,18 @@ fn conduct(arguments: &Arguments) -> Result<bool, Failure> {
     );
     let started = Instant::now();
     for number in 0..arguments.consumers {
-        run.1.push(start("consumer", number, id, arguments)?);
+        crew.start("consumer", number, arguments)?;
     }
     for number in 0..arguments.producers {
-        run.1.push(start("producer", number, id, arguments)?);
+        crew.start("producer", number, arguments)?;
     }
+    let joining: Vec<Ring> = rings.iter().map(|&ring| Ring::of(&handler, ring)).collect();
+    crew.wait(started + PATIENCE, "join", |_| joining.iter().all(Ring::complete))?;
+    handler.unlink()?;
     let bar = ProgressBar::new(arguments.seconds * 10);
     bar.set_style(ProgressStyle::with_template("{bar:40} {elapsed}/{duration} {msg}")?);
-    while started.elapsed() < Duration::from_secs(arguments.seconds) {
+    let work = Duration::from_secs(arguments.seconds);
+    while started.elapsed() < work && !crew.ended()? {
         std::thread::sleep(Duration::from_millis(100));
         bar.set_position((started.elapsed().as_millis() / 100) as u64);
         let stats = handler.stats()?;
@@ -257,24 +351,14 @@ fn conduct(arguments: &Arguments) -> Result<bool, Failure> {
     }
     bar.finish_and_clear();
     let mut total = Report { messages: 0, bytes: 0, damaged: 0, latency: Histogram::new(3)? };
-    for (index, child) in run.1.iter_mut().enumerate() {
-        let mut bytes = vec![];
-        if let Some(output) = &mut child.stdout {
-            output.read_to_end(&mut bytes)?;
-        }
-        let status = child.wait()?;
-        if !status.success() {
-            return Err(format!("process {index} of the pipeline ended with {status}").into());
-        }
-        if index < arguments.consumers as usize {
-            let number = |at: usize| bytes[at..at + 8].iter().rev().fold(0u64, |sum, &byte| sum << 8 | byte as u64);
-            total.messages += number(0);
-            total.bytes += number(8);
-            total.damaged += number(16);
-            total.latency.add(Deserializer::new().deserialize::<u64, _>(&mut &bytes[24..])?)?;
+    crew.wait(started + work + PATIENCE, "end", |ended| ended)?;
+    let seconds = started.elapsed().as_secs_f64();
+    for member in crew.members.drain(..) {
+        let bytes = member.report.join().map_err(|_| "a reader of reports panicked")??;
+        if member.name.starts_with("consumer") {
+            total.add(&bytes).map_err(|error| format!("{} made no sensible report: {error}", member.name))?;
         }
     }
-    let seconds = started.elapsed().as_secs_f64();
     println!("{:>14} messages ({:.2} million a second)", total.messages, total.messages as f64 / seconds / 1e6);
     println!(
         "{:>14.1} MiB ({:.0} MiB a second)",
@@ -301,19 +385,14 @@ fn conduct(arguments: &Arguments) -> Result<bool, Failure> {
 }
 
 fn work(arguments: &Arguments, role: &str) -> Result<bool, Failure> {
+    set_parent_process_death_signal(Some(Signal::KILL))?;
     let id = arguments.id.ok_or("--role needs --id")?;
     let handler = AtomicMatrix::attach(id)?;
     if role == "producer" {
         produce(&handler, arguments)?;
         return Ok(true);
     }
-    let report = consume(&handler, arguments)?;
-    let mut output = std::io::stdout().lock();
-    for number in [report.messages, report.bytes, report.damaged] {
-        output.write_all(&number.to_le_bytes())?;
-    }
-    V2Serializer::new().serialize(&report.latency, &mut output)?;
-    output.flush()?;
+    consume(&handler, arguments)?.write(&mut std::io::stdout().lock())?;
     Ok(true)
 }
 

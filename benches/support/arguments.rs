@@ -23,8 +23,11 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) repeat: u32,
     /// Seconds of each run.
-    #[arg(long, default_value_t = 0.5, value_name = "S", value_parser = seconds)]
+    #[arg(long, default_value_t = 0.7, value_name = "S", value_parser = seconds)]
     pub(crate) seconds: f64,
+    /// Repeats a run that had less than 90 % of the cores, up to N times, and keeps the one that had most.
+    #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=100))]
+    pub(crate) retry: u32,
     /// Workloads.
     #[arg(long, value_enum, value_delimiter = ',', default_values = ["A", "B", "C", "D"])]
     pub(crate) only: Vec<Workload>,
@@ -69,7 +72,7 @@ impl Arguments {
     /// The options with `--quick` worked in. A test run (`cargo test --benches`: no `--bench`, unoptimised) is quick, too.
     pub(crate) fn effective(mut self) -> Self {
         if self.quick || (!self.bench && cfg!(debug_assertions)) {
-            (self.repeat, self.seconds) = (2, 0.05);
+            (self.repeat, self.seconds, self.retry) = (2, 0.05, 0);
         }
         self.threads.sort_unstable();
         self.threads.dedup();

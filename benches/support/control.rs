@@ -1,6 +1,7 @@
 //! Start barrier and ring, the same for threads (on the heap) and processes (in a block of the segment).
 
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 /// Messages that the ring holds. Each has two words; narrow ones use every word.
 const SLOTS: u32 = 1024;
@@ -56,9 +57,20 @@ impl Control {
     pub(crate) fn ready(&self) -> u32 {
         self.ready.0.load(Ordering::Acquire)
     }
-    pub(crate) fn start(&self) {
+    fn start(&self) {
         self.go.0.store(1, Ordering::Release);
     }
+    /// Lets the workers work for `seconds`; returns how long it was. What they do after the stop, a burst at most, is no
+    /// more than they would have done in the time that they took to start.
+    pub(crate) fn conduct(&self, seconds: f64) -> Duration {
+        let started = Instant::now();
+        self.start();
+        std::thread::sleep(Duration::from_secs_f64(seconds));
+        let window = started.elapsed();
+        self.stop();
+        window
+    }
+    /// Stops the workers, or calls them off before the start.
     pub(crate) fn stop(&self) {
         self.stop.0.store(1, Ordering::Release);
     }

@@ -12,5 +12,12 @@ pub(crate) mod work;
 
 pub(crate) type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
+/// What the workers of one run did, and how long they had from the start to the stop, by one clock for all: a worker that
+/// waited for a core has lost that time.
+pub(crate) struct Work {
+    pub(crate) done: Vec<work::Done>,
+    pub(crate) window: std::time::Duration,
+}
+
 /// Bytes that every peer gets.
 pub(crate) const ARENA: usize = 64 << 20;

@@ -4,9 +4,10 @@ use super::{ARENA, Outcome};
 use atomic_matrix::handlers::{Handler, RelativePtr};
 use atomic_matrix::matrix::core::AtomicMatrix;
 use memmap2::{MmapMut, MmapOptions};
-use spinning_top::RawSpinlock;
 use std::alloc::{GlobalAlloc, Layout, System};
-use talc::TalcLock;
+use std::cell::Cell;
+use std::ptr::NonNull;
+use talc::DefaultBinning;
 use talc::source::Manual;
 
 /// What a workload does with an allocator.
@@ -29,18 +30,28 @@ pub(crate) trait Peer: Sync {
     }
 }
 
-/// The harness alone: what a workload costs without an allocator.
+/// Slots that the harness alone hands out.
+const SLOTS: usize = 256;
+
+thread_local! {
+    /// A line for each slot.
+    static MEMORY: [[Cell<u64>; 8]; SLOTS] = const { [const { [const { Cell::new(0) }; 8] }; SLOTS] };
+    static NEXT: Cell<u32> = const { Cell::new(0) };
+}
+
+/// The harness alone: what a workload costs without an allocator. Hands out the slots of an array in turn, whether live or not.
 pub(crate) struct Nothing;
 
 impl Peer for Nothing {
     type Block = u32;
     #[inline(always)]
-    fn allocate(&self, size: usize) -> Option<u32> {
-        Some(std::hint::black_box(size as u32))
+    fn allocate(&self, _: usize) -> Option<u32> {
+        Some(NEXT.replace((NEXT.get() + 1) % SLOTS as u32))
     }
     #[inline(always)]
-    fn touch(&self, _: u32, value: u64) {
-        std::hint::black_box(value);
+    fn touch(&self, block: u32, value: u64) {
+        // SAFETY: the pointer comes from a cell of this thread's, and is used at once.
+        MEMORY.with(|memory| unsafe { memory[block as usize % SLOTS][0].as_ptr().write_volatile(value) });
     }
     #[inline(always)]
     fn free(&self, block: u32, _: usize) {
@@ -110,29 +121,62 @@ fn layout(size: usize) -> Layout {
     Layout::from_size_align(size, 8).expect("a small power of two")
 }
 
-/// talc 5 behind the spin lock that its documentation uses.
-pub(crate) struct Talc {
-    talc: TalcLock<RawSpinlock, Manual>,
-    arena: MmapMut,
+/// The allocator of talc 5, which needs a lock.
+type Bare = talc::base::Talc<Manual, DefaultBinning>;
+
+/// A lock around it.
+pub(crate) trait Lock: Sync {
+    fn new(talc: Bare) -> Self;
+    fn with<T>(&self, operation: impl FnOnce(&mut Bare) -> T) -> T;
 }
 
-impl Talc {
-    pub(crate) fn create() -> Outcome<Self> {
-        let mut arena = MmapOptions::new().len(ARENA).populate().map_anon()?;
-        let talc = TalcLock::new(Manual);
-        // SAFETY: the arena is ours alone, and lives as long as the allocator.
-        unsafe { talc.lock().claim(arena.as_mut_ptr(), ARENA) }.ok_or("talc refused its arena")?;
-        Ok(Self { talc, arena })
+/// The spin lock that talc's documentation uses.
+pub(crate) type Spin = spinning_top::Spinlock<Bare>;
+
+impl Lock for Spin {
+    fn new(talc: Bare) -> Self {
+        Spin::new(talc)
+    }
+    #[inline(always)]
+    fn with<T>(&self, operation: impl FnOnce(&mut Bare) -> T) -> T {
+        operation(&mut self.lock())
     }
 }
 
-impl Peer for Talc {
+pub(crate) type Mutex = std::sync::Mutex<Bare>;
+
+impl Lock for Mutex {
+    fn new(talc: Bare) -> Self {
+        Mutex::new(talc)
+    }
+    #[inline(always)]
+    fn with<T>(&self, operation: impl FnOnce(&mut Bare) -> T) -> T {
+        operation(&mut self.lock().expect("no worker panics while it holds the lock"))
+    }
+}
+
+/// talc 5 behind a lock.
+pub(crate) struct Talc<L> {
+    talc: L,
+    arena: MmapMut,
+}
+
+impl<L: Lock> Talc<L> {
+    pub(crate) fn create() -> Outcome<Self> {
+        let mut arena = MmapOptions::new().len(ARENA).populate().map_anon()?;
+        let mut talc = Bare::new(Manual);
+        // SAFETY: the arena is ours alone, and lives as long as the allocator.
+        unsafe { talc.claim(arena.as_mut_ptr(), ARENA) }.ok_or("talc refused its arena")?;
+        Ok(Self { talc: L::new(talc), arena })
+    }
+}
+
+impl<L: Lock> Peer for Talc<L> {
     type Block = *mut u8;
     #[inline(always)]
     fn allocate(&self, size: usize) -> Option<*mut u8> {
         // SAFETY: the size is not 0.
-        let block = unsafe { self.talc.alloc(layout(size)) };
-        (!block.is_null()).then_some(block)
+        self.talc.with(|talc| unsafe { talc.allocate(layout(size)) }).map(NonNull::as_ptr)
     }
     #[inline(always)]
     fn touch(&self, block: *mut u8, value: u64) {
@@ -142,7 +186,7 @@ impl Peer for Talc {
     #[inline(always)]
     fn free(&self, block: *mut u8, size: usize) {
         // SAFETY: the block is live and was allocated with this size.
-        unsafe { self.talc.dealloc(block, layout(size)) }
+        self.talc.with(|talc| unsafe { talc.deallocate(block, layout(size)) })
     }
     #[inline(always)]
     fn pass(&self, block: *mut u8) -> u64 {

@@ -1,9 +1,9 @@
 //! Workers in processes of their own: this benchmark, executed again.
 
-use super::Outcome;
 use super::control::Control;
 use super::peers::Matrix;
-use super::work::{self, Done, Role};
+use super::work::{self, Role};
+use super::{Outcome, Work};
 use atomic_matrix::matrix::core::AtomicMatrix;
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use serde::{Deserialize, Serialize};
@@ -59,7 +59,7 @@ impl Workers {
 }
 
 /// One run with a worker process for each role.
-pub(crate) fn run(roles: &[Role], seconds: f64) -> Outcome<Vec<Done>> {
+pub(crate) fn run(roles: &[Role], seconds: f64) -> Outcome<Work> {
     let matrix = Matrix::create(false)?;
     let block = matrix.0.allocate_raw(size_of::<Control>() + align_of::<Control>())?;
     let shift = matrix.0.resolve(&block).align_offset(align_of::<Control>());
@@ -84,9 +84,7 @@ pub(crate) fn run(roles: &[Role], seconds: f64) -> Outcome<Vec<Done>> {
     }
     workers.wait(PATIENCE, "the start", |_| Ok(control.ready() as usize == roles.len()))?;
     let matrix = matrix.hide()?;
-    control.start();
-    std::thread::sleep(Duration::from_secs_f64(seconds));
-    control.stop();
+    let window = control.conduct(seconds);
     workers.wait(PATIENCE, "the end", |workers| {
         Ok(workers.0.iter_mut().all(|child| matches!(child.try_wait(), Ok(Some(status)) if status.success())))
     })?;
@@ -97,7 +95,7 @@ pub(crate) fn run(roles: &[Role], seconds: f64) -> Outcome<Vec<Done>> {
         done.push(serde_json::from_str(&text)?);
     }
     drop(matrix);
-    Ok(done)
+    Ok(Work { done, window })
 }
 
 /// A worker process.

@@ -2,7 +2,7 @@
 
 use super::Outcome;
 use super::arguments::Arguments;
-use super::conductor::{Figures, HARNESS, TALC};
+use super::conductor::{Figures, HARNESS, Run, TALC};
 use super::targets;
 use comfy_table::{CellAlignment, Table, presets};
 use std::fs::File;
@@ -46,16 +46,17 @@ impl Files {
 
 /// One line for each run. No field holds a quotation mark.
 fn csv(figures: &Figures, out: &mut impl Write) -> std::io::Result<()> {
-    writeln!(out, "workload,workers,peer,repetition,value,unit,processor_ns_per_operation")?;
+    writeln!(out, "workload,workers,peer,repetition,value,unit,processor_ns_per_operation,share_of_cores")?;
     for series in &figures.series {
         for (repetition, run) in series.runs.iter().enumerate() {
             let (workload, workers, peer, unit) = (series.workload, series.workers, series.peer, series.unit);
-            writeln!(out, "{workload},{workers},\"{peer}\",{repetition},{},{unit},{}", run.value, run.processor)?;
+            let Run { value, processor, share } = run;
+            writeln!(out, "{workload},{workers},\"{peer}\",{repetition},{value},{unit},{processor},{share}")?;
         }
     }
     for packed in &figures.packing {
-        writeln!(out, "D,1,\"{}\",0,{},packed,", packed.peer, packed.result.packed)?;
-        writeln!(out, "D,1,\"{}\",0,{},whole,", packed.peer, packed.result.whole as u8)?;
+        writeln!(out, "D,1,\"{}\",0,{},packed,,", packed.peer, packed.result.packed)?;
+        writeln!(out, "D,1,\"{}\",0,{},whole,,", packed.peer, packed.result.whole as u8)?;
     }
     out.flush()
 }
@@ -86,7 +87,8 @@ pub(crate) fn print(figures: &Figures, arguments: &Arguments) {
         figures.cores, figures.load_before, figures.load_after, arguments.repeat, arguments.seconds
     );
     if !figures.series.is_empty() {
-        let header = ["", "peer", "workers", "best", "median", "min..max", "unit", "cpu ns/op", "× talc", "× harness"];
+        let header =
+            ["", "peer", "workers", "best", "median", "min..max", "unit", "cpu ns/op", "cores", "× talc", "× harness"];
         let mut table = table(&header, 2);
         for series in &figures.series {
             // How many times as fast as the other, best against best.
@@ -103,12 +105,16 @@ pub(crate) fn print(figures: &Figures, arguments: &Arguments) {
                 number(series.median()),
                 format!("{}..{}", number(series.least()), number(series.most())),
                 series.unit.to_owned(),
-                number(series.processor()),
+                number(series.best_run().map_or(f64::NAN, |run| run.processor)),
+                format!("{:.0} %", 100.0 * series.best_run().map_or(f64::NAN, |run| run.share)),
                 times(TALC),
                 times(HARNESS),
             ]);
         }
         println!("{table}\n");
+        println!(
+            "cores: the share of the cores that the best run had; below 90 %, it slept, or something else had them.\n"
+        );
     }
     if !figures.packing.is_empty() {
         let mut table = table(&["D", "payload / 64 MiB", "90 % block at the first try"], 1);

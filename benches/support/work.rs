@@ -4,7 +4,6 @@ use super::control::{Control, Patience, Side};
 use super::peers::Peer;
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
-use std::time::Instant;
 
 /// What one worker does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,7 +19,6 @@ pub(crate) enum Role {
 pub(crate) struct Done {
     /// Operations, pairs or messages; those of a producer are counted by its consumer.
     pub(crate) operations: u64,
-    pub(crate) nanoseconds: u64,
     /// Processor time.
     pub(crate) processor: u64,
 }
@@ -66,14 +64,14 @@ pub(crate) fn run<P: Peer>(peer: &P, control: &Control, role: Role, number: u64)
     if !control.await_start() {
         return Done::default();
     }
-    let (processor_before, started) = (processor(), Instant::now());
+    let before = processor();
     let operations = match role {
         Role::Mix => mix(peer, control, number),
         Role::Ping => ping(peer, control),
         Role::Produce => produce(peer, control),
         Role::Consume => consume(peer, control),
     };
-    Done { operations, nanoseconds: started.elapsed().as_nanos() as u64, processor: processor() - processor_before }
+    Done { operations, processor: processor() - before }
 }
 
 #[inline(never)]
