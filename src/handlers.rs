@@ -243,6 +243,9 @@ impl Handler {
     fn of(segment: Segment) -> Result<Self> {
         let attached = !segment.created();
         let handler = Self { matrix: AtomicMatrix::open(segment) };
+        if !handler.matrix.heap().has_sentinel() {
+            return Err(Error::Corrupt { what: "the token behind the last granule is not as it was made".to_owned() });
+        }
         if attached && handler.participants().iter().any(|participant| !participant.alive) {
             handler.reap()?;
         }

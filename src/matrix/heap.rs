@@ -17,6 +17,9 @@ pub struct Heap<R: Region> {
     region: R,
 }
 
+/// Behind the last granule: a live block that is nobody's, and that no call accepts.
+const SENTINEL: Token = Token::new(State::Allocated, 0, 0, 1);
+
 /// What an allocation is for: fixes the live token's form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -81,13 +84,18 @@ impl<R: Region> Heap<R> {
     pub fn format(region: R) -> Self {
         let heap = Self { region };
         let granules = heap.layout().granules;
-        heap.token(Granule(granules)).store(Token::new(State::Allocated, 0, 0, 1).0, &FORMAT);
+        heap.token(Granule(granules)).store(SENTINEL.0, &FORMAT);
         if granules > 1 {
             heap.token(Granule(granules - 1)).store(Token::new(State::Inside, 0, 0, granules - 1).0, &FORMAT);
         }
         heap.token(Granule(0)).store(Token::new(State::Free, 0, 0, granules).0, &FORMAT);
         heap.hint(Granule(0), of_size(granules), true);
         heap
+    }
+
+    /// Whether the sentinel behind the last granule stands as [`Heap::format`] left it; everything out of range reads it (C2).
+    pub fn has_sentinel(&self) -> bool {
+        self.look(Granule(self.layout().granules)) == SENTINEL
     }
 
     /// The region.
@@ -253,7 +261,11 @@ impl<R: Region> Heap<R> {
             return Err(Refusal::OutOfRange);
         }
         let token = self.look(g);
-        if token.is_live() { Ok(Live { at: g, token }) } else { Err(Refusal::NotLive(token)) }
+        if token.is_live() && self.fits_sector(g, token) {
+            Ok(Live { at: g, token })
+        } else {
+            Err(Refusal::NotLive(token))
+        }
     }
 
     /// The fingerprint that a typed block was allocated with.
@@ -282,7 +294,7 @@ impl<R: Region> Heap<R> {
     pub fn free_to_stack(&self, lane: &mut Lane, g: Granule, generation: Option<u32>) -> bool {
         let token = Token(self.token(g).load(&TOKEN_HINT));
         token.is_live()
-            && g.0 < self.layout().granules
+            && self.fits_sector(g, token)
             && (generation.is_none_or(|held| held == token.generation())
                 || R::Backend::mutated(Mutant::GenerationIgnored))
             && self.park(lane, g, token)
@@ -295,7 +307,7 @@ impl<R: Region> Heap<R> {
             return Err(Refusal::OutOfRange);
         }
         let token = self.look(g);
-        if !token.is_live() {
+        if !token.is_live() || !self.fits_sector(g, token) {
             return Err(Refusal::NotLive(token));
         }
         if generation.is_some_and(|held| held != token.generation()) && !R::Backend::mutated(Mutant::GenerationIgnored)
@@ -309,15 +321,8 @@ impl<R: Region> Heap<R> {
         }
         match self.parking_class(lane, size) {
             Some(class) => self.remember(lane, class, g),
-            None => self.coalesce(lane, g, acked),
+            None => drop(self.coalesce(lane, g, acked)),
         }
         Ok(())
-    }
-
-    /// ACKED → COALESCING → FREE, unless somebody else has taken it meanwhile.
-    fn coalesce(&self, lane: &mut Lane, g: Granule, acked: Token) {
-        if let Some(held) = self.hold(lane, g, acked) {
-            self.ripple(lane, held);
-        }
     }
 }

@@ -22,6 +22,9 @@ use crate::backend::{Backend, Mutant, Word};
 use crate::segment::layout::{CHUNK, Granule};
 use crate::segment::region::{Region, WordIndex};
 
+/// The bits of a second-level word that stand for something.
+const STEPS: u64 = 0xFF;
+
 /// A bit on the path from a leaf word to the first level: `level` counts from the lowest tree level.
 #[derive(Clone, Copy)]
 struct Step {
@@ -55,12 +58,13 @@ impl<R: Region> Heap<R> {
 
     fn hint_upward(&self, class: Class, mut step: Step, whole: bool) {
         let top = self.layout().levels + 1;
+        let mut first = true;
         while step.level <= top {
             let (word, bit) = self.step(class, step);
-            let before = self.word(word).fetch_or(bit, &HINT_SET);
-            // Whoever makes a word nonzero sets the word above; all others may stop.
-            if before != 0 && !whole {
-                return;
+            // Whoever makes a word nonzero sets the word above, always. Above that a look is enough: a bit missing there was
+            // left by one that stopped half-way.
+            if whole || first || self.word(word).load(&HINT_LOOK) & bit == 0 {
+                first = self.word(word).fetch_or(bit, &HINT_SET) == 0;
             }
             step = Step { level: step.level + 1, at: step.at / 64 };
         }
@@ -98,7 +102,8 @@ impl<R: Region> Heap<R> {
         } else {
             layout.second_level(class.row())
         };
-        self.word(below).load(&HINT_LOOK) != 0
+        let steps = if step.level > layout.levels { STEPS } else { !0 };
+        self.word(below).load(&HINT_LOOK) & steps != 0
     }
 
     /// A free block of at least `size` granules, found through the hints: two bitmap operations to the class, one word a
@@ -124,7 +129,7 @@ impl<R: Region> Heap<R> {
         if wanted.0 >= layout.classes {
             return None;
         }
-        let steps = self.word(layout.second_level(wanted.row())).load(&HINT_LOOK) & (!0 << wanted.step());
+        let steps = self.word(layout.second_level(wanted.row())).load(&HINT_LOOK) & STEPS & (!0 << wanted.step());
         let last_row = layout.classes.div_ceil(8) - 1;
         let in_range = |row: usize, steps: u64| {
             let class = row * 8 + steps.trailing_zeros() as usize;
@@ -140,7 +145,7 @@ impl<R: Region> Heap<R> {
             if rows == 0 || row > last_row {
                 return None;
             }
-            let steps = self.word(layout.second_level(row)).load(&HINT_LOOK);
+            let steps = self.word(layout.second_level(row)).load(&HINT_LOOK) & STEPS;
             if steps != 0 {
                 return in_range(row, steps);
             }
@@ -186,9 +191,11 @@ impl<R: Region> Heap<R> {
                 continue;
             }
             leaf.fetch_and(!bit, &HINT_CLEAR);
-            let now = self.look(g);
+            // Once more, and after helping: a block under an announced operation is free, and whoever commits it in its old
+            // class does not hint it again. The whole chain is set, since others may have found this leaf empty meanwhile.
+            let now = self.settled_token(lane, g);
             if now.is_free() && self.fits_sector(g, now) && !R::Backend::mutated(Mutant::HintRelookDropped) {
-                leaf.fetch_or(bit, &HINT_SET);
+                self.hint(g, of_size(now.size()), false);
             } else {
                 bits &= !bit;
             }
@@ -197,8 +204,8 @@ impl<R: Region> Heap<R> {
     }
 
     /// Whether a block of this size can begin at `g`: sizes read from shared memory are checked before use (C2).
-    #[inline]
-    fn fits_sector(&self, g: Granule, token: Token) -> bool {
+    #[inline(always)]
+    pub(super) fn fits_sector(&self, g: Granule, token: Token) -> bool {
         let granules = self.layout().granules;
         g.0 < granules && token.size() > 0 && token.size() <= granules - g.0
     }

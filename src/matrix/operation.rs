@@ -1,4 +1,4 @@
-//! Operations on free blocks that anybody can finish: the *cut* and the *join*.
+//! Operations on free blocks that anybody can finish: the *cut*, the *join*, and the *free* of a large block.
 //!
 //! Nearly all free memory is often one block. If taking a few granules off it hid the whole block for a moment, a
 //! participant stopped in that moment would make an almost empty heap look full (L2). So nobody ever owns a free
@@ -24,12 +24,15 @@
 //! quoted word never returns: once it is gone without having been frozen, no late helper can freeze it; and
 //! once it is frozen, it stays so until the commit (nobody but T's helpers writes inside T's extent).
 //!
+//! **Free** of a parked block too large to be hidden for a moment: footer, commit FREE.
+//!
 //! S4: at every instruction the sizes tile the sector, where a block under a join counts its right neighbour as its
 //! own from the freeze on. C1: a participant that stops for ever leaves at worst an announced operation, which others
 //! finish, and one block that it held alone, no larger than what it asked for or was freeing.
 //! L1: an announced operation ends after a bounded number of anybody's steps, without waiting.
 
 use super::heap::{Heap, Lane};
+use super::parking::LARGEST_RUN;
 use super::size_class::{Class, of_size};
 use super::token::{State, Token};
 use crate::backend::orderings::*;
@@ -49,6 +52,11 @@ pub enum Op {
         /// Granules to cut off.
         size: u32,
     },
+    /// Make the block at `at`, which was parked, FREE.
+    Free {
+        /// Head of the block.
+        at: Granule,
+    },
     /// Join the block at `at` with its right neighbour, whose token is quoted in [`SlotWord::Right`].
     Join {
         /// Head of the left block.
@@ -64,6 +72,7 @@ impl Op {
         match self {
             Self::None => 0,
             Self::Cut { at, size } => 1 << 62 | (at.0 as u64 & Self::FIELD) << 30 | size as u64 & Self::FIELD,
+            Self::Free { at } => 3 << 62 | (at.0 as u64 & Self::FIELD) << 30,
             Self::Join { at } => 2 << 62 | (at.0 as u64 & Self::FIELD) << 30,
         }
     }
@@ -73,6 +82,7 @@ impl Op {
         match word >> 62 {
             1 => Self::Cut { at, size: (word & Self::FIELD) as u32 },
             2 => Self::Join { at },
+            3 => Self::Free { at },
             _ => Self::None,
         }
     }
@@ -126,7 +136,11 @@ impl<R: Region> Heap<R> {
         let rest = token.size() - size;
         let tail = g.plus(rest);
         let held = Token(self.token(tail).load(&HELD_LOOK));
-        debug_assert!(held.state() == State::Coalescing && held.owner() == owner && held.size() == size);
+        if held.state() != State::Coalescing || held.owner() != owner || held.size() != size {
+            // Only a segment that somebody else has damaged (C2), or a generation that wrapped, leads here.
+            unreachable_state("the tail of a cut is not ours");
+            return None;
+        }
         self.settle_free(lane, g, rest, Some(of_size(token.size())));
         Some(Held { at: tail, token: held })
     }
@@ -199,15 +213,24 @@ impl<R: Region> Heap<R> {
         if !self.still(g, token) && !R::Backend::mutated(Mutant::HelperRecheckDropped) {
             return true;
         }
+        if !self.fits_sector(g, token) {
+            return false;
+        }
         let size = match op {
             Op::Cut { at, size } if at == g && size > 0 && size < token.size() => {
                 self.finish_cut(g, token, size);
                 token.size() - size
             }
-            Op::Join { at } if at == g => match self.finish_join(g, token, quoted) {
-                Joined::Whole(size) | Joined::Elsewhere(size) => size,
-                Joined::Aborted | Joined::NotAnnounced => token.size(),
-            },
+            Op::Free { at } if at == g => {
+                self.finish_free(g, token);
+                token.size()
+            }
+            Op::Join { at } if at == g && self.fits_sector(g.plus(token.size()), quoted) => {
+                match self.finish_join(g, token, quoted) {
+                    Joined::Whole(size) | Joined::Elsewhere(size) => size,
+                    Joined::Aborted | Joined::NotAnnounced => token.size(),
+                }
+            }
             _ => return false,
         };
         // Whoever finishes an operation also does what comes after: the announcer may have stopped for ever.
@@ -258,8 +281,37 @@ impl<R: Region> Heap<R> {
         self.word(self.layout().slot(owner, SlotWord::Op)).store(op.encode(), &OP_WRITE);
     }
 
+    /// Frees a parked block, merging it with free neighbours. None if somebody else was quicker, else where the free block
+    /// now begins.
+    ///
+    /// A small block is held on the way: that saves its publication where a neighbour takes it in. A large one is
+    /// announced, so that a participant stopped in between does not hide it (L2): anybody frees it then.
+    pub(super) fn coalesce(&self, lane: &mut Lane, g: Granule, acked: Token) -> Option<Granule> {
+        if acked.size() <= LARGEST_RUN {
+            let held = self.hold(lane, g, acked)?;
+            return Some(self.ripple(lane, held));
+        }
+        let (owner, size) = (lane.owner(), acked.size());
+        let announced = Token::new(State::Coalescing, owner, acked.next_generation(), size);
+        self.write_op(owner, Op::Free { at: g });
+        let announce = self.token(g).cas(acked.0, announced.0, &ANNOUNCE);
+        if announce.is_ok() {
+            self.finish_free(g, announced);
+        }
+        self.write_op(owner, Op::None);
+        announce.ok().map(|_| self.settle_free(lane, g, size, None))
+    }
+
+    /// The steps of an announced free; anybody's.
+    fn finish_free(&self, g: Granule, announced: Token) {
+        if self.write_footer(g, announced, announced.size()) {
+            let free = Token::new(State::Free, 0, announced.next_generation(), announced.size());
+            let _ = self.token(g).cas(announced.0, free.0, &COMMIT);
+        }
+    }
+
     /// Takes a parked block into this lane's hands, to merge it. None if somebody else was quicker.
-    pub(super) fn hold(&self, lane: &Lane, g: Granule, acked: Token) -> Option<Held> {
+    fn hold(&self, lane: &Lane, g: Granule, acked: Token) -> Option<Held> {
         debug_assert!(acked.state() == State::Acked);
         let held = Token::new(State::Coalescing, lane.owner(), acked.next_generation(), acked.size());
         let taken = self.token(g).cas(acked.0, held.0, &CLAIM).is_ok();
@@ -283,8 +335,9 @@ impl<R: Region> Heap<R> {
             }
         }
         self.write_footer(at, token, token.size());
-        let right = self.look(at.plus(token.size()));
-        if right.is_free() {
+        let beyond = at.plus(token.size());
+        let right = self.look(beyond);
+        if right.is_free() && self.fits_sector(beyond, right) {
             return match self.join_held(lane, held, right) {
                 Joined::Whole(size) | Joined::Elsewhere(size) => self.settle_free(lane, at, size, None),
                 Joined::Aborted | Joined::NotAnnounced => self.settle_free(lane, at, token.size(), None),
@@ -333,12 +386,13 @@ impl<R: Region> Heap<R> {
                 R::Backend::fence(&LOOK_FENCE);
             }
             let token = self.look(g);
-            if !token.is_free() {
+            if !token.is_free() || !self.fits_sector(g, token) {
                 return g;
             }
             hint(g, token.size(), &mut hinted);
-            let right = self.look(g.plus(token.size()));
-            if right.is_free() {
+            let beyond = g.plus(token.size());
+            let right = self.look(beyond);
+            if right.is_free() && self.fits_sector(beyond, right) {
                 if let Joined::Whole(size) | Joined::Elsewhere(size) = self.join(lane, g, token, right) {
                     hint(g, size, &mut hinted);
                 }
@@ -412,9 +466,13 @@ mod tests {
 
     #[test]
     fn operations_survive_the_word() {
-        for op in [Op::None, Op::Cut { at: Granule(7), size: 3 }, Op::Join { at: Granule((1 << 30) - 2) }] {
+        for op in [
+            Op::None,
+            Op::Free { at: Granule(9) },
+            Op::Cut { at: Granule(7), size: 3 },
+            Op::Join { at: Granule((1 << 30) - 2) },
+        ] {
             assert_eq!(Op::decode(op.encode()), op);
         }
-        assert_eq!(Op::decode(u64::MAX), Op::None);
     }
 }

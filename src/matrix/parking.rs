@@ -27,6 +27,8 @@ pub const STACK: usize = 30;
 struct Stack {
     length: u8,
     ceiling: u8,
+    /// Refills that will leave other lanes' batches alone, since this lane has spilt.
+    spilt: u8,
     items: [u32; STACK],
 }
 
@@ -46,7 +48,7 @@ impl Lane {
     }
     /// A lane whose stacks hold at most `ceiling` blocks (models want small ones); 0 parks nothing.
     pub fn with_ceiling(owner: u16, ceiling: usize) -> Self {
-        let stack = Stack { length: 0, ceiling: ceiling.min(STACK) as u8, items: [0; STACK] };
+        let stack = Stack { length: 0, ceiling: ceiling.min(STACK) as u8, spilt: 0, items: [0; STACK] };
         Self { owner, stacks: std::array::from_fn(|_| stack.clone()) }
     }
     /// The participant's number.
@@ -119,9 +121,10 @@ const _: () = {
     }
 };
 
-/// The control word of a batch: 0 empty, FULL | count, or BUSY | participant.
+/// The control word of a batch: 0 empty, FULL | participant that filled it | count, or BUSY | participant.
 const FULL: u64 = 1 << 32;
 const BUSY: u64 = 2 << 32;
+const FILLER_AT: u32 = 8;
 
 /// The control word of a batch that a participant is filling or emptying.
 pub(super) const fn busy(owner: u16) -> u64 {
@@ -187,6 +190,7 @@ impl<R: Region> Heap<R> {
     fn spill(&self, lane: &mut Lane, class: Class) {
         let mut batch = [0; BATCH];
         let count = lane.stacks[class.0].oldest_half(&mut batch);
+        lane.stacks[class.0].spilt = 8;
         if !self.give_batch(lane, class, &batch[..count]) {
             for &g in &batch[..count] {
                 self.merge_parked(lane, Granule(g));
@@ -208,27 +212,49 @@ impl<R: Region> Heap<R> {
                 let both = pair[0] as u64 | (*pair.get(1).unwrap_or(&0) as u64) << 32;
                 self.word(layout.batch(class.0, slot, 1 + word)).store(both, &BATCH_INDEX);
             }
-            control.store(FULL | batch.len() as u64, &BATCH_PASS);
+            control.store(FULL | (lane.owner as u64) << FILLER_AT | batch.len() as u64, &BATCH_PASS);
             return true;
         }
         false
     }
 
-    /// Takes a batch from the exchange onto the own stack; false if there is none.
+    /// Takes a batch from the exchange onto the own stack; false if there is none for this lane.
+    ///
+    /// Its own batches come first: blocks that wander between lanes make them write each other's token lines. A lane that
+    /// frees blocks of the class itself leaves the others' batches to those that only allocate, for a while.
     pub(super) fn take_batch(&self, lane: &mut Lane, class: Class) -> bool {
+        if self.take_batch_of(lane, class, true) {
+            return true;
+        }
+        let stack = &mut lane.stacks[class.0];
+        if stack.spilt > 0 {
+            stack.spilt -= 1;
+            return false;
+        }
+        self.take_batch_of(lane, class, false)
+    }
+
+    fn take_batch_of(&self, lane: &mut Lane, class: Class, own: bool) -> bool {
         let layout = self.layout();
         let batches = layout.params.batches;
         for i in 0..batches {
             let slot = (i + lane.owner as usize) % batches;
             let control = self.word(layout.batch(class.0, slot, 0));
             let found = control.load(&BATCH_LOOK);
-            if found & FULL == 0 || control.cas(found, busy(lane.owner), &BATCH_CLAIM).is_err() {
+            if found & FULL == 0 || own && found >> FILLER_AT & 0x7FF != lane.owner as u64 {
+                continue;
+            }
+            if control.cas(found, busy(lane.owner), &BATCH_CLAIM).is_err() {
                 continue;
             }
             let count = ((found & 0xFF) as usize).min(BATCH);
             for i in 0..count {
                 let both = self.word(layout.batch(class.0, slot, 1 + i / 2)).load(&BATCH_INDEX);
-                lane.stacks[class.0].push(Granule((both >> (32 * (i % 2))) as u32));
+                let g = Granule((both >> (32 * (i % 2))) as u32);
+                // Read from shared memory: checked before it enters a stack (C2).
+                if (g.0 as u64 + class.size() as u64) <= layout.granules as u64 {
+                    lane.stacks[class.0].push(g);
+                }
             }
             control.store(0, &BATCH_PASS);
             return count > 0;
@@ -295,11 +321,8 @@ impl<R: Region> Heap<R> {
     /// Merges the block at `g` if it is parked.
     pub(super) fn merge_parked(&self, lane: &mut Lane, g: Granule) {
         let token = self.look(g);
-        if token.state() == State::Acked
-            && g.0 < self.layout().granules
-            && let Some(held) = self.hold(lane, g, token)
-        {
-            self.ripple(lane, held);
+        if token.state() == State::Acked && self.fits_sector(g, token) {
+            self.coalesce(lane, g, token);
         }
     }
 

@@ -80,11 +80,10 @@ impl<R: Region> Heap<R> {
                         recovered.in_flight_granules += size as u64;
                     }
                 }
-            } else if token.is_free() && !self.is_hinted(g, of_size(size)) {
-                self.hint(g, of_size(size), true);
             }
             true
         });
+        self.settle_all(lane);
         self.empty_batches(dead);
         recovered
     }
@@ -112,12 +111,26 @@ impl<R: Region> Heap<R> {
         });
     }
 
+    /// Every free block gets the second look and the hints that the dead one may have owed it (L3).
+    fn settle_all(&self, lane: &mut Lane) {
+        self.each_tile(|g, token| {
+            if token.is_free() {
+                let at = self.settle_free(lane, g, token.size(), Some(of_size(token.size())));
+                let now = self.look(at);
+                if now.is_free() && self.fits_sector(at, now) && !self.is_hinted(at, of_size(now.size())) {
+                    self.hint(at, of_size(now.size()), true);
+                }
+            }
+            true
+        });
+    }
+
     /// Finishes what `dead` had announced, and takes the announcement down.
     fn finish_announced(&self, lane: &mut Lane, dead: u16) {
         let word = self.word(self.layout().slot(dead, SlotWord::Op));
-        if let Op::Cut { at, .. } | Op::Join { at } = Op::decode(word.load(&OP_READ)) {
+        if let Op::Cut { at, .. } | Op::Join { at } | Op::Free { at } = Op::decode(word.load(&OP_READ)) {
             let token = self.look(at);
-            if token.state() == State::Coalescing && token.owner() == dead {
+            if token.state() == State::Coalescing && token.owner() == dead && at.0 < self.layout().granules {
                 self.help(lane, at, token);
             }
         }
@@ -129,13 +142,19 @@ impl<R: Region> Heap<R> {
         if token.is_live() && policy == Policy::Keep {
             return self.rename(g, token, 0).is_some();
         }
+        if token.is_live() {
+            let acked = Token::new(State::Acked, lane.owner(), token.generation(), token.size());
+            let parked = self.token(g).cas(token.0, acked.0, &PARK).is_ok();
+            if parked {
+                self.coalesce(lane, g, acked);
+            }
+            return parked;
+        }
         let held = Token::new(State::Coalescing, lane.owner(), token.next_generation(), token.size());
         if self.token(g).cas(token.0, held.0, &CLAIM).is_err() {
             return false;
         }
-        if token.state() == State::Coalescing {
-            self.erase_inside(g, token.size());
-        }
+        self.erase_inside(g, token.size());
         self.ripple(lane, Held { at: g, token: held });
         true
     }

@@ -33,22 +33,21 @@ impl<R: Region> Heap<R> {
             }
             match token.state() {
                 State::Acked => {
-                    if let Some(held) = self.hold(lane, g, token) {
-                        at = self.ripple(lane, held).0;
-                    }
+                    at = self.coalesce(lane, g, token).map_or(at, |merged| merged.0);
                     continue;
                 }
                 State::Coalescing if self.help(lane, g, token) => continue,
                 State::Free => {
+                    // Before it is taken: what remains of it keeps its hints.
+                    let class = of_size(size);
+                    if !self.is_hinted(g, class) {
+                        self.hint(g, class, true);
+                    }
                     if let Some(tail) = wanted.and_then(|fit| fit.tail_of(g, size)) {
                         match self.take(lane, g, token, tail) {
                             Some(held) => return Some(held),
                             None => continue,
                         }
-                    }
-                    let class = of_size(size);
-                    if !self.is_hinted(g, class) {
-                        self.hint(g, class, true);
                     }
                     let next = self.look(g.plus(size));
                     if matches!(next.state(), State::Free | State::Inside) && at + size < granules {

@@ -122,7 +122,7 @@ fn s1_l3_many_lanes_keep_their_blocks_apart() {
 /// gets the heap as it was left, another participant's lane, and what happened.
 fn at_every_stop(mut check: impl FnMut(&Heap<BoxedRegion<Probe<Native>>>, &mut Lane, u32, &str)) {
     let mut stops = 0;
-    for (ceiling, size) in [(0, 1), (0, 7), (0, 50), (30, 1), (30, 7)] {
+    for (ceiling, size) in [(0, 1), (0, 7), (0, 50), (0, 500), (30, 1), (30, 7)] {
         for part in ["allocate", "free", "heal"] {
             for k in 0.. {
                 let heap = heap::<Probe<Native>>(4096);
@@ -163,11 +163,42 @@ fn l2_a_stopped_participant_hides_no_more_than_its_own_block() {
     at_every_stop(|heap, other, size, what| {
         // What may be hidden: the stopped one's block, the one it asked for (or the run that it cuts up), no more.
         let hidden = size + super::parking::LARGEST_RUN + 7;
-        for n in [1, 7, 64, 1000, heap.layout().granules - 2 * hidden] {
+        for n in [1, 7, 64, 1000, heap.layout().granules - 3 * size - hidden] {
             let block = heap.allocate(other, n, 1, Kind::Raw).unwrap_or_else(|e| panic!("{what}: no {n}: {e:?}"));
             heap.free(other, block.at, None).unwrap();
         }
     });
+}
+
+/// One stops after it has acknowledged a huge block, another while it sweeps that block up for a single granule: the
+/// block is nobody's secret.
+#[test]
+fn l2_a_sweeper_that_stops_does_not_hide_what_it_sweeps() {
+    let mut stops = 0;
+    for first in 0..8 {
+        for k in 0.. {
+            let heap = heap::<Probe<Native>>(4096);
+            let mut lanes = [Lane::with_ceiling(1, 0), Lane::with_ceiling(2, 0), Lane::with_ceiling(3, 0)];
+            let all = heap.allocate(&mut lanes[0], 4096, 1, Kind::Raw).unwrap();
+            stopped_at(first, || heap.free(&mut lanes[0], all.at, None).unwrap());
+            if heap.look(all.at).is_live() {
+                break;
+            }
+            let finished = stopped_at(k, || heap.allocate(&mut lanes[1], 1, 1, Kind::Raw).map(drop));
+            stops += 1;
+            for n in [1, 100, 3900] {
+                heap.allocate(&mut lanes[2], n, 1, Kind::Raw).map_or_else(
+                    |e| panic!("free stopped at {first}, allocate(1) at {k}: no {n}: {e:?}"),
+                    |block| heap.free(&mut lanes[2], block.at, None).unwrap(),
+                );
+            }
+            if finished.is_some() {
+                break;
+            }
+        }
+    }
+    println!("{stops} stops");
+    assert!(stops > 50);
 }
 
 /// Nobody waits for a stopped participant: the others end after a bounded number of their own accesses.
@@ -268,6 +299,10 @@ fn c1_killed_at_every_step_and_recovered() {
                     heap.recover(&mut lane, 1, Policy::GiveBack);
                     assert!(heap.live_at(more.at).is_ok(), "S1: {part} of {size} killed at {k}, {deep:?}");
                     heap.free(&mut witness, more.at, None).unwrap();
+                    if ceiling == 0 && part != "spill" {
+                        // L3 and the hints, by the recovery alone.
+                        heap.verify().unwrap_or_else(|e| panic!("{part} of {size} killed at {k}, {deep:?}: {e}"));
+                    }
                     heap.heal(&mut lane);
                     let tally =
                         heap.verify().unwrap_or_else(|e| panic!("{part} of {size} killed at {k}, {deep:?}: {e}"));
