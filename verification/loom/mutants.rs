@@ -21,7 +21,7 @@ macro_rules! mutants {
     ($($test:ident $mutant:ident $scenario:literal;)*) => {$(
         #[test]
         fn $test() {
-            let caught = [false, true].into_iter().find_map(|all_rmw| {
+            let caught = [true, false].into_iter().find_map(|all_rmw| {
                 killer(&[$scenario], Setting { all_rmw, mutant: Some(Mutant::$mutant), weakened: None })
             });
             println!("mutant {:?} | {}", Mutant::$mutant, caught.as_deref().unwrap_or("SURVIVES"));

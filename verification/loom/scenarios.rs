@@ -4,8 +4,7 @@ use crate::model::{Scenario, World, part, strict};
 use atomic_matrix::matrix::heap::{Kind, Lane};
 use atomic_matrix::matrix::token::State;
 use atomic_matrix::segment::region::Region;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 
 macro_rules! scenarios {
     ($($name:ident $plain:expr, $rmw:expr, $minimum:literal $body:block)*) => {
@@ -178,13 +177,14 @@ scenarios! {
     loom_s5_double_free_is_refused_once Some(3), Some(3), 20 {
         let world = World::new(2, 0);
         let block = world.allocate(&mut strict(1), 1);
-        let freed = Arc::new(AtomicU32::new(0));
+        let freed = Arc::new(Mutex::new(0));
         let [one, two] = [1, 2].map(|owner| {
             let freed = freed.clone();
-            part(move |w| { freed.fetch_add(w.try_free(&mut strict(owner), block).is_ok() as u32, Relaxed); })
+            part(move |w| { let ok = w.try_free(&mut strict(owner), block).is_ok() as u32;
+                *freed.lock().unwrap() += ok; })
         });
         world.run([one, two]);
-        assert_eq!(freed.load(Relaxed), 1, "S5");
+        assert_eq!(*freed.lock().unwrap(), 1, "S5");
         world.is_whole();
     }
 
@@ -192,18 +192,20 @@ scenarios! {
     loom_s5_stale_free_is_refused Some(2), Some(3), 100 {
         let world = World::new(2, 0);
         let block = world.allocate(&mut strict(1), 1);
-        let freed = Arc::new(AtomicU32::new(0));
+        let freed = Arc::new(Mutex::new(0));
         let (here, there) = (freed.clone(), freed.clone());
         world.run([
             part(move |w| {
                 let mut lane = strict(1);
-                here.fetch_add(w.try_free(&mut lane, block).is_ok() as u32, Relaxed);
+                let ok = w.try_free(&mut lane, block).is_ok() as u32;
+                *here.lock().unwrap() += ok;
                 let next = w.allocate(&mut lane, 1);
                 w.free(&mut lane, next);
             }),
-            part(move |w| { there.fetch_add(w.try_free(&mut strict(2), block).is_ok() as u32, Relaxed); }),
+            part(move |w| { let ok = w.try_free(&mut strict(2), block).is_ok() as u32;
+                *there.lock().unwrap() += ok; }),
         ]);
-        assert_eq!(freed.load(Relaxed), 1, "S5");
+        assert_eq!(*freed.lock().unwrap(), 1, "S5");
         world.is_whole();
     }
 
