@@ -53,7 +53,7 @@ scenarios! {
     }
 
     // Two neighbours are freed at the same time: at rest they are one block, without any healing.
-    loom_l3_adjacent_frees_merge Some(2), Some(3), 100 {
+    loom_l3_adjacent_frees_merge Some(3), Some(3), 100 {
         let world = World::new(2, 0);
         let mut lane = strict(1);
         let (right, left) = (world.allocate(&mut lane, 1), world.allocate(&mut lane, 1));
@@ -62,7 +62,7 @@ scenarios! {
     }
 
     // The same where no word of the hints is written by both: different leaves, different classes.
-    loom_l3_adjacent_frees_in_two_chunks_merge Some(2), Some(3), 100 {
+    loom_l3_adjacent_frees_in_two_chunks_merge Some(3), Some(3), 100 {
         let world = World::new(66, 0);
         let mut lane = strict(1);
         let (right, left) = (world.allocate(&mut lane, 2), world.allocate(&mut lane, 64));
@@ -71,7 +71,7 @@ scenarios! {
     }
 
     // The same with a free block to the left of both.
-    loom_l3_frees_beside_a_free_block_merge Some(2), Some(3), 100 {
+    loom_l3_frees_beside_a_free_block_merge Some(3), Some(3), 100 {
         let world = World::new(4, 0);
         let mut lane = strict(1);
         let (right, left) = (world.allocate(&mut lane, 1), world.allocate(&mut lane, 1));
@@ -112,7 +112,7 @@ scenarios! {
     }
 
     // A parked block is merged, cut anew, used and parked by another lane, under its first owner's stale index.
-    loom_s3_stale_pop_takes_anothers_block Some(2), Some(3), 100 {
+    loom_s3_stale_pop_takes_anothers_block Some(3), Some(3), 100 {
         let world = World::new(2, 0);
         let mut owner = Lane::with_ceiling(1, 2);
         let block = world.allocate(&mut owner, 1);
@@ -158,7 +158,7 @@ scenarios! {
     }
 
     // A lane's stack overflows into the exchange while another lane looks for a batch there.
-    loom_s3_batch_is_handed_over Some(2), Some(3), 100 {
+    loom_s3_batch_is_handed_over Some(3), Some(3), 100 {
         let world = World::new(3, 1);
         let mut giver = Lane::with_ceiling(1, 2);
         let blocks = [(); 3].map(|()| world.allocate(&mut giver, 1));
@@ -233,7 +233,7 @@ scenarios! {
     }
 
     // A searcher clears a stale hint while a block is published behind it.
-    loom_l2_hint_clear_races_publish Some(2), Some(3), 100 {
+    loom_l2_hint_clear_races_publish Some(3), Some(3), 100 {
         let world = World::new(3, 0);
         let mut lane = strict(1);
         let blocks = [(); 3].map(|()| world.allocate(&mut lane, 1));
