@@ -4,8 +4,7 @@ use crate::model::{Scenario, World, part, strict};
 use atomic_matrix::matrix::heap::{Kind, Lane};
 use atomic_matrix::matrix::token::State;
 use atomic_matrix::segment::region::Region;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 
 macro_rules! scenarios {
     ($($name:ident $plain:expr, $rmw:expr, $minimum:literal $body:block)*) => {
@@ -54,7 +53,7 @@ scenarios! {
     }
 
     // Two neighbours are freed at the same time: at rest they are one block, without any healing.
-    loom_l3_adjacent_frees_merge Some(2), Some(3), 100 {
+    loom_l3_adjacent_frees_merge Some(3), Some(3), 100 {
         let world = World::new(2, 0);
         let mut lane = strict(1);
         let (right, left) = (world.allocate(&mut lane, 1), world.allocate(&mut lane, 1));
@@ -63,7 +62,7 @@ scenarios! {
     }
 
     // The same where no word of the hints is written by both: different leaves, different classes.
-    loom_l3_adjacent_frees_in_two_chunks_merge Some(2), Some(3), 100 {
+    loom_l3_adjacent_frees_in_two_chunks_merge Some(3), Some(3), 100 {
         let world = World::new(66, 0);
         let mut lane = strict(1);
         let (right, left) = (world.allocate(&mut lane, 2), world.allocate(&mut lane, 64));
@@ -72,7 +71,7 @@ scenarios! {
     }
 
     // The same with a free block to the left of both.
-    loom_l3_frees_beside_a_free_block_merge Some(2), Some(3), 100 {
+    loom_l3_frees_beside_a_free_block_merge Some(3), Some(3), 100 {
         let world = World::new(4, 0);
         let mut lane = strict(1);
         let (right, left) = (world.allocate(&mut lane, 1), world.allocate(&mut lane, 1));
@@ -113,7 +112,7 @@ scenarios! {
     }
 
     // A parked block is merged, cut anew, used and parked by another lane, under its first owner's stale index.
-    loom_s3_stale_pop_takes_anothers_block Some(2), Some(3), 100 {
+    loom_s3_stale_pop_takes_anothers_block Some(3), Some(3), 100 {
         let world = World::new(2, 0);
         let mut owner = Lane::with_ceiling(1, 2);
         let block = world.allocate(&mut owner, 1);
@@ -159,7 +158,7 @@ scenarios! {
     }
 
     // A lane's stack overflows into the exchange while another lane looks for a batch there.
-    loom_s3_batch_is_handed_over Some(2), Some(3), 100 {
+    loom_s3_batch_is_handed_over Some(3), Some(3), 100 {
         let world = World::new(3, 1);
         let mut giver = Lane::with_ceiling(1, 2);
         let blocks = [(); 3].map(|()| world.allocate(&mut giver, 1));
@@ -178,13 +177,14 @@ scenarios! {
     loom_s5_double_free_is_refused_once Some(3), Some(3), 20 {
         let world = World::new(2, 0);
         let block = world.allocate(&mut strict(1), 1);
-        let freed = Arc::new(AtomicU32::new(0));
+        let freed = Arc::new(Mutex::new(0));
         let [one, two] = [1, 2].map(|owner| {
             let freed = freed.clone();
-            part(move |w| { freed.fetch_add(w.try_free(&mut strict(owner), block).is_ok() as u32, Relaxed); })
+            part(move |w| { let ok = w.try_free(&mut strict(owner), block).is_ok() as u32;
+                *freed.lock().unwrap() += ok; })
         });
         world.run([one, two]);
-        assert_eq!(freed.load(Relaxed), 1, "S5");
+        assert_eq!(*freed.lock().unwrap(), 1, "S5");
         world.is_whole();
     }
 
@@ -192,18 +192,20 @@ scenarios! {
     loom_s5_stale_free_is_refused Some(2), Some(3), 100 {
         let world = World::new(2, 0);
         let block = world.allocate(&mut strict(1), 1);
-        let freed = Arc::new(AtomicU32::new(0));
+        let freed = Arc::new(Mutex::new(0));
         let (here, there) = (freed.clone(), freed.clone());
         world.run([
             part(move |w| {
                 let mut lane = strict(1);
-                here.fetch_add(w.try_free(&mut lane, block).is_ok() as u32, Relaxed);
+                let ok = w.try_free(&mut lane, block).is_ok() as u32;
+                *here.lock().unwrap() += ok;
                 let next = w.allocate(&mut lane, 1);
                 w.free(&mut lane, next);
             }),
-            part(move |w| { there.fetch_add(w.try_free(&mut strict(2), block).is_ok() as u32, Relaxed); }),
+            part(move |w| { let ok = w.try_free(&mut strict(2), block).is_ok() as u32;
+                *there.lock().unwrap() += ok; }),
         ]);
-        assert_eq!(freed.load(Relaxed), 1, "S5");
+        assert_eq!(*freed.lock().unwrap(), 1, "S5");
         world.is_whole();
     }
 
@@ -231,7 +233,7 @@ scenarios! {
     }
 
     // A searcher clears a stale hint while a block is published behind it.
-    loom_l2_hint_clear_races_publish Some(2), Some(3), 100 {
+    loom_l2_hint_clear_races_publish Some(3), Some(3), 100 {
         let world = World::new(3, 0);
         let mut lane = strict(1);
         let blocks = [(); 3].map(|()| world.allocate(&mut lane, 1));

@@ -29,6 +29,8 @@ struct Scenario {
     largest: u32,
     /// There is always room: no allocation may fail (L2).
     roomy: bool,
+    /// Threads heal now and then.
+    heals: bool,
 }
 
 /// Two chunks, hardly enough room, nothing parked.
@@ -42,6 +44,7 @@ const TIGHT: Scenario = Scenario {
     blocks: 3,
     largest: 12,
     roomy: false,
+    heals: false,
 };
 /// As much room as all blocks, all operations in flight and the fragments between them can take, and one more block.
 const ROOMY: Scenario = Scenario {
@@ -51,11 +54,20 @@ const ROOMY: Scenario = Scenario {
     blocks: 2,
     largest: 3,
     roomy: true,
+    heals: true,
     ..TIGHT
 };
 /// Stacks of two, batches in exchange, healing in between.
-const PARKING: Scenario =
-    Scenario { name: "tight parking", threads: 8, granules: 80, ceiling: 2, batches: 1, largest: 4, ..TIGHT };
+const PARKING: Scenario = Scenario {
+    name: "tight parking",
+    threads: 8,
+    granules: 80,
+    ceiling: 2,
+    batches: 1,
+    largest: 4,
+    heals: true,
+    ..TIGHT
+};
 /// Runs of parked blocks are cut up; an operation may hide a run.
 const RUNS: Scenario = Scenario {
     name: "roomy parking",
@@ -66,6 +78,7 @@ const RUNS: Scenario = Scenario {
     blocks: 4,
     largest: 3,
     roomy: true,
+    heals: true,
     ..TIGHT
 };
 const ALL: [Scenario; 4] = [TIGHT, ROOMY, PARKING, RUNS];
@@ -148,7 +161,7 @@ impl Scenario {
         let mut live: Vec<Live> = vec![];
         for _ in 0..self.steps {
             match rng.below(16) {
-                0 => world.heap.heal(&mut lane),
+                0 if self.heals => world.heap.heal(&mut lane),
                 1..8 if live.len() < self.blocks => {
                     live.extend(world.allocate(&mut lane, 1 + rng.below(self.largest), self.roomy));
                 }
