@@ -9,6 +9,7 @@
 //!   bytes and touches the first 8, else it frees a random live one. Only operations that happened count.
 //! - **B, ping**: allocate 64 bytes, touch, free at once.
 //! - **C, hand-over**: one side allocates 128 bytes, touches them and passes the offset through a ring; the other frees.
+//!   Each side has a core of its own.
 //! - **D, packing**: fill 64 MiB with A's sizes until nothing fits, free everything, ask for a block of 90 %.
 //!
 //! Runs are interleaved: in each repetition every peer has its turn, so that a disturbance hits all alike. On few

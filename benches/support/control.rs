@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 
 /// Messages that the ring holds. Each has two words; narrow ones use every word.
 const SLOTS: u32 = 1024;
+/// The sender tells its position after so many messages, the receiver after so many: one transfer of a line for all of them.
+const SENT: u32 = 32;
+const RECEIVED: u32 = SLOTS / 8;
 
 #[repr(C, align(128))]
 #[derive(Debug, Default)]
@@ -32,7 +35,10 @@ impl Patience {
     pub(crate) fn wait(&mut self) {
         self.0 += 1;
         if self.0 < 256 {
-            std::hint::spin_loop();
+            // Not too eagerly: each look at the other side's line takes it away from there.
+            for _ in 0..32 {
+                std::hint::spin_loop();
+            }
         } else {
             std::thread::yield_now();
         }
@@ -97,6 +103,7 @@ impl<'a, const WIDE: bool> Side<'a, WIDE> {
     pub(crate) fn send(&mut self, message: u64) {
         let mut patience = Patience::default();
         while self.own.wrapping_sub(self.seen) == SLOTS {
+            self.tell();
             self.seen = self.control.tail.0.load(Ordering::Acquire);
             if self.own.wrapping_sub(self.seen) == SLOTS {
                 patience.wait();
@@ -110,11 +117,20 @@ impl<'a, const WIDE: bool> Side<'a, WIDE> {
             self.control.words[at].store(message as u32, Ordering::Relaxed);
         }
         self.own = self.own.wrapping_add(1);
+        if self.own.is_multiple_of(SENT) {
+            self.tell();
+        }
+    }
+
+    /// Lets the receiver have what was sent.
+    #[inline(always)]
+    pub(crate) fn tell(&self) {
         self.control.head.0.store(self.own, Ordering::Release);
     }
 
     /// No more will be sent.
     pub(crate) fn end(&self) {
+        self.tell();
         self.control.ended.0.store(1, Ordering::Release);
     }
 
@@ -123,6 +139,7 @@ impl<'a, const WIDE: bool> Side<'a, WIDE> {
     pub(crate) fn receive(&mut self) -> Option<u64> {
         let mut patience = Patience::default();
         while self.own == self.seen {
+            self.control.tail.0.store(self.own, Ordering::Release);
             // In this order: what was sent before the end is seen behind it.
             let ended = self.control.ended.0.load(Ordering::Acquire) != 0;
             self.seen = self.control.head.0.load(Ordering::Acquire);
@@ -137,7 +154,9 @@ impl<'a, const WIDE: bool> Side<'a, WIDE> {
         let word = |index: usize| self.control.words[index].load(Ordering::Relaxed) as u64;
         let message = if WIDE { word(2 * at) | word(2 * at + 1) << 32 } else { word(at) };
         self.own = self.own.wrapping_add(1);
-        self.control.tail.0.store(self.own, Ordering::Release);
+        if self.own.is_multiple_of(RECEIVED) {
+            self.control.tail.0.store(self.own, Ordering::Release);
+        }
         Some(message)
     }
 }

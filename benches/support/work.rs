@@ -2,6 +2,7 @@
 
 use super::control::{Control, Patience, Side};
 use super::peers::Peer;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
@@ -55,8 +56,26 @@ fn processor() -> u64 {
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
+/// Gives the two sides of a hand-over a core each, as far as there are two. Left alone, the scheduler takes two that wait for each
+/// other for one that wakes the other, and may keep them on one core for a whole run.
+fn part(role: Role) {
+    let side = match role {
+        Role::Produce => 0,
+        Role::Consume => 1,
+        Role::Mix | Role::Ping => return,
+    };
+    let Ok(allowed) = sched_getaffinity(None) else { return };
+    let mut cores = (0..CpuSet::MAX_CPU).filter(|&core| allowed.is_set(core));
+    if let (true, Some(core)) = (allowed.count() > 1, cores.nth(side)) {
+        let mut own = CpuSet::new();
+        own.set(core);
+        let _ = sched_setaffinity(None, &own); // The share of the cores tells if it was in vain.
+    }
+}
+
 /// Waits for the start and works until the stop.
 pub(crate) fn run<P: Peer>(peer: &P, control: &Control, role: Role, number: u64) -> Done {
+    part(role);
     // What a thread's first operation costs (its place at the allocator, pages of its stack) is not the subject.
     if let Some(block) = peer.allocate(PING) {
         peer.free(block, PING);
@@ -135,7 +154,10 @@ fn send<P: Peer, const WIDE: bool>(peer: &P, control: &Control) {
             let block = loop {
                 match peer.allocate(MESSAGE) {
                     Some(block) => break block,
-                    None => patience.wait(),
+                    None => {
+                        ring.tell();
+                        patience.wait();
+                    }
                 }
             };
             peer.touch(block, messages);
