@@ -34,7 +34,6 @@ mutants! {
     mutant_look_fence_dropped_is_caught LookFenceDropped "loom_l3_adjacent_frees_in_two_chunks_merge";
     mutant_second_look_dropped_is_caught SecondLookDropped "loom_l3_adjacent_frees_merge";
     mutant_adjacency_unchecked_is_caught AdjacencyUnchecked "loom_s3_alloc_races_ripple";
-    mutant_helper_recheck_dropped_is_caught HelperRecheckDropped "loom_s1_exact_take_races_freeze";
     mutant_hint_relook_dropped_is_caught HintRelookDropped "loom_l2_hint_clear_races_publish";
     mutant_commit_unfrozen_is_caught CommitUnfrozen "loom_s1_exact_take_races_freeze";
     mutant_pop_size_unchecked_is_caught PopSizeUnchecked "loom_s4_pop_races_resize";
@@ -89,12 +88,14 @@ fn mutant_weakened_orderings_table_deep() {
     table(&ALL.iter().map(|s| s.name).collect::<Vec<_>>());
 }
 
-/// A fault that no scenario here is known to notice, because nobody is killed in them; looked for in all of them.
+/// Faults that no scenario here is known to notice, looked for in all of them. CarveAckedEarly is harmful only if its carver is
+/// killed; HelperRecheckDropped was seen once, 19 975 executions into one scenario, until a check of sizes came in
+/// front of it. A scenario that begins to notice one should take it over into the list above.
 #[test]
-fn mutant_carve_acked_early_is_looked_for() {
+fn mutant_survivors_are_looked_for() {
     let names: Vec<_> = ALL.iter().map(|s| s.name).filter(|name| !LONG.contains(name)).collect();
-    let mutant = Some(Mutant::CarveAckedEarly);
-    let caught =
-        [true, false].into_iter().find_map(|all_rmw| killer(&names, Setting { all_rmw, mutant, ..Setting::default() }));
-    println!("mutant CarveAckedEarly | {}", caught.as_deref().unwrap_or("SURVIVES"));
+    for mutant in [Mutant::CarveAckedEarly, Mutant::HelperRecheckDropped] {
+        let setting = Setting { mutant: Some(mutant), ..Setting::default() };
+        println!("mutant {mutant:?} | {}", killer(&names, setting).as_deref().unwrap_or("SURVIVES"));
+    }
 }
