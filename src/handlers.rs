@@ -255,7 +255,9 @@ impl Handler {
     /// Allocates `size` bytes, aligned to the granule at least (64 bytes by default). O(1).
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`] when nothing fits, after everything parked anywhere was merged; [`Error::ZeroSize`];
+    /// [`Error::OutOfMemory`] when nothing fits, after everything parked anywhere was merged and the dead were recovered
+    /// (a participant that is stopped inside an operation can keep its own block, or one of at most 128 granules, from the
+    /// others, no more); [`Error::ZeroSize`];
     /// [`Error::TooLarge`]; [`Error::NoParticipantSlot`]; [`Error::ForkedChild`].
     #[inline]
     pub fn allocate_raw(&self, size: usize) -> Result<RelativePtr<u8>> {

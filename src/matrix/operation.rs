@@ -138,7 +138,6 @@ impl<R: Region> Heap<R> {
         let held = Token(self.token(tail).load(&HELD_LOOK));
         if held.state() != State::Coalescing || held.owner() != owner || held.size() != size {
             // Only a segment that somebody else has damaged (C2), or a generation that wrapped, leads here.
-            unreachable_state("the tail of a cut is not ours");
             return None;
         }
         self.settle_free(lane, g, rest, Some(of_size(token.size())));

@@ -540,3 +540,87 @@ fn l2_a_hole_that_fits_exactly_serves() {
         assert_eq!(heap.allocate(&mut lane, 17, 1, Kind::Raw).unwrap().at, blocks[1].at);
     }
 }
+
+/// Words that no allocator wrote: nothing hangs, nothing leads outside the sector, nothing that does not fit is handed out.
+#[test]
+fn c2_hostile_words_neither_hang_nor_lead_outside() {
+    use super::operation::Op;
+    use super::token::Token;
+    use crate::backend::Word;
+    use crate::backend::orderings::FORMAT;
+    use crate::segment::layout::SlotWord;
+    use crate::segment::region::Region;
+
+    const GRANULES: u32 = 300;
+    type Damage = fn(&Heap<BoxedRegion<Native>>);
+    fn set(heap: &Heap<BoxedRegion<Native>>, g: u32, token: Token) {
+        heap.region().word(heap.layout().token(Granule(g))).store(token.0, &FORMAT);
+    }
+    fn batch(heap: &Heap<BoxedRegion<Native>>, class: usize, index: u32) {
+        let word = |i| heap.region().word(heap.layout().batch(class, 0, i));
+        word(1).store(index as u64, &FORMAT);
+        word(0).store(1 << 32 | 1, &FORMAT);
+    }
+    let cases: &[(&str, Damage)] = &[
+        ("a batch names a granule out of range, and the sentinel is parked", |heap| {
+            set(heap, GRANULES, Token::new(State::Acked, 0, 0, 1));
+            batch(heap, 1, u32::MAX);
+        }),
+        ("the last granule begins a parked block that does not fit", |heap| {
+            set(heap, GRANULES - 1, Token::new(State::Acked, 0, 0, 30));
+            batch(heap, 23, GRANULES - 1);
+        }),
+        ("a live block does not fit", |heap| set(heap, GRANULES - 1, Token::new(State::Allocated, 1, 0, 1000))),
+        ("a live block of no size", |heap| set(heap, 7, Token::new(State::Allocated, 1, 0, 0))),
+        ("a free block of no size", |heap| set(heap, 0, Token::new(State::Free, 0, 0, 0))),
+        ("a free block larger than the sector", |heap| set(heap, 0, Token::new(State::Free, 0, 0, 1 << 29))),
+        ("second-level bits of steps that do not exist", |heap| {
+            for row in 0..heap.layout().classes.div_ceil(8) {
+                heap.region().word(heap.layout().second_level(row)).store(!0 << 20, &FORMAT);
+            }
+        }),
+        ("every hint is set", |heap| {
+            for class in 0..heap.layout().classes {
+                heap.region().word(heap.layout().tree(class, 0, 0)).store(!0, &FORMAT);
+            }
+            for chunk in 0..heap.layout().chunks() {
+                heap.region().word(heap.layout().leaf(chunk)).store(!0, &FORMAT);
+            }
+            heap.region().word(heap.layout().first_level()).store(!0, &FORMAT);
+        }),
+        ("a join of nothing with itself is announced", |heap| {
+            let nothing = Token::new(State::Coalescing, 1, 0, 0);
+            set(heap, 0, nothing);
+            let slot = |word| heap.region().word(heap.layout().slot(1, word));
+            slot(SlotWord::Op).store(Op::Join { at: Granule(0) }.encode(), &FORMAT);
+            slot(SlotWord::Right).store(nothing.0, &FORMAT);
+        }),
+        ("an operation out of range is announced", |heap| {
+            set(heap, GRANULES, Token::new(State::Coalescing, 1, 0, 1));
+            let slot = |word| heap.region().word(heap.layout().slot(1, word));
+            slot(SlotWord::Op).store(Op::Join { at: Granule(GRANULES + 9) }.encode(), &FORMAT);
+        }),
+    ];
+    for (what, damage) in cases {
+        for ceiling in [0, 30] {
+            let heap = heap::<Native>(GRANULES);
+            damage(&heap);
+            let mut lane = Lane::with_ceiling(2, ceiling);
+            for g in [0, 7, GRANULES - 1, GRANULES, u32::MAX] {
+                if let Ok(live) = heap.live_at(Granule(g)) {
+                    assert!(live.at.0 + live.token.size() <= GRANULES && live.token.size() > 0, "{what}");
+                }
+                let _ = heap.free(&mut lane, Granule(g), None);
+            }
+            for size in [1, 2, 9, 30, 30, 100] {
+                if let Ok(block) = heap.allocate(&mut lane, size, 1, Kind::Raw) {
+                    assert!(block.at.0 < GRANULES && block.token.size() <= GRANULES - block.at.0, "{what}: {block:?}");
+                    let _ = heap.free(&mut lane, block.at, None);
+                }
+            }
+            heap.recover(&mut lane, 1, super::recovery::Policy::GiveBack);
+            heap.heal(&mut lane);
+            let _ = (heap.tally(), heap.verify());
+        }
+    }
+}

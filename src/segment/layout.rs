@@ -245,7 +245,8 @@ impl Layout {
     /// A word of a participant's slot. Slot 0 stands for nobody.
     #[inline(always)]
     pub fn slot(&self, owner: u16, word: SlotWord) -> WordIndex {
-        let owner = (owner as usize).min(self.params.participants);
+        // A number that no participant has stands for nobody, too (C2).
+        let owner = if owner as usize > self.params.participants { 0 } else { owner as usize };
         WordIndex(self.slots + owner * self.slot_stride + word as usize)
     }
     /// A word of a batch in the exchange; word 0 is its control word.
