@@ -15,7 +15,7 @@ mod hints;
 pub mod operation;
 pub mod parking;
 pub mod recovery;
-pub mod size_class;
+pub use crate::segment::size_class;
 pub mod stats;
 pub mod sweep;
 pub mod token;

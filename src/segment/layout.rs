@@ -40,7 +40,7 @@ pub const CHUNK: usize = 64;
 pub const MAX_GRANULES: usize = (1 << 30) - 1;
 /// The most participants a segment can have: an owner takes 11 bits of a token, 0 is nobody.
 pub const MAX_PARTICIPANTS: usize = (1 << 11) - 1;
-/// Size classes that are parked: up to 30 granules (matrix::size_class).
+/// Size classes that are parked: up to 30 granules (segment::size_class).
 pub const PARKED_CLASSES: usize = 24;
 /// Indices in one batch of the exchange.
 pub const BATCH: usize = 14;
@@ -131,7 +131,7 @@ impl Layout {
         let n = granules as usize;
         debug_assert!((1..=MAX_GRANULES).contains(&n));
         let line = params.line_words;
-        let classes = crate::matrix::size_class::of_size(granules).0 + 1;
+        let classes = super::size_class::of_size(granules).0 + 1;
         let chunks = n.div_ceil(CHUNK);
 
         let (mut level_words, mut level_base) = ([0; MAX_LEVELS], [0; MAX_LEVELS]);

@@ -14,6 +14,7 @@ mod options;
 mod participant;
 mod place;
 pub mod region;
+pub mod size_class;
 mod space;
 
 pub use header::VERSION;

@@ -4,7 +4,7 @@
 //! power of two wide. This is the mapping of TLSF (Masmano, Ripoll, Crespo, Real: "TLSF: a new dynamic memory
 //! allocator for real-time systems", ECRTS 2004) with a second level of 8.
 
-use crate::segment::layout::PARKED_CLASSES;
+use super::layout::PARKED_CLASSES;
 
 /// log2 of the linear steps in a power of two.
 const STEPS_LOG2: u32 = 3;
