@@ -32,7 +32,6 @@
 //! L1: an announced operation ends after a bounded number of anybody's steps, without waiting.
 
 use super::heap::{Heap, Lane};
-use super::parking::LARGEST_RUN;
 use super::size_class::{Class, of_size};
 use super::token::{State, Token};
 use crate::backend::orderings::*;
@@ -96,6 +95,9 @@ pub struct Held {
     /// Its token.
     pub token: Token,
 }
+
+/// Granules of a block that may be held while it is merged: the largest size that is ever parked.
+const LARGEST_HELD: u32 = 30;
 
 /// How a join ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -286,7 +288,7 @@ impl<R: Region> Heap<R> {
     /// A small block is held on the way: that saves its publication where a neighbour takes it in. A large one is
     /// announced, so that a participant stopped in between does not hide it (L2): anybody frees it then.
     pub(super) fn coalesce(&self, lane: &mut Lane, g: Granule, acked: Token) -> Option<Granule> {
-        if acked.size() <= LARGEST_RUN {
+        if acked.size() <= LARGEST_HELD {
             let held = self.hold(lane, g, acked)?;
             return Some(self.ripple(lane, held));
         }
