@@ -50,7 +50,8 @@ pub(crate) enum Command {
     Blocks(Blocks),
     /// Draws the sector, in the terminal or as SVG
     ///
-    /// A cell stands for equally many bytes and shows the state that most of them are in.
+    /// Each cell stands for equally many bytes. A cell that is partly live shows its live share by its height (in SVG by its density);
+    /// one that is mostly parked or in flight shows that. An SVG picture of up to 4000 blocks shows each of them.
     Map(Map),
     /// Checks a segment: blocks tile it, every free block can be found, no two free neighbours are unmerged
     ///

@@ -69,6 +69,6 @@ pub(crate) fn ls(asked: &Ls) -> Outcome {
     if rows.is_empty() {
         return Ok((format!("no segments in {}\n", asked.place.dir.display()), code));
     }
-    let header = ["ID", "SIZE", "OWNER", "ALIVE", "DEAD", "LIVE", "NOTE"];
+    let header = ["ID", "SIZE", "UID", "ALIVE", "DEAD", "LIVE", "NOTE"];
     Ok((text::table(&header, &[1, 2, 3, 4, 5], rows), code))
 }

@@ -28,20 +28,20 @@ const fn fill(state: State) -> &'static str {
         State::Free => "#EDEDED",
     }
 }
-const PARTLY: &str = "#8CC4E8";
 
 /// What a cell looks like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Look {
     Mostly(State),
-    /// Mostly free, but something is live.
-    Partly,
+    /// So many eighths are live, 1 to 7.
+    Partly(u8),
 }
 
 impl Look {
+    /// For the legends.
     const ALL: [Self; 5] = [
         Self::Mostly(State::Live),
-        Self::Partly,
+        Self::Partly(4),
         Self::Mostly(State::Parked),
         Self::Mostly(State::InFlight),
         Self::Mostly(State::Free),
@@ -50,16 +50,22 @@ impl Look {
     const fn glyph(self) -> char {
         match self {
             Self::Mostly(State::Live) => '█',
-            Self::Partly => '▄',
+            Self::Partly(eighths) => ['▁', '▁', '▂', '▃', '▄', '▅', '▆', '▇'][eighths as usize & 7],
             Self::Mostly(State::Parked) => '▒',
             Self::Mostly(State::InFlight) => '╳',
             Self::Mostly(State::Free) => '·',
         }
     }
+    /// Two of it; of what varies, two examples.
+    fn sample(self) -> String {
+        match self {
+            Self::Partly(_) => "▂▆".to_owned(),
+            other => other.glyph().to_string().repeat(2),
+        }
+    }
     const fn colour(self) -> u8 {
         match self {
-            Self::Mostly(State::Live) => 32,
-            Self::Partly => 117,
+            Self::Mostly(State::Live) | Self::Partly(_) => 32,
             Self::Mostly(State::Parked) => 214,
             Self::Mostly(State::InFlight) => 166,
             Self::Mostly(State::Free) => 244,
@@ -68,13 +74,20 @@ impl Look {
     const fn name(self) -> &'static str {
         match self {
             Self::Mostly(state) => state.name(),
-            Self::Partly => "free, some live",
+            Self::Partly(_) => "partly live",
+        }
+    }
+    /// How dense the colour is laid on.
+    fn opacity(self) -> f64 {
+        match self {
+            Self::Mostly(_) => 1.0,
+            Self::Partly(eighths) => 0.1 + f64::from(eighths) / 10.0,
         }
     }
     const fn fill(self) -> &'static str {
         match self {
             Self::Mostly(state) => fill(state),
-            Self::Partly => PARTLY,
+            Self::Partly(_) => fill(State::Live),
         }
     }
 }
@@ -108,11 +121,16 @@ impl Cells {
 
     fn look(&self, cell: usize) -> Look {
         let parts = self.parts[cell];
-        let most = State::ALL.into_iter().max_by_key(|state| (parts[*state as usize], *state == State::Live));
+        let (all, live) = (parts.iter().sum::<u64>(), parts[State::Live as usize]);
+        let most = State::ALL.into_iter().max_by_key(|state| parts[*state as usize]).unwrap_or(State::Free);
         match most {
-            Some(State::Free) if parts[State::Live as usize] > 0 => Look::Partly,
-            Some(state) => Look::Mostly(state),
-            None => Look::Mostly(State::Free),
+            State::Parked | State::InFlight => Look::Mostly(most),
+            // Rounded up: what is live at all is seen; and all of it only if nothing else is there.
+            _ => match (live as u128 * 8).div_ceil(all.max(1) as u128) as u8 {
+                0 => Look::Mostly(State::Free),
+                8 if live == all => Look::Mostly(State::Live),
+                eighths => Look::Partly(eighths.min(7)),
+            },
         }
     }
 
@@ -177,7 +195,7 @@ pub(crate) fn picture(handler: &Handler, width: usize, rows: usize) -> Result<St
     }
     let stats = look::stats(handler)?;
     let cell = cells.sector.div_ceil(cells.parts.len().max(1) as u64);
-    let _ = writeln!(out, "a cell is {}, and shows what most of it is:", text::bytes(cell));
+    let _ = writeln!(out, "a cell is {}:", text::bytes(cell));
     for look in Look::ALL {
         let amount = match look {
             Look::Mostly(state) => {
@@ -188,10 +206,10 @@ pub(crate) fn picture(handler: &Handler, width: usize, rows: usize) -> Result<St
                     text::count(amount.blocks, "block")
                 )
             }
-            Look::Partly => String::new(),
+            Look::Partly(_) => "  as high as its share".to_owned(),
         };
         let line = format!("{:<16}{amount}", look.name());
-        let _ = writeln!(out, "  {} {}", paint(look, &look.glyph().to_string().repeat(2)), line.trim_end());
+        let _ = writeln!(out, "  {} {}", paint(look, &look.sample()), line.trim_end());
     }
     Ok(out)
 }
@@ -201,6 +219,7 @@ struct Piece {
     from: f64,
     to: f64,
     fill: &'static str,
+    opacity: f64,
     title: Option<String>,
 }
 
@@ -252,7 +271,7 @@ fn svg(handler: &Handler, rows: usize) -> Result<String, Failure> {
         rectangles(&mut out, piece, rows);
     }
     let mut x = LEFT;
-    for look in Look::ALL.into_iter().filter(|look| !exact || *look != Look::Partly) {
+    for look in Look::ALL.into_iter().filter(|look| !exact || !matches!(look, Look::Partly(_))) {
         let y = bottom + 14.0;
         let note = match look {
             Look::Mostly(state) => {
@@ -260,13 +279,14 @@ fn svg(handler: &Handler, rows: usize) -> Result<String, Failure> {
                 let of = text::percent(amount.bytes, stats.sector_bytes).replace('<', "&lt;").replace('>', "&gt;");
                 format!("{}, {of}", text::count(amount.blocks, "block"))
             }
-            Look::Partly => "in one cell".to_owned(),
+            Look::Partly(_) => "as dense as its share".to_owned(),
         };
         let _ = writeln!(
             out,
-            "<rect x=\"{x}\" y=\"{y}\" width=\"26\" height=\"18\" fill=\"{}\" stroke=\"#888888\" stroke-width=\"0.5\"/>\
+            "<rect x=\"{x}\" y=\"{y}\" width=\"26\" height=\"18\" fill=\"{}\" fill-opacity=\"{:.1}\" stroke=\"#888888\" stroke-width=\"0.5\"/>\
              <text x=\"{}\" y=\"{}\">{}</text><text x=\"{}\" y=\"{}\" font-size=\"12\">{note}</text>",
             look.fill(),
+            look.opacity(),
             x + 34.0,
             y + 14.0,
             look.name(),
@@ -283,9 +303,7 @@ fn svg(handler: &Handler, rows: usize) -> Result<String, Failure> {
     } else {
         let cell = per(stats.sector_bytes, rows * COLUMNS);
         let row = per(stats.sector_bytes, rows);
-        format!(
-            "A row is {row}, drawn in cells of {cell} that show what most of them is; addresses grow to the right and down."
-        )
+        format!("A row is {row}, drawn in cells of {cell}; addresses grow to the right and down.")
     };
     let _ = writeln!(out, "<text x=\"{LEFT}\" y=\"{}\" font-size=\"12\">{caption}</text>\n</svg>", bottom + 76.0);
     Ok(out)
@@ -309,6 +327,7 @@ fn each_block(handler: &Handler, sector: u64) -> Result<Vec<Piece>, Failure> {
             from: share(block.position),
             to: share(block.position + block.bytes),
             fill: fill(state),
+            opacity: 1.0,
             title: Some(title),
         });
     })
@@ -324,7 +343,13 @@ fn each_run(handler: &Handler, rows: usize) -> Result<Vec<Piece>, Failure> {
         let run = (at..count).take_while(|cell| cells.look(*cell) == look).count();
         if look != Look::Mostly(State::Free) {
             let share = |cell: usize| cell as f64 / count as f64;
-            pieces.push(Piece { from: share(at), to: share(at + run), fill: look.fill(), title: None });
+            pieces.push(Piece {
+                from: share(at),
+                to: share(at + run),
+                fill: look.fill(),
+                opacity: look.opacity(),
+                title: None,
+            });
         }
         at += run;
     }
@@ -349,6 +374,9 @@ fn rectangles(out: &mut String, piece: &Piece, rows: usize) {
                 "<rect x=\"{x:.2}\" y=\"{y:.1}\" width=\"{wide:.2}\" height=\"{ROW}\" fill=\"{}\"",
                 piece.fill
             );
+            if piece.opacity < 1.0 {
+                let _ = write!(out, " fill-opacity=\"{:.1}\"", piece.opacity);
+            }
             let _ = match &piece.title {
                 Some(title) => writeln!(out, "><title>{title}</title></rect>"),
                 None => writeln!(out, "/>"),
