@@ -2,6 +2,7 @@
 
 use crate::args::Target;
 use crate::{Failure, NO_SEGMENT};
+use atomic_matrix::Error;
 use atomic_matrix::handlers::Handler;
 use atomic_matrix::segment::Options;
 use std::path::{Path, PathBuf};
@@ -26,6 +27,10 @@ impl Found {
 
     /// Attaches to look. A segment that somebody is just making is not waited for.
     pub(crate) fn inspect(&self, trusted: &[u32]) -> atomic_matrix::Result<Handler> {
+        // A directory's path would mean a segment inside it.
+        if std::fs::symlink_metadata(&self.path).is_ok_and(|meta| meta.is_dir()) {
+            return Err(Error::NotAFile { name: self.path.clone(), kind: "directory" });
+        }
         let options = Options::new().path(&self.path).patience(Duration::ZERO);
         let options = trusted.iter().fold(options, |options, uid| options.trust_owner(*uid));
         self.id.into_iter().fold(options, Options::id).inspect()
@@ -93,13 +98,12 @@ impl Target {
 }
 
 /// An error with what helps here: the library's messages speak of its own options.
-pub(crate) fn explain(error: &atomic_matrix::Error) -> Failure {
+pub(crate) fn explain(error: &Error) -> Failure {
     Failure::new(crate::code_of(error), reason(error))
 }
 
 /// What is wrong, in the words of this tool.
-pub(crate) fn reason(error: &atomic_matrix::Error) -> String {
-    use atomic_matrix::Error;
+pub(crate) fn reason(error: &Error) -> String {
     match error {
         Error::WrongOwner { name, owner, user } => format!(
             "{} belongs to user {owner}, and this is user {user}; to open it all the same: --trust-owner {owner}",
