@@ -287,6 +287,31 @@ fn damaged_files_are_rows_that_say_why() {
 }
 
 #[test]
+fn segments_of_strangers_are_opened_only_when_told() {
+    let dir = Dir::new();
+    let handler = dir.segment(MIB);
+    let id = handler.id().to_string();
+    if let Err(e) = std::os::unix::fs::chown(dir.file(handler.id()), Some(12_345), None) {
+        return println!("skipped: only root can give a file away: {e}");
+    }
+    let seen = dir.json(&["ls"], 0);
+    assert_eq!((&seen[0]["status"], &seen[0]["owner"]), (&"unknown".into(), &12_345.into()));
+    let ran = dir.matrix(&["stat", &id]);
+    assert_eq!((ran.code, ran.err.contains("--trust-owner 12345")), (Some(3), true), "{ran:?}");
+    assert_eq!(dir.json(&["stat", &id, "--trust-owner", "12345"], 0)["owner"], 12_345);
+    assert_eq!(dir.json(&["ls", "--trust-owner", "12345"], 0)[0]["status"], "ok");
+}
+
+#[test]
+fn names_are_shown_and_not_obeyed() {
+    let dir = Dir::new();
+    std::fs::write(dir.0.join("atomic-matrix-\x1b[2J\nx"), "no segment").expect("written");
+    let ran = dir.matrix(&["ls"]);
+    assert_eq!((ran.code, ran.out.contains('\x1b')), (Some(1), false), "{ran:?}");
+    assert_eq!(dir.json(&["ls"], 1)[0]["status"], "damaged");
+}
+
+#[test]
 fn a_killed_participant_is_dead_until_it_is_reaped() {
     for keep in [false, true] {
         let dir = Dir::new();
@@ -300,10 +325,13 @@ fn a_killed_participant_is_dead_until_it_is_reaped() {
         assert_eq!(dir.json(&["reap", &id], 0)["recovered"], 0, "the living are left alone");
 
         holder.kill();
-        // Looking recovers nobody, however often.
+        // Looking recovers nobody, however often, and changes not a byte.
+        let bytes = || std::fs::read(dir.file(handler.id())).expect("readable");
+        let before = bytes();
         for command in [&["ls"][..], &["stat", &id], &["blocks", &id], &["map", &id], &["verify", &id]] {
             assert_eq!(dir.matrix(command).code, Some(0), "{command:?}");
         }
+        assert!(bytes() == before, "the segment is as it was");
         let stat = dir.json(&["stat", &id], 0);
         assert_eq!((&stat["participants"][0]["alive"], &stat["live"]["blocks"]), (&false.into(), &10.into()));
         assert_eq!(stat["participants"].as_array().map(Vec::len), Some(1), "nor does it take a slot");

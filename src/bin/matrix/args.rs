@@ -4,10 +4,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 const AFTER: &str = "\
-SEGMENT is an id, the beginning of one (if only one segment begins so), or the path of a file.
+SEGMENT is an id, the beginning of one (if only one segment begins so), or a path.
 
-Only reap, heal and rm change anything. All other commands take no participant slot, recover nobody and
-write nothing to a segment; they may be used on one that is under full load.
+Only reap, heal and rm change anything. All other commands take no participant slot,
+recover nobody and write nothing to a segment, and work on one under full load.
 
 Examples:
   matrix ls                                  the segments on this machine
@@ -37,11 +37,15 @@ pub(crate) struct Matrix {
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Lists segments: id, size, owner, participants alive and dead; what is wrong with a damaged one
+    /// Lists segments: id, size, owner, participants
     ///
-    /// Ends with exit code 1 if one of them is damaged.
+    /// ALIVE and DEAD are participants: threads that use the segment. LIVE is the share of the sector in live blocks. A damaged
+    /// segment is a row that says what is wrong with it. Ends with exit code 1 if one of them is damaged.
     Ls(Ls),
-    /// Shows what is in a segment: live, free, fragmentation, free blocks by size class, who holds how much
+    /// Shows what is in a segment, and who holds how much
+    ///
+    /// Live, free, parked and in flight; largest free block, fragmentation (1 - largest free / free), Shannon entropy of the free
+    /// memory, free neighbours that are not merged; free blocks by size class; what each participant holds.
     Stat(Stat),
     /// Lists the blocks of a segment
     ///
@@ -53,26 +57,26 @@ pub(crate) enum Command {
     /// Each cell stands for equally many bytes. A cell that is partly live shows its live share by its height (in SVG by its density);
     /// one that is mostly parked or in flight shows that. An SVG picture of up to 4000 blocks shows each of them.
     Map(Map),
-    /// Checks a segment: blocks tile it, every free block can be found, no two free neighbours are unmerged
+    /// Checks a segment
     ///
-    /// Under load an operation in flight may look like a fault; therefore a fault counts only if it is there at every one of
+    /// Blocks tile the sector, every free block can be found, no two free neighbours are unmerged. Under load an operation in flight may look like a fault; therefore a fault counts only if it is there at every one of
     /// several looks. For certainty, verify at rest.
     Verify(Verify),
     /// Shows what is in a segment again and again
     ///
     /// Ends when the segment is removed, after --count views, or with Ctrl-C. With --json: one object a line.
     Watch(Watch),
-    /// Recovers participants that have died [changes the segment]
+    /// Recovers participants that have died (changes the segment)
     ///
     /// Finishes what they had begun, frees their blocks, releases their slots. Everybody who attaches does this, too.
     Reap(Reap),
-    /// Merges all that is free or parked [changes the segment]
+    /// Merges all that is free or parked (changes the segment)
     Heal(One),
-    /// Removes a segment's name: those attached go on, nobody new can attach [changes the segment]
+    /// Removes a segment
     ///
-    /// Refused with exit code 4 if participants are alive. A process that has attached but never allocated is no participant, and is not noticed.
+    /// Its name goes away: those attached go on, nobody new can attach. Refused with exit code 4 if participants are alive. A process that has attached but never allocated is no participant, and is not noticed.
     Rm(Rm),
-    /// Writes a completion script for a shell to standard output
+    /// Writes a completion script for a shell
     Completions {
         /// The shell
         shell: clap_complete::Shell,

@@ -80,7 +80,7 @@ fn main() -> ExitCode {
     ExitCode::from(done.unwrap_or_else(|failure| {
         if failure.code != FINE {
             // Nobody may be listening here, either.
-            let _ = writeln!(std::io::stderr(), "matrix: {}", failure.message);
+            let _ = writeln!(std::io::stderr(), "matrix: {}", text::plain(&failure.message));
         }
         failure.code
     }))

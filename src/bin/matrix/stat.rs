@@ -59,7 +59,7 @@ pub(crate) fn watch(asked: &Watch) -> Outcome {
         view += &holders(&sight);
         if terminal {
             // Home, each line cleared to its end, then everything below: no flicker.
-            print(&format!("\x1b[H{}\x1b[J", view.replace('\n', "\x1b[K\n")))?;
+            print(&format!("\x1b[H{}\x1b[J", text::on_screen(&view)))?;
         } else {
             print(&format!("{}{view}", if views > 1 { "\n" } else { "" }))?;
         }
@@ -79,7 +79,7 @@ fn head(found: &Found, handler: &Handler) -> String {
     format!(
         "segment {}\n  file        {}\n  size        {}, granules of {}, {} participant slots{strict}\n",
         handler.id(),
-        found.path.display(),
+        text::plain(&found.path.to_string_lossy()),
         text::bytes(segment.len() as u64),
         text::bytes(params.granule() as u64),
         params.participants,

@@ -3,7 +3,7 @@
 use comfy_table::{CellAlignment, Table, presets};
 use std::io::IsTerminal;
 
-/// Bytes as people read them, exact where that is short.
+/// Bytes as people read them; without a decimal, exact.
 pub(crate) fn bytes(n: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if n < 1024 {
@@ -73,10 +73,23 @@ pub(crate) fn coloured() -> bool {
     std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
+/// Text whose control characters are shown and not obeyed: a file's name may hold anything.
+pub(crate) fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
+/// As many lines of a view as fit on the terminal.
+pub(crate) fn on_screen(view: &str) -> String {
+    let rows = rustix::termios::tcgetwinsize(std::io::stdout()).map_or(0, |size| usize::from(size.ws_row));
+    let shown = if rows > 1 { rows - 1 } else { usize::MAX };
+    view.lines().take(shown).flat_map(|line| [line, "\x1b[K\n"]).collect()
+}
+
 /// A table without lines; the columns named are aligned to the right.
 pub(crate) fn table(header: &[&str], right: &[usize], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(header.to_vec()).add_rows(rows);
+    table.load_style(presets::NOTHING).set_header(header.to_vec());
+    table.add_rows(rows.into_iter().map(|row| row.iter().map(|cell| plain(cell)).collect::<Vec<_>>()));
     for (i, column) in table.column_iter_mut().enumerate() {
         column.set_padding((0, 2));
         if right.contains(&i) {
@@ -99,7 +112,7 @@ pub(crate) fn bar(part: u64, most: u64, columns: usize) -> String {
     }
     let eighths = (part as f64 / most as f64 * columns as f64 * 8.0).round().max(1.0) as usize;
     let mut bar = "█".repeat(eighths / 8);
-    if eighths % 8 > 0 {
+    if !eighths.is_multiple_of(8) {
         bar.push(EIGHTHS[eighths % 8]);
     }
     bar
@@ -117,7 +130,7 @@ mod tests {
     #[test]
     fn sizes_are_written_and_read() {
         let written = [0, 1023, 1024, 1536, (1 << 20) - 1, 1 << 20, u64::MAX].map(bytes);
-        assert_eq!(written, ["0 B", "1023 B", "1 KiB", "1.5 KiB", "1 MiB", "1 MiB", "16 EiB"].map(str::to_owned));
+        assert_eq!(written, ["0 B", "1023 B", "1 KiB", "1.5 KiB", "1.0 MiB", "1 MiB", "16 EiB"].map(str::to_owned));
         let read = ["7", "64K", "1MiB", "2 g"].map(parse_bytes);
         assert_eq!(read, [Ok(7), Ok(65_536), Ok(1 << 20), Ok(2 << 30)]);
         for wrong in ["", "K", "-1", "1x", "99999999999999999999", "99999999999T", "ä"] {
