@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::matrix::core::AtomicMatrix;
 use crate::matrix::heap::{Exhausted, Kind, Live, Refusal};
 pub use crate::matrix::recovery::{Policy, Recovered};
+use crate::matrix::size_class::of_size;
 use crate::matrix::stats::Tally;
 use crate::matrix::token::Token;
 pub use crate::segment::Participant;
@@ -138,6 +139,28 @@ pub struct Stats {
     pub missed_merges: u64,
 }
 
+/// One block of the sector, as [`Handler::blocks`] sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BlockInfo {
+    /// Its offset, as [`RelativePtr::offset`] says it.
+    pub offset: u32,
+    /// Bytes from the beginning of the sector to the block.
+    pub position: u64,
+    /// Its bytes.
+    pub bytes: u64,
+    /// The smallest size of its size class, in bytes: all blocks of a class have the same.
+    pub class_bytes: u64,
+    /// Its state.
+    pub state: BlockState,
+    /// The participant that owns, parked or works on it; 0 is nobody.
+    pub owner: u16,
+    /// Its generation.
+    pub generation: u32,
+    /// The fingerprint of its type, if it is live and typed.
+    pub fingerprint: Option<u32>,
+}
+
 /// A process's access to one segment. Clones are cheap and may go to other threads; each thread parks its own blocks.
 ///
 /// Operations are lock-free and make no kernel call, except a thread's first (which takes a participant slot and a page
@@ -229,6 +252,26 @@ impl Options {
     pub fn attach(&self) -> Result<Handler> {
         Handler::of(self.attach_segment()?)
     }
+    /// Attaches to look: takes no participant slot, recovers nobody, and writes nothing, as long as nothing is called on the
+    /// handler that does. [`Handler::stats`], [`Handler::verify`], [`Handler::blocks`], [`Handler::participants`] and
+    /// the calls that read one block only read. The file is opened for reading and writing all the same.
+    ///
+    /// ```
+    /// # use atomic_matrix::segment::Options;
+    /// # let options = Options::new().size(1 << 20);
+    /// # let handler = options.create()?;
+    /// # let options = options.id(handler.id());
+    /// let looking = options.inspect()?;
+    /// assert_eq!((looking.stats()?.free_blocks, looking.participants().len()), (1, 0));
+    /// # handler.unlink()?;
+    /// # Ok::<(), atomic_matrix::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Options::attach`].
+    pub fn inspect(&self) -> Result<Handler> {
+        Handler::unreaped(self.attach_segment()?)
+    }
     /// Creates the segment, or attaches to it if it exists.
     ///
     /// # Errors
@@ -239,13 +282,19 @@ impl Options {
 }
 
 impl Handler {
+    /// Wraps a segment, reading only.
+    fn unreaped(segment: Segment) -> Result<Self> {
+        let handler = Self { matrix: AtomicMatrix::open(segment) };
+        if handler.matrix.heap().has_sentinel() {
+            return Ok(handler);
+        }
+        Err(Error::Corrupt { what: "the token behind the last granule is not as it was made".to_owned() })
+    }
+
     /// Wraps a segment; whoever attaches recovers the dead.
     fn of(segment: Segment) -> Result<Self> {
         let attached = !segment.created();
-        let handler = Self { matrix: AtomicMatrix::open(segment) };
-        if !handler.matrix.heap().has_sentinel() {
-            return Err(Error::Corrupt { what: "the token behind the last granule is not as it was made".to_owned() });
-        }
+        let handler = Self::unreaped(segment)?;
         if attached && handler.participants().iter().any(|participant| !participant.alive) {
             handler.reap()?;
         }
@@ -581,6 +630,41 @@ impl Handler {
     pub fn stats(&self) -> Result<Stats> {
         let tally = self.matrix.heap().tally().map_err(|fault| Error::Corrupt { what: fault.to_string() })?;
         Ok(self.stats_of(&tally))
+    }
+
+    /// Calls `visit` for each block, in the order of the sector; O(blocks), reads only. Under load each block is seen before or
+    /// after whatever changes it, and blocks may overlap or leave gaps where they were merged or cut meanwhile.
+    ///
+    /// ```
+    /// # use atomic_matrix::handlers::HandlerFunctions;
+    /// # let handler = atomic_matrix::matrix::core::AtomicMatrix::bootstrap(None, 1 << 20)?;
+    /// let block = handler.allocate::<[u8; 100]>()?;
+    /// let mut found = None;
+    /// handler.blocks(|info| if info.offset == block.offset() { found = Some(info) })?;
+    /// assert_eq!(found.map(|info| info.bytes), Some(128));
+    /// # handler.unlink()?;
+    /// # Ok::<(), atomic_matrix::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if the blocks do not tile the sector; those before the fault have been visited.
+    pub fn blocks(&self, mut visit: impl FnMut(BlockInfo)) -> Result<()> {
+        let heap = self.matrix.heap();
+        let (shift, first) = (heap.layout().params.granule_shift, heap.layout().sector);
+        let walked = heap.walk(|at, token| {
+            let position = (at.0 as u64) << shift;
+            visit(BlockInfo {
+                offset: ((first + position) >> self.matrix.offset_shift()) as u32,
+                position,
+                bytes: (token.size() as u64) << shift,
+                class_bytes: (of_size(token.size()).size() as u64) << shift,
+                state: token.state(),
+                owner: token.owner(),
+                generation: token.generation(),
+                fingerprint: heap.fingerprint(Live { at, token }),
+            });
+        });
+        walked.map_err(|fault| Error::Corrupt { what: fault.to_string() })
     }
 
     /// Walks the sector and checks it: blocks tile it, every free block is hinted on every level, no two free neighbours are

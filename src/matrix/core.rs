@@ -290,7 +290,10 @@ impl Drop for AtomicMatrix {
             self.heap.flush(&mut page.lane);
             leaving.push(page.lane.owner());
         }
-        self.heap.disown(&leaving);
+        // Whoever only looked leaves nothing behind, and walks nothing.
+        if !leaving.is_empty() {
+            self.heap.disown(&leaving);
+        }
         leaving.into_iter().for_each(|number| self.segment.leave(number));
     }
 }

@@ -68,6 +68,17 @@ fn namespace() -> u64 {
     std::fs::metadata("/proc/self/ns/pid").map_or(0, |meta| meta.ino())
 }
 
+/// The lock of a slot's byte.
+fn byte_lock(number: u16, kind: libc::c_int) -> libc::flock {
+    libc::flock {
+        l_type: kind as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: number as libc::off_t,
+        l_len: 1,
+        l_pid: 0,
+    }
+}
+
 impl Segment {
     fn slot(&self, number: u16, word: SlotWord) -> &crate::backend::NativeWord {
         self.word(self.layout().slot(number, word))
@@ -76,14 +87,15 @@ impl Segment {
     /// Locks or unlocks a slot's byte; false if another description holds it.
     fn lock_slot(&self, number: u16, lock: bool) -> bool {
         let kind = if lock { libc::F_WRLCK } else { libc::F_UNLCK };
-        let range = libc::flock {
-            l_type: kind as libc::c_short,
-            l_whence: libc::SEEK_SET as libc::c_short,
-            l_start: number as libc::off_t,
-            l_len: 1,
-            l_pid: 0,
-        };
-        fcntl(self.fd(), FcntlArg::F_OFD_SETLK(&range)).is_ok()
+        fcntl(self.fd(), FcntlArg::F_OFD_SETLK(&byte_lock(number, kind))).is_ok()
+    }
+
+    /// Whether another description holds a slot's byte. It is only asked for, never locked: a look must not make a living
+    /// process pass over the slot.
+    fn slot_is_locked(&self, number: u16) -> bool {
+        let mut range = byte_lock(number, libc::F_WRLCK);
+        // If the kernel can't say, nobody is declared dead.
+        fcntl(self.fd(), FcntlArg::F_OFD_GETLK(&mut range)).is_err() || range.l_type != libc::F_UNLCK as libc::c_short
     }
 
     /// Takes a free slot, locks it and says who we are. None if all are held. Not for two threads at once on one description.
@@ -113,11 +125,18 @@ impl Segment {
     pub(crate) fn participants(&self, mine: &[u16]) -> Vec<Participant> {
         (1..=self.layout().params.participants as u16)
             .filter_map(|number| {
-                let state = self.slot(number, SlotWord::State).load(&SLOT_LOOK);
+                let word = self.slot(number, SlotWord::State);
+                let mut state = word.load(&SLOT_LOOK);
+                let mut alive = state & KIND == HELD && !self.is_dead(number, state, mine);
+                // One that leaves in good order frees the slot before its lock: what looks dead must look so twice.
+                if state & KIND == HELD && !alive {
+                    state = word.load(&SLOT_LOOK);
+                    alive = state & KIND == HELD && !self.is_dead(number, state, mine);
+                }
                 (state & KIND != FREE).then(|| Participant {
                     number,
                     pid: state as u32,
-                    alive: state & KIND == HELD && !self.is_dead(number, state, mine),
+                    alive,
                     recovered_by: (state & KIND == RECOVERING).then(|| recoverer(state)),
                 })
             })
@@ -129,10 +148,9 @@ impl Segment {
         if mine.contains(&number) {
             return false;
         }
-        if self.lock_slot(number, true) {
-            // Nobody held it. A holder locks before it takes the slot, so this one is gone; unless the slot changed hands
-            // meanwhile, which the caller's compare-and-swap notices.
-            self.lock_slot(number, false);
+        if !self.slot_is_locked(number) {
+            // Nobody holds it. A holder locks before it takes the slot, so this one is gone; unless the slot changed hands
+            // meanwhile: the caller's compare-and-swap notices.
             return true;
         }
         let started = self.slot(number, SlotWord::Start).load(&SLOT_LOOK);

@@ -1,0 +1,156 @@
+//! `verify`, and what changes a segment: `reap`, `heal`, `rm`.
+
+use crate::args::{One, Reap, Rm, Verify};
+use crate::look::{alive_and_dead, identity, merged};
+use crate::target::{PREFIX, reason};
+use crate::{FAILED, FAULT, FINE, Failure, Outcome, code_of, look, text};
+use atomic_matrix::Error;
+use atomic_matrix::handlers::Policy;
+use serde_json::{Value, json};
+
+pub(crate) fn verify(asked: &Verify) -> Outcome {
+    let (found, handler) = asked.one.target.inspect()?;
+    let seen = look::patiently(asked.tries, || handler.verify());
+    let (alive, dead) = alive_and_dead(&handler.participants());
+    let code = if seen.is_ok() { FINE } else { FAULT };
+    if asked.one.json {
+        let fault = seen.as_ref().err().map(fault);
+        let more = json!({ "sound": seen.is_ok(), "fault": fault, "alive": alive, "dead": dead });
+        return Ok((text::json(&merged(identity(&found, &handler), more)), code));
+    }
+    let out = match seen {
+        Ok(stats) => {
+            let blocks = stats.live_blocks + stats.free_blocks + stats.parked_blocks + stats.in_flight_blocks;
+            format!(
+                "sound: {} tile the sector of {}, every free one can be found, none is left unmerged\n",
+                text::count(blocks, "block"),
+                text::bytes(stats.sector_bytes)
+            )
+        }
+        Err(error) => {
+            let mut out =
+                format!("fault: {} (seen at each of {})\n", fault(&error), text::count(asked.tries as u64, "look"));
+            if alive > 0 {
+                out += &format!(
+                    "{} alive: an operation in flight may look like a fault; verify again at rest\n",
+                    text::count(alive, "participant")
+                );
+            }
+            if dead > 0 {
+                out += &format!(
+                    "{} dead: matrix reap finishes what was left half-way\n",
+                    text::count(dead, "participant")
+                );
+            }
+            out
+        }
+    };
+    Ok((out, code))
+}
+
+/// What was found, without the library's advice.
+fn fault(error: &Error) -> String {
+    match error {
+        Error::Corrupt { what } => what.clone(),
+        other => reason(other),
+    }
+}
+
+pub(crate) fn reap(asked: &Reap) -> Outcome {
+    let (found, handler) = asked.one.target.inspect()?;
+    let policy = if asked.keep { Policy::Keep } else { Policy::GiveBack };
+    let (_, dead) = alive_and_dead(&handler.participants());
+    // Without anybody dead, not even a slot is taken.
+    let recovered = if dead == 0 { Default::default() } else { handler.reap_with(policy)? };
+    let granule = handler.matrix().segment().layout().params.granule() as u64;
+    let (live, in_flight) = (recovered.live_granules * granule, recovered.in_flight_granules * granule);
+    if asked.one.json {
+        let more = json!({
+            "recovered": recovered.participants,
+            "kept": asked.keep,
+            "live": { "blocks": recovered.live_blocks, "bytes": live },
+            "in_flight": { "blocks": recovered.in_flight_blocks, "bytes": in_flight },
+        });
+        return Ok((text::json(&merged(identity(&found, &handler), more)), FINE));
+    }
+    if recovered.participants == 0 {
+        return Ok(("no participant is dead\n".to_owned(), FINE));
+    }
+    let done = if asked.keep { "kept, nobody's now" } else { "freed" };
+    let out = format!(
+        "recovered {}: {} of {} {done}; {} of {} in flight given back\n",
+        text::count(recovered.participants, "participant"),
+        text::count(recovered.live_blocks, "live block"),
+        text::bytes(live),
+        text::count(recovered.in_flight_blocks, "block"),
+        text::bytes(in_flight),
+    );
+    Ok((out, FINE))
+}
+
+pub(crate) fn heal(asked: &One) -> Outcome {
+    let (found, handler) = asked.target.inspect()?;
+    let before = look::stats(&handler)?;
+    handler.heal()?;
+    let after = look::stats(&handler)?;
+    if asked.json {
+        let side = |s: &atomic_matrix::handlers::Stats| {
+            json!({
+                "free_blocks": s.free_blocks, "parked_blocks": s.parked_blocks, "largest_free": s.largest_free,
+                "missed_merges": s.missed_merges,
+            })
+        };
+        let more = json!({ "before": side(&before), "after": side(&after) });
+        return Ok((text::json(&merged(identity(&found, &handler), more)), FINE));
+    }
+    let out = format!(
+        "{} and {} before, {} and {} after; the largest free block has {} (before: {})\n",
+        text::count(before.free_blocks, "free block"),
+        text::count(before.parked_blocks, "parked block"),
+        text::count(after.free_blocks, "free block"),
+        text::count(after.parked_blocks, "parked block"),
+        text::bytes(after.largest_free),
+        text::bytes(before.largest_free),
+    );
+    Ok((out, FINE))
+}
+
+pub(crate) fn rm(asked: &Rm) -> Outcome {
+    let found = asked.one.target.find()?;
+    let path = found.path.display();
+    let alive = match found.inspect(&asked.one.target.place.trust_owner) {
+        Ok(handler) => {
+            let (alive, _) = alive_and_dead(&handler.participants());
+            if alive > 0 && !asked.force {
+                let alive = text::count(alive, "participant");
+                let message =
+                    format!("{path} is in use: {alive} alive; --force removes it all the same, and they go on");
+                return Err(Failure::new(FAILED, message));
+            }
+            handler.unlink()?;
+            Some(alive)
+        }
+        Err(error) => {
+            // Only what is called like a segment, and can't be opened because of what is in it.
+            let named = found.path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PREFIX));
+            let broken = code_of(&error) == FAULT
+                || matches!(error, Error::WrongVersion { .. } | Error::WrongEndianness { .. } | Error::NotReady { .. });
+            if !(named && broken) {
+                return Err(crate::target::explain(&error));
+            }
+            if !asked.force {
+                let message =
+                    format!("{}\nnobody can say who uses it; --force removes the file all the same", reason(&error));
+                return Err(Failure::new(code_of(&error), message));
+            }
+            let failed = |e| Failure::new(FAILED, format!("could not remove {path}: {e}"));
+            std::fs::remove_file(&found.path).map_err(failed)?;
+            None
+        }
+    };
+    if asked.one.json {
+        let value = json!({ "path": found.path.to_string_lossy(), "removed": true, "alive": alive.map_or(Value::Null, Value::from) });
+        return Ok((text::json(&value), FINE));
+    }
+    Ok((format!("removed {path}\n"), FINE))
+}

@@ -1,0 +1,241 @@
+//! What can be asked.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+const AFTER: &str = "\
+SEGMENT is an id, the beginning of one (if only one segment begins so), or a path.
+
+Only reap, heal and rm change anything. All other commands take no participant slot,
+recover nobody and write nothing to a segment, and work on one under full load.
+
+Examples:
+  matrix ls                                  the segments on this machine
+  matrix stat 3f2a                           the segment whose id begins with 3f2a
+  matrix blocks 3f2a --state live --min-bytes 1M --limit 20
+  matrix map 3f2a --svg sector.svg           a picture of the sector
+  matrix verify 3f2a && echo sound           for scripts: the exit code tells
+  matrix watch 3f2a --interval 0.5           look on while it works
+  matrix stat 3f2a --json | jq .fragmentation
+  matrix reap 3f2a                           recover participants that have died
+  matrix completions bash > /etc/bash_completion.d/matrix
+
+Exit codes:
+  0  fine
+  1  a fault was found: a segment is damaged
+  2  wrong usage
+  3  there is no such segment, or it can't be attached to
+  4  refused (rm while participants are alive), or failed half-way";
+
+/// Looks into AtomicMatrix segments: who uses them, what is in them, whether they are sound.
+#[derive(Parser)]
+#[command(name = "matrix", version, after_help = AFTER, max_term_width = 110)]
+pub(crate) struct Matrix {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Lists segments: id, size, owner, participants
+    ///
+    /// ALIVE and DEAD are participants: threads that use the segment. LIVE is the share of the sector in live blocks. A damaged
+    /// segment is a row that says what is wrong with it. Ends with exit code 1 if one of them is damaged.
+    Ls(Ls),
+    /// Shows what is in a segment, and who holds how much
+    ///
+    /// Live, free, parked and in flight; largest free block, fragmentation (1 - largest free / free), Shannon entropy of the free
+    /// memory, free neighbours that are not merged; free blocks by size class; what each participant holds.
+    Stat(Stat),
+    /// Lists the blocks of a segment
+    ///
+    /// States: live (allocated), free, parked (freed, waiting unmerged for the next request of their size), in-flight (in the hands
+    /// of an operation). The owner is a participant's number; 0 is nobody.
+    Blocks(Blocks),
+    /// Draws the sector, in the terminal or as SVG
+    ///
+    /// Each cell stands for equally many bytes. A cell that is partly live shows its live share by its height (in SVG by its density);
+    /// one that is mostly parked or in flight shows that. An SVG picture of up to 4000 blocks shows each of them.
+    Map(Map),
+    /// Checks a segment
+    ///
+    /// Blocks tile the sector, every free block can be found, no two free neighbours are unmerged. Under load an operation in flight may look like a fault; therefore a fault counts only if it is there at every one of
+    /// several looks. For certainty, verify at rest.
+    Verify(Verify),
+    /// Shows what is in a segment again and again
+    ///
+    /// Ends when the segment is removed, after --count views, or with Ctrl-C. With --json: one object a line.
+    Watch(Watch),
+    /// Recovers participants that have died (changes the segment)
+    ///
+    /// Finishes what they had begun, frees their blocks, releases their slots. Everybody who attaches does this, too.
+    Reap(Reap),
+    /// Merges all that is free or parked (changes the segment)
+    Heal(One),
+    /// Removes a segment
+    ///
+    /// Its name goes away: those attached go on, nobody new can attach. Refused with exit code 4 if participants are alive. A process that has attached but never allocated is no participant, and is not noticed.
+    Rm(Rm),
+    /// Writes a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Which segment.
+#[derive(Args)]
+pub(crate) struct Target {
+    /// Id, beginning of an id, or path of a segment
+    pub(crate) segment: String,
+    #[command(flatten)]
+    pub(crate) place: Where,
+}
+
+/// Where segments are looked for, and whose are believed.
+#[derive(Args)]
+pub(crate) struct Where {
+    /// Where ids are looked for
+    #[arg(long, value_name = "DIRECTORY", default_value = "/dev/shm")]
+    pub(crate) dir: PathBuf,
+    /// Also open segments of this user (who could cut the file while we look); may be given several times
+    #[arg(long, value_name = "UID")]
+    pub(crate) trust_owner: Vec<u32>,
+}
+
+#[derive(Args)]
+pub(crate) struct One {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// Write JSON, sizes in bytes
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Ls {
+    #[command(flatten)]
+    pub(crate) place: Where,
+    /// Write JSON, sizes in bytes
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Stat {
+    #[command(flatten)]
+    pub(crate) one: One,
+    /// Columns of the output (default: the terminal's)
+    #[arg(long, value_parser = clap::value_parser!(u16).range(20..=1000))]
+    pub(crate) width: Option<u16>,
+}
+
+#[derive(Args)]
+pub(crate) struct Blocks {
+    #[command(flatten)]
+    pub(crate) one: One,
+    /// Only blocks in this state; may be given several times
+    #[arg(long, value_enum)]
+    pub(crate) state: Vec<State>,
+    /// Only blocks of this participant (0: nobody's)
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) owner: Option<u16>,
+    /// Only blocks of at least so many bytes; K, M and G may follow
+    #[arg(long, value_name = "BYTES", value_parser = crate::text::parse_bytes)]
+    pub(crate) min_bytes: Option<u64>,
+    /// Show at most so many blocks; 0 shows all
+    #[arg(long, default_value_t = 1000)]
+    pub(crate) limit: u64,
+}
+
+#[derive(Args)]
+pub(crate) struct Map {
+    #[command(flatten)]
+    pub(crate) one: One,
+    /// Columns of the picture (default: the terminal's)
+    #[arg(long, value_parser = clap::value_parser!(u16).range(8..=1000))]
+    pub(crate) width: Option<u16>,
+    /// Rows of the picture
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=500))]
+    pub(crate) rows: u16,
+    /// Write an SVG picture to this file instead ("-": standard output)
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    pub(crate) svg: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct Verify {
+    #[command(flatten)]
+    pub(crate) one: One,
+    /// Looks, 20 ms apart, of which one without a fault is enough
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) tries: u32,
+}
+
+#[derive(Args)]
+pub(crate) struct Watch {
+    #[command(flatten)]
+    pub(crate) one: One,
+    /// Seconds between two views
+    #[arg(long, default_value_t = 1.0, value_parser = crate::text::parse_seconds)]
+    pub(crate) interval: f64,
+    /// End after so many views
+    #[arg(long)]
+    pub(crate) count: Option<u64>,
+    /// Columns of the output (default: the terminal's)
+    #[arg(long, value_parser = clap::value_parser!(u16).range(20..=1000))]
+    pub(crate) width: Option<u16>,
+}
+
+#[derive(Args)]
+pub(crate) struct Reap {
+    #[command(flatten)]
+    pub(crate) one: One,
+    /// Keep the live blocks of the dead: they stay allocated and belong to nobody
+    #[arg(long)]
+    pub(crate) keep: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Rm {
+    #[command(flatten)]
+    pub(crate) one: One,
+    /// Remove it although participants are alive, or although it is damaged
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// What a block is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub(crate) enum State {
+    /// Allocated
+    Live,
+    /// Free
+    Free,
+    /// Freed, waiting unmerged
+    Parked,
+    /// In the hands of an operation
+    InFlight,
+}
+
+impl State {
+    pub(crate) const ALL: [Self; 4] = [Self::Live, Self::Parked, Self::InFlight, Self::Free];
+
+    pub(crate) fn of(state: atomic_matrix::handlers::BlockState) -> Self {
+        use atomic_matrix::handlers::BlockState as B;
+        match state {
+            B::Free => Self::Free,
+            B::Acked => Self::Parked,
+            B::Coalescing => Self::InFlight,
+            _ => Self::Live,
+        }
+    }
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Free => "free",
+            Self::Parked => "parked",
+            Self::InFlight => "in-flight",
+        }
+    }
+}

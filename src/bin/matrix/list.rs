@@ -1,0 +1,74 @@
+//! `ls`: which segments there are.
+
+use crate::args::Ls;
+use crate::target::{Found, files, reason};
+use crate::{FAULT, FINE, Outcome, code_of, look, text};
+use atomic_matrix::Error;
+use serde_json::{Value, json};
+use std::os::unix::fs::MetadataExt;
+
+/// What a row says about a segment that could be opened.
+struct Use {
+    alive: u64,
+    dead: u64,
+    live_bytes: u64,
+    sector_bytes: u64,
+}
+
+fn inspect(found: &Found, trusted: &[u32]) -> Result<Use, Error> {
+    let handler = found.inspect(trusted)?;
+    let stats = look::stats(&handler)?;
+    let (alive, dead) = look::alive_and_dead(&handler.participants());
+    Ok(Use { alive, dead, live_bytes: stats.live_bytes, sector_bytes: stats.sector_bytes })
+}
+
+pub(crate) fn ls(asked: &Ls) -> Outcome {
+    let (mut rows, mut values, mut code) = (vec![], vec![], FINE);
+    for found in files(&asked.place.dir)? {
+        let seen = inspect(&found, &asked.place.trust_owner);
+        if matches!(seen, Err(Error::NotFound { .. })) {
+            continue; // Removed since the directory was read.
+        }
+        let meta = std::fs::symlink_metadata(&found.path).ok();
+        let (size, owner) = (meta.as_ref().map(|meta| meta.len()), meta.as_ref().map(|meta| meta.uid()));
+        let name = found.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let id = found.id.map_or(name, |id| id.to_string());
+        let number = |n: Option<u64>| n.map_or_else(|| "?".to_owned(), |n| n.to_string());
+        let mut row = vec![id.clone(), size.map_or("?".to_owned(), text::bytes), number(owner.map(u64::from))];
+        let mut value = json!({ "id": id, "path": found.path.to_string_lossy(), "bytes": size, "owner": owner });
+        let more = match &seen {
+            Ok(used) => {
+                row.extend([used.alive.to_string(), used.dead.to_string()]);
+                row.push(text::percent(used.live_bytes, used.sector_bytes));
+                let note = if used.dead > 0 { "dead participants: matrix reap recovers them" } else { "" };
+                row.push(note.to_owned());
+                json!({
+                    "status": "ok", "alive": used.alive, "dead": used.dead, "live_bytes": used.live_bytes,
+                    "sector_bytes": used.sector_bytes, "reason": Value::Null,
+                })
+            }
+            Err(error) => {
+                let damaged = code_of(error) == FAULT;
+                code = if damaged { FAULT } else { code };
+                let status = if damaged { "damaged" } else { "unknown" };
+                row.extend(["?", "?", "?"].map(str::to_owned));
+                row.push(format!("{}: {}", if damaged { "damaged" } else { "not opened" }, reason(error)));
+                json!({
+                    "status": status, "alive": Value::Null, "dead": Value::Null, "live_bytes": Value::Null,
+                    "sector_bytes": Value::Null, "reason": reason(error),
+                })
+            }
+        };
+        value = look::merged(value, more);
+        rows.push(row);
+        values.push(value);
+    }
+    if asked.json {
+        return Ok((text::json(&Value::Array(values)), code));
+    }
+    if rows.is_empty() {
+        return Ok((format!("no segments in {}\n", asked.place.dir.display()), code));
+    }
+    let header = ["ID", "SIZE", "UID", "ALIVE", "DEAD", "LIVE", "NOTE"];
+    Ok((text::table(&header, &[1, 2, 3, 4, 5], rows), code))
+}

@@ -1,0 +1,387 @@
+//! `map`: a picture of the sector.
+
+use crate::args::{Map, State};
+use crate::look::{self, Sight};
+use crate::{FAILED, FINE, Failure, Outcome, text};
+use atomic_matrix::handlers::{BlockInfo, Handler};
+use serde_json::{Value, json};
+use std::fmt::Write;
+
+/// Columns before the picture: position and frame.
+const MARGIN: usize = 12;
+/// An SVG picture shows each block, up to so many; above, cells.
+const EXACT: u64 = 4000;
+/// Measures of the SVG picture, in its units.
+const LEFT: f64 = 90.0;
+const TOP: f64 = 84.0;
+const COLUMNS: usize = 1000;
+const ROW: f64 = 22.0;
+const GAP: f64 = 5.0;
+
+/// Okabe and Ito's colours, which the colour-blind tell apart as well; the terminal's nearest, and a glyph of its own for
+/// each, so that no colour is needed.
+const fn fill(state: State) -> &'static str {
+    match state {
+        State::Live => "#0072B2",
+        State::Parked => "url(#parked)",
+        State::InFlight => "url(#in-flight)",
+        State::Free => "#EDEDED",
+    }
+}
+
+/// What a cell looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Look {
+    Mostly(State),
+    /// So many eighths are live, 1 to 7.
+    Partly(u8),
+}
+
+impl Look {
+    /// For the legends.
+    const ALL: [Self; 5] = [
+        Self::Mostly(State::Live),
+        Self::Partly(4),
+        Self::Mostly(State::Parked),
+        Self::Mostly(State::InFlight),
+        Self::Mostly(State::Free),
+    ];
+
+    const fn glyph(self) -> char {
+        match self {
+            Self::Mostly(State::Live) => '█',
+            Self::Partly(eighths) => ['▁', '▁', '▂', '▃', '▄', '▅', '▆', '▇'][eighths as usize & 7],
+            Self::Mostly(State::Parked) => '▒',
+            Self::Mostly(State::InFlight) => '╳',
+            Self::Mostly(State::Free) => '·',
+        }
+    }
+    /// Two of it; of what varies, two examples.
+    fn sample(self) -> String {
+        match self {
+            Self::Partly(_) => "▂▆".to_owned(),
+            other => other.glyph().to_string().repeat(2),
+        }
+    }
+    const fn colour(self) -> u8 {
+        match self {
+            Self::Mostly(State::Live) | Self::Partly(_) => 32,
+            Self::Mostly(State::Parked) => 214,
+            Self::Mostly(State::InFlight) => 166,
+            Self::Mostly(State::Free) => 244,
+        }
+    }
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Mostly(state) => state.name(),
+            Self::Partly(_) => "partly live",
+        }
+    }
+    /// How dense the colour is laid on.
+    fn opacity(self) -> f64 {
+        match self {
+            Self::Mostly(_) => 1.0,
+            Self::Partly(eighths) => 0.1 + f64::from(eighths) / 10.0,
+        }
+    }
+    const fn fill(self) -> &'static str {
+        match self {
+            Self::Mostly(state) => fill(state),
+            Self::Partly(_) => fill(State::Live),
+        }
+    }
+}
+
+/// Bytes by state in each of equal parts of the sector.
+struct Cells {
+    parts: Vec<[u64; 4]>,
+    sector: u64,
+}
+
+impl Cells {
+    fn of(handler: &Handler, wanted: usize) -> Result<Self, Failure> {
+        let layout = handler.matrix().segment().layout();
+        let sector = (layout.granules as u64) << layout.params.granule_shift;
+        let count = wanted.clamp(1, layout.granules as usize);
+        let filled = look::fold(handler, |parts: &mut Vec<[u64; 4]>, block| {
+            parts.resize(count, [0; 4]);
+            let end = (block.position + block.bytes).min(sector);
+            let mut at = block.position;
+            while at < end {
+                let cell = (at as u128 * count as u128 / sector as u128) as usize;
+                // The first byte of the next cell.
+                let next = ((cell as u128 + 1) * sector as u128).div_ceil(count as u128) as u64;
+                let step = next.min(end) - at;
+                parts[cell.min(count - 1)][State::of(block.state) as usize] += step;
+                at += step.max(1);
+            }
+        })?;
+        Ok(Self { parts: filled, sector })
+    }
+
+    fn look(&self, cell: usize) -> Look {
+        let parts = self.parts[cell];
+        let (all, live) = (parts.iter().sum::<u64>(), parts[State::Live as usize]);
+        let most = State::ALL.into_iter().max_by_key(|state| parts[*state as usize]).unwrap_or(State::Free);
+        match most {
+            State::Parked | State::InFlight => Look::Mostly(most),
+            // Rounded up: what is live at all is seen; and all of it only if nothing else is there.
+            _ => match (live as u128 * 8).div_ceil(all.max(1) as u128) as u8 {
+                0 => Look::Mostly(State::Free),
+                8 if live == all => Look::Mostly(State::Live),
+                eighths => Look::Partly(eighths.min(7)),
+            },
+        }
+    }
+
+    fn position(&self, cell: usize) -> u64 {
+        (cell as u128 * self.sector as u128 / self.parts.len().max(1) as u128) as u64
+    }
+}
+
+pub(crate) fn map(asked: &Map) -> Outcome {
+    let (found, handler) = asked.one.target.inspect()?;
+    if let Some(file) = &asked.svg {
+        let drawing = svg(&handler, usize::from(asked.rows))?;
+        if file.as_os_str() == "-" {
+            return Ok((drawing, FINE));
+        }
+        let failed = |e| Failure::new(FAILED, format!("could not write {}: {e}", file.display()));
+        std::fs::write(file, drawing).map_err(failed)?;
+        return Ok((format!("wrote {}\n", file.display()), FINE));
+    }
+    let width = text::width(asked.width);
+    if asked.one.json {
+        let cells = Cells::of(&handler, columns(width) * usize::from(asked.rows))?;
+        let rows: Vec<Value> = (0..cells.parts.len())
+            .map(|cell| {
+                let [live, free, parked, in_flight] = cells.parts[cell];
+                json!({ "position": cells.position(cell), "live": live, "free": free, "parked": parked, "in_flight": in_flight })
+            })
+            .collect();
+        let more = json!({ "sector_bytes": cells.sector, "cells": rows });
+        return Ok((text::json(&look::merged(look::identity(&found, &handler), more)), FINE));
+    }
+    let title = format!("sector of segment {}\n", handler.id());
+    Ok((title + &picture(&handler, width, usize::from(asked.rows))?, FINE))
+}
+
+fn columns(width: usize) -> usize {
+    width.saturating_sub(MARGIN + 1).max(4)
+}
+
+/// The picture in the terminal, with its legend.
+pub(crate) fn picture(handler: &Handler, width: usize, rows: usize) -> Result<String, Failure> {
+    let columns = columns(width);
+    let cells = Cells::of(handler, columns * rows)?;
+    let colours = text::coloured();
+    let paint = |look: Look, text: &str| match colours {
+        true => format!("\x1b[38;5;{}m{text}\x1b[0m", look.colour()),
+        false => text.to_owned(),
+    };
+    let mut out = String::new();
+    for first in (0..cells.parts.len()).step_by(columns) {
+        let last = (first + columns).min(cells.parts.len());
+        let _ = write!(out, "{:>10} │", text::bytes(cells.position(first)));
+        let mut at = first;
+        while at < last {
+            let look = cells.look(at);
+            let run = (at..last).take_while(|cell| cells.look(*cell) == look).count();
+            out += &paint(look, &look.glyph().to_string().repeat(run));
+            at += run;
+        }
+        out += &" ".repeat(columns - (last - first));
+        out += "│\n";
+    }
+    let stats = look::stats(handler)?;
+    let cell = cells.sector.div_ceil(cells.parts.len().max(1) as u64);
+    let _ = writeln!(out, "a cell is {}:", text::bytes(cell));
+    for look in Look::ALL {
+        let amount = match look {
+            Look::Mostly(state) => {
+                let amount = look::amount(&stats, state);
+                format!(
+                    "  {:>8}  {}",
+                    text::percent(amount.bytes, stats.sector_bytes),
+                    text::count(amount.blocks, "block")
+                )
+            }
+            Look::Partly(_) => "  as high as its share".to_owned(),
+        };
+        let line = format!("{:<16}{amount}", look.name());
+        let _ = writeln!(out, "  {} {}", paint(look, &look.sample()), line.trim_end());
+    }
+    Ok(out)
+}
+
+/// A rectangle of a row: from and to as shares of the sector.
+struct Piece {
+    from: f64,
+    to: f64,
+    fill: &'static str,
+    opacity: f64,
+    title: Option<String>,
+}
+
+fn svg(handler: &Handler, rows: usize) -> Result<String, Failure> {
+    let sight = Sight::of(handler)?;
+    let stats = &sight.stats;
+    let blocks = stats.live_blocks + stats.free_blocks + stats.parked_blocks + stats.in_flight_blocks;
+    let exact = blocks <= EXACT;
+    let pieces = if exact { each_block(handler, stats.sector_bytes)? } else { each_run(handler, rows)? };
+
+    let bottom = TOP + rows as f64 * (ROW + GAP);
+    let (width, height) = (LEFT + COLUMNS as f64 + 30.0, bottom + 92.0);
+    let id = handler.id();
+    let (alive, dead) = look::alive_and_dead(&sight.participants);
+    let mut out = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\" \
+         role=\"img\" aria-labelledby=\"title desc\" font-family=\"sans-serif\" font-size=\"14\" fill=\"#222222\">\n\
+         <title id=\"title\">Sector of segment {id}</title>\n\
+         <desc id=\"desc\">Which parts of the sector are live, parked, in flight and free, in the order of addresses, row by row.</desc>\n\
+         <defs>\n\
+         <pattern id=\"parked\" width=\"6\" height=\"6\" patternUnits=\"userSpaceOnUse\" patternTransform=\"rotate(45)\">\
+         <rect width=\"6\" height=\"6\" fill=\"#E69F00\"/><rect width=\"2\" height=\"6\" fill=\"#FFD98A\"/></pattern>\n\
+         <pattern id=\"in-flight\" width=\"6\" height=\"6\" patternUnits=\"userSpaceOnUse\">\
+         <rect width=\"6\" height=\"6\" fill=\"#D55E00\"/><path d=\"M0 0L6 6M6 0L0 6\" stroke=\"#5A2700\"/></pattern>\n\
+         </defs>\n\
+         <rect width=\"{width}\" height=\"{height}\" fill=\"#FFFFFF\"/>\n\
+         <text x=\"{LEFT}\" y=\"34\" font-size=\"20\" font-weight=\"bold\">Sector of segment {id}</text>\n\
+         <text x=\"{LEFT}\" y=\"60\">{} in {}; fragmentation {:.4}, entropy {:.2} bits; {} alive, {dead} dead</text>\n",
+        text::bytes(stats.sector_bytes),
+        text::count(blocks, "block"),
+        stats.fragmentation,
+        stats.entropy_bits,
+        text::count(alive, "participant"),
+    );
+    for row in 0..rows {
+        let y = TOP + row as f64 * (ROW + GAP);
+        let position = (row as u128 * stats.sector_bytes as u128 / rows as u128) as u64;
+        let _ = writeln!(
+            out,
+            "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\" font-size=\"12\">{}</text>\
+             <rect x=\"{LEFT}\" y=\"{y:.1}\" width=\"{COLUMNS}\" height=\"{ROW}\" fill=\"{}\" stroke=\"#BBBBBB\" stroke-width=\"0.5\"/>",
+            LEFT - 8.0,
+            y + ROW * 0.7,
+            text::bytes(position),
+            fill(State::Free),
+        );
+    }
+    for piece in &pieces {
+        rectangles(&mut out, piece, rows);
+    }
+    let mut x = LEFT;
+    for look in Look::ALL.into_iter().filter(|look| !exact || !matches!(look, Look::Partly(_))) {
+        let y = bottom + 14.0;
+        let note = match look {
+            Look::Mostly(state) => {
+                let amount = sight.amount(state);
+                let of = text::percent(amount.bytes, stats.sector_bytes).replace('<', "&lt;").replace('>', "&gt;");
+                format!("{}, {of}", text::count(amount.blocks, "block"))
+            }
+            Look::Partly(_) => "as dense as its share".to_owned(),
+        };
+        let _ = writeln!(
+            out,
+            "<rect x=\"{x}\" y=\"{y}\" width=\"26\" height=\"18\" fill=\"{}\" fill-opacity=\"{:.1}\" stroke=\"#888888\" stroke-width=\"0.5\"/>\
+             <text x=\"{}\" y=\"{}\">{}</text><text x=\"{}\" y=\"{}\" font-size=\"12\">{note}</text>",
+            look.fill(),
+            look.opacity(),
+            x + 34.0,
+            y + 14.0,
+            look.name(),
+            x + 34.0,
+            y + 32.0,
+        );
+        x += if exact { 250.0 } else { 200.0 };
+    }
+    let caption = if exact {
+        format!(
+            "A row is {}; every block is drawn, addresses grow to the right and down.",
+            per(stats.sector_bytes, rows)
+        )
+    } else {
+        let cell = per(stats.sector_bytes, rows * COLUMNS);
+        let row = per(stats.sector_bytes, rows);
+        format!("A row is {row}, drawn in cells of {cell}; addresses grow to the right and down.")
+    };
+    let _ = writeln!(out, "<text x=\"{LEFT}\" y=\"{}\" font-size=\"12\">{caption}</text>\n</svg>", bottom + 76.0);
+    Ok(out)
+}
+
+fn per(bytes: u64, parts: usize) -> String {
+    text::bytes(bytes.div_ceil(parts as u64))
+}
+
+/// Every block that isn't free.
+fn each_block(handler: &Handler, sector: u64) -> Result<Vec<Piece>, Failure> {
+    look::fold(handler, |pieces: &mut Vec<Piece>, block: BlockInfo| {
+        let state = State::of(block.state);
+        if state == State::Free {
+            return;
+        }
+        let share = |bytes: u64| bytes as f64 / sector as f64;
+        let title =
+            format!("{} at offset {}: {}, owner {}", text::bytes(block.bytes), block.offset, state.name(), block.owner);
+        pieces.push(Piece {
+            from: share(block.position),
+            to: share(block.position + block.bytes),
+            fill: fill(state),
+            opacity: 1.0,
+            title: Some(title),
+        });
+    })
+}
+
+/// Runs of cells that look the same.
+fn each_run(handler: &Handler, rows: usize) -> Result<Vec<Piece>, Failure> {
+    let cells = Cells::of(handler, rows * COLUMNS)?;
+    let count = cells.parts.len();
+    let (mut at, mut pieces) = (0, vec![]);
+    while at < count {
+        let look = cells.look(at);
+        let run = (at..count).take_while(|cell| cells.look(*cell) == look).count();
+        if look != Look::Mostly(State::Free) {
+            let share = |cell: usize| cell as f64 / count as f64;
+            pieces.push(Piece {
+                from: share(at),
+                to: share(at + run),
+                fill: look.fill(),
+                opacity: look.opacity(),
+                title: None,
+            });
+        }
+        at += run;
+    }
+    Ok(pieces)
+}
+
+/// A piece, cut at the ends of rows.
+fn rectangles(out: &mut String, piece: &Piece, rows: usize) {
+    let (from, to) = (piece.from * rows as f64, piece.to.min(1.0) * rows as f64);
+    let mut row = from.floor();
+    while row < to && row < rows as f64 {
+        let left = (from - row).max(0.0) * COLUMNS as f64;
+        let right = (to - row).min(1.0) * COLUMNS as f64;
+        // Blocks side by side are told apart where there is room; the smallest are still seen.
+        let room = right - left;
+        let seam = if piece.title.is_some() && room > 3.0 { 0.6 } else { 0.0 };
+        let y = TOP + row * (ROW + GAP);
+        if room > 1e-6 {
+            let (x, wide) = (LEFT + left, (room - seam).max(0.7));
+            let _ = write!(
+                out,
+                "<rect x=\"{x:.2}\" y=\"{y:.1}\" width=\"{wide:.2}\" height=\"{ROW}\" fill=\"{}\"",
+                piece.fill
+            );
+            if piece.opacity < 1.0 {
+                let _ = write!(out, " fill-opacity=\"{:.1}\"", piece.opacity);
+            }
+            let _ = match &piece.title {
+                Some(title) => writeln!(out, "><title>{title}</title></rect>"),
+                None => writeln!(out, "/>"),
+            };
+        }
+        row += 1.0;
+    }
+}

@@ -1,0 +1,119 @@
+//! Finds the segment that is meant.
+
+use crate::args::Target;
+use crate::{Failure, NO_SEGMENT};
+use atomic_matrix::Error;
+use atomic_matrix::handlers::Handler;
+use atomic_matrix::segment::Options;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use uuid::Uuid;
+
+pub(crate) const PREFIX: &str = "atomic-matrix-";
+
+/// A file that may be a segment.
+pub(crate) struct Found {
+    pub(crate) path: PathBuf,
+    /// As the name says.
+    pub(crate) id: Option<Uuid>,
+}
+
+impl Found {
+    pub(crate) fn at(path: PathBuf) -> Self {
+        let name = path.file_name().and_then(|name| name.to_str());
+        let id = name.and_then(|name| name.strip_prefix(PREFIX)?.parse().ok());
+        Self { path, id }
+    }
+
+    /// Attaches to look. A segment that somebody is just making is not waited for.
+    pub(crate) fn inspect(&self, trusted: &[u32]) -> atomic_matrix::Result<Handler> {
+        // A directory's path would mean a segment inside it.
+        if std::fs::symlink_metadata(&self.path).is_ok_and(|meta| meta.is_dir()) {
+            return Err(Error::NotAFile { name: self.path.clone(), kind: "directory" });
+        }
+        let options = Options::new().path(&self.path).patience(Duration::ZERO);
+        let options = trusted.iter().fold(options, |options, uid| options.trust_owner(*uid));
+        self.id.into_iter().fold(options, Options::id).inspect()
+    }
+}
+
+/// The files in a directory that are called as segments are, by name.
+pub(crate) fn files(dir: &Path) -> Result<Vec<Found>, Failure> {
+    let failed = |e| Failure::new(NO_SEGMENT, format!("can't read the directory {}: {e}", dir.display()));
+    let mut paths = vec![];
+    for entry in std::fs::read_dir(dir).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        if entry.file_name().to_string_lossy().starts_with(PREFIX) {
+            paths.push(entry.path());
+        }
+    }
+    paths.sort();
+    Ok(paths.into_iter().map(Found::at).collect())
+}
+
+impl Target {
+    /// The file that is meant: by path, by id, or by the only id that begins so.
+    pub(crate) fn find(&self) -> Result<Found, Failure> {
+        let text = self.segment.as_str();
+        let dir = &self.place.dir;
+        if text.contains('/') || (Path::new(text).is_file() && text.parse::<Uuid>().is_err()) {
+            return match std::fs::symlink_metadata(text) {
+                Ok(_) => Ok(Found::at(text.into())),
+                Err(e) => Err(Failure::new(NO_SEGMENT, format!("there is no file {text}: {e}"))),
+            };
+        }
+        let id = text.strip_prefix(PREFIX).unwrap_or(text).to_ascii_lowercase();
+        // In one of the other spellings of a UUID, perhaps.
+        let id = id.parse::<Uuid>().map_or(id, |id| id.to_string());
+        let called = |found: &Found| {
+            let name = found.path.file_name().map(|name| name.to_string_lossy().into_owned());
+            name.is_some_and(|name| !id.is_empty() && name[PREFIX.len()..].starts_with(&id))
+        };
+        let mut matching: Vec<Found> = files(dir)?.into_iter().filter(called).collect();
+        match matching.len() {
+            1 => Ok(matching.remove(0)),
+            0 => {
+                let message = format!(
+                    "there is no segment {text} in {}; `matrix ls` lists those that there are, and a path must contain a slash",
+                    dir.display()
+                );
+                Err(Failure::new(NO_SEGMENT, message))
+            }
+            n => {
+                let mut message = format!("{n} segments begin with {text}; write more of the id:");
+                for found in matching.iter().take(5) {
+                    message += &format!("\n  {}", found.path.display());
+                }
+                Err(Failure::new(NO_SEGMENT, message))
+            }
+        }
+    }
+
+    /// Attaches to it, reading only.
+    pub(crate) fn inspect(&self) -> Result<(Found, Handler), Failure> {
+        let found = self.find()?;
+        let handler = found.inspect(&self.place.trust_owner).map_err(|error| explain(&error))?;
+        Ok((found, handler))
+    }
+}
+
+/// An error with what helps here: the library's messages speak of its own options.
+pub(crate) fn explain(error: &Error) -> Failure {
+    Failure::new(crate::code_of(error), reason(error))
+}
+
+/// What is wrong, in the words of this tool.
+pub(crate) fn reason(error: &Error) -> String {
+    match error {
+        Error::WrongOwner { name, owner, user } => format!(
+            "{} belongs to user {owner}, and this is user {user}; to open it all the same: --trust-owner {owner}",
+            name.display()
+        ),
+        Error::PermissionDenied { what } => format!("no permission to {what}; its owner or root may"),
+        Error::NotReady { name, pid, .. } => {
+            let by = pid.map_or_else(|| "somebody".to_owned(), |pid| format!("process {pid}"));
+            format!("{} is not ready: {by} is just making it; try again", name.display())
+        }
+        other => other.to_string(),
+    }
+}

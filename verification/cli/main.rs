@@ -1,0 +1,457 @@
+//! The tool `matrix`, run as its users run it: on segments of a scratch directory that goes away with the test.
+
+use atomic_matrix::handlers::{Handler, HandlerFunctions};
+use atomic_matrix::segment::Options;
+use serde_json::Value;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use uuid::Uuid;
+
+const MIB: usize = 1 << 20;
+/// Tells a child that it is to hold blocks, and where.
+const HOLD: &str = "ATOMIC_MATRIX_CLI_HOLD";
+
+/// A directory of segments, gone at the end, also when the test fails.
+struct Dir(PathBuf);
+
+impl Dir {
+    fn new() -> Self {
+        let path = PathBuf::from(format!("/dev/shm/matrix-cli-test-{}", Uuid::new_v4()));
+        std::fs::create_dir(&path).expect("/dev/shm is writable");
+        Self(path)
+    }
+    fn segment(&self, size: usize) -> Handler {
+        Options::new().path(&self.0).id(Uuid::new_v4()).size(size).create().expect("created")
+    }
+    fn file(&self, id: Uuid) -> PathBuf {
+        self.0.join(format!("atomic-matrix-{id}"))
+    }
+    /// Runs the tool on this directory.
+    fn matrix(&self, arguments: &[&str]) -> Ran {
+        let (command, rest) = arguments.split_first().expect("a subcommand");
+        run(Command::new(env!("CARGO_BIN_EXE_matrix")).arg(command).arg("--dir").arg(&self.0).args(rest))
+    }
+    /// Runs it with `--json`.
+    fn json(&self, arguments: &[&str], code: i32) -> Value {
+        let ran = self.matrix(&[arguments, &["--json"]].concat());
+        assert_eq!(ran.code, Some(code), "{arguments:?}: {ran:?}");
+        serde_json::from_str(&ran.out).unwrap_or_else(|e| panic!("{arguments:?} wrote no JSON ({e}): {}", ran.out))
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[derive(Debug)]
+struct Ran {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+fn run(command: &mut Command) -> Ran {
+    let output = command.env_remove("COLUMNS").output().expect("the tool runs");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    Ran { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+}
+
+/// A child that holds blocks in a segment; killed at the end.
+struct Holder(Child);
+
+impl Holder {
+    fn new(path: &Path) -> Self {
+        let child = Command::new(std::env::current_exe().expect("known"))
+            .args(["--exact", "hold_blocks_for_another_test", "--nocapture"])
+            .env(HOLD, path)
+            .stdout(Stdio::piped())
+            .spawn();
+        let mut holder = Self(child.expect("a child"));
+        let out = holder.0.stdout.take().expect("piped");
+        let ready = BufReader::new(out).lines().map_while(Result::ok).any(|line| line.contains("holding"));
+        assert!(ready, "the child did not get its blocks");
+        holder
+    }
+    fn kill(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Not a test by itself: what a [`Holder`] runs.
+#[test]
+fn hold_blocks_for_another_test() {
+    let Ok(path) = std::env::var(HOLD) else { return };
+    let handler = Options::new().path(path).attach().expect("attached");
+    for _ in 0..10 {
+        let _ = handler.allocate::<[u8; 1000]>().expect("room");
+    }
+    println!("\nholding");
+    std::thread::sleep(Duration::from_secs(120));
+}
+
+#[test]
+fn an_empty_directory_has_no_segments() {
+    let dir = Dir::new();
+    let ran = dir.matrix(&["ls"]);
+    assert_eq!((ran.code, ran.out.contains("no segments")), (Some(0), true), "{ran:?}");
+    assert_eq!(dir.json(&["ls"], 0), serde_json::json!([]));
+    let ran = run(Command::new(env!("CARGO_BIN_EXE_matrix")).args(["ls", "--dir", "/nowhere/at/all"]));
+    assert_eq!((ran.code, ran.err.contains("/nowhere/at/all")), (Some(3), true), "{ran:?}");
+}
+
+#[test]
+fn a_segment_is_listed_counted_drawn_and_found_sound() {
+    let dir = Dir::new();
+    let handler = dir.segment(MIB);
+    let _typed = handler.allocate::<[u8; 100]>().expect("room");
+    let raw = handler.allocate_raw(5000).expect("room");
+    let small = handler.allocate_raw(64).expect("room");
+    let between = handler.allocate_raw(64).expect("room");
+    handler.free_raw(small).expect("live");
+    let (stats, id) = (handler.stats().expect("sound"), handler.id().to_string());
+
+    let list = dir.json(&["ls"], 0);
+    assert_eq!((&list[0]["id"], &list[0]["status"]), (&id.as_str().into(), &"ok".into()));
+    assert_eq!((&list[0]["alive"], &list[0]["dead"], &list[0]["bytes"]), (&1.into(), &0.into(), &MIB.into()));
+    assert!(dir.matrix(&["ls"]).out.contains(&id));
+
+    let stat = dir.json(&["stat", &id], 0);
+    assert_eq!(stat["live"]["bytes"], stats.live_bytes);
+    assert_eq!(stat["free"]["bytes"], stats.free_bytes);
+    assert_eq!((&stat["parked"]["blocks"], stats.parked_blocks > 0), (&stats.parked_blocks.into(), true));
+    assert_eq!(stat["largest_free"], stats.largest_free);
+    assert_eq!(stat["participants"][0]["pid"], std::process::id());
+    assert_eq!(stat["participants"][0]["holds"]["live"]["blocks"], 3);
+    let classes = stat["free_by_class"].as_array().expect("a list");
+    assert_eq!(classes.iter().map(|class| class["bytes"].as_u64().unwrap_or(0)).sum::<u64>(), stats.free_bytes);
+    let text = dir.matrix(&["stat", &id, "--width", "100"]).out;
+    for word in
+        ["live", "parked", "fragmented", "entropy", "unmerged", "free blocks by size class", "who holds how much"]
+    {
+        assert!(text.contains(word), "{word} is missing in:\n{text}");
+    }
+
+    let all = dir.json(&["blocks", &id, "--limit", "0"], 0);
+    assert_eq!(all["matching"], stats.live_blocks + stats.free_blocks + stats.parked_blocks);
+    let large = dir.json(&["blocks", &id, "--state", "live", "--min-bytes", "4K", "--owner", "1"], 0);
+    assert_eq!((&large["matching"], &large["blocks"][0]["offset"]), (&1.into(), &raw.offset().into()), "{large}");
+    let one = dir.json(&["blocks", &id, "--state", "live", "--state", "parked", "--limit", "1"], 0);
+    assert_eq!(
+        (&one["matching"], one["blocks"].as_array().map(Vec::len)),
+        (&(3 + stats.parked_blocks).into(), Some(1))
+    );
+    assert!(dir.matrix(&["blocks", &id]).out.contains(&between.offset().to_string()));
+
+    let map = dir.json(&["map", &id, "--rows", "3"], 0);
+    let sum =
+        |key: &str| map["cells"].as_array().expect("a list").iter().filter_map(|cell| cell[key].as_u64()).sum::<u64>();
+    assert_eq!((sum("live"), sum("free"), sum("parked")), (stats.live_bytes, stats.free_bytes, stats.parked_bytes));
+    let drawn = dir.matrix(&["map", &id, "--width", "60", "--rows", "5"]).out;
+    let rows: Vec<&str> = drawn.lines().filter(|line| line.ends_with('│')).collect();
+    assert_eq!((rows.len(), rows.iter().all(|row| row.chars().count() == 60)), (5, true), "{drawn}");
+    assert!(!drawn.contains('\x1b'), "no colours into a pipe");
+
+    let svg = dir.0.join("sector.svg");
+    assert_eq!(dir.matrix(&["map", &id, "--svg", &svg.to_string_lossy()]).code, Some(0));
+    let svg = std::fs::read_to_string(svg).expect("written");
+    assert!(
+        svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>") && svg.contains("<title id=\"title\">"),
+        "{svg}"
+    );
+    assert!(svg.contains(&format!("at offset {}: live, owner 1", raw.offset())));
+    assert_eq!(
+        svg.matches("<rect").count(),
+        svg.matches("/>").count() + svg.matches("</rect>").count() - svg.matches("<path").count()
+    );
+    assert_eq!(dir.matrix(&["map", &id, "--svg", "/nowhere/a.svg"]).code, Some(4));
+
+    let sound = dir.json(&["verify", &id], 0);
+    assert_eq!((&sound["sound"], &sound["fault"]), (&true.into(), &Value::Null));
+    assert!(dir.matrix(&["verify", &id]).out.starts_with("sound"));
+    // All of it without changing a thing.
+    assert_eq!(handler.stats().expect("sound"), stats);
+    assert_eq!(handler.participants().len(), 1);
+}
+
+#[test]
+fn a_segment_is_meant_by_id_by_its_beginning_or_by_path() {
+    let dir = Dir::new();
+    let (one, other) = (dir.segment(MIB), dir.segment(MIB));
+    let (id, path) = (one.id().to_string(), dir.file(one.id()));
+    let unique = (1..36).find(|length| !other.id().to_string().starts_with(&id[..*length])).expect("they differ");
+    for name in [&id, &id[..unique], &id.to_uppercase(), &id.replace('-', ""), &path.to_string_lossy()] {
+        assert_eq!(dir.json(&["stat", name], 0)["id"], id, "{name}");
+    }
+    for name in ["zzz", &Uuid::new_v4().to_string(), "/dev/shm/nothing/here", "", "ä", "--", "\u{1F9EA}/"] {
+        let ran = dir.matrix(&["stat", "--", name]);
+        assert_eq!(
+            (ran.code, ran.out.is_empty(), ran.err.starts_with("matrix: ")),
+            (Some(3), true, true),
+            "{name}: {ran:?}"
+        );
+    }
+    let common = (0..36).take_while(|i| id.as_bytes()[*i] == other.id().to_string().as_bytes()[*i]).count();
+    if common > 0 {
+        assert_eq!(dir.matrix(&["stat", &id[..common]]).code, Some(3));
+    }
+}
+
+#[test]
+fn wrong_usage_is_2_and_help_is_0() {
+    let matrix = |arguments: &[&str]| run(Command::new(env!("CARGO_BIN_EXE_matrix")).args(arguments));
+    for wrong in [
+        &["frobnicate"][..],
+        &["stat"],
+        &["blocks", "x", "--state", "gone"],
+        &["blocks", "x", "--min-bytes", "many"],
+        &["watch", "x", "--interval", "0"],
+        &["map", "x", "--width", "3"],
+        &["map", "x", "--svg", "f", "--json"],
+        &[],
+    ] {
+        assert_eq!(matrix(wrong).code, Some(2), "{wrong:?}");
+    }
+    let help = matrix(&["--help"]);
+    assert_eq!(help.code, Some(0));
+    for command in ["ls", "stat", "blocks", "map", "verify", "watch", "reap", "heal", "rm", "completions"] {
+        assert!(help.out.contains(command), "{command}");
+        assert_eq!(matrix(&[command, "--help"]).code, Some(0));
+    }
+    assert!(help.out.contains("Exit codes") && help.out.contains("Examples"));
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = matrix(&["completions", shell]);
+        assert_eq!((script.code, script.out.contains("blocks")), (Some(0), true), "{shell}");
+    }
+}
+
+#[test]
+fn damaged_files_are_rows_that_say_why() {
+    let dir = Dir::new();
+    let sound = dir.segment(MIB);
+    // Cut, overwritten at the head, garbage, empty, a directory, a link, tokens overwritten.
+    let spoilt: Vec<(&str, i32)> =
+        vec![("cut", 1), ("head", 1), ("garbage", 1), ("tokens", 1), ("directory", 3), ("link", 3)];
+    for (how, code) in &spoilt {
+        let segment = dir.segment(MIB);
+        let (path, id) = (dir.file(segment.id()), segment.id().to_string());
+        let token = segment.matrix().heap().layout().token(atomic_matrix::segment::layout::Granule(0)).0 * 8;
+        drop(segment);
+        let mut bytes = std::fs::read(&path).expect("readable");
+        match *how {
+            "cut" => bytes.truncate(MIB / 2),
+            "head" => bytes[60] ^= 1,
+            "garbage" => bytes.iter_mut().enumerate().for_each(|(i, byte)| *byte = (i * 31 + 7) as u8),
+            "tokens" => bytes[token..token + 8].fill(0),
+            _ => {}
+        }
+        std::fs::remove_file(&path).expect("removed");
+        match *how {
+            "directory" => std::fs::create_dir(&path).expect("made"),
+            "link" => std::os::unix::fs::symlink(dir.file(sound.id()), &path).expect("made"),
+            _ => std::fs::write(&path, bytes).expect("written"),
+        }
+        let list = dir.json(&["ls"], 1);
+        let row = list.as_array().and_then(|rows| rows.iter().find(|row| row["id"] == id)).expect("a row for it");
+        assert_eq!(row["status"], if *code == 1 { "damaged" } else { "unknown" }, "{how}: {row}");
+        assert!(row["reason"].as_str().is_some_and(|reason| reason.len() > 20), "{how}: {row}");
+        for command in [&["stat"][..], &["blocks"], &["map"], &["verify"], &["watch", "--count", "1"]] {
+            let ran = dir.matrix(&[command, &[id.as_str()]].concat());
+            assert_eq!(ran.code, Some(*code), "{how}, {command:?}: {ran:?}");
+            assert!(!(ran.out + &ran.err).is_empty() && !ran.err.contains("panicked"), "{how}, {command:?}");
+        }
+    }
+    assert!(dir.json(&["ls"], 1).as_array().is_some_and(|rows| rows.len() == 1 + spoilt.len()));
+    // A file that can't be opened goes away by force only; what isn't called like a segment never.
+    let victim = dir.0.join(format!("atomic-matrix-{}", Uuid::new_v4()));
+    let stranger = dir.0.join("letters.txt");
+    for path in [&victim, &stranger] {
+        std::fs::write(path, "dear reader, this is not a segment").expect("written");
+    }
+    assert_eq!(dir.matrix(&["rm", &victim.to_string_lossy()]).code, Some(1));
+    assert!(victim.exists());
+    assert_eq!(dir.matrix(&["rm", "--force", &victim.to_string_lossy()]).code, Some(0));
+    assert_eq!(dir.matrix(&["rm", "--force", &stranger.to_string_lossy()]).code, Some(1));
+    assert!(!victim.exists() && stranger.exists());
+}
+
+#[test]
+fn segments_of_strangers_are_opened_only_when_told() {
+    let dir = Dir::new();
+    let handler = dir.segment(MIB);
+    let id = handler.id().to_string();
+    if let Err(e) = std::os::unix::fs::chown(dir.file(handler.id()), Some(12_345), None) {
+        return println!("skipped: only root can give a file away: {e}");
+    }
+    let seen = dir.json(&["ls"], 0);
+    assert_eq!((&seen[0]["status"], &seen[0]["owner"]), (&"unknown".into(), &12_345.into()));
+    let ran = dir.matrix(&["stat", &id]);
+    assert_eq!((ran.code, ran.err.contains("--trust-owner 12345")), (Some(3), true), "{ran:?}");
+    assert_eq!(dir.json(&["stat", &id, "--trust-owner", "12345"], 0)["owner"], 12_345);
+    assert_eq!(dir.json(&["ls", "--trust-owner", "12345"], 0)[0]["status"], "ok");
+}
+
+#[test]
+fn names_are_shown_and_not_obeyed() {
+    let dir = Dir::new();
+    std::fs::write(dir.0.join("atomic-matrix-\x1b[2J\nx"), "no segment").expect("written");
+    let ran = dir.matrix(&["ls"]);
+    assert_eq!((ran.code, ran.out.contains('\x1b')), (Some(1), false), "{ran:?}");
+    assert_eq!(dir.json(&["ls"], 1)[0]["status"], "damaged");
+}
+
+#[test]
+fn a_killed_participant_is_dead_until_it_is_reaped() {
+    for keep in [false, true] {
+        let dir = Dir::new();
+        let handler = dir.segment(MIB);
+        let id = handler.id().to_string();
+        let mut holder = Holder::new(&dir.file(handler.id()));
+        let seen = dir.json(&["ls"], 0);
+        assert_eq!((&seen[0]["alive"], &seen[0]["dead"]), (&1.into(), &0.into()));
+        let refused = dir.matrix(&["rm", &id]);
+        assert_eq!((refused.code, refused.err.contains("--force")), (Some(4), true), "{refused:?}");
+        assert_eq!(dir.json(&["reap", &id], 0)["recovered"], 0, "the living are left alone");
+
+        holder.kill();
+        // Looking recovers nobody, however often, and changes not a byte.
+        let bytes = || std::fs::read(dir.file(handler.id())).expect("readable");
+        let before = bytes();
+        for command in [&["ls"][..], &["stat", &id], &["blocks", &id], &["map", &id], &["verify", &id]] {
+            assert_eq!(dir.matrix(command).code, Some(0), "{command:?}");
+        }
+        assert!(bytes() == before, "the segment is as it was");
+        let stat = dir.json(&["stat", &id], 0);
+        assert_eq!((&stat["participants"][0]["alive"], &stat["live"]["blocks"]), (&false.into(), &10.into()));
+        assert_eq!(stat["participants"].as_array().map(Vec::len), Some(1), "nor does it take a slot");
+        assert!(dir.matrix(&["ls"]).out.contains("reap"));
+
+        let reaped = if keep { dir.json(&["reap", &id, "--keep"], 0) } else { dir.json(&["reap", &id], 0) };
+        assert_eq!((&reaped["recovered"], &reaped["live"]["blocks"]), (&1.into(), &10.into()));
+        let stat = dir.json(&["stat", &id], 0);
+        let left = if keep { 10 } else { 0 };
+        assert_eq!((&stat["nobody_holds"]["live"]["blocks"], &stat["live"]["blocks"]), (&left.into(), &left.into()));
+        assert_eq!(stat["participants"], serde_json::json!([]));
+        assert_eq!(dir.matrix(&["reap", &id]).out, "no participant is dead\n");
+
+        assert_eq!(dir.json(&["rm", &id], 0)["removed"], true);
+        assert_eq!(dir.matrix(&["rm", &id]).code, Some(3));
+    }
+}
+
+#[test]
+fn healing_merges_what_is_parked() {
+    let dir = Dir::new();
+    let handler = dir.segment(MIB);
+    let id = handler.id().to_string();
+    let blocks: Vec<_> = (0..20).map(|_| handler.allocate_raw(64).expect("room")).collect();
+    blocks.into_iter().for_each(|block| handler.free_raw(block).expect("live"));
+    let parked = handler.stats().expect("sound").parked_blocks;
+    let healed = dir.json(&["heal", &id], 0);
+    assert_eq!((&healed["before"]["parked_blocks"], &healed["after"]["parked_blocks"]), (&parked.into(), &0.into()));
+    assert_eq!((parked >= 20, &healed["after"]["free_blocks"]), (true, &1.into()));
+    assert!(dir.matrix(&["heal", &id]).out.contains("1 free block"));
+    let forced = dir.matrix(&["rm", "--force", &id]);
+    assert_eq!((forced.code, dir.file(handler.id()).exists()), (Some(0), false), "{forced:?}");
+    let _ = handler.allocate_raw(64).expect("those attached go on");
+}
+
+#[test]
+fn a_segment_under_load_is_read_all_the_while() {
+    let dir = Dir::new();
+    let handler = dir.segment(4 * MIB);
+    let id = handler.id().to_string();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for thread in 0..2usize {
+            let (handler, stop) = (handler.clone(), &stop);
+            scope.spawn(move || {
+                let (mut held, mut turn) = (vec![], thread);
+                while !stop.load(Ordering::Relaxed) {
+                    turn = turn.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    if held.len() < 500
+                        && let Ok(block) = handler.allocate_raw(1 + (turn >> 33) % 6000)
+                    {
+                        held.push(block);
+                    } else {
+                        handler.free_raw(held.swap_remove((turn >> 33) % held.len())).expect("live");
+                    }
+                }
+                held.into_iter().for_each(|block| handler.free_raw(block).expect("live"));
+            });
+        }
+        let looked = std::panic::catch_unwind(|| {
+            let until = Instant::now() + Duration::from_secs(2);
+            while Instant::now() < until {
+                assert_eq!(dir.json(&["ls"], 0)[0]["status"], "ok");
+                for command in [&["stat", &id][..], &["blocks", &id, "--limit", "5"], &["map", &id], &["verify", &id]] {
+                    dir.json(command, 0);
+                }
+            }
+            let watched = dir.matrix(&["watch", &id, "--count", "3", "--interval", "0.05", "--json"]);
+            assert_eq!(watched.code, Some(0), "{watched:?}");
+            let views: Vec<Value> = watched.out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+            assert!(views.len() == 3 && views.iter().all(|view| view["id"] == id));
+        });
+        stop.store(true, Ordering::Relaxed);
+        looked.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    });
+    handler.heal().expect("a slot");
+    let stats = handler.verify().expect("sound");
+    assert_eq!((stats.free_blocks, stats.free_bytes), (1, stats.sector_bytes));
+}
+
+#[test]
+fn watching_ends_when_the_segment_is_removed() {
+    let dir = Dir::new();
+    let handler = dir.segment(MIB);
+    let ran = dir.matrix(&["watch", &handler.id().to_string(), "--count", "2", "--interval", "0.01"]);
+    assert_eq!((ran.code, ran.out.matches("segment ").count()), (Some(0), 2), "{ran:?}");
+    let child = Command::new(env!("CARGO_BIN_EXE_matrix"))
+        .args(["watch", "--interval", "0.05"])
+        .arg(dir.file(handler.id()))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut child = Holder(child.expect("a child"));
+    let mut first = [0; 7];
+    child.0.stdout.as_mut().expect("piped").read_exact(&mut first).expect("a view");
+    handler.unlink().expect("removed");
+    let mut rest = String::new();
+    child.0.stdout.take().expect("piped").read_to_string(&mut rest).expect("read to its end");
+    assert_eq!(child.0.wait().expect("it ends").code(), Some(0));
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let dir = Dir::new();
+    let handler = dir.segment(4 * MIB);
+    let held: Vec<_> = (0..20_000).map(|_| handler.allocate_raw(64).expect("room")).collect();
+    for command in [&["blocks", "--limit", "0"][..], &["watch", "--interval", "0.01"]] {
+        let child = Command::new(env!("CARGO_BIN_EXE_matrix"))
+            .args(command)
+            .arg(dir.file(handler.id()))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        let mut child = Holder(child.expect("a child"));
+        let mut line = String::new();
+        BufReader::new(child.0.stdout.take().expect("piped")).read_line(&mut line).expect("a line");
+        let mut err = String::new();
+        child.0.stderr.take().expect("piped").read_to_string(&mut err).expect("read");
+        assert_eq!((child.0.wait().expect("it ends").code(), err.as_str()), (Some(0), ""), "{command:?}");
+        assert!(!line.is_empty());
+    }
+    held.into_iter().for_each(|block| handler.free_raw(block).expect("live"));
+}
