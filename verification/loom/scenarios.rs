@@ -115,7 +115,7 @@ scenarios! {
     }
 
     // A parked block is merged, cut anew, used and parked by another lane, under its first owner's stale index.
-    loom_s3_stale_pop_takes_anothers_block Some(3), Some(3), 100, [] => {
+    loom_s3_stale_pop_takes_anothers_block None, None, 100, [] => {
         let world = World::new(2, 0);
         let mut owner = Lane::with_ceiling(1, 2);
         let block = world.allocate(&mut owner, 1);
@@ -161,7 +161,7 @@ scenarios! {
     }
 
     // A lane's stack overflows into the exchange while another lane looks for a batch there.
-    loom_s3_batch_is_handed_over Some(3), Some(3), 100, [Read(&BATCH_INDEX)] => {
+    loom_s3_batch_is_handed_over None, None, 100, [Read(&BATCH_INDEX)] => {
         let world = World::new(3, 1);
         let mut giver = Lane::with_ceiling(1, 2);
         let blocks = [(); 3].map(|()| world.allocate(&mut giver, 1));
@@ -177,7 +177,7 @@ scenarios! {
     }
 
     // Two threads free one block: one of them is refused.
-    loom_s5_double_free_is_refused_once Some(3), Some(3), 20, [] => {
+    loom_s5_double_free_is_refused_once None, None, 20, [] => {
         let world = World::new(2, 0);
         let block = world.allocate(&mut strict(1), 1);
         let freed = Arc::new(Mutex::new(0));
@@ -396,7 +396,7 @@ scenarios! {
     }
 
     // Two consumers adopt one block: one gets it.
-    loom_s5_one_of_two_adopts Some(3), Some(3), 50, [Lost(&PARK)] => {
+    loom_s5_one_of_two_adopts None, None, 50, [Lost(&PARK)] => {
         let world = World::new(2, 0);
         let block = world.allocate(&mut strict(1), 1);
         world.heap.rename(block.at, block.token, 0).expect("nobody else has it");
@@ -417,7 +417,7 @@ scenarios! {
     }
 
     // Two lanes want one batch of the exchange; the loser is served by what is parked elsewhere.
-    loom_s1_two_takers_of_one_batch Some(3), Some(3), 100, [Read(&BATCH_INDEX), Lost(&BATCH_CLAIM)] => {
+    loom_s1_two_takers_of_one_batch None, None, 100, [Read(&BATCH_INDEX), Lost(&BATCH_CLAIM)] => {
         let world = World::new(3, 1);
         let mut giver = Lane::with_ceiling(1, 2);
         let blocks = [(); 3].map(|()| world.allocate(&mut giver, 1));
