@@ -282,21 +282,27 @@ scenarios! {
         world.is_whole();
     }
 
-    // A block too large to be hidden is freed under an announcement, which another thread's allocation finishes.
-    loom_l2_large_free_is_finished_by_an_allocation Some(2), Some(3), 100, [Lost(&COMMIT), Mark("served by the large block")] => {
-        let world = World::new(32, 0);
-        let large = world.allocate(&mut strict(1), 31);
+    // A block too large to be hidden is freed under an announcement, which another thread's allocation may finish. There is room
+    // elsewhere all the time.
+    loom_l2_large_free_is_finished_by_an_allocation Some(3), Some(3), 100, [Lost(&COMMIT), Mark("served by the large block")] => {
+        let world = World::new(33, 0);
+        let mut lane = strict(1);
+        let [right, between] = [(); 2].map(|()| world.allocate(&mut lane, 1));
+        let large = world.allocate(&mut lane, 31);
+        world.free(&mut lane, right);
         world.run([
             part(move |w| w.free(&mut strict(1), large)),
             part(move |w| {
                 let mut lane = strict(2);
-                let Ok(block) = w.heap.allocate(&mut lane, 2, 1, Kind::Raw) else { return };
-                mark("served by the large block");
-                w.heap.region().touch(block.at, 2);
-                w.free(&mut lane, block);
+                let block = w.allocate(&mut lane, 1);
+                if block.at.0 < 31 {
+                    mark("served by the large block");
+                }
             }),
         ]);
-        world.is_whole();
+        world.free(&mut lane, between);
+        let tally = world.verify();
+        assert_eq!((tally.live.granules, tally.free.granules), (1, 32), "S4");
     }
 
     // A run is cut up into parked blocks beside another thread's cut of the same free block.
