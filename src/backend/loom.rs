@@ -24,6 +24,47 @@ thread_local! {
         const { std::cell::Cell::new(Setting { all_rmw: false, mutant: None, weakened: None }) };
 }
 
+/// How often a site was passed since [`Passes::reset`], over all threads of the models that this thread ran: what tells a
+/// model that took the path it is about from one that passed without.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Passes {
+    /// Loads.
+    pub loads: u64,
+    /// Stores and read-modify-writes that changed the word; fences.
+    pub changes: u64,
+    /// Compare-and-swaps that found another value: somebody was quicker.
+    pub refusals: u64,
+}
+
+/// Sites that are counted: more than [`TABLE`](super::orderings::TABLE) has.
+const COUNTED: usize = 64;
+
+thread_local! {
+    static PASSES: [std::cell::Cell<Passes>; COUNTED] =
+        const { [const { std::cell::Cell::new(Passes { loads: 0, changes: 0, refusals: 0 }) }; COUNTED] };
+}
+
+impl Passes {
+    /// Forgets what was counted on this thread.
+    pub fn reset() {
+        PASSES.with(|all| all.iter().for_each(|one| one.set(Self::default())));
+    }
+    /// What was counted at a site.
+    pub fn of(site: &Site) -> Self {
+        PASSES.with(|all| all[site.index].get())
+    }
+    fn note(site: &Site, count: impl FnOnce(&mut Self)) {
+        PASSES.with(|all| {
+            let mut passes = all[site.index].get();
+            count(&mut passes);
+            all[site.index].set(passes);
+        });
+    }
+    fn changed(site: &Site) {
+        Self::note(site, |passes| passes.changes += 1);
+    }
+}
+
 impl Setting {
     /// Makes it hold for the models that this thread runs from now on.
     pub fn set(self) {
@@ -70,10 +111,12 @@ pub struct LoomWord(AtomicU64);
 impl Word for LoomWord {
     #[track_caller]
     fn load(&self, site: &'static Site) -> u64 {
+        Passes::note(site, |passes| passes.loads += 1);
         if SETTING.get().all_rmw { self.0.fetch_add(0, Ordering::AcqRel) } else { self.0.load(orders(site).0) }
     }
     #[track_caller]
     fn store(&self, value: u64, site: &'static Site) {
+        Passes::changed(site);
         if SETTING.get().all_rmw {
             self.0.swap(value, Ordering::AcqRel);
         } else {
@@ -82,26 +125,29 @@ impl Word for LoomWord {
     }
     #[track_caller]
     fn cas(&self, old: u64, new: u64, site: &'static Site) -> Result<u64, u64> {
-        if SETTING.get().all_rmw {
-            return self.0.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire);
-        }
-        let (order, fail) = orders(site);
+        let (order, fail) = match SETTING.get().all_rmw {
+            true => (Ordering::AcqRel, Ordering::Acquire),
+            false => orders(site),
+        };
         // The checker's own failing compare-and-swap always reads the newest value; a processor's may read an older one.
-        match self.0.load(fail) {
-            found if found != old => Err(found),
-            _ => self.0.compare_exchange(old, new, order, fail),
-        }
+        let found = if SETTING.get().all_rmw { old } else { self.0.load(fail) };
+        let result = if found == old { self.0.compare_exchange(old, new, order, fail) } else { Err(found) };
+        Passes::note(site, |passes| *if result.is_ok() { &mut passes.changes } else { &mut passes.refusals } += 1);
+        result
     }
     #[track_caller]
     fn fetch_or(&self, bits: u64, site: &'static Site) -> u64 {
+        Passes::changed(site);
         self.0.fetch_or(bits, orders(site).0)
     }
     #[track_caller]
     fn fetch_and(&self, bits: u64, site: &'static Site) -> u64 {
+        Passes::changed(site);
         self.0.fetch_and(bits, orders(site).0)
     }
     #[track_caller]
     fn fetch_add(&self, n: u64, site: &'static Site) -> u64 {
+        Passes::changed(site);
         self.0.fetch_add(n, orders(site).0)
     }
 }
@@ -137,6 +183,7 @@ impl Backend for Loom {
     }
     #[track_caller]
     fn fence(site: &'static Site) {
+        Passes::changed(site);
         loom::sync::atomic::fence(orders(site).0);
     }
     fn pause() {

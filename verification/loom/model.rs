@@ -1,25 +1,33 @@
 //! How a scenario is set up and explored.
 
-use atomic_matrix::backend::loom::{Loom, Setting};
+use atomic_matrix::backend::decorators::{Probe, set_mutant};
+use atomic_matrix::backend::loom::{Loom, Passes, Setting};
+use atomic_matrix::backend::orderings::TABLE;
+use atomic_matrix::backend::{Backend, Site};
 use atomic_matrix::matrix::heap::{Heap, Kind, Lane, Live, Refusal};
 use atomic_matrix::matrix::stats::Tally;
 use atomic_matrix::segment::layout::{Layout, Params};
 use atomic_matrix::segment::region::{BoxedRegion, Region};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Once};
 use std::time::Instant;
 
 /// One heap and what its threads share.
-pub(crate) struct World {
-    pub(crate) heap: Heap<BoxedRegion<Loom>>,
+pub(crate) struct World<B: Backend = Loom> {
+    pub(crate) heap: Heap<BoxedRegion<B>>,
     start: loom::sync::atomic::AtomicUsize,
 }
 
+/// A world in which a participant can be stopped for ever. Only before [`World::run`]: the stop is a thread-local setting,
+/// and all threads of a model are one thread of the operating system.
+pub(crate) type Mortal = Probe<Loom>;
+
 /// What one thread of a scenario does.
-pub(crate) type Part = Box<dyn FnOnce(&World)>;
+pub(crate) type Part<B = Loom> = Box<dyn FnOnce(&World<B>)>;
 
 /// A part from a closure.
-pub(crate) fn part(f: impl FnOnce(&World) + 'static) -> Part {
+pub(crate) fn part<B: Backend>(f: impl FnOnce(&World<B>) + 'static) -> Part<B> {
     Box::new(f)
 }
 
@@ -31,6 +39,13 @@ pub(crate) fn strict(owner: u16) -> Lane {
 impl World {
     /// One free block of `granules`.
     pub(crate) fn new(granules: u32, batches: usize) -> Arc<Self> {
+        Self::over(granules, batches)
+    }
+}
+
+impl<B: Backend> World<B> {
+    /// One free block of `granules`, over any backend.
+    pub(crate) fn over(granules: u32, batches: usize) -> Arc<Self> {
         let params =
             Params { granule_shift: 6, participants: 3, batches, directory: 0, header_words: 1, line_words: 1 };
         let heap = Heap::format(BoxedRegion::new(Layout::new(granules, params)));
@@ -53,7 +68,7 @@ impl World {
         self.heap.free(lane, block.at, Some(block.token.generation()))
     }
     /// Runs the parts at the same time, to their end.
-    pub(crate) fn run<const N: usize>(self: &Arc<Self>, parts: [Part; N]) {
+    pub(crate) fn run<const N: usize>(self: &Arc<Self>, parts: [Part<B>; N]) {
         let threads = parts.map(|part| {
             let world = Arc::clone(self);
             loom::thread::spawn(move || {
@@ -79,7 +94,49 @@ impl World {
     }
 }
 
+/// What a scenario must have met in each of its modes, so that it does not pass without the race that it is about.
+#[derive(Clone, Copy)]
+pub(crate) enum Met {
+    /// A compare-and-swap at the site lost its race. At COMMIT: somebody else finished an operation.
+    Lost(&'static Site),
+    /// The site was read.
+    Read(&'static Site),
+    /// The scenario said so itself.
+    Mark(&'static str),
+}
+
+impl Met {
+    fn count(self) -> u64 {
+        match self {
+            Self::Lost(site) => Passes::of(site).refusals,
+            Self::Read(site) => Passes::of(site).loads,
+            Self::Mark(name) => marks(name),
+        }
+    }
+}
+
+impl std::fmt::Display for Met {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Lost(site) => write!(f, "{} lost", site.name),
+            Self::Read(site) => write!(f, "{} read", site.name),
+            Self::Mark(name) => f.write_str(name),
+        }
+    }
+}
+
+/// Notes that an execution came to something, for [`Met::Mark`].
+pub(crate) fn mark(name: &'static str) {
+    MARKS.with_borrow_mut(|marks| *marks.entry(name).or_default() += 1);
+}
+
+/// How many executions of the exploration that ran last said so.
+pub(crate) fn marks(name: &str) -> u64 {
+    MARKS.with_borrow(|marks| marks.get(name).copied().unwrap_or(0))
+}
+
 thread_local! {
+    static MARKS: RefCell<BTreeMap<&'static str, u64>> = const { RefCell::new(BTreeMap::new()) };
     static EXECUTIONS: Cell<u64> = const { Cell::new(0) };
     static QUIET: Cell<bool> = const { Cell::new(false) };
 }
@@ -93,6 +150,26 @@ pub(crate) struct Scenario {
     pub(crate) bounds: (Option<usize>, Option<usize>),
     /// Executions that each mode must reach.
     pub(crate) minimum: u64,
+    /// What each mode must meet.
+    pub(crate) meets: &'static [Met],
+}
+
+/// Whether the deep bounds were asked for: one more preemption everywhere.
+pub(crate) fn deep() -> bool {
+    std::env::var_os("MATRIX_LOOM_DEEP").is_some_and(|value| value != "0")
+}
+
+impl Scenario {
+    /// The preemptions explored in a mode.
+    pub(crate) fn bound(&self, all_rmw: bool) -> Option<usize> {
+        let bound = if all_rmw { self.bounds.1 } else { self.bounds.0 };
+        bound.map(|k| k + deep() as usize)
+    }
+}
+
+/// The bound as it is reported.
+pub(crate) fn bound_name(bound: Option<usize>) -> String {
+    bound.map_or("exhaustive".into(), |k| format!("bounded({k})"))
 }
 
 /// Explores a scenario in one mode: the executions, or the failure's message.
@@ -101,11 +178,16 @@ pub(crate) fn explore(scenario: &Scenario, setting: Setting) -> Result<u64, Stri
         assert!(std::env::var_os(limit).is_none(), "{limit} would cut the exploration short and let it pass: unset it");
     }
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = if setting.all_rmw { scenario.bounds.1 } else { scenario.bounds.0 };
+    builder.preemption_bound = scenario.bound(setting.all_rmw);
     builder.max_branches = 20_000;
+    builder.max_permutations = None;
+    builder.max_duration = None;
     let body = scenario.body;
     EXECUTIONS.set(0);
+    MARKS.with_borrow_mut(BTreeMap::clear);
+    Passes::reset();
     setting.set();
+    set_mutant(setting.mutant);
     let result = std::panic::catch_unwind(move || {
         builder.check(move || {
             EXECUTIONS.set(EXECUTIONS.get() + 1);
@@ -113,6 +195,7 @@ pub(crate) fn explore(scenario: &Scenario, setting: Setting) -> Result<u64, Stri
         });
     });
     Setting::default().set();
+    set_mutant(None);
     result.map(|()| EXECUTIONS.get()).map_err(|payload| {
         let text = payload.downcast_ref::<String>().map(String::as_str);
         text.or(payload.downcast_ref::<&str>().copied()).unwrap_or("?").replace('\n', " ")
@@ -144,13 +227,17 @@ impl Scenario {
             let mode = if all_rmw { "all-RMW" } else { "plain" };
             let executions = explore(self, Setting { all_rmw, ..Setting::default() })
                 .unwrap_or_else(|e| panic!("{}, {mode}, execution {}: {e}", self.name, EXECUTIONS.get()));
-            let bound = if all_rmw { self.bounds.1 } else { self.bounds.0 };
+            let lost: Vec<_> =
+                TABLE.iter().map(|site| (site.name, Passes::of(site).refusals)).filter(|l| l.1 > 0).collect();
             println!(
-                "{} | {mode} | {executions} executions | {} | {:.1} s",
+                "{} | {mode} | {executions} executions | {} | {:.1} s | races lost: {lost:?}",
                 self.name,
-                bound.map_or("exhaustive".into(), |k| format!("bounded({k})")),
+                bound_name(self.bound(all_rmw)),
                 begun.elapsed().as_secs_f64(),
             );
+            for met in self.meets {
+                assert!(met.count() > 0, "{}, {mode}: never met: {met}", self.name);
+            }
             assert!(executions >= self.minimum, "{}: only {executions} executions", self.name);
         }
     }

@@ -1,19 +1,22 @@
 //! The scenarios. Blocks are cut from the tail of a free block, so that the first allocation lies last.
 
-use crate::model::{Scenario, World, part, strict};
+use crate::model::Met::{Lost, Mark, Read};
+use crate::model::{Scenario, World, mark, part, strict};
+use atomic_matrix::backend::orderings::*;
 use atomic_matrix::matrix::heap::{Kind, Lane};
 use atomic_matrix::matrix::token::State;
 use atomic_matrix::segment::region::Region;
 use std::sync::{Arc, Mutex};
 
 macro_rules! scenarios {
-    ($($name:ident $plain:expr, $rmw:expr, $minimum:literal $body:block)*) => {
+    ($($name:ident $plain:expr, $rmw:expr, $minimum:literal, $meets:expr => $body:block)*) => {
         /// Every scenario.
         pub(crate) const ALL: &[Scenario] = &[$(Scenario {
             name: stringify!($name),
             body: || $body,
             bounds: ($plain, $rmw),
             minimum: $minimum,
+            meets: &$meets,
         }),*];
         $(
             #[test]
@@ -27,7 +30,7 @@ macro_rules! scenarios {
 
 scenarios! {
     // Two threads cut the same free block; each gets its own granule, and what remains is in order.
-    loom_s1_cut_races_cut Some(2), Some(3), 100 {
+    loom_s1_cut_races_cut Some(2), Some(3), 100, [Lost(&COMMIT), Lost(&CARVE)] => {
         let world = World::new(4, 0);
         world.run([
             part(|w| { w.allocate(&mut strict(1), 1); }),
@@ -38,7 +41,7 @@ scenarios! {
     }
 
     // A block is freed and merged to its left while another thread cuts that left neighbour.
-    loom_s3_alloc_races_ripple Some(2), Some(3), 100 {
+    loom_s3_alloc_races_ripple Some(2), Some(3), 100, [Lost(&COMMIT), Lost(&ANNOUNCE)] => {
         let world = World::new(3, 0);
         let block = world.allocate(&mut strict(1), 1);
         world.run([
@@ -53,7 +56,7 @@ scenarios! {
     }
 
     // Two neighbours are freed at the same time: at rest they are one block, without any healing.
-    loom_l3_adjacent_frees_merge Some(3), Some(3), 100 {
+    loom_l3_adjacent_frees_merge Some(3), Some(3), 100, [Lost(&ANNOUNCE)] => {
         let world = World::new(2, 0);
         let mut lane = strict(1);
         let (right, left) = (world.allocate(&mut lane, 1), world.allocate(&mut lane, 1));
@@ -62,7 +65,7 @@ scenarios! {
     }
 
     // The same where no word of the hints is written by both: different leaves, different classes.
-    loom_l3_adjacent_frees_in_two_chunks_merge Some(3), Some(3), 100 {
+    loom_l3_adjacent_frees_in_two_chunks_merge Some(3), Some(3), 100, [] => {
         let world = World::new(66, 0);
         let mut lane = strict(1);
         let (right, left) = (world.allocate(&mut lane, 2), world.allocate(&mut lane, 64));
@@ -71,7 +74,7 @@ scenarios! {
     }
 
     // The same with a free block to the left of both.
-    loom_l3_frees_beside_a_free_block_merge Some(3), Some(3), 100 {
+    loom_l3_frees_beside_a_free_block_merge Some(3), Some(3), 100, [] => {
         let world = World::new(4, 0);
         let mut lane = strict(1);
         let (right, left) = (world.allocate(&mut lane, 1), world.allocate(&mut lane, 1));
@@ -80,7 +83,7 @@ scenarios! {
     }
 
     // A join is about to freeze a free block that another thread takes whole.
-    loom_s1_exact_take_races_freeze Some(2), Some(3), 100 {
+    loom_s1_exact_take_races_freeze Some(2), Some(3), 100, [] => {
         let world = World::new(4, 0);
         let mut lane = strict(1);
         let right = world.allocate(&mut lane, 2);
@@ -95,7 +98,7 @@ scenarios! {
     }
 
     // The owner of a parked block takes it again while another lane heals.
-    loom_s3_pop_races_heal Some(2), Some(3), 100 {
+    loom_s3_pop_races_heal Some(2), Some(3), 100, [Lost(&CLAIM)] => {
         let world = World::new(2, 0);
         let mut owner = Lane::with_ceiling(1, 2);
         let block = world.allocate(&mut owner, 1);
@@ -112,7 +115,7 @@ scenarios! {
     }
 
     // A parked block is merged, cut anew, used and parked by another lane, under its first owner's stale index.
-    loom_s3_stale_pop_takes_anothers_block Some(3), Some(3), 100 {
+    loom_s3_stale_pop_takes_anothers_block None, None, 100, [] => {
         let world = World::new(2, 0);
         let mut owner = Lane::with_ceiling(1, 2);
         let block = world.allocate(&mut owner, 1);
@@ -135,7 +138,7 @@ scenarios! {
     }
 
     // A parked block is merged, cut anew with another size and parked again under its owner's stale index.
-    loom_s4_pop_races_resize Some(1), Some(3), 100 {
+    loom_s4_pop_races_resize Some(1), Some(3), 100, [] => {
         let world = World::new(3, 0);
         let mut owner = Lane::with_ceiling(1, 2);
         let right = world.allocate(&mut owner, 1);
@@ -158,7 +161,7 @@ scenarios! {
     }
 
     // A lane's stack overflows into the exchange while another lane looks for a batch there.
-    loom_s3_batch_is_handed_over Some(3), Some(3), 100 {
+    loom_s3_batch_is_handed_over None, None, 100, [Read(&BATCH_INDEX)] => {
         let world = World::new(3, 1);
         let mut giver = Lane::with_ceiling(1, 2);
         let blocks = [(); 3].map(|()| world.allocate(&mut giver, 1));
@@ -174,7 +177,7 @@ scenarios! {
     }
 
     // Two threads free one block: one of them is refused.
-    loom_s5_double_free_is_refused_once Some(3), Some(3), 20 {
+    loom_s5_double_free_is_refused_once None, None, 20, [] => {
         let world = World::new(2, 0);
         let block = world.allocate(&mut strict(1), 1);
         let freed = Arc::new(Mutex::new(0));
@@ -189,7 +192,7 @@ scenarios! {
     }
 
     // A stale free races the block's free and the next allocation at its place.
-    loom_s5_stale_free_is_refused Some(2), Some(3), 100 {
+    loom_s5_stale_free_is_refused Some(2), Some(3), 100, [] => {
         let world = World::new(2, 0);
         let block = world.allocate(&mut strict(1), 1);
         let freed = Arc::new(Mutex::new(0));
@@ -210,14 +213,14 @@ scenarios! {
     }
 
     // Three threads want a granule each of a block of three: all get one.
-    loom_l2_three_cuts_use_all_room Some(0), Some(2), 100 {
+    loom_l2_three_cuts_use_all_room Some(0), Some(2), 100, [] => {
         let world = World::new(3, 0);
         world.run([1, 2, 3].map(|owner| part(move |w| { w.allocate(&mut strict(owner), 1); })));
         assert_eq!(world.verify().live.granules, 3);
     }
 
     // A lane flushes two parked blocks one after the other: the other one serves an allocation.
-    loom_l2_alloc_races_flush Some(2), Some(3), 100 {
+    loom_l2_alloc_races_flush Some(2), Some(3), 100, [Lost(&CLAIM)] => {
         let world = World::new(3, 0);
         let mut lane = Lane::with_ceiling(1, 2);
         let blocks = [(); 3].map(|()| world.allocate(&mut lane, 1));
@@ -233,7 +236,7 @@ scenarios! {
     }
 
     // A searcher clears a stale hint while a block is published behind it.
-    loom_l2_hint_clear_races_publish Some(3), Some(3), 100 {
+    loom_l2_hint_clear_races_publish Some(3), Some(3), 100, [] => {
         let world = World::new(3, 0);
         let mut lane = strict(1);
         let blocks = [(); 3].map(|()| world.allocate(&mut lane, 1));
@@ -246,5 +249,188 @@ scenarios! {
         ]);
         let tally = world.verify();
         assert_eq!((tally.live.granules, tally.free.granules), (2, 1));
+    }
+
+    // Three neighbours are freed at the same time: the middle one while both of its neighbours are.
+    loom_l3_three_neighbours_freed_merge Some(1), Some(2), 100, [Lost(&ANNOUNCE), Lost(&FREEZE)] => {
+        let world = World::new(3, 0);
+        let mut lane = strict(1);
+        let [right, middle, left] = [(); 3].map(|()| world.allocate(&mut lane, 1));
+        world.run([
+            part(move |w| w.free(&mut strict(1), left)),
+            part(move |w| w.free(&mut strict(2), middle)),
+            part(move |w| w.free(&mut strict(3), right)),
+        ]);
+        world.is_whole();
+    }
+
+    // The middle one of three is freed while a free block to its right is taken whole and given back: a join that is aborted.
+    loom_l3_join_is_aborted_and_heals Some(2), Some(3), 100, [Lost(&FREEZE)] => {
+        let world = World::new(3, 0);
+        let mut lane = strict(1);
+        let [right, middle, left] = [(); 3].map(|()| world.allocate(&mut lane, 1));
+        world.free(&mut lane, right);
+        world.run([
+            part(move |w| w.free(&mut strict(1), middle)),
+            part(move |w| {
+                let mut lane = strict(2);
+                let block = w.allocate(&mut lane, 1);
+                w.free(&mut lane, block);
+            }),
+        ]);
+        world.free(&mut lane, left);
+        world.is_whole();
+    }
+
+    // A block too large to be hidden is freed under an announcement, which another thread's allocation may finish. There is room
+    // elsewhere all the time.
+    loom_l2_large_free_is_finished_by_an_allocation Some(3), Some(3), 100, [Lost(&COMMIT), Mark("served by the large block")] => {
+        let world = World::new(33, 0);
+        let mut lane = strict(1);
+        let [right, between] = [(); 2].map(|()| world.allocate(&mut lane, 1));
+        let large = world.allocate(&mut lane, 31);
+        world.free(&mut lane, right);
+        world.run([
+            part(move |w| w.free(&mut strict(1), large)),
+            part(move |w| {
+                let mut lane = strict(2);
+                let block = w.allocate(&mut lane, 1);
+                if block.at.0 < 31 {
+                    mark("served by the large block");
+                }
+            }),
+        ]);
+        world.free(&mut lane, between);
+        let tally = world.verify();
+        assert_eq!((tally.live.granules, tally.free.granules), (1, 32), "S4");
+    }
+
+    // A run is cut up into parked blocks beside another thread's cut of the same free block.
+    loom_s1_carve_races_cut Some(1), Some(2), 100, [Mark("carved"), Lost(&COMMIT)] => {
+        let world = World::new(12, 0);
+        world.run([
+            part(|w| {
+                let mut lane = Lane::with_ceiling(1, 2);
+                w.allocate(&mut lane, 1);
+                if lane.parked() > 0 {
+                    mark("carved");
+                }
+            }),
+            part(|w| { w.allocate(&mut strict(2), 1); }),
+        ]);
+        let tally = world.verify();
+        assert_eq!((tally.live.granules, tally.granules), (2, 12), "S4");
+    }
+
+    // Another lane heals while a run is cut up: it may merge the parked blocks at once, and none that is not parked yet.
+    loom_s4_carve_races_heal Some(1), Some(2), 100, [Mark("carved"), Lost(&CLAIM)] => {
+        let world = World::new(12, 0);
+        world.run([
+            part(|w| {
+                let mut lane = Lane::with_ceiling(1, 2);
+                w.allocate(&mut lane, 1);
+                if lane.parked() > 0 {
+                    mark("carved");
+                }
+                w.heap.allocate_parked(&mut lane, 1, Kind::Raw);
+            }),
+            part(|w| w.heap.heal(&mut strict(2))),
+        ]);
+        world.heap.heal(&mut strict(3));
+        let tally = world.verify();
+        assert_eq!((tally.live.granules + tally.free.granules, tally.granules), (12, 12), "S4");
+    }
+
+    // What stands before an aligned block is given back while its left neighbour is freed.
+    loom_s4_trim_races_free Some(1), Some(2), 100, [Lost(&COMMIT)] => {
+        let world = World::new(6, 0);
+        let mut lane = strict(1);
+        let right = world.allocate(&mut lane, 1);
+        world.run([
+            part(move |w| w.free(&mut strict(1), right)),
+            part(|w| {
+                let mut lane = strict(2);
+                let block = w.heap.allocate(&mut lane, 1, 4, Kind::Raw).expect("L2: there is room");
+                assert_eq!(block.at.0 % 4, 0, "S2");
+                w.free(&mut lane, block);
+            }),
+        ]);
+        world.is_whole();
+    }
+
+    // An observer walks the tiles while another thread cuts and joins.
+    loom_s4_walker_sees_tiles Some(2), Some(3), 100, [Mark("in flight")] => {
+        let world = World::new(4, 0);
+        let mut lane = strict(1);
+        let [right, middle] = [(); 2].map(|()| world.allocate(&mut lane, 1));
+        world.free(&mut lane, right);
+        world.run([
+            part(move |w| {
+                let mut lane = strict(1);
+                w.free(&mut lane, middle);
+                w.allocate(&mut lane, 1);
+            }),
+            part(|w| {
+                let tally = w.heap.tally().unwrap_or_else(|fault| panic!("S4: {fault}"));
+                if tally.in_flight.blocks > 0 {
+                    mark("in flight");
+                }
+            }),
+        ]);
+        let tally = world.verify();
+        assert_eq!((tally.live.granules, tally.free.granules), (1, 3), "S4");
+    }
+
+    // A block changes owner: what its producer wrote is visible to the consumer that adopts it.
+    loom_s3_adopter_sees_the_payload None, None, 10, [Mark("adopted")] => {
+        let world = World::new(2, 0);
+        let block = world.allocate(&mut strict(1), 1);
+        world.run([
+            part(move |w| {
+                w.heap.region().touch(block.at, 1);
+                w.heap.rename(block.at, block.token, 0).expect("nobody else has it");
+            }),
+            part(move |w| {
+                let Ok(live) = w.heap.live_at(block.at) else { return };
+                if live.token.owner() == 0 && w.heap.rename(live.at, live.token, 2).is_some() {
+                    mark("adopted");
+                    w.free(&mut strict(2), live);
+                }
+            }),
+        ]);
+        world.verify();
+    }
+
+    // Two consumers adopt one block: one gets it.
+    loom_s5_one_of_two_adopts None, None, 50, [Lost(&PARK)] => {
+        let world = World::new(2, 0);
+        let block = world.allocate(&mut strict(1), 1);
+        world.heap.rename(block.at, block.token, 0).expect("nobody else has it");
+        let adopted = Arc::new(Mutex::new(0));
+        let [one, two] = [2, 3].map(|owner| {
+            let adopted = adopted.clone();
+            part(move |w| {
+                let Ok(live) = w.heap.live_at(block.at) else { return };
+                if live.token.owner() == 0 && w.heap.rename(live.at, live.token, owner).is_some() {
+                    *adopted.lock().unwrap() += 1;
+                    w.free(&mut strict(owner), live);
+                }
+            })
+        });
+        world.run([one, two]);
+        assert_eq!(*adopted.lock().unwrap(), 1, "S5");
+        world.is_whole();
+    }
+
+    // Two lanes want one batch of the exchange; the loser is served by what is parked elsewhere.
+    loom_s1_two_takers_of_one_batch None, None, 100, [Read(&BATCH_INDEX), Lost(&BATCH_CLAIM)] => {
+        let world = World::new(3, 1);
+        let mut giver = Lane::with_ceiling(1, 2);
+        let blocks = [(); 3].map(|()| world.allocate(&mut giver, 1));
+        blocks.into_iter().for_each(|block| world.free(&mut giver, block));
+        world.run([2, 3].map(|owner| part(move |w| { w.allocate(&mut Lane::with_ceiling(owner, 2), 1); })));
+        world.heap.heal(&mut giver);
+        let tally = world.verify();
+        assert_eq!((tally.live.granules, tally.free.granules), (2, 1), "S4");
     }
 }

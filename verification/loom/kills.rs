@@ -1,0 +1,156 @@
+//! A participant is stopped for ever before each of its accesses in turn; then two survivors work at the same time, one of
+//! which recovers it: weak memory and kills together (C1).
+
+use crate::model::{Mortal, Scenario, World, bound_name, deep, explore, mark, part, strict};
+use atomic_matrix::backend::decorators::stopped_at;
+use atomic_matrix::backend::loom::Setting;
+use atomic_matrix::matrix::heap::{Kind, Lane};
+use atomic_matrix::matrix::recovery::Policy;
+use atomic_matrix::segment::region::Region;
+use std::cell::Cell;
+use std::time::Instant;
+
+thread_local! {
+    /// Before which access the victim is stopped.
+    static STEP: Cell<u64> = const { Cell::new(0) };
+    /// Whether it got to its end all the same.
+    static FINISHED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What the victim is doing, beside a witness's live block and a free block on each side.
+fn killed(granules: u32, ceiling: usize, victim: fn(&World<Mortal>, &mut Lane)) {
+    let world = World::<Mortal>::over(granules, 0);
+    let mut lane = Lane::with_ceiling(1, ceiling);
+    let kept = world.allocate(&mut strict(2), 1);
+    FINISHED.set(stopped_at(STEP.get(), || victim(&world, &mut lane)).is_some());
+    world.run([
+        part(|w: &World<Mortal>| {
+            w.heap.recover(&mut strict(3), 1, Policy::GiveBack);
+        }),
+        part(move |w: &World<Mortal>| {
+            let mut lane = strict(2);
+            w.free(&mut lane, kept);
+            // What the other one holds just now may be missing.
+            let Ok(block) = w.heap.allocate(&mut lane, 1, 1, Kind::Raw) else { return };
+            mark("served");
+            w.heap.region().touch(block.at, 1);
+            w.free(&mut lane, block);
+        }),
+    ]);
+    // A block that the dead one had parked, or was about to take into its hands again, is anybody's and waits for healing.
+    world.verify();
+    world.heap.heal(&mut strict(3));
+    world.is_whole();
+}
+
+fn allocates_and_frees(world: &World<Mortal>, lane: &mut Lane) {
+    let block = world.allocate(lane, 1);
+    world.free(lane, block);
+}
+
+fn cuts_up_a_run(world: &World<Mortal>, lane: &mut Lane) {
+    let block = world.allocate(lane, 1);
+    world.free(lane, block);
+    world.heap.flush(lane);
+}
+
+fn frees_a_large_block(world: &World<Mortal>, lane: &mut Lane) {
+    let block = world.allocate(lane, 31);
+    world.free(lane, block);
+}
+
+/// Explores every step in all-RMW mode; with weak memory every `stride`th one, unless in depth.
+fn every_step(name: &'static str, body: fn(), stride: u64, least: u64) {
+    let scenario = Scenario { name, body, bounds: (Some(1), Some(1)), minimum: 1, meets: &[] };
+    // The bounds are meant as they are: in depth it is the steps that become more.
+    let scenario = if deep() { Scenario { bounds: (Some(0), Some(1)), ..scenario } } else { scenario };
+    for all_rmw in [false, true] {
+        let (begun, mode) = (Instant::now(), if all_rmw { "all-RMW" } else { "plain" });
+        let (mut executions, mut fewest) = (0, u64::MAX);
+        FINISHED.set(false);
+        let (mut kills, mut step) = (0, 0);
+        let stride = if all_rmw || deep() { 1 } else { stride };
+        while !FINISHED.get() {
+            STEP.set(step);
+            let these = explore(&scenario, Setting { all_rmw, ..Setting::default() })
+                .unwrap_or_else(|e| panic!("{name}, {mode}, stopped before access {step}: {e}"));
+            executions += these;
+            fewest = fewest.min(these);
+            kills += 1;
+            step += stride;
+        }
+        println!(
+            "{name} | {mode} | {kills} stops, one at each {stride} accesses, {executions} executions, at least {fewest} each | {} | {:.1} s",
+            bound_name(scenario.bound(all_rmw)),
+            begun.elapsed().as_secs_f64(),
+        );
+        assert!(kills * stride > least && fewest >= 5, "{name}: explored too little");
+    }
+}
+
+#[test]
+fn loom_c1_killed_in_allocations_and_frees() {
+    every_step("loom_c1_killed_in_allocations_and_frees", || killed(4, 0, allocates_and_frees), 16, 40);
+}
+
+#[test]
+fn loom_c1_killed_while_a_run_is_cut_up() {
+    every_step("loom_c1_killed_while_a_run_is_cut_up", || killed(12, 2, cuts_up_a_run), 32, 40);
+}
+
+#[test]
+fn loom_c1_killed_while_a_large_block_is_freed() {
+    every_step("loom_c1_killed_while_a_large_block_is_freed", || killed(33, 0, frees_a_large_block), 8, 20);
+}
+
+/// A head under a run that is not cut up yet, shown as parked: an index that has gone stale takes it, and the recovery of the
+/// run's holder erases it (S1).
+fn stale_index_under_a_run() {
+    let world = World::<Mortal>::over(12, 0);
+    let mut stale = Lane::with_ceiling(2, 2);
+    // Granule 9 is where the run's second block will lie: a run begins at a token line.
+    let blocks: Vec<_> = (0..12).map(|_| world.allocate(&mut strict(2), 1)).collect();
+    let at_nine = blocks.iter().copied().find(|block| block.at.0 == 9).expect("twelve blocks of one granule");
+    world.free(&mut stale, at_nine);
+    blocks.into_iter().filter(|block| block.at != at_nine.at).for_each(|block| world.free(&mut strict(2), block));
+    world.heap.heal(&mut strict(3));
+    let mut victim = Lane::with_ceiling(1, 2);
+    FINISHED.set(stopped_at(STEP.get(), || world.allocate(&mut victim, 1)).is_some());
+    let taken = world.heap.allocate_parked(&mut stale, 1, Kind::Raw);
+    if taken.is_some() {
+        mark("taken");
+    }
+    world.heap.recover(&mut strict(3), 1, Policy::GiveBack);
+    world.heap.heal(&mut strict(3));
+    let tally = world.verify();
+    assert_eq!(tally.live.granules, taken.is_some() as u64, "S1: a live block is gone");
+}
+
+/// Every step of [`stale_index_under_a_run`]: what was noticed first, and how often the stale index took a block.
+pub(crate) fn stale_index_at_every_step(setting: Setting) -> (Option<String>, u64) {
+    let body = stale_index_under_a_run as fn();
+    let scenario = Scenario { name: "a stale index", body, bounds: (None, None), minimum: 1, meets: &[] };
+    let mut taken = 0;
+    for step in 0.. {
+        STEP.set(step);
+        FINISHED.set(false);
+        if let Err(failure) = explore(&scenario, setting) {
+            return (Some(format!("loom_s1_stale_index_under_a_run, stopped before access {step}: {failure}")), taken);
+        }
+        taken += crate::model::marks("taken");
+        if FINISHED.get() {
+            break;
+        }
+    }
+    (None, taken)
+}
+
+#[test]
+fn loom_s1_stale_index_under_a_run() {
+    let (failure, taken) = stale_index_at_every_step(Setting::default());
+    assert_eq!(failure, None);
+    println!(
+        "loom_s1_stale_index_under_a_run | every step | one execution each | the stale index took a block {taken} times"
+    );
+    assert!(taken > 0, "the stale index never took a block: nothing was shown");
+}
