@@ -23,6 +23,11 @@ pub enum Error {
         /// Bytes of the largest free block.
         largest: u64,
     },
+    /// The segment's parking is biased, and this process may not call membarrier(2).
+    #[error(
+        "the segment needs membarrier(2) (global expedited, Linux 4.16), which this kernel or sandbox refuses; allow the call, or create the segment with Options::biased(false)"
+    )]
+    NoMembarrier,
     /// A block of no bytes was asked for.
     #[error("a block of 0 bytes was asked for; ask for at least 1")]
     ZeroSize,

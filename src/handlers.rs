@@ -18,7 +18,7 @@
 use crate::backend::payload;
 use crate::error::{Error, Result};
 use crate::matrix::core::AtomicMatrix;
-use crate::matrix::heap::{Exhausted, Kind, Live, Refusal};
+use crate::matrix::heap::{Exhausted, Kind, Lane, Live, Refusal};
 pub use crate::matrix::recovery::{Policy, Recovered};
 use crate::matrix::size_class::of_size;
 use crate::matrix::stats::Tally;
@@ -34,6 +34,8 @@ use uuid::Uuid;
 
 /// Sizes up to here, in bytes, may take the short way: more than any parked class with the largest granule.
 const SMALL: usize = 1 << 21;
+/// How often a block's owner is changed anew when another change came first.
+const GIVE_TRIES: u32 = 1000;
 
 /// A position in a segment, the same in every process: an offset, and the generation of the block it was made for.
 ///
@@ -423,7 +425,7 @@ impl Handler {
         let matrix = &*self.matrix;
         if let Some(g) = matrix.granule_of(offset)
             && let Some(lane) = matrix.lane()
-            && matrix.heap().free_to_stack(lane, g, generation)
+            && (matrix.heap().free_to_stack(lane, g, generation) || matrix.heap().free_homeward(lane, g, generation))
         {
             return Ok(());
         }
@@ -705,8 +707,8 @@ impl Handler {
     /// As [`Handler::free_raw`].
     pub fn hand_over<T>(&self, pointer: &RelativePtr<T>) -> Result<()> {
         let live = self.live(pointer)?;
-        self.matrix.check_process()?;
-        self.give_to(live, 0).map_err(|found| self.refusal(pointer.offset, None, Refusal::NotLive(found)))
+        let given = self.matrix.with_lane(|lane| self.give_to(lane, live, 0))?;
+        given.map_err(|found| self.refusal(pointer.offset, None, Refusal::NotLive(found)))
     }
 
     /// Makes this process the owner of the live block at an offset that another one passed on. A block belongs to whoever
@@ -723,23 +725,26 @@ impl Handler {
         if generation.is_some_and(|generation| generation != live.token.generation()) {
             return Err(self.refusal(offset, generation, Refusal::Stale(live.token)));
         }
-        let adopted = self.matrix.with_lane(|lane| self.give_to(live, lane.owner()))?;
+        let adopted = self.matrix.with_lane(|lane| self.give_to(lane, live, lane.owner()))?;
         adopted.map_err(|found| self.refusal(offset, generation, Refusal::NotLive(found)))?;
         Ok(self.pointer(live))
     }
 
     /// Changes a live block's owner, or says what stands there instead.
-    fn give_to(&self, mut live: Live, owner: u16) -> std::result::Result<(), Token> {
+    fn give_to(&self, lane: &Lane, mut live: Live, owner: u16) -> std::result::Result<(), Token> {
         let heap = self.matrix.heap();
-        while heap.rename(live.at, live.token, owner).is_none() {
-            // Another process adopted it at the same moment, or it was freed.
+        for _ in 0..GIVE_TRIES {
+            if heap.rename_from(lane, live.at, live.token, owner).is_some() {
+                return Ok(());
+            }
+            // Another process adopted it at the same moment, or it was freed, or its owner is about to.
             let found = heap.look(live.at);
             if !found.is_live() || found.generation() != live.token.generation() {
                 return Err(found);
             }
             live.token = found;
         }
-        Ok(())
+        Err(live.token)
     }
 
     /// Recovers participants that have died: finishes what they had begun, frees their blocks, releases their slots. It
@@ -774,14 +779,16 @@ impl Handler {
         let live = self.live(&block.pointer)?;
         let fingerprint = self.matrix.heap().fingerprint(live);
         let entry = Entry { offset: block.offset(), generation: block.generation(), fingerprint };
-        let publish = |owner| self.directory().publish(owner, name.as_bytes(), entry);
-        self.matrix.with_lane(|lane| publish(lane.owner()))?.map_err(|refused| match refused {
+        let publish = |lane: &mut Lane| {
+            self.directory().publish(lane.owner(), name.as_bytes(), entry)?;
+            // Freed meanwhile: the entry then says so to whoever looks it up.
+            let _ = self.give_to(lane, live, 0);
+            Ok(())
+        };
+        self.matrix.with_lane(publish)?.map_err(|refused| match refused {
             Refused::Taken => Error::NameTaken { name: name.to_owned() },
             Refused::Full => Error::DirectoryFull { entries: self.matrix.heap().layout().params.directory },
-        })?;
-        // Freed meanwhile: the entry then says so to whoever looks it up.
-        let _ = self.give_to(live, 0);
-        Ok(())
+        })
     }
 
     /// The block published under a name.

@@ -128,6 +128,13 @@ impl<B: Backend> Backend for Probe<B> {
         note(|c| c.fences += 1);
         B::fence(site);
     }
+    fn light_fence(site: &'static Site) {
+        B::light_fence(site);
+    }
+    fn heavy_fence(site: &'static Site) -> bool {
+        note(|c| c.fences += 1);
+        B::heavy_fence(site)
+    }
     fn pause() {
         B::pause();
     }

@@ -2,7 +2,8 @@
 #![allow(clippy::disallowed_types, reason = "this module is where raw atomics live")]
 
 use super::{Backend, Site, Word};
-use std::sync::atomic::{AtomicU64, fence};
+use rustix::thread::{MembarrierCommand, membarrier};
+use std::sync::atomic::{AtomicU64, compiler_fence, fence};
 
 /// The processor's own atomics.
 #[derive(Debug, Clone, Copy, Default)]
@@ -43,6 +44,13 @@ impl Word for NativeWord {
 }
 
 impl Native {
+    /// Makes this process one of those that [`Backend::heavy_fence`] reaches (membarrier(2), global expedited; Linux 4.16).
+    /// False if the system does not offer it.
+    pub(crate) fn join_heavy_fences() -> bool {
+        membarrier(MembarrierCommand::RegisterGlobalExpedited).is_ok()
+            && membarrier(MembarrierCommand::GlobalExpedited).is_ok()
+    }
+
     /// A number that this process has not handed out before, from 1 on.
     pub(crate) fn serial() -> u64 {
         static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -63,6 +71,15 @@ impl Backend for Native {
     #[inline(always)]
     fn fence(site: &'static Site) {
         fence(site.order);
+    }
+    #[inline(always)]
+    fn light_fence(site: &'static Site) {
+        compiler_fence(site.order);
+    }
+    #[cold]
+    fn heavy_fence(site: &'static Site) -> bool {
+        fence(site.order);
+        membarrier(MembarrierCommand::GlobalExpedited).is_ok()
     }
     #[inline(always)]
     fn pause() {

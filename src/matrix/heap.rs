@@ -1,6 +1,7 @@
 //! The heap: allocate and free, composed of tokens, hints, operations and parking.
 
 use super::operation::Held;
+use super::parking::is_parkable;
 pub use super::parking::Lane;
 use super::size_class::{at_least, of_size};
 use super::token::{State, Token};
@@ -167,8 +168,8 @@ impl<R: Region> Heap<R> {
         let parks = lane.parks(class) && align <= 1 && class.size() <= granules;
         let size = if parks { class.size() } else { size };
         while parks && self.take_batch(lane, class) {
-            if let Some((at, token)) = self.pop(lane, class, State::Allocated, 0) {
-                return Ok(self.retype(lane, at, token, kind));
+            if let Some(live) = self.allocate_parked(lane, size, kind) {
+                return Ok(live);
             }
         }
         let room = size.saturating_add(asked.align - 1);
@@ -285,19 +286,10 @@ impl<R: Region> Heap<R> {
     /// [`Refusal`], and nothing has changed (S5).
     #[inline]
     pub fn free(&self, lane: &mut Lane, g: Granule, generation: Option<u32>) -> Result<(), Refusal> {
-        if self.free_to_stack(lane, g, generation) { Ok(()) } else { self.free_slowly(lane, g, generation) }
-    }
-
-    /// Frees the live block at `g` onto the lane's own stack, if it is live and there is room: one load and one
-    /// compare-and-swap. False: nothing was done.
-    #[inline(always)]
-    pub fn free_to_stack(&self, lane: &mut Lane, g: Granule, generation: Option<u32>) -> bool {
-        let token = Token(self.token(g).load(&TOKEN_HINT));
-        token.is_live()
-            && self.fits_sector(g, token)
-            && (generation.is_none_or(|held| held == token.generation())
-                || R::Backend::mutated(Mutant::GenerationIgnored))
-            && self.park(lane, g, token)
+        if self.free_to_stack(lane, g, generation) || self.free_homeward(lane, g, generation) {
+            return Ok(());
+        }
+        self.free_slowly(lane, g, generation)
     }
 
     #[cold]
@@ -315,6 +307,11 @@ impl<R: Region> Heap<R> {
             return Err(Refusal::Stale(token));
         }
         let size = token.size();
+        // A block that its lane stores plainly stays that lane's: it was refused above only because it changed meanwhile.
+        if self.biased() && is_parkable(size) && token.owner() != 0 && token.owner() != lane.owner() {
+            let freed = self.free_homeward(lane, g, generation);
+            return if freed { Ok(()) } else { Err(Refusal::NotLive(self.look(g))) };
+        }
         let acked = Token::new(State::Acked, lane.owner(), token.generation(), size);
         if let Err(found) = self.token(g).cas(token.0, acked.0, &PARK) {
             return Err(Refusal::NotLive(Token(found)));

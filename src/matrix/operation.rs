@@ -313,7 +313,7 @@ impl<R: Region> Heap<R> {
 
     /// Takes a parked block into this lane's hands, to merge it. None if somebody else was quicker.
     fn hold(&self, lane: &Lane, g: Granule, acked: Token) -> Option<Held> {
-        debug_assert!(acked.state() == State::Acked);
+        debug_assert!(acked.is_given_up());
         let held = Token::new(State::Coalescing, lane.owner(), acked.next_generation(), acked.size());
         let taken = self.token(g).cas(acked.0, held.0, &CLAIM).is_ok();
         taken.then_some(Held { at: g, token: held })

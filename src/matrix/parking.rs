@@ -1,9 +1,31 @@
 //! Parking: freed blocks of small classes wait unmerged for the next request of their size.
 //!
 //! A parked block is in state ACKED: open to everybody, so nothing is hidden (L2) and a killed process takes nothing
-//! with it. What a lane keeps is only a memory aid: the granule's index on a small stack. Parking is one
-//! compare-and-swap (ALLOCATED → ACKED), taking a parked block again is one more (ACKED → ALLOCATED), whose expected
-//! value is the block's whole meaning: an index that has gone stale is simply dropped.
+//! with it. What a lane keeps is only a memory aid: the granule's index on a small stack. An index that has gone stale is
+//! simply dropped.
+//!
+//! # Biased parking
+//!
+//! A parked block keeps its lane's number, and that lane alone may change the token by a plain store, under one rule:
+//! *A plain-stores a token whose owner is A, and only while A's slot names that granule* ([`SlotWord::Busy`]).
+//!
+//! - The owner A: name the granule, light fence, look at the token, store it (ACKED by A → ALLOCATED by A, or back), clear the
+//!   name. No locked instruction. If the token is not what it should be, nothing is stored.
+//! - A thief T (healing, the last try of an allocation): mark the token by compare-and-swap (ACKED by A → *marked* by T, a new
+//!   generation), for many blocks at once; one heavy fence (`membarrier`); then look at each owner's slot. If A's
+//!   slot names the block, A gets it back; else a compare-and-swap from exactly the mark makes it T's. Behind the
+//!   fence A's look sees the mark, or its name was in the slot for T to see, or its store was done and the mark is gone.
+//!   Nobody waits: another thief may finish a mark as well, behind a fence of its own; an owner that meets a mark on its
+//!   block takes it back by compare-and-swap. A stopped owner keeps from others the one block that its slot names.
+//! - Whoever frees another lane's block gives it back to that lane, ALLOCATED by A → ACKED by A, one compare-and-swap. If A frees it at
+//!   the same moment, both write the same. (Both are told that they freed it: of two racing frees without a generation in
+//!   between, the second is refused only where it comes after the first.) The indices go home in batches.
+//! - Nobody's blocks (owner 0) are taken by compare-and-swap, whoever comes.
+//!
+//! Dice, Huang, Yang: "Asymmetric Dekker Synchronization" (2001) has the idea of the unequal fences; membarrier(2) the call.
+//! Where it is not to be had, the segment is made without bias, and every step is a compare-and-swap.
+//!
+//! # The exchange
 //!
 //! Batches of indices change hands through the *exchange*, a few slots for each class in the segment. A consumer's
 //! full stack fills them, a producer's empty one takes them: blocks that are allocated here and freed there come
@@ -15,7 +37,7 @@ use super::size_class::{Class, of_size};
 use super::token::{State, Token};
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
-use crate::segment::layout::{BATCH, Granule, PARKED_CLASSES};
+use crate::segment::layout::{BATCH, Granule, PARKED_CLASSES, SlotWord};
 use crate::segment::region::Region;
 
 /// Indices that a stack can hold.
@@ -39,6 +61,20 @@ struct Stack {
 pub struct Lane {
     owner: u16,
     stacks: [Stack; PARKED_CLASSES],
+    /// Freed blocks of other lanes on their way home.
+    homeward: [[Homeward; WAYS]; PARKED_CLASSES],
+}
+
+/// Other lanes whose blocks of one class are collected at a time; a lane's place is its number's last bits.
+const WAYS: usize = 4;
+
+/// Indices of blocks that this lane has freed for their owner.
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(C, align(64))]
+struct Homeward {
+    owner: u16,
+    length: u8,
+    items: [u32; BATCH],
 }
 
 impl Lane {
@@ -49,7 +85,8 @@ impl Lane {
     /// A lane whose stacks hold at most `ceiling` blocks (models want small ones); 0 parks nothing.
     pub fn with_ceiling(owner: u16, ceiling: usize) -> Self {
         let stack = Stack { length: 0, ceiling: ceiling.min(STACK) as u8, spilt: 0, items: [0; STACK] };
-        Self { owner, stacks: std::array::from_fn(|_| stack.clone()) }
+        let homeward = [[Homeward::default(); WAYS]; PARKED_CLASSES];
+        Self { owner, stacks: std::array::from_fn(|_| stack.clone()), homeward }
     }
     /// The participant's number.
     #[inline(always)]
@@ -68,6 +105,10 @@ impl Lane {
 }
 
 impl Stack {
+    #[inline(always)]
+    fn has_room(&self) -> bool {
+        self.length < self.ceiling
+    }
     #[inline(always)]
     fn pop(&mut self) -> Option<Granule> {
         let top = self.length.checked_sub(1)?;
@@ -121,9 +162,11 @@ const _: () = {
     }
 };
 
-/// The control word of a batch: 0 empty, FULL | participant that filled it | count, or BUSY | participant.
+/// The control word of a batch: 0 empty, FULL | lane whose blocks they are | count, or BUSY | participant.
+/// OPEN: they are nobody's, and anybody may take them.
 const FULL: u64 = 1 << 32;
 const BUSY: u64 = 2 << 32;
+const OPEN: u64 = 4 << 32;
 const FILLER_AT: u32 = 8;
 
 /// The control word of a batch that a participant is filling or emptying.
@@ -131,8 +174,65 @@ pub(super) const fn busy(owner: u16) -> u64 {
     BUSY | owner as u64
 }
 
+/// Blocks that one heavy fence serves at most.
+const LOOT: usize = 64;
+/// Tiles that a thief looks at for them.
+const LOOT_REACH: usize = 4 * LOOT;
+
+/// Marked blocks with their marks, before the fence.
+struct Loot {
+    length: usize,
+    items: [(Granule, Token); LOOT],
+}
+
+impl Loot {
+    const fn new() -> Self {
+        Self { length: 0, items: [(Granule(0), Token(0)); LOOT] }
+    }
+    const fn is_full(&self) -> bool {
+        self.length == LOOT
+    }
+}
+
+/// Whether blocks of `size` granules are parked when freed: the size must be a parked class's own.
+#[inline(always)]
+pub(super) const fn is_parkable(size: u32) -> bool {
+    let class = of_size(size);
+    class.is_parked() && class.size() == size
+}
+
 impl<R: Region> Heap<R> {
-    /// A parked block of the class from the own stack, taken as `live`'s kind: one compare-and-swap.
+    #[inline(always)]
+    pub(super) fn biased(&self) -> bool {
+        self.layout().params.biased
+    }
+
+    #[inline(always)]
+    fn busy(&self, owner: u16) -> &<R::Backend as Backend>::Word {
+        self.word(self.layout().slot(owner, SlotWord::Busy))
+    }
+
+    /// The owner's way to change a token of its own without a locked instruction: stores what `change` makes of it, if
+    /// anything. No other thread uses the lane's number.
+    #[inline(always)]
+    fn change_own<T>(&self, owner: u16, g: Granule, change: impl FnOnce(Token) -> Option<(Token, T)>) -> Option<T> {
+        let busy = self.busy(owner);
+        if !R::Backend::mutated(Mutant::BusyUnset) {
+            busy.store(g.0 as u64 + 1, &BUSY_SET);
+        }
+        if !R::Backend::mutated(Mutant::OwnFenceDropped) {
+            R::Backend::light_fence(&OWN_FENCE);
+        }
+        let word = self.token(g);
+        let changed = change(Token(word.load(&OWN_LOOK))).map(|(token, result)| {
+            word.store(token.0, &OWN_STORE);
+            result
+        });
+        busy.store(0, &BUSY_CLEAR);
+        changed
+    }
+
+    /// A parked block of the class from the own stack, taken in the given live state.
     #[inline(always)]
     pub(super) fn pop(
         &self,
@@ -142,38 +242,113 @@ impl<R: Region> Heap<R> {
         fingerprint: u32,
     ) -> Option<(Granule, Token)> {
         let (owner, size) = (lane.owner, class.size());
-        let stack = &mut lane.stacks[class.0];
-        while let Some(g) = stack.pop() {
+        let low = if matches!(state, State::TypedSmall) { fingerprint } else { size };
+        let unchecked = R::Backend::mutated(Mutant::PopSizeUnchecked);
+        let live = |token: Token| Token::new(state, owner, token.next_generation(), low);
+        while let Some(g) = lane.stacks[class.0].pop() {
+            if self.biased() {
+                let parked = Token::new(State::Acked, owner, 0, size);
+                let taken = self.change_own(owner, g, |token| {
+                    (token.meaning() == parked.0 || unchecked && token.state() == State::Acked && token.owner() == owner)
+                        .then(|| (live(token), live(token)))
+                });
+                if let Some(token) = taken {
+                    return Some((g, token));
+                }
+            }
             let word = self.token(g);
             let token = Token(word.load(&TOKEN_HINT));
-            let fits = token.is_parked(size)
-                || (R::Backend::mutated(Mutant::PopSizeUnchecked) && token.state() == State::Acked);
-            if !fits {
-                continue;
-            }
-            let low = if matches!(state, State::TypedSmall) { fingerprint } else { size };
-            let live = Token::new(state, owner, token.next_generation(), low);
-            if word.cas(token.0, live.0, &CLAIM).is_ok() {
-                return Some((g, live));
+            let fits = token.is_given_up() && (token.size() == size || unchecked) && self.may_take(owner, token);
+            if fits && word.cas(token.0, live(token).0, &CLAIM).is_ok() {
+                return Some((g, live(token)));
             }
         }
         None
     }
 
-    /// Parks the live block at `g` if that takes one compare-and-swap and no more. False: nothing was done.
+    /// Whether `owner` may take a parked block by one compare-and-swap: nobody else stores its token plainly.
+    #[inline]
+    pub(super) fn may_take(&self, owner: u16, token: Token) -> bool {
+        !self.biased() || token.parked_by() == owner || token.parked_by() == 0 || !is_parkable(token.size())
+    }
+
+    /// Frees the live block at `g` onto the lane's own stack, if it is the lane's own (or, without bias, anybody's) and there
+    /// is room: no locked instruction, without bias one. False: nothing was done.
     #[inline(always)]
-    pub(super) fn park(&self, lane: &mut Lane, g: Granule, token: Token) -> bool {
-        let size = token.size();
-        let class = of_size(size);
-        if !class.is_parked() || class.size() != size {
+    pub fn free_to_stack(&self, lane: &mut Lane, g: Granule, generation: Option<u32>) -> bool {
+        let may_park = |lane: &Lane, token: Token| {
+            let (size, class) = (token.size(), of_size(token.size()));
+            let current = generation.is_none_or(|held| held == token.generation());
+            let fits = token.is_live()
+                && class.is_parked()
+                && class.size() == size
+                && self.fits_sector(g, token)
+                && (current || R::Backend::mutated(Mutant::GenerationIgnored));
+            (fits && lane.stacks[class.0].has_room()).then_some(class)
+        };
+        let acked = |token: Token| Token::new(State::Acked, lane.owner, token.generation(), token.size());
+        let class = if self.biased() {
+            let owner = lane.owner;
+            self.change_own(owner, g, |token| {
+                let class = may_park(lane, token).filter(|_| token.owner() == owner)?;
+                Some((acked(token), class))
+            })
+        } else {
+            let token = Token(self.token(g).load(&TOKEN_HINT));
+            may_park(lane, token).filter(|_| self.token(g).cas(token.0, acked(token).0, &PARK).is_ok())
+        };
+        class.is_some_and(|class| lane.stacks[class.0].push(g))
+    }
+
+    /// Frees another lane's block: it goes back to that lane's parked blocks by one compare-and-swap. False: nothing was done.
+    #[inline]
+    pub fn free_homeward(&self, lane: &mut Lane, g: Granule, generation: Option<u32>) -> bool {
+        let token = self.look(g);
+        let (owner, size) = (token.owner(), token.size());
+        let current = generation.is_none_or(|held| held == token.generation());
+        if !self.biased()
+            || !token.is_live()
+            || !self.fits_sector(g, token)
+            || !is_parkable(size)
+            || !(current || R::Backend::mutated(Mutant::GenerationIgnored))
+            || owner == 0
+            || owner == lane.owner
+        {
             return false;
         }
-        let stack = &mut lane.stacks[class.0];
-        if stack.length >= stack.ceiling {
+        let acked = Token::new(State::Acked, owner, token.generation(), size);
+        if self.token(g).cas(token.0, acked.0, &PARK).is_err() {
             return false;
         }
-        let acked = Token::new(State::Acked, lane.owner, token.generation(), size);
-        self.token(g).cas(token.0, acked.0, &PARK).is_ok() && stack.push(g)
+        if lane.stacks[0].ceiling != 0 {
+            self.send_home(lane, of_size(size), owner, g);
+        } else {
+            self.merge_batch(lane, &[g.0]);
+        }
+        true
+    }
+
+    /// Collects the index of a block for its owner; a full batch goes to the exchange.
+    #[inline]
+    fn send_home(&self, lane: &mut Lane, class: Class, owner: u16, g: Granule) {
+        let way = &mut lane.homeward[class.0][owner as usize % WAYS];
+        if way.length as usize >= BATCH.min(lane.stacks[class.0].ceiling as usize) || way.length > 0 && way.owner != owner {
+            self.dispatch(lane, class, owner as usize % WAYS);
+        }
+        let way = &mut lane.homeward[class.0][owner as usize % WAYS];
+        way.owner = owner;
+        way.items[way.length as usize % BATCH] = g.0;
+        way.length += 1;
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn dispatch(&self, lane: &mut Lane, class: Class, way: usize) {
+        let Homeward { owner, length, items } = std::mem::take(&mut lane.homeward[class.0][way]);
+        let batch = &items[..length as usize];
+        if !self.give_batch(lane, class, batch, owner as u64) {
+            self.merge_batch(lane, batch);
+        }
     }
 
     /// Remembers a block that this lane has just parked. Full: half of the stack goes to the exchange, or is merged.
@@ -191,15 +366,25 @@ impl<R: Region> Heap<R> {
         let mut batch = [0; BATCH];
         let count = lane.stacks[class.0].oldest_half(&mut batch);
         lane.stacks[class.0].spilt = 8;
-        if !self.give_batch(lane, class, &batch[..count]) {
-            for &g in &batch[..count] {
-                self.merge_parked(lane, Granule(g));
-            }
+        if self.biased() {
+            batch[..count].iter().for_each(|&g| self.renounce(lane, class, Granule(g)));
+        }
+        if !self.give_batch(lane, class, &batch[..count], OPEN >> FILLER_AT | lane.owner as u64) {
+            self.merge_batch(lane, &batch[..count]);
         }
     }
 
-    /// Puts a batch into the exchange; false if every slot of the class is in use.
-    fn give_batch(&self, lane: &Lane, class: Class, batch: &[u32]) -> bool {
+    /// Makes a parked block of this lane nobody's, so that anybody may take it by compare-and-swap.
+    fn renounce(&self, lane: &Lane, class: Class, g: Granule) {
+        let parked = Token::new(State::Acked, lane.owner, 0, class.size());
+        let _ = self.change_own(lane.owner, g, |token| {
+            let nobodys = Token::new(State::Acked, 0, token.generation(), class.size());
+            (token.meaning() == parked.0).then_some((nobodys, ()))
+        });
+    }
+
+    /// Puts a batch into the exchange, for `whom`; false if every slot of the class is in use.
+    fn give_batch(&self, lane: &Lane, class: Class, batch: &[u32], whom: u64) -> bool {
         let layout = self.layout();
         let batches = layout.params.batches;
         for i in 0..batches {
@@ -212,7 +397,7 @@ impl<R: Region> Heap<R> {
                 let both = pair[0] as u64 | (*pair.get(1).unwrap_or(&0) as u64) << 32;
                 self.word(layout.batch(class.0, slot, 1 + word)).store(both, &BATCH_INDEX);
             }
-            control.store(FULL | (lane.owner as u64) << FILLER_AT | batch.len() as u64, &BATCH_PASS);
+            control.store(FULL | whom << FILLER_AT | batch.len() as u64, &BATCH_PASS);
             return true;
         }
         false
@@ -241,7 +426,8 @@ impl<R: Region> Heap<R> {
             let slot = (i + lane.owner as usize) % batches;
             let control = self.word(layout.batch(class.0, slot, 0));
             let found = control.load(&BATCH_LOOK);
-            if found & FULL == 0 || own && found >> FILLER_AT & 0x7FF != lane.owner as u64 {
+            let mine = found >> FILLER_AT & 0x7FF == lane.owner as u64;
+            if found & FULL == 0 || !mine && (own || found & OPEN == 0) {
                 continue;
             }
             if control.cas(found, busy(lane.owner), &BATCH_CLAIM).is_err() {
@@ -318,21 +504,123 @@ impl<R: Region> Heap<R> {
         Held { at: run.at, token: first }
     }
 
-    /// Merges the block at `g` if it is parked.
-    pub(super) fn merge_parked(&self, lane: &mut Lane, g: Granule) {
+    /// Merges the blocks of a batch that are still parked, whoever parked them.
+    fn merge_batch(&self, lane: &mut Lane, batch: &[u32]) {
+        if self.biased() {
+            let mut loot = Loot::new();
+            batch.iter().for_each(|&g| self.mark(lane, Granule(g), &mut loot));
+            self.take_over(lane, &loot);
+        }
+        for &g in batch {
+            self.merge_parked(lane, Granule(g));
+        }
+    }
+
+    /// Merges the block at `g` if it is parked and this lane may take it.
+    fn merge_parked(&self, lane: &mut Lane, g: Granule) {
         let token = self.look(g);
-        if token.state() == State::Acked && self.fits_sector(g, token) {
+        if token.is_given_up() && self.fits_sector(g, token) && self.may_take(lane.owner, token) {
             self.coalesce(lane, g, token);
         }
     }
 
-    /// Merges everything that this lane has parked.
+    /// Merges everything that this lane has parked, or has on its way home to other lanes.
     pub fn flush(&self, lane: &mut Lane) {
         for class in 0..PARKED_CLASSES {
-            while let Some(g) = lane.stacks[class].pop() {
-                self.merge_parked(lane, g);
+            loop {
+                while let Some(g) = lane.stacks[class].pop() {
+                    self.merge_parked(lane, g);
+                }
+                if !self.take_batch_of(lane, Class(class), true) {
+                    break;
+                }
+            }
+            for way in 0..WAYS {
+                if lane.homeward[class][way].length > 0 {
+                    self.dispatch(lane, Class(class), way);
+                }
             }
         }
+    }
+
+    /// Marks the block at `g` if it is parked by another lane, and keeps it for [`Heap::take_over`].
+    fn mark(&self, lane: &Lane, g: Granule, loot: &mut Loot) {
+        let token = self.look(g);
+        if !token.is_given_up() || !self.fits_sector(g, token) || self.may_take(lane.owner, token) || loot.is_full() {
+            return;
+        }
+        // Another thief's mark serves as well: it stood before our fence.
+        let marked = if token.state() == State::Marked { token } else { token.marked(lane.owner) };
+        if marked == token
+            || R::Backend::mutated(Mutant::MarkDropped)
+            || self.token(g).cas(token.0, marked.0, &MARK).is_ok()
+        {
+            loot.items[loot.length] = (g, if R::Backend::mutated(Mutant::MarkDropped) { token } else { marked });
+            loot.length += 1;
+        }
+    }
+
+    /// Behind the heavy fence: marked blocks whose owners do not name them become this lane's parked blocks, the others
+    /// their owners' again.
+    fn take_over(&self, lane: &Lane, loot: &Loot) {
+        if loot.length == 0 {
+            return;
+        }
+        let fenced = R::Backend::mutated(Mutant::ThiefFenceDropped) || R::Backend::heavy_fence(&THIEF_FENCE);
+        for &(g, marked) in &loot.items[..loot.length] {
+            let owner = marked.parked_by();
+            let named = self.busy(owner).load(&BUSY_LOOK) == g.0 as u64 + 1;
+            let free_to_go = fenced && (!named || R::Backend::mutated(Mutant::BusyIgnored));
+            let whose = if free_to_go { lane.owner } else { owner };
+            let acked = Token::new(State::Acked, whose, marked.generation(), marked.size());
+            let _ = self.token(g).cas(marked.0, acked.0, &TAKE_OVER);
+        }
+    }
+
+    /// Gives the live block read as `token` another owner, whosever it is. None if it has changed, or if its owner is freeing it.
+    ///
+    /// One compare-and-swap where it is this lane's or nobody's, else two and a heavy fence.
+    pub fn rename_from(&self, lane: &Lane, g: Granule, token: Token, to: u16) -> Option<Token> {
+        let (owner, me) = (token.owner(), lane.owner);
+        if !self.biased() || owner == 0 || owner == me || !is_parkable(token.size()) {
+            return self.rename(g, token, to);
+        }
+        // First it becomes ours: its owner may be about to store that it is parked, and nobody else must build on it before
+        // that is ruled out.
+        let ours = self.rename(g, token, me)?;
+        let fenced = R::Backend::heavy_fence(&THIEF_FENCE);
+        if fenced && self.busy(owner).load(&BUSY_LOOK) != g.0 as u64 + 1 {
+            return self.rename(g, ours, to);
+        }
+        // As it was, whatever somebody else made of it meanwhile.
+        let now = self.look(g);
+        if now.owner() == me && now.generation() == token.generation() && (now.is_live() || now.state() == State::Acked) {
+            let _ = self.rename(g, now, owner);
+        }
+        None
+    }
+
+    /// Takes parked blocks of other lanes over, from the one at `g` on, as many as one fence may serve. True if the block
+    /// at `g` may be taken now, or has changed.
+    pub(super) fn steal(&self, lane: &Lane, g: Granule) -> bool {
+        let granules = self.layout().granules;
+        let before = self.look(g);
+        let (mut at, mut loot) = (g, Loot::new());
+        for _ in 0..LOOT_REACH {
+            let token = self.look(at);
+            let size = token.size();
+            if token.state() == State::Inside || size == 0 || size > granules - at.0 || loot.is_full() {
+                break;
+            }
+            self.mark(lane, at, &mut loot);
+            at = at.plus(size);
+            if at.0 >= granules {
+                break;
+            }
+        }
+        self.take_over(lane, &loot);
+        let now = self.look(g);
+        now.size() != before.size() || !now.is_given_up() || self.may_take(lane.owner, now)
     }
 
     /// Whether blocks of `size` granules are parked in this lane when freed: the size must be the class's own.

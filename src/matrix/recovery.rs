@@ -135,6 +135,8 @@ impl<R: Region> Heap<R> {
             }
         }
         word.store(Op::None.encode(), &OP_WRITE);
+        // It stores nothing any more.
+        self.word(self.layout().slot(dead, SlotWord::Busy)).store(0, &BUSY_CLEAR);
     }
 
     /// Frees (or keeps) one block of a dead participant; false if it changed under our hands.
@@ -170,7 +172,8 @@ impl<R: Region> Heap<R> {
         }
     }
 
-    /// Gives the live block read as `token` another owner. None if it has changed.
+    /// Gives the live block read as `token` another owner. None if it has changed. For the lane that owns it, and for the blocks
+    /// of nobody and of the dead; see [`Heap::rename_from`].
     pub fn rename(&self, g: Granule, token: Token, owner: u16) -> Option<Token> {
         let renamed = Token::new(token.state(), owner, token.generation(), token.low());
         self.token(g).cas(token.0, renamed.0, &PARK).is_ok().then_some(renamed)

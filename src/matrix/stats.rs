@@ -38,7 +38,7 @@ impl Tally {
         let free = token.is_free();
         let count = match token.state() {
             State::Free => &mut self.free,
-            State::Acked => &mut self.parked,
+            State::Acked | State::Marked => &mut self.parked,
             State::Coalescing => &mut self.in_flight,
             _ => &mut self.live,
         };

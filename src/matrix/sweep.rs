@@ -32,7 +32,12 @@ impl<R: Region> Heap<R> {
                 continue;
             }
             match token.state() {
-                State::Acked => {
+                State::Acked | State::Marked if !self.may_take(lane.owner(), token) => {
+                    if self.steal(lane, g) {
+                        continue;
+                    }
+                }
+                State::Acked | State::Marked => {
                     at = self.coalesce(lane, g, token).map_or(at, |merged| merged.0);
                     continue;
                 }
@@ -81,7 +86,7 @@ impl<R: Region> Heap<R> {
         while at < granules {
             let token = read(at);
             let size = token.size();
-            if matches!(token.state(), State::Inside | State::Invalid) || size == 0 || size > granules - at {
+            if token.state() == State::Inside || size == 0 || size > granules - at {
                 // A merge took this granule in, unless the tile before still stands as it was seen.
                 let explained = last.is_some_and(|(before, seen): (u32, Token)| {
                     seen.state() == State::Coalescing || read(before) != seen

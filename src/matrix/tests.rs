@@ -9,7 +9,7 @@ use crate::segment::region::BoxedRegion;
 
 fn heap<B: Backend>(granules: u32) -> Heap<BoxedRegion<B>> {
     let params =
-        Params { granule_shift: 6, participants: 16, batches: 2, directory: 0, header_words: 2, line_words: 1 };
+        Params { granule_shift: 6, participants: 16, batches: 2, directory: 0, header_words: 2, line_words: 1, biased: false };
     Heap::format(BoxedRegion::new(Layout::new(granules, params)))
 }
 

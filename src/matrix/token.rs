@@ -26,8 +26,8 @@ pub enum State {
     Typed = 5,
     /// A live block of one granule, with a type fingerprint where the size would stand.
     TypedSmall = 6,
-    /// Never written by the allocator.
-    Invalid = 7,
+    /// Parked, and marked by a thief (the owner field) that takes it from the lane that parked it. Still open to everybody.
+    Marked = 7,
 }
 
 impl State {
@@ -39,7 +39,7 @@ impl State {
             Self::Allocated | Self::Typed | Self::TypedSmall => "ALLOCATED",
             Self::Acked => "ACKED",
             Self::Coalescing => "COALESCING",
-            Self::Invalid => "invalid",
+            Self::Marked => "ACKED, being taken over",
         }
     }
 }
@@ -54,6 +54,10 @@ const SIZE_MASK: u64 = (1 << SIZE_BITS) - 1;
 const GENERATION_MASK: u64 = (1 << GENERATION_BITS) - 1;
 const OWNER_MASK: u64 = (1 << OWNER_BITS) - 1;
 const _: () = assert!(STATE_AT + 3 == 64);
+
+/// Bits of the size of a marked block: only parked classes are marked.
+const MARKED_SIZE_BITS: u32 = 8;
+const MARKED_SIZE: u32 = (1 << MARKED_SIZE_BITS) - 1;
 
 /// Type fingerprints have as many bits as a size.
 pub const FINGERPRINT_MASK: u32 = SIZE_MASK as u32;
@@ -84,7 +88,7 @@ impl Token {
             4 => State::Coalescing,
             5 => State::Typed,
             6 => State::TypedSmall,
-            _ => State::Invalid,
+            _ => State::Marked,
         }
     }
     /// The participant that owns, parked or works on the block; 0 is nobody.
@@ -112,8 +116,38 @@ impl Token {
     pub const fn size(self) -> u32 {
         match self.state() {
             State::TypedSmall => 1,
+            State::Marked => self.low() & MARKED_SIZE,
             _ => self.low(),
         }
+    }
+    /// A parked block, marked by `thief`: the lane that parked it is kept beside the size.
+    #[inline]
+    pub const fn marked(self, thief: u16) -> Self {
+        let low = self.size() & MARKED_SIZE | (self.parked_by() as u32) << MARKED_SIZE_BITS;
+        Self::new(State::Marked, thief, self.next_generation(), low)
+    }
+    /// The lane that parked this block, which may be marked since; 0 is nobody.
+    #[inline]
+    pub const fn parked_by(self) -> u16 {
+        match self.state() {
+            State::Marked => (self.low() >> MARKED_SIZE_BITS) as u16 & OWNER_MASK as u16,
+            _ => self.owner(),
+        }
+    }
+    /// Whether the block is parked, marked or not.
+    #[inline]
+    pub const fn is_given_up(self) -> bool {
+        matches!(self.state(), State::Acked | State::Marked)
+    }
+    /// State and owner as they stand in a word: what changes where a block changes hands without another owner.
+    #[inline(always)]
+    pub const fn held_by(state: State, owner: u16) -> u64 {
+        Self::new(state, owner, 0, 0).0
+    }
+    /// The word without its generation.
+    #[inline(always)]
+    pub const fn meaning(self) -> u64 {
+        self.0 & !(GENERATION_MASK << GENERATION_AT)
     }
     /// Whether this is exactly a block of `size` granules in state ACKED: the check of a pop, in one compare.
     #[inline(always)]
@@ -150,6 +184,9 @@ mod tests {
         assert_eq!((full.owner(), full.generation(), full.low(), full.size()), (2047, (1 << 20) - 1, (1 << 30) - 1, 1));
         assert_eq!(full.next_generation(), 0);
         let parked = Token::new(State::Acked, 5, 9, 30);
+        let marked = parked.marked(2047);
+        assert_eq!((marked.state(), marked.owner(), marked.parked_by(), marked.size()), (State::Marked, 2047, 5, 30));
+        assert_eq!(marked.generation(), 10);
         assert!(parked.is_parked(30) && !parked.is_parked(29) && !Token::new(State::Free, 5, 9, 30).is_parked(30));
     }
 }

@@ -9,6 +9,7 @@ use super::mapping::{Segment, map};
 use super::options::{Home, Options};
 use super::place::{Place, kind};
 use super::space::FileSystem;
+use crate::backend::Native;
 use crate::error::{Error, Result};
 use rustix::fs::{FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::{Errno, FdFlags};
@@ -64,6 +65,9 @@ impl Options {
         let length = stat(&file, name)?.st_size as u64;
         let header = Header::decode(&words, length, name)?;
         self.compare(&header)?;
+        if header.layout.params.biased && !Native::join_heavy_fences() {
+            return Err(Error::NoMembarrier);
+        }
         let huge = FileSystem::of(&file)?.huge;
         let segment = Segment::new(map(&file, header.total)?, file, header, false)?;
         segment.settle(self, huge)?;
@@ -130,7 +134,8 @@ impl Options {
         };
         same("granule in bytes", self.granule, params.granule())?;
         same("number of participants", self.participants, params.participants)?;
-        same("strict mode (0 off, 1 on)", self.strict.map(usize::from), header.strict.into())
+        same("strict mode (0 off, 1 on)", self.strict.map(usize::from), header.strict.into())?;
+        same("biased parking (0 off, 1 on)", self.biased.map(usize::from), params.biased.into())
     }
 }
 

@@ -9,7 +9,7 @@
 //! words 5-10  granule shift, participants, batches, directory entries, header words, line words
 //! words 11-15 granules, metadata words, sector offset, total bytes, bytes asked for
 //! words 16-17 id
-//! word 18     flags (bit 0: strict)
+//! word 18     flags (bit 0: strict, bit 1: parked blocks are biased)
 //! word 19     reserved, 0
 //! word 20     FNV-1a checksum of words 2 to 19
 //! ```
@@ -26,7 +26,7 @@ use std::path::Path;
 use uuid::Uuid;
 
 /// Version of the format. Any change of the layout or of a word's meaning counts it up.
-pub const VERSION: u64 = 1;
+pub const VERSION: u64 = 2;
 /// Words set aside for guard and header: one small page.
 pub(crate) const HEADER_WORDS: usize = 512;
 /// Words of a cache line.
@@ -39,6 +39,7 @@ pub(crate) const BYTES: usize = WORDS * 8;
 const MAGIC: u64 = u64::from_be_bytes(*b"AtMatrix");
 const MARKER: u64 = 0x0102_0304_0506_0708;
 const STRICT: u64 = 1;
+const BIASED: u64 = 2;
 const CHECKSUM: usize = WORDS - 1;
 /// The most batches and directory entries that an attacher believes.
 const MAX_BATCHES: usize = 64;
@@ -75,7 +76,7 @@ pub(crate) struct Header {
 
 impl Header {
     fn encode(&self) -> Copy {
-        let Params { granule_shift, participants, batches, directory, header_words, line_words } = self.layout.params;
+        let Params { granule_shift, participants, batches, directory, header_words, line_words, biased } = self.layout.params;
         let (id_high, id_low) = self.id.as_u64_pair();
         let mut words = [
             guard::RAW,
@@ -96,7 +97,7 @@ impl Header {
             self.requested,
             id_high,
             id_low,
-            if self.strict { STRICT } else { 0 },
+            if self.strict { STRICT } else { 0 } | if biased { BIASED } else { 0 },
             0,
             0,
         ];
@@ -123,7 +124,7 @@ impl Header {
         if total != length {
             return Err(Error::WrongLength { name: name.into(), expected: total, found: length });
         }
-        ranged("flags word", words[18], 0, STRICT)?;
+        ranged("flags word", words[18], 0, STRICT | BIASED)?;
         expect("reserved word", 0, words[19])?;
         let requested = ranged("requested size", words[15], 1, total)?;
         let id = Uuid::from_u64_pair(words[16], words[17]);
@@ -158,6 +159,7 @@ fn params(words: &Copy) -> Result<Params> {
         batches: ranged("number of batches", words[7], 0, MAX_BATCHES as u64)? as usize,
         directory: ranged("number of directory entries", words[8], 0, MAX_DIRECTORY as u64)? as usize,
         header_words: ranged("number of header words", words[9], HEADER_WORDS as u64, HEADER_WORDS as u64)? as usize,
+        biased: words[18] & BIASED != 0,
         line_words: ranged("number of words in a line", words[10], LINE_WORDS as u64, LINE_WORDS as u64)? as usize,
     })
 }

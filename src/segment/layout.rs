@@ -66,6 +66,9 @@ pub struct Params {
     pub directory: usize,
     /// Words before the first array (guard and header).
     pub header_words: usize,
+    /// Whether parked blocks are biased to the lane that parked them: it takes them and gives them without a locked
+    /// instruction, and whoever else takes them pays for a barrier (matrix::parking).
+    pub biased: bool,
     /// Words of a cache line: arrays written by different participants are padded to it. 1 in models.
     pub line_words: usize,
 }
@@ -80,6 +83,7 @@ impl Params {
             batches: scaled(2 << 20, 2, 8),
             directory: scaled(64 << 10, 16, 256),
             header_words: 512,
+            biased: false,
             line_words: 8,
         }
     }
@@ -282,6 +286,8 @@ pub enum SlotWord {
     Right = 3,
     /// The holder's PID namespace (its inode): a process id means nothing in another one.
     Namespace = 4,
+    /// The granule + 1 whose token the holder is about to store plainly, or 0 (matrix::parking).
+    Busy = 8,
 }
 /// Words of a slot before padding.
-pub const SLOT_WORDS: usize = 5;
+pub const SLOT_WORDS: usize = 9;

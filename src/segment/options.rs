@@ -2,6 +2,7 @@
 
 use super::header::{HEADER_WORDS, LINE_WORDS};
 use super::layout::{Layout, MAX_GRANULES, MAX_PARTICIPANTS, Params};
+use crate::backend::Native;
 use crate::error::{Error, Result};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -51,6 +52,7 @@ pub struct Options {
     pub(crate) participants: Option<usize>,
     pub(crate) reserve: bool,
     pub(crate) strict: Option<bool>,
+    pub(crate) biased: Option<bool>,
     pub(crate) trusted: Vec<u32>,
     pub(crate) patience: Duration,
     pub(crate) named: bool,
@@ -70,6 +72,7 @@ impl Default for Options {
             participants: None,
             reserve: true,
             strict: None,
+            biased: None,
             trusted: Vec::new(),
             patience: Duration::from_secs(5),
             named: false,
@@ -158,6 +161,13 @@ impl Options {
         self.strict = Some(on);
         self
     }
+    /// Biased parking (default on where the kernel has membarrier(2), global expedited: Linux 4.16): a thread takes and frees blocks
+    /// of its own without a locked instruction, and whoever else takes its parked blocks pays for a barrier. Stored in the
+    /// segment: all who attach need the call. Off in strict mode, where nothing is parked.
+    pub fn biased(mut self, on: bool) -> Self {
+        self.biased = Some(on);
+        self
+    }
     /// Trusts segments that this user owns. Without it, only those of the own (effective) user and of root are attached to:
     /// an owner can cut the file under its users. May be given several times.
     pub fn trust_owner(mut self, uid: u32) -> Self {
@@ -200,6 +210,15 @@ impl Options {
         Ok(())
     }
 
+    /// Whether parking is to be biased.
+    fn bias(&self) -> Result<bool> {
+        let wanted = self.biased.unwrap_or(!self.strict.unwrap_or(false));
+        match wanted && Native::join_heavy_fences() {
+            false if self.biased == Some(true) => Err(Error::NoMembarrier),
+            biased => Ok(biased),
+        }
+    }
+
     /// The layout of the segment that these options ask for, its bytes asked for, and its total bytes.
     pub(crate) fn plan(&self, page: u64) -> Result<Plan> {
         let Some(size) = self.size else {
@@ -208,6 +227,7 @@ impl Options {
         };
         let asked = size as u64;
         let mut params = Params { header_words: HEADER_WORDS, line_words: LINE_WORDS, ..Params::for_segment(asked) };
+        params.biased = self.bias()?;
         params.granule_shift = self.granule.map_or(params.granule_shift, usize::trailing_zeros);
         params.participants = self.participants.unwrap_or(params.participants);
 

@@ -47,7 +47,7 @@ impl<B: Backend> World<B> {
     /// One free block of `granules`, over any backend.
     pub(crate) fn over(granules: u32, batches: usize) -> Arc<Self> {
         let params =
-            Params { granule_shift: 6, participants: 3, batches, directory: 0, header_words: 1, line_words: 1 };
+            Params { granule_shift: 6, participants: 3, batches, directory: 0, header_words: 1, line_words: 1, biased: false };
         let heap = Heap::format(BoxedRegion::new(Layout::new(granules, params)));
         Arc::new(Self { heap, start: loom::sync::atomic::AtomicUsize::new(0) })
     }

@@ -139,6 +139,7 @@ impl Scenario {
             directory: 0,
             header_words: 1,
             line_words: 1,
+            biased: false,
         };
         let heap = Heap::format(BoxedRegion::new(Layout::new(self.granules, params)));
         let world = Arc::new(World { heap, marks: Mutex::new(vec![0; self.granules as usize]) });
