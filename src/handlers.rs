@@ -29,6 +29,7 @@ use crate::segment::layout::{Granule, SECTOR_ALIGN};
 use crate::segment::{Options, Segment};
 use crate::shared::Shared;
 use std::marker::PhantomData;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -201,8 +202,8 @@ pub trait HandlerFunctions {
 impl HandlerFunctions for Handler {
     #[inline]
     fn allocate<T: Shared>(&self) -> Result<Block<T>> {
-        let live = self.allocate_bytes(size_of::<T>(), align_of::<T>(), Kind::Typed(T::FINGERPRINT))?;
-        Ok(Block { pointer: self.pointer(live) })
+        let pointer = self.allocate_bytes(size_of::<T>(), align_of::<T>(), Kind::Typed(T::FINGERPRINT))?;
+        Ok(Block { pointer })
     }
     #[inline]
     unsafe fn write<T: Shared>(&self, block: &mut Block<T>, value: T) {
@@ -312,7 +313,7 @@ impl Handler {
     /// [`Error::TooLarge`]; [`Error::NoParticipantSlot`]; [`Error::ForkedChild`].
     #[inline]
     pub fn allocate_raw(&self, size: usize) -> Result<RelativePtr<u8>> {
-        Ok(self.pointer(self.allocate_bytes(size, 1, Kind::Raw)?))
+        self.allocate_bytes(size, 1, Kind::Raw)
     }
 
     /// Allocates for a layout: its size, at its alignment (up to 4096 bytes).
@@ -320,11 +321,25 @@ impl Handler {
     /// # Errors
     /// As [`Handler::allocate_raw`], and [`Error::BadAlignment`].
     pub fn allocate_layout(&self, layout: std::alloc::Layout) -> Result<RelativePtr<u8>> {
-        Ok(self.pointer(self.allocate_bytes(layout.size(), layout.align(), Kind::Raw)?))
+        self.allocate_bytes(layout.size(), layout.align(), Kind::Raw)
     }
 
     #[inline(always)]
-    fn allocate_bytes(&self, size: usize, align: usize, kind: Kind) -> Result<Live> {
+    fn allocate_bytes<T>(&self, size: usize, align: usize, kind: Kind) -> Result<RelativePtr<T>> {
+        match self.allocate_quickly(size, align, kind) {
+            Some(place) => Ok(RelativePtr {
+                offset: place.get() as u32,
+                generation: (place.get() >> 32) as u32,
+                segment: self.tag(),
+                of: PhantomData,
+            }),
+            None => Ok(self.pointer(self.allocate_slowly(size, align, kind)?)),
+        }
+    }
+
+    /// A parked block as `offset | generation << 32`: one register, so that a call costs no way through memory.
+    #[inline]
+    fn allocate_quickly(&self, size: usize, align: usize, kind: Kind) -> Option<NonZeroU64> {
         let matrix = &*self.matrix;
         let shift = matrix.heap().layout().params.granule_shift;
         // In one compare: not 0, and small enough that no sum overflows.
@@ -333,10 +348,11 @@ impl Handler {
             if let Some(lane) = matrix.lane()
                 && let Some(live) = matrix.heap().allocate_parked(lane, granules, kind)
             {
-                return Ok(live);
+                let place = self.offset_of(live.at) as u64 | (live.token.generation() as u64) << 32;
+                return NonZeroU64::new(place);
             }
         }
-        self.allocate_slowly(size, align, kind)
+        None
     }
 
     #[cold]
@@ -422,14 +438,15 @@ impl Handler {
 
     #[inline(always)]
     fn free_granule(&self, offset: u32, generation: Option<u32>) -> Result<()> {
+        if self.free_quickly(offset, generation) { Ok(()) } else { self.free_slowly(offset, generation) }
+    }
+
+    #[inline]
+    fn free_quickly(&self, offset: u32, generation: Option<u32>) -> bool {
         let matrix = &*self.matrix;
-        if let Some(g) = matrix.granule_of(offset)
-            && let Some(lane) = matrix.lane()
-            && (matrix.heap().free_to_stack(lane, g, generation) || matrix.heap().free_homeward(lane, g, generation))
-        {
-            return Ok(());
-        }
-        self.free_slowly(offset, generation)
+        let Some(g) = matrix.granule_of(offset) else { return false };
+        let Some(lane) = matrix.lane() else { return false };
+        matrix.heap().free_to_stack(lane, g, generation) || matrix.heap().free_homeward(lane, g, generation)
     }
 
     #[cold]
@@ -877,12 +894,18 @@ impl Handler {
         self.matrix.tag()
     }
 
+    /// The offset of a granule. Never 0: the sector does not begin the segment.
+    #[inline(always)]
+    fn offset_of(&self, g: Granule) -> u32 {
+        let layout = self.matrix.heap().layout();
+        let bytes = layout.sector + ((g.0 as u64) << layout.params.granule_shift);
+        (bytes >> self.matrix.offset_shift()) as u32
+    }
+
     #[inline(always)]
     fn pointer<T>(&self, live: Live) -> RelativePtr<T> {
-        let layout = self.matrix.heap().layout();
-        let bytes = layout.sector + ((live.at.0 as u64) << layout.params.granule_shift);
         RelativePtr {
-            offset: (bytes >> self.matrix.offset_shift()) as u32,
+            offset: self.offset_of(live.at),
             generation: live.token.generation(),
             segment: self.tag(),
             of: PhantomData,

@@ -115,7 +115,7 @@ impl<R: Region> Heap<R> {
     }
     #[inline(always)]
     pub(super) fn token(&self, g: Granule) -> &<R::Backend as Backend>::Word {
-        self.word(self.layout().token(g))
+        self.region.token(g)
     }
     /// The token at `g`, read to act on it.
     #[inline(always)]
@@ -159,6 +159,7 @@ impl<R: Region> Heap<R> {
     #[cold]
     #[inline(never)]
     fn allocate_slowly(&self, lane: &mut Lane, size: u32, align: u32, kind: Kind) -> Result<Live, Exhausted> {
+        self.bind(lane);
         let class = at_least(size);
         let asked = Fit { size, align: align.max(1) };
         let granules = self.layout().granules;
@@ -295,6 +296,7 @@ impl<R: Region> Heap<R> {
     #[cold]
     #[inline(never)]
     fn free_slowly(&self, lane: &mut Lane, g: Granule, generation: Option<u32>) -> Result<(), Refusal> {
+        self.bind(lane);
         if g.0 >= self.layout().granules {
             return Err(Refusal::OutOfRange);
         }

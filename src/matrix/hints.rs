@@ -206,8 +206,14 @@ impl<R: Region> Heap<R> {
     /// Whether a block of this size can begin at `g`: sizes read from shared memory are checked before use (C2).
     #[inline(always)]
     pub(super) fn fits_sector(&self, g: Granule, token: Token) -> bool {
+        self.fits_granules(g, token.size())
+    }
+
+    /// Whether `size` granules, more than none, fit from `g` on.
+    #[inline(always)]
+    pub(super) fn fits_granules(&self, g: Granule, size: u32) -> bool {
         let granules = self.layout().granules;
-        g.0 < granules && token.size() > 0 && token.size() <= granules - g.0
+        g.0 < granules && size > 0 && size <= granules - g.0
     }
 
     /// The token at `g` after helping whatever operation is in force there.

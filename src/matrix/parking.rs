@@ -38,7 +38,7 @@ use super::token::{State, Token};
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
 use crate::segment::layout::{BATCH, Granule, PARKED_CLASSES, SlotWord};
-use crate::segment::region::Region;
+use crate::segment::region::{Region, WordIndex};
 
 /// Indices that a stack can hold.
 pub const STACK: usize = 30;
@@ -60,6 +60,9 @@ struct Stack {
 #[derive(Debug)]
 pub struct Lane {
     owner: u16,
+    /// Index of the word that names the granule whose token is about to be stored plainly; 0 without bias, and before the first
+    /// operation.
+    busy: u32,
     stacks: [Stack; PARKED_CLASSES],
     /// Freed blocks of other lanes on their way home.
     homeward: [[Homeward; WAYS]; PARKED_CLASSES],
@@ -86,7 +89,7 @@ impl Lane {
     pub fn with_ceiling(owner: u16, ceiling: usize) -> Self {
         let stack = Stack { length: 0, ceiling: ceiling.min(STACK) as u8, spilt: 0, items: [0; STACK] };
         let homeward = [[Homeward::default(); WAYS]; PARKED_CLASSES];
-        Self { owner, stacks: std::array::from_fn(|_| stack.clone()), homeward }
+        Self { owner, busy: 0, stacks: std::array::from_fn(|_| stack.clone()), homeward }
     }
     /// The participant's number.
     #[inline(always)]
@@ -212,11 +215,19 @@ impl<R: Region> Heap<R> {
         self.word(self.layout().slot(owner, SlotWord::Busy))
     }
 
+    /// Binds a lane to this heap: it parks with bias if the heap does.
+    #[inline]
+    pub(super) fn bind(&self, lane: &mut Lane) {
+        if self.biased() {
+            lane.busy = self.layout().slot(lane.owner, SlotWord::Busy).0 as u32;
+        }
+    }
+
     /// The owner's way to change a token of its own without a locked instruction: stores what `change` makes of it, if
-    /// anything. No other thread uses the lane's number.
+    /// anything. No other thread uses the lane's number; the lane is bound.
     #[inline(always)]
-    fn change_own<T>(&self, owner: u16, g: Granule, change: impl FnOnce(Token) -> Option<(Token, T)>) -> Option<T> {
-        let busy = self.busy(owner);
+    fn change_own<T>(&self, busy: u32, g: Granule, change: impl FnOnce(Token) -> Option<(Token, T)>) -> Option<T> {
+        let busy = self.word(WordIndex(busy as usize));
         if !R::Backend::mutated(Mutant::BusyUnset) {
             busy.store(g.0 as u64 + 1, &BUSY_SET);
         }
@@ -234,36 +245,42 @@ impl<R: Region> Heap<R> {
 
     /// A parked block of the class from the own stack, taken in the given live state.
     #[inline(always)]
-    pub(super) fn pop(
-        &self,
-        lane: &mut Lane,
-        class: Class,
-        state: State,
-        fingerprint: u32,
-    ) -> Option<(Granule, Token)> {
-        let (owner, size) = (lane.owner, class.size());
+    pub(super) fn pop(&self, lane: &mut Lane, class: Class, state: State, fingerprint: u32) -> Option<(Granule, Token)> {
+        let (owner, size, busy) = (lane.owner, class.size(), lane.busy);
         let low = if matches!(state, State::TypedSmall) { fingerprint } else { size };
+        let (revival, expected) = (Token::revival(state, size, low), Token::new(state, owner, 0, low));
         let unchecked = R::Backend::mutated(Mutant::PopSizeUnchecked);
-        let live = |token: Token| Token::new(state, owner, token.next_generation(), low);
         while let Some(g) = lane.stacks[class.0].pop() {
-            if self.biased() {
-                let parked = Token::new(State::Acked, owner, 0, size);
-                let taken = self.change_own(owner, g, |token| {
-                    (token.meaning() == parked.0 || unchecked && token.state() == State::Acked && token.owner() == owner)
-                        .then(|| (live(token), live(token)))
+            if busy != 0 {
+                let taken = self.change_own(busy, g, |token| {
+                    let live = Token(token.0.wrapping_add(revival));
+                    let revived = live.meaning() == expected.0
+                        || unchecked && token.state() == State::Acked && token.owner() == owner;
+                    revived.then_some((live, live))
                 });
-                if let Some(token) = taken {
-                    return Some((g, token));
+                if let Some(live) = taken {
+                    return Some((g, live));
                 }
             }
-            let word = self.token(g);
-            let token = Token(word.load(&TOKEN_HINT));
-            let fits = token.is_given_up() && (token.size() == size || unchecked) && self.may_take(owner, token);
-            if fits && word.cas(token.0, live(token).0, &CLAIM).is_ok() {
-                return Some((g, live(token)));
+            if let Some(live) = self.pop_shared(owner, g, size, state, low) {
+                return Some((g, live));
             }
         }
         None
+    }
+
+    /// Takes the parked block at `g` by compare-and-swap: the way without bias, and for nobody's and marked blocks.
+    #[inline]
+    fn pop_shared(&self, owner: u16, g: Granule, size: u32, state: State, low: u32) -> Option<Token> {
+        let word = self.token(g);
+        let token = Token(word.load(&TOKEN_HINT));
+        let right_size = token.size() == size || R::Backend::mutated(Mutant::PopSizeUnchecked);
+        let live = Token::new(state, owner, token.next_generation(), low);
+        let taken = token.is_given_up()
+            && right_size
+            && self.may_take(owner, token)
+            && word.cas(token.0, live.0, &CLAIM).is_ok();
+        taken.then_some(live)
     }
 
     /// Whether `owner` may take a parked block by one compare-and-swap: nobody else stores its token plainly.
@@ -276,7 +293,8 @@ impl<R: Region> Heap<R> {
     /// is room: no locked instruction, without bias one. False: nothing was done.
     #[inline(always)]
     pub fn free_to_stack(&self, lane: &mut Lane, g: Granule, generation: Option<u32>) -> bool {
-        let may_park = |lane: &Lane, token: Token| {
+        let (owner, busy) = (lane.owner, lane.busy);
+        let may_park = |token: Token, stacks: &mut [Stack; PARKED_CLASSES]| {
             let (size, class) = (token.size(), of_size(token.size()));
             let current = generation.is_none_or(|held| held == token.generation());
             let fits = token.is_live()
@@ -284,20 +302,31 @@ impl<R: Region> Heap<R> {
                 && class.size() == size
                 && self.fits_sector(g, token)
                 && (current || R::Backend::mutated(Mutant::GenerationIgnored));
-            (fits && lane.stacks[class.0].has_room()).then_some(class)
+            let room = fits && stacks[class.0].has_room();
+            room.then_some((Token::new(State::Acked, owner, token.generation(), size), class))
         };
-        let acked = |token: Token| Token::new(State::Acked, lane.owner, token.generation(), token.size());
-        let class = if self.biased() {
-            let owner = lane.owner;
-            self.change_own(owner, g, |token| {
-                let class = may_park(lane, token).filter(|_| token.owner() == owner)?;
-                Some((acked(token), class))
-            })
-        } else {
+        if busy == 0 {
             let token = Token(self.token(g).load(&TOKEN_HINT));
-            may_park(lane, token).filter(|_| self.token(g).cas(token.0, acked(token).0, &PARK).is_ok())
-        };
-        class.is_some_and(|class| lane.stacks[class.0].push(g))
+            let parked = may_park(token, &mut lane.stacks)
+                .filter(|(acked, _)| !self.biased() && self.token(g).cas(token.0, acked.0, &PARK).is_ok());
+            return parked.is_some_and(|(_, class)| lane.stacks[class.0].push(g));
+        }
+        self.change_own(busy, g, |token| {
+            // The usual block, untyped and the lane's own, by one addition.
+            let (acked, class) = if token.held_by_same(Token::new(State::Allocated, owner, 0, 0)) {
+                let (size, class) = (token.low(), of_size(token.low()));
+                let current = generation.is_none_or(|held| held == token.generation());
+                let fits = class.is_parked() && class.size() == size && self.fits_granules(g, size);
+                if !fits || !(current || R::Backend::mutated(Mutant::GenerationIgnored)) {
+                    return None;
+                }
+                (token.parked(), class)
+            } else {
+                may_park(token, &mut lane.stacks).filter(|_| token.owner() == owner)?
+            };
+            lane.stacks[class.0].push(g).then_some((acked, ()))
+        })
+        .is_some()
     }
 
     /// Frees another lane's block: it goes back to that lane's parked blocks by one compare-and-swap. False: nothing was done.
@@ -377,7 +406,7 @@ impl<R: Region> Heap<R> {
     /// Makes a parked block of this lane nobody's, so that anybody may take it by compare-and-swap.
     fn renounce(&self, lane: &Lane, class: Class, g: Granule) {
         let parked = Token::new(State::Acked, lane.owner, 0, class.size());
-        let _ = self.change_own(lane.owner, g, |token| {
+        let _ = self.change_own(lane.busy, g, |token| {
             let nobodys = Token::new(State::Acked, 0, token.generation(), class.size());
             (token.meaning() == parked.0).then_some((nobodys, ()))
         });

@@ -139,10 +139,21 @@ impl Token {
     pub const fn is_given_up(self) -> bool {
         matches!(self.state(), State::Acked | State::Marked)
     }
-    /// State and owner as they stand in a word: what changes where a block changes hands without another owner.
+    /// What to add to a parked block's word so that it is live in `state` with `low` instead of its `size`, and one generation on.
+    /// Where the generation wraps, the sum is not what [`Token::meaning`] expects.
     #[inline(always)]
-    pub const fn held_by(state: State, owner: u16) -> u64 {
-        Self::new(state, owner, 0, 0).0
+    pub const fn revival(state: State, size: u32, low: u32) -> u64 {
+        Self::new(state, 0, 1, low).0.wrapping_sub(Self::new(State::Acked, 0, 0, size).0)
+    }
+    /// Whether state and owner are those of `other`.
+    #[inline(always)]
+    pub const fn held_by_same(self, other: Self) -> bool {
+        self.0 >> OWNER_AT == other.0 >> OWNER_AT
+    }
+    /// An untyped live block's word once it is parked by its owner.
+    #[inline(always)]
+    pub const fn parked(self) -> Self {
+        Self(self.0 & !(7 << STATE_AT) | (State::Acked as u64) << STATE_AT)
     }
     /// The word without its generation.
     #[inline(always)]

@@ -16,6 +16,11 @@ pub trait Region: Send + Sync {
     fn layout(&self) -> &Layout;
     /// A word. The index comes from [`Layout`], so it is in range.
     fn word(&self, index: WordIndex) -> &<Self::Backend as Backend>::Word;
+    /// The token of a granule, or the sentinel's for granules out of range.
+    #[inline(always)]
+    fn token(&self, g: Granule) -> &<Self::Backend as Backend>::Word {
+        self.word(self.layout().token(g))
+    }
     /// Notes an exclusive access to `granules` granules of payload from `first` on (S1, S3). Free in production.
     fn touch(&self, first: Granule, granules: u32);
 }
@@ -29,6 +34,10 @@ impl<R: Region> Region for &R {
     #[inline(always)]
     fn word(&self, index: WordIndex) -> &<Self::Backend as Backend>::Word {
         R::word(self, index)
+    }
+    #[inline(always)]
+    fn token(&self, g: Granule) -> &<Self::Backend as Backend>::Word {
+        R::token(self, g)
     }
     #[inline(always)]
     fn touch(&self, first: Granule, granules: u32) {
@@ -78,6 +87,7 @@ impl<B: Backend> Region for BoxedRegion<B> {
 pub struct MappedRegion {
     layout: Layout,
     words: NonNull<NativeWord>,
+    tokens: NonNull<NativeWord>,
 }
 
 // SAFETY: it gives out shared references to atomic words only; the mapping is valid in every thread.
@@ -92,7 +102,10 @@ impl MappedRegion {
     /// `base` is 8-byte aligned, valid for reads and writes of `layout.words` words for as long as the region lives, and
     /// every process accesses those words atomically, through a region.
     pub unsafe fn new(base: NonNull<u8>, layout: Layout) -> Self {
-        Self { layout, words: base.cast() }
+        let words = base.cast();
+        // SAFETY: the first token is one of the region's words.
+        let tokens = unsafe { words.add(layout.token(Granule(0)).0) };
+        Self { layout, words, tokens }
     }
 }
 
@@ -108,6 +121,11 @@ impl Region for MappedRegion {
         // SAFETY: `Layout` yields indices below `layout.words` only (token, leaf and slot indices are clamped, the
         // others are computed from loop bounds of the layout itself), and `new`'s caller vouches for that many words.
         unsafe { self.words.add(index.0).as_ref() }
+    }
+    #[inline(always)]
+    fn token(&self, g: Granule) -> &NativeWord {
+        // SAFETY: there are tokens for all granules and one more, the sentinel; see `word`.
+        unsafe { self.tokens.add(g.0.min(self.layout.granules) as usize).as_ref() }
     }
     #[inline(always)]
     fn touch(&self, _: Granule, _: u32) {}
