@@ -326,7 +326,11 @@ impl Handler {
 
     #[inline(always)]
     fn allocate_bytes<T>(&self, size: usize, align: usize, kind: Kind) -> Result<RelativePtr<T>> {
-        match self.allocate_quickly(size, align, kind) {
+        let quick = match kind {
+            Kind::Raw => self.raw_quickly(size),
+            Kind::Typed(fingerprint) => self.typed_quickly(size, align, fingerprint),
+        };
+        match quick {
             Some(place) => Ok(RelativePtr {
                 offset: place.get() as u32,
                 generation: (place.get() >> 32) as u32,
@@ -337,8 +341,18 @@ impl Handler {
         }
     }
 
+    #[inline(never)]
+    fn raw_quickly(&self, size: usize) -> Option<NonZeroU64> {
+        self.allocate_quickly(size, 1, Kind::Raw)
+    }
+
+    #[inline(never)]
+    fn typed_quickly(&self, size: usize, align: usize, fingerprint: u32) -> Option<NonZeroU64> {
+        self.allocate_quickly(size, align, Kind::Typed(fingerprint))
+    }
+
     /// A parked block as `offset | generation << 32`: one register, so that a call costs no way through memory.
-    #[inline]
+    #[inline(always)]
     fn allocate_quickly(&self, size: usize, align: usize, kind: Kind) -> Option<NonZeroU64> {
         let matrix = &*self.matrix;
         let shift = matrix.heap().layout().params.granule_shift;
@@ -441,12 +455,12 @@ impl Handler {
         if self.free_quickly(offset, generation) { Ok(()) } else { self.free_slowly(offset, generation) }
     }
 
-    #[inline]
+    #[inline(never)]
     fn free_quickly(&self, offset: u32, generation: Option<u32>) -> bool {
         let matrix = &*self.matrix;
         let Some(g) = matrix.granule_of(offset) else { return false };
         let Some(lane) = matrix.lane() else { return false };
-        matrix.heap().free_to_stack(lane, g, generation) || matrix.heap().free_homeward(lane, g, generation)
+        matrix.heap().free_quickly(lane, g, generation)
     }
 
     #[cold]

@@ -1,7 +1,7 @@
 //! The heap: allocate and free, composed of tokens, hints, operations and parking.
 
 use super::operation::Held;
-use super::parking::is_parkable;
+use super::parking::{EXACT, is_parkable};
 pub use super::parking::Lane;
 use super::size_class::{at_least, of_size};
 use super::token::{State, Token};
@@ -28,6 +28,18 @@ pub enum Kind {
     Raw,
     /// A value of a type with this fingerprint (30 bits).
     Typed(u32),
+}
+
+impl Kind {
+    /// The state and the low field of a live block of `size` granules.
+    #[inline(always)]
+    const fn state_of(self, size: u32) -> (State, u32) {
+        match self {
+            Self::Raw => (State::Allocated, size),
+            Self::Typed(fingerprint) if size == 1 => (State::TypedSmall, fingerprint),
+            Self::Typed(_) => (State::Typed, size),
+        }
+    }
 }
 
 /// What is looked for: so many granules at a multiple of so many.
@@ -143,16 +155,17 @@ impl<R: Region> Heap<R> {
     /// A block of at least `size` granules from the lane's own stack: one load and one compare-and-swap.
     #[inline(always)]
     pub fn allocate_parked(&self, lane: &mut Lane, size: u32, kind: Kind) -> Option<Live> {
+        let (state, low) = kind.state_of(size);
+        if size < EXACT
+            && let Some((at, token)) = self.pop_own(lane, size, state, low)
+        {
+            return Some(self.hand_out(at, token, kind));
+        }
         let class = at_least(size);
-        if !class.is_parked() {
+        if !class.is_parked() || !lane.has_parked(class) {
             return None;
         }
-        let (state, fingerprint) = match kind {
-            Kind::Raw => (State::Allocated, 0),
-            Kind::Typed(fingerprint) if class.size() == 1 => (State::TypedSmall, fingerprint),
-            Kind::Typed(_) => (State::Typed, 0),
-        };
-        let (at, token) = self.pop(lane, class, state, fingerprint)?;
+        let (at, token) = self.pop(lane, class, state, low)?;
         Some(self.hand_out(at, token, kind))
     }
 
@@ -231,11 +244,7 @@ impl<R: Region> Heap<R> {
 
     /// Gives a block that this lane has alone (held, or live and not yet handed out) the form of `kind`.
     fn retype(&self, lane: &Lane, at: Granule, token: Token, kind: Kind) -> Live {
-        let (state, low) = match kind {
-            Kind::Raw => (State::Allocated, token.size()),
-            Kind::Typed(fingerprint) if token.size() == 1 => (State::TypedSmall, fingerprint),
-            Kind::Typed(_) => (State::Typed, token.size()),
-        };
+        let (state, low) = kind.state_of(token.size());
         let live = Token::new(state, lane.owner(), token.generation(), low);
         if live != token {
             self.token(at).store(live.0, &HELD_STORE);
@@ -287,10 +296,18 @@ impl<R: Region> Heap<R> {
     /// [`Refusal`], and nothing has changed (S5).
     #[inline]
     pub fn free(&self, lane: &mut Lane, g: Granule, generation: Option<u32>) -> Result<(), Refusal> {
-        if self.free_to_stack(lane, g, generation) || self.free_homeward(lane, g, generation) {
+        if self.free_quickly(lane, g, generation) {
             return Ok(());
         }
         self.free_slowly(lane, g, generation)
+    }
+
+    /// Frees a block where that takes one read-modify-write at most. False: nothing was done.
+    #[inline(always)]
+    pub fn free_quickly(&self, lane: &mut Lane, g: Granule, generation: Option<u32>) -> bool {
+        self.free_own(lane, g, generation)
+            || self.free_to_stack(lane, g, generation)
+            || self.free_homeward(lane, g, generation)
     }
 
     #[cold]

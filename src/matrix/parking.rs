@@ -101,6 +101,11 @@ impl Lane {
     pub(super) fn parks(&self, class: Class) -> bool {
         class.is_parked() && self.stacks[0].ceiling != 0
     }
+    /// Whether there are indices of a class's blocks, stale ones perhaps.
+    #[inline(always)]
+    pub(super) fn has_parked(&self, class: Class) -> bool {
+        self.stacks[class.0].length != 0
+    }
     /// Indices on the stacks; some may be stale.
     pub fn parked(&self) -> usize {
         self.stacks.iter().map(|stack| stack.length as usize).sum()
@@ -139,6 +144,10 @@ impl Stack {
         count
     }
 }
+
+/// Sizes below this, in granules, are size classes of their own.
+pub(super) const EXACT: u32 = 16;
+const _: () = assert!(of_size(EXACT - 1).0 as u32 == EXACT - 1 && EXACT as usize <= PARKED_CLASSES);
 
 /// Tokens in a cache line.
 const TOKEN_LINE: u32 = 8;
@@ -243,20 +252,37 @@ impl<R: Region> Heap<R> {
         changed
     }
 
-    /// A parked block of the class from the own stack, taken in the given live state.
+    /// The newest parked block of `size` granules (less than [`EXACT`]) from the own stack, if it is the lane's own as it should
+    /// be; else nothing was done. No locked instruction.
     #[inline(always)]
-    pub(super) fn pop(&self, lane: &mut Lane, class: Class, state: State, fingerprint: u32) -> Option<(Granule, Token)> {
+    pub(super) fn pop_own(&self, lane: &mut Lane, size: u32, state: State, low: u32) -> Option<(Granule, Token)> {
+        let (revival, expected) = (Token::revival(state, size, low), Token::new(state, lane.owner, 0, low));
+        let busy = lane.busy;
+        let stack = &mut lane.stacks[size as usize];
+        let top = stack.length.wrapping_sub(1);
+        let g = Granule(*stack.items.get(top as usize)?);
+        if busy == 0 {
+            return None;
+        }
+        let live = self.change_own(busy, g, |token| {
+            let live = Token(token.0.wrapping_add(revival));
+            (live.meaning() == expected.0).then_some((live, live))
+        })?;
+        stack.length = top;
+        Some((g, live))
+    }
+
+    /// A parked block of the class from the own stack, taken in the given live state, whatever has become of the indices there.
+    #[inline(never)]
+    pub(super) fn pop(&self, lane: &mut Lane, class: Class, state: State, low: u32) -> Option<(Granule, Token)> {
         let (owner, size, busy) = (lane.owner, class.size(), lane.busy);
-        let low = if matches!(state, State::TypedSmall) { fingerprint } else { size };
+        let low = if state == State::TypedSmall { low } else { size };
         let (revival, expected) = (Token::revival(state, size, low), Token::new(state, owner, 0, low));
-        let unchecked = R::Backend::mutated(Mutant::PopSizeUnchecked);
         while let Some(g) = lane.stacks[class.0].pop() {
             if busy != 0 {
                 let taken = self.change_own(busy, g, |token| {
                     let live = Token(token.0.wrapping_add(revival));
-                    let revived = live.meaning() == expected.0
-                        || unchecked && token.state() == State::Acked && token.owner() == owner;
-                    revived.then_some((live, live))
+                    (live.meaning() == expected.0).then_some((live, live))
                 });
                 if let Some(live) = taken {
                     return Some((g, live));
@@ -289,48 +315,60 @@ impl<R: Region> Heap<R> {
         !self.biased() || token.parked_by() == owner || token.parked_by() == 0 || !is_parkable(token.size())
     }
 
-    /// Frees the live block at `g` onto the lane's own stack, if it is the lane's own (or, without bias, anybody's) and there
-    /// is room: no locked instruction, without bias one. False: nothing was done.
+    /// Frees the untyped live block at `g` onto the lane's own stack, if it is the lane's own, of less than [`EXACT`] granules,
+    /// and there is room: no locked instruction. False: nothing was done.
     #[inline(always)]
-    pub fn free_to_stack(&self, lane: &mut Lane, g: Granule, generation: Option<u32>) -> bool {
+    pub fn free_own(&self, lane: &mut Lane, g: Granule, generation: Option<u32>) -> bool {
         let (owner, busy) = (lane.owner, lane.busy);
-        let may_park = |token: Token, stacks: &mut [Stack; PARKED_CLASSES]| {
-            let (size, class) = (token.size(), of_size(token.size()));
-            let current = generation.is_none_or(|held| held == token.generation());
-            let fits = token.is_live()
-                && class.is_parked()
-                && class.size() == size
-                && self.fits_sector(g, token)
-                && (current || R::Backend::mutated(Mutant::GenerationIgnored));
-            let room = fits && stacks[class.0].has_room();
-            room.then_some((Token::new(State::Acked, owner, token.generation(), size), class))
-        };
         if busy == 0 {
-            let token = Token(self.token(g).load(&TOKEN_HINT));
-            let parked = may_park(token, &mut lane.stacks)
-                .filter(|(acked, _)| !self.biased() && self.token(g).cas(token.0, acked.0, &PARK).is_ok());
-            return parked.is_some_and(|(_, class)| lane.stacks[class.0].push(g));
+            return false;
         }
+        let expected = Token::new(State::Allocated, owner, generation.unwrap_or(0), 0);
         self.change_own(busy, g, |token| {
-            // The usual block, untyped and the lane's own, by one addition.
-            let (acked, class) = if token.held_by_same(Token::new(State::Allocated, owner, 0, 0)) {
-                let (size, class) = (token.low(), of_size(token.low()));
-                let current = generation.is_none_or(|held| held == token.generation());
-                let fits = class.is_parked() && class.size() == size && self.fits_granules(g, size);
-                if !fits || !(current || R::Backend::mutated(Mutant::GenerationIgnored)) {
-                    return None;
-                }
-                (token.parked(), class)
+            let known = if generation.is_some() && !R::Backend::mutated(Mutant::GenerationIgnored) {
+                token.0
             } else {
-                may_park(token, &mut lane.stacks).filter(|_| token.owner() == owner)?
+                token.meaning() | expected.0 & !expected.meaning()
             };
-            lane.stacks[class.0].push(g).then_some((acked, ()))
+            // The size, if everything else is as it should be.
+            let size = known ^ expected.0;
+            if size >= EXACT as u64 || !self.fits_granules(g, size as u32) {
+                return None;
+            }
+            let stack = lane.stacks.get_mut(size as usize)?;
+            (stack.has_room() && stack.push(g)).then_some((token.parked(), ()))
         })
         .is_some()
     }
 
+    /// Frees the live block at `g` onto the lane's own stack, if it is the lane's own (or, without bias, anybody's) and there
+    /// is room: no locked instruction, without bias one. False: nothing was done.
+    #[inline(never)]
+    pub fn free_to_stack(&self, lane: &mut Lane, g: Granule, generation: Option<u32>) -> bool {
+        let (owner, busy) = (lane.owner, lane.busy);
+        let may_park = |token: Token| {
+            let (size, class) = (token.size(), of_size(token.size()));
+            let current = generation.is_none_or(|held| held == token.generation());
+            let fits = token.is_live()
+                && is_parkable(size)
+                && self.fits_sector(g, token)
+                && (current || R::Backend::mutated(Mutant::GenerationIgnored));
+            (fits && lane.stacks[class.0].has_room())
+                .then(|| (Token::new(State::Acked, owner, token.generation(), size), class))
+        };
+        let parked = if busy == 0 {
+            let token = Token(self.token(g).load(&TOKEN_HINT));
+            may_park(token)
+                .filter(|(acked, _)| !self.biased() && self.token(g).cas(token.0, acked.0, &PARK).is_ok())
+                .map(|(_, class)| class)
+        } else {
+            self.change_own(busy, g, |token| may_park(token).filter(|_| token.owner() == owner))
+        };
+        parked.is_some_and(|class| lane.stacks[class.0].push(g))
+    }
+
     /// Frees another lane's block: it goes back to that lane's parked blocks by one compare-and-swap. False: nothing was done.
-    #[inline]
+    #[inline(never)]
     pub fn free_homeward(&self, lane: &mut Lane, g: Granule, generation: Option<u32>) -> bool {
         let token = self.look(g);
         let (owner, size) = (token.owner(), token.size());
