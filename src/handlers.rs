@@ -33,8 +33,6 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// Sizes up to here, in bytes, may take the short way: more than any parked class with the largest granule.
-const SMALL: usize = 1 << 21;
 /// How often a block's owner is changed anew when another change came first.
 const GIVE_TRIES: u32 = 1000;
 
@@ -356,20 +354,16 @@ impl Handler {
     fn allocate_quickly(&self, size: usize, align: usize, kind: Kind) -> Option<NonZeroU64> {
         let matrix = &*self.matrix;
         let shift = matrix.heap().layout().params.granule_shift;
-        // In one compare: not 0, and small enough that no sum overflows.
-        if size.wrapping_sub(1) < SMALL && align <= 1 << shift && align <= SECTOR_ALIGN {
-            let granules = ((size - 1) >> shift) as u32 + 1;
-            if let Some(lane) = matrix.lane()
-                && let Some(live) = matrix.heap().allocate_parked(lane, granules, kind)
-            {
-                let place = self.offset_of(live.at) as u64 | (live.token.generation() as u64) << 32;
-                return NonZeroU64::new(place);
-            }
+        // A size of 0 becomes the largest of all.
+        let granules = (size.wrapping_sub(1) >> shift).saturating_add(1);
+        if align > 1 << shift || align > SECTOR_ALIGN {
+            return None;
         }
-        None
+        let lane = matrix.lane_or_zeros()?;
+        let live = matrix.heap().allocate_own(lane, u32::try_from(granules).ok()?, kind)?;
+        NonZeroU64::new(self.offset_of(live.at) as u64 | (live.token.generation() as u64) << 32)
     }
 
-    #[cold]
     #[inline(never)]
     fn allocate_slowly(&self, size: usize, align: usize, kind: Kind) -> Result<Live> {
         let layout = self.matrix.heap().layout();
@@ -452,18 +446,30 @@ impl Handler {
 
     #[inline(always)]
     fn free_granule(&self, offset: u32, generation: Option<u32>) -> Result<()> {
-        if self.free_quickly(offset, generation) { Ok(()) } else { self.free_slowly(offset, generation) }
+        let quick = match generation {
+            Some(generation) => self.free_exact_quickly(offset, generation),
+            None => self.free_at_quickly(offset),
+        };
+        if quick { Ok(()) } else { self.free_slowly(offset, generation) }
     }
 
     #[inline(never)]
-    fn free_quickly(&self, offset: u32, generation: Option<u32>) -> bool {
-        let matrix = &*self.matrix;
-        let Some(g) = matrix.granule_of(offset) else { return false };
-        let Some(lane) = matrix.lane() else { return false };
-        matrix.heap().free_quickly(lane, g, generation)
+    fn free_exact_quickly(&self, offset: u32, generation: u32) -> bool {
+        self.free_quickly(offset, Some(generation))
     }
 
-    #[cold]
+    #[inline(never)]
+    fn free_at_quickly(&self, offset: u32) -> bool {
+        self.free_quickly(offset, None)
+    }
+
+    #[inline(always)]
+    fn free_quickly(&self, offset: u32, generation: Option<u32>) -> bool {
+        let matrix = &*self.matrix;
+        let (Some(g), Some(lane)) = (matrix.granule_of(offset), matrix.lane_or_zeros()) else { return false };
+        matrix.heap().free_own(lane, g, generation)
+    }
+
     #[inline(never)]
     fn free_slowly(&self, offset: u32, generation: Option<u32>) -> Result<()> {
         let g = self.granule(offset)?;

@@ -130,6 +130,19 @@ impl AtomicMatrix {
         self.lanes.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
+    /// This thread's lane, if it used this matrix last, or what the fork of this process has left of it: zeros, a lane that
+    /// has nothing parked and is bound to no heap.
+    #[inline(always)]
+    #[expect(clippy::mut_from_ref, reason = "the lane is not part of the matrix: it is this thread's own page")]
+    pub(crate) fn lane_or_zeros(&self) -> Option<&mut Lane> {
+        let last = LAST.with(|last| last[self.instance as usize % 4].get());
+        if last.instance != self.instance {
+            return None;
+        }
+        // SAFETY: as in `lane`; and a lane of zeros is a lane.
+        Some(unsafe { &mut (*last.page).lane })
+    }
+
     /// This thread's lane, if it used this matrix last.
     #[inline(always)]
     #[expect(clippy::mut_from_ref, reason = "the lane is not part of the matrix: it is this thread's own page")]
@@ -255,9 +268,9 @@ impl AtomicMatrix {
     pub(crate) fn granule_of(&self, offset: u32) -> Option<Granule> {
         let layout = self.heap.layout();
         let bytes = (offset as u64) << self.offset_shift;
-        let inside = bytes.wrapping_sub(layout.sector);
-        let g = inside >> layout.params.granule_shift;
-        (g < layout.granules as u64 && g << layout.params.granule_shift == inside).then_some(Granule(g as u32))
+        // What is not at a granule has a high bit after the rotation.
+        let g = bytes.wrapping_sub(layout.sector).rotate_right(layout.params.granule_shift);
+        (g < layout.granules as u64).then_some(Granule(g as u32))
     }
 
     /// Who holds a slot.

@@ -1,7 +1,7 @@
 //! The heap: allocate and free, composed of tokens, hints, operations and parking.
 
 use super::operation::Held;
-use super::parking::{EXACT, is_parkable};
+use super::parking::is_parkable;
 pub use super::parking::Lane;
 use super::size_class::{at_least, of_size};
 use super::token::{State, Token};
@@ -152,19 +152,23 @@ impl<R: Region> Heap<R> {
         self.allocate_slowly(lane, size, align, kind)
     }
 
-    /// A block of at least `size` granules from the lane's own stack: one load and one compare-and-swap.
+    /// The lane's own block of exactly `size` granules from its own stack, without a locked instruction, if the newest there
+    /// is one; else nothing was done.
     #[inline(always)]
-    pub fn allocate_parked(&self, lane: &mut Lane, size: u32, kind: Kind) -> Option<Live> {
+    pub fn allocate_own(&self, lane: &mut Lane, size: u32, kind: Kind) -> Option<Live> {
         let (state, low) = kind.state_of(size);
-        if size < EXACT
-            && let Some((at, token)) = self.pop_own(lane, size, state, low)
-        {
-            return Some(self.hand_out(at, token, kind));
-        }
+        let (at, token) = self.pop_own(lane, size, state, low)?;
+        Some(self.hand_out(at, token, kind))
+    }
+
+    /// A block of at least `size` granules from the lane's own stack: at most one read-modify-write.
+    #[inline]
+    pub fn allocate_parked(&self, lane: &mut Lane, size: u32, kind: Kind) -> Option<Live> {
         let class = at_least(size);
         if !class.is_parked() || !lane.has_parked(class) {
             return None;
         }
+        let (state, low) = kind.state_of(class.size());
         let (at, token) = self.pop(lane, class, state, low)?;
         Some(self.hand_out(at, token, kind))
     }
@@ -303,11 +307,9 @@ impl<R: Region> Heap<R> {
     }
 
     /// Frees a block where that takes one read-modify-write at most. False: nothing was done.
-    #[inline(always)]
+    #[inline]
     pub fn free_quickly(&self, lane: &mut Lane, g: Granule, generation: Option<u32>) -> bool {
-        self.free_own(lane, g, generation)
-            || self.free_to_stack(lane, g, generation)
-            || self.free_homeward(lane, g, generation)
+        self.free_to_stack(lane, g, generation) || self.free_homeward(lane, g, generation)
     }
 
     #[cold]

@@ -63,6 +63,8 @@ pub struct Lane {
     /// Index of the word that names the granule whose token is about to be stored plainly; 0 without bias, and before the first
     /// operation.
     busy: u32,
+    /// The owner as it stands in a token.
+    owner_bits: u64,
     stacks: [Stack; PARKED_CLASSES],
     /// Freed blocks of other lanes on their way home.
     homeward: [[Homeward; WAYS]; PARKED_CLASSES],
@@ -89,7 +91,8 @@ impl Lane {
     pub fn with_ceiling(owner: u16, ceiling: usize) -> Self {
         let stack = Stack { length: 0, ceiling: ceiling.min(STACK) as u8, spilt: 0, items: [0; STACK] };
         let homeward = [[Homeward::default(); WAYS]; PARKED_CLASSES];
-        Self { owner, busy: 0, stacks: std::array::from_fn(|_| stack.clone()), homeward }
+        let owner_bits = Token::new(State::Inside, owner, 0, 0).0;
+        Self { owner, busy: 0, owner_bits, stacks: std::array::from_fn(|_| stack.clone()), homeward }
     }
     /// The participant's number.
     #[inline(always)]
@@ -236,14 +239,13 @@ impl<R: Region> Heap<R> {
     /// anything. No other thread uses the lane's number; the lane is bound.
     #[inline(always)]
     fn change_own<T>(&self, busy: u32, g: Granule, change: impl FnOnce(Token) -> Option<(Token, T)>) -> Option<T> {
-        let busy = self.word(WordIndex(busy as usize));
+        let (busy, word) = (self.word(WordIndex(busy as usize)), self.token(g));
         if !R::Backend::mutated(Mutant::BusyUnset) {
             busy.store(g.0 as u64 + 1, &BUSY_SET);
         }
         if !R::Backend::mutated(Mutant::OwnFenceDropped) {
             R::Backend::light_fence(&OWN_FENCE);
         }
-        let word = self.token(g);
         let changed = change(Token(word.load(&OWN_LOOK))).map(|(token, result)| {
             word.store(token.0, &OWN_STORE);
             result
@@ -256,9 +258,10 @@ impl<R: Region> Heap<R> {
     /// be; else nothing was done. No locked instruction.
     #[inline(always)]
     pub(super) fn pop_own(&self, lane: &mut Lane, size: u32, state: State, low: u32) -> Option<(Granule, Token)> {
-        let (revival, expected) = (Token::revival(state, size, low), Token::new(state, lane.owner, 0, low));
+        let revival = Token::revival(state, size, low);
+        let expected = Token::new(state, 0, 0, low).0 | lane.owner_bits;
         let busy = lane.busy;
-        let stack = &mut lane.stacks[size as usize];
+        let stack = lane.stacks.get_mut(size as usize)?;
         let top = stack.length.wrapping_sub(1);
         let g = Granule(*stack.items.get(top as usize)?);
         if busy == 0 {
@@ -266,7 +269,7 @@ impl<R: Region> Heap<R> {
         }
         let live = self.change_own(busy, g, |token| {
             let live = Token(token.0.wrapping_add(revival));
-            (live.meaning() == expected.0).then_some((live, live))
+            (live.meaning() == expected).then_some((live, live))
         })?;
         stack.length = top;
         Some((g, live))
@@ -319,24 +322,19 @@ impl<R: Region> Heap<R> {
     /// and there is room: no locked instruction. False: nothing was done.
     #[inline(always)]
     pub fn free_own(&self, lane: &mut Lane, g: Granule, generation: Option<u32>) -> bool {
-        let (owner, busy) = (lane.owner, lane.busy);
+        let (owner_bits, busy) = (lane.owner_bits, lane.busy);
         if busy == 0 {
             return false;
         }
-        let expected = Token::new(State::Allocated, owner, generation.unwrap_or(0), 0);
+        let exact = generation.filter(|_| !R::Backend::mutated(Mutant::GenerationIgnored));
+        let expected = Token::new(State::Allocated, 0, exact.unwrap_or(0), 0).0 | owner_bits;
         self.change_own(busy, g, |token| {
-            let known = if generation.is_some() && !R::Backend::mutated(Mutant::GenerationIgnored) {
-                token.0
-            } else {
-                token.meaning() | expected.0 & !expected.meaning()
-            };
             // The size, if everything else is as it should be.
-            let size = known ^ expected.0;
+            let size = if exact.is_some() { token.0 } else { token.meaning() } ^ expected;
             if size >= EXACT as u64 || !self.fits_granules(g, size as u32) {
                 return None;
             }
-            let stack = lane.stacks.get_mut(size as usize)?;
-            (stack.has_room() && stack.push(g)).then_some((token.parked(), ()))
+            lane.stacks.get_mut(size as usize)?.push(g).then(|| (token.parked(), ()))
         })
         .is_some()
     }

@@ -153,7 +153,7 @@ impl Token {
     /// An untyped live block's word once it is parked by its owner.
     #[inline(always)]
     pub const fn parked(self) -> Self {
-        Self(self.0 & !(7 << STATE_AT) | (State::Acked as u64) << STATE_AT)
+        Self(self.0.wrapping_add((State::Acked as u64 - State::Allocated as u64) << STATE_AT))
     }
     /// The word without its generation.
     #[inline(always)]
