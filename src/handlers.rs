@@ -33,6 +33,8 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use uuid::Uuid;
 
+/// Every block is aligned to the smallest granule.
+const LEAST_ALIGN: usize = 16;
 /// How often a block's owner is changed anew when another change came first.
 const GIVE_TRIES: u32 = 1000;
 
@@ -325,7 +327,8 @@ impl Handler {
     #[inline(always)]
     fn allocate_bytes<T>(&self, size: usize, align: usize, kind: Kind) -> Result<RelativePtr<T>> {
         let quick = match kind {
-            Kind::Raw => self.raw_quickly(size),
+            Kind::Raw if align <= LEAST_ALIGN => self.raw_quickly(size),
+            Kind::Raw => self.aligned_quickly(size, align),
             Kind::Typed(fingerprint) => self.typed_quickly(size, align, fingerprint),
         };
         match quick {
@@ -342,6 +345,11 @@ impl Handler {
     #[inline(never)]
     fn raw_quickly(&self, size: usize) -> Option<NonZeroU64> {
         self.allocate_quickly(size, 1, Kind::Raw)
+    }
+
+    #[inline(never)]
+    fn aligned_quickly(&self, size: usize, align: usize) -> Option<NonZeroU64> {
+        self.allocate_quickly(size, align, Kind::Raw)
     }
 
     #[inline(never)]

@@ -186,15 +186,6 @@ impl Backend for Loom {
         Passes::changed(site);
         loom::sync::atomic::fence(orders(site).0);
     }
-    fn light_fence(site: &'static Site) {
-        Passes::changed(site);
-        loom::sync::atomic::fence(orders(site).0);
-    }
-    fn heavy_fence(site: &'static Site) -> bool {
-        Passes::changed(site);
-        loom::sync::atomic::fence(orders(site).0);
-        true
-    }
     fn pause() {
         loom::thread::yield_now();
     }

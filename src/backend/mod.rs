@@ -53,10 +53,16 @@ pub trait Backend: Send + Sync + 'static {
     fn fence(site: &'static Site);
     /// The cheap side of an asymmetric pair of fences: orders this thread's accesses as seen by whoever calls
     /// [`Backend::heavy_fence`]. No instruction in production, but the compiler moves nothing across it.
-    fn light_fence(site: &'static Site);
+    /// Models have a full fence on both sides.
+    fn light_fence(site: &'static Site) {
+        Self::fence(site);
+    }
     /// The dear side: every thread that takes part has passed a full barrier between this call's begin and its end.
     /// False if the system refused; then nothing is known.
-    fn heavy_fence(site: &'static Site) -> bool;
+    fn heavy_fence(site: &'static Site) -> bool {
+        Self::fence(site);
+        true
+    }
     /// Called in every retry loop: a yield to the scheduler under a model checker.
     fn pause();
     /// Whether a deliberate fault is switched on: always false in production, a constant.

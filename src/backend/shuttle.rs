@@ -65,13 +65,6 @@ impl Backend for Shuttle {
     fn fence(site: &'static Site) {
         fence(site.order);
     }
-    fn light_fence(site: &'static Site) {
-        fence(site.order);
-    }
-    fn heavy_fence(site: &'static Site) -> bool {
-        fence(site.order);
-        true
-    }
     fn pause() {
         shuttle::thread::yield_now();
     }
