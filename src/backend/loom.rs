@@ -4,6 +4,7 @@
 //! them and no other model.
 #![allow(clippy::disallowed_types, reason = "this folder is where raw atomics live")]
 
+use super::orderings::OWN_STORE;
 use super::{Backend, Mutant, Site, Word};
 use loom::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
@@ -119,6 +120,10 @@ impl Word for LoomWord {
         Passes::changed(site);
         if SETTING.get().all_rmw {
             self.0.swap(value, Ordering::AcqRel);
+        } else if site.index == OWN_STORE.index {
+            // The checker can lose a plain store that races a read-modify-write (it orders the latter behind it and lets it read
+            // an older value). No other site stores where somebody else may compare and swap.
+            self.0.swap(value, orders(site).0);
         } else {
             self.0.store(value, orders(site).0);
         }

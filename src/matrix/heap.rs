@@ -1,8 +1,8 @@
 //! The heap: allocate and free, composed of tokens, hints, operations and parking.
 
 use super::operation::Held;
-use super::parking::is_parkable;
 pub use super::parking::Lane;
+use super::parking::is_parkable;
 use super::size_class::{at_least, of_size};
 use super::token::{State, Token};
 use crate::backend::orderings::*;

@@ -66,8 +66,8 @@ pub struct Lane {
     /// The owner as it stands in a token.
     owner_bits: u64,
     stacks: [Stack; PARKED_CLASSES],
-    /// Freed blocks of other lanes on their way home.
-    homeward: [[Homeward; WAYS]; PARKED_CLASSES],
+    /// Freed blocks of other lanes on their way home, [`WAYS`] for each class; none until there is one.
+    homeward: Option<Box<[Homeward]>>,
 }
 
 /// Other lanes whose blocks of one class are collected at a time; a lane's place is its number's last bits.
@@ -90,14 +90,17 @@ impl Lane {
     /// A lane whose stacks hold at most `ceiling` blocks (models want small ones); 0 parks nothing.
     pub fn with_ceiling(owner: u16, ceiling: usize) -> Self {
         let stack = Stack { length: 0, ceiling: ceiling.min(STACK) as u8, spilt: 0, items: [0; STACK] };
-        let homeward = [[Homeward::default(); WAYS]; PARKED_CLASSES];
         let owner_bits = Token::new(State::Inside, owner, 0, 0).0;
-        Self { owner, busy: 0, owner_bits, stacks: std::array::from_fn(|_| stack.clone()), homeward }
+        Self { owner, busy: 0, owner_bits, stacks: std::array::from_fn(|_| stack.clone()), homeward: None }
     }
     /// The participant's number.
     #[inline(always)]
     pub fn owner(&self) -> u16 {
         self.owner
+    }
+    fn way(&mut self, at: usize) -> &mut Homeward {
+        let ways = self.homeward.get_or_insert_with(|| vec![Homeward::default(); WAYS * PARKED_CLASSES].into());
+        &mut ways[at]
     }
     /// Whether blocks of a class are parked here.
     #[inline(always)]
@@ -396,11 +399,13 @@ impl<R: Region> Heap<R> {
     /// Collects the index of a block for its owner; a full batch goes to the exchange.
     #[inline]
     fn send_home(&self, lane: &mut Lane, class: Class, owner: u16, g: Granule) {
-        let way = &mut lane.homeward[class.0][owner as usize % WAYS];
-        if way.length as usize >= BATCH.min(lane.stacks[class.0].ceiling as usize) || way.length > 0 && way.owner != owner {
-            self.dispatch(lane, class, owner as usize % WAYS);
+        let full = BATCH.min(lane.stacks[class.0].ceiling as usize);
+        let at = class.0 * WAYS + owner as usize % WAYS;
+        let way = lane.way(at);
+        if way.length as usize >= full || way.length > 0 && way.owner != owner {
+            self.dispatch(lane, class, at);
         }
-        let way = &mut lane.homeward[class.0][owner as usize % WAYS];
+        let way = lane.way(at);
         way.owner = owner;
         way.items[way.length as usize % BATCH] = g.0;
         way.length += 1;
@@ -408,8 +413,8 @@ impl<R: Region> Heap<R> {
 
     #[cold]
     #[inline(never)]
-    fn dispatch(&self, lane: &mut Lane, class: Class, way: usize) {
-        let Homeward { owner, length, items } = std::mem::take(&mut lane.homeward[class.0][way]);
+    fn dispatch(&self, lane: &mut Lane, class: Class, at: usize) {
+        let Homeward { owner, length, items } = std::mem::take(lane.way(at));
         let batch = &items[..length as usize];
         if !self.give_batch(lane, class, batch, owner as u64) {
             self.merge_batch(lane, batch);
@@ -600,12 +605,13 @@ impl<R: Region> Heap<R> {
                     break;
                 }
             }
-            for way in 0..WAYS {
-                if lane.homeward[class][way].length > 0 {
-                    self.dispatch(lane, Class(class), way);
+            for at in class * WAYS..(class + 1) * WAYS {
+                if lane.homeward.is_some() && lane.way(at).length > 0 {
+                    self.dispatch(lane, Class(class), at);
                 }
             }
         }
+        lane.homeward = None;
     }
 
     /// Marks the block at `g` if it is parked by another lane, and keeps it for [`Heap::take_over`].
@@ -659,7 +665,8 @@ impl<R: Region> Heap<R> {
         }
         // As it was, whatever somebody else made of it meanwhile.
         let now = self.look(g);
-        if now.owner() == me && now.generation() == token.generation() && (now.is_live() || now.state() == State::Acked) {
+        if now.owner() == me && now.generation() == token.generation() && (now.is_live() || now.state() == State::Acked)
+        {
             let _ = self.rename(g, now, owner);
         }
         None

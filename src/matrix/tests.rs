@@ -8,8 +8,15 @@ use crate::segment::layout::{Granule, Layout, Params};
 use crate::segment::region::BoxedRegion;
 
 fn heap<B: Backend>(granules: u32) -> Heap<BoxedRegion<B>> {
-    let params =
-        Params { granule_shift: 6, participants: 16, batches: 2, directory: 0, header_words: 2, line_words: 1, biased: false };
+    let params = Params {
+        granule_shift: 6,
+        participants: 16,
+        batches: 2,
+        directory: 0,
+        header_words: 2,
+        line_words: 1,
+        biased: false,
+    };
     Heap::format(BoxedRegion::new(Layout::new(granules, params)))
 }
 

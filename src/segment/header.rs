@@ -76,7 +76,8 @@ pub(crate) struct Header {
 
 impl Header {
     fn encode(&self) -> Copy {
-        let Params { granule_shift, participants, batches, directory, header_words, line_words, biased } = self.layout.params;
+        let Params { granule_shift, participants, batches, directory, header_words, line_words, biased } =
+            self.layout.params;
         let (id_high, id_low) = self.id.as_u64_pair();
         let mut words = [
             guard::RAW,

@@ -4,6 +4,7 @@
 //! Each scenario runs in two modes: *plain*, with weak memory, and *all-RMW*, with every access a read-modify-write (full
 //! interleaving, no weak memory), because the checker under-explores threads that only load.
 
+mod bias;
 mod kills;
 mod model;
 mod mutants;

@@ -41,13 +41,21 @@ impl World {
     pub(crate) fn new(granules: u32, batches: usize) -> Arc<Self> {
         Self::over(granules, batches)
     }
+    /// The same with biased parking.
+    pub(crate) fn biased(granules: u32, batches: usize) -> Arc<Self> {
+        Self::with_bias(granules, batches, true)
+    }
 }
 
 impl<B: Backend> World<B> {
     /// One free block of `granules`, over any backend.
     pub(crate) fn over(granules: u32, batches: usize) -> Arc<Self> {
+        Self::with_bias(granules, batches, false)
+    }
+    /// The same, with biased parking or without.
+    pub(crate) fn with_bias(granules: u32, batches: usize, biased: bool) -> Arc<Self> {
         let params =
-            Params { granule_shift: 6, participants: 3, batches, directory: 0, header_words: 1, line_words: 1, biased: false };
+            Params { granule_shift: 6, participants: 3, batches, directory: 0, header_words: 1, line_words: 1, biased };
         let heap = Heap::format(BoxedRegion::new(Layout::new(granules, params)));
         Arc::new(Self { heap, start: loom::sync::atomic::AtomicUsize::new(0) })
     }

@@ -189,7 +189,15 @@ fn play(sort: Sort, seed: u64) {
     let players = if hot { 3 } else { random.usize(2..=3) };
     let ceiling = if hot || random.bool() { 0 } else { random.usize(1..=3) };
     let largest = if hot { 1 } else { [1, 4, granules / 3][random.usize(0..3)] };
-    let params = Params { granule_shift: 6, participants: 8, batches: 1, directory: 0, header_words: 2, line_words: 1, biased: false };
+    let params = Params {
+        granule_shift: 6,
+        participants: 8,
+        batches: 1,
+        directory: 0,
+        header_words: 2,
+        line_words: 1,
+        biased: false,
+    };
     let heap = &Heap::format(BoxedRegion::<Scheduled>::new(Layout::new(granules, params)));
     let marks = &Marks((0..granules).map(|_| AtomicI64::new(0)).collect(), AtomicI64::new(0));
     let mut lanes: Vec<Lane> = (1..=players as u16).map(|owner| Lane::with_ceiling(owner, ceiling)).collect();
