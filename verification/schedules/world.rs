@@ -1,0 +1,70 @@
+//! A heap under the schedule, with marks of who owns which granule.
+
+#![allow(dead_code, reason = "each test binary uses a part")]
+
+use super::turns::Scheduled;
+use atomic_matrix::matrix::heap::{Heap, Kind, Lane, Live};
+use atomic_matrix::segment::layout::{Layout, Params};
+use atomic_matrix::segment::region::BoxedRegion;
+use std::cell::{Cell, RefCell};
+
+/// The heap of a scenario, and what its players know of their blocks.
+pub(crate) struct World {
+    pub(crate) heap: Heap<BoxedRegion<Scheduled>>,
+    /// The owner of each granule; 0 is nobody (S1).
+    marks: RefCell<Vec<u16>>,
+    /// Granules that are live or not wholly freed yet (L2).
+    live: Cell<u32>,
+}
+
+impl World {
+    pub(crate) fn new(granules: u32) -> Self {
+        let params =
+            Params { granule_shift: 6, participants: 8, batches: 1, directory: 3, header_words: 2, line_words: 1 };
+        let heap = Heap::format(BoxedRegion::new(Layout::new(granules, params)));
+        Self { heap, marks: RefCell::new(vec![0; granules as usize]), live: Cell::new(0) }
+    }
+
+    pub(crate) fn granules(&self) -> u32 {
+        self.heap.layout().granules
+    }
+    /// Granules that are live or not wholly freed yet.
+    pub(crate) fn live(&self) -> u32 {
+        self.live.get()
+    }
+
+    /// The allocation has returned: nobody else has any of it (S1), and it is what was asked for (S2).
+    pub(crate) fn claim(&self, block: Live, owner: u16, size: u32, align: u32) {
+        assert!(block.token.size() >= size && block.at.0.is_multiple_of(align), "S2: {block:?} for {size} at {align}");
+        for mark in &mut self.marks.borrow_mut()[block.at.index()..][..block.token.size() as usize] {
+            assert_eq!(std::mem::replace(mark, owner), 0, "S1: {block:?}");
+        }
+        self.live.set(self.live.get() + block.token.size());
+    }
+
+    /// Allocates and claims.
+    pub(crate) fn allocate(&self, lane: &mut Lane, size: u32, align: u32, kind: Kind) -> Option<Live> {
+        let block = self.heap.allocate(lane, size, align, kind).ok()?;
+        self.claim(block, lane.owner(), size, align);
+        Some(block)
+    }
+
+    /// The block is about to be freed: from now on somebody else may have it.
+    pub(crate) fn give_up(&self, block: Live, owner: u16) {
+        for mark in &mut self.marks.borrow_mut()[block.at.index()..][..block.token.size() as usize] {
+            assert_eq!(std::mem::replace(mark, 0), owner, "S1: {block:?}");
+        }
+    }
+
+    /// Frees a block of `lane`'s.
+    pub(crate) fn free(&self, lane: &mut Lane, block: Live) {
+        self.give_up(block, lane.owner());
+        self.heap.free(lane, block.at, Some(block.token.generation())).expect("S5: it is live and ours");
+        self.live.set(self.live.get() - block.token.size());
+    }
+
+    /// The owner has died: its blocks may be given to others from now on.
+    pub(crate) fn bury(&self, owner: u16) {
+        self.marks.borrow_mut().iter_mut().filter(|mark| **mark == owner).for_each(|mark| *mark = 0);
+    }
+}
