@@ -121,6 +121,14 @@ pub enum Mutant {
     FooterDropped,
     /// Parked heads are written as ACKED before the run is shrunk.
     CarveAckedEarly,
+    /// A large parked block is held while it is merged, not announced: whoever stops then hides it.
+    LargeHeld,
+    /// A searcher that clears a leaf's hint for a block that has appeared sets that bit again, not the chain above it.
+    LeafAloneRehinted,
+    /// A hint is not looked for above a word that was not empty: a chain that a stopped participant broke stays broken.
+    ChainUnrepaired,
+    /// A recovery does not look at the neighbours and the hints of every free block.
+    RecoveryUnsettled,
 }
 
 /// Every mutant.
@@ -135,4 +143,8 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant::GenerationIgnored,
     Mutant::FooterDropped,
     Mutant::CarveAckedEarly,
+    Mutant::LargeHeld,
+    Mutant::LeafAloneRehinted,
+    Mutant::ChainUnrepaired,
+    Mutant::RecoveryUnsettled,
 ];

@@ -17,8 +17,8 @@ use super::heap::{Heap, Lane};
 use super::operation::{Held, Op};
 use super::size_class::of_size;
 use super::token::{State, Token};
-use crate::backend::Word;
 use crate::backend::orderings::*;
+use crate::backend::{Backend, Mutant, Word};
 use crate::segment::layout::{Granule, PARKED_CLASSES, SlotWord};
 use crate::segment::region::Region;
 
@@ -83,7 +83,9 @@ impl<R: Region> Heap<R> {
             }
             true
         });
-        self.settle_all(lane);
+        if !R::Backend::mutated(Mutant::RecoveryUnsettled) {
+            self.settle_all(lane);
+        }
         self.empty_batches(dead);
         recovered
     }

@@ -11,7 +11,11 @@
 mod turns;
 mod world;
 
+use atomic_matrix::backend::Mutant;
+use atomic_matrix::backend::decorators::set_mutant;
+use atomic_matrix::backend::orderings::MUTANTS;
 use atomic_matrix::matrix::heap::{Kind, Lane, Live};
+use atomic_matrix::matrix::parking::LARGEST_RUN;
 use atomic_matrix::matrix::recovery::Policy as Give;
 use fastrand::Rng;
 use std::cell::RefCell;
@@ -26,46 +30,129 @@ enum Sort {
     Any,
     /// The whole sector is freed by one while the others want single granules.
     Hot,
+    /// Hardly any room: the same few granules all the time.
+    Tiny,
+    /// Searchers are led astray by old hints to where a block is being freed.
+    Search,
     /// As `Any`, and one participant stops for ever.
     Stop,
+    /// Runs of parked blocks are cut up and healed away, where other lanes remember old ones; one may stop for ever.
+    Runs,
+}
+
+const SORTS: [Sort; 6] = [Sort::Any, Sort::Hot, Sort::Tiny, Sort::Search, Sort::Stop, Sort::Runs];
+
+/// What a scenario is made of.
+struct Plan {
+    granules: u32,
+    players: usize,
+    /// Of the lanes; 0 parks nothing.
+    ceiling: usize,
+    largest: u32,
+    /// Steps of each player, and of how many that are no allocations one heals.
+    steps: std::ops::Range<usize>,
+    heals: u32,
+    /// Accesses of all players, about.
+    length: u64,
+    /// Where the first player stops for ever.
+    stop_at: Option<u64>,
+}
+
+impl Plan {
+    fn draw(sort: Sort, random: &mut Rng) -> Self {
+        let granules = [5, 9, 20, 40, 70, 150][random.usize(0..6)];
+        let players = random.usize(2..=4);
+        let any = Self {
+            granules,
+            players,
+            ceiling: if random.bool() { 0 } else { random.usize(1..=3) },
+            largest: [1, 4, granules / 3][random.usize(0..3)].max(1),
+            steps: 2..8,
+            heals: 12,
+            length: 120 * players as u64,
+            stop_at: None,
+        };
+        let stop_at = random.u64(1..150);
+        let hot = Self { players: 3, ceiling: 0, largest: 1, steps: 1..2, length: 180, ..any };
+        match sort {
+            Sort::Any => any,
+            Sort::Hot => Self { granules: [34, 40, 66][random.usize(0..3)], ..hot },
+            Sort::Search => Self { granules: 70, largest: 2, length: 90, ..hot },
+            Sort::Tiny => {
+                let (players, largest) = (random.usize(3..=4), random.u32(1..=2));
+                Self { granules: random.u32(3..=9), players, ceiling: 0, largest, steps: 2..5, length: 200, ..any }
+            }
+            Sort::Stop => Self { stop_at: Some(stop_at), ..any },
+            Sort::Runs => {
+                let (ceiling, stop_at) = (random.usize(4..=8), random.bool().then(|| random.u64(1..600)));
+                Self { granules: random.u32(20..50), ceiling, largest: 1, heals: 2, length: 400, stop_at, ..any }
+            }
+        }
+    }
+}
+
+/// The blocks of a player.
+type Holding = Rc<RefCell<Vec<Live>>>;
+
+/// What the players hold before they begin.
+fn prepare(sort: Sort, plan: &Plan, world: &World, lanes: &mut [Lane], random: &mut Rng) -> Vec<Vec<Live>> {
+    let mut live: Vec<Vec<Live>> = vec![vec![]; plan.players];
+    let mut take = |player: usize, size: u32| {
+        let block = world.allocate(&mut lanes[player], size, 1, Kind::Raw);
+        live[player].extend(block);
+        block
+    };
+    match sort {
+        Sort::Hot => _ = take(0, plan.granules),
+        Sort::Search => {
+            // The first player's last block is where the hints for sizes 1 and 2 lead, which are all old; a free block of 3 lies
+            // in another chunk.
+            let [_, free, ..] = [1, 3, 64, 1, 1].map(|size| take(0, size).expect("there is room"));
+            live[0].retain(|block| *block != free);
+            world.free(&mut lanes[0], free);
+        }
+        _ => {
+            (0..random.usize(0..12)).for_each(|_| _ = take(random.usize(0..plan.players), random.u32(1..=plan.largest)))
+        }
+    }
+    live
 }
 
 /// One scenario; panics with what is wrong.
 fn scenario(sort: Sort, seed: u64) {
     let random = &mut Rng::with_seed(seed);
-    let hot = sort == Sort::Hot;
-    let granules = if hot { [34, 40, 66][random.usize(0..3)] } else { [5, 9, 20, 40, 70, 150][random.usize(0..6)] };
-    let players = if hot { 3 } else { random.usize(2..=4) };
-    let ceiling = if hot || random.bool() { 0 } else { random.usize(1..=3) };
-    let largest = if hot { 1 } else { [1, 4, granules / 3][random.usize(0..3)].max(1) };
-    let world = Rc::new(World::new(granules));
-    let mut lanes: Vec<Lane> = (1..=players as u16).map(|owner| Lane::with_ceiling(owner, ceiling)).collect();
-    let mut live: Vec<Vec<Live>> = vec![vec![]; players];
-    for _ in 0..if hot { 1 } else { random.usize(0..12) } {
-        let (player, size) = if hot { (0, granules) } else { (random.usize(0..players), random.u32(1..=largest)) };
-        live[player].extend(world.allocate(&mut lanes[player], size, 1, Kind::Raw));
-    }
-    let stop_at = (sort == Sort::Stop).then(|| random.u64(1..150));
+    let plan = Rc::new(Plan::draw(sort, random));
+    let world = Rc::new(World::new(plan.granules));
+    let mut lanes: Vec<_> = (1..=plan.players as u16).map(|owner| Lane::with_ceiling(owner, plan.ceiling)).collect();
+    let live = prepare(sort, &plan, &world, &mut lanes, random);
+    let live: Vec<Holding> = live.into_iter().map(|live| Rc::new(RefCell::new(live))).collect();
     let lanes: Vec<_> = lanes.into_iter().map(|lane| Rc::new(RefCell::new(lane))).collect();
-    let hands = lanes.iter().zip(live).enumerate().map(|(number, (lane, mut live))| {
-        let (world, lane, mut random) = (world.clone(), lane.clone(), random.fork());
+    let hands = lanes.iter().zip(&live).enumerate().map(|(number, (lane, live))| {
+        let (world, plan, mut random) = (world.clone(), plan.clone(), random.fork());
+        let (lane, live) = (lane.clone(), live.clone());
+        let stop_at = plan.stop_at.filter(|_| number == 0);
         let body = move || {
-            let lane = &mut *lane.borrow_mut();
-            for _ in 0..if hot { 1 } else { random.usize(2..8) } {
-                let allocates = if hot { number > 0 } else { random.bool() };
-                step(&world, lane, &mut live, allocates, largest, ceiling, &mut random);
+            for _ in 0..random.usize(plan.steps.clone()) {
+                let allocates = if plan.steps.len() == 1 { number > 0 } else { random.bool() };
+                step(&world, &plan, &mut lane.borrow_mut(), &live, allocates, &mut random);
             }
         };
         match stop_at {
-            Some(k) if number == 0 => Player::stopped_at(body, k),
-            _ => Player::new(body),
+            Some(k) => Player::stopped_at(body, k),
+            None => Player::new(body),
         }
     });
     let hands = hands.collect();
-    let policy = Policy::draw(random, 120 * players as u64);
+    let policy = Policy::draw(random, plan.length);
     let stopped = play(hands, policy, random)[0].stopped;
-    assert_eq!(world.heap.tally().expect("S4").granules, granules as u64, "S4");
+    assert_eq!(world.heap.tally().expect("S4").granules, plan.granules as u64, "S4");
+    if stopped && random.bool() {
+        // What it hides: a run that it cuts up, a block that it merges, or what it asked for, with room for the alignment.
+        let hidden = if plan.ceiling > 0 { LARGEST_RUN } else { 30.max(plan.largest + 1) };
+        world.nothing_is_hidden(&mut Lane::with_ceiling(6, plan.ceiling), hidden);
+    }
     if stopped {
+        world.bury(1);
         world.heap.recover(&mut Lane::with_ceiling(7, 0), 1, Give::GiveBack);
     }
     for lane in &lanes[stopped as usize..] {
@@ -73,28 +160,36 @@ fn scenario(sort: Sort, seed: u64) {
     }
     // Every free block is hinted and no merge was missed, though nobody has healed.
     world.heap.verify().unwrap_or_else(|fault| panic!("at rest: {fault}"));
+    for (lane, live) in lanes.iter().zip(&live).skip(stopped as usize) {
+        let lane = &mut *lane.borrow_mut();
+        live.borrow_mut().drain(..).for_each(|block| world.free(lane, block));
+        world.heap.flush(lane);
+    }
+    world.heap.heal(&mut Lane::with_ceiling(7, 0));
+    let tally = world.heap.verify().unwrap_or_else(|fault| panic!("all freed: {fault}"));
+    assert_eq!((tally.free.blocks, tally.free.granules), (1, plan.granules as u64), "L3");
 }
 
-fn step(
-    world: &World,
-    lane: &mut Lane,
-    live: &mut Vec<Live>,
-    allocates: bool,
-    largest: u32,
-    ceiling: usize,
-    random: &mut Rng,
-) {
+fn step(world: &World, plan: &Plan, lane: &mut Lane, live: &Holding, allocates: bool, random: &mut Rng) {
+    let Plan { ceiling, largest, .. } = *plan;
     if allocates {
         let roomy = || largest == 1 && ceiling == 0 && world.live() + 9 <= world.granules();
         let before = roomy();
         let align = if random.u32(0..6) == 0 { 2 } else { 1 };
         match world.allocate(lane, random.u32(1..=largest), align, Kind::Raw) {
-            Some(block) => live.push(block),
+            Some(block) => live.borrow_mut().push(block),
             None => assert!(!(before && roomy()), "L2: {} of {} granules are live", world.live(), world.granules()),
         }
-    } else if !live.is_empty() {
-        let block = live.swap_remove(random.usize(0..live.len()));
+    } else if plan.steps.len() > 1 && random.u32(0..plan.heals) == 0 {
+        world.heap.heal(lane);
+    } else if !live.borrow().is_empty() {
+        let last = live.borrow().len() - 1;
+        let block = live.borrow_mut().swap_remove(if plan.steps.len() > 1 { random.usize(0..=last) } else { last });
         world.free(lane, block);
+        if random.bool() {
+            let again = world.heap.free(lane, block.at, Some(block.token.generation()));
+            assert!(again.is_err(), "S5: {block:?} was freed twice");
+        }
     }
 }
 
@@ -124,6 +219,74 @@ fn schedules_l2_l3_one_frees_all_while_others_want_little() {
 }
 
 #[test]
+fn schedules_s1_l3_the_same_few_granules() {
+    play_many(Sort::Tiny);
+}
+
+#[test]
+fn schedules_l2_searchers_and_old_hints() {
+    play_many(Sort::Search);
+}
+
+#[test]
+fn schedules_s1_c1_runs_are_cut_up() {
+    play_many(Sort::Runs);
+}
+
+#[test]
 fn schedules_c1_one_stops_for_ever() {
     play_many(Sort::Stop);
+}
+
+/// The faults that are looked for: all, or the one that `MATRIX_MUTANT` names.
+fn mutants() -> impl Iterator<Item = Mutant> {
+    let only = std::env::var("MATRIX_MUTANT").ok();
+    let wanted = move |mutant: &Mutant| only.as_ref().is_none_or(|only| *only == format!("{mutant:?}"));
+    MUTANTS.iter().copied().filter(wanted)
+}
+
+/// What goes wrong with the fault switched on.
+fn noticed(mutant: Mutant, sort: Sort, seed: u64) -> Option<String> {
+    set_mutant(Some(mutant));
+    let message = turns::caught(|| scenario(sort, seed));
+    set_mutant(None);
+    Some(format!("{sort:?}, seed {seed}: {}", message?))
+}
+
+/// Seeds known to notice the faults that take a long search.
+const KNOWN: &[(Mutant, Sort, u64)] =
+    &[(Mutant::HelperRecheckDropped, Sort::Any, 109_947), (Mutant::CarveAckedEarly, Sort::Runs, 4273)];
+
+/// Every fault is noticed: at a known seed, or by a search over all sorts, seed after seed.
+#[test]
+fn mutant_schedules_table() {
+    // The fence means nothing without weak memory.
+    const SURVIVORS: &[Mutant] = &[Mutant::LookFenceDropped];
+    let mut lost = vec![];
+    for mutant in mutants() {
+        let count = if SURVIVORS.contains(&mutant) { 1000 } else { number("MATRIX_SCHEDULES", 1_000_000) };
+        let known = KNOWN.iter().filter(|known| known.0 == mutant);
+        let mut known = known.filter_map(|&(mutant, sort, seed)| noticed(mutant, sort, seed));
+        let search = || (0..count).find_map(|seed| SORTS.iter().find_map(|&sort| noticed(mutant, sort, seed)));
+        let found = known.next().or_else(search);
+        println!("mutant {mutant:?} | {}", found.as_deref().unwrap_or("SURVIVES"));
+        if found.is_none() && !SURVIVORS.contains(&mutant) {
+            lost.push(mutant);
+        }
+    }
+    assert!(lost.is_empty(), "not noticed: {lost:?}");
+}
+
+/// How often each fault is noticed, by sort: what to tune a sort by.
+#[test]
+#[ignore = "a table for whoever changes the scenarios, about a minute"]
+fn mutant_rates() {
+    let count = number("MATRIX_SCHEDULES", 20_000);
+    for mutant in mutants() {
+        let rates = SORTS.map(|sort| {
+            let seeds: Vec<_> = (0..count).filter(|&seed| noticed(mutant, sort, seed).is_some()).collect();
+            format!("{sort:?} {} (first {:?})", seeds.len(), seeds.first())
+        });
+        println!("mutant {mutant:?}, of {count} each | {}", rates.join(" | "));
+    }
 }

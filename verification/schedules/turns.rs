@@ -84,6 +84,9 @@ impl Hand {
 
 thread_local! {
     static RUNNING: RefCell<Option<Rc<Hand>>> = const { RefCell::new(None) };
+    /// Accesses outside any play, since the last one.
+    static OUTSIDE: Cell<u64> = const { Cell::new(0) };
+    static QUIET: Cell<bool> = const { Cell::new(false) };
     /// Stacks of players that have ended.
     static STACKS: RefCell<Vec<DefaultStack>> = const { RefCell::new(vec![]) };
 }
@@ -103,7 +106,10 @@ pub(crate) fn stop_in(k: u64) {
 
 /// Passed before each access.
 fn gate(site: &Site) {
-    let Some(hand) = RUNNING.with_borrow(Clone::clone) else { return };
+    let Some(hand) = RUNNING.with_borrow(Clone::clone) else {
+        OUTSIDE.set(OUTSIDE.get() + 1);
+        return assert!(OUTSIDE.get() < LIVELOCK, "a livelock before or after the play");
+    };
     if hand.quota.get() == 0 {
         // SAFETY: the yielder lives on the stack of the coroutine that is running (`seat` put it there, and RUNNING names
         // this coroutine's hand while it runs), above this frame.
@@ -146,6 +152,7 @@ fn seat(Player { body, stop_at }: Player) -> Seat {
 
 /// Lets the players play to their ends. A panic of one is everybody's.
 pub(crate) fn play(players: Vec<Player>, policy: Policy, random: &mut Rng) -> Vec<End> {
+    OUTSIDE.set(0);
     let mut seats: Vec<Seat> = players.into_iter().map(seat).collect();
     let mut order = Order::new(policy, seats.len(), random);
     let mut ends: Vec<Option<End>> = vec![None; seats.len()];
@@ -171,6 +178,11 @@ pub(crate) fn play(players: Vec<Player>, policy: Policy, random: &mut Rng) -> Ve
             Err(payload) => resume_unwind(payload),
         }
     }
+}
+
+/// A new scenario begins: accesses outside any play are counted, and bounded, anew.
+pub(crate) fn begin() {
+    OUTSIDE.set(0);
 }
 
 /// Runs `body` alone, with its accesses counted and bounded; stopped before access `k`, if given.
@@ -272,4 +284,28 @@ impl Backend for Scheduled {
     fn mutated(mutant: Mutant) -> bool {
         Probe::<Native>::mutated(mutant)
     }
+}
+
+/// Whether a panic is expected.
+pub(crate) fn quiet() -> bool {
+    QUIET.get()
+}
+
+/// What a panic says, on one line; the hook does not print it meanwhile.
+pub(crate) fn caught(run: impl FnOnce()) -> Option<String> {
+    static HOOK: std::sync::Once = std::sync::Once::new();
+    HOOK.call_once(|| {
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if !QUIET.get() {
+                hook(info);
+            }
+        }));
+    });
+    QUIET.set(true);
+    let payload = catch_unwind(AssertUnwindSafe(run)).err();
+    QUIET.set(false);
+    let payload = payload?;
+    let text = payload.downcast_ref::<String>().map(String::as_str).or(payload.downcast_ref::<&str>().copied());
+    Some(text.unwrap_or("?").split_whitespace().collect::<Vec<_>>().join(" ").chars().take(90).collect())
 }

@@ -3,9 +3,13 @@
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 use super::turns::Scheduled;
+use atomic_matrix::backend::Word;
+use atomic_matrix::backend::orderings::OP_READ;
 use atomic_matrix::matrix::heap::{Heap, Kind, Lane, Live};
-use atomic_matrix::segment::layout::{Layout, Params};
-use atomic_matrix::segment::region::BoxedRegion;
+use atomic_matrix::matrix::operation::Op;
+use atomic_matrix::matrix::token::State;
+use atomic_matrix::segment::layout::{Layout, Params, SlotWord};
+use atomic_matrix::segment::region::{BoxedRegion, Region};
 use std::cell::{Cell, RefCell};
 
 /// The heap of a scenario, and what its players know of their blocks.
@@ -19,6 +23,7 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(granules: u32) -> Self {
+        super::turns::begin();
         let params =
             Params { granule_shift: 6, participants: 8, batches: 1, directory: 3, header_words: 2, line_words: 1 };
         let heap = Heap::format(BoxedRegion::new(Layout::new(granules, params)));
@@ -66,5 +71,34 @@ impl World {
     /// The owner has died: its blocks may be given to others from now on.
     pub(crate) fn bury(&self, owner: u16) {
         self.marks.borrow_mut().iter_mut().filter(|mark| **mark == owner).for_each(|mark| *mark = 0);
+    }
+
+    /// L2: with everybody at rest but those who have stopped for ever, whatever is free can be had: the largest run of
+    /// neighbours that are not live is allocated and freed. A stopped participant may hide a block of `hidden` granules.
+    pub(crate) fn nothing_is_hidden(&self, lane: &mut Lane, hidden: u32) {
+        let (mut hole, mut largest) = (0, 0);
+        let walked = self.heap.walk(|g, token| {
+            let held = token.state() == State::Coalescing;
+            if token.is_live() || held && token.size() <= hidden {
+                hole = 0;
+                return;
+            }
+            let op = self.heap.region().word(self.heap.layout().slot(token.owner(), SlotWord::Op)).load(&OP_READ);
+            match Op::decode(op) {
+                // Its tail is the stopped one's.
+                Op::Cut { at, size } if held && at == g => {
+                    largest = largest.max(hole + token.size() - size);
+                    hole = 0;
+                }
+                _ => hole += token.size(),
+            }
+            largest = largest.max(hole);
+        });
+        walked.unwrap_or_else(|fault| panic!("S4: {fault}"));
+        if largest > 0 {
+            let block = self.allocate(lane, largest, 1, Kind::Raw);
+            let block = block.unwrap_or_else(|| panic!("L2: {largest} granules are free, and refused"));
+            self.free(lane, block);
+        }
     }
 }
