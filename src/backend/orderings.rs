@@ -129,6 +129,10 @@ pub enum Mutant {
     ChainUnrepaired,
     /// A recovery does not look at the neighbours and the hints of every free block.
     RecoveryUnsettled,
+    /// A free is refused if the block changes hands at the same moment.
+    NewOwnerRefused,
+    /// Who publishes a block makes it nobody's, whoever has taken it meanwhile.
+    PublishedFromAnybody,
 }
 
 /// Every mutant.
@@ -147,4 +151,6 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant::LeafAloneRehinted,
     Mutant::ChainUnrepaired,
     Mutant::RecoveryUnsettled,
+    Mutant::NewOwnerRefused,
+    Mutant::PublishedFromAnybody,
 ];

@@ -317,7 +317,13 @@ impl<R: Region> Heap<R> {
         let size = token.size();
         let acked = Token::new(State::Acked, lane.owner(), token.generation(), size);
         if let Err(found) = self.token(g).cas(token.0, acked.0, &PARK) {
-            return Err(Refusal::NotLive(Token(found)));
+            let found = Token(found);
+            // It changed hands meanwhile (adopted, handed over, its owner left): the same block all the same.
+            let same = found.is_live() && found.generation() == token.generation();
+            if same && !R::Backend::mutated(Mutant::NewOwnerRefused) {
+                return self.free_slowly(lane, g, Some(token.generation()));
+            }
+            return Err(Refusal::NotLive(found));
         }
         match self.parking_class(lane, size) {
             Some(class) => self.remember(lane, class, g),

@@ -83,9 +83,7 @@ fn survive(world: &World, owner: u16, ceiling: usize, live: &Holding, most: &Mos
                 if let Some(block) = block {
                     let entry = Entry { offset: block.at.0, generation: block.token.generation(), fingerprint: None };
                     world.give_up(block, owner);
-                    if measured(&most.name, || directory.publish(owner, NAME, entry)).is_ok() {
-                        let _ = world.heap.rename(block.at, block.token, 0);
-                    } else {
+                    if measured(&most.name, || world.heap.publish(owner, NAME, block, entry)).is_err() {
                         world.claim(block, owner, 1, 1);
                         live.borrow_mut().push(block);
                     }
@@ -393,6 +391,8 @@ fn mutant_crash_table() {
         Mutant::HintRelookDropped,
         Mutant::CarveAckedEarly,
         Mutant::LeafAloneRehinted,
+        Mutant::NewOwnerRefused,
+        Mutant::PublishedFromAnybody,
     ];
     let mut lost = vec![];
     for &mutant in MUTANTS {

@@ -103,9 +103,7 @@ impl Scene {
     fn publish(&mut self) {
         let block = self.target.pop().expect("prepared");
         self.world.give_up(block, VICTIM);
-        if self.directory().publish(VICTIM, NAME, Self::entry(block)).is_ok() {
-            let _ = self.world.heap.rename(block.at, block.token, 0);
-        } else {
+        if self.world.heap.publish(VICTIM, NAME, block, Self::entry(block)).is_err() {
             self.world.claim(block, VICTIM, 1, 1);
             self.kept.push(block);
         }
@@ -114,17 +112,13 @@ impl Scene {
 
 /// Takes the block published under [`NAME`] for the participant `owner`.
 pub(crate) fn take_named(world: &World, owner: u16) -> Option<Live> {
-    let directory = Directory(world.heap.region());
-    let found = directory.lookup(NAME)?;
-    let live = world.heap.live_at(Granule(found.offset)).ok()?;
-    if live.token.generation() != found.generation || live.token.owner() != 0 {
-        return None;
-    }
-    let token = world.heap.rename(live.at, live.token, owner)?;
-    let block = Live { at: live.at, token };
-    world.claim(block, owner, 1, 1);
-    directory.withdraw(NAME);
-    Some(block)
+    let found = Directory(world.heap.region()).lookup(NAME)?;
+    let live = world.heap.live_at(Granule(found.block.offset)).ok()?;
+    let ours = live.token.generation() == found.block.generation && world.heap.take_published(owner, live, found);
+    ours.then(|| {
+        world.claim(live, owner, 1, 1);
+        world.heap.live_at(live.at).expect("it is ours")
+    })
 }
 
 /// What a recoverer does for a participant that has died.
@@ -387,7 +381,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         run: |s| {
             let block = s.target.pop().expect("prepared");
             s.world.give_up(block, VICTIM);
-            s.world.heap.rename(block.at, block.token, 0).expect("ours");
+            s.world.heap.give_to(block, 0).expect("ours");
         },
         through: &[&PARK],
         around: &[],
@@ -404,8 +398,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         },
         run: |s| {
             let block = s.target.pop().expect("prepared");
-            let Some(token) = s.world.heap.rename(block.at, block.token, VICTIM) else { return };
-            let block = Live { at: block.at, token };
+            s.world.heap.give_to(block, VICTIM).expect("nobody else knows of it");
             s.world.claim(block, VICTIM, 2, 1);
             s.kept.push(block);
         },

@@ -8,6 +8,12 @@
 //! `MATRIX_SCHEDULES` sets how many of each kind are run, `MATRIX_SEED` the first seed.
 #![allow(missing_docs)]
 
+#[path = "../linear.rs"]
+mod linear;
+mod names;
+#[expect(unreachable_pub, reason = "the model is written as a module of its own")]
+#[path = "../../models/sequential.rs"]
+mod sequential;
 mod turns;
 mod world;
 
@@ -38,9 +44,11 @@ enum Sort {
     Stop,
     /// Runs of parked blocks are cut up and healed away, where other lanes remember old ones; one may stop for ever.
     Runs,
+    /// Calls on names and on blocks that everybody knows: linearizable ([`names`]).
+    Names,
 }
 
-const SORTS: [Sort; 6] = [Sort::Any, Sort::Hot, Sort::Tiny, Sort::Search, Sort::Stop, Sort::Runs];
+const SORTS: [Sort; 7] = [Sort::Any, Sort::Hot, Sort::Tiny, Sort::Search, Sort::Stop, Sort::Runs, Sort::Names];
 
 /// What a scenario is made of.
 struct Plan {
@@ -75,7 +83,7 @@ impl Plan {
         let stop_at = random.u64(1..150);
         let hot = Self { players: 3, ceiling: 0, largest: 1, steps: 1..2, length: 180, ..any };
         match sort {
-            Sort::Any => any,
+            Sort::Any | Sort::Names => any,
             Sort::Hot => Self { granules: [34, 40, 66][random.usize(0..3)], ..hot },
             Sort::Search => Self { granules: 70, largest: 2, length: 90, ..hot },
             Sort::Tiny => {
@@ -120,6 +128,9 @@ fn prepare(sort: Sort, plan: &Plan, world: &World, lanes: &mut [Lane], random: &
 
 /// One scenario; panics with what is wrong.
 fn scenario(sort: Sort, seed: u64) {
+    if sort == Sort::Names {
+        return names::scenario(seed);
+    }
     let random = &mut Rng::with_seed(seed);
     let plan = Rc::new(Plan::draw(sort, random));
     let world = Rc::new(World::new(plan.granules));
@@ -231,6 +242,11 @@ fn schedules_l2_searchers_and_old_hints() {
 #[test]
 fn schedules_s1_c1_runs_are_cut_up() {
     play_many(Sort::Runs);
+}
+
+#[test]
+fn schedules_s1_s5_names_and_frees_are_linearizable() {
+    play_many(Sort::Names);
 }
 
 #[test]

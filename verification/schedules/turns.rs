@@ -86,6 +86,7 @@ thread_local! {
     static RUNNING: RefCell<Option<Rc<Hand>>> = const { RefCell::new(None) };
     /// Accesses outside any play, since the last one.
     static OUTSIDE: Cell<u64> = const { Cell::new(0) };
+    static MOMENT: Cell<u64> = const { Cell::new(0) };
     static QUIET: Cell<bool> = const { Cell::new(false) };
     /// Stacks of players that have ended.
     static STACKS: RefCell<Vec<DefaultStack>> = const { RefCell::new(vec![]) };
@@ -97,6 +98,12 @@ const LIVELOCK: u64 = 300_000;
 /// Accesses that the running player has made.
 pub(crate) fn accesses() -> u64 {
     RUNNING.with_borrow(|hand| hand.as_ref().map_or(0, |hand| hand.accesses.get()))
+}
+
+/// The next moment: different for every call, later for later ones.
+pub(crate) fn moment() -> u64 {
+    MOMENT.set(MOMENT.get() + 1);
+    MOMENT.get()
 }
 
 /// Stops the running player for ever, so many accesses from now.

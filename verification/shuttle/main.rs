@@ -262,6 +262,8 @@ fn mutant_shuttle_table() {
         Mutant::CarveAckedEarly,
         Mutant::LargeHeld,
         Mutant::LeafAloneRehinted,
+        Mutant::NewOwnerRefused,
+        Mutant::PublishedFromAnybody,
         Mutant::ChainUnrepaired,
         Mutant::RecoveryUnsettled,
     ];
