@@ -1,6 +1,8 @@
 //! Is a history of overlapping calls linearizable? Wing and Gong's search (JPDC 1993), which tries every call that nothing undone
 //! precedes, with Lowe's memory (CCPE 2017) of what has been tried.
 
+#![allow(dead_code, reason = "each test binary uses a part")]
+
 use std::collections::HashSet;
 use std::hash::Hash;
 

@@ -133,6 +133,8 @@ pub enum Mutant {
     NewOwnerRefused,
     /// Who publishes a block makes it nobody's, whoever has taken it meanwhile.
     PublishedFromAnybody,
+    /// A sweep goes on where a block has moved behind it.
+    SweepGoesOn,
 }
 
 /// Every mutant.
@@ -153,4 +155,5 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant::RecoveryUnsettled,
     Mutant::NewOwnerRefused,
     Mutant::PublishedFromAnybody,
+    Mutant::SweepGoesOn,
 ];

@@ -6,6 +6,8 @@
 //! survivors.
 #![allow(missing_docs)]
 
+#[path = "../linear.rs"]
+mod linear;
 mod operations;
 #[path = "../schedules/turns.rs"]
 mod turns;
@@ -393,6 +395,7 @@ fn mutant_crash_table() {
         Mutant::LeafAloneRehinted,
         Mutant::NewOwnerRefused,
         Mutant::PublishedFromAnybody,
+        Mutant::SweepGoesOn,
     ];
     let mut lost = vec![];
     for &mutant in MUTANTS {
@@ -402,7 +405,7 @@ fn mutant_crash_table() {
         }
         set_mutant(Some(mutant));
         let noticed = OPERATIONS.iter().find_map(|operation| {
-            let message = turns::caught(|| _ = enumerate(operation, 1, &Row::default()))?;
+            let message = turns::caught(|| _ = enumerate(operation, 4, &Row::default()))?;
             Some(format!("{}: {message}", FAILED.take()))
         });
         set_mutant(None);

@@ -40,6 +40,8 @@ enum Sort {
     Tiny,
     /// Searchers are led astray by old hints to where a block is being freed.
     Search,
+    /// A block that the hints do not lead to is merged with its left neighbours while a sweep comes near.
+    Walk,
     /// As `Any`, and one participant stops for ever.
     Stop,
     /// Runs of parked blocks are cut up and healed away, where other lanes remember old ones; one may stop for ever.
@@ -48,7 +50,8 @@ enum Sort {
     Names,
 }
 
-const SORTS: [Sort; 7] = [Sort::Any, Sort::Hot, Sort::Tiny, Sort::Search, Sort::Stop, Sort::Runs, Sort::Names];
+const SORTS: [Sort; 8] =
+    [Sort::Any, Sort::Hot, Sort::Tiny, Sort::Search, Sort::Walk, Sort::Stop, Sort::Runs, Sort::Names];
 
 /// What a scenario is made of.
 struct Plan {
@@ -56,10 +59,14 @@ struct Plan {
     players: usize,
     /// Of the lanes; 0 parks nothing.
     ceiling: usize,
+    /// Granules that are asked for.
+    smallest: u32,
     largest: u32,
     /// Steps of each player, and of how many that are no allocations one heals.
     steps: std::ops::Range<usize>,
     heals: u32,
+    /// Whether some requests are aligned.
+    aligns: bool,
     /// Accesses of all players, about.
     length: u64,
     /// Where the first player stops for ever.
@@ -75,8 +82,10 @@ impl Plan {
             players,
             ceiling: if random.bool() { 0 } else { random.usize(1..=3) },
             largest: [1, 4, granules / 3][random.usize(0..3)].max(1),
+            smallest: 1,
             steps: 2..8,
             heals: 12,
+            aligns: random.bool(),
             length: 120 * players as u64,
             stop_at: None,
         };
@@ -85,6 +94,7 @@ impl Plan {
         match sort {
             Sort::Any | Sort::Names => any,
             Sort::Hot => Self { granules: [34, 40, 66][random.usize(0..3)], ..hot },
+            Sort::Walk => Self { granules: 128, aligns: false, smallest: 17, largest: 17, length: 120, ..hot },
             Sort::Search => Self { granules: 70, largest: 2, length: 90, ..hot },
             Sort::Tiny => {
                 let (players, largest) = (random.usize(3..=4), random.u32(1..=2));
@@ -119,6 +129,17 @@ fn prepare(sort: Sort, plan: &Plan, world: &World, lanes: &mut [Lane], random: &
             live[0].retain(|block| *block != free);
             world.free(&mut lanes[0], free);
         }
+        Sort::Walk => {
+            // From the end: a block that stays, one of 17 that becomes free, two neighbours for the first two players to free, and
+            // in the first chunk a free block of 16, which is of the class of 17.
+            let [_, free, left, further, ..] = [1, 17, 3, 2, 88, 1].map(|size| take(2, size).expect("there is room"));
+            live[2].retain(|block| ![free, left, further].contains(block));
+            world.free(&mut lanes[2], free);
+            for (player, block) in [left, further].into_iter().enumerate() {
+                world.change_hands(block, 3, player as u16 + 1);
+                live[player].push(block);
+            }
+        }
         _ => {
             (0..random.usize(0..12)).for_each(|_| _ = take(random.usize(0..plan.players), random.u32(1..=plan.largest)))
         }
@@ -144,7 +165,11 @@ fn scenario(sort: Sort, seed: u64) {
         let stop_at = plan.stop_at.filter(|_| number == 0);
         let body = move || {
             for _ in 0..random.usize(plan.steps.clone()) {
-                let allocates = if plan.steps.len() == 1 { number > 0 } else { random.bool() };
+                let allocates = match sort {
+                    Sort::Walk => number == 2,
+                    Sort::Hot | Sort::Search => number > 0,
+                    _ => random.bool(),
+                };
                 step(&world, &plan, &mut lane.borrow_mut(), &live, allocates, &mut random);
             }
         };
@@ -169,6 +194,9 @@ fn scenario(sort: Sort, seed: u64) {
     for lane in &lanes[stopped as usize..] {
         world.heap.flush(&mut lane.borrow_mut());
     }
+    if plan.ceiling == 0 && !plan.aligns && !stopped {
+        world.no_refusal_was_wrong();
+    }
     // Every free block is hinted and no merge was missed, though nobody has healed.
     world.heap.verify().unwrap_or_else(|fault| panic!("at rest: {fault}"));
     for (lane, live) in lanes.iter().zip(&live).skip(stopped as usize) {
@@ -186,13 +214,19 @@ fn step(world: &World, plan: &Plan, lane: &mut Lane, live: &Holding, allocates: 
     if allocates {
         let roomy = || largest == 1 && ceiling == 0 && world.live() + 9 <= world.granules();
         let before = roomy();
-        let align = if random.u32(0..6) == 0 { 2 } else { 1 };
-        match world.allocate(lane, random.u32(1..=largest), align, Kind::Raw) {
+        let align = if plan.aligns && random.u32(0..3) == 0 { 2 } else { 1 };
+        let size = random.u32(plan.smallest..=largest);
+        match world.allocate(lane, size, align, Kind::Raw) {
             Some(block) => live.borrow_mut().push(block),
-            None => assert!(!(before && roomy()), "L2: {} of {} granules are live", world.live(), world.granules()),
+            None => assert!(
+                !(align == 1 && before && roomy()),
+                "L2: {} of {} granules are live",
+                world.live(),
+                world.granules()
+            ),
         }
     } else if plan.steps.len() > 1 && random.u32(0..plan.heals) == 0 {
-        world.heap.heal(lane);
+        world.heal(lane);
     } else if !live.borrow().is_empty() {
         let last = live.borrow().len() - 1;
         let block = live.borrow_mut().swap_remove(if plan.steps.len() > 1 { random.usize(0..=last) } else { last });
@@ -237,6 +271,11 @@ fn schedules_s1_l3_the_same_few_granules() {
 #[test]
 fn schedules_l2_searchers_and_old_hints() {
     play_many(Sort::Search);
+}
+
+#[test]
+fn schedules_l2_a_block_moves_behind_a_sweep() {
+    play_many(Sort::Walk);
 }
 
 #[test]

@@ -187,6 +187,14 @@ pub(crate) fn play(players: Vec<Player>, policy: Policy, random: &mut Rng) -> Ve
     }
 }
 
+/// An observer's accesses, which no player makes.
+pub(crate) fn unseen<T>(look: impl FnOnce() -> T) -> T {
+    let hand = RUNNING.take();
+    let seen = look();
+    RUNNING.set(hand);
+    seen
+}
+
 /// A new scenario begins: accesses outside any play are counted, and bounded, anew.
 pub(crate) fn begin() {
     OUTSIDE.set(0);

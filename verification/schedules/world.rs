@@ -2,7 +2,8 @@
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 
-use super::turns::Scheduled;
+use super::linear::Span;
+use super::turns::{Scheduled, moment, unseen};
 use atomic_matrix::backend::Word;
 use atomic_matrix::backend::orderings::OP_READ;
 use atomic_matrix::matrix::heap::{Heap, Kind, Lane, Live};
@@ -19,6 +20,18 @@ pub(crate) struct World {
     marks: RefCell<Vec<u16>>,
     /// Granules that are live or not wholly freed yet (L2).
     live: Cell<u32>,
+    /// Every block that there was, and every request that was refused, with the moments.
+    lives: RefCell<Vec<Life>>,
+    refusals: RefCell<Vec<Span<u32>>>,
+}
+
+/// Granules that were not free for a while: from when their allocation began to when their free had ended.
+struct Life {
+    granules: std::ops::Range<usize>,
+    from: u64,
+    to: Option<u64>,
+    /// Who was merging the block when its free had ended: it may be hidden until that one's operation ends.
+    merging: Option<u16>,
 }
 
 impl World {
@@ -27,7 +40,13 @@ impl World {
         let params =
             Params { granule_shift: 6, participants: 8, batches: 1, directory: 3, header_words: 2, line_words: 1 };
         let heap = Heap::format(BoxedRegion::new(Layout::new(granules, params)));
-        Self { heap, marks: RefCell::new(vec![0; granules as usize]), live: Cell::new(0) }
+        Self {
+            heap,
+            marks: RefCell::new(vec![0; granules as usize]),
+            live: Cell::new(0),
+            lives: RefCell::default(),
+            refusals: RefCell::default(),
+        }
     }
 
     pub(crate) fn granules(&self) -> u32 {
@@ -49,9 +68,43 @@ impl World {
 
     /// Allocates and claims.
     pub(crate) fn allocate(&self, lane: &mut Lane, size: u32, align: u32, kind: Kind) -> Option<Live> {
-        let block = self.heap.allocate(lane, size, align, kind).ok()?;
+        let from = moment();
+        let block = self.heap.allocate(lane, size, align, kind);
+        self.operation_ends(lane.owner());
+        let Ok(block) = block else {
+            self.refusals.borrow_mut().push(Span { call: size, from, to: moment() });
+            return None;
+        };
         self.claim(block, lane.owner(), size, align);
+        let granules = block.at.index()..block.at.index() + block.token.size() as usize;
+        self.lives.borrow_mut().push(Life { granules, from, to: None, merging: None });
         Some(block)
+    }
+
+    /// Heals.
+    pub(crate) fn heal(&self, lane: &mut Lane) {
+        self.heap.heal(lane);
+        self.operation_ends(lane.owner());
+    }
+
+    fn operation_ends(&self, owner: u16) {
+        let mut lives = self.lives.borrow_mut();
+        for life in lives.iter_mut().filter(|life| life.merging == Some(owner)) {
+            (life.to, life.merging) = (Some(moment()), None);
+        }
+    }
+
+    /// L2, in strict mode and without alignment, where nobody has stopped: no request was refused while a block that fits was
+    /// free from the request's beginning to its end.
+    pub(crate) fn no_refusal_was_wrong(&self) {
+        let lives = self.lives.borrow();
+        for refusal in self.refusals.borrow().iter() {
+            let mut taken = vec![false; self.granules() as usize];
+            let during = |life: &&Life| life.from < refusal.to && life.to.is_none_or(|to| to > refusal.from);
+            lives.iter().filter(during).for_each(|life| taken[life.granules.clone()].fill(true));
+            let longest = taken.split(|taken| *taken).map(<[bool]>::len).max().unwrap_or(0);
+            assert!(longest < refusal.call as usize, "L2: {} refused while {longest} were free", refusal.call);
+        }
     }
 
     /// The block is about to be freed: from now on somebody else may have it.
@@ -65,7 +118,24 @@ impl World {
     pub(crate) fn free(&self, lane: &mut Lane, block: Live) {
         self.give_up(block, lane.owner());
         self.heap.free(lane, block.at, Some(block.token.generation())).expect("S5: it is live and ours");
+        self.operation_ends(lane.owner());
         self.live.set(self.live.get() - block.token.size());
+        let now = unseen(|| self.heap.look(block.at));
+        let mut lives = self.lives.borrow_mut();
+        let life = lives
+            .iter_mut()
+            .find(|life| life.to.is_none() && life.merging.is_none() && life.granules.start == block.at.index());
+        if let Some(life) = life {
+            let merges = now.state() == State::Coalescing && now.owner() != lane.owner();
+            (life.to, life.merging) = if merges { (None, Some(now.owner())) } else { (Some(moment()), None) };
+        }
+    }
+
+    /// A block goes from one owner to another.
+    pub(crate) fn change_hands(&self, block: Live, from: u16, to: u16) {
+        self.give_up(block, from);
+        self.marks.borrow_mut()[block.at.index()..][..block.token.size() as usize].fill(to);
+        self.heap.give_to(block, to).expect("it is live");
     }
 
     /// The owner has died: its blocks may be given to others from now on.

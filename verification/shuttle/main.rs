@@ -264,6 +264,7 @@ fn mutant_shuttle_table() {
         Mutant::LeafAloneRehinted,
         Mutant::NewOwnerRefused,
         Mutant::PublishedFromAnybody,
+        Mutant::SweepGoesOn,
         Mutant::ChainUnrepaired,
         Mutant::RecoveryUnsettled,
     ];
