@@ -152,6 +152,8 @@ struct Live {
     usable: usize,
     seed: u64,
     kind: Option<Type>,
+    /// The handler that it belongs to, or nobody.
+    owner: Option<usize>,
 }
 
 /// A name's block when it was published.
@@ -257,6 +259,7 @@ impl Machine {
                 Some(i) => {
                     let pointer = self.blocks[i].pointer;
                     self.handlers[by].adopt_at(pointer.offset(), None).map_err(|e| e.to_string())?;
+                    self.blocks[i].owner = Some(by);
                     self.handlers[by].usable_size(&pointer).map(drop).map_err(|e| format!("after adoption: {e}"))
                 }
                 None => Ok(()),
@@ -268,7 +271,10 @@ impl Machine {
                     ensure!(refused, "S5: {pointer:?}: {outcome:?}");
                 }
                 match self.pick(which) {
-                    Some(i) => self.handlers[by].hand_over(&self.blocks[i].pointer).map_err(|e| e.to_string()),
+                    Some(i) => {
+                        self.blocks[i].owner = None;
+                        self.handlers[by].hand_over(&self.blocks[i].pointer).map_err(|e| e.to_string())
+                    }
                     None => Ok(()),
                 }
             }
@@ -285,6 +291,8 @@ impl Machine {
             }
             Op::Reattach(by) => {
                 self.handlers.remove(by);
+                // It left in good order.
+                self.blocks.iter_mut().filter(|block| block.owner == Some(by)).for_each(|block| block.owner = None);
                 let options = Options::new().id(self.handlers[0].id());
                 self.handlers.insert(by, options.attach().map_err(|e| e.to_string())?);
                 Ok(())
@@ -334,7 +342,7 @@ impl Machine {
                 ensure!(address.is_multiple_of(align), "the address {address:#x} is not a multiple of {align}");
                 self.serial += 1;
                 fill(&self.handlers[by], &pointer, usable, self.serial);
-                self.blocks.push(Live { pointer, at, usable, seed: self.serial, kind });
+                self.blocks.push(Live { pointer, at, usable, seed: self.serial, kind, owner: Some(by) });
                 Ok(true)
             }
             Err(Error::OutOfMemory { requested, free, largest }) => {
@@ -421,7 +429,9 @@ impl Machine {
         match (self.names.contains_key(&name), outcome) {
             (true, Err(Error::NameTaken { .. })) => Ok(()),
             (false, Ok(())) => {
-                self.names.insert(name, Named { pointer: block.pointer, kind: block.kind });
+                let pointer = block.pointer;
+                self.names.insert(name, Named { pointer, kind: block.kind });
+                self.blocks.iter_mut().filter(|block| block.pointer == pointer).for_each(|block| block.owner = None);
                 Ok(())
             }
             (taken, outcome) => Err(format!("taken: {taken}: {outcome:?}")),
@@ -462,17 +472,19 @@ impl Machine {
             ensure!(matches!(outcome, Err(Error::NameUnknown { .. })), "nothing is published: {outcome:?}");
             return Ok(());
         };
-        let live = self.blocks.iter().any(|block| block.pointer == named.pointer);
+        let block = self.blocks.iter_mut().find(|block| block.pointer == named.pointer);
+        let (live, owner) = (block.is_some(), block.as_ref().and_then(|block| block.owner));
         let right = match &outcome {
-            Ok(pointer) => live && *pointer == named.pointer && named.kind == Some(kind),
+            Ok(pointer) => live && owner.is_none() && *pointer == named.pointer && named.kind == Some(kind),
             // Somebody has adopted it since, or it was published twice and taken once.
-            Err(Error::NameUnknown { .. }) => live && named.kind == Some(kind),
+            Err(Error::NameUnknown { .. }) => owner.is_some() && named.kind == Some(kind),
             Err(Error::TypeMismatch { .. }) => !live || named.kind != Some(kind),
             Err(Error::NotLive { .. } | Error::Stale { .. }) => !live,
             Err(_) => false,
         };
         ensure!(right, "published as {:?}, live: {live}: {outcome:?}", named.kind);
         if outcome.is_ok() {
+            block.into_iter().for_each(|block| block.owner = Some(by));
             self.names.remove(&name);
             // Once only.
             let again = handler.lookup::<u8>(&text).map(|b| b.pointer());
