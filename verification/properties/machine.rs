@@ -121,7 +121,7 @@ pub(crate) fn ops() -> impl Strategy<Value = Vec<Op>> {
         1 => (by.clone(), prop_oneof![any::<u32>(), 0u32..1 << 17]).prop_map(|(by, at)| Op::FreeForged(by, at)),
         1 => (by.clone(), which.clone(), 0usize..3).prop_map(|(by, block, off)| Op::FreeInside(by, block, off)),
         2 => (by.clone(), which.clone(), types.clone()).prop_map(|(by, block, kind)| Op::View(by, block, kind)),
-        1 => (by.clone(), which, name.clone()).prop_map(|(by, block, name)| Op::Publish(by, block, name)),
+        4 => (by.clone(), which, name.clone()).prop_map(|(by, block, name)| Op::Publish(by, block, name)),
         1 => (by.clone(), name.clone(), types).prop_map(|(by, name, kind)| Op::Lookup(by, name, kind)),
         1 => (by.clone(), name).prop_map(|(by, name)| Op::Withdraw(by, name)),
         1 => by.clone().prop_map(Op::Heal),
@@ -129,7 +129,7 @@ pub(crate) fn ops() -> impl Strategy<Value = Vec<Op>> {
         1 => by.clone().prop_map(Op::FreeMost),
         1 => (by.clone(), any::<u16>()).prop_map(|(by, block)| Op::Adopt(by, block as usize)),
         1 => (by.clone(), any::<u16>()).prop_map(|(by, block)| Op::HandOver(by, block as usize)),
-        1 => (by.clone(), 0usize..4, prop::sample::select(vec![Type::Byte, Type::Words, Type::Record]))
+        4 => (by.clone(), 0usize..4, prop::sample::select(vec![Type::Byte, Type::Words, Type::Record]))
             .prop_map(|(by, name, kind)| Op::Take(by, name, kind)),
         1 => (by.clone(), any::<u16>(), 0usize..300).prop_map(|(by, block, n)| Op::Bytes(by, block as usize, n)),
         1 => by.clone().prop_map(Op::Blocks),
