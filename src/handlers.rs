@@ -18,13 +18,12 @@
 use crate::backend::payload;
 use crate::error::{Error, Result};
 use crate::matrix::core::AtomicMatrix;
-use crate::matrix::heap::{Exhausted, Kind, Lane, Live, Refusal};
+use crate::matrix::heap::{Exhausted, Kind, Live, Refusal};
 pub use crate::matrix::recovery::{Policy, Recovered};
 use crate::matrix::size_class::of_size;
 use crate::matrix::stats::Tally;
-use crate::matrix::token::Token;
 pub use crate::segment::Participant;
-use crate::segment::directory::{Directory, Entry, NAME_LIMIT, Refused};
+use crate::segment::directory::{Directory, Entry, NAME_LIMIT, Published, Refused};
 use crate::segment::layout::{Granule, SECTOR_ALIGN};
 use crate::segment::{Options, Segment};
 use crate::shared::Shared;
@@ -35,8 +34,6 @@ use uuid::Uuid;
 
 /// Every block is aligned to the smallest granule.
 const LEAST_ALIGN: usize = 16;
-/// How often a block's owner is changed anew when another change came first.
-const GIVE_TRIES: u32 = 1000;
 
 /// A position in a segment, the same in every process: an offset, and the generation of the block it was made for.
 ///
@@ -752,7 +749,7 @@ impl Handler {
     /// As [`Handler::free_raw`].
     pub fn hand_over<T>(&self, pointer: &RelativePtr<T>) -> Result<()> {
         let live = self.live(pointer)?;
-        let given = self.matrix.with_lane(|lane| self.give_to(lane, live, 0))?;
+        let given = self.matrix.with_lane(|lane| self.matrix.heap().give_from(lane.owner(), live, 0))?;
         given.map_err(|found| self.refusal(pointer.offset, None, Refusal::NotLive(found)))
     }
 
@@ -770,26 +767,9 @@ impl Handler {
         if generation.is_some_and(|generation| generation != live.token.generation()) {
             return Err(self.refusal(offset, generation, Refusal::Stale(live.token)));
         }
-        let adopted = self.matrix.with_lane(|lane| self.give_to(lane, live, lane.owner()))?;
+        let adopted = self.matrix.with_lane(|lane| self.matrix.heap().give_from(lane.owner(), live, lane.owner()))?;
         adopted.map_err(|found| self.refusal(offset, generation, Refusal::NotLive(found)))?;
         Ok(self.pointer(live))
-    }
-
-    /// Changes a live block's owner, or says what stands there instead.
-    fn give_to(&self, lane: &Lane, mut live: Live, owner: u16) -> std::result::Result<(), Token> {
-        let heap = self.matrix.heap();
-        for _ in 0..GIVE_TRIES {
-            if heap.rename_from(lane, live.at, live.token, owner).is_some() {
-                return Ok(());
-            }
-            // Another process adopted it at the same moment, or it was freed, or its owner is about to.
-            let found = heap.look(live.at);
-            if !found.is_live() || found.generation() != live.token.generation() {
-                return Err(found);
-            }
-            live.token = found;
-        }
-        Err(live.token)
     }
 
     /// Recovers participants that have died: finishes what they had begun, frees their blocks, releases their slots. It
@@ -815,7 +795,8 @@ impl Handler {
     }
 
     /// Publishes a live block under a name of at most 96 bytes, so that other processes find it. The block then belongs
-    /// to nobody: it survives its maker, until somebody adopts or frees it.
+    /// to nobody: it survives its maker, until somebody adopts or frees it. Publish what is your own or nobody's: a block that
+    /// another process owns would be taken from it.
     ///
     /// # Errors
     /// [`Error::NameTaken`], [`Error::NameTooLong`], [`Error::DirectoryFull`], and [`Error::NotLive`] or [`Error::Stale`] for the block.
@@ -824,13 +805,8 @@ impl Handler {
         let live = self.live(&block.pointer)?;
         let fingerprint = self.matrix.heap().fingerprint(live);
         let entry = Entry { offset: block.offset(), generation: block.generation(), fingerprint };
-        let publish = |lane: &mut Lane| {
-            self.directory().publish(lane.owner(), name.as_bytes(), entry)?;
-            // Freed meanwhile: the entry then says so to whoever looks it up.
-            let _ = self.give_to(lane, live, 0);
-            Ok(())
-        };
-        self.matrix.with_lane(publish)?.map_err(|refused| match refused {
+        let publish = |owner| self.matrix.heap().publish(owner, name.as_bytes(), live, entry);
+        self.matrix.with_lane(|lane| publish(lane.owner()))?.map_err(|refused| match refused {
             Refused::Taken => Error::NameTaken { name: name.to_owned() },
             Refused::Full => Error::DirectoryFull { entries: self.matrix.heap().layout().params.directory },
         })
@@ -841,33 +817,31 @@ impl Handler {
     /// # Errors
     /// [`Error::NameUnknown`], [`Error::TypeMismatch`], and [`Error::NotLive`] or [`Error::Stale`] if the block was freed since.
     pub fn lookup<T: Shared>(&self, name: &str) -> Result<Block<T>> {
+        self.find_published(name).map(|(block, _)| block)
+    }
+
+    fn find_published<T: Shared>(&self, name: &str) -> Result<(Block<T>, Published)> {
         self.check_name(name)?;
-        let entry = self.directory().lookup(name.as_bytes());
-        let entry = entry.ok_or_else(|| Error::NameUnknown { name: name.to_owned() })?;
-        let block = self.get_block::<T>(entry.offset)?;
-        if block.generation() != entry.generation {
-            let (expected, found) = (entry.generation, block.generation());
-            return Err(Error::Stale { offset: entry.offset, expected, found });
+        let found = self.directory().lookup(name.as_bytes());
+        let found = found.ok_or_else(|| Error::NameUnknown { name: name.to_owned() })?;
+        let Entry { offset, generation: expected, .. } = found.block;
+        let block = self.get_block::<T>(offset)?;
+        if block.generation() != expected {
+            return Err(Error::Stale { offset, expected, found: block.generation() });
         }
-        Ok(block)
+        Ok((block, found))
     }
 
     /// Takes the block published under a name: of all who try, one gets it, and owns it from then on. The name is free again.
     ///
     /// # Errors
-    /// As [`Handler::lookup`]; [`Error::NameUnknown`] also if somebody else was quicker.
+    /// As [`Handler::lookup`]; [`Error::NameUnknown`] also if somebody else takes it at the same moment.
     pub fn take<T: Shared>(&self, name: &str) -> Result<Block<T>> {
-        let block = self.lookup::<T>(name)?;
+        let (block, found) = self.find_published::<T>(name)?;
         let live = self.live(&block.pointer)?;
-        let heap = self.matrix.heap();
-        // Only from nobody, so that only one can win; dying after this, we leave a block of ours and a name of a dead block.
-        let won = live.token.owner() == 0
-            && self.matrix.with_lane(|lane| heap.rename(live.at, live.token, lane.owner()).is_some())?;
-        if !won {
-            return Err(Error::NameUnknown { name: name.to_owned() });
-        }
-        self.withdraw(name)?;
-        Ok(block)
+        let take = |owner| self.matrix.heap().take_published(owner, live, found);
+        let won = self.matrix.with_lane(|lane| take(lane.owner()))?;
+        if won { Ok(block) } else { Err(Error::NameUnknown { name: name.to_owned() }) }
     }
 
     /// Withdraws a name. The block stays allocated.

@@ -141,6 +141,20 @@ pub enum Mutant {
     BusyIgnored,
     /// A thief takes what it has not marked.
     MarkDropped,
+    /// A large parked block is held while it is merged, not announced: whoever stops then hides it.
+    LargeHeld,
+    /// A searcher that clears a leaf's hint for a block that has appeared sets that bit again, not the chain above it.
+    LeafAloneRehinted,
+    /// A hint is not looked for above a word that was not empty: a chain that a stopped participant broke stays broken.
+    ChainUnrepaired,
+    /// A recovery does not look at the neighbours and the hints of every free block.
+    RecoveryUnsettled,
+    /// A free is refused if the block changes hands at the same moment.
+    NewOwnerRefused,
+    /// Who publishes a block makes it nobody's, whoever has taken it meanwhile.
+    PublishedFromAnybody,
+    /// A sweep goes on where a block has moved behind it.
+    SweepGoesOn,
 }
 
 /// Every mutant.
@@ -160,4 +174,11 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant::ThiefFenceDropped,
     Mutant::BusyIgnored,
     Mutant::MarkDropped,
+    Mutant::LargeHeld,
+    Mutant::LeafAloneRehinted,
+    Mutant::ChainUnrepaired,
+    Mutant::RecoveryUnsettled,
+    Mutant::NewOwnerRefused,
+    Mutant::PublishedFromAnybody,
+    Mutant::SweepGoesOn,
 ];

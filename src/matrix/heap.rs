@@ -330,17 +330,29 @@ impl<R: Region> Heap<R> {
         let size = token.size();
         // A block that its lane stores plainly stays that lane's: it was refused above only because it changed meanwhile.
         if self.biased() && is_parkable(size) && token.owner() != 0 && token.owner() != lane.owner() {
-            let freed = self.free_homeward(lane, g, generation);
-            return if freed { Ok(()) } else { Err(Refusal::NotLive(self.look(g))) };
+            if self.free_homeward(lane, g, generation) {
+                return Ok(());
+            }
+            return self.free_anew(lane, g, token, self.look(g));
         }
         let acked = Token::new(State::Acked, lane.owner(), token.generation(), size);
         if let Err(found) = self.token(g).cas(token.0, acked.0, &PARK) {
-            return Err(Refusal::NotLive(Token(found)));
+            return self.free_anew(lane, g, token, Token(found));
         }
         match self.parking_class(lane, size) {
             Some(class) => self.remember(lane, class, g),
             None => drop(self.coalesce(lane, g, acked)),
         }
         Ok(())
+    }
+
+    /// The block read as `token` has become `found` before it could be freed. If it only changed hands (adopted, handed over, its
+    /// owner left), it is the same block all the same.
+    fn free_anew(&self, lane: &mut Lane, g: Granule, token: Token, found: Token) -> Result<(), Refusal> {
+        let same = found.is_live() && found.generation() == token.generation();
+        if same && !R::Backend::mutated(Mutant::NewOwnerRefused) {
+            return self.free_slowly(lane, g, Some(token.generation()));
+        }
+        Err(Refusal::NotLive(found))
     }
 }

@@ -63,7 +63,9 @@ impl<R: Region> Heap<R> {
             let (word, bit) = self.step(class, step);
             // Whoever makes a word nonzero sets the word above, always. Above that a look is enough: a bit missing there was
             // left by one that stopped half-way.
-            if whole || first || self.word(word).load(&HINT_LOOK) & bit == 0 {
+            let broken =
+                || self.word(word).load(&HINT_LOOK) & bit == 0 && !R::Backend::mutated(Mutant::ChainUnrepaired);
+            if whole || first || broken() {
                 first = self.word(word).fetch_or(bit, &HINT_SET) == 0;
             }
             step = Step { level: step.level + 1, at: step.at / 64 };
@@ -195,7 +197,11 @@ impl<R: Region> Heap<R> {
             // class does not hint it again. The whole chain is set, since others may have found this leaf empty meanwhile.
             let now = self.settled_token(lane, g);
             if now.is_free() && self.fits_sector(g, now) && !R::Backend::mutated(Mutant::HintRelookDropped) {
-                self.hint(g, of_size(now.size()), false);
+                if R::Backend::mutated(Mutant::LeafAloneRehinted) {
+                    leaf.fetch_or(bit, &HINT_SET);
+                } else {
+                    self.hint(g, of_size(now.size()), false);
+                }
             } else {
                 bits &= !bit;
             }

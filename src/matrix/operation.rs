@@ -288,7 +288,7 @@ impl<R: Region> Heap<R> {
     /// A small block is held on the way: that saves its publication where a neighbour takes it in. A large one is
     /// announced, so that a participant stopped in between does not hide it (L2): anybody frees it then.
     pub(super) fn coalesce(&self, lane: &mut Lane, g: Granule, acked: Token) -> Option<Granule> {
-        if acked.size() <= LARGEST_HELD {
+        if acked.size() <= LARGEST_HELD || R::Backend::mutated(Mutant::LargeHeld) {
             let held = self.hold(lane, g, acked)?;
             return Some(self.ripple(lane, held));
         }

@@ -648,11 +648,11 @@ impl<R: Region> Heap<R> {
         }
     }
 
-    /// Gives the live block read as `token` another owner, whosever it is. None if it has changed, or if its owner is freeing it.
+    /// Gives, as `me`, the live block read as `token` another owner, whosever it is. None if it has changed, or if its owner is freeing it.
     ///
     /// One compare-and-swap where it is this lane's or nobody's, else two and a heavy fence.
-    pub fn rename_from(&self, lane: &Lane, g: Granule, token: Token, to: u16) -> Option<Token> {
-        let (owner, me) = (token.owner(), lane.owner);
+    pub fn rename_from(&self, me: u16, g: Granule, token: Token, to: u16) -> Option<Token> {
+        let owner = token.owner();
         if !self.biased() || owner == 0 || owner == me || !is_parkable(token.size()) {
             return self.rename(g, token, to);
         }

@@ -13,14 +13,18 @@
 //! 3. Batches of the exchange and directory entries that it was filling become empty.
 //! 4. The slot is released. Not before: a new holder's blocks bear the same number.
 
-use super::heap::{Heap, Lane};
+use super::heap::{Heap, Lane, Live};
 use super::operation::{Held, Op};
 use super::size_class::of_size;
 use super::token::{State, Token};
-use crate::backend::Word;
 use crate::backend::orderings::*;
+use crate::backend::{Backend, Mutant, Word};
+use crate::segment::directory::{Directory, Entry, Published, Refused};
 use crate::segment::layout::{Granule, PARKED_CLASSES, SlotWord};
 use crate::segment::region::Region;
+
+/// How often a block's owner is changed anew when another change came first.
+const GIVE_TRIES: u32 = 1000;
 
 /// What happens to live blocks of a participant that has died.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -83,7 +87,9 @@ impl<R: Region> Heap<R> {
             }
             true
         });
-        self.settle_all(lane);
+        if !R::Backend::mutated(Mutant::RecoveryUnsettled) {
+            self.settle_all(lane);
+        }
         self.empty_batches(dead);
         recovered
     }
@@ -177,6 +183,71 @@ impl<R: Region> Heap<R> {
     pub fn rename(&self, g: Granule, token: Token, owner: u16) -> Option<Token> {
         let renamed = Token::new(token.state(), owner, token.generation(), token.low());
         self.token(g).cas(token.0, renamed.0, &PARK).is_ok().then_some(renamed)
+    }
+
+    /// Gives a live block another owner, whoever has it, as long as it is this block. Else what stands there instead.
+    ///
+    /// # Errors
+    /// The token found, if the block is not live any more.
+    pub fn give_to(&self, mut live: Live, owner: u16) -> Result<(), Token> {
+        while self.rename(live.at, live.token, owner).is_none() {
+            // Somebody else adopted it at the same moment, or it was freed.
+            let found = self.look(live.at);
+            if !found.is_live() || found.generation() != live.token.generation() {
+                return Err(found);
+            }
+            live.token = found;
+        }
+        Ok(())
+    }
+
+    /// The same for a lane that need not be the owner: `me` gives the block to `to`.
+    ///
+    /// # Errors
+    /// The token found, if the block is not live any more, or if its owner is freeing it.
+    pub fn give_from(&self, me: u16, mut live: Live, to: u16) -> Result<(), Token> {
+        for _ in 0..GIVE_TRIES {
+            if self.rename_from(me, live.at, live.token, to).is_some() {
+                return Ok(());
+            }
+            let found = self.look(live.at);
+            if !found.is_live() || found.generation() != live.token.generation() {
+                return Err(found);
+            }
+            live.token = found;
+        }
+        Err(live.token)
+    }
+
+    /// Publishes a live block under a name; it then belongs to nobody, unless somebody else adopts or takes it meanwhile.
+    ///
+    /// # Errors
+    /// [`Refused`], and nothing has changed.
+    pub fn publish(&self, owner: u16, name: &[u8], live: Live, block: Entry) -> Result<(), Refused> {
+        Directory(self.region()).publish(owner, name, block)?;
+        // Only from whom it belonged to: whoever takes it as soon as it is published keeps it. Freed meanwhile, the entry says so to
+        // whoever looks it up.
+        if R::Backend::mutated(Mutant::PublishedFromAnybody) {
+            let _ = self.give_to(live, 0);
+        } else if live.token.owner() != 0 {
+            let _ = self.rename_from(owner, live.at, live.token, 0);
+        }
+        Ok(())
+    }
+
+    /// Takes nobody's live block and the publication that led to it: of all who try, one gets it. The name is given up last: who
+    /// dies in between leaves a block of its own and the name of a dead block.
+    pub fn take_published(&self, owner: u16, live: Live, found: Published) -> bool {
+        if live.token.owner() != 0 {
+            return false;
+        }
+        let Some(ours) = self.rename(live.at, live.token, owner) else { return false };
+        let won = Directory(self.region()).withdraw_this(found);
+        if !won {
+            // Withdrawn meanwhile: whoever did that was first, and the block is nobody's, as it was.
+            let _ = self.rename(live.at, ours, 0);
+        }
+        won
     }
 
     /// Batches that `dead` was filling or emptying: their indices are lost, the blocks are in the tokens.

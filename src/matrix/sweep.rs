@@ -5,42 +5,44 @@ use super::operation::Held;
 use super::size_class::of_size;
 use super::stats::{Fault, Tally};
 use super::token::{State, Token};
-use crate::backend::Word;
 use crate::backend::orderings::TOKEN_WALK;
+use crate::backend::{Backend, Mutant, Word};
 use crate::segment::layout::Granule;
 use crate::segment::region::Region;
-
-/// Starts from the beginning after which a sweep goes on granule by granule, so that it ends (L1).
-const RESTARTS: u32 = 64;
 
 impl<R: Region> Heap<R> {
     /// Merges every parked block of every lane, finishes operations in flight, hints every free block again.
     ///
     /// With something `wanted` it stops at the first free block that has it, and takes that part. It walks tile by tile: a block that
     /// moves behind the walker by a merge was the right-hand neighbour of the walker's own tile, so the
-    /// walker finds an inside word where it expects a head, and starts again (L2).
+    /// walker finds an inside word where it expects a head, and starts again (L2). Each new start is somebody else's finished
+    /// operation (L1): the tile before has changed, or its join can be seen now, which the next pass finishes. Where neither is so,
+    /// the words are damaged (C2), and the sweep goes on granule by granule.
     pub(super) fn sweep(&self, lane: &mut Lane, wanted: Option<Fit>) -> Option<Held> {
         let granules = self.layout().granules;
-        let (mut at, mut restarts) = (0, 0);
+        // The tile before, as it was read, and the one that explained the last new start.
+        let (mut at, mut last, mut explained) = (0, None, None);
         while at < granules {
             let g = Granule(at);
             let token = Token(self.token(g).load(&TOKEN_WALK));
             let size = token.size();
             if token.state() == State::Inside || size == 0 || size > granules - at {
-                restarts += 1;
-                at = if restarts <= RESTARTS { 0 } else { at + 1 };
+                let moved = last.is_some_and(|(before, seen): (Granule, Token)| {
+                    self.look(before) != seen || seen.state() == State::Coalescing && last != explained
+                });
+                explained = last;
+                at = if moved && !R::Backend::mutated(Mutant::SweepGoesOn) { 0 } else { at + 1 };
+                last = None;
                 continue;
             }
+            last = Some((g, token));
             match token.state() {
-                State::Acked | State::Marked if !self.may_take(lane.owner(), token) => {
-                    if self.steal(lane, g) {
-                        continue;
-                    }
-                }
-                State::Acked | State::Marked => {
+                State::Acked | State::Marked if self.may_take(lane.owner(), token) => {
                     at = self.coalesce(lane, g, token).map_or(at, |merged| merged.0);
                     continue;
                 }
+                // One that its owner is about to store stays with it.
+                State::Acked | State::Marked if self.steal(lane, g) => continue,
                 State::Coalescing if self.help(lane, g, token) => continue,
                 State::Free => {
                     // Before it is taken: what remains of it keeps its hints.

@@ -44,6 +44,15 @@ pub struct Entry {
     pub fingerprint: Option<u32>,
 }
 
+/// A publication, as it was found: this one, not a later one under the same name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Published {
+    /// Its block.
+    pub block: Entry,
+    entry: usize,
+    state: u64,
+}
+
 /// Why nothing was published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refused {
@@ -158,16 +167,21 @@ impl<R: Region> Directory<'_, R> {
     }
 
     /// What is published under a name.
-    pub fn lookup(&self, name: &[u8]) -> Option<Entry> {
+    pub fn lookup(&self, name: &[u8]) -> Option<Published> {
         self.turn();
         loop {
             let (entry, state) = self.find(name)?;
-            let found = self.entry(entry);
+            let block = self.entry(entry);
             if self.word(entry, STATE).load(&DIR_LOOK) == state {
-                return Some(found);
+                return Some(Published { block, entry, state });
             }
             R::Backend::pause();
         }
+    }
+
+    /// Withdraws this publication; false if somebody else has, whatever the name stands for by now.
+    pub fn withdraw_this(&self, found: Published) -> bool {
+        self.word(found.entry, STATE).cas(found.state, EMPTY, &DIR_CLAIM).is_ok()
     }
 
     /// Withdraws a name; false if it is not published. The block stays allocated.

@@ -161,8 +161,7 @@ scenarios! {
                 }
             }),
             part(move |w| {
-                let adopter = lane(2);
-                if w.heap.rename_from(&adopter, block.at, block.token, 2).is_some() {
+                if w.heap.rename_from(2, block.at, block.token, 2).is_some() {
                     mark("adopted");
                     w.heap.region().touch(block.at, 1);
                 }

@@ -2,7 +2,7 @@
 
 use crate::common::{Scratch, check, fill, rest_is_one_block};
 use crate::reference::Reference;
-use atomic_matrix::handlers::{Handler, HandlerFunctions, RelativePtr};
+use atomic_matrix::handlers::{BlockState, Handler, HandlerFunctions, RelativePtr};
 use atomic_matrix::segment::Options;
 use atomic_matrix::{Error, Shared, shared};
 use proptest::prelude::*;
@@ -92,6 +92,16 @@ pub(crate) enum Op {
     FreeMost(usize),
     /// Makes a live block the handler's own.
     Adopt(usize, usize),
+    /// Makes a live block nobody's; through a pointer to one that is gone, nothing.
+    HandOver(usize, usize),
+    /// Takes the block published under a name.
+    Take(usize, usize, Type),
+    /// Writes and reads bytes, from the start, at most as many as there are.
+    Bytes(usize, usize, usize),
+    /// Walks the blocks.
+    Blocks(usize),
+    /// Recovers the dead, of whom there are none.
+    Reap(usize),
     /// Lets the handler go and attaches another.
     Reattach(usize),
 }
@@ -111,13 +121,19 @@ pub(crate) fn ops() -> impl Strategy<Value = Vec<Op>> {
         1 => (by.clone(), prop_oneof![any::<u32>(), 0u32..1 << 17]).prop_map(|(by, at)| Op::FreeForged(by, at)),
         1 => (by.clone(), which.clone(), 0usize..3).prop_map(|(by, block, off)| Op::FreeInside(by, block, off)),
         2 => (by.clone(), which.clone(), types.clone()).prop_map(|(by, block, kind)| Op::View(by, block, kind)),
-        1 => (by.clone(), which, name.clone()).prop_map(|(by, block, name)| Op::Publish(by, block, name)),
+        4 => (by.clone(), which, name.clone()).prop_map(|(by, block, name)| Op::Publish(by, block, name)),
         1 => (by.clone(), name.clone(), types).prop_map(|(by, name, kind)| Op::Lookup(by, name, kind)),
         1 => (by.clone(), name).prop_map(|(by, name)| Op::Withdraw(by, name)),
         1 => by.clone().prop_map(Op::Heal),
         1 => (by.clone(), sizes()).prop_map(|(by, size)| Op::Exhaust(by, size)),
         1 => by.clone().prop_map(Op::FreeMost),
         1 => (by.clone(), any::<u16>()).prop_map(|(by, block)| Op::Adopt(by, block as usize)),
+        1 => (by.clone(), any::<u16>()).prop_map(|(by, block)| Op::HandOver(by, block as usize)),
+        4 => (by.clone(), 0usize..4, prop::sample::select(vec![Type::Byte, Type::Words, Type::Record]))
+            .prop_map(|(by, name, kind)| Op::Take(by, name, kind)),
+        1 => (by.clone(), any::<u16>(), 0usize..300).prop_map(|(by, block, n)| Op::Bytes(by, block as usize, n)),
+        1 => by.clone().prop_map(Op::Blocks),
+        1 => by.clone().prop_map(Op::Reap),
         1 => by.prop_map(Op::Reattach),
     ];
     prop::collection::vec(op, 1..150)
@@ -136,6 +152,8 @@ struct Live {
     usable: usize,
     seed: u64,
     kind: Option<Type>,
+    /// The handler that it belongs to, or nobody.
+    owner: Option<usize>,
 }
 
 /// A name's block when it was published.
@@ -241,12 +259,40 @@ impl Machine {
                 Some(i) => {
                     let pointer = self.blocks[i].pointer;
                     self.handlers[by].adopt_at(pointer.offset(), None).map_err(|e| e.to_string())?;
+                    self.blocks[i].owner = Some(by);
                     self.handlers[by].usable_size(&pointer).map(drop).map_err(|e| format!("after adoption: {e}"))
                 }
                 None => Ok(()),
             },
+            Op::HandOver(by, which) => {
+                if let Some(pointer) = which.checked_rem(self.gone.len()).map(|i| self.gone[i]) {
+                    let outcome = self.handlers[by].hand_over(&pointer);
+                    let refused = matches!(outcome, Err(Error::Stale { .. } | Error::NotLive { .. }));
+                    ensure!(refused, "S5: {pointer:?}: {outcome:?}");
+                }
+                match self.pick(which) {
+                    Some(i) => {
+                        self.blocks[i].owner = None;
+                        self.handlers[by].hand_over(&self.blocks[i].pointer).map_err(|e| e.to_string())
+                    }
+                    None => Ok(()),
+                }
+            }
+            Op::Take(by, name, kind) => self.take(by, name, kind),
+            Op::Bytes(by, which, count) => match self.pick(which) {
+                Some(i) => self.bytes_survive(by, i, count),
+                None => Ok(()),
+            },
+            Op::Blocks(by) => self.walk(by),
+            Op::Reap(by) => {
+                let recovered = self.handlers[by].reap().map_err(|e| e.to_string())?;
+                ensure!(recovered == Default::default(), "nobody is dead: {recovered:?}");
+                Ok(())
+            }
             Op::Reattach(by) => {
                 self.handlers.remove(by);
+                // It left in good order.
+                self.blocks.iter_mut().filter(|block| block.owner == Some(by)).for_each(|block| block.owner = None);
                 let options = Options::new().id(self.handlers[0].id());
                 self.handlers.insert(by, options.attach().map_err(|e| e.to_string())?);
                 Ok(())
@@ -296,7 +342,7 @@ impl Machine {
                 ensure!(address.is_multiple_of(align), "the address {address:#x} is not a multiple of {align}");
                 self.serial += 1;
                 fill(&self.handlers[by], &pointer, usable, self.serial);
-                self.blocks.push(Live { pointer, at, usable, seed: self.serial, kind });
+                self.blocks.push(Live { pointer, at, usable, seed: self.serial, kind, owner: Some(by) });
                 Ok(true)
             }
             Err(Error::OutOfMemory { requested, free, largest }) => {
@@ -383,7 +429,9 @@ impl Machine {
         match (self.names.contains_key(&name), outcome) {
             (true, Err(Error::NameTaken { .. })) => Ok(()),
             (false, Ok(())) => {
-                self.names.insert(name, Named { pointer: block.pointer, kind: block.kind });
+                let pointer = block.pointer;
+                self.names.insert(name, Named { pointer, kind: block.kind });
+                self.blocks.iter_mut().filter(|block| block.pointer == pointer).for_each(|block| block.owner = None);
                 Ok(())
             }
             (taken, outcome) => Err(format!("taken: {taken}: {outcome:?}")),
@@ -409,6 +457,74 @@ impl Machine {
             Err(_) => false,
         };
         ensure!(right, "published as {:?}, live: {live}: {outcome:?}", named.kind);
+        Ok(())
+    }
+
+    /// A name's block is to be had once, by its type, while it is live and nobody's.
+    fn take(&mut self, by: usize, name: usize, kind: Type) -> Outcome {
+        let (handler, text) = (&self.handlers[by], format!("name {name}"));
+        let outcome = match kind {
+            Type::Byte => handler.take::<u8>(&text).map(|b| b.pointer()),
+            Type::Words => handler.take::<[u64; 11]>(&text).map(|b| b.pointer().cast()),
+            Type::Record => handler.take::<Record>(&text).map(|b| b.pointer().cast()),
+        };
+        let Some(named) = self.names.get(&name) else {
+            ensure!(matches!(outcome, Err(Error::NameUnknown { .. })), "nothing is published: {outcome:?}");
+            return Ok(());
+        };
+        let block = self.blocks.iter_mut().find(|block| block.pointer == named.pointer);
+        let (live, owner) = (block.is_some(), block.as_ref().and_then(|block| block.owner));
+        let right = match &outcome {
+            Ok(pointer) => live && owner.is_none() && *pointer == named.pointer && named.kind == Some(kind),
+            // Somebody has adopted it since, or it was published twice and taken once.
+            Err(Error::NameUnknown { .. }) => owner.is_some() && named.kind == Some(kind),
+            Err(Error::TypeMismatch { .. }) => !live || named.kind != Some(kind),
+            Err(Error::NotLive { .. } | Error::Stale { .. }) => !live,
+            Err(_) => false,
+        };
+        ensure!(right, "published as {:?}, live: {live}: {outcome:?}", named.kind);
+        if outcome.is_ok() {
+            block.into_iter().for_each(|block| block.owner = Some(by));
+            self.names.remove(&name);
+            // Once only.
+            let again = handler.lookup::<u8>(&text).map(|b| b.pointer());
+            ensure!(matches!(again, Err(Error::NameUnknown { .. })), "taken, and still published: {again:?}");
+        }
+        Ok(())
+    }
+
+    fn bytes_survive(&self, by: usize, i: usize, count: usize) -> Outcome {
+        let (handler, block) = (&self.handlers[by], &self.blocks[i]);
+        let bytes: Vec<u8> = (0..count).map(|n| n as u8 ^ 0x5A).collect();
+        let mut read = vec![0; count];
+        if count > block.usable {
+            let outcomes = [handler.store_bytes(&block.pointer, &bytes), handler.load_bytes(&block.pointer, &mut read)];
+            ensure!(outcomes.iter().all(|o| matches!(o, Err(Error::TooSmall { .. }))), "{outcomes:?}");
+            return Ok(());
+        }
+        handler.store_bytes(&block.pointer, &bytes).map_err(|e| e.to_string())?;
+        handler.load_bytes(&block.pointer, &mut read).map_err(|e| e.to_string())?;
+        fill(handler, &block.pointer, block.usable, block.seed);
+        ensure!(read == bytes, "{count} bytes were not what had been written");
+        Ok(())
+    }
+
+    /// S4: the blocks cover the sector, one after the other, and the live ones are those that the user knows.
+    fn walk(&self, by: usize) -> Outcome {
+        let (mut end, mut gap, mut live) = (0, false, vec![]);
+        let visited = self.handlers[by].blocks(|info| {
+            gap |= info.position != end;
+            end = info.position + info.bytes;
+            if matches!(info.state, BlockState::Allocated | BlockState::Typed | BlockState::TypedSmall) {
+                live.push((info.offset, info.generation, info.bytes as usize));
+            }
+        });
+        visited.map_err(|e| e.to_string())?;
+        ensure!(!gap && end == self.sector, "S4: a gap, or {end} of {} bytes", self.sector);
+        let mut known: Vec<_> =
+            self.blocks.iter().map(|b| (b.pointer.offset(), b.pointer.generation(), b.usable)).collect();
+        known.sort_unstable();
+        ensure!(live == known, "live blocks {live:?}, expected {known:?}");
         Ok(())
     }
 

@@ -57,6 +57,29 @@ fn a_block_is_freed_once() {
     }
 }
 
+/// Generations have 20 bits: a stale pointer is refused after any number of reuses but a multiple of 2^20, where it is taken
+/// for the block of today. The limit is pinned here, so that a change of it is noticed.
+#[test]
+fn s5_a_stale_pointer_is_refused_until_generations_wrap() {
+    let (_scratch, h) = segment();
+    let stale = h.allocate_raw(10).expect("room");
+    h.free_raw(stale).expect("live");
+    const WRAP: u32 = 1 << 20;
+    for reuse in 1..=WRAP + 1 {
+        let block = h.allocate_raw(10).expect("room");
+        assert_eq!(block.offset(), stale.offset(), "the same place each time");
+        if reuse != WRAP && (reuse % 997 == 0 || reuse.is_power_of_two() || reuse + 3 > WRAP) {
+            assert!(matches!(h.free_raw(stale), Err(Error::Stale { .. })), "reuse {reuse}");
+        }
+        if reuse == WRAP {
+            h.free_raw(stale).expect("the known limit: exactly 2^20 reuses");
+        } else {
+            h.free_raw(block).expect("live");
+        }
+    }
+    rest_is_one_block(&h);
+}
+
 #[test]
 fn forged_offsets_are_refused_everywhere() {
     let (_scratch, h) = segment();

@@ -255,8 +255,20 @@ fn shuttle_l3_tiny_strict() {
 fn mutant_shuttle_table() {
     // The fence means nothing without weak memory, an early head is harmful only if its carver is killed, and for the helper's
     // second reading there is the search below.
-    const SURVIVORS: &[Mutant] =
-        &[Mutant::LookFenceDropped, Mutant::HelperRecheckDropped, Mutant::HintRelookDropped, Mutant::CarveAckedEarly];
+    // What only a participant that stops for ever makes harmful, `crash` and `schedules` notice.
+    const SURVIVORS: &[Mutant] = &[
+        Mutant::LookFenceDropped,
+        Mutant::HelperRecheckDropped,
+        Mutant::HintRelookDropped,
+        Mutant::CarveAckedEarly,
+        Mutant::LargeHeld,
+        Mutant::LeafAloneRehinted,
+        Mutant::NewOwnerRefused,
+        Mutant::PublishedFromAnybody,
+        Mutant::SweepGoesOn,
+        Mutant::ChainUnrepaired,
+        Mutant::RecoveryUnsettled,
+    ];
     quiet_hook();
     QUIET.set(true);
     let mut lost = vec![];

@@ -1,0 +1,504 @@
+//! The operations that a participant is stopped in, each with a heap prepared so that it takes the path it is named after.
+
+use super::world::World;
+use atomic_matrix::backend::Site;
+use atomic_matrix::backend::orderings::*;
+use atomic_matrix::matrix::heap::{Kind, Lane, Live};
+use atomic_matrix::matrix::recovery::Policy;
+use atomic_matrix::segment::directory::{Directory, Entry};
+use atomic_matrix::segment::layout::Granule;
+use std::rc::Rc;
+
+/// The number of the participant that is stopped.
+pub(crate) const VICTIM: u16 = 1;
+/// One that has died before.
+const DEAD: u16 = 8;
+/// The name in the directory that the operations on names are about.
+pub(crate) const NAME: &[u8] = b"name";
+
+/// One operation.
+pub(crate) struct Operation {
+    pub(crate) name: &'static str,
+    pub(crate) granules: u32,
+    /// Of every lane; 0 parks nothing.
+    pub(crate) ceiling: usize,
+    pub(crate) prepare: fn(&mut Scene),
+    pub(crate) run: fn(&mut Scene),
+    /// Sites that an undisturbed run passes, and sites that it does not: what tells its path from another.
+    pub(crate) through: &'static [&'static Site],
+    pub(crate) around: &'static [&'static Site],
+}
+
+/// The victim's side of a scenario.
+pub(crate) struct Scene {
+    pub(crate) world: Rc<World>,
+    pub(crate) lane: Lane,
+    /// A bystander's lane, and the blocks that it holds.
+    other: Lane,
+    pub(crate) others: Vec<Live>,
+    /// Participants that died before.
+    pub(crate) dead: Vec<u16>,
+    /// Blocks of the victim that the operation does not touch, and those that it is about.
+    pub(crate) kept: Vec<Live>,
+    pub(crate) target: Vec<Live>,
+}
+
+impl Scene {
+    pub(crate) fn new(operation: &Operation) -> Self {
+        let lane = |owner| Lane::with_ceiling(owner, operation.ceiling);
+        let world = Rc::new(World::new(operation.granules));
+        let mut scene = Self {
+            world,
+            lane: lane(VICTIM),
+            other: lane(2),
+            others: vec![],
+            dead: vec![],
+            kept: vec![],
+            target: vec![],
+        };
+        (operation.prepare)(&mut scene);
+        scene
+    }
+
+    fn take(&mut self, size: u32) -> Live {
+        self.world.allocate(&mut self.lane, size, 1, Kind::Raw).expect("there is room")
+    }
+    fn keep(&mut self, size: u32) {
+        let block = self.take(size);
+        self.kept.push(block);
+    }
+    fn aim(&mut self, size: u32) {
+        let block = self.take(size);
+        self.target.push(block);
+    }
+    fn other(&mut self, size: u32) -> Live {
+        self.world.allocate(&mut self.other, size, 1, Kind::Raw).expect("there is room")
+    }
+    fn free_target(&mut self) {
+        let block = self.target.pop().expect("prepared");
+        self.world.free(&mut self.lane, block);
+    }
+    /// Survivors may have been quicker.
+    fn allocate(&mut self, size: u32, align: u32, kind: Kind) {
+        self.kept.extend(self.world.allocate(&mut self.lane, size, align, kind));
+    }
+    /// Three neighbours of these sizes, in the order of the sector; the victim holds all.
+    fn three(&mut self, sizes: [u32; 3]) -> [Live; 3] {
+        // The last one is cut off the tail first.
+        let [left, middle, right] = sizes;
+        let right = self.take(right);
+        let middle = self.take(middle);
+        [self.take(left), middle, right]
+    }
+    fn release(&mut self, block: Live) {
+        self.world.free(&mut self.lane, block);
+    }
+    fn entry(block: Live) -> Entry {
+        Entry { offset: block.at.0, generation: block.token.generation(), fingerprint: None }
+    }
+    fn directory(&self) -> Directory<'_, impl atomic_matrix::segment::region::Region> {
+        Directory(self.world.heap.region())
+    }
+    /// Publishes the first target.
+    fn publish(&mut self) {
+        let block = self.target.pop().expect("prepared");
+        self.world.give_up(block, VICTIM);
+        if self.world.heap.publish(VICTIM, NAME, block, Self::entry(block)).is_err() {
+            self.world.claim(block, VICTIM, 1, 1);
+            self.kept.push(block);
+        }
+    }
+}
+
+/// Takes the block published under [`NAME`] for the participant `owner`.
+pub(crate) fn take_named(world: &World, owner: u16) -> Option<Live> {
+    let found = Directory(world.heap.region()).lookup(NAME)?;
+    let live = world.heap.live_at(Granule(found.block.offset)).ok()?;
+    let ours = live.token.generation() == found.block.generation && world.heap.take_published(owner, live, found);
+    ours.then(|| {
+        world.claim(live, owner, 1, 1);
+        world.heap.live_at(live.at).expect("it is ours")
+    })
+}
+
+/// What a recoverer does for a participant that has died.
+pub(crate) fn recover(world: &World, lane: &mut Lane, dead: u16, policy: Policy) {
+    world.heap.recover(lane, dead, policy);
+    let directory = Directory(world.heap.region());
+    directory.recover(dead);
+    directory.retain(|entry| {
+        let live = world.heap.live_at(Granule(entry.offset));
+        live.is_ok_and(|live| live.token.generation() == entry.generation)
+    });
+}
+
+/// The sector was full of the bystander's blocks, which are parked or in the exchange now, as far as there is room.
+fn all_parked(s: &mut Scene) {
+    let world = s.world.clone();
+    let blocks: Vec<_> = std::iter::from_fn(|| world.allocate(&mut s.other, 3, 1, Kind::Raw)).collect();
+    blocks.into_iter().for_each(|block| s.world.free(&mut s.other, block));
+}
+
+pub(crate) const OPERATIONS: &[Operation] = &[
+    Operation {
+        name: "allocate, exact",
+        granules: 80,
+        ceiling: 0,
+        prepare: |s| {
+            let [_, middle, right] = s.three([3, 5, 3]);
+            s.kept.push(right);
+            s.release(middle);
+        },
+        run: |s| s.allocate(5, 1, Kind::Raw),
+        through: &[&CLAIM],
+        around: &[&ANNOUNCE],
+    },
+    Operation {
+        name: "allocate, cut",
+        granules: 80,
+        ceiling: 0,
+        prepare: |s| s.keep(2),
+        run: |s| s.allocate(5, 1, Kind::Raw),
+        through: &[&ANNOUNCE, &CARVE, &COMMIT],
+        around: &[&FREEZE],
+    },
+    Operation {
+        name: "allocate, carve",
+        granules: 80,
+        ceiling: 4,
+        prepare: |s| s.keep(3),
+        run: |s| s.allocate(2, 1, Kind::Raw),
+        through: &[&ANNOUNCE, &HELD_STORE],
+        around: &[&BATCH_CLAIM],
+    },
+    Operation {
+        name: "allocate, carve off a line",
+        granules: 77,
+        ceiling: 8,
+        prepare: |_| {},
+        run: |s| s.allocate(1, 1, Kind::Typed(7)),
+        through: &[&ANNOUNCE, &HELD_STORE],
+        around: &[],
+    },
+    Operation {
+        name: "allocate, parked",
+        granules: 80,
+        ceiling: 4,
+        prepare: |s| {
+            let block = s.take(2);
+            s.release(block);
+        },
+        run: |s| s.allocate(2, 1, Kind::Raw),
+        through: &[&CLAIM],
+        around: &[&TOKEN_LOOK, &HINT_LOOK],
+    },
+    Operation {
+        name: "allocate, from the exchange",
+        granules: 80,
+        ceiling: 2,
+        prepare: |s| {
+            let blocks = [(); 6].map(|()| s.other(2));
+            blocks.into_iter().for_each(|block| s.world.free(&mut s.other, block));
+        },
+        run: |s| s.allocate(2, 1, Kind::Raw),
+        through: &[&BATCH_CLAIM, &CLAIM],
+        around: &[&HINT_LOOK],
+    },
+    Operation {
+        name: "allocate, aligned",
+        granules: 78,
+        ceiling: 0,
+        prepare: |s| s.keep(2),
+        run: |s| s.allocate(3, 8, Kind::Raw),
+        through: &[&ANNOUNCE, &HELD_STORE],
+        around: &[],
+    },
+    Operation {
+        name: "allocate, typed",
+        granules: 80,
+        ceiling: 0,
+        prepare: |_| {},
+        run: |s| s.allocate(3, 1, Kind::Typed(99)),
+        through: &[&ANNOUNCE],
+        around: &[],
+    },
+    Operation {
+        name: "allocate, swept up",
+        granules: 30,
+        ceiling: 12,
+        prepare: all_parked,
+        run: |s| s.allocate(20, 1, Kind::Raw),
+        through: &[&TOKEN_WALK, &FREEZE],
+        around: &[],
+    },
+    Operation {
+        name: "allocate, refused",
+        granules: 12,
+        ceiling: 0,
+        prepare: |s| {
+            (0..4).for_each(|_| s.keep(2));
+            let block = s.other(4);
+            s.others.push(block);
+        },
+        run: |s| assert!(s.world.heap.allocate(&mut s.lane, 5, 1, Kind::Raw).is_err()),
+        through: &[&TOKEN_WALK],
+        around: &[&ANNOUNCE],
+    },
+    Operation {
+        name: "free, parked",
+        granules: 80,
+        ceiling: 4,
+        prepare: |s| s.aim(2),
+        run: Scene::free_target,
+        through: &[&PARK],
+        around: &[&TOKEN_LOOK, &BATCH_CLAIM],
+    },
+    Operation {
+        name: "free, spilt",
+        granules: 80,
+        ceiling: 2,
+        prepare: |s| {
+            let [target, kept, one, two] = [(); 4].map(|()| s.take(2));
+            [one, two].into_iter().for_each(|block| s.release(block));
+            s.target.push(target);
+            s.kept.push(kept);
+        },
+        run: Scene::free_target,
+        through: &[&PARK, &BATCH_CLAIM, &BATCH_PASS],
+        around: &[&FREEZE],
+    },
+    Operation {
+        name: "free, spilt and merged",
+        granules: 80,
+        ceiling: 2,
+        prepare: |s| {
+            let blocks = [(); 6].map(|()| s.other(2));
+            let [target, kept, one, two] = [(); 4].map(|()| s.take(2));
+            blocks.into_iter().for_each(|block| s.world.free(&mut s.other, block));
+            [one, two].into_iter().for_each(|block| s.release(block));
+            s.target.push(target);
+            s.kept.push(kept);
+        },
+        run: Scene::free_target,
+        through: &[&PARK, &LOOK_FENCE],
+        around: &[&BATCH_PASS],
+    },
+    Operation {
+        name: "free, alone",
+        granules: 80,
+        ceiling: 0,
+        prepare: |s| {
+            let [left, middle, right] = s.three([3, 4, 5]);
+            s.kept.extend([left, right]);
+            s.target.push(middle);
+        },
+        run: Scene::free_target,
+        through: &[&PARK, &CLAIM, &LOOK_FENCE, &HINT_SET],
+        around: &[&FREEZE],
+    },
+    Operation {
+        name: "free, joins its left",
+        granules: 80,
+        ceiling: 0,
+        prepare: |s| {
+            let [left, middle, right] = s.three([3, 4, 5]);
+            s.kept.push(right);
+            s.release(left);
+            s.target.push(middle);
+        },
+        run: Scene::free_target,
+        through: &[&FREEZE, &LOOK_FENCE],
+        around: &[],
+    },
+    Operation {
+        name: "free, joins its right",
+        granules: 80,
+        ceiling: 0,
+        prepare: |s| {
+            let [left, middle, right] = s.three([3, 4, 5]);
+            s.kept.push(left);
+            s.release(right);
+            s.target.push(middle);
+        },
+        run: Scene::free_target,
+        through: &[&FREEZE, &LOOK_FENCE],
+        around: &[&ANNOUNCE],
+    },
+    Operation {
+        name: "free, joins both",
+        granules: 80,
+        ceiling: 0,
+        prepare: |s| {
+            let [left, middle, right] = s.three([3, 4, 5]);
+            s.release(left);
+            s.release(right);
+            s.target.push(middle);
+        },
+        run: Scene::free_target,
+        through: &[&FREEZE, &LOOK_FENCE],
+        around: &[],
+    },
+    Operation {
+        name: "free, large",
+        granules: 80,
+        ceiling: 4,
+        prepare: |s| {
+            let [left, middle, right] = s.three([31, 35, 2]);
+            s.kept.push(right);
+            s.release(left);
+            s.target.push(middle);
+        },
+        run: Scene::free_target,
+        through: &[&PARK, &ANNOUNCE, &COMMIT, &FREEZE],
+        around: &[&CLAIM],
+    },
+    Operation {
+        name: "flush",
+        granules: 80,
+        ceiling: 4,
+        prepare: |s| {
+            let blocks = [(); 4].map(|()| s.take(2));
+            blocks.into_iter().for_each(|block| s.release(block));
+        },
+        run: |s| s.world.heap.flush(&mut s.lane),
+        through: &[&CLAIM, &FREEZE],
+        around: &[&TOKEN_WALK],
+    },
+    Operation {
+        name: "heal",
+        granules: 30,
+        ceiling: 4,
+        prepare: all_parked,
+        run: |s| s.world.heap.heal(&mut s.lane),
+        through: &[&TOKEN_WALK, &FREEZE],
+        around: &[],
+    },
+    Operation {
+        name: "hand over",
+        granules: 40,
+        ceiling: 0,
+        prepare: |s| s.aim(2),
+        run: |s| {
+            let block = s.target.pop().expect("prepared");
+            s.world.give_up(block, VICTIM);
+            s.world.heap.give_to(block, 0).expect("ours");
+        },
+        through: &[&PARK],
+        around: &[],
+    },
+    Operation {
+        name: "adopt",
+        granules: 40,
+        ceiling: 0,
+        prepare: |s| {
+            let block = s.other(2);
+            s.world.give_up(block, 2);
+            let token = s.world.heap.rename(block.at, block.token, 0).expect("the bystander's");
+            s.target.push(Live { at: block.at, token });
+        },
+        run: |s| {
+            let block = s.target.pop().expect("prepared");
+            s.world.heap.give_to(block, VICTIM).expect("nobody else knows of it");
+            s.world.claim(block, VICTIM, 2, 1);
+            s.kept.push(block);
+        },
+        through: &[&PARK],
+        around: &[],
+    },
+    Operation {
+        name: "publish",
+        granules: 40,
+        ceiling: 0,
+        prepare: |s| s.aim(2),
+        run: Scene::publish,
+        through: &[&DIR_WRITE, &DIR_CLAIM, &PARK],
+        around: &[],
+    },
+    Operation {
+        name: "publish, taken",
+        granules: 40,
+        ceiling: 0,
+        prepare: |s| {
+            s.aim(2);
+            s.publish();
+            s.aim(3);
+        },
+        run: Scene::publish,
+        through: &[&DIR_WRITE, &DIR_CLAIM],
+        around: &[&PARK],
+    },
+    Operation {
+        name: "take",
+        granules: 40,
+        ceiling: 0,
+        prepare: |s| {
+            s.aim(2);
+            s.publish();
+        },
+        run: |s| s.kept.extend(take_named(&s.world, VICTIM)),
+        through: &[&DIR_LOOK, &DIR_CLAIM, &PARK],
+        around: &[],
+    },
+    Operation {
+        name: "withdraw",
+        granules: 40,
+        ceiling: 0,
+        prepare: |s| {
+            s.aim(2);
+            s.publish();
+        },
+        run: |s| _ = s.directory().withdraw(NAME),
+        through: &[&DIR_LOOK, &DIR_CLAIM],
+        around: &[&PARK],
+    },
+    Operation {
+        name: "recover",
+        granules: 40,
+        ceiling: 0,
+        prepare: |s| dead(s, 12),
+        run: |s| recover(&s.world, &mut s.lane, DEAD, Policy::GiveBack),
+        through: &[&OP_WRITE, &CLAIM, &FREEZE, &BATCH_LOOK],
+        around: &[],
+    },
+    Operation {
+        name: "recover, keeping blocks",
+        granules: 40,
+        ceiling: 0,
+        prepare: |s| dead(s, 5),
+        run: |s| recover(&s.world, &mut s.lane, DEAD, Policy::Keep),
+        through: &[&OP_WRITE, &PARK, &BATCH_LOOK],
+        around: &[],
+    },
+    Operation {
+        name: "leave",
+        granules: 40,
+        ceiling: 4,
+        prepare: |s| {
+            s.keep(2);
+            s.keep(3);
+        },
+        run: |s| {
+            for block in std::mem::take(&mut s.kept) {
+                s.world.give_up(block, VICTIM);
+            }
+            s.world.heap.flush(&mut s.lane);
+            s.world.heap.disown(&[VICTIM]);
+        },
+        through: &[&PARK],
+        around: &[],
+    },
+];
+
+/// A participant has died with two live blocks, `k` accesses into a third allocation.
+fn dead(s: &mut Scene, k: u64) {
+    let world = s.world.clone();
+    let body = move || {
+        let lane = &mut Lane::with_ceiling(DEAD, 0);
+        let blocks = [3, 4].map(|size| world.heap.allocate(lane, size, 1, Kind::Raw).expect("there is room"));
+        assert!(blocks[0].at != blocks[1].at);
+        super::turns::stop_in(k);
+        let _ = world.heap.allocate(lane, 5, 1, Kind::Raw);
+    };
+    assert!(super::turns::alone(body, None).stopped);
+    s.dead.push(DEAD);
+}

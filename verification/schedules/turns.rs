@@ -1,0 +1,326 @@
+//! Turns: players take their shared accesses one at a time, in an order that a seed decides.
+//!
+//! A player is a coroutine. Each access of the heap passes a gate, where the player may be set aside for others, or stopped
+//! for ever. One thread of the operating system runs them all, so a switch costs nanoseconds, and a seed always gives the
+//! same run. Sequentially consistent: no evidence for an ordering.
+
+#![allow(dead_code, reason = "each test binary uses a part")]
+
+use atomic_matrix::backend::decorators::Probe;
+use atomic_matrix::backend::{Backend, Mutant, Native, NativeWord, Site, Word};
+use corosensei::stack::DefaultStack;
+use corosensei::{Coroutine, CoroutineResult, Yielder};
+use fastrand::Rng;
+use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::rc::Rc;
+
+/// Who goes on, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Policy {
+    /// Anybody, for up to 1, 4, 16 or 60 accesses, both drawn anew each time.
+    Bursts,
+    /// PCT (Burckhardt and others, ASPLOS 2010): whoever has the highest priority; so many times, at accesses drawn from the
+    /// first `length` ones, the one that runs gets the lowest. It finds a fault that takes that many switches.
+    Priorities { changes: usize, length: u64 },
+}
+
+impl Policy {
+    /// Half of the runs in bursts, half by priorities.
+    pub(crate) fn draw(random: &mut Rng, length: u64) -> Self {
+        if random.bool() { Self::Bursts } else { Self::Priorities { changes: random.usize(1..=6), length } }
+    }
+}
+
+/// What a player does, and the access before which it stops for ever (from 0).
+pub(crate) struct Player {
+    body: Box<dyn FnOnce()>,
+    stop_at: Option<u64>,
+}
+
+impl Player {
+    pub(crate) fn new(body: impl FnOnce() + 'static) -> Self {
+        Self { body: Box::new(body), stop_at: None }
+    }
+    pub(crate) fn stopped_at(body: impl FnOnce() + 'static, k: u64) -> Self {
+        Self { body: Box::new(body), stop_at: Some(k) }
+    }
+}
+
+/// How a player ended, and after how many accesses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct End {
+    pub(crate) stopped: bool,
+    pub(crate) accesses: u64,
+    passed: u64,
+}
+
+impl End {
+    /// Whether the player made an access at this site.
+    pub(crate) fn passed(self, site: &Site) -> bool {
+        self.passed >> site.index & 1 == 1
+    }
+}
+
+/// The payload of the unwinding with which a player stops for ever.
+struct Stopped;
+
+/// What the gate knows of the player that runs.
+struct Hand {
+    yielder: Cell<*const Yielder<(), ()>>,
+    accesses: Cell<u64>,
+    /// Accesses before the next switch.
+    quota: Cell<u64>,
+    stop_at: Cell<Option<u64>>,
+    /// The sites passed, by their index.
+    passed: Cell<u64>,
+}
+
+impl Hand {
+    fn note(&self, site: &Site) {
+        self.passed.set(self.passed.get() | 1 << site.index);
+    }
+}
+
+thread_local! {
+    static RUNNING: RefCell<Option<Rc<Hand>>> = const { RefCell::new(None) };
+    /// Accesses outside any play, since the last one.
+    static OUTSIDE: Cell<u64> = const { Cell::new(0) };
+    static MOMENT: Cell<u64> = const { Cell::new(0) };
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+    /// Stacks of players that have ended.
+    static STACKS: RefCell<Vec<DefaultStack>> = const { RefCell::new(vec![]) };
+}
+
+/// More accesses than any player needs: beyond lies a livelock (L1).
+const LIVELOCK: u64 = 300_000;
+
+/// Accesses that the running player has made.
+pub(crate) fn accesses() -> u64 {
+    RUNNING.with_borrow(|hand| hand.as_ref().map_or(0, |hand| hand.accesses.get()))
+}
+
+/// The next moment: different for every call, later for later ones.
+pub(crate) fn moment() -> u64 {
+    MOMENT.set(MOMENT.get() + 1);
+    MOMENT.get()
+}
+
+/// Stops the running player for ever, so many accesses from now.
+pub(crate) fn stop_in(k: u64) {
+    RUNNING.with_borrow(|hand| hand.as_ref().map(|hand| hand.stop_at.set(Some(hand.accesses.get() + k))));
+}
+
+/// Passed before each access.
+fn gate(site: &Site) {
+    let Some(hand) = RUNNING.with_borrow(Clone::clone) else {
+        OUTSIDE.set(OUTSIDE.get() + 1);
+        return assert!(OUTSIDE.get() < LIVELOCK, "a livelock before or after the play");
+    };
+    if hand.quota.get() == 0 {
+        // SAFETY: the yielder lives on the stack of the coroutine that is running (`seat` put it there, and RUNNING names
+        // this coroutine's hand while it runs), above this frame.
+        unsafe { &*hand.yielder.get() }.suspend(());
+    }
+    hand.quota.set(hand.quota.get().saturating_sub(1));
+    if hand.stop_at.get() == Some(hand.accesses.get()) {
+        resume_unwind(Box::new(Stopped));
+    }
+    hand.accesses.set(hand.accesses.get() + 1);
+    hand.note(site);
+    assert!(hand.accesses.get() < LIVELOCK, "L1: a livelock, {LIVELOCK} accesses");
+}
+
+struct Seat {
+    hand: Rc<Hand>,
+    coroutine: Coroutine<(), (), bool>,
+}
+
+fn seat(Player { body, stop_at }: Player) -> Seat {
+    let hand = Rc::new(Hand {
+        yielder: Cell::new(std::ptr::null()),
+        accesses: Cell::new(0),
+        quota: Cell::new(0),
+        stop_at: Cell::new(stop_at),
+        passed: Cell::new(0),
+    });
+    let own = hand.clone();
+    let stack = STACKS.with_borrow_mut(Vec::pop).unwrap_or_else(|| DefaultStack::new(1 << 18).expect("memory"));
+    let coroutine = Coroutine::with_stack(stack, move |yielder, ()| {
+        own.yielder.set(yielder);
+        match catch_unwind(AssertUnwindSafe(body)) {
+            Ok(()) => false,
+            Err(payload) if payload.is::<Stopped>() => true,
+            Err(payload) => resume_unwind(payload),
+        }
+    });
+    Seat { hand, coroutine }
+}
+
+/// Lets the players play to their ends. A panic of one is everybody's.
+pub(crate) fn play(players: Vec<Player>, policy: Policy, random: &mut Rng) -> Vec<End> {
+    OUTSIDE.set(0);
+    let mut seats: Vec<Seat> = players.into_iter().map(seat).collect();
+    let mut order = Order::new(policy, seats.len(), random);
+    let mut ends: Vec<Option<End>> = vec![None; seats.len()];
+    loop {
+        let playing: Vec<usize> = (0..seats.len()).filter(|&i| ends[i].is_none()).collect();
+        if playing.is_empty() {
+            STACKS.with_borrow_mut(|stacks| stacks.extend(seats.into_iter().map(|seat| seat.coroutine.into_stack())));
+            return ends.into_iter().flatten().collect();
+        }
+        let (turn, quota) = order.next(&playing, random);
+        let Seat { hand, coroutine } = &mut seats[turn];
+        hand.quota.set(quota);
+        let before = hand.accesses.get();
+        RUNNING.set(Some(hand.clone()));
+        let result = catch_unwind(AssertUnwindSafe(|| coroutine.resume(())));
+        RUNNING.set(None);
+        order.passed += hand.accesses.get() - before;
+        match result {
+            Ok(CoroutineResult::Yield(())) => {}
+            Ok(CoroutineResult::Return(stopped)) => {
+                ends[turn] = Some(End { stopped, accesses: hand.accesses.get(), passed: hand.passed.get() });
+            }
+            Err(payload) => resume_unwind(payload),
+        }
+    }
+}
+
+/// An observer's accesses, which no player makes.
+pub(crate) fn unseen<T>(look: impl FnOnce() -> T) -> T {
+    let hand = RUNNING.take();
+    let seen = look();
+    RUNNING.set(hand);
+    seen
+}
+
+/// A new scenario begins: accesses outside any play are counted, and bounded, anew.
+pub(crate) fn begin() {
+    OUTSIDE.set(0);
+}
+
+/// Runs `body` alone, with its accesses counted and bounded; stopped before access `k`, if given.
+pub(crate) fn alone(body: impl FnOnce() + 'static, stop_at: Option<u64>) -> End {
+    play(vec![Player { body: Box::new(body), stop_at }], Policy::Bursts, &mut Rng::with_seed(0))[0]
+}
+
+struct Order {
+    policy: Policy,
+    /// The highest plays.
+    priorities: Vec<i64>,
+    /// At how many accesses of all the next changes come, the next one last.
+    changes: Vec<u64>,
+    lowest: i64,
+    passed: u64,
+}
+
+impl Order {
+    fn new(policy: Policy, players: usize, random: &mut Rng) -> Self {
+        let mut priorities: Vec<i64> = (0..players as i64).collect();
+        random.shuffle(&mut priorities);
+        let mut changes = match policy {
+            Policy::Bursts => vec![],
+            Policy::Priorities { changes, length } => (0..changes).map(|_| random.u64(0..length.max(1))).collect(),
+        };
+        changes.sort_unstable_by(|a, b| b.cmp(a));
+        Self { policy, priorities, changes, lowest: 0, passed: 0 }
+    }
+
+    /// Whose turn it is, and for how many accesses.
+    fn next(&mut self, playing: &[usize], random: &mut Rng) -> (usize, u64) {
+        if let Policy::Bursts = self.policy {
+            let most = [1, 4, 16, 60][random.usize(0..4)];
+            return (playing[random.usize(0..playing.len())], 1 + random.u64(0..most));
+        }
+        loop {
+            let first = playing.iter().copied().max_by_key(|&i| self.priorities[i]);
+            let Some(first) = first else { unreachable!("somebody plays") };
+            match self.changes.last() {
+                Some(&at) if at <= self.passed => {
+                    self.changes.pop();
+                    self.lowest -= 1;
+                    self.priorities[first] = self.lowest;
+                }
+                Some(&at) => return (first, at - self.passed),
+                None => return (first, u64::MAX),
+            }
+        }
+    }
+}
+
+/// The backend of scheduled players; mutants are switched by `decorators::set_mutant`.
+pub(crate) struct Scheduled;
+
+/// A word of [`Scheduled`].
+pub(crate) struct ScheduledWord(NativeWord);
+
+impl Word for ScheduledWord {
+    fn load(&self, site: &'static Site) -> u64 {
+        gate(site);
+        self.0.load(site)
+    }
+    fn store(&self, value: u64, site: &'static Site) {
+        gate(site);
+        self.0.store(value, site);
+    }
+    fn cas(&self, old: u64, new: u64, site: &'static Site) -> Result<u64, u64> {
+        gate(site);
+        self.0.cas(old, new, site)
+    }
+    fn fetch_or(&self, bits: u64, site: &'static Site) -> u64 {
+        gate(site);
+        self.0.fetch_or(bits, site)
+    }
+    fn fetch_and(&self, bits: u64, site: &'static Site) -> u64 {
+        gate(site);
+        self.0.fetch_and(bits, site)
+    }
+    fn fetch_add(&self, n: u64, site: &'static Site) -> u64 {
+        gate(site);
+        self.0.fetch_add(n, site)
+    }
+}
+
+impl Backend for Scheduled {
+    type Word = ScheduledWord;
+    type Cell = ();
+    fn word(value: u64) -> ScheduledWord {
+        ScheduledWord(Native::word(value))
+    }
+    fn cell() {}
+    fn touch((): &()) {}
+    fn fence(site: &'static Site) {
+        // No access: noted, and no place to switch.
+        RUNNING.with_borrow(|hand| hand.as_ref().map(|hand| hand.note(site)));
+        Native::fence(site);
+    }
+    fn pause() {}
+    fn mutated(mutant: Mutant) -> bool {
+        Probe::<Native>::mutated(mutant)
+    }
+}
+
+/// Whether a panic is expected.
+pub(crate) fn quiet() -> bool {
+    QUIET.get()
+}
+
+/// What a panic says, on one line; the hook does not print it meanwhile.
+pub(crate) fn caught(run: impl FnOnce()) -> Option<String> {
+    static HOOK: std::sync::Once = std::sync::Once::new();
+    HOOK.call_once(|| {
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if !QUIET.get() {
+                hook(info);
+            }
+        }));
+    });
+    QUIET.set(true);
+    let payload = catch_unwind(AssertUnwindSafe(run)).err();
+    QUIET.set(false);
+    let payload = payload?;
+    let text = payload.downcast_ref::<String>().map(String::as_str).or(payload.downcast_ref::<&str>().copied());
+    Some(text.unwrap_or("?").split_whitespace().collect::<Vec<_>>().join(" ").chars().take(90).collect())
+}

@@ -1,0 +1,181 @@
+//! A heap under the schedule, with marks of who owns which granule.
+
+#![allow(dead_code, reason = "each test binary uses a part")]
+
+use super::linear::Span;
+use super::turns::{Scheduled, moment, unseen};
+use atomic_matrix::backend::Word;
+use atomic_matrix::backend::orderings::OP_READ;
+use atomic_matrix::matrix::heap::{Heap, Kind, Lane, Live};
+use atomic_matrix::matrix::operation::Op;
+use atomic_matrix::matrix::token::State;
+use atomic_matrix::segment::layout::{Layout, Params, SlotWord};
+use atomic_matrix::segment::region::{BoxedRegion, Region};
+use std::cell::{Cell, RefCell};
+
+/// The heap of a scenario, and what its players know of their blocks.
+pub(crate) struct World {
+    pub(crate) heap: Heap<BoxedRegion<Scheduled>>,
+    /// The owner of each granule; 0 is nobody (S1).
+    marks: RefCell<Vec<u16>>,
+    /// Granules that are live or not wholly freed yet (L2).
+    live: Cell<u32>,
+    /// Every block that there was, and every request that was refused, with the moments.
+    lives: RefCell<Vec<Life>>,
+    refusals: RefCell<Vec<Span<u32>>>,
+}
+
+/// Granules that were not free for a while: from when their allocation began to when their free had ended.
+struct Life {
+    granules: std::ops::Range<usize>,
+    from: u64,
+    to: Option<u64>,
+    /// Who was merging the block when its free had ended: it may be hidden until that one's operation ends.
+    merging: Option<u16>,
+}
+
+impl World {
+    pub(crate) fn new(granules: u32) -> Self {
+        super::turns::begin();
+        let params = Params {
+            granule_shift: 6,
+            participants: 8,
+            batches: 1,
+            directory: 3,
+            header_words: 2,
+            line_words: 1,
+            biased: false,
+        };
+        let heap = Heap::format(BoxedRegion::new(Layout::new(granules, params)));
+        Self {
+            heap,
+            marks: RefCell::new(vec![0; granules as usize]),
+            live: Cell::new(0),
+            lives: RefCell::default(),
+            refusals: RefCell::default(),
+        }
+    }
+
+    pub(crate) fn granules(&self) -> u32 {
+        self.heap.layout().granules
+    }
+    /// Granules that are live or not wholly freed yet.
+    pub(crate) fn live(&self) -> u32 {
+        self.live.get()
+    }
+
+    /// The allocation has returned: nobody else has any of it (S1), and it is what was asked for (S2).
+    pub(crate) fn claim(&self, block: Live, owner: u16, size: u32, align: u32) {
+        assert!(block.token.size() >= size && block.at.0.is_multiple_of(align), "S2: {block:?} for {size} at {align}");
+        for mark in &mut self.marks.borrow_mut()[block.at.index()..][..block.token.size() as usize] {
+            assert_eq!(std::mem::replace(mark, owner), 0, "S1: {block:?}");
+        }
+        self.live.set(self.live.get() + block.token.size());
+    }
+
+    /// Allocates and claims.
+    pub(crate) fn allocate(&self, lane: &mut Lane, size: u32, align: u32, kind: Kind) -> Option<Live> {
+        let from = moment();
+        let block = self.heap.allocate(lane, size, align, kind);
+        self.operation_ends(lane.owner());
+        let Ok(block) = block else {
+            self.refusals.borrow_mut().push(Span { call: size, from, to: moment() });
+            return None;
+        };
+        self.claim(block, lane.owner(), size, align);
+        let granules = block.at.index()..block.at.index() + block.token.size() as usize;
+        self.lives.borrow_mut().push(Life { granules, from, to: None, merging: None });
+        Some(block)
+    }
+
+    /// Heals.
+    pub(crate) fn heal(&self, lane: &mut Lane) {
+        self.heap.heal(lane);
+        self.operation_ends(lane.owner());
+    }
+
+    fn operation_ends(&self, owner: u16) {
+        let mut lives = self.lives.borrow_mut();
+        for life in lives.iter_mut().filter(|life| life.merging == Some(owner)) {
+            (life.to, life.merging) = (Some(moment()), None);
+        }
+    }
+
+    /// L2, in strict mode and without alignment, where nobody has stopped: no request was refused while a block that fits was
+    /// free from the request's beginning to its end.
+    pub(crate) fn no_refusal_was_wrong(&self) {
+        let lives = self.lives.borrow();
+        for refusal in self.refusals.borrow().iter() {
+            let mut taken = vec![false; self.granules() as usize];
+            let during = |life: &&Life| life.from < refusal.to && life.to.is_none_or(|to| to > refusal.from);
+            lives.iter().filter(during).for_each(|life| taken[life.granules.clone()].fill(true));
+            let longest = taken.split(|taken| *taken).map(<[bool]>::len).max().unwrap_or(0);
+            assert!(longest < refusal.call as usize, "L2: {} refused while {longest} were free", refusal.call);
+        }
+    }
+
+    /// The block is about to be freed: from now on somebody else may have it.
+    pub(crate) fn give_up(&self, block: Live, owner: u16) {
+        for mark in &mut self.marks.borrow_mut()[block.at.index()..][..block.token.size() as usize] {
+            assert_eq!(std::mem::replace(mark, 0), owner, "S1: {block:?}");
+        }
+    }
+
+    /// Frees a block of `lane`'s.
+    pub(crate) fn free(&self, lane: &mut Lane, block: Live) {
+        self.give_up(block, lane.owner());
+        self.heap.free(lane, block.at, Some(block.token.generation())).expect("S5: it is live and ours");
+        self.operation_ends(lane.owner());
+        self.live.set(self.live.get() - block.token.size());
+        let now = unseen(|| self.heap.look(block.at));
+        let mut lives = self.lives.borrow_mut();
+        let life = lives
+            .iter_mut()
+            .find(|life| life.to.is_none() && life.merging.is_none() && life.granules.start == block.at.index());
+        if let Some(life) = life {
+            let merges = now.state() == State::Coalescing && now.owner() != lane.owner();
+            (life.to, life.merging) = if merges { (None, Some(now.owner())) } else { (Some(moment()), None) };
+        }
+    }
+
+    /// A block goes from one owner to another.
+    pub(crate) fn change_hands(&self, block: Live, from: u16, to: u16) {
+        self.give_up(block, from);
+        self.marks.borrow_mut()[block.at.index()..][..block.token.size() as usize].fill(to);
+        self.heap.give_to(block, to).expect("it is live");
+    }
+
+    /// The owner has died: its blocks may be given to others from now on.
+    pub(crate) fn bury(&self, owner: u16) {
+        self.marks.borrow_mut().iter_mut().filter(|mark| **mark == owner).for_each(|mark| *mark = 0);
+    }
+
+    /// L2: with everybody at rest but those who have stopped for ever, whatever is free can be had: the largest run of
+    /// neighbours that are not live is allocated and freed. A stopped participant may hide a block of `hidden` granules.
+    pub(crate) fn nothing_is_hidden(&self, lane: &mut Lane, hidden: u32) {
+        let (mut hole, mut largest) = (0, 0);
+        let walked = self.heap.walk(|g, token| {
+            let held = token.state() == State::Coalescing;
+            if token.is_live() || held && token.size() <= hidden {
+                hole = 0;
+                return;
+            }
+            let op = self.heap.region().word(self.heap.layout().slot(token.owner(), SlotWord::Op)).load(&OP_READ);
+            match Op::decode(op) {
+                // Its tail is the stopped one's.
+                Op::Cut { at, size } if held && at == g => {
+                    largest = largest.max(hole + token.size() - size);
+                    hole = 0;
+                }
+                _ => hole += token.size(),
+            }
+            largest = largest.max(hole);
+        });
+        walked.unwrap_or_else(|fault| panic!("S4: {fault}"));
+        if largest > 0 {
+            let block = self.allocate(lane, largest, 1, Kind::Raw);
+            let block = block.unwrap_or_else(|| panic!("L2: {largest} granules are free, and refused"));
+            self.free(lane, block);
+        }
+    }
+}
