@@ -140,10 +140,9 @@ fn accepted<T>(result: Result<T>) -> Option<T> {
 fn look(handler: &Handler) {
     accepted(handler.stats());
     accepted(handler.verify());
-    let (mut blocks, mut bytes) = (0, 0);
+    let mut blocks = 0;
     let walked = handler.blocks(|info| {
         blocks += 1;
-        bytes += info.bytes;
         let _ = handler.state_at(info.offset);
         if blocks <= 100 {
             let _ = (handler.usable_size_at(info.offset), handler.resolve_at(info.offset));
@@ -153,7 +152,6 @@ fn look(handler: &Handler) {
     accepted(walked);
     let granules = handler.matrix().heap().layout().granules;
     assert!(blocks <= granules, "C2: more blocks than granules");
-    let _ = bytes;
     assert!(handler.participants().len() <= handler.matrix().heap().layout().params.participants);
     for name in NAMES {
         accepted(handler.lookup::<Words>(name).and_then(|block| handler.load(&block)));
@@ -264,7 +262,9 @@ impl Player {
                     accepted(h.free_raw(pointer));
                 }
             }
-            Call::FreeAt(offset) => drop(accepted(h.free_at(self.offset(offset)))),
+            Call::FreeAt(offset) => {
+                accepted(h.free_at(self.offset(offset)));
+            }
             Call::Resolve(offset) => {
                 let offset = self.offset(offset);
                 if accepted(h.resolve_at(offset)).is_some() {
@@ -277,7 +277,9 @@ impl Player {
                     self.in_sector(offset, bytes);
                 }
             }
-            Call::State(offset) => drop(accepted(h.state_at(self.offset(offset)))),
+            Call::State(offset) => {
+                accepted(h.state_at(self.offset(offset)));
+            }
             Call::Get(Type::Byte, offset) => self.typed(h.get_block::<u8>(self.offset(offset))),
             Call::Get(Type::Words, offset) => self.typed(h.get_block::<Words>(self.offset(offset))),
             Call::Get(Type::Page, offset) => self.typed(h.get_block::<Page>(self.offset(offset))),
@@ -324,10 +326,14 @@ impl Player {
                     Type::Page => self.typed(h.take::<Page>(name)),
                 }
             }
-            Call::Withdraw(name) => drop(accepted(h.withdraw(NAMES[usize::from(*name) % NAMES.len()]))),
-            Call::Heal => drop(accepted(h.heal())),
+            Call::Withdraw(name) => {
+                accepted(h.withdraw(NAMES[usize::from(*name) % NAMES.len()]));
+            }
+            Call::Heal => {
+                accepted(h.heal());
+            }
             Call::Reap { keep } => {
-                drop(accepted(h.reap_with(if *keep { Policy::Keep } else { Policy::GiveBack })));
+                accepted(h.reap_with(if *keep { Policy::Keep } else { Policy::GiveBack }));
             }
             Call::Look => look(&h),
             Call::Other => {
