@@ -193,7 +193,8 @@ impl Model for Protocol {
 
     fn init_states(&self) -> Vec<State> {
         let Scenario { blocks, scripts, .. } = self.scenario;
-        let memory = Memory::of(blocks, scripts.len());
+        let mut memory = Memory::of(blocks, scripts.len());
+        memory.advance = u8::from(self.mutant != Some(Mutant::GenerationKept));
         let mut participants: Vec<_> =
             scripts.iter().map(|_| Participant { begun: 0, todo: Todo::Done, answers: vec![], kept: vec![] }).collect();
         let mut at = 0;
@@ -240,4 +241,3 @@ impl Model for Protocol {
         ]
     }
 }
-

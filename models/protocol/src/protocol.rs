@@ -2,7 +2,7 @@
 //! access each, without hints, parking and memory orderings.
 
 use crate::steps::{Cpu, Mutant, Step};
-use crate::words::{Kind, NOBODY, Op, Token, frozen};
+use crate::words::{Kind, NOBODY, Op, Token};
 
 /// Where a participant's code goes on: what it knows there is in here, so that answers before it can be forgotten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -211,10 +211,7 @@ fn join(cpu: &mut Cpu, at: u8, left: Token, right: Token) -> Step<Joined> {
 fn finish_join(cpu: &mut Cpu, at: u8, announced: Token, quoted: Token) -> Step<Joined> {
     let left = announced.low;
     let both = left + quoted.low;
-    let mut frozen = frozen(left, quoted);
-    if cpu.mutated(Mutant::GenerationKept) {
-        frozen.generation = quoted.generation;
-    }
+    let frozen = cpu.memory.frozen(left, quoted);
     let right = at + left;
     let mut found = cpu.cas(right, quoted, frozen)?;
     if cpu.mutated(Mutant::FreezeInexact) && found != quoted && (found.kind, found.low) == (quoted.kind, quoted.low) {

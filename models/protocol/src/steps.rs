@@ -93,7 +93,7 @@ impl Cpu<'_> {
     }
     /// The generation after a token's.
     pub fn after(&self, token: Token) -> u8 {
-        token.generation.wrapping_add(u8::from(!self.mutated(Mutant::GenerationKept)))
+        self.memory.after(token)
     }
     pub fn granules(&self) -> u8 {
         self.memory.granules()

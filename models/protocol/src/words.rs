@@ -52,6 +52,8 @@ pub struct Memory {
     pub ops: Vec<Op>,
     /// The token that a join quotes.
     pub quotes: Vec<Token>,
+    /// What a word's generation advances by when it is written: 1, or 0 as a planted fault.
+    pub advance: u8,
 }
 
 impl Memory {
@@ -71,7 +73,7 @@ impl Memory {
             }
         }
         tokens.push(SENTINEL);
-        Self { tokens, ops: vec![Op::None; participants + 1], quotes: vec![SENTINEL; participants + 1] }
+        Self { tokens, ops: vec![Op::None; participants + 1], quotes: vec![SENTINEL; participants + 1], advance: 1 }
     }
 
     pub fn granules(&self) -> u8 {
@@ -100,16 +102,21 @@ impl Memory {
             && self.ops[head.owner as usize] == (Op::Join { at })
             && let quoted = self.quotes[head.owner as usize]
             && let Some(&right) = self.tokens.get((at + head.low) as usize)
-            && right == frozen(head.low, quoted)
+            && right == self.frozen(head.low, quoted)
         {
             return head.low + quoted.low;
         }
         head.low
     }
-}
 
-/// What the head of a join's right-hand block becomes, behind a left-hand one of `left` granules.
-pub fn frozen(left: u8, quoted: Token) -> Token {
-    let back = if quoted.low == 1 { left } else { 0 };
-    Token::new(Kind::Inside, NOBODY, quoted.generation.wrapping_add(1), back)
+    /// What the head of a join's right-hand block becomes, behind a left-hand block of `left` granules.
+    pub fn frozen(&self, left: u8, quoted: Token) -> Token {
+        let back = if quoted.low == 1 { left } else { 0 };
+        Token::new(Kind::Inside, NOBODY, self.after(quoted), back)
+    }
+
+    /// The generation after a token's.
+    pub fn after(&self, token: Token) -> u8 {
+        token.generation.wrapping_add(self.advance)
+    }
 }
