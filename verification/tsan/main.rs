@@ -11,7 +11,7 @@
 )]
 
 use atomic_matrix::Error;
-use atomic_matrix::backend::orderings::{CLAIM, FREEZE, PARK};
+use atomic_matrix::backend::orderings::PARK;
 use atomic_matrix::backend::{Backend, Native, NativeWord, Site, Word};
 use atomic_matrix::handlers::{Handler, HandlerFunctions, Policy, RelativePtr};
 use atomic_matrix::matrix::heap::{Heap, Kind, Lane};
@@ -312,26 +312,30 @@ fn unadopted() {
 struct Weakened<const SITE: usize>;
 struct WeakWord<const SITE: usize>(NativeWord);
 
-/// The sites that can be weakened, and what they become: one of acquire and release is dropped.
-const WEAK: [(&Site, Site); 4] = [
+/// The sites that can be weakened, and what they become. (Most releases and acquires of a block's way are there twice, at the free
+/// and at the merge for instance: that each is needed where it stands, is shown by loom's schedules.)
+const WEAK: [(&Site, Site); 2] = [
     (&PARK, Site { order: Ordering::Acquire, ..PARK }),
-    (&CLAIM, Site { order: Ordering::Release, fail: Ordering::Relaxed, ..CLAIM }),
-    (&FREEZE, Site { order: Ordering::Release, fail: Ordering::Relaxed, ..FREEZE }),
-    // None: the same workload as it is.
+    // Nothing: the same workload as it is.
     (&PARK, PARK),
 ];
-const UNCHANGED: usize = 3;
+const UNCHANGED: usize = 1;
+
+/// What an access at `site` becomes.
+const fn weakened<const SITE: usize>(site: &'static Site) -> &'static Site {
+    let (at, weak) = const { &WEAK[SITE] };
+    if site.index == at.index { weak } else { site }
+}
 
 impl<const SITE: usize> Word for WeakWord<SITE> {
     fn load(&self, site: &'static Site) -> u64 {
         self.0.load(site)
     }
     fn store(&self, value: u64, site: &'static Site) {
-        self.0.store(value, site);
+        self.0.store(value, weakened::<SITE>(site));
     }
     fn cas(&self, old: u64, new: u64, site: &'static Site) -> Result<u64, u64> {
-        let (at, weak) = const { &WEAK[SITE] };
-        self.0.cas(old, new, if site == *at { weak } else { site })
+        self.0.cas(old, new, weakened::<SITE>(site))
     }
     fn fetch_or(&self, bits: u64, site: &'static Site) -> u64 {
         self.0.fetch_or(bits, site)
@@ -394,10 +398,30 @@ fn on_a_heap<const SITE: usize>() {
         });
     }
     join();
-    println!(
-        "a heap of its own: 4 threads, 12000 rounds, {} weakened",
-        if SITE == UNCHANGED { "nothing" } else { WEAK[SITE].0.name }
-    );
+    println!("a heap of its own: 4 threads, 12000 rounds");
+}
+
+/// One thread uses a block and parks it; another takes it in a sweep, told by a number without an ordering that it may.
+fn handed_on<const SITE: usize>() {
+    let params = Params { granule_shift: 6, participants: 2, batches: 0, directory: 0, header_words: 0, line_words: 8 };
+    let heap = forever(Heap::format(BoxedRegion::<Weakened<SITE>>::new(Layout::new(1, params))));
+    let parked = forever(AtomicBool::new(false));
+    spawn(|| {
+        let mut lane = Lane::new(1);
+        let live = heap.allocate(&mut lane, 1, 1, Kind::Raw).expect("room");
+        heap.region().touch(live.at, 1);
+        heap.free(&mut lane, live.at, None).expect("held");
+        parked.store(true, Ordering::Relaxed);
+    });
+    spawn(|| {
+        while !parked.load(Ordering::Relaxed) {
+            thread::yield_now();
+        }
+        let live = heap.allocate(&mut Lane::new(2), 1, 1, Kind::Raw).expect("the other's parked block");
+        heap.region().touch(live.at, 1);
+    });
+    join();
+    println!("a parked block is taken by another thread");
 }
 
 fn main() -> ExitCode {
@@ -412,13 +436,12 @@ fn main() -> ExitCode {
             clean(Duration::from_secs(seconds), false);
             clean(Duration::from_secs(seconds), true);
             on_a_heap::<UNCHANGED>();
+            handed_on::<UNCHANGED>();
         }
         "unadopted" => unadopted(),
-        "park" => on_a_heap::<0>(),
-        "claim" => on_a_heap::<1>(),
-        "freeze" => on_a_heap::<2>(),
+        "park" => handed_on::<0>(),
         other => {
-            eprintln!("no workload {other:?}: clean, unadopted, park, claim or freeze");
+            eprintln!("no workload {other:?}: clean, unadopted or park");
             return ExitCode::from(2);
         }
     }

@@ -79,11 +79,6 @@ const QUICK: &[Scenario] = &[
 /// As far as minutes reach.
 const DEEP: &[Scenario] = &[
     Scenario {
-        name: "four neighbours freed",
-        blocks: &[(1, Some(0)), (1, Some(1)), (1, Some(2)), (1, Some(3))],
-        scripts: &[&[Free(0)], &[Free(1)], &[Free(2)], &[Free(3)]],
-    },
-    Scenario {
         name: "three neighbours of two sizes freed between free blocks",
         blocks: &[(1, None), (2, Some(0)), (1, Some(1)), (2, Some(2)), (1, None)],
         scripts: &[&[Free(1)], &[Free(3)], &[Free(4)]],
@@ -92,6 +87,11 @@ const DEEP: &[Scenario] = &[
         name: "three cuts of one free block",
         blocks: &[(4, None)],
         scripts: &[&[Take(1), Give], &[Take(1), Give], &[Take(1)]],
+    },
+    Scenario {
+        name: "four neighbours freed",
+        blocks: &[(1, Some(0)), (1, Some(1)), (1, Some(2)), (1, Some(3))],
+        scripts: &[&[Free(0)], &[Free(1)], &[Free(2)], &[Free(3)]],
     },
 ];
 
