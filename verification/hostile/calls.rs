@@ -150,8 +150,15 @@ fn look(handler: &Handler) {
         }
     });
     accepted(walked);
-    let granules = handler.matrix().heap().layout().granules;
-    assert!(blocks <= granules, "C2: more blocks than granules");
+    let layout = handler.matrix().heap().layout();
+    assert!(blocks <= layout.granules, "C2: more blocks than granules");
+    // Every offset at which a block could begin, and some at which none can.
+    for g in 0..u64::from(layout.granules).min(200) + 2 {
+        let from = layout.sector + (g << layout.params.granule_shift);
+        if let Ok(bytes) = handler.usable_size_at((from / handler.offset_unit() as u64) as u32) {
+            assert!(from + bytes as u64 <= layout.bytes(), "C2: a block of {bytes} bytes at {from} leads outside");
+        }
+    }
     assert!(handler.participants().len() <= handler.matrix().heap().layout().params.participants);
     for name in NAMES {
         accepted(handler.lookup::<Words>(name).and_then(|block| handler.load(&block)));
