@@ -136,7 +136,7 @@ fn accepted<T>(result: Result<T>) -> Option<T> {
     }
 }
 
-/// All calls that only read.
+/// All calls that write nothing.
 fn look(handler: &Handler) {
     accepted(handler.stats());
     accepted(handler.verify());
@@ -160,6 +160,11 @@ fn look(handler: &Handler) {
         }
     }
     assert!(handler.participants().len() <= handler.matrix().heap().layout().params.participants);
+}
+
+/// Every call that only looks, those included that finish what another has begun to publish.
+fn look_up(handler: &Handler) {
+    look(handler);
     for name in NAMES {
         accepted(handler.lookup::<Words>(name).and_then(|block| handler.load(&block)));
     }
@@ -342,7 +347,7 @@ impl Player {
             Call::Reap { keep } => {
                 accepted(h.reap_with(if *keep { Policy::Keep } else { Policy::GiveBack }));
             }
-            Call::Look => look(&h),
+            Call::Look => look_up(&h),
             Call::Other => {
                 if self.handlers.len() < 2 {
                     self.handlers.extend(accepted(memory.options().attach()));
@@ -360,8 +365,8 @@ impl Player {
 
     fn finish(self) {
         let h = self.handler();
-        look(h);
+        look_up(h);
         accepted(h.heal());
-        look(h);
+        look_up(h);
     }
 }

@@ -98,13 +98,16 @@ const DEEP: &[Scenario] = &[
 /// States, seconds, and the names of the properties that failed.
 fn check(scenario: Scenario, mutant: Option<Mutant>, args: &Args) -> (usize, f64, Vec<&'static str>) {
     let start = Instant::now();
-    let checker = Protocol { scenario, mutant }
-        .checker()
-        .threads(args.threads)
-        .finish_when(HasDiscoveries::AnyFailures)
-        .spawn_bfs()
-        .join();
-    let discoveries = checker.discoveries();
+    let builder =
+        Protocol { scenario, mutant }.checker().threads(args.threads).finish_when(HasDiscoveries::AnyFailures);
+    // Depth first takes least memory; breadth first gives the shortest way to a failure.
+    let (states, discoveries) = if mutant.is_none() && !args.explain {
+        let checker = builder.spawn_dfs().join();
+        (checker.unique_state_count(), checker.discoveries())
+    } else {
+        let checker = builder.spawn_bfs().join();
+        (checker.unique_state_count(), checker.discoveries())
+    };
     if args.explain {
         for (name, path) in discoveries.clone() {
             println!("{name}: {} steps", path.clone().into_actions().len());
@@ -113,7 +116,7 @@ fn check(scenario: Scenario, mutant: Option<Mutant>, args: &Args) -> (usize, f64
             }
         }
     }
-    (checker.unique_state_count(), start.elapsed().as_secs_f64(), discoveries.into_keys().collect())
+    (states, start.elapsed().as_secs_f64(), discoveries.into_keys().collect())
 }
 
 fn main() -> ExitCode {
