@@ -1,7 +1,7 @@
 //! The protocol of announced operations, explored state by state: every schedule of a scenario, sequentially consistent.
 //!
 //! loom runs the allocator itself and knows weak memory, but only a few preemptions of two or three threads. This model has no
-//! memory orderings and no hints; in return it is exhaustive for more blocks and more freers. A helper is tried from every state, so
+//! memory orderings and no hints; in return it is exhaustive where loom is bounded. A helper is tried from every state, so
 //! participants that stop for ever at any step are included, any number of them at once.
 //!
 //! Each fault that can be planted (`steps::Mutant`) must be noticed in some scenario, or the run fails.
@@ -21,7 +21,7 @@ use steps::{MUTANTS, Mutant};
 
 #[derive(Parser)]
 struct Args {
-    /// The large scenarios as well (minutes, some gigabytes).
+    /// The large scenarios as well (minutes, a gigabyte).
     #[arg(long)]
     deep: bool,
     /// Only scenarios whose name contains this.
@@ -76,7 +76,7 @@ const QUICK: &[Scenario] = &[
     },
 ];
 
-/// As far as minutes reach.
+/// As far as minutes reach. (Four freers of one neighbourhood do not end in seven.)
 const DEEP: &[Scenario] = &[
     Scenario {
         name: "three neighbours of two sizes freed between free blocks",
@@ -87,11 +87,6 @@ const DEEP: &[Scenario] = &[
         name: "three cuts of one free block",
         blocks: &[(4, None)],
         scripts: &[&[Take(1), Give], &[Take(1), Give], &[Take(1)]],
-    },
-    Scenario {
-        name: "four neighbours freed",
-        blocks: &[(1, Some(0)), (1, Some(1)), (1, Some(2)), (1, Some(3))],
-        scripts: &[&[Free(0)], &[Free(1)], &[Free(2)], &[Free(3)]],
     },
 ];
 
