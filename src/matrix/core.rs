@@ -228,7 +228,7 @@ impl AtomicMatrix {
             let page = lanes.idle.last()?;
             // SAFETY: idle pages are used by whoever holds the lock of `lanes`, which the caller does.
             let lane = unsafe { &mut (**page).lane };
-            self.recover_dead(lane, &lanes.owners(), Policy::GiveBack);
+            self.recover_dead(lane, &|number| lanes.owns(number), Policy::GiveBack);
             self.segment.join()
         });
         slot.ok_or(Error::NoParticipantSlot { participants: self.heap.layout().params.participants })
@@ -236,13 +236,11 @@ impl AtomicMatrix {
 
     /// Recovers every participant that has died (C1).
     pub(crate) fn reap(self: &Arc<Self>, policy: Policy) -> Result<Recovered> {
-        self.with_lane(|lane| {
-            let mine = self.lanes().owners();
-            self.recover_dead(lane, &mine, policy)
-        })
+        // Asked anew for each slot: a thread that joins meanwhile is not dead.
+        self.with_lane(|lane| self.recover_dead(lane, &|number| self.lanes().owns(number), policy))
     }
 
-    fn recover_dead(&self, lane: &mut Lane, mine: &[u16], policy: Policy) -> Recovered {
+    fn recover_dead(&self, lane: &mut Lane, mine: &impl Fn(u16) -> bool, policy: Policy) -> Recovered {
         let me = lane.owner();
         let mut recovered = Recovered::default();
         let mut taken = vec![];
@@ -275,16 +273,15 @@ impl AtomicMatrix {
 
     /// Who holds a slot.
     pub(crate) fn participants(&self) -> Vec<Participant> {
-        let mine = self.lanes().owners();
-        self.segment.participants(&mine)
+        self.segment.participants(&|number| self.lanes().owns(number))
     }
 }
 
 impl Lanes {
-    /// The participant numbers of this process.
-    fn owners(&self) -> Vec<u16> {
+    /// Whether a participant number is this process's.
+    fn owns(&self, number: u16) -> bool {
         // SAFETY: the pages are alive, and a lane's number never changes.
-        self.all.iter().map(|cell| unsafe { (*cell.memory.as_ptr().cast::<LanePage>()).lane.owner() }).collect()
+        self.all.iter().any(|cell| unsafe { (*cell.memory.as_ptr().cast::<LanePage>()).lane.owner() } == number)
     }
 }
 

@@ -121,8 +121,9 @@ impl Segment {
         self.lock_slot(number, false);
     }
 
-    /// Everybody who holds a slot. `mine` are the caller's own slots, which its own lock says nothing about.
-    pub(crate) fn participants(&self, mine: &[u16]) -> Vec<Participant> {
+    /// Everybody who holds a slot. `mine` tells the caller's own slots, which its own lock says nothing about; it is asked after
+    /// a slot has been read, so that it knows of every thread that had joined by then.
+    pub(crate) fn participants(&self, mine: &impl Fn(u16) -> bool) -> Vec<Participant> {
         (1..=self.layout().params.participants as u16)
             .filter_map(|number| {
                 let word = self.slot(number, SlotWord::State);
@@ -144,8 +145,8 @@ impl Segment {
     }
 
     /// Whether the holder of a held slot is dead.
-    fn is_dead(&self, number: u16, state: u64, mine: &[u16]) -> bool {
-        if mine.contains(&number) {
+    fn is_dead(&self, number: u16, state: u64, mine: &impl Fn(u16) -> bool) -> bool {
+        if mine(number) {
             return false;
         }
         if !self.slot_is_locked(number) {
@@ -160,7 +161,7 @@ impl Segment {
     }
 
     /// Takes one dead participant's slot, to recover it as participant `me`: its number, or none if nobody is dead.
-    pub(crate) fn take_dead(&self, me: u16, mine: &[u16]) -> Option<u16> {
+    pub(crate) fn take_dead(&self, me: u16, mine: &impl Fn(u16) -> bool) -> Option<u16> {
         (1..=self.layout().params.participants as u16).find(|&number| {
             let word = self.slot(number, SlotWord::State);
             let state = word.load(&SLOT_LOOK);

@@ -3,6 +3,7 @@
 use crate::common::{MIB, Rng, Scratch, check, fill, pattern_seed, rest_is_one_block, setting};
 use atomic_matrix::Error;
 use atomic_matrix::handlers::HandlerFunctions;
+use atomic_matrix::segment::Options;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
@@ -253,4 +254,44 @@ fn a_thousand_short_lived_threads_share_four_slots() {
         });
     }
     rest_is_one_block(&handler);
+}
+
+/// A thread's first call beside another's search for the dead: both are of one process, whose locks do not tell them apart.
+#[test]
+fn s1_a_thread_that_joins_is_not_taken_for_dead() {
+    (0..5).for_each(|_| join_beside_searches());
+}
+
+fn join_beside_searches() {
+    let handler = Options::new().memfd().size(MIB).participants(300).create().expect("memory");
+    let (joined, end) = (AtomicU64::new(0), Instant::now() + Duration::from_secs(30));
+    let joining = || joined.load(SeqCst) < 250 && Instant::now() < end;
+    std::thread::scope(|scope| {
+        let looks = scope.spawn(|| {
+            let mut looks = 0;
+            while joining() {
+                let recovered = handler.reap().expect("a slot");
+                assert_eq!(recovered.participants, 0, "S1: nobody has died");
+                assert!(handler.participants().iter().all(|participant| participant.alive));
+                looks += 1;
+            }
+            looks
+        });
+        let (handler, joined, joining) = (&handler, &joined, &joining);
+        for writer in 0..250 {
+            scope.spawn(move || {
+                let pointer = handler.allocate_raw(100).expect("room");
+                let usable = handler.usable_size(&pointer).expect("S1: live until it is freed");
+                fill(handler, &pointer, usable, pattern_seed(writer, 1));
+                joined.fetch_add(1, SeqCst);
+                // All keep their lanes until all have one.
+                while joining() {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                check(handler, &pointer, usable, pattern_seed(writer, 1));
+                handler.free_raw(pointer).expect("S1: live until it is freed");
+            });
+        }
+        println!("250 threads joined beside {} searches", looks.join().expect("no search failed"));
+    });
 }

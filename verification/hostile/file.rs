@@ -1,0 +1,417 @@
+//! Segment files of any content: any bytes at all, a header of any values, or a sound segment with words changed.
+
+use arbitrary::Arbitrary;
+use atomic_matrix::backend::orderings::TOKEN_WALK;
+use atomic_matrix::backend::{Native, Word};
+use atomic_matrix::handlers::{Handler, HandlerFunctions};
+use atomic_matrix::matrix::heap::Heap;
+use atomic_matrix::matrix::operation::Op;
+use atomic_matrix::matrix::token::{State, Token};
+use atomic_matrix::segment::Options;
+use atomic_matrix::segment::layout::{BATCH_WORDS, DIRECTORY_WORDS, Granule, Layout, PARKED_CLASSES, Params, SlotWord};
+use atomic_matrix::segment::region::{BoxedRegion, Region, WordIndex};
+use std::os::unix::fs::FileExt;
+use std::sync::LazyLock;
+use uuid::Uuid;
+
+/// Names that the sound segments publish blocks under, and names that nobody does.
+pub(crate) const NAMES: [&str; 6] = [
+    "a",
+    "b",
+    "twelve-bytes",
+    "nobody's",
+    "",
+    "a name of ninety-seven bytes, which is more than \
+    an entry of the directory has room for ........",
+];
+
+/// A segment file.
+#[derive(Debug, Arbitrary)]
+pub(crate) enum Segment {
+    /// Any bytes, then zeros up to so many pages.
+    Bytes { pages: u8, bytes: Vec<u8> },
+    /// A sound segment, changed.
+    Sound { which: u8, edits: Vec<Edit> },
+    /// A segment of any parameters, its body empty, changed.
+    Made { parameters: Parameters, formatted: bool, edits: Vec<Edit> },
+}
+
+/// What the header of a made segment says; out-of-range values are for [`Edit::Header`].
+#[derive(Debug, Arbitrary)]
+pub(crate) struct Parameters {
+    shift: u8,
+    participants: u8,
+    batches: u8,
+    directory: u8,
+    granules: u16,
+    strict: bool,
+}
+
+/// One change.
+#[derive(Debug, Arbitrary)]
+pub(crate) enum Edit {
+    /// A word of guard and header.
+    Header { word: u8, value: Value },
+    /// Makes the header's checksum right again, as a forger would.
+    Seal,
+    /// A word of an array.
+    Word { area: Area, index: u16, value: Value },
+    /// A token.
+    Token { at: u16, state: u8, owner: u8, generation: u8, low: Low },
+    /// Who holds a slot.
+    Slot { number: u8, kind: u8, recoverer: u8, pid: Pid },
+    /// The operation that a slot announces.
+    Op { owner: u8, kind: u8, at: u16, size: Low },
+    /// The token that a slot quotes: as it stands at a granule.
+    Quote { owner: u8, at: u16 },
+    /// A batch of the exchange.
+    Batch { class: u8, batch: u8, kind: u8, owner: u8, count: u8, indices: [u16; 2] },
+    /// A directory entry.
+    Entry { entry: u8, kind: u8, owner: u8, version: u8, name: u8, block: Low, generation: u8 },
+    /// Whose turn it is in the directory.
+    Turn { version: u8, entry: u16 },
+    /// Any values from an index on.
+    Noise { area: Area, index: u16, words: u16, seed: u64 },
+    /// One value from an index on.
+    Fill { area: Area, index: u16, words: u16, value: Value },
+    /// The file's length, in bytes more or less.
+    Length(i16),
+}
+
+/// An array of the segment.
+#[derive(Debug, Clone, Copy, Arbitrary)]
+pub(crate) enum Area {
+    Slots,
+    Exchange,
+    Directory,
+    Turn,
+    First,
+    Second,
+    Trees,
+    Leaves,
+    Tokens,
+}
+
+/// What a word becomes.
+#[derive(Debug, Arbitrary)]
+pub(crate) enum Value {
+    Set(u64),
+    Small(u8),
+    Ones,
+    Flip(u8),
+    Add(i8),
+    Swapped,
+    Like(u16),
+}
+
+/// A token's low field, or another number that may be a granule's: small, near the sector's end, or any.
+#[derive(Debug, Arbitrary)]
+pub(crate) enum Low {
+    Small(u8),
+    Granule(u16),
+    FromEnd(i8),
+    ToNext,
+    Any(u32),
+}
+
+/// A process number.
+#[derive(Debug, Arbitrary)]
+pub(crate) enum Pid {
+    Ours,
+    Gone,
+    First,
+    Any(u32),
+}
+
+impl Value {
+    fn of(&self, words: &[u64], old: u64) -> u64 {
+        match *self {
+            Self::Set(value) => value,
+            Self::Small(value) => value.into(),
+            Self::Ones => !0,
+            Self::Flip(bit) => old ^ 1 << (bit % 64),
+            Self::Add(n) => old.wrapping_add_signed(n.into()),
+            Self::Swapped => old.swap_bytes(),
+            Self::Like(other) => words[other as usize % words.len()],
+        }
+    }
+}
+
+/// A segment file as words, with the layout that it was made with.
+#[derive(Clone)]
+struct Sound {
+    layout: Layout,
+    words: Vec<u64>,
+}
+
+const GUARD_READY: u64 = MAGIC.rotate_left(34);
+const MAGIC: u64 = u64::from_be_bytes(*b"AtMatrix");
+const CHECKSUM: usize = 20;
+
+/// The sound segments that changes begin from.
+static SOUND: LazyLock<Vec<Sound>> = LazyLock::new(|| {
+    let small = || Options::new().memfd().id(Uuid::from_u128(7)).participants(3).size(32 << 10);
+    vec![
+        Sound::of(small(), |_| {}),
+        Sound::of(small(), used),
+        Sound::of(small().strict(true), used),
+        Sound::of(small().granule(16).size(160 << 10), used),
+        Sound::of(small().granule(4096).size(64 << 10), used),
+    ]
+});
+
+/// Leaves live blocks of several kinds, free ones of several sizes, parked ones, batches in exchange, published names.
+fn used(handler: &Handler) {
+    for name in ["a", "b", "twelve-bytes"] {
+        if let Ok(mut block) = handler.allocate::<[u64; 5]>() {
+            handler.store(&mut block, [3; 5]).expect("live");
+            handler.publish(name, &block).expect("room in the directory");
+        }
+    }
+    let sizes = [1, 64, 65, 200, 500, 1000, 2000, 16, 48, 130, 64, 64, 300, 64];
+    let held: Vec<_> = sizes.iter().cycle().take(56).map_while(|&size| handler.allocate_raw(size).ok()).collect();
+    for pointer in held.iter().step_by(2).chain(held.iter().skip(1).step_by(4)) {
+        handler.free_raw(*pointer).expect("live");
+    }
+}
+
+impl Sound {
+    fn of(options: Options, use_it: impl Fn(&Handler)) -> Self {
+        let handler = options.create().expect("memory");
+        use_it(&handler);
+        let segment = handler.matrix().segment();
+        let layout = segment.layout().clone();
+        // While its participant still holds its slot, and with what it has parked.
+        let file = std::fs::File::from(segment.fd().try_clone_to_owned().expect("a descriptor"));
+        let mut bytes = vec![0; segment.len()];
+        file.read_exact_at(&mut bytes, 0).expect("read");
+        let words = bytes.as_chunks().0.iter().map(|&word| u64::from_ne_bytes(word)).collect();
+        let mut sound = Self { layout, words };
+        // Nothing in it may depend on this process: an input means the same in every run.
+        for number in 0..=3 {
+            for word in [SlotWord::State, SlotWord::Start, SlotWord::Namespace] {
+                let at = sound.layout.slot(number, word).0;
+                sound.words[at] = 0;
+            }
+        }
+        sound.words[1] = 0;
+        sound
+    }
+
+    fn made(parameters: &Parameters, formatted: bool) -> Self {
+        let params = Params {
+            granule_shift: 4 + u32::from(parameters.shift) % 13,
+            participants: 1 + usize::from(parameters.participants) % 20,
+            batches: usize::from(parameters.batches) % 65,
+            directory: usize::from(parameters.directory) % 40,
+            header_words: 512,
+            line_words: 8,
+        };
+        let most = (128 << 10 >> params.granule_shift).max(1);
+        let layout = Layout::new(1 + u32::from(parameters.granules) % most, params);
+        let total = layout.bytes().next_multiple_of(4096);
+        let mut words = vec![0; total as usize / 8];
+        if formatted {
+            let heap = Heap::format(BoxedRegion::<Native>::new(layout.clone()));
+            for (i, word) in words.iter_mut().enumerate().take(layout.words) {
+                *word = heap.region().word(WordIndex(i)).load(&TOKEN_WALK);
+            }
+        }
+        let sentinel = layout.token(Granule(layout.granules)).0;
+        words[sentinel] = Token::new(State::Allocated, 0, 0, 1).0;
+        let header = [
+            GUARD_READY,
+            0,
+            MAGIC,
+            atomic_matrix::segment::VERSION,
+            0x0102_0304_0506_0708,
+            params.granule_shift.into(),
+            params.participants as u64,
+            params.batches as u64,
+            params.directory as u64,
+            params.header_words as u64,
+            params.line_words as u64,
+            layout.granules.into(),
+            layout.words as u64,
+            layout.sector,
+            total,
+            total,
+            7,
+            7,
+            parameters.strict.into(),
+            0,
+        ];
+        words[..header.len()].copy_from_slice(&header);
+        let mut made = Self { layout, words };
+        made.seal();
+        made
+    }
+
+    fn seal(&mut self) {
+        let bytes: Vec<u8> = self.words[2..CHECKSUM].iter().flat_map(|word| word.to_ne_bytes()).collect();
+        self.words[CHECKSUM] = const_fnv1a_hash::fnv1a_hash_64(&bytes, None);
+    }
+
+    /// The words of an area; at least one, perhaps another's.
+    fn area(&self, area: Area) -> std::ops::Range<usize> {
+        let (layout, p) = (&self.layout, &self.layout.params);
+        let tree = if layout.levels > 0 { layout.tree(0, 0, 0).0 } else { 0 };
+        let (from, words) = match area {
+            Area::Slots => (layout.slot(0, SlotWord::State).0, (p.participants + 1) * 16),
+            Area::Exchange if p.batches > 0 => (layout.batch(0, 0, 0).0, PARKED_CLASSES * p.batches * BATCH_WORDS),
+            Area::Directory if p.directory > 0 => (layout.directory(0, 0).0, p.directory * DIRECTORY_WORDS),
+            Area::Exchange | Area::Directory | Area::Turn => (layout.directory_turn().0, 1),
+            Area::First => (layout.first_level().0, 1),
+            Area::Second => (layout.second_level(0).0, layout.classes.div_ceil(8)),
+            Area::Trees => (tree, layout.leaf(0).0 - tree),
+            Area::Leaves => (layout.leaf(0).0, layout.chunks()),
+            Area::Tokens => (layout.token(Granule(0)).0, layout.granules as usize + 1),
+        };
+        from..from + words
+    }
+
+    /// A granule, or the one behind the last.
+    fn granule(&self, at: u16) -> Granule {
+        Granule(u32::from(at) % (self.layout.granules + 1))
+    }
+
+    fn low(&self, low: &Low, at: Granule) -> u32 {
+        match *low {
+            Low::Small(n) => n.into(),
+            Low::Granule(g) => self.granule(g).0,
+            Low::FromEnd(n) => self.layout.granules.saturating_sub(at.0).wrapping_add_signed(n.into()),
+            Low::ToNext => {
+                let inside = |g: u32| Token(self.words[self.layout.token(Granule(g)).0]).state() == State::Inside;
+                (at.0 + 1..self.layout.granules).take_while(|&g| inside(g)).count() as u32 + 1
+            }
+            Low::Any(n) => n,
+        }
+    }
+
+    fn edit(&mut self, edit: &Edit, length: &mut i64) {
+        let owners = self.layout.params.participants as u16 + 2;
+        match edit {
+            Edit::Header { word, value } => {
+                let word = usize::from(*word) % (CHECKSUM + 1);
+                self.words[word] = value.of(&self.words[..=CHECKSUM], self.words[word]);
+            }
+            Edit::Seal => self.seal(),
+            Edit::Word { area, index, value } => {
+                let area = self.area(*area);
+                let at = area.start + usize::from(*index) % area.len();
+                self.words[at] = value.of(&self.words[area], self.words[at]);
+            }
+            Edit::Token { at, state, owner, generation, low } => {
+                let g = self.granule(*at);
+                let low = self.low(low, g);
+                let owner = u64::from(*owner) % u64::from(owners);
+                let (state, generation) = (u64::from(*state % 8), u64::from(*generation));
+                let at = self.layout.token(g).0;
+                self.words[at] = state << 61 | owner << 50 | generation << 30 | u64::from(low) & ((1 << 30) - 1);
+            }
+            Edit::Slot { number, kind, recoverer, pid } => {
+                let number = u16::from(*number) % owners;
+                let pid = match *pid {
+                    Pid::Ours => std::process::id(),
+                    Pid::Gone => i32::MAX as u32,
+                    Pid::First => 1,
+                    Pid::Any(pid) => pid,
+                };
+                let at = self.layout.slot(number, SlotWord::State).0;
+                let recoverer = u64::from(*recoverer) % u64::from(owners);
+                self.words[at] = u64::from(*kind % 4) << 62 | recoverer << 32 | u64::from(pid);
+            }
+            Edit::Op { owner, kind, at, size } => {
+                let g = self.granule(*at);
+                let size = self.low(size, g);
+                let op = match kind % 4 {
+                    0 => Op::None,
+                    1 => Op::Cut { at: g, size },
+                    2 => Op::Join { at: g },
+                    _ => Op::Free { at: g },
+                };
+                let at = self.layout.slot(u16::from(*owner) % owners, SlotWord::Op).0;
+                self.words[at] = op.encode();
+            }
+            Edit::Quote { owner, at } => {
+                let token = self.words[self.layout.token(self.granule(*at)).0];
+                let at = self.layout.slot(u16::from(*owner) % owners, SlotWord::Right).0;
+                self.words[at] = token;
+            }
+            Edit::Batch { class, batch, kind, owner, count, indices } => {
+                let batches = self.layout.params.batches;
+                if batches > 0 {
+                    let (class, batch) = (usize::from(*class) % PARKED_CLASSES, usize::from(*batch) % batches);
+                    let control = u64::from(*kind % 4) << 32 | u64::from(*owner % 8) << 8 | u64::from(*count);
+                    let words = [control, u64::from(indices[0]) | u64::from(indices[1]) << 32];
+                    for (i, word) in words.into_iter().enumerate() {
+                        let at = self.layout.batch(class, batch, i).0;
+                        self.words[at] = word;
+                    }
+                }
+            }
+            Edit::Entry { entry, kind, owner, version, name, block, generation } => {
+                let entries = self.layout.params.directory;
+                if entries > 0 {
+                    let g = self.low(block, Granule(0));
+                    let offset = self.layout.sector + (u64::from(g) << self.layout.params.granule_shift);
+                    let name = NAMES[usize::from(*name) % NAMES.len()].as_bytes();
+                    let state = u64::from(*kind % 4) << 62 | u64::from(*owner % 8) << 50 | u64::from(*version);
+                    let mut words =
+                        vec![state, offset & 0xFFFF_FFFF | u64::from(*generation) << 32, 0, name.len() as u64];
+                    for part in name.chunks(8).take(DIRECTORY_WORDS - 4) {
+                        let mut bytes = [0; 8];
+                        bytes[..part.len()].copy_from_slice(part);
+                        words.push(u64::from_le_bytes(bytes));
+                    }
+                    let at = self.layout.directory(usize::from(*entry) % entries, 0).0;
+                    self.words[at..at + words.len()].copy_from_slice(&words);
+                }
+            }
+            Edit::Turn { version, entry } => {
+                let at = self.layout.directory_turn().0;
+                self.words[at] = u64::from(*version) << 14 | u64::from(*entry % (1 << 14));
+            }
+            Edit::Noise { area, index, words, seed } => {
+                let mut noise = fastrand::Rng::with_seed(*seed);
+                for at in self.part(*area, *index, *words) {
+                    self.words[at] = noise.u64(..);
+                }
+            }
+            Edit::Fill { area, index, words, value } => {
+                for at in self.part(*area, *index, *words) {
+                    self.words[at] = value.of(&self.words, self.words[at]);
+                }
+            }
+            Edit::Length(more) => *length += i64::from(*more),
+        }
+    }
+
+    fn part(&self, area: Area, index: u16, words: u16) -> std::ops::Range<usize> {
+        let area = self.area(area);
+        let from = area.start + usize::from(index) % area.len();
+        from..area.end.min(from + usize::from(words))
+    }
+}
+
+impl Segment {
+    /// The file's bytes.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        let (mut sound, edits) = match self {
+            Self::Bytes { pages, bytes } => {
+                let mut bytes = bytes.clone();
+                bytes.resize(bytes.len().max(usize::from(pages % 16) * 4096), 0);
+                return bytes;
+            }
+            Self::Sound { which, edits } => (SOUND[usize::from(*which) % SOUND.len()].clone(), edits),
+            Self::Made { parameters, formatted, edits } => (Sound::made(parameters, *formatted), edits),
+        };
+        let mut length = sound.words.len() as i64 * 8;
+        for edit in edits {
+            sound.edit(edit, &mut length);
+        }
+        let mut bytes: Vec<u8> = sound.words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        bytes.resize(usize::try_from(length).unwrap_or(0).min(1 << 20), 0);
+        bytes
+    }
+}
