@@ -318,6 +318,17 @@ pub enum Error {
         /// What it is.
         kind: &'static str,
     },
+    /// The file could be cut by whoever has it open.
+    #[error(
+        "{} is not sealed against being cut (missing: {missing}); have it made with Options::memfd, or trust its maker and use Options::from_fd",
+        name.display()
+    )]
+    NotSealed {
+        /// The descriptor.
+        name: PathBuf,
+        /// Seals that it has not.
+        missing: String,
+    },
     /// The file belongs to a user who is not trusted.
     #[error(
         "{} belongs to user {owner}, this process runs as user {user}; if that user is to be trusted, say so with Options::trust_owner({owner})",

@@ -8,6 +8,8 @@
 
 extern crate self as atomic_matrix;
 
+#[macro_use]
+mod trace;
 pub mod backend;
 mod error;
 pub mod handlers;

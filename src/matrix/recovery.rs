@@ -7,7 +7,7 @@
 //!
 //! 1. The operation that the dead one had announced is finished, as anybody may (matrix::operation).
 //! 2. A walk over the tiles. What the dead one held alone (COALESCING with its number) is taken over, heads that it had written
-//!    ahead inside are erased, and the Ripple frees it. Its live blocks are given back, or kept as nobody's, by
+//!    ahead inside are erased, and the Ripple frees it. Its live blocks are given back, or kept for whoever adopts them, by
 //!    policy. Its parked blocks are anybody's already. Every free block is hinted again: the dead one may have stopped
 //!    between a clear and its second look.
 //! 3. Batches of the exchange and directory entries that it was filling become empty.
@@ -19,7 +19,7 @@ use super::size_class::of_size;
 use super::token::{State, Token};
 use crate::backend::Word;
 use crate::backend::orderings::*;
-use crate::segment::layout::{Granule, PARKED_CLASSES, SlotWord};
+use crate::segment::layout::{Granule, MAX_PARTICIPANTS, PARKED_CLASSES, SlotWord};
 use crate::segment::region::Region;
 
 /// What happens to live blocks of a participant that has died.
@@ -28,9 +28,12 @@ pub enum Policy {
     /// They are freed. Blocks that a living process has adopted or that are published are not the dead one's any more.
     #[default]
     GiveBack,
-    /// They stay allocated and belong to nobody.
+    /// They stay allocated and belong to [`KEPT`] until somebody adopts or frees them.
     Keep,
 }
+
+/// The owner of blocks that a dead participant left and [`Policy::Keep`] kept: no participant has this number.
+pub const KEPT: u16 = MAX_PARTICIPANTS as u16 + 1;
 
 /// What a recovery found, in blocks and granules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -140,7 +143,7 @@ impl<R: Region> Heap<R> {
     /// Frees (or keeps) one block of a dead participant; false if it changed under our hands.
     fn give_back(&self, lane: &mut Lane, g: Granule, token: Token, policy: Policy) -> bool {
         if token.is_live() && policy == Policy::Keep {
-            return self.rename(g, token, 0).is_some();
+            return self.rename(g, token, KEPT).is_some();
         }
         if token.is_live() {
             let acked = Token::new(State::Acked, lane.owner(), token.generation(), token.size());
