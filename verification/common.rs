@@ -92,3 +92,15 @@ pub(crate) fn rest_is_one_block(handler: &Handler) {
 pub(crate) fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect("a whole number"))
 }
+
+/// What the kernel does to a process that is killed, done to one attachment of this process: its memory is unmapped and its descriptor
+/// closed, so that its locks go, and nothing else happens.
+pub(crate) fn die(handler: Handler) {
+    let segment = handler.matrix().segment();
+    let (base, length, fd) = (segment.base(), segment.len(), std::os::fd::AsRawFd::as_raw_fd(&segment.fd()));
+    std::mem::forget(handler);
+    // SAFETY: the handler was the mapping's only user, is never dropped, and cannot be used any more.
+    unsafe { rustix::mm::munmap(base.as_ptr().cast(), length) }.expect("mapped");
+    // SAFETY: its owner was forgotten: nobody uses or closes it again.
+    unsafe { rustix::io::close(fd) };
+}

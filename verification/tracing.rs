@@ -1,13 +1,13 @@
 //! The feature `tracing`: which events there are, with what in them, and that the hot path has none.
 
+mod common;
+
 use atomic_matrix::Error;
 use atomic_matrix::segment::Options;
 use std::collections::BTreeMap;
-use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex};
 use tracing::field::{Field, Visit};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
-use uuid::Uuid;
 
 /// Fields by name; the message is one of them.
 type Event = BTreeMap<&'static str, String>;
@@ -48,19 +48,11 @@ impl Collector {
     }
 }
 
-struct Scratch(Uuid);
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(format!("/dev/shm/atomic-matrix-{}", self.0));
-    }
-}
-
 #[test]
 fn events_tell_what_happened() {
     let collector = Collector::default();
     let _collecting = tracing::subscriber::set_default(tracing_subscriber::registry().with(collector.clone()));
-    let scratch = Scratch(Uuid::new_v4());
+    let scratch = common::Scratch::new();
     let options = Options::new().id(scratch.0).participants(2);
 
     let handler = options.clone().size(1 << 20).create().expect("created");
@@ -83,10 +75,7 @@ fn events_tell_what_happened() {
 
     // A participant whose locks the kernel has released, as when its process ends.
     let _lost = [(); 3].map(|()| other.allocate_raw(64).expect("room"));
-    let fd = other.matrix().segment().fd().as_raw_fd();
-    std::mem::forget(other);
-    // SAFETY: the only owner of the descriptor was forgotten; nobody uses or closes it again.
-    unsafe { nix::libc::close(fd) };
+    common::die(other);
     collector.drain();
     handler.reap().expect("a slot");
     let event = collector.one("participant recovered");
