@@ -882,7 +882,13 @@ impl Handler {
         self.directory().each(|name, entry| {
             let live = self.live_at(entry.offset).is_ok_and(|live| live.token.generation() == entry.generation);
             let Entry { offset, generation, fingerprint } = entry;
-            names.push(Name { name: String::from_utf8_lossy(name).into_owned(), offset, generation, fingerprint, live });
+            names.push(Name {
+                name: String::from_utf8_lossy(name).into_owned(),
+                offset,
+                generation,
+                fingerprint,
+                live,
+            });
         });
         names
     }

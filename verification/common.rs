@@ -20,6 +20,10 @@ impl Scratch {
     pub(crate) fn attach(&self) -> Handler {
         self.options().attach().expect("the segment exists")
     }
+    /// Attaches without recovering the dead, as whoever came before they died.
+    pub(crate) fn attach_unreaped(&self) -> Handler {
+        self.options().inspect().expect("the segment exists")
+    }
 }
 
 impl Drop for Scratch {

@@ -225,7 +225,8 @@ mod tests {
 
     fn example() -> (Header, u64) {
         let layout = Layout::fit(1 << 20, Params::for_segment(1 << 20)).expect("a megabyte is enough");
-        let header = Header { layout, total: 1 << 20, requested: 1_000_000, id: Uuid::new_v4(), strict: true, keep: true };
+        let header =
+            Header { layout, total: 1 << 20, requested: 1_000_000, id: Uuid::new_v4(), strict: true, keep: true };
         (header, 1 << 20)
     }
 
