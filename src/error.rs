@@ -1,5 +1,6 @@
 //! What can go wrong: one enum, each message saying what was asked, what was found and what would help.
 
+use rustix::io::Errno;
 use std::path::PathBuf;
 use uuid::Uuid;
 
@@ -205,6 +206,12 @@ pub enum Error {
         "no permission to {what}; the creator chooses who may attach (Options::mode and Options::group), the directory's owner who may create"
     )]
     PermissionDenied {
+        /// What was tried.
+        what: String,
+    },
+    /// The process, or the machine, has no file descriptor left.
+    #[error("could not {what}: no descriptor is left; close files, or raise the limit (ulimit -n, fs.file-max)")]
+    NoDescriptor {
         /// What was tried.
         what: String,
     },
@@ -420,8 +427,9 @@ impl Error {
     /// A failure of the system, told apart where the reader can do something about it.
     pub(crate) fn io(what: impl Into<String>, source: impl Into<std::io::Error>) -> Self {
         let (what, source) = (what.into(), source.into());
-        match source.kind() {
-            std::io::ErrorKind::PermissionDenied => Self::PermissionDenied { what },
+        match (source.kind(), source.raw_os_error().map(Errno::from_raw_os_error)) {
+            (std::io::ErrorKind::PermissionDenied, _) => Self::PermissionDenied { what },
+            (_, Some(Errno::MFILE | Errno::NFILE)) => Self::NoDescriptor { what },
             _ => Self::Io { what, source },
         }
     }
