@@ -16,7 +16,7 @@ use atomic_matrix::Error;
 use atomic_matrix::handlers::{Block, Handler, HandlerFunctions, RelativePtr};
 use atomic_matrix::matrix::core::AtomicMatrix;
 use atomic_matrix::segment::Options;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use std::io::Read;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -28,10 +28,12 @@ const CREATOR: &str = "MATRIX_CAMPAIGN_CREATOR";
 const WORKERS: usize = 3;
 const NAMES: u32 = 40;
 const BYTES: usize = 16 << 20;
+/// Blocks that this process holds all the time, so that a recovery, which walks over all blocks, takes long enough to be killed in.
+const BALLAST: usize = 20_000;
 /// Bytes of the segments whose creators are killed.
 const CREATED: usize = 4 << 20;
 /// So many kills must hit every phase.
-const ALL_PHASES: u64 = 1000;
+const ALL_PHASES: u64 = 4000;
 const BOARD: &str = "board";
 type Message = [u8; 256];
 type Board = [u64; 16];
@@ -73,8 +75,15 @@ const PHASES: [(Phase, &str); 10] = [
     (Phase::Healing, "healing"),
 ];
 /// Phases that kills wait for; the others are hit all the time.
-const SOUGHT: [Phase; 6] =
-    [Phase::Attaching, Phase::Publishing, Phase::Taking, Phase::HandingOver, Phase::Recovering, Phase::Healing];
+const SOUGHT: [Phase; 7] = [
+    Phase::Attaching,
+    Phase::Publishing,
+    Phase::Publishing,
+    Phase::Taking,
+    Phase::HandingOver,
+    Phase::Recovering,
+    Phase::Healing,
+];
 
 fn pattern(seed: u64, at: usize) -> u8 {
     (seed.wrapping_add(at as u64 / 8).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (8 * (at % 8))) as u8
@@ -106,7 +115,7 @@ impl Worker {
     fn step(&mut self) -> Result<(), String> {
         let say = |error: Error| error.to_string();
         match self.random.u32(0..100) {
-            0..45 if self.live.len() < 60 => {
+            0..45 if self.live.len() < 300 => {
                 let most = 1usize << self.random.u32(0..=13);
                 let size = self.random.usize(1..=most);
                 self.doing(Phase::Allocating);
@@ -265,7 +274,7 @@ struct Campaign {
     kills: u64,
     /// By phase.
     killed_in: [u64; PHASES.len()],
-    /// Kills after which a dead participant's slot was found in the killed one's hands.
+    /// Kills of somebody who had a dead participant's slot in its hands.
     recoveries_cut: u64,
     stops: u64,
     recovered: atomic_matrix::handlers::Recovered,
@@ -316,13 +325,19 @@ impl Campaign {
         if let Some(status) = worker.try_wait().map_err(|e| e.to_string())? {
             return Err(format!("worker {index} ended by itself: {status}"));
         }
+        if [Phase::Recovering, Phase::Attaching].contains(&PHASES[self.phase(index) as usize % PHASES.len()].0) {
+            // Stopped first, so that one can look what is in its hands: once it is dead, others take that over at once.
+            let pid = Pid::from_child(&worker);
+            kill_process(pid, Signal::STOP).map_err(|e| e.to_string())?;
+            waitpid(Some(pid), WaitOptions::UNTRACED).map_err(|e| e.to_string())?;
+            let participants = self.handler.participants();
+            let own = |number| participants.iter().any(|p| p.number == number && p.pid == worker.id());
+            self.recoveries_cut += participants.iter().any(|p| p.recovered_by.is_some_and(own)) as u64;
+        }
         worker.kill().and_then(|()| worker.wait()).map_err(|e| e.to_string())?;
         self.kills += 1;
         let phase = self.phase(index) as usize;
         *self.killed_in.get_mut(phase).ok_or_else(|| format!("the board says phase {phase}"))? += 1;
-        let participants = self.handler.participants();
-        let was = |number| participants.iter().any(|p| p.number == number && p.pid == worker.id());
-        self.recoveries_cut += participants.iter().any(|p| p.recovered_by.is_some_and(was)) as u64;
         Ok(())
     }
 
@@ -360,7 +375,8 @@ impl Campaign {
         self.free_what_was_on_its_way()?;
         self.handler.heal().map_err(|e| e.to_string())?;
         let stats = self.handler.verify().map_err(|e| format!("after {} kills: {e}", self.kills))?;
-        if stats.in_flight_blocks + stats.parked_blocks > 0 || stats.live_blocks > 1 + NAMES as u64 {
+        if stats.in_flight_blocks + stats.parked_blocks > 0 || stats.live_blocks > (1 + BALLAST + NAMES as usize) as u64
+        {
             return Err(format!("after {} kills something is left: {stats:?}", self.kills));
         }
         let slots = self.handler.participants().len();
@@ -408,6 +424,12 @@ impl Campaign {
                     index = self.await_phase(SOUGHT[random.usize(0..SOUGHT.len())]).unwrap_or(index);
                 }
                 self.kill(index)?;
+                // Somebody is about to recover it.
+                if random.bool()
+                    && let Some(recoverer) = self.await_phase(Phase::Recovering)
+                {
+                    self.kill(recoverer)?;
+                }
             }
             if random.u32(0..10) == 0 {
                 self.reap()?;
@@ -542,7 +564,20 @@ fn campaign(kills: u64) -> Result<(), String> {
         on_the_way: 0,
     };
     handler.store(&mut block, [0; 16]).and_then(|()| handler.publish(BOARD, &block)).map_err(|e| e.to_string())?;
+    let ballast: Vec<_> =
+        (0..BALLAST).map(|_| handler.allocate_raw(64)).collect::<Result<_, _>>().map_err(|e| e.to_string())?;
+    for pointer in &ballast {
+        handler.store_bytes(pointer, &pointer.offset().to_le_bytes().repeat(16)).map_err(|e| e.to_string())?;
+    }
     campaign.run(kills, &mut random)?;
+    for pointer in ballast {
+        let mut bytes = [0; 64];
+        handler.load_bytes(&pointer, &mut bytes).map_err(|e| e.to_string())?;
+        if bytes[..] != pointer.offset().to_le_bytes().repeat(16) {
+            return Err(format!("the block at {} is broken", pointer.offset()));
+        }
+        handler.free_raw(pointer).map_err(|e| e.to_string())?;
+    }
     let totals = handler.load(&block).map_err(|e| e.to_string())?;
     for number in 0..NAMES {
         match handler.take::<Message>(&format!("message {number}")) {
@@ -572,7 +607,7 @@ fn campaign(kills: u64) -> Result<(), String> {
     for ((_, name), count) in PHASES.iter().zip(campaign.killed_in) {
         println!("{count:>12}   killed while {name}");
     }
-    println!("{:>12}   of them with a dead participant's slot in their hands", campaign.recoveries_cut);
+    println!("{:>12}   in the middle of a recovery, a dead participant's slot in their hands", campaign.recoveries_cut);
     println!(
         "{creators:>12} creators killed: {} before the name, {} while formatting, {} in use",
         created.unnamed, created.formatting, created.using
