@@ -16,6 +16,8 @@ pub mod handlers;
 pub mod matrix;
 pub mod segment;
 mod shared;
+#[doc = include_str!("../papers/promises.md")]
+pub mod promises {}
 
 pub use error::{Error, Result};
 #[doc(hidden)]
