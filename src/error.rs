@@ -1,5 +1,6 @@
 //! What can go wrong: one enum, each message saying what was asked, what was found and what would help.
 
+use rustix::io::Errno;
 use std::path::PathBuf;
 use uuid::Uuid;
 
@@ -213,6 +214,12 @@ pub enum Error {
         /// What was tried.
         what: String,
     },
+    /// The process, or the machine, has no file descriptor left.
+    #[error("could not {what}: no descriptor is left; close files, or raise the limit (ulimit -n, fs.file-max)")]
+    NoDescriptor {
+        /// What was tried.
+        what: String,
+    },
     /// There is not enough room for the segment.
     #[error("no space for a segment: {needed} bytes are needed, {free} are free; {hint}")]
     NoSpace {
@@ -323,6 +330,17 @@ pub enum Error {
         /// What it is.
         kind: &'static str,
     },
+    /// The file could be cut by whoever has it open.
+    #[error(
+        "{} is not sealed against being cut (missing: {missing}); have it made with Options::memfd, or trust its maker and use Options::from_fd",
+        name.display()
+    )]
+    NotSealed {
+        /// The descriptor.
+        name: PathBuf,
+        /// Seals that it has not.
+        missing: String,
+    },
     /// The file belongs to a user who is not trusted.
     #[error(
         "{} belongs to user {owner}, this process runs as user {user}; if that user is to be trusted, say so with Options::trust_owner({owner})",
@@ -414,8 +432,9 @@ impl Error {
     /// A failure of the system, told apart where the reader can do something about it.
     pub(crate) fn io(what: impl Into<String>, source: impl Into<std::io::Error>) -> Self {
         let (what, source) = (what.into(), source.into());
-        match source.kind() {
-            std::io::ErrorKind::PermissionDenied => Self::PermissionDenied { what },
+        match (source.kind(), source.raw_os_error().map(Errno::from_raw_os_error)) {
+            (std::io::ErrorKind::PermissionDenied, _) => Self::PermissionDenied { what },
+            (_, Some(Errno::MFILE | Errno::NFILE)) => Self::NoDescriptor { what },
             _ => Self::Io { what, source },
         }
     }

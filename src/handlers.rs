@@ -19,7 +19,7 @@ use crate::backend::payload;
 use crate::error::{Error, Result};
 use crate::matrix::core::AtomicMatrix;
 use crate::matrix::heap::{Exhausted, Kind, Live, Refusal};
-pub use crate::matrix::recovery::{Policy, Recovered};
+pub use crate::matrix::recovery::{KEPT, Policy, Recovered};
 use crate::matrix::size_class::of_size;
 use crate::matrix::stats::Tally;
 pub use crate::segment::Participant;
@@ -153,12 +153,28 @@ pub struct BlockInfo {
     pub class_bytes: u64,
     /// Its state.
     pub state: BlockState,
-    /// The participant that owns, parked or works on it; 0 is nobody.
+    /// The participant that owns, parked or works on it; 0 is nobody, [`KEPT`] a dead one whose blocks were kept.
     pub owner: u16,
     /// Its generation.
     pub generation: u32,
     /// The fingerprint of its type, if it is live and typed.
     pub fingerprint: Option<u32>,
+}
+
+/// A published name, as [`Handler::names`] sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Name {
+    /// The name.
+    pub name: String,
+    /// The block's offset, as [`RelativePtr::offset`] says it.
+    pub offset: u32,
+    /// The block's generation.
+    pub generation: u32,
+    /// The fingerprint of its type, if it is typed.
+    pub fingerprint: Option<u32>,
+    /// Whether that block is still live: not freed since it was published.
+    pub live: bool,
 }
 
 /// A process's access to one segment. Clones are cheap and may go to other threads; each thread parks its own blocks.
@@ -295,6 +311,8 @@ impl Handler {
     fn of(segment: Segment) -> Result<Self> {
         let attached = !segment.created();
         let handler = Self::unreaped(segment)?;
+        let how = if attached { "segment attached" } else { "segment created" };
+        event!(INFO, how, id = %handler.id(), bytes = handler.matrix.segment().len());
         if attached && handler.participants().iter().any(|participant| !participant.alive) {
             handler.reap()?;
         }
@@ -390,7 +408,7 @@ impl Handler {
         match allocate()? {
             Ok(live) => Ok(live),
             // What the dead hold is free memory, too (L2).
-            Err(_) if self.matrix.reap(Policy::GiveBack)?.participants > 0 => {
+            Err(_) if self.matrix.reap(self.matrix.policy())?.participants > 0 => {
                 allocate()?.map_err(|exhausted| self.out_of_memory(size, exhausted))
             }
             Err(exhausted) => Err(self.out_of_memory(size, exhausted)),
@@ -401,6 +419,7 @@ impl Handler {
     fn out_of_memory(&self, size: usize, exhausted: Exhausted) -> Error {
         let shift = self.matrix.heap().layout().params.granule_shift;
         let (free, largest) = (exhausted.free << shift, exhausted.largest << shift);
+        event!(WARN, "out of memory", id = %self.id(), requested = size, free = free, largest = largest);
         Error::OutOfMemory { requested: size as u64, free, largest }
     }
 
@@ -772,13 +791,13 @@ impl Handler {
         Ok(self.pointer(live))
     }
 
-    /// Recovers participants that have died: finishes what they had begun, frees their blocks, releases their slots. It
-    /// happens by itself when somebody attaches, and before an allocation fails.
+    /// Recovers participants that have died: finishes what they had begun, frees their blocks (or keeps them, with
+    /// [`Options::keep_orphans`]), releases their slots. It happens by itself when somebody attaches, and before an allocation fails.
     ///
     /// # Errors
     /// [`Error::NoParticipantSlot`], [`Error::ForkedChild`].
     pub fn reap(&self) -> Result<Recovered> {
-        self.reap_with(Policy::GiveBack)
+        self.reap_with(self.matrix.policy())
     }
 
     /// As [`Handler::reap`], with a choice of what happens to the live blocks of the dead.
@@ -787,6 +806,34 @@ impl Handler {
     /// As [`Handler::reap`].
     pub fn reap_with(&self, policy: Policy) -> Result<Recovered> {
         self.matrix.reap(policy)
+    }
+
+    /// Live blocks that the dead left: of participants that nobody has recovered yet, and those that a recovery kept
+    /// ([`Policy::Keep`], [`Options::keep_orphans`]). O(blocks); reads only.
+    ///
+    /// ```
+    /// # use atomic_matrix::segment::Options;
+    /// let handler = Options::new().size(1 << 20).keep_orphans(true).create()?;
+    /// for orphan in handler.orphans()? {
+    ///     let mine = handler.adopt_at(orphan.offset, Some(orphan.generation))?; // or free_at(orphan.offset)
+    /// #   let _ = mine;
+    /// }
+    /// # handler.unlink()?;
+    /// # Ok::<(), atomic_matrix::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Handler::blocks`].
+    pub fn orphans(&self) -> Result<Vec<BlockInfo>> {
+        let dead: Vec<u16> = self.participants().iter().filter(|p| !p.alive).map(|p| p.number).collect();
+        let mut orphans = vec![];
+        self.blocks(|block| {
+            let live = !matches!(block.state, BlockState::Free | BlockState::Acked | BlockState::Coalescing);
+            if live && (block.owner == KEPT || dead.contains(&block.owner)) {
+                orphans.push(block);
+            }
+        })?;
+        Ok(orphans)
     }
 
     /// The segment's participants, the dead ones that nobody has recovered yet included. Reads only.
@@ -853,6 +900,23 @@ impl Handler {
         self.check_name(name)?;
         let withdrawn = self.directory().withdraw(name.as_bytes());
         if withdrawn { Ok(()) } else { Err(Error::NameUnknown { name: name.to_owned() }) }
+    }
+
+    /// Everything that is published just now, in no particular order. Reads only.
+    pub fn names(&self) -> Vec<Name> {
+        let mut names = vec![];
+        self.directory().each(|name, entry| {
+            let live = self.live_at(entry.offset).is_ok_and(|live| live.token.generation() == entry.generation);
+            let Entry { offset, generation, fingerprint } = entry;
+            names.push(Name {
+                name: String::from_utf8_lossy(name).into_owned(),
+                offset,
+                generation,
+                fingerprint,
+                live,
+            });
+        });
+        names
     }
 
     fn directory(&self) -> Directory<'_, crate::segment::region::MappedRegion> {

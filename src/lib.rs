@@ -8,12 +8,16 @@
 
 extern crate self as atomic_matrix;
 
+#[macro_use]
+mod trace;
 pub mod backend;
 mod error;
 pub mod handlers;
 pub mod matrix;
 pub mod segment;
 mod shared;
+#[doc = include_str!("../papers/promises.md")]
+pub mod promises {}
 
 pub use error::{Error, Result};
 #[doc(hidden)]

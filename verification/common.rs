@@ -20,6 +20,10 @@ impl Scratch {
     pub(crate) fn attach(&self) -> Handler {
         self.options().attach().expect("the segment exists")
     }
+    /// Attaches without recovering the dead, as whoever came before they died.
+    pub(crate) fn attach_unreaped(&self) -> Handler {
+        self.options().inspect().expect("the segment exists")
+    }
 }
 
 impl Drop for Scratch {
@@ -91,4 +95,16 @@ pub(crate) fn rest_is_one_block(handler: &Handler) {
 /// A whole number from the environment, or the default.
 pub(crate) fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect("a whole number"))
+}
+
+/// What the kernel does to a process that is killed, done to one attachment of this process: its memory is unmapped and its descriptor
+/// closed, so that its locks go, and nothing else happens.
+pub(crate) fn die(handler: Handler) {
+    let segment = handler.matrix().segment();
+    let (base, length, fd) = (segment.base(), segment.len(), std::os::fd::AsRawFd::as_raw_fd(&segment.fd()));
+    std::mem::forget(handler);
+    // SAFETY: the handler was the mapping's only user, is never dropped, and cannot be used any more.
+    unsafe { rustix::mm::munmap(base.as_ptr().cast(), length) }.expect("mapped");
+    // SAFETY: its owner was forgotten: nobody uses or closes it again.
+    unsafe { rustix::io::close(fd) };
 }

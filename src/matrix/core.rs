@@ -228,10 +228,19 @@ impl AtomicMatrix {
             let page = lanes.idle.last()?;
             // SAFETY: idle pages are used by whoever holds the lock of `lanes`, which the caller does.
             let lane = unsafe { &mut (**page).lane };
-            self.recover_dead(lane, &|number| lanes.owns(number), Policy::GiveBack);
+            self.recover_dead(lane, &|number| lanes.owns(number), self.policy());
             self.segment.join()
         });
-        slot.ok_or(Error::NoParticipantSlot { participants: self.heap.layout().params.participants })
+        slot.ok_or_else(|| {
+            let participants = self.heap.layout().params.participants;
+            event!(WARN, "no participant slot", id = %self.segment.id(), participants = participants);
+            Error::NoParticipantSlot { participants }
+        })
+    }
+
+    /// What happens to live blocks of the dead in this segment, unless somebody asks otherwise.
+    pub(crate) fn policy(&self) -> Policy {
+        if self.segment.keeps_orphans() { Policy::Keep } else { Policy::GiveBack }
     }
 
     /// Recovers every participant that has died (C1).
@@ -246,11 +255,23 @@ impl AtomicMatrix {
         let mut taken = vec![];
         while let Some(dead) = taken.pop().or_else(|| self.segment.take_dead(me, mine)) {
             taken.extend(self.segment.inherit(dead, me));
-            recovered.add(self.heap.recover(lane, dead, policy));
+            let found = self.heap.recover(lane, dead, policy);
+            recovered.add(found);
             let directory = Directory(&self.segment);
             directory.recover(dead);
             directory.retain(|entry| self.published(entry));
             self.segment.release_dead(dead);
+            event!(
+                INFO,
+                "participant recovered",
+                id = %self.segment.id(),
+                participant = dead,
+                kept = policy == Policy::Keep,
+                live_blocks = found.live_blocks,
+                live_granules = found.live_granules,
+                in_flight_blocks = found.in_flight_blocks,
+                in_flight_granules = found.in_flight_granules
+            );
         }
         recovered
     }

@@ -3,6 +3,7 @@
 use super::operation::Held;
 pub use super::parking::Lane;
 use super::parking::is_parkable;
+use super::recovery::is_nobody;
 use super::size_class::{at_least, of_size};
 use super::token::{State, Token};
 use crate::backend::orderings::*;
@@ -329,7 +330,7 @@ impl<R: Region> Heap<R> {
         }
         let size = token.size();
         // A block that its lane stores plainly stays that lane's: it was refused above only because it changed meanwhile.
-        if self.biased() && is_parkable(size) && token.owner() != 0 && token.owner() != lane.owner() {
+        if self.biased() && is_parkable(size) && !is_nobody(token.owner()) && token.owner() != lane.owner() {
             if self.free_homeward(lane, g, generation) {
                 return Ok(());
             }

@@ -33,6 +33,7 @@
 
 use super::heap::Heap;
 use super::operation::Held;
+use super::recovery::is_nobody;
 use super::size_class::{Class, of_size};
 use super::token::{State, Token};
 use crate::backend::orderings::*;
@@ -318,7 +319,7 @@ impl<R: Region> Heap<R> {
     /// Whether `owner` may take a parked block by one compare-and-swap: nobody else stores its token plainly.
     #[inline]
     pub(super) fn may_take(&self, owner: u16, token: Token) -> bool {
-        !self.biased() || token.parked_by() == owner || token.parked_by() == 0 || !is_parkable(token.size())
+        !self.biased() || token.parked_by() == owner || is_nobody(token.parked_by()) || !is_parkable(token.size())
     }
 
     /// Frees the untyped live block at `g` onto the lane's own stack, if it is the lane's own, of less than [`EXACT`] granules,
@@ -379,7 +380,7 @@ impl<R: Region> Heap<R> {
             || !self.fits_sector(g, token)
             || !is_parkable(size)
             || !(current || R::Backend::mutated(Mutant::GenerationIgnored))
-            || owner == 0
+            || is_nobody(owner)
             || owner == lane.owner
         {
             return false;
@@ -653,7 +654,7 @@ impl<R: Region> Heap<R> {
     /// One compare-and-swap where it is this lane's or nobody's, else two and a heavy fence.
     pub fn rename_from(&self, me: u16, g: Granule, token: Token, to: u16) -> Option<Token> {
         let owner = token.owner();
-        if !self.biased() || owner == 0 || owner == me || !is_parkable(token.size()) {
+        if !self.biased() || is_nobody(owner) || owner == me || !is_parkable(token.size()) {
             return self.rename(g, token, to);
         }
         // First it becomes ours: its owner may be about to store that it is parked, and nobody else must build on it before

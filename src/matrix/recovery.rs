@@ -7,7 +7,7 @@
 //!
 //! 1. The operation that the dead one had announced is finished, as anybody may (matrix::operation).
 //! 2. A walk over the tiles. What the dead one held alone (COALESCING with its number) is taken over, heads that it had written
-//!    ahead inside are erased, and the Ripple frees it. Its live blocks are given back, or kept as nobody's, by
+//!    ahead inside are erased, and the Ripple frees it. Its live blocks are given back, or kept for whoever adopts them, by
 //!    policy. Its parked blocks are anybody's already. Every free block is hinted again: the dead one may have stopped
 //!    between a clear and its second look.
 //! 3. Batches of the exchange and directory entries that it was filling become empty.
@@ -20,7 +20,7 @@ use super::token::{State, Token};
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
 use crate::segment::directory::{Directory, Entry, Published, Refused};
-use crate::segment::layout::{Granule, PARKED_CLASSES, SlotWord};
+use crate::segment::layout::{Granule, MAX_PARTICIPANTS, PARKED_CLASSES, SlotWord};
 use crate::segment::region::Region;
 
 /// How often a block's owner is changed anew when another change came first.
@@ -32,8 +32,17 @@ pub enum Policy {
     /// They are freed. Blocks that a living process has adopted or that are published are not the dead one's any more.
     #[default]
     GiveBack,
-    /// They stay allocated and belong to nobody.
+    /// They stay allocated and belong to [`KEPT`] until somebody adopts or frees them.
     Keep,
+}
+
+/// The owner of blocks that a dead participant left and [`Policy::Keep`] kept: no participant has this number.
+pub const KEPT: u16 = MAX_PARTICIPANTS as u16 + 1;
+
+/// Whether an owner's number is no participant's: such a block changes hands by compare-and-swap alone.
+#[inline(always)]
+pub(super) const fn is_nobody(owner: u16) -> bool {
+    matches!(owner, 0 | KEPT)
 }
 
 /// What a recovery found, in blocks and granules.
@@ -148,7 +157,7 @@ impl<R: Region> Heap<R> {
     /// Frees (or keeps) one block of a dead participant; false if it changed under our hands.
     fn give_back(&self, lane: &mut Lane, g: Granule, token: Token, policy: Policy) -> bool {
         if token.is_live() && policy == Policy::Keep {
-            return self.rename(g, token, 0).is_some();
+            return self.rename(g, token, KEPT).is_some();
         }
         if token.is_live() {
             let acked = Token::new(State::Acked, lane.owner(), token.generation(), token.size());
@@ -238,14 +247,14 @@ impl<R: Region> Heap<R> {
     /// Takes nobody's live block and the publication that led to it: of all who try, one gets it. The name is given up last: who
     /// dies in between leaves a block of its own and the name of a dead block.
     pub fn take_published(&self, owner: u16, live: Live, found: Published) -> bool {
-        if live.token.owner() != 0 {
+        if !is_nobody(live.token.owner()) {
             return false;
         }
         let Some(ours) = self.rename(live.at, live.token, owner) else { return false };
         let won = Directory(self.region()).withdraw_this(found);
         if !won {
             // Withdrawn meanwhile: whoever did that was first, and the block is nobody's, as it was.
-            let _ = self.rename(live.at, ours, 0);
+            let _ = self.rename(live.at, ours, live.token.owner());
         }
         won
     }

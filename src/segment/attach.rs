@@ -11,7 +11,7 @@ use super::place::{Place, kind};
 use super::space::FileSystem;
 use crate::backend::Native;
 use crate::error::{Error, Result};
-use rustix::fs::{FileType, FlockOperation, Mode, OFlags, Stat};
+use rustix::fs::{FileType, FlockOperation, Mode, OFlags, SealFlags, Stat};
 use rustix::io::{Errno, FdFlags};
 use rustix::process::Pid;
 use std::fs::File;
@@ -37,6 +37,9 @@ impl Options {
         match &self.home {
             Home::Descriptor(fd) => {
                 let name = PathBuf::from(format!("descriptor {}", fd.as_raw_fd()));
+                if self.sealed {
+                    check_seals(fd, &name)?;
+                }
                 self.attach_file(own_description(fd)?, &name, || false)
             }
             Home::MemoryFile => {
@@ -135,7 +138,8 @@ impl Options {
         same("granule in bytes", self.granule, params.granule())?;
         same("number of participants", self.participants, params.participants)?;
         same("strict mode (0 off, 1 on)", self.strict.map(usize::from), header.strict.into())?;
-        same("biased parking (0 off, 1 on)", self.biased.map(usize::from), params.biased.into())
+        same("biased parking (0 off, 1 on)", self.biased.map(usize::from), params.biased.into())?;
+        same("keeping of orphans (0 off, 1 on)", self.keep.map(usize::from), header.keep.into())
     }
 }
 
@@ -216,6 +220,19 @@ fn died(pid: u64, file: &File) -> bool {
         Ok(()) => rustix::fs::flock(file, FlockOperation::Unlock).is_ok(),
         Err(errno) => errno != Errno::WOULDBLOCK,
     }
+}
+
+/// Whether nobody can cut the file, whoever has it open. Seals are never taken off again, so what is found holds.
+fn check_seals(fd: &OwnedFd, name: &Path) -> Result<()> {
+    let needed = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+    // Files that know no seals (all but memory files and those of a tmpfs) answer EINVAL.
+    let found = match rustix::fs::fcntl_get_seals(fd) {
+        Ok(found) => found,
+        Err(Errno::INVAL) => SealFlags::empty(),
+        Err(errno) => return Err(Error::io(format!("look at the seals of {}", name.display()), errno)),
+    };
+    let missing: Vec<&str> = needed.difference(found).iter_names().map(|(name, _)| name).collect();
+    if missing.is_empty() { Ok(()) } else { Err(Error::NotSealed { name: name.into(), missing: missing.join(", ") }) }
 }
 
 /// An open file description of our own for the descriptor's file: locks belong to descriptions, and the one passed on is

@@ -164,7 +164,8 @@ impl<'a, F: FnOnce(&MappedRegion)> Maker<'a, F> {
         // The metadata's first page in any case, so that writing the guard can't die of a full file system.
         reserve(&file, 0, system.page).map_err(no_room)?;
         let strict = self.options.strict.unwrap_or(false);
-        let header = Header { layout, total, requested, id: self.id, strict };
+        let keep = self.options.keep.unwrap_or(false);
+        let header = Header { layout, total, requested, id: self.id, strict, keep };
         let segment = Segment::new(map(&file, total)?, file, header, true)?;
         header::formatting(segment.mapped());
         if self.options.reserve {

@@ -221,6 +221,32 @@ impl<R: Region> Directory<'_, R> {
         }
     }
 
+    /// Calls `visit` with each published name and its block. Entries that change meanwhile are seen before or after, or not.
+    pub fn each(&self, mut visit: impl FnMut(&[u8], Entry)) {
+        // Reads only: the entry that the turn names is published even if nobody has marked it READY yet.
+        let turn = Turn(self.turn_word().load(&DIR_LOOK));
+        for entry in 0..self.entries() {
+            let word = self.word(entry, STATE);
+            let state = word.load(&DIR_LOOK);
+            let in_turn = turn.version() > 0
+                && turn.entry() == entry
+                && state & (KIND | VERSION) == PREPARED | turn.version() & VERSION;
+            if state & KIND != READY && !in_turn {
+                continue;
+            }
+            let length = (self.word(entry, LENGTH).load(&DIR_LOOK) as usize).min(NAME_LIMIT);
+            let mut name = [0; NAME_LIMIT];
+            for (i, part) in name.chunks_exact_mut(8).enumerate() {
+                part.copy_from_slice(&self.word(entry, NAME + i).load(&DIR_LOOK).to_le_bytes());
+            }
+            let block = self.entry(entry);
+            // Marking a PREPARED entry READY changes nothing else.
+            if word.load(&DIR_LOOK) & VERSION == state & VERSION {
+                visit(&name[..length], block);
+            }
+        }
+    }
+
     fn entry(&self, entry: usize) -> Entry {
         let block = self.word(entry, BLOCK).load(&DIR_LOOK);
         let print = self.word(entry, FINGERPRINT).load(&DIR_LOOK);

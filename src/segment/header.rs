@@ -9,7 +9,8 @@
 //! words 5-10  granule shift, participants, batches, directory entries, header words, line words
 //! words 11-15 granules, metadata words, sector offset, total bytes, bytes asked for
 //! words 16-17 id
-//! word 18     flags (bit 0: strict, bit 1: parked blocks are biased)
+//! word 18     flags (bit 0: strict, bit 1: keep the blocks of the dead, bit 2: parked blocks are biased); a program refuses those
+//!             that it does not know
 //! word 19     reserved, 0
 //! word 20     FNV-1a checksum of words 2 to 19
 //! ```
@@ -39,7 +40,8 @@ pub(crate) const BYTES: usize = WORDS * 8;
 const MAGIC: u64 = u64::from_be_bytes(*b"AtMatrix");
 const MARKER: u64 = 0x0102_0304_0506_0708;
 const STRICT: u64 = 1;
-const BIASED: u64 = 2;
+const KEEP: u64 = 2;
+const BIASED: u64 = 4;
 const CHECKSUM: usize = WORDS - 1;
 /// The most batches and directory entries that an attacher believes.
 const MAX_BATCHES: usize = 64;
@@ -72,6 +74,7 @@ pub(crate) struct Header {
     pub(crate) requested: u64,
     pub(crate) id: Uuid,
     pub(crate) strict: bool,
+    pub(crate) keep: bool,
 }
 
 impl Header {
@@ -98,7 +101,7 @@ impl Header {
             self.requested,
             id_high,
             id_low,
-            if self.strict { STRICT } else { 0 } | if biased { BIASED } else { 0 },
+            if self.strict { STRICT } else { 0 } | if self.keep { KEEP } else { 0 } | if biased { BIASED } else { 0 },
             0,
             0,
         ];
@@ -125,11 +128,12 @@ impl Header {
         if total != length {
             return Err(Error::WrongLength { name: name.into(), expected: total, found: length });
         }
-        ranged("flags word", words[18], 0, STRICT | BIASED)?;
+        ranged("flags word", words[18], 0, STRICT | KEEP | BIASED)?;
         expect("reserved word", 0, words[19])?;
         let requested = ranged("requested size", words[15], 1, total)?;
         let id = Uuid::from_u64_pair(words[16], words[17]);
-        Ok(Self { layout, total, requested, id, strict: words[18] & STRICT != 0 })
+        let flag = |bit| words[18] & bit != 0;
+        Ok(Self { layout, total, requested, id, strict: flag(STRICT), keep: flag(KEEP) })
     }
 }
 
@@ -225,7 +229,8 @@ mod tests {
 
     fn example() -> (Header, u64) {
         let layout = Layout::fit(1 << 20, Params::for_segment(1 << 20)).expect("a megabyte is enough");
-        let header = Header { layout, total: 1 << 20, requested: 1_000_000, id: Uuid::new_v4(), strict: true };
+        let header =
+            Header { layout, total: 1 << 20, requested: 1_000_000, id: Uuid::new_v4(), strict: true, keep: true };
         (header, 1 << 20)
     }
 

@@ -39,7 +39,7 @@ pub const CHUNK: usize = 64;
 /// The most granules a sector can have: a size takes 30 bits of a token.
 pub const MAX_GRANULES: usize = (1 << 30) - 1;
 /// The most participants a segment can have: an owner takes 11 bits of a token, 0 is nobody.
-pub const MAX_PARTICIPANTS: usize = (1 << 11) - 1;
+pub const MAX_PARTICIPANTS: usize = (1 << 11) - 2;
 /// Size classes that are parked: up to 30 granules (segment::size_class).
 pub const PARKED_CLASSES: usize = 24;
 /// Indices in one batch of the exchange.

@@ -143,6 +143,11 @@ impl Segment {
         self.header.strict
     }
 
+    /// Whether live blocks of participants that died stay allocated ([`Options::keep_orphans`]).
+    pub fn keeps_orphans(&self) -> bool {
+        self.header.keep
+    }
+
     /// Whether this call created the segment (and did not attach to another's).
     pub fn created(&self) -> bool {
         self.created
@@ -187,6 +192,7 @@ impl Segment {
             return Err(Error::NameReplaced { name: place.path().to_owned() });
         }
         *unlinked = true;
+        event!(INFO, "segment unlinked", id = %self.id(), path = %place.path().display());
         Ok(())
     }
 }

@@ -53,6 +53,8 @@ pub struct Options {
     pub(crate) reserve: bool,
     pub(crate) strict: Option<bool>,
     pub(crate) biased: Option<bool>,
+    pub(crate) keep: Option<bool>,
+    pub(crate) sealed: bool,
     pub(crate) trusted: Vec<u32>,
     pub(crate) patience: Duration,
     pub(crate) named: bool,
@@ -73,6 +75,8 @@ impl Default for Options {
             reserve: true,
             strict: None,
             biased: None,
+            keep: None,
+            sealed: false,
             trusted: Vec::new(),
             patience: Duration::from_secs(5),
             named: false,
@@ -92,6 +96,14 @@ impl Options {
     /// options or a copy of them.
     pub fn from_fd(fd: OwnedFd) -> Self {
         Self { home: Home::Descriptor(Arc::new(fd)), ..Self::default() }
+    }
+
+    /// As [`Options::from_fd`], for a descriptor from a peer that is not trusted: attaching fails unless the file is sealed against
+    /// shrinking, growing and further seals ([`Options::memfd`] makes such files), so that no peer can cut it under its users.
+    ///
+    /// Seals protect from SIGBUS, not from lies: who has the descriptor may write anything into the segment.
+    pub fn from_sealed_fd(fd: OwnedFd) -> Self {
+        Self { sealed: true, ..Self::from_fd(fd) }
     }
 
     /// Bytes of the segment, metadata included; rounded up to a page. Needed to create. An attacher that gives a size
@@ -143,7 +155,7 @@ impl Options {
         self.granule = Some(bytes);
         self
     }
-    /// Participant slots: threads that use the segment at the same time, over all processes (1 to 2047; the default grows
+    /// Participant slots: threads that use the segment at the same time, over all processes (1 to 2046; the default grows
     /// with the size, from 32 to 1024).
     pub fn participants(mut self, slots: usize) -> Self {
         self.participants = Some(slots);
@@ -166,6 +178,13 @@ impl Options {
     /// segment: all who attach need the call. Off in strict mode, where nothing is parked.
     pub fn biased(mut self, on: bool) -> Self {
         self.biased = Some(on);
+        self
+    }
+    /// Whether live blocks of participants that died stay allocated (default off: they are freed). Stored in the segment, so that
+    /// everybody who recovers does the same; an attacher that asks for the opposite gets an error.
+    /// [`Handler::orphans`](crate::handlers::Handler::orphans) lists them; they can be adopted or freed like any block.
+    pub fn keep_orphans(mut self, on: bool) -> Self {
+        self.keep = Some(on);
         self
     }
     /// Trusts segments that this user owns. Without it, only those of the own (effective) user and of root are attached to:
@@ -198,7 +217,7 @@ impl Options {
         if let Some(slots) = self.participants
             && !(1..=MAX_PARTICIPANTS).contains(&slots)
         {
-            return bad("participants", slots.to_string(), "there can be 1 to 2047");
+            return bad("participants", slots.to_string(), "there can be 1 to 2046");
         }
         if self.mode & !0o777 != 0 || self.mode & 0o600 != 0o600 {
             let allowed = "permission bits up to 0777 can be set, and the owner's 0600 must be";

@@ -14,6 +14,8 @@ use crate::backend::Word;
 use crate::backend::orderings::{SLOT_CLAIM, SLOT_LOOK, SLOT_WRITE};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
+use rustix::io::Errno;
+use rustix::process::Pid;
 
 /// A slot's state word: kind (2 bits), epoch (19 bits, one more for each holder), recoverer (11 bits), process id (32 bits).
 const KIND: u64 = 3 << 62;
@@ -50,16 +52,36 @@ pub struct Participant {
     pub recovered_by: Option<u16>,
 }
 
-/// Start time of a process in clock ticks after boot (`/proc/PID/stat`, field 22), or none if it is gone.
-fn start_time(pid: u32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+/// What can be known of a process of this PID namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Process {
+    Gone,
+    /// It runs; its start time in clock ticks after boot (`/proc/PID/stat`, field 22).
+    Since(u64),
+    /// It is there, but `/proc` does not tell: other users' processes are hidden, or no descriptor is left.
+    Unknown,
+}
+
+fn process(pid: u32) -> Process {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok();
     // The command's name, in parentheses, may hold anything.
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-    let state = fields.next()?;
-    if matches!(state, "Z" | "X") {
-        return None;
+    let mut fields = stat.as_deref().and_then(|stat| stat.rsplit_once(')')).map(|(_, rest)| rest.split_whitespace());
+    match fields.as_mut().and_then(|fields| Some((fields.next()?, fields.nth(18)?.parse().ok()?))) {
+        Some(("Z" | "X", _)) => Process::Gone,
+        Some((_, since)) => Process::Since(since),
+        None => match i32::try_from(pid).ok().and_then(Pid::from_raw).map(rustix::process::test_kill_process) {
+            None | Some(Err(Errno::SRCH)) => Process::Gone,
+            Some(_) => Process::Unknown,
+        },
     }
-    fields.nth(18)?.parse().ok()
+}
+
+/// A process's start time, 0 if it can't be known.
+fn start_time(pid: u32) -> u64 {
+    match process(pid) {
+        Process::Since(since) => since,
+        _ => 0,
+    }
 }
 
 /// This process's PID namespace, 0 if `/proc` is not there.
@@ -109,7 +131,7 @@ impl Segment {
             }
             // Who we are, before the slot is ours: whoever sees it held and finds the last holder's start time here would take us
             // for a process that is gone. The byte's lock lets nobody else write meanwhile.
-            self.slot(number, SlotWord::Start).store(start_time(pid).unwrap_or(0), &SLOT_WRITE);
+            self.slot(number, SlotWord::Start).store(start_time(pid), &SLOT_WRITE);
             self.slot(number, SlotWord::Namespace).store(namespace(), &SLOT_WRITE);
             state.cas(found, held(found, pid), &SLOT_CLAIM).is_ok()
         })
@@ -157,7 +179,12 @@ impl Segment {
         let started = self.slot(number, SlotWord::Start).load(&SLOT_LOOK);
         let here = namespace();
         let same_namespace = here != 0 && self.slot(number, SlotWord::Namespace).load(&SLOT_LOOK) == here;
-        same_namespace && started != 0 && start_time(state as u32) != Some(started)
+        same_namespace
+            && match process(state as u32) {
+                Process::Gone => true,
+                Process::Since(since) => started != 0 && since != started,
+                Process::Unknown => false,
+            }
     }
 
     /// Takes one dead participant's slot, to recover it as participant `me`: its number, or none if nobody is dead.
@@ -207,8 +234,41 @@ mod tests {
 
     #[test]
     fn a_process_has_a_start_time_and_nobody_has_none() {
-        assert!(start_time(std::process::id()).is_some());
-        assert_eq!(start_time(u32::MAX), None);
+        assert!(matches!(process(std::process::id()), Process::Since(1..)));
+        assert_eq!(
+            (process(u32::MAX), process(0), process(i32::MAX as u32)),
+            (Process::Gone, Process::Gone, Process::Gone)
+        );
         assert_ne!(namespace(), 0);
+    }
+
+    /// A recoverer dies between taking a dead one's slot and releasing it: the next one recovers both.
+    #[test]
+    fn c1_a_dead_recoverers_work_is_taken_over() {
+        use crate::segment::Options;
+        let made = Options::new().memfd().size(1 << 20).create().expect("created");
+        let attach = || {
+            let fd = made.matrix().segment().fd().try_clone_to_owned().expect("duplicated");
+            Options::from_fd(fd).inspect().expect("attached")
+        };
+        // Frees the kernel's locks as a kill would: the slot's byte is unlocked, its words stay.
+        let die = |handler: &crate::handlers::Handler| {
+            let number = handler.participants().iter().map(|p| p.number).max().expect("a participant");
+            assert!(handler.matrix().segment().lock_slot(number, false));
+            number
+        };
+        let (first, second) = (attach(), attach());
+        let _held = [(); 2].map(|()| first.allocate_raw(1000).expect("room"));
+        let dead = die(&first);
+        let _own = second.allocate_raw(1000).expect("room");
+        let recoverer = die(&second);
+        assert_eq!(second.matrix().segment().take_dead(recoverer, &[recoverer]), Some(dead));
+        let seen = made.participants();
+        assert_eq!(seen.iter().find(|p| p.number == dead).and_then(|p| p.recovered_by), Some(recoverer));
+        let recovered = made.reap().expect("a slot");
+        assert_eq!((recovered.participants, recovered.live_blocks), (2, 3));
+        assert_eq!((made.participants().len(), made.stats().expect("sound").live_blocks), (1, 0));
+        // They never come back, not even to leave.
+        std::mem::forget((first, second));
     }
 }

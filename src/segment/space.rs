@@ -130,12 +130,18 @@ fn meminfo(table: &str, key: &str) -> Option<u64> {
 fn available_memory() -> Option<u64> {
     let table = std::fs::read_to_string("/proc/meminfo").ok()?;
     let machine = meminfo(&table, "MemAvailable")? + meminfo(&table, "SwapFree").unwrap_or(0);
-    let group = std::fs::read_to_string("/proc/self/cgroup").ok().and_then(|groups| {
-        let path = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
-        let root = Path::new("/sys/fs/cgroup");
-        let own = root.join(path);
-        own.ancestors().take_while(|dir| dir.starts_with(root)).filter_map(available_in_group).min()
-    });
+    let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let least = |path: Option<&str>, root: &str, available: fn(&Path) -> Option<u64>| {
+        let (root, own) = (Path::new(root), Path::new(root).join(path?));
+        own.ancestors().take_while(|dir| dir.starts_with(root)).filter_map(available).min()
+    };
+    let second = groups.lines().find_map(|line| line.strip_prefix("0::/"));
+    let first = groups.lines().find_map(|line| line.split_once(":memory:/")).map(|(_, path)| path);
+    let group = [
+        least(second, "/sys/fs/cgroup", available_in_group),
+        least(first, "/sys/fs/cgroup/memory", available_in_old_group),
+    ];
+    let group = group.into_iter().flatten().min();
     Some(group.map_or(machine, |group| group.min(machine)))
 }
 
@@ -153,6 +159,22 @@ fn available_in_group(dir: &Path) -> Option<u64> {
         _ => meminfo(&std::fs::read_to_string("/proc/meminfo").ok()?, "SwapFree").unwrap_or(0),
     };
     Some(number("memory.max")?.saturating_sub(number("memory.current")?).saturating_add(makes_way).saturating_add(swap))
+}
+
+/// The same for a group of version 1, whose files have other names.
+fn available_in_old_group(dir: &Path) -> Option<u64> {
+    let read = |name: &str| std::fs::read_to_string(dir.join(name)).ok();
+    let number = |name: &str| read(name)?.trim().parse::<u64>().ok();
+    let stat = read("memory.stat")?;
+    let cached =
+        |key: &str| stat.lines().find_map(|line| line.strip_prefix(key)?.trim().parse::<u64>().ok()).unwrap_or(0);
+    let makes_way = cached("total_active_file ") + cached("total_inactive_file ");
+    let left = |limit: &str, used: &str| Some(number(limit)?.saturating_sub(number(used)?).saturating_add(makes_way));
+    let memory = left("memory.limit_in_bytes", "memory.usage_in_bytes")?;
+    let swap = meminfo(&std::fs::read_to_string("/proc/meminfo").ok()?, "SwapFree").unwrap_or(0);
+    // Memory and swap together may have a limit of their own.
+    let both = left("memory.memsw.limit_in_bytes", "memory.memsw.usage_in_bytes").unwrap_or(u64::MAX);
+    Some(memory.saturating_add(swap).min(both))
 }
 
 /// Bytes of huge pages (of the default size) that are neither in use nor promised.
@@ -190,5 +212,22 @@ mod tests {
         let limited = available_in_group(&dir);
         std::fs::remove_dir_all(&dir).expect("removed");
         assert_eq!((unlimited, limited), (None, Some(4000 - 1000 + 150 + 20)));
+    }
+
+    #[test]
+    fn a_limit_of_an_old_control_group_is_read() {
+        let dir = std::env::temp_dir().join(format!("atomic-matrix-group-{}", uuid::Uuid::new_v4()));
+        std::fs::create_dir(&dir).expect("a temporary directory");
+        let put = |name: &str, text: &str| std::fs::write(dir.join(name), text).expect("written");
+        put("memory.stat", "cache 900\nactive_file 7\ntotal_active_file 100\ntotal_inactive_file 50\n");
+        put("memory.usage_in_bytes", "1000\n");
+        put("memory.limit_in_bytes", "9223372036854771712\n");
+        let unlimited = available_in_old_group(&dir);
+        put("memory.limit_in_bytes", "4000\n");
+        put("memory.memsw.limit_in_bytes", "5000\n");
+        put("memory.memsw.usage_in_bytes", "4500\n");
+        let limited = available_in_old_group(&dir);
+        std::fs::remove_dir_all(&dir).expect("removed");
+        assert_eq!((unlimited.is_some_and(|bytes| bytes > 1 << 62), limited), (true, Some(5000 - 4500 + 150)));
     }
 }

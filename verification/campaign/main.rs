@@ -1,8 +1,10 @@
 //! C1 on real processes: workers on one segment are killed (SIGKILL) at random instants and replaced, or stopped and continued,
 //! while all of them allocate, check, free, hand over, heal and recover.
 //!
-//! Every byte of every block is a pattern that is checked before the block is freed. At quiescent points everybody is killed,
-//! recovered, and the segment verified; at the end not a byte may be missing.
+//! Every byte of every block is a pattern that is checked before the block is freed. A worker says on a board in the segment what
+//! it is about to do; a kill counts for what stands there once the worker is dead. Half of the kills wait for a worker to be
+//! in one chosen phase, so that each of them is hit. After every recovery the segment is verified; at quiescent points everybody is
+//! killed, recovered, and the segment verified at rest; at the end not a byte may be missing.
 //!
 //! ```console
 //! cargo test --release --test campaign                              # a short run
@@ -13,7 +15,9 @@
 use atomic_matrix::Error;
 use atomic_matrix::handlers::{Block, Handler, HandlerFunctions, RelativePtr};
 use atomic_matrix::matrix::core::AtomicMatrix;
-use rustix::process::{Pid, Signal, kill_process};
+use atomic_matrix::segment::Options;
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+use std::io::Read;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -24,13 +28,62 @@ const CREATOR: &str = "MATRIX_CAMPAIGN_CREATOR";
 const WORKERS: usize = 3;
 const NAMES: u32 = 40;
 const BYTES: usize = 16 << 20;
+/// Blocks that this process holds all the time, so that a recovery, which walks over all blocks, takes long enough to be killed in.
+const BALLAST: usize = 20_000;
+/// Bytes of the segments whose creators are killed.
+const CREATED: usize = 4 << 20;
+/// So many kills must hit every phase.
+const ALL_PHASES: u64 = 4000;
 const BOARD: &str = "board";
 type Message = [u8; 256];
-type Board = [u64; 8];
+type Board = [u64; 16];
 /// Fields of the board, on which workers add up what they did.
 const OPERATIONS: usize = 0;
+/// The longest operation, and the longest single allocation or free, in ns.
 const LONGEST: usize = 1;
-const HANDED_OVER: usize = 2;
+const LONGEST_STEP: usize = 2;
+const HANDED_OVER: usize = 3;
+/// From here on: what each worker is about to do.
+const DOING: usize = 8;
+
+/// What a worker may be killed in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u64)]
+enum Phase {
+    Starting,
+    Between,
+    Allocating,
+    Freeing,
+    Attaching,
+    Publishing,
+    Taking,
+    HandingOver,
+    Recovering,
+    Healing,
+}
+
+const PHASES: [(Phase, &str); 10] = [
+    (Phase::Starting, "starting and first attach"),
+    (Phase::Between, "between operations"),
+    (Phase::Allocating, "allocating"),
+    (Phase::Freeing, "freeing"),
+    (Phase::Attaching, "leaving and attaching anew"),
+    (Phase::Publishing, "directory: publishing"),
+    (Phase::Taking, "directory: taking by name"),
+    (Phase::HandingOver, "handing over and adopting"),
+    (Phase::Recovering, "recovering somebody dead"),
+    (Phase::Healing, "healing"),
+];
+/// Phases that kills wait for; the others are hit all the time.
+const SOUGHT: [Phase; 7] = [
+    Phase::Attaching,
+    Phase::Publishing,
+    Phase::Publishing,
+    Phase::Taking,
+    Phase::HandingOver,
+    Phase::Recovering,
+    Phase::Healing,
+];
 
 fn pattern(seed: u64, at: usize) -> u8 {
     (seed.wrapping_add(at as u64 / 8).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (8 * (at % 8))) as u8
@@ -41,17 +94,34 @@ struct Worker {
     live: Vec<(RelativePtr<u8>, u64)>,
     random: fastrand::Rng,
     handed_over: u64,
+    board: &'static [AtomicU64; 16],
+    index: usize,
 }
 
 impl Worker {
+    fn doing(&self, phase: Phase) {
+        self.board[DOING + self.index].store(phase as u64, Relaxed);
+    }
+
+    /// Times a single allocation or free.
+    fn timed<T>(&self, step: impl FnOnce(&Handler) -> T) -> T {
+        let started = Instant::now();
+        let done = step(&self.handler);
+        self.board[LONGEST_STEP].fetch_max(started.elapsed().as_nanos() as u64, Relaxed);
+        done
+    }
+
     /// One operation; an error is damage.
     fn step(&mut self) -> Result<(), String> {
         let say = |error: Error| error.to_string();
         match self.random.u32(0..100) {
-            0..45 if self.live.len() < 60 => {
+            0..45 if self.live.len() < 300 => {
                 let most = 1usize << self.random.u32(0..=13);
                 let size = self.random.usize(1..=most);
-                match self.handler.allocate_raw(size) {
+                self.doing(Phase::Allocating);
+                let allocated = self.timed(|handler| handler.allocate_raw(size));
+                self.doing(Phase::Between);
+                match allocated {
                     Ok(pointer) => self.fill(pointer),
                     Err(Error::OutOfMemory { .. }) => Ok(()),
                     Err(error) => Err(say(error)),
@@ -61,18 +131,33 @@ impl Worker {
                 let at = self.random.usize(0..self.live.len());
                 let (pointer, seed) = self.live.swap_remove(at);
                 self.check(pointer, seed)?;
-                self.handler.free_raw(pointer).map_err(say)
+                self.doing(Phase::Freeing);
+                self.timed(|handler| handler.free_raw(pointer)).map_err(say)
             }
-            85..91 => self.publish(),
-            91..96 => self.take(),
-            96 => self.handler.heal().map_err(say),
-            97 => self.handler.reap().map(drop).map_err(say),
+            85..90 => self.publish(),
+            90..94 => self.take(),
+            94 => self.hand_over(),
+            95 => {
+                self.doing(Phase::Healing);
+                self.handler.heal().map_err(say)
+            }
+            96..98 => {
+                // Only with somebody dead, so that whoever is killed in it has been recovering.
+                if self.handler.participants().iter().any(|participant| !participant.alive) {
+                    self.doing(Phase::Recovering);
+                    self.handler.reap().map_err(say)?;
+                    self.doing(Phase::Between);
+                    self.handler.stats().map_err(|e| format!("S4 after a recovery: {e}"))?;
+                }
+                Ok(())
+            }
             98 => {
                 // What is live when a participant leaves in good order would be nobody's.
                 for (pointer, seed) in std::mem::take(&mut self.live) {
                     self.check(pointer, seed)?;
                     self.handler.free_raw(pointer).map_err(say)?;
                 }
+                self.doing(Phase::Attaching);
                 self.handler = AtomicMatrix::attach(self.handler.id()).map_err(say)?;
                 Ok(())
             }
@@ -110,7 +195,9 @@ impl Worker {
         message[..8].copy_from_slice(&seed.to_le_bytes());
         (8..256).for_each(|at| message[at] = pattern(seed, at));
         self.handler.store(&mut block, message).map_err(|e| e.to_string())?;
-        match self.handler.publish(&format!("message {}", self.random.u32(0..NAMES)), &block) {
+        let name = format!("message {}", self.random.u32(0..NAMES));
+        self.doing(Phase::Publishing);
+        match self.handler.publish(&name, &block) {
             Ok(()) => Ok(()),
             Err(Error::NameTaken { .. } | Error::DirectoryFull { .. }) => {
                 self.handler.try_free(block).map_err(|e| e.to_string())
@@ -119,8 +206,18 @@ impl Worker {
         }
     }
 
+    /// Gives a block up and adopts it again, as one side and the other would.
+    fn hand_over(&mut self) -> Result<(), String> {
+        let Some(&(pointer, _)) = self.live.last() else { return Ok(()) };
+        self.doing(Phase::HandingOver);
+        self.handler.hand_over(&pointer).map_err(|e| e.to_string())?;
+        self.handler.adopt_at(pointer.offset(), Some(pointer.generation())).map_err(|e| e.to_string())?;
+        Ok(())
+    }
+
     fn take(&mut self) -> Result<(), String> {
         let name = format!("message {}", self.random.u32(0..NAMES));
+        self.doing(Phase::Taking);
         match self.handler.take::<Message>(&name) {
             Ok(block) => {
                 check_message(&self.handler, &block)?;
@@ -145,18 +242,22 @@ fn check_message(handler: &Handler, block: &Block<Message>) -> Result<(), String
     }
 }
 
-fn work(id: &str) -> Result<(), String> {
+fn work(place: &str) -> Result<(), String> {
+    let (id, index) = place.split_once('/').ok_or("no id/index")?;
+    let index = index.parse().map_err(|_| "no index")?;
     let id = Uuid::parse_str(id).map_err(|e| e.to_string())?;
     let handler = AtomicMatrix::attach(id).map_err(|e| e.to_string())?;
     // The board lies in this handler's mapping, which stays when the worker attaches anew.
-    let mut worker = Worker { handler: handler.clone(), live: vec![], random: fastrand::Rng::new(), handed_over: 0 };
     let board = handler.lookup::<Board>(BOARD).map_err(|e| e.to_string())?;
     // SAFETY: the board lives as long as the campaign, `handler` keeps its mapping, and all accesses are atomic.
-    let board: &[AtomicU64; 8] = unsafe { &*handler.resolve(&board.pointer()).cast() };
+    let board: &'static [AtomicU64; 16] = unsafe { &*handler.resolve(&board.pointer()).cast() };
+    let random = fastrand::Rng::new();
+    let mut worker = Worker { handler: handler.clone(), live: vec![], random, handed_over: 0, board, index };
     let end = Instant::now() + Duration::from_secs(600);
     while Instant::now() < end {
         let started = Instant::now();
         worker.step()?;
+        worker.doing(Phase::Between);
         board[LONGEST].fetch_max(started.elapsed().as_nanos() as u64, Relaxed);
         board[OPERATIONS].fetch_add(1, Relaxed);
         board[HANDED_OVER].fetch_add(std::mem::take(&mut worker.handed_over), Relaxed);
@@ -167,10 +268,21 @@ fn work(id: &str) -> Result<(), String> {
 /// The segment and its workers, removed whatever happens.
 struct Campaign {
     handler: Handler,
-    workers: Vec<Child>,
+    board: &'static [AtomicU64; 16],
+    /// By index; none where one is to be started.
+    workers: [Option<Child>; WORKERS],
     kills: u64,
+    /// By phase.
+    killed_in: [u64; PHASES.len()],
+    /// Kills of somebody who had a dead participant's slot in its hands.
+    recoveries_cut: u64,
     stops: u64,
     recovered: atomic_matrix::handlers::Recovered,
+    recoveries: u64,
+    verified: u64,
+    verified_at_rest: u64,
+    /// Blocks that were nobody's because their owner died between giving up and adopting.
+    on_the_way: u64,
 }
 
 impl Drop for Campaign {
@@ -181,28 +293,56 @@ impl Drop for Campaign {
 }
 
 impl Campaign {
-    fn spawn(&self) -> Child {
+    fn spawn(&self, index: usize) -> Child {
         let me = std::env::current_exe().expect("this test's path");
+        self.board[DOING + index].store(Phase::Starting as u64, Relaxed);
         Command::new(me)
-            .env(WORKER, self.handler.id().to_string())
+            .env(WORKER, format!("{}/{index}", self.handler.id()))
             .stdin(Stdio::null())
             .spawn()
             .expect("a worker starts")
     }
 
+    fn phase(&self, index: usize) -> u64 {
+        self.board[DOING + index].load(Relaxed)
+    }
+
+    /// Waits a moment for a worker to be in a phase; none if nobody was.
+    fn await_phase(&self, phase: Phase) -> Option<usize> {
+        let until = Instant::now() + Duration::from_millis(5);
+        while Instant::now() < until {
+            if let Some(index) = (0..WORKERS).find(|&index| self.phase(index) == phase as u64) {
+                return Some(index);
+            }
+            std::hint::spin_loop();
+        }
+        None
+    }
+
     /// Kills a worker; an end of its own before that is damage, which it has reported.
     fn kill(&mut self, index: usize) -> Result<(), String> {
-        let worker = &mut self.workers[index];
+        let Some(mut worker) = self.workers[index].take() else { return Ok(()) };
         if let Some(status) = worker.try_wait().map_err(|e| e.to_string())? {
             return Err(format!("worker {index} ended by itself: {status}"));
         }
+        if [Phase::Recovering, Phase::Attaching].contains(&PHASES[self.phase(index) as usize % PHASES.len()].0) {
+            // Stopped first, so that one can look what is in its hands: once it is dead, others take that over at once.
+            let pid = Pid::from_child(&worker);
+            kill_process(pid, Signal::STOP).map_err(|e| e.to_string())?;
+            waitpid(Some(pid), WaitOptions::UNTRACED).map_err(|e| e.to_string())?;
+            let participants = self.handler.participants();
+            let own = |number| participants.iter().any(|p| p.number == number && p.pid == worker.id());
+            self.recoveries_cut += participants.iter().any(|p| p.recovered_by.is_some_and(own)) as u64;
+        }
         worker.kill().and_then(|()| worker.wait()).map_err(|e| e.to_string())?;
         self.kills += 1;
+        let phase = self.phase(index) as usize;
+        *self.killed_in.get_mut(phase).ok_or_else(|| format!("the board says phase {phase}"))? += 1;
         Ok(())
     }
 
     fn kill_all(&mut self) {
-        for worker in &mut self.workers {
+        for worker in self.workers.iter_mut().flatten() {
             let _ = worker.kill();
             let _ = worker.wait();
         }
@@ -211,49 +351,90 @@ impl Campaign {
     fn reap(&mut self) -> Result<(), String> {
         let recovered = self.handler.reap().map_err(|e| format!("reap: {e}"))?;
         self.recovered.add(recovered);
+        self.recoveries += (recovered.participants > 0) as u64;
+        // The others go on meanwhile: what an operation in flight explains is gone at one of the next looks.
+        let mut seen = self.handler.verify();
+        for _ in 0..500 {
+            if seen.is_ok() {
+                break;
+            }
+            std::thread::sleep(Duration::from_micros(200));
+            seen = self.handler.verify();
+        }
+        seen.map_err(|e| format!("after {} kills, at each of 500 looks after a recovery: {e}", self.kills))?;
+        self.verified += 1;
         Ok(())
     }
 
     /// With everybody dead: recovered, healed and verified, only the board and published messages are left.
     fn quiesce(&mut self) -> Result<(), String> {
-        for index in 0..self.workers.len() {
+        for index in 0..WORKERS {
             self.kill(index)?;
         }
-        self.workers.clear();
         self.reap()?;
+        self.free_what_was_on_its_way()?;
         self.handler.heal().map_err(|e| e.to_string())?;
         let stats = self.handler.verify().map_err(|e| format!("after {} kills: {e}", self.kills))?;
-        if stats.in_flight_blocks + stats.parked_blocks > 0 || stats.live_blocks > 1 + NAMES as u64 {
+        if stats.in_flight_blocks + stats.parked_blocks > 0 || stats.live_blocks > (1 + BALLAST + NAMES as usize) as u64
+        {
             return Err(format!("after {} kills something is left: {stats:?}", self.kills));
         }
         let slots = self.handler.participants().len();
         if slots != 1 {
             return Err(format!("{slots} participants are left where this process alone should be"));
         }
+        self.verified_at_rest += 1;
         Ok(())
+    }
+
+    /// With everybody dead: live blocks of nobody that have no name. Whoever gave them up died before it adopted them.
+    fn free_what_was_on_its_way(&mut self) -> Result<(), String> {
+        let names = self.handler.names();
+        let mut lost = vec![];
+        let collect = |block: atomic_matrix::handlers::BlockInfo| {
+            let named = names.iter().any(|name| name.live && name.offset == block.offset);
+            if block.state.name() == "ALLOCATED" && block.owner == 0 && !named {
+                lost.push(block.offset);
+            }
+        };
+        self.handler.blocks(collect).map_err(|e| e.to_string())?;
+        self.on_the_way += lost.len() as u64;
+        let most = self.killed_in[Phase::HandingOver as usize];
+        if self.on_the_way > most {
+            return Err(format!("{} blocks are nobody's after {most} kills while handing over", self.on_the_way));
+        }
+        lost.into_iter().try_for_each(|offset| self.handler.free_at(offset).map_err(|e| e.to_string()))
     }
 
     fn run(&mut self, wanted: u64, random: &mut fastrand::Rng) -> Result<(), String> {
         let started = Instant::now();
         let mut told = Instant::now();
         while self.kills < wanted {
-            while self.workers.len() < WORKERS {
-                let worker = self.spawn();
-                self.workers.push(worker);
+            for index in 0..WORKERS {
+                if self.workers[index].is_none() {
+                    self.workers[index] = Some(self.spawn(index));
+                }
             }
             std::thread::sleep(Duration::from_micros(random.u64(100..5000)));
-            let index = random.usize(0..WORKERS);
+            let mut index = random.usize(0..WORKERS);
             if random.u32(0..10) == 0 {
                 self.stop_and_continue(index)?;
             } else {
+                if random.bool() {
+                    index = self.await_phase(SOUGHT[random.usize(0..SOUGHT.len())]).unwrap_or(index);
+                }
                 self.kill(index)?;
-                drop(self.workers.swap_remove(index));
+                // Somebody is about to recover it.
+                if random.bool()
+                    && let Some(recoverer) = self.await_phase(Phase::Recovering)
+                {
+                    self.kill(recoverer)?;
+                }
             }
             if random.u32(0..10) == 0 {
                 self.reap()?;
-                self.handler.stats().map_err(|e| format!("S4 after {} kills: {e}", self.kills))?;
             }
-            if random.u32(0..100) == 0 {
+            if random.u32(0..50) == 0 {
                 self.quiesce()?;
             }
             if told.elapsed() > Duration::from_secs(5) {
@@ -266,16 +447,16 @@ impl Campaign {
 
     /// A stopped worker holds nobody up: the others go on.
     fn stop_and_continue(&mut self, index: usize) -> Result<(), String> {
-        let pid = Pid::from_child(&self.workers[index]);
-        let board = self.handler.lookup::<Board>(BOARD).map_err(|e| e.to_string())?;
+        let Some(worker) = &self.workers[index] else { return Ok(()) };
+        let pid = Pid::from_child(worker);
         // Give the others time to attach; what is asserted is that they get on at all.
         kill_process(pid, Signal::STOP).map_err(|e| e.to_string())?;
-        let before = self.handler.load(&board).map_err(|e| e.to_string())?[OPERATIONS];
+        let before = self.board[OPERATIONS].load(Relaxed);
         let waited = Instant::now();
         let mut after = before;
         while after == before && waited.elapsed() < Duration::from_secs(20) {
             std::thread::sleep(Duration::from_millis(1));
-            after = self.handler.load(&board).map_err(|e| e.to_string())?[OPERATIONS];
+            after = self.board[OPERATIONS].load(Relaxed);
         }
         kill_process(pid, Signal::CONT).map_err(|e| e.to_string())?;
         self.stops += 1;
@@ -283,16 +464,56 @@ impl Campaign {
     }
 }
 
-/// Creators are killed at random instants; the name is free or the segment whole afterwards.
-fn kill_creators(rounds: u32, random: &mut fastrand::Rng) -> Result<(), String> {
-    for _ in 0..rounds {
+/// Where creators were when they were killed.
+#[derive(Default)]
+struct Creators {
+    /// Nothing had a name yet,
+    unnamed: u64,
+    /// the name was there and the segment not ready,
+    formatting: u64,
+    /// or it was in use already.
+    using: u64,
+}
+
+/// Creators are killed at random instants of a creation; the name is free or the segment whole afterwards, or it says that its
+/// creator has died.
+fn kill_creators(rounds: u32, random: &mut fastrand::Rng) -> Result<Creators, String> {
+    let mut killed = Creators::default();
+    for round in 0..rounds {
         let id = Uuid::new_v4();
         let me = std::env::current_exe().expect("this test's path");
-        let mut child =
-            Command::new(me).env(CREATOR, id.to_string()).stdin(Stdio::null()).spawn().map_err(|e| e.to_string())?;
-        std::thread::sleep(Duration::from_micros(random.u64(200..3000)));
+        let mut child = Command::new(me)
+            .env(CREATOR, format!("{id}/{}", round % 2))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|e| e.to_string())?;
+        // It says so when it begins.
+        child.stdout.take().ok_or("piped")?.read_exact(&mut [0]).map_err(|e| format!("a creator: {e}"))?;
+        let until = Instant::now() + Duration::from_micros(random.u64(0..1500));
+        while Instant::now() < until {
+            std::hint::spin_loop();
+        }
         child.kill().and_then(|()| child.wait()).map_err(|e| e.to_string())?;
-        let handler = AtomicMatrix::bootstrap(Some(id), 1 << 20).map_err(|e| format!("after a dead creator: {e}"))?;
+        let options = Options::new().id(id).size(CREATED);
+        match options.clone().patience(Duration::ZERO).attach() {
+            Err(Error::NotFound { .. }) => killed.unnamed += 1,
+            // As the message says: remove the file and try again.
+            Err(Error::CreatorDied { name, .. }) => {
+                std::fs::remove_file(name).map_err(|e| e.to_string())?;
+                killed.formatting += 1;
+            }
+            // It died between making the name and writing who it is, or before the file had its length.
+            Err(Error::WrongLength { name, .. } | Error::NotASegment { name, .. } | Error::NotReady { name, .. })
+                if round % 2 == 1 =>
+            {
+                std::fs::remove_file(name).map_err(|e| e.to_string())?;
+                killed.formatting += 1;
+            }
+            Ok(_) => killed.using += 1,
+            Err(error) => return Err(format!("after a dead creator: {error}")),
+        }
+        let handler = options.open_or_create().map_err(|e| format!("after a dead creator: {e}"))?;
         let checked = handler.reap().and_then(|_| handler.heal()).and_then(|()| handler.verify());
         handler.unlink().map_err(|e| e.to_string())?;
         let stats = checked.map_err(|e| format!("after a dead creator: {e}"))?;
@@ -300,12 +521,16 @@ fn kill_creators(rounds: u32, random: &mut fastrand::Rng) -> Result<(), String> 
             return Err(format!("after a dead creator: {stats:?}"));
         }
     }
-    Ok(())
+    Ok(killed)
 }
 
-fn create_and_use(id: &str) -> Result<(), String> {
+fn create_and_use(place: &str) -> Result<(), String> {
+    let (id, named) = place.split_once('/').ok_or("no id/named")?;
     let id = Uuid::parse_str(id).map_err(|e| e.to_string())?;
-    let handler = AtomicMatrix::bootstrap(Some(id), 1 << 20).map_err(|e| e.to_string())?;
+    // Half of them as on file systems without unnamed files: the name comes before the segment.
+    let options = Options::new().id(id).size(CREATED).named_creation(named == "1");
+    println!();
+    let handler = options.open_or_create().map_err(|e| e.to_string())?;
     let end = Instant::now() + Duration::from_secs(20);
     while Instant::now() < end {
         let block = handler.allocate_raw(fastrand::usize(1..5000)).map_err(|e| e.to_string())?;
@@ -321,12 +546,39 @@ fn campaign(kills: u64) -> Result<(), String> {
     let mut random = fastrand::Rng::with_seed(seed);
     let started = Instant::now();
     let handler = AtomicMatrix::bootstrap(None, BYTES).map_err(|e| e.to_string())?;
-    let mut campaign =
-        Campaign { handler: handler.clone(), workers: vec![], kills: 0, stops: 0, recovered: Default::default() };
-    let mut board = handler.allocate::<Board>().map_err(|e| e.to_string())?;
-    handler.store(&mut board, [0; 8]).and_then(|()| handler.publish(BOARD, &board)).map_err(|e| e.to_string())?;
+    let mut block = handler.allocate::<Board>().map_err(|e| e.to_string())?;
+    // SAFETY: the board lies in the mapping of `handler`, which outlives every use of it; all accesses are atomic.
+    let board: &'static [AtomicU64; 16] = unsafe { &*handler.resolve(&block.pointer()).cast() };
+    let mut campaign = Campaign {
+        handler: handler.clone(),
+        board,
+        workers: [const { None }; WORKERS],
+        kills: 0,
+        killed_in: Default::default(),
+        recoveries_cut: 0,
+        stops: 0,
+        recovered: Default::default(),
+        recoveries: 0,
+        verified: 0,
+        verified_at_rest: 0,
+        on_the_way: 0,
+    };
+    handler.store(&mut block, [0; 16]).and_then(|()| handler.publish(BOARD, &block)).map_err(|e| e.to_string())?;
+    let ballast: Vec<_> =
+        (0..BALLAST).map(|_| handler.allocate_raw(64)).collect::<Result<_, _>>().map_err(|e| e.to_string())?;
+    for pointer in &ballast {
+        handler.store_bytes(pointer, &pointer.offset().to_le_bytes().repeat(16)).map_err(|e| e.to_string())?;
+    }
     campaign.run(kills, &mut random)?;
-    let totals = handler.load(&board).map_err(|e| e.to_string())?;
+    for pointer in ballast {
+        let mut bytes = [0; 64];
+        handler.load_bytes(&pointer, &mut bytes).map_err(|e| e.to_string())?;
+        if bytes[..] != pointer.offset().to_le_bytes().repeat(16) {
+            return Err(format!("the block at {} is broken", pointer.offset()));
+        }
+        handler.free_raw(pointer).map_err(|e| e.to_string())?;
+    }
+    let totals = handler.load(&block).map_err(|e| e.to_string())?;
     for number in 0..NAMES {
         match handler.take::<Message>(&format!("message {number}")) {
             Ok(block) => {
@@ -338,25 +590,61 @@ fn campaign(kills: u64) -> Result<(), String> {
         }
     }
     handler.withdraw(BOARD).map_err(|e| e.to_string())?;
-    handler.free(board);
+    handler.free(block);
     handler.heal().map_err(|e| e.to_string())?;
     let stats = handler.verify().map_err(|e| e.to_string())?;
     let lost = stats.sector_bytes - stats.free_bytes;
     let creators = (kills / 10).min(500) as u32;
-    kill_creators(creators, &mut random)?;
+    let created = kill_creators(creators, &mut random)?;
+    let granule = stats.granule_bytes;
+    let recovered = campaign.recovered;
     println!(
-        "{:>12} SIGKILLs, {} stops, {creators} creators killed, {:.0} s",
+        "{:>12} SIGKILLs, {} stops and continues, {:.0} s",
         campaign.kills,
         campaign.stops,
         started.elapsed().as_secs_f64()
     );
+    for ((_, name), count) in PHASES.iter().zip(campaign.killed_in) {
+        println!("{count:>12}   killed while {name}");
+    }
+    println!("{:>12}   in the middle of a recovery, a dead participant's slot in their hands", campaign.recoveries_cut);
+    println!(
+        "{creators:>12} creators killed: {} before the name, {} while formatting, {} in use",
+        created.unnamed, created.formatting, created.using
+    );
     println!("{:>12} operations, {} messages handed over", totals[OPERATIONS], totals[HANDED_OVER]);
     println!(
-        "{:>12} participants recovered by this process, {} live blocks, {} blocks in flight",
-        campaign.recovered.participants, campaign.recovered.live_blocks, campaign.recovered.in_flight_blocks
+        "{:>12} participants recovered by this process in {} recoveries: {} live blocks ({} bytes) and {} blocks in flight ({} bytes) given back",
+        recovered.participants,
+        campaign.recoveries,
+        recovered.live_blocks,
+        recovered.live_granules * granule,
+        recovered.in_flight_blocks,
+        recovered.in_flight_granules * granule
     );
-    println!("{:>12.1} ms the longest operation of a worker (preemption included)", totals[LONGEST] as f64 / 1e6);
+    println!(
+        "{:>12} times verified after a recovery, {} of them at rest",
+        campaign.verified, campaign.verified_at_rest
+    );
+    println!(
+        "{:>12} blocks were nobody's when their owner died handing them over; listed and freed",
+        campaign.on_the_way
+    );
+    println!(
+        "{:>12.1} ms the longest a survivor was held up in an allocation or a free (preemption included)",
+        totals[LONGEST_STEP] as f64 / 1e6
+    );
+    println!("{:>12.1} ms its longest operation, healing and recovering included", totals[LONGEST] as f64 / 1e6);
     println!("{lost:>12} bytes lost, {} free block(s)", stats.free_blocks);
+    if kills >= ALL_PHASES {
+        let missed = PHASES.iter().zip(campaign.killed_in).find(|(_, count)| *count == 0);
+        if let Some(((_, name), _)) = missed {
+            return Err(format!("nobody was killed while {name}"));
+        }
+        if campaign.recoveries_cut == 0 || created.unnamed == 0 || created.formatting == 0 {
+            return Err("no recovery or no creation was cut off".to_owned());
+        }
+    }
     if lost == 0 && stats.free_blocks == 1 { Ok(()) } else { Err("bytes were lost".to_owned()) }
 }
 

@@ -341,7 +341,11 @@ fn a_killed_participant_is_dead_until_it_is_reaped() {
         assert_eq!((&reaped["recovered"], &reaped["live"]["blocks"]), (&1.into(), &10.into()));
         let stat = dir.json(&["stat", &id], 0);
         let left = if keep { 10 } else { 0 };
-        assert_eq!((&stat["nobody_holds"]["live"]["blocks"], &stat["live"]["blocks"]), (&left.into(), &left.into()));
+        assert_eq!(
+            (&stat["kept_from_the_dead"]["live"]["blocks"], &stat["live"]["blocks"]),
+            (&left.into(), &left.into())
+        );
+        assert_eq!(dir.json(&["blocks", &id, "--owner", "2047"], 0)["matching"], left);
         assert_eq!(stat["participants"], serde_json::json!([]));
         assert_eq!(dir.matrix(&["reap", &id]).out, "no participant is dead\n");
 

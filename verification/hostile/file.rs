@@ -206,6 +206,7 @@ impl Sound {
             directory: usize::from(parameters.directory) % 40,
             header_words: 512,
             line_words: 8,
+            biased: false,
         };
         let most = (128 << 10 >> params.granule_shift).max(1);
         let layout = Layout::new(1 + u32::from(parameters.granules) % most, params);

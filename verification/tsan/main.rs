@@ -378,7 +378,15 @@ impl<const SITE: usize> Backend for Weakened<SITE> {
 
 /// Threads that allocate, touch and free on a heap whose backend may be weakened.
 fn on_a_heap<const SITE: usize>() {
-    let params = Params { granule_shift: 6, participants: 4, batches: 2, directory: 0, header_words: 0, line_words: 8 };
+    let params = Params {
+        granule_shift: 6,
+        participants: 4,
+        batches: 2,
+        directory: 0,
+        header_words: 0,
+        line_words: 8,
+        biased: true,
+    };
     let heap = forever(Heap::format(BoxedRegion::<Weakened<SITE>>::new(Layout::new(600, params))));
     for owner in 1..=4 {
         spawn(move || {
@@ -403,7 +411,15 @@ fn on_a_heap<const SITE: usize>() {
 
 /// One thread uses a block and parks it; another takes it in a sweep, told by a number without an ordering that it may.
 fn handed_on<const SITE: usize>() {
-    let params = Params { granule_shift: 6, participants: 2, batches: 0, directory: 0, header_words: 0, line_words: 8 };
+    let params = Params {
+        granule_shift: 6,
+        participants: 2,
+        batches: 0,
+        directory: 0,
+        header_words: 0,
+        line_words: 8,
+        biased: true,
+    };
     let heap = forever(Heap::format(BoxedRegion::<Weakened<SITE>>::new(Layout::new(1, params))));
     let parked = forever(AtomicBool::new(false));
     spawn(|| {

@@ -50,7 +50,7 @@ pub(crate) enum Command {
     /// Lists the blocks of a segment
     ///
     /// States: live (allocated), free, parked (freed, waiting unmerged for the next request of their size), in-flight (in the hands
-    /// of an operation). The owner is a participant's number; 0 is nobody.
+    /// of an operation). The owner is a participant's number; 0 is nobody, 2047 stands for what was kept from the dead.
     Blocks(Blocks),
     /// Draws the sector, in the terminal or as SVG
     ///
@@ -191,7 +191,7 @@ pub(crate) struct Watch {
 pub(crate) struct Reap {
     #[command(flatten)]
     pub(crate) one: One,
-    /// Keep the live blocks of the dead: they stay allocated and belong to nobody
+    /// Keep the live blocks of the dead: they stay allocated, and `blocks --owner 2047` lists them
     #[arg(long)]
     pub(crate) keep: bool,
 }

@@ -3,7 +3,7 @@
 use crate::args::State;
 use crate::target::{Found, explain};
 use crate::{Failure, args};
-use atomic_matrix::handlers::{BlockInfo, Handler, Participant, Stats};
+use atomic_matrix::handlers::{BlockInfo, Handler, KEPT, Participant, Stats};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
@@ -140,6 +140,7 @@ impl Sight {
             "free_by_class": classes,
             "participants": participants,
             "nobody_holds": holder(0),
+            "kept_from_the_dead": holder(KEPT),
         })
     }
 }

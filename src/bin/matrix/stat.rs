@@ -4,7 +4,7 @@ use crate::args::{Stat, State, Watch};
 use crate::look::{Amount, Holding, Sight, alive_and_dead, identity, merged};
 use crate::target::Found;
 use crate::{FINE, Outcome, map, print, text};
-use atomic_matrix::handlers::Handler;
+use atomic_matrix::handlers::{Handler, KEPT};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::io::IsTerminal;
@@ -149,7 +149,11 @@ fn holders(sight: &Sight) -> String {
     }
     for (&number, &holding) in &sight.holdings {
         if sight.participants.iter().all(|p| p.number != number) {
-            let who = if number == 0 { "nobody" } else { "gone" };
+            let who = match number {
+                0 => "nobody",
+                KEPT => "kept from the dead",
+                _ => "gone",
+            };
             rows.push((number, "-".to_owned(), who.to_owned(), holding));
         }
     }
