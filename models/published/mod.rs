@@ -423,7 +423,10 @@ impl<B: Backend> Published<B> {
             return;
         }
         let mut first = at;
-        while at > ORIGIN {
+        loop {
+            if at == ORIGIN {
+                break;
+            }
             let prev = self.load(op, Place::Prev(first)) as u32;
             if prev == 0 || !self.claim(op, prev, &[ACKED, FREE], COALESCING, &SEIZE) {
                 break;

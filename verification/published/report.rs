@@ -10,8 +10,8 @@ const INTRODUCTION: &str = "\
 
 A model of the algorithm of release 0.4.1 (`models/published`): headers inside the sector, a stack of free blocks for each
 class with a bare offset as its head, two levels of bitmap, a ripple to the left. Each section is a failure of that model
-with all its other steps as published, in the shortest form that was found, then the one step whose repair removes it. This
-text is the output of
+with all its other steps as published (three races say which step was repaired before), in the shortest form that was found,
+and names the repair that removes it. This text is the output of
 
 ```console
 cargo test --release --features loom --test published -- --nocapture
