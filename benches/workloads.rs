@@ -42,7 +42,10 @@ fn run(arguments: &Arguments) -> Outcome<()> {
         return Ok(()); // `cargo bench NAME` asks every benchmark; this one is not meant.
     }
     let mut files = report::Files::create(arguments)?;
-    let figures = conductor::conduct(arguments, &registry::in_tree())?;
+    let peers = registry::in_tree();
+    let progress = conductor::Progress::over(conductor::planned(arguments, &peers))?;
+    let figures = conductor::conduct(arguments, &peers, &progress)?;
+    progress.finish();
     report::print(&figures, arguments);
     files.write(&figures)
 }

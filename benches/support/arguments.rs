@@ -55,6 +55,9 @@ pub(crate) struct Arguments {
     /// Writes one line for each noise probe to this file.
     #[arg(long, value_name = "FILE")]
     pub(crate) noise: Option<PathBuf>,
+    /// A name for this way to run; it stands in every row.
+    #[arg(long, default_value = "workloads", value_name = "NAME")]
+    pub(crate) profile: String,
     /// (cargo) given by `cargo bench`, not by `cargo test --benches`.
     #[arg(long, hide = true)]
     pub(crate) bench: bool,

@@ -88,6 +88,8 @@ pub(crate) struct Figures {
     pub(crate) load_before: String,
     pub(crate) load_after: String,
     pub(crate) seconds: f64,
+    /// How the run was asked for; in every row.
+    pub(crate) profile: String,
     pub(crate) series: Vec<Series>,
     pub(crate) packing: Vec<Packed>,
     /// Around each section.
@@ -173,8 +175,44 @@ fn settings(arguments: &Arguments) -> Vec<Setting> {
     settings
 }
 
+/// Seconds that a run takes besides the measurement, about.
+const OVERHEAD: f64 = 0.15;
+
+/// Seconds that [`conduct`] takes, about.
+pub(crate) fn planned(arguments: &Arguments, peers: &[Entry]) -> f64 {
+    let chosen = peers.iter().filter(|peer| arguments.wants(peer.name)).count() as f64;
+    let runs = settings(arguments).len() as f64 * arguments.repeat as f64 * chosen;
+    let packing = arguments.only.contains(&Workload::Packing) as u8 as f64 * chosen;
+    runs * (arguments.seconds + OVERHEAD) + packing * OVERHEAD
+}
+
+/// A bar over the planned seconds, with the time left. On standard error, and hidden unless that is a terminal.
+pub(crate) struct Progress(ProgressBar);
+
+impl Progress {
+    pub(crate) fn over(seconds: f64) -> Outcome<Self> {
+        let bar = ProgressBar::new((seconds * 1000.0) as u64);
+        bar.set_style(ProgressStyle::with_template("{bar:40} {percent:>3} %, {eta} left: {msg}")?);
+        bar.enable_steady_tick(Duration::from_millis(250));
+        Ok(Self(bar))
+    }
+    pub(crate) fn say(&self, what: &str) {
+        self.0.set_message(what.to_owned());
+    }
+    /// So many of the planned seconds are over.
+    pub(crate) fn done(&self, seconds: f64) {
+        self.0.inc((seconds * 1000.0) as u64);
+    }
+    pub(crate) fn warn(&self, what: &str) {
+        self.0.suspend(|| eprintln!("{what}"));
+    }
+    pub(crate) fn finish(&self) {
+        self.0.finish_and_clear();
+    }
+}
+
 /// Runs the plan over the peers, in turn.
-pub(crate) fn conduct(arguments: &Arguments, peers: &[Entry]) -> Outcome<Figures> {
+pub(crate) fn conduct(arguments: &Arguments, peers: &[Entry], progress: &Progress) -> Outcome<Figures> {
     let chosen: Vec<&Entry> = peers.iter().filter(|peer| arguments.wants(peer.name)).collect();
     if chosen.is_empty() {
         let names: Vec<_> = peers.iter().map(|peer| peer.name).collect();
@@ -182,11 +220,9 @@ pub(crate) fn conduct(arguments: &Arguments, peers: &[Entry]) -> Outcome<Figures
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let mut figures = Figures { cores, load_before: load(), seconds: arguments.seconds, ..Figures::default() };
+    figures.profile = arguments.profile.clone();
     let settings = settings(arguments);
     let packing = arguments.only.contains(&Workload::Packing);
-    let steps = settings.len() * arguments.repeat as usize * chosen.len() + packing as usize * chosen.len();
-    let bar = ProgressBar::new(steps as u64); // On standard error, and hidden unless that is a terminal.
-    bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len}, {eta} left: {msg}")?);
     for setting in settings {
         let name = format!("{} with {}", setting.name, setting.roles.len());
         let section = noise::Section::begin(name.clone());
@@ -206,9 +242,9 @@ pub(crate) fn conduct(arguments: &Arguments, peers: &[Entry]) -> Outcome<Figures
             // Another one begins each time, so that none always comes after the same.
             for turn in 0..chosen.len() {
                 let index = (repetition + turn) % chosen.len();
-                bar.set_message(format!("{name}, {}", chosen[index].name));
+                progress.say(&format!("{name}, {}", chosen[index].name));
                 repeat(arguments, cores, chosen[index], &setting, &mut series[index]);
-                bar.inc(1);
+                progress.done(arguments.seconds + OVERHEAD);
             }
         }
         figures.series.extend(series.into_iter().filter(|series| series.end.is_some() || !series.runs.is_empty()));
@@ -217,16 +253,15 @@ pub(crate) fn conduct(arguments: &Arguments, peers: &[Entry]) -> Outcome<Figures
     if packing {
         let section = noise::Section::begin("D".to_owned());
         for peer in chosen {
-            bar.set_message(format!("D, {}", peer.name));
+            progress.say(&format!("D, {}", peer.name));
             match peer.pack() {
                 Ok(result) => figures.packing.extend(result.map(|result| Packed { peer: peer.name, result })),
-                Err(error) => bar.suspend(|| eprintln!("D, {}: {error}", peer.name)),
+                Err(error) => progress.warn(&format!("D, {}: {error}", peer.name)),
             }
-            bar.inc(1);
+            progress.done(OVERHEAD);
         }
         figures.noise.push(section.end());
     }
-    bar.finish_and_clear();
     figures.load_after = load();
     Ok(figures)
 }

@@ -78,6 +78,7 @@ pub(crate) struct Row {
     pub(crate) seconds: f64,
     /// Why there is no value.
     pub(crate) end: String,
+    pub(crate) profile: String,
     pub(crate) commit: String,
     pub(crate) cpu: String,
     pub(crate) cores: usize,
@@ -99,6 +100,7 @@ pub(crate) fn rows(figures: &Figures) -> Vec<Row> {
         share_of_cores: None,
         seconds: figures.seconds,
         end: String::new(),
+        profile: figures.profile.clone(),
         commit: machine.commit.clone(),
         cpu: machine.cpu.clone(),
         cores: machine.cores,

@@ -44,7 +44,7 @@ impl Random {
     }
     /// Below `bound`.
     #[inline(always)]
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         ((self.0 >> 32) * bound) >> 32
     }
