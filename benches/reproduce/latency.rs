@@ -26,6 +26,10 @@ pub(crate) struct Point {
     /// As measured.
     pub(crate) raw_ns: f64,
     pub(crate) time_stamps_ns: f64,
+    /// The shortest time that the counter shows at all: nothing shorter can be told from 0.
+    pub(crate) step_ns: f64,
+    /// Of all samples of this operation, less the time stamps' mean cost: finer than a step, but with every interruption in it.
+    pub(crate) mean_ns: f64,
     pub(crate) samples: u64,
 }
 
@@ -36,6 +40,10 @@ struct Stamps {
     tick: f64,
     /// Ticks between two time stamps with nothing between them: the median.
     cost: u64,
+    /// The same: the mean of all but the slowest hundredth.
+    mean_cost: f64,
+    /// The shortest time between two stamps that the counter shows at all.
+    step: u64,
 }
 
 impl Stamps {
@@ -53,7 +61,11 @@ impl Stamps {
             })
             .collect();
         costs.sort_unstable();
-        Self { clock, tick, cost: costs[costs.len() / 2] }
+        let usual = &costs[..costs.len() / 100 * 99];
+        let mean_cost = usual.iter().sum::<u64>() as f64 / usual.len() as f64;
+        // A scaled counter wavers by a tick around each step: what is far below the usual cost is no step.
+        let step = costs.iter().copied().find(|&cost| cost > 0 && 2 * cost >= costs[costs.len() / 2]).unwrap_or(1);
+        Self { clock, tick, cost: costs[costs.len() / 2], mean_cost, step }
     }
 }
 
@@ -128,6 +140,8 @@ fn measure<P: Peer>(name: &str, peer: &P, threads: usize, seconds: f64) -> Outco
                 ns: ticks.saturating_sub(stamps.cost) as f64 * stamps.tick,
                 raw_ns: ticks as f64 * stamps.tick,
                 time_stamps_ns: stamps.cost as f64 * stamps.tick,
+                step_ns: stamps.step as f64 * stamps.tick,
+                mean_ns: (histogram.mean() - stamps.mean_cost) * stamps.tick,
                 samples: histogram.len(),
             });
         }

@@ -354,28 +354,33 @@ fn latency(points: &[Point], origin: &str, path: &Path) -> Outcome<()> {
         let same = |p: &&Point| p.peer == peer && p.operation == operation && p.percentile == percentile;
         points.iter().find(same)
     };
-    let header: Vec<&str> = ["peer", "operation"].into_iter().chain(names.iter().map(String::as_str)).collect();
+    let header: Vec<&str> = ["peer", "operation", "mean"].into_iter().chain(names.iter().map(String::as_str)).collect();
     let mut table = report::table(&header, 2);
+    let step = points.iter().map(|point| point.step_ns).fold(0.0, f64::max).max(1.0);
+    let written = |ns: f64| if ns < step { format!("< {}", number(step)) } else { number(ns) };
     for peer in &peers {
         for operation in ["allocate", "free"] {
-            let cells = PERCENTILES.map(|p| number(value(peer, operation, p).map_or(f64::NAN, |point| point.ns)));
-            table.add_row([peer.clone(), operation.to_owned()].into_iter().chain(cells));
+            let cells = PERCENTILES.map(|p| written(value(peer, operation, p).map_or(f64::NAN, |point| point.ns)));
+            let mean = number(value(peer, operation, PERCENTILES[0]).map_or(f64::NAN, |point| point.mean_ns));
+            table.add_row([peer.clone(), operation.to_owned(), mean].into_iter().chain(cells));
         }
     }
     let cost = points.first().map_or(f64::NAN, |point| point.time_stamps_ns);
-    println!("Latency in ns, A at 2 threads; {cost:.1} ns of time stamps subtracted\n\n{table}\n");
+    println!(
+        "Latency in ns, A at 2 threads; {cost:.1} ns of time stamps subtracted; the counter shows nothing below {step:.1} ns\n\n{table}\n"
+    );
     let marks: Vec<(String, Mark)> = peers.iter().enumerate().map(|(i, name)| (name.clone(), mark(name, i))).collect();
     let subtitle = format!(
-        "A at 2 threads, every operation timed; the cost of two time stamps ({cost:.1} ns) is subtracted; below 1 ns is drawn at 1"
+        "A at 2 threads, every operation timed; two time stamps ({cost:.1} ns) subtracted; the counter shows nothing below {step:.1} ns: that stands at the bottom"
     );
     style::figure(path, (1320, 540), "Latency of single operations", &subtitle, origin, |area| {
         let (plots, right) = area.split_horizontally(1090);
         for (area, operation) in plots.split_evenly((1, 2)).iter().zip(["allocate", "free"]) {
-            let all = points.iter().map(|point| point.ns.max(1.0));
+            let all = points.iter().map(|point| point.ns.max(step));
             let words = Words { title: operation, x: "percentile", y: "ns (logarithmic)", left: 64 };
             let panel = Panel::new(area, &words, Scale::names(&names), Scale::log(all))?;
             for (peer, mark) in &marks {
-                let at = |(place, p): (usize, f64)| Some((place as f64, value(peer, operation, p)?.ns.max(1.0)));
+                let at = |(place, p): (usize, f64)| Some((place as f64, value(peer, operation, p)?.ns.max(step)));
                 let line: Vec<_> = PERCENTILES.into_iter().enumerate().filter_map(at).collect();
                 panel.line(&line, *mark, peer == HARNESS)?;
                 panel.markers(&line, *mark)?;
