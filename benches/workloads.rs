@@ -11,6 +11,7 @@
 //! - **C, hand-over**: one side allocates 128 bytes, touches them and passes the offset through a ring; the other frees.
 //!   Each side has a core of its own.
 //! - **D, packing**: fill 64 MiB with A's sizes until nothing fits, free everything, ask for a block of 90 %.
+//! - **S, the seed's endurance mix**: as A, with up to 10 000 live blocks for each worker, and nothing touched.
 //!
 //! Runs are interleaved: in each repetition every peer has its turn, so that a disturbance hits all alike. On few
 //! cores contended figures are bimodal: compare best with best.
@@ -20,7 +21,7 @@ mod support;
 use clap::Parser;
 use std::process::ExitCode;
 use support::arguments::Arguments;
-use support::{Outcome, conductor, processes, report};
+use support::{Outcome, conductor, processes, registry, report};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -35,13 +36,16 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Outcome<()> {
     if let Some(worker) = &arguments.worker {
-        return processes::work(worker);
+        return processes::work(worker, processes::no_other);
     }
     if arguments.filter.as_ref().is_some_and(|filter| !"workloads".contains(filter.as_str())) {
         return Ok(()); // `cargo bench NAME` asks every benchmark; this one is not meant.
     }
     let mut files = report::Files::create(arguments)?;
-    let figures = conductor::conduct(arguments)?;
+    let peers = registry::in_tree();
+    let progress = conductor::Progress::over(conductor::planned(arguments, &peers))?;
+    let figures = conductor::conduct(arguments, &peers, &progress)?;
+    progress.finish();
     report::print(&figures, arguments);
     files.write(&figures)
 }

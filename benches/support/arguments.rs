@@ -13,9 +13,11 @@ pub(crate) enum Workload {
     HandOver,
     #[value(name = "D", alias = "d")]
     Packing,
+    #[value(name = "S", alias = "s")]
+    Seed,
 }
 
-/// Compares AtomicMatrix with its peers under four workloads: A (mix), B (ping), C (hand-over), D (packing).
+/// Compares AtomicMatrix with its peers under five workloads: A (mix), B (ping), C (hand-over), D (packing), S (the seed's endurance mix).
 #[derive(Debug, Clone, Parser)]
 #[command(name = "workloads")]
 pub(crate) struct Arguments {
@@ -31,7 +33,7 @@ pub(crate) struct Arguments {
     /// Workloads.
     #[arg(long, value_enum, value_delimiter = ',', default_values = ["A", "B", "C", "D"])]
     pub(crate) only: Vec<Workload>,
-    /// Workers of A: threads, and the same number of processes.
+    /// Workers of A and S: threads, and the same number of processes.
     #[arg(long, value_delimiter = ',', default_value = "1,2,4", value_name = "N,...",
           value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) threads: Vec<u16>,
@@ -50,6 +52,12 @@ pub(crate) struct Arguments {
     /// Writes runs, environment and targets to this file.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+    /// Writes one line for each noise probe to this file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) noise: Option<PathBuf>,
+    /// A name for this way to run; it stands in every row.
+    #[arg(long, default_value = "workloads", value_name = "NAME")]
+    pub(crate) profile: String,
     /// (cargo) given by `cargo bench`, not by `cargo test --benches`.
     #[arg(long, hide = true)]
     pub(crate) bench: bool,

@@ -1,26 +1,16 @@
 //! Runs everything in turn.
 
 use super::arguments::{Arguments, Workload};
-use super::control::Control;
-use super::peers::{Malloc, Matrix, Mutex, Nothing, Peer, Spin, Talc};
-use super::work::{self, Packing, Role};
-use super::{Outcome, Work, processes};
+use super::noise::{self, Noise};
+use super::registry::Entry;
+use super::work::{Packing, Role};
+use super::{Outcome, Work};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::time::{Duration, Instant};
 
 /// A run with a smaller share of the cores was disturbed.
 pub(crate) const DISTURBED: f64 = 0.9;
-
-/// The peers' names.
-pub(crate) const HARNESS: &str = "harness alone";
-pub(crate) const MATRIX: &str = "AtomicMatrix, threads";
-pub(crate) const PROCESSES: &str = "AtomicMatrix, processes";
-pub(crate) const STRICT: &str = "AtomicMatrix strict, threads";
-pub(crate) const TALC: &str = "talc 5 + spin lock";
-pub(crate) const TALC_MUTEX: &str = "talc 5 + Mutex";
-pub(crate) const MALLOC: &str = "glibc malloc";
-const PEERS: [&str; 7] = [HARNESS, MATRIX, PROCESSES, STRICT, TALC, TALC_MUTEX, MALLOC];
 
 /// One run's figures.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -44,6 +34,8 @@ pub(crate) struct Series {
     pub(crate) workers: usize,
     pub(crate) peer: &'static str,
     pub(crate) runs: Vec<Run>,
+    /// Why there are no (more) runs: not installed, or how it ended.
+    pub(crate) end: Option<String>,
 }
 
 impl Series {
@@ -96,8 +88,12 @@ pub(crate) struct Figures {
     pub(crate) load_before: String,
     pub(crate) load_after: String,
     pub(crate) seconds: f64,
+    /// How the run was asked for; in every row.
+    pub(crate) profile: String,
     pub(crate) series: Vec<Series>,
     pub(crate) packing: Vec<Packed>,
+    /// Around each section.
+    pub(crate) noise: Vec<Noise>,
 }
 
 impl Figures {
@@ -148,78 +144,142 @@ fn settle(seconds: u64) {
 
 /// One row of the plan: a workload with a number of workers.
 struct Setting {
-    workload: &'static str,
+    workload: Workload,
+    name: &'static str,
     unit: &'static str,
     roles: Vec<Role>,
 }
 
+impl Setting {
+    fn rising(&self) -> bool {
+        self.workload != Workload::Ping
+    }
+}
+
 fn settings(arguments: &Arguments) -> Vec<Setting> {
     let mut settings = vec![];
-    for workload in &arguments.only {
+    let mut add = |workload, name, unit, roles| settings.push(Setting { workload, name, unit, roles });
+    for &workload in &arguments.only {
         match workload {
-            Workload::Mix => settings.extend(arguments.threads.iter().map(|&workers| Setting {
-                workload: "A",
-                unit: "Mop/s",
-                roles: vec![Role::Mix; workers as usize],
-            })),
-            Workload::Ping => settings.push(Setting { workload: "B", unit: "ns/pair", roles: vec![Role::Ping] }),
-            Workload::HandOver => {
-                settings.push(Setting { workload: "C", unit: "Mmsg/s", roles: vec![Role::Produce, Role::Consume] })
+            Workload::Mix | Workload::Seed => {
+                let (name, role) = if workload == Workload::Mix { ("A", Role::Mix) } else { ("S", Role::Seed) };
+                for &workers in &arguments.threads {
+                    add(workload, name, "Mop/s", vec![role; workers as usize]);
+                }
             }
+            Workload::Ping => add(workload, "B", "ns/pair", vec![Role::Ping]),
+            Workload::HandOver => add(workload, "C", "Mmsg/s", vec![Role::Produce, Role::Consume]),
             Workload::Packing => {}
         }
     }
     settings
 }
 
-pub(crate) fn conduct(arguments: &Arguments) -> Outcome<Figures> {
-    let peers: Vec<&'static str> = PEERS.into_iter().filter(|peer| arguments.wants(peer)).collect();
-    if peers.is_empty() {
-        return Err(format!("no peer's name contains {:?}; there are: {}", arguments.peers, PEERS.join("; ")).into());
+/// Seconds that a run takes besides the measurement, about.
+const OVERHEAD: f64 = 0.15;
+
+/// Seconds that [`conduct`] takes, about.
+pub(crate) fn planned(arguments: &Arguments, peers: &[Entry]) -> f64 {
+    let chosen = peers.iter().filter(|peer| arguments.wants(peer.name)).count() as f64;
+    let runs = settings(arguments).len() as f64 * arguments.repeat as f64 * chosen;
+    let packing = arguments.only.contains(&Workload::Packing) as u8 as f64 * chosen;
+    runs * (arguments.seconds + OVERHEAD) + packing * OVERHEAD
+}
+
+/// A bar over the planned seconds, with the time left. On standard error, and hidden unless that is a terminal.
+pub(crate) struct Progress(ProgressBar);
+
+impl Progress {
+    pub(crate) fn over(seconds: f64) -> Outcome<Self> {
+        let bar = ProgressBar::new((seconds * 1000.0) as u64);
+        bar.set_style(ProgressStyle::with_template("{bar:40} {percent:>3} %, {eta} left: {msg}")?);
+        bar.enable_steady_tick(Duration::from_millis(250));
+        Ok(Self(bar))
+    }
+    pub(crate) fn say(&self, what: &str) {
+        self.0.set_message(what.to_owned());
+    }
+    /// So many of the planned seconds are over.
+    pub(crate) fn done(&self, seconds: f64) {
+        self.0.inc((seconds * 1000.0) as u64);
+    }
+    pub(crate) fn warn(&self, what: &str) {
+        self.0.suspend(|| eprintln!("{what}"));
+    }
+    pub(crate) fn finish(&self) {
+        self.0.finish_and_clear();
+    }
+}
+
+/// Runs the plan over the peers, in turn.
+pub(crate) fn conduct(arguments: &Arguments, peers: &[Entry], progress: &Progress) -> Outcome<Figures> {
+    let chosen: Vec<&Entry> = peers.iter().filter(|peer| arguments.wants(peer.name)).collect();
+    if chosen.is_empty() {
+        let names: Vec<_> = peers.iter().map(|peer| peer.name).collect();
+        return Err(format!("no peer's name contains {:?}; there are: {}", arguments.peers, names.join("; ")).into());
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let mut figures = Figures { cores, load_before: load(), seconds: arguments.seconds, ..Figures::default() };
+    figures.profile = arguments.profile.clone();
     let settings = settings(arguments);
     let packing = arguments.only.contains(&Workload::Packing);
-    let steps = settings.len() * arguments.repeat as usize * peers.len() + packing as usize * peers.len();
-    let bar = ProgressBar::new(steps as u64); // On standard error, and hidden unless that is a terminal.
-    bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len}, {eta} left: {msg}")?);
-    for Setting { workload, unit, roles } in settings {
-        let rising = workload != "B";
-        let blank = |&peer| Series { workload, unit, rising, workers: roles.len(), peer, runs: vec![] };
-        let mut series: Vec<Series> = peers.iter().map(blank).collect();
+    for setting in settings {
+        let name = format!("{} with {}", setting.name, setting.roles.len());
+        let section = noise::Section::begin(name.clone());
+        let mut series = vec![];
+        for peer in &chosen {
+            series.push(Series {
+                workload: setting.name,
+                unit: setting.unit,
+                rising: setting.rising(),
+                workers: setting.roles.len(),
+                peer: peer.name,
+                runs: vec![],
+                end: peer.there().err().map(str::to_owned),
+            });
+        }
         for repetition in 0..arguments.repeat as usize {
             // Another one begins each time, so that none always comes after the same.
-            for turn in 0..peers.len() {
-                let series = &mut series[(repetition + turn) % peers.len()];
-                bar.set_message(format!("{workload} with {}, {}", roles.len(), series.peer));
-                let run = || {
-                    settle(arguments.settle);
-                    figure(rising, cores, &measure(series.peer, &roles, arguments.seconds)?)
-                };
-                let retries = if series.peer == TALC_MUTEX { 0 } else { arguments.retry }; // Those sleep by themselves.
-                series.runs.push(undisturbed(retries, run)?);
-                bar.inc(1);
+            for turn in 0..chosen.len() {
+                let index = (repetition + turn) % chosen.len();
+                progress.say(&format!("{name}, {}", chosen[index].name));
+                repeat(arguments, cores, chosen[index], &setting, &mut series[index]);
+                progress.done(arguments.seconds + OVERHEAD);
             }
         }
-        figures.series.extend(series);
+        figures.series.extend(series.into_iter().filter(|series| series.end.is_some() || !series.runs.is_empty()));
+        figures.noise.push(section.end());
     }
     if packing {
-        for peer in peers {
-            bar.set_message(format!("D, {peer}"));
-            let result = match peer {
-                MATRIX => work::pack(&Matrix::create(false)?.hide()?),
-                STRICT => work::pack(&Matrix::create(true)?.hide()?),
-                TALC => work::pack(&Talc::<Spin>::create()?),
-                _ => None,
-            };
-            figures.packing.extend(result.map(|result| Packed { peer, result }));
-            bar.inc(1);
+        let section = noise::Section::begin("D".to_owned());
+        for peer in chosen {
+            progress.say(&format!("D, {}", peer.name));
+            match peer.pack() {
+                Ok(result) => figures.packing.extend(result.map(|result| Packed { peer: peer.name, result })),
+                Err(error) => progress.warn(&format!("D, {}: {error}", peer.name)),
+            }
+            progress.done(OVERHEAD);
         }
+        figures.noise.push(section.end());
     }
-    bar.finish_and_clear();
     figures.load_after = load();
     Ok(figures)
+}
+
+/// One more run of a peer, unless it has no answer to the workload, is not there, or broke down before.
+fn repeat(arguments: &Arguments, cores: usize, peer: &Entry, setting: &Setting, series: &mut Series) {
+    if series.end.is_some() || !peer.workloads.contains(&setting.workload) {
+        return;
+    }
+    let run = || {
+        settle(arguments.settle);
+        figure(setting.rising(), cores, &peer.measure(&setting.roles, arguments.seconds)?)
+    };
+    let retries = if peer.sleeps { 0 } else { arguments.retry };
+    match undisturbed(retries, run) {
+        Ok(run) => series.runs.push(run),
+        Err(error) => series.end = Some(error.to_string()),
+    }
 }
 
 /// A run that had its cores, or of some that had not, the one that had most of them. Looks at no other figure.
@@ -236,37 +296,6 @@ fn undisturbed(retries: u32, mut run: impl FnMut() -> Outcome<Run>) -> Outcome<R
         }
     }
     Ok(kept)
-}
-
-/// One run of one peer, with an arena of its own.
-fn measure(peer: &str, roles: &[Role], seconds: f64) -> Outcome<Work> {
-    match peer {
-        MATRIX => threads(&Matrix::create(false)?.hide()?, roles, seconds),
-        STRICT => threads(&Matrix::create(true)?.hide()?, roles, seconds),
-        PROCESSES => processes::run(roles, seconds),
-        TALC => threads(&Talc::<Spin>::create()?, roles, seconds),
-        TALC_MUTEX => threads(&Talc::<Mutex>::create()?, roles, seconds),
-        MALLOC => threads(&Malloc, roles, seconds),
-        _ => threads(&Nothing, roles, seconds),
-    }
-}
-
-fn threads<P: Peer>(peer: &P, roles: &[Role], seconds: f64) -> Outcome<Work> {
-    let control = &*Control::on_heap();
-    std::thread::scope(|scope| {
-        let worker = |(number, &role)| scope.spawn(move || work::run(peer, control, role, number as u64));
-        let workers: Vec<_> = roles.iter().enumerate().map(worker).collect();
-        while (control.ready() as usize) < roles.len() {
-            if workers.iter().any(|worker| worker.is_finished()) {
-                control.stop(); // One panicked: call the others off.
-                break;
-            }
-            std::thread::sleep(Duration::from_micros(200));
-        }
-        let window = control.conduct(seconds);
-        let ended = workers.into_iter().map(|worker| worker.join().map_err(|_| "a worker thread panicked".into()));
-        Ok(Work { done: ended.collect::<Outcome<_>>()?, window })
-    })
 }
 
 fn figure(rising: bool, cores: usize, Work { done, window }: &Work) -> Outcome<Run> {

@@ -1,6 +1,6 @@
 //! Start barrier and ring, the same for threads (on the heap) and processes (in a block of the segment).
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Messages that the ring holds. Each has two words; narrow ones use every word.
@@ -13,6 +13,15 @@ const RECEIVED: u32 = SLOTS / 8;
 #[derive(Debug, Default)]
 struct Line(AtomicU32);
 
+/// What the workers of the seed's mix have done so far, told now and then.
+#[repr(C, align(128))]
+#[derive(Debug, Default)]
+struct Tally {
+    operations: AtomicU64,
+    /// Bytes asked for in live blocks.
+    payload: AtomicU64,
+}
+
 /// All zero at the start.
 #[repr(C, align(128))]
 #[derive(Debug)]
@@ -21,8 +30,13 @@ pub(crate) struct Control {
     go: Line,
     stop: Line,
     ended: Line,
+    /// Workers of the seed's mix that have stopped, with what they hold.
+    resting: Line,
+    /// They may free what they hold.
+    release: Line,
     head: Line,
     tail: Line,
+    tally: Tally,
     words: [AtomicU32; 2 * SLOTS as usize],
 }
 
@@ -49,7 +63,18 @@ impl Control {
     pub(crate) fn on_heap() -> Box<Self> {
         let words = [const { AtomicU32::new(0) }; 2 * SLOTS as usize];
         let line = Line::default;
-        Box::new(Self { ready: line(), go: line(), stop: line(), ended: line(), head: line(), tail: line(), words })
+        Box::new(Self {
+            ready: line(),
+            go: line(),
+            stop: line(),
+            ended: line(),
+            resting: line(),
+            release: line(),
+            head: line(),
+            tail: line(),
+            tally: Tally::default(),
+            words,
+        })
     }
 
     /// A worker is ready; returns when all may start. False: the run was called off.
@@ -69,12 +94,45 @@ impl Control {
     /// Lets the workers work for `seconds`; returns how long it was. What they do after the stop, a burst at most, is no
     /// more than they would have done in the time that they took to start.
     pub(crate) fn conduct(&self, seconds: f64) -> Duration {
+        self.conduct_with(seconds, |_| seconds)
+    }
+    /// As [`Control::conduct`]; `look` is called with the seconds gone, and says at which second to call it again.
+    pub(crate) fn conduct_with(&self, seconds: f64, mut look: impl FnMut(f64) -> f64) -> Duration {
         let started = Instant::now();
         self.start();
-        std::thread::sleep(Duration::from_secs_f64(seconds));
+        loop {
+            let gone = started.elapsed().as_secs_f64();
+            if gone >= seconds {
+                break;
+            }
+            let next = look(gone).min(seconds);
+            std::thread::sleep(Duration::from_secs_f64((next - started.elapsed().as_secs_f64()).max(0.0)));
+        }
         let window = started.elapsed();
         self.stop();
         window
+    }
+    /// Tells what was done since the last time: operations, and bytes asked for less those given back.
+    pub(crate) fn tell(&self, operations: u64, payload: i64) {
+        self.tally.operations.fetch_add(operations, Ordering::Relaxed);
+        self.tally.payload.fetch_add(payload as u64, Ordering::Relaxed); // Wraps: less may be a negative number.
+    }
+    /// Operations so far, and bytes asked for in live blocks.
+    pub(crate) fn told(&self) -> (u64, u64) {
+        (self.tally.operations.load(Ordering::Relaxed), self.tally.payload.load(Ordering::Relaxed))
+    }
+    /// A worker has stopped, and waits until it may free what it holds.
+    pub(crate) fn rest(&self) {
+        self.resting.0.fetch_add(1, Ordering::AcqRel);
+        while self.release.0.load(Ordering::Acquire) == 0 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+    pub(crate) fn resting(&self) -> u32 {
+        self.resting.0.load(Ordering::Acquire)
+    }
+    pub(crate) fn release(&self) {
+        self.release.0.store(1, Ordering::Release);
     }
     /// Stops the workers, or calls them off before the start.
     pub(crate) fn stop(&self) {

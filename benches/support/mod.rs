@@ -1,11 +1,15 @@
 //! What the workloads are made of.
+#![allow(dead_code, reason = "several programs are made of these parts, and none needs all")]
 #![allow(clippy::disallowed_types, reason = "barrier and ring are the benchmark's own, not the allocator's")]
 
 pub(crate) mod arguments;
 pub(crate) mod conductor;
 pub(crate) mod control;
+pub(crate) mod machine;
+pub(crate) mod noise;
 pub(crate) mod peers;
 pub(crate) mod processes;
+pub(crate) mod registry;
 pub(crate) mod report;
 pub(crate) mod targets;
 pub(crate) mod work;

@@ -71,8 +71,8 @@ impl Peer for Nothing {
 pub(crate) struct Matrix(pub(crate) Handler);
 
 impl Matrix {
-    pub(crate) fn create(strict: bool) -> Outcome<Self> {
-        Ok(Self(AtomicMatrix::options().size(ARENA).strict(strict).populate(true).create()?))
+    pub(crate) fn create(size: usize, strict: bool) -> Outcome<Self> {
+        Ok(Self(AtomicMatrix::options().size(size).strict(strict).populate(true).create()?))
     }
     /// Nobody else will attach: the name can go already, lest a killed benchmark leave it.
     pub(crate) fn hide(self) -> Outcome<Self> {
@@ -111,7 +111,7 @@ impl Peer for Matrix {
         self.0.free_at(message as u32).expect("the block is live");
     }
     fn arena(&self) -> Option<(usize, usize)> {
-        Some((ARENA, self.0.stats().ok()?.sector_bytes as usize))
+        Some((self.0.matrix().segment().len(), self.0.stats().ok()?.sector_bytes as usize))
     }
 }
 

@@ -2,9 +2,13 @@
 
 use super::Outcome;
 use super::arguments::Arguments;
-use super::conductor::{Figures, HARNESS, Run, TALC};
+use super::conductor::{Figures, Run, Series};
+use super::machine::Machine;
+use super::noise::Noise;
+use super::registry::{HARNESS, TALC};
 use super::targets;
 use comfy_table::{CellAlignment, Table, presets};
+use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -12,6 +16,7 @@ use std::path::{Path, PathBuf};
 /// The files asked for, made before the measurements, so that a wrong path costs no time.
 pub(crate) struct Files {
     csv: Option<(PathBuf, File)>,
+    noise: Option<(PathBuf, File)>,
     json: Option<(PathBuf, File)>,
 }
 
@@ -26,16 +31,31 @@ fn create(path: Option<&PathBuf>) -> Outcome<Option<(PathBuf, File)>> {
 
 impl Files {
     pub(crate) fn create(arguments: &Arguments) -> Outcome<Self> {
-        Ok(Self { csv: create(arguments.csv.as_ref())?, json: create(arguments.json.as_ref())? })
+        Ok(Self {
+            csv: create(arguments.csv.as_ref())?,
+            noise: create(arguments.noise.as_ref())?,
+            json: create(arguments.json.as_ref())?,
+        })
     }
 
     pub(crate) fn write(&mut self, figures: &Figures) -> Outcome<()> {
         let failed = |path: &Path, error: std::io::Error| format!("can't write {}: {error}", path.display());
         if let Some((path, file)) = &mut self.csv {
-            csv(figures, &mut BufWriter::new(file)).map_err(|error| failed(path, error))?;
+            let mut out = csv::Writer::from_writer(file);
+            for row in rows(figures) {
+                out.serialize(row)?;
+            }
+            out.flush().map_err(|error| failed(path, error))?;
+        }
+        if let Some((path, file)) = &mut self.noise {
+            let mut out = csv::Writer::from_writer(file);
+            for noise in &figures.noise {
+                out.serialize(noise)?;
+            }
+            out.flush().map_err(|error| failed(path, error))?;
         }
         if let Some((path, file)) = &mut self.json {
-            let all = serde_json::json!({ "figures": figures, "targets": targets::check(figures) });
+            let all = serde_json::json!({ "machine": Machine::this(), "figures": figures, "targets": targets::check(figures) });
             let mut out = BufWriter::new(file);
             serde_json::to_writer_pretty(&mut out, &all)?;
             writeln!(out).and_then(|()| out.flush()).map_err(|error| failed(path, error))?;
@@ -44,24 +64,70 @@ impl Files {
     }
 }
 
-/// One line for each run. No field holds a quotation mark.
-fn csv(figures: &Figures, out: &mut impl Write) -> std::io::Result<()> {
-    writeln!(out, "workload,workers,peer,repetition,value,unit,processor_ns_per_operation,share_of_cores")?;
+/// One run, or one result of D, or the reason why there is none.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Row {
+    pub(crate) workload: String,
+    pub(crate) workers: usize,
+    pub(crate) peer: String,
+    pub(crate) repetition: usize,
+    pub(crate) value: Option<f64>,
+    pub(crate) unit: String,
+    pub(crate) processor_ns_per_operation: Option<f64>,
+    pub(crate) share_of_cores: Option<f64>,
+    pub(crate) seconds: f64,
+    /// Why there is no value.
+    pub(crate) end: String,
+    pub(crate) profile: String,
+    pub(crate) commit: String,
+    pub(crate) cpu: String,
+    pub(crate) cores: usize,
+    pub(crate) kernel: String,
+    pub(crate) rustc: String,
+}
+
+/// All runs, one row each.
+pub(crate) fn rows(figures: &Figures) -> Vec<Row> {
+    let machine = Machine::this();
+    let row = |workload: &str, workers, peer: &str, unit: &str| Row {
+        workload: workload.to_owned(),
+        workers,
+        peer: peer.to_owned(),
+        repetition: 0,
+        value: None,
+        unit: unit.to_owned(),
+        processor_ns_per_operation: None,
+        share_of_cores: None,
+        seconds: figures.seconds,
+        end: String::new(),
+        profile: figures.profile.clone(),
+        commit: machine.commit.clone(),
+        cpu: machine.cpu.clone(),
+        cores: machine.cores,
+        kernel: machine.kernel.clone(),
+        rustc: machine.rustc.clone(),
+    };
+    let mut rows = vec![];
     for series in &figures.series {
-        for (repetition, run) in series.runs.iter().enumerate() {
-            let (workload, workers, peer, unit) = (series.workload, series.workers, series.peer, series.unit);
-            let Run { value, processor, share } = run;
-            writeln!(out, "{workload},{workers},\"{peer}\",{repetition},{value},{unit},{processor},{share}")?;
+        let blank = row(series.workload, series.workers, series.peer, series.unit);
+        for (repetition, &Run { value, processor, share }) in series.runs.iter().enumerate() {
+            let (processor_ns_per_operation, share_of_cores) = (Some(processor), Some(share));
+            let value = Some(value);
+            rows.push(Row { repetition, value, processor_ns_per_operation, share_of_cores, ..blank.clone() });
+        }
+        if let Some(end) = &series.end {
+            rows.push(Row { repetition: series.runs.len(), end: end.clone(), ..blank });
         }
     }
     for packed in &figures.packing {
-        writeln!(out, "D,1,\"{}\",0,{},packed,,", packed.peer, packed.result.packed)?;
-        writeln!(out, "D,1,\"{}\",0,{},whole,,", packed.peer, packed.result.whole as u8)?;
+        let result = packed.result;
+        rows.push(Row { value: Some(result.packed), ..row("D", 1, packed.peer, "packed") });
+        rows.push(Row { value: Some(result.whole as u8 as f64), ..row("D", 1, packed.peer, "whole") });
     }
-    out.flush()
+    rows
 }
 
-fn table(header: &[&str], numbers_from: usize) -> Table {
+pub(crate) fn table(header: &[&str], numbers_from: usize) -> Table {
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN).set_header(header.to_vec());
     for column in numbers_from..header.len() {
@@ -72,7 +138,7 @@ fn table(header: &[&str], numbers_from: usize) -> Table {
     table
 }
 
-fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     match value {
         _ if value.is_nan() => "–".to_owned(),
         _ if value < 10.0 => format!("{value:.2}"),
@@ -87,35 +153,13 @@ pub(crate) fn print(figures: &Figures, arguments: &Arguments) {
         figures.cores, figures.load_before, figures.load_after, arguments.repeat, arguments.seconds
     );
     if !figures.series.is_empty() {
-        let header =
-            ["", "peer", "workers", "best", "median", "min..max", "unit", "cpu ns/op", "cores", "× talc", "× harness"];
-        let mut table = table(&header, 2);
-        for series in &figures.series {
-            // How many times as fast as the other, best against best.
-            let times = |other: &str| match figures.best(series.workload, series.workers, other) {
-                Some(other) if series.rising => number(series.best() / other),
-                Some(other) => number(other / series.best()),
-                None => number(f64::NAN),
-            };
-            table.add_row([
-                series.workload.to_owned(),
-                series.peer.to_owned(),
-                series.workers.to_string(),
-                number(series.best()),
-                number(series.median()),
-                format!("{}..{}", number(series.least()), number(series.most())),
-                series.unit.to_owned(),
-                number(series.best_run().map_or(f64::NAN, |run| run.processor)),
-                format!("{:.0} %", 100.0 * series.best_run().map_or(f64::NAN, |run| run.share)),
-                times(TALC),
-                times(HARNESS),
-            ]);
-        }
-        println!("{table}\n");
+        println!("{}\n", series_table(figures, &figures.series.iter().collect::<Vec<_>>()));
         println!(
             "cores: the share of the cores that the best run had; below 90 %, it slept, or something else had them.\n"
         );
     }
+    ends(&figures.series);
+    noise(&figures.noise);
     if !figures.packing.is_empty() {
         let mut table = table(&["D", "payload / 64 MiB", "90 % block at the first try"], 1);
         for packed in &figures.packing {
@@ -129,5 +173,69 @@ pub(crate) fn print(figures: &Figures, arguments: &Arguments) {
     for target in targets::check(figures) {
         table.add_row([target.name.clone(), target.measured.clone(), target.verdict.to_string()]);
     }
+    println!("{table}\n");
+}
+
+/// One row for each series that has runs.
+pub(crate) fn series_table(figures: &Figures, of: &[&Series]) -> Table {
+    let header =
+        ["", "peer", "workers", "best", "median", "min..max", "unit", "cpu ns/op", "cores", "× talc", "× harness"];
+    let mut table = table(&header, 2);
+    for series in of.iter().filter(|series| !series.runs.is_empty()) {
+        // How many times as fast as the other, best against best.
+        let times = |other: &str| match figures.best(series.workload, series.workers, other) {
+            Some(other) if series.rising => number(series.best() / other),
+            Some(other) => number(other / series.best()),
+            None => number(f64::NAN),
+        };
+        table.add_row([
+            series.workload.to_owned(),
+            series.peer.to_owned(),
+            series.workers.to_string(),
+            number(series.best()),
+            number(series.median()),
+            format!("{}..{}", number(series.least()), number(series.most())),
+            series.unit.to_owned(),
+            number(series.best_run().map_or(f64::NAN, |run| run.processor)),
+            format!("{:.0} %", 100.0 * series.best_run().map_or(f64::NAN, |run| run.share)),
+            times(TALC),
+            times(HARNESS),
+        ]);
+    }
+    table
+}
+
+/// Who has no (more) runs, and why; each reason once.
+pub(crate) fn ends(series: &[Series]) {
+    let mut seen = vec![];
+    for series in series {
+        if let Some(end) = &series.end {
+            let this = (series.peer, end.as_str());
+            if !seen.contains(&this) {
+                println!("{}: {end}", series.peer);
+                seen.push(this);
+            }
+        }
+    }
+    if !seen.is_empty() {
+        println!();
+    }
+}
+
+/// How quiet the machine was.
+pub(crate) fn noise(noise: &[Noise]) {
+    let header = ["section", "round trip before, ns", "after, ns", "others' share", "stolen"];
+    let mut table = table(&header, 1);
+    for noise in noise {
+        let percent = |share: f64| if share.is_nan() { "–".to_owned() } else { format!("{:.1} %", 100.0 * share) };
+        table.add_row([
+            noise.section.clone(),
+            number(noise.round_trip_before_ns),
+            number(noise.round_trip_after_ns),
+            percent(noise.others),
+            percent(noise.stolen),
+        ]);
+    }
+    println!("Noise: a message from core to core and back; processor time of other programs and of other guests.\n");
     println!("{table}\n");
 }

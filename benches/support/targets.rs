@@ -1,6 +1,7 @@
 //! What AtomicMatrix is to reach, best against best.
 
-use super::conductor::{DISTURBED, Figures, HARNESS, Judged, MATRIX, PROCESSES, TALC};
+use super::conductor::{DISTURBED, Figures, Judged};
+use super::registry::{HARNESS, MATRIX, PROCESSES, TALC};
 use serde::Serialize;
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]

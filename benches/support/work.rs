@@ -13,6 +13,8 @@ pub(crate) enum Role {
     Ping,
     Produce,
     Consume,
+    /// The seed's endurance mix.
+    Seed,
 }
 
 /// What one worker did.
@@ -26,6 +28,8 @@ pub(crate) struct Done {
 
 /// Live blocks that a worker of the mix keeps at most.
 const LIVE: usize = 200;
+/// The same in the seed's mix.
+const QUOTA: usize = 10_000;
 const PING: usize = 64;
 const MESSAGE: usize = 128;
 /// Operations between two looks at the stop word.
@@ -40,7 +44,7 @@ impl Random {
     }
     /// Below `bound`.
     #[inline(always)]
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         ((self.0 >> 32) * bound) >> 32
     }
@@ -62,7 +66,7 @@ fn part(role: Role) {
     let side = match role {
         Role::Produce => 0,
         Role::Consume => 1,
-        Role::Mix | Role::Ping => return,
+        Role::Mix | Role::Ping | Role::Seed => return,
     };
     let Ok(allowed) = sched_getaffinity(None) else { return };
     let mut cores = (0..CpuSet::MAX_CPU).filter(|&core| allowed.is_set(core));
@@ -89,6 +93,10 @@ pub(crate) fn run<P: Peer>(peer: &P, control: &Control, role: Role, number: u64)
         Role::Ping => ping(peer, control),
         Role::Produce => produce(peer, control),
         Role::Consume => consume(peer, control),
+        Role::Seed => {
+            let (operations, worked) = seed(peer, control, number);
+            return Done { operations, processor: worked - before };
+        }
     };
     Done { operations, processor: processor() - before }
 }
@@ -118,6 +126,42 @@ fn mix<P: Peer>(peer: &P, control: &Control, number: u64) -> u64 {
         peer.free(block, size);
     }
     operations
+}
+
+/// The seed's endurance workload: up to 10 000 live blocks, the mix's sizes and shares, nothing touched.
+#[inline(never)]
+fn seed<P: Peer>(peer: &P, control: &Control, number: u64) -> (u64, u64) {
+    let mut random = Random::new(number + 1);
+    let mut live: Vec<(P::Block, usize)> = Vec::with_capacity(QUOTA);
+    let mut operations = 0;
+    while !control.stopped() {
+        let (mut done, mut payload) = (0, 0);
+        for _ in 0..16 * BURST {
+            if live.len() < QUOTA && random.below(10) < 7 {
+                let size = random.size();
+                let Some(block) = peer.allocate(size) else { continue };
+                live.push((block, size));
+                payload += size as i64;
+            } else if !live.is_empty() {
+                let (block, size) = live.swap_remove(random.below(live.len() as u64) as usize);
+                peer.free(block, size);
+                payload -= size as i64;
+            } else {
+                continue;
+            }
+            done += 1;
+        }
+        operations += done;
+        control.tell(done, payload);
+    }
+    let worked = processor();
+    control.rest();
+    let held: usize = live.iter().map(|(_, size)| size).sum();
+    for (block, size) in live {
+        peer.free(block, size);
+    }
+    control.tell(0, -(held as i64));
+    (operations, worked)
 }
 
 #[inline(never)]
@@ -195,12 +239,17 @@ pub(crate) struct Packing {
 
 /// Fills until nothing fits (64 sizes in a row don't), frees everything, and asks for one large block.
 pub(crate) fn pack<P: Peer>(peer: &P) -> Option<Packing> {
+    pack_sizes(peer, 32, 544)
+}
+
+/// As [`pack`], with sizes from `least` to `most` bytes.
+pub(crate) fn pack_sizes<P: Peer>(peer: &P, least: usize, most: usize) -> Option<Packing> {
     let (all, usable) = peer.arena()?;
     let mut random = Random::new(1);
     let mut blocks = vec![];
     let (mut payload, mut refused) = (0, 0);
     while refused < 64 {
-        let size = random.size();
+        let size = least + random.below((most - least) as u64 + 1) as usize;
         let Some(block) = peer.allocate(size) else {
             refused += 1;
             continue;

@@ -262,7 +262,7 @@ mod tests {
         let dead = die(&first);
         let _own = second.allocate_raw(1000).expect("room");
         let recoverer = die(&second);
-        assert_eq!(second.matrix().segment().take_dead(recoverer, &[recoverer]), Some(dead));
+        assert_eq!(second.matrix().segment().take_dead(recoverer, &|number| number == recoverer), Some(dead));
         let seen = made.participants();
         assert_eq!(seen.iter().find(|p| p.number == dead).and_then(|p| p.recovered_by), Some(recoverer));
         let recovered = made.reap().expect("a slot");

@@ -1,0 +1,38 @@
+//! Every figure of the project, by one command.
+//!
+//! ```console
+//! cargo bench --bench reproduce              # within five minutes
+//! cargo bench --bench reproduce -- --full    # with the seed's durations: about 75 minutes
+//! cargo bench --bench reproduce -- --plots   # draws again from the CSV files
+//! ```
+//!
+//! Sections, each with CSV under `papers/data` and plots under `papers/figures`: the peers side by side (A to D), scaling (A and
+//! the seed's endurance mix at 1, 2, 4, 8, 16 workers, threads and processes), endurance (fragmentation and entropy over
+//! time, and after everything is freed), latency (allocate and free at two threads), packing (granules and sizes).
+//! A section's file is written when the section ends; `--resume` skips those that this commit, machine and profile have measured already.
+//! Rows that the package in `benches/peers` wrote into `papers/data/peers-package.csv` are
+//! drawn beside them, if they are there. The plot of bounded work (`bounded-work.svg`) is made by its own check.
+
+mod endurance;
+mod files;
+mod latency;
+mod packing;
+mod plan;
+mod plots;
+mod style;
+#[path = "../support/mod.rs"]
+mod support;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments = plan::Arguments::parse();
+    match plan::run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("reproduce: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! The sections of a run, their lengths, and the order of things.
+
+use crate::files::{self, Folders, Origin};
+use crate::support::arguments::Arguments as Runner;
+use crate::support::conductor::{self, Progress};
+use crate::support::machine::Machine;
+use crate::support::noise::{self, Noise};
+use crate::support::registry::{self, HARNESS, MALLOC, MATRIX, PROCESSES, TALC};
+use crate::support::{Outcome, processes, report};
+use crate::{endurance, latency, packing, plots};
+use clap::{Parser, ValueEnum};
+use serde::Serialize;
+use std::path::PathBuf;
+
+/// Reproduces every figure: measures, writes CSV under papers/data, draws under papers/figures, and prints tables.
+#[derive(Debug, Parser)]
+#[command(name = "reproduce")]
+pub(crate) struct Arguments {
+    /// The seed's durations (60 s for each number of workers, 600 s of endurance): about 75 minutes instead of five.
+    #[arg(long)]
+    full: bool,
+    /// A few seconds: shows that everything runs; the figures mean little. Writes to a folder under the build's.
+    #[arg(long, conflicts_with = "full")]
+    smoke: bool,
+    /// Only these sections.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "SECTION,...")]
+    only: Vec<Section>,
+    /// Skips the sections whose files were measured by this commit, on this machine, with this profile.
+    #[arg(long)]
+    resume: bool,
+    /// Measures nothing: draws the plots and prints the tables from the files that there are.
+    #[arg(long)]
+    plots: bool,
+    /// The folder with data/ and figures/.
+    #[arg(long, value_name = "FOLDER")]
+    papers: Option<PathBuf>,
+    /// (cargo) given by `cargo bench`, not by `cargo test --benches`.
+    #[arg(long, hide = true)]
+    bench: bool,
+    /// (cargo) run only if this benchmark's name contains the word.
+    #[arg(hide = true)]
+    filter: Option<String>,
+    /// (internal) this process is a worker.
+    #[arg(long, hide = true)]
+    worker: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Section {
+    /// The peers side by side: A at 1, 2 and 4 workers, B, C, D.
+    Peers,
+    /// A and the seed's mix at 1, 2, 4, 8 and 16 workers.
+    Scaling,
+    /// The seed's endurance run, with fragmentation and entropy over time.
+    Endurance,
+    /// Percentiles of allocate and free at two threads.
+    Latency,
+    /// Payload of a full segment by granule and sizes.
+    Packing,
+}
+
+const SECTIONS: [Section; 5] =
+    [Section::Peers, Section::Latency, Section::Packing, Section::Scaling, Section::Endurance];
+
+impl Section {
+    pub(crate) fn file(self) -> &'static str {
+        match self {
+            Self::Peers => "peers",
+            Self::Scaling => "scaling",
+            Self::Endurance => "endurance",
+            Self::Latency => "latency",
+            Self::Packing => "packing",
+        }
+    }
+}
+
+/// How long everything takes, in seconds.
+struct Profile {
+    name: &'static str,
+    peers: (u32, f64),
+    /// Repetitions and seconds of A, and of the seed's mix.
+    scaling: [(u32, f64); 2],
+    workers: &'static [u16],
+    endurance: (usize, f64),
+    latency: f64,
+}
+
+const QUICK: Profile = Profile {
+    name: "quick",
+    peers: (3, 0.3),
+    scaling: [(3, 0.3), (2, 0.5)],
+    workers: &[1, 2, 4, 8, 16],
+    endurance: (8, 20.0),
+    latency: 2.0,
+};
+const FULL: Profile = Profile {
+    name: "full",
+    peers: (9, 0.7),
+    scaling: [(5, 2.0), (1, 60.0)],
+    workers: &[1, 2, 4, 8, 16],
+    endurance: (8, 600.0),
+    latency: 20.0,
+};
+const SMOKE: Profile = Profile {
+    name: "smoke",
+    peers: (2, 0.02),
+    scaling: [(1, 0.02), (1, 0.02)],
+    workers: &[1, 2],
+    endurance: (4, 0.6),
+    latency: 0.1,
+};
+
+/// What the packing section takes, about.
+const PACKING: f64 = 12.0;
+/// Peers of the scaling section.
+const SCALED: [&str; 5] = [HARNESS, MATRIX, PROCESSES, TALC, MALLOC];
+
+impl Profile {
+    fn runner(&self, only: &str, peers: &[&str], workers: &[u16], (repeat, seconds): (u32, f64)) -> Outcome<Runner> {
+        let workers: Vec<String> = workers.iter().map(u16::to_string).collect();
+        let mut runner = Runner::try_parse_from(["workloads", "--only", only, "--threads", &workers.join(",")])?;
+        (runner.repeat, runner.seconds, runner.profile) = (repeat, seconds, self.name.to_owned());
+        runner.retry = if self.name == SMOKE.name { 0 } else { 1 };
+        runner.peers = peers.iter().map(|&peer| peer.to_owned()).collect();
+        Ok(runner)
+    }
+    /// The runs that a section gives to the workloads' runner.
+    fn runners(&self, section: Section) -> Outcome<Vec<Runner>> {
+        Ok(match section {
+            Section::Peers => {
+                let workers = if self.name == SMOKE.name { self.workers } else { &[1, 2, 4] };
+                vec![self.runner("A,B,C,D", &[], workers, self.peers)?]
+            }
+            Section::Scaling => vec![
+                self.runner("A", &SCALED, self.workers, self.scaling[0])?,
+                self.runner("S", &SCALED, self.workers, self.scaling[1])?,
+            ],
+            _ => vec![],
+        })
+    }
+    fn planned(&self, section: Section) -> Outcome<f64> {
+        let peers = registry::in_tree();
+        let runs: f64 = self.runners(section)?.iter().map(|runner| conductor::planned(runner, &peers)).sum();
+        Ok(runs
+            + match section {
+                Section::Endurance => 2.0 * self.endurance.1,
+                Section::Latency => 4.0 * self.latency,
+                Section::Packing => PACKING,
+                _ => 0.0,
+            })
+    }
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Outcome<()> {
+    if let Some(worker) = &arguments.worker {
+        return processes::work(worker, processes::no_other);
+    }
+    if arguments.filter.as_ref().is_some_and(|filter| !"reproduce".contains(filter.as_str())) {
+        return Ok(());
+    }
+    // `cargo test --benches`: unoptimised, and not asked for figures.
+    let smoke = arguments.smoke || (!arguments.bench && cfg!(debug_assertions));
+    let profile = match (smoke, arguments.full) {
+        (true, _) => &SMOKE,
+        (_, true) => &FULL,
+        _ => &QUICK,
+    };
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let papers = arguments.papers.clone().unwrap_or_else(|| match smoke {
+        true => PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("papers"),
+        false => root.join("papers"),
+    });
+    let folders = Folders::make(&papers)?;
+    if !arguments.plots {
+        measure(arguments, profile, &folders)?;
+    }
+    plots::all(&folders)
+}
+
+fn measure(arguments: &Arguments, profile: &Profile, folders: &Folders) -> Outcome<()> {
+    let origin = Origin::new(profile.name, &Machine::this());
+    let mut sections = vec![];
+    for section in SECTIONS {
+        let wanted = arguments.only.is_empty() || arguments.only.contains(&section);
+        let there = arguments.resume && files::read::<Origin>(&folders.csv(section.file()))?.first() == Some(&origin);
+        if wanted && !there {
+            sections.push(section);
+        }
+    }
+    let mut seconds = 0.0;
+    for &section in &sections {
+        seconds += profile.planned(section)?;
+    }
+    eprintln!(
+        "{} profile, {} section(s), about {:.0} minute(s): {}",
+        profile.name,
+        sections.len(),
+        (seconds / 60.0).ceil(),
+        origin.caption()
+    );
+    let progress = Progress::over(seconds)?;
+    for section in sections {
+        one(section, profile, folders, &origin, &progress)?;
+    }
+    progress.finish();
+    Ok(())
+}
+
+/// Measures a section and writes its file.
+fn one(section: Section, profile: &Profile, folders: &Folders, origin: &Origin, progress: &Progress) -> Outcome<()> {
+    let around = noise::Section::begin(section.file().to_owned());
+    let mut noises = vec![];
+    match section {
+        Section::Peers | Section::Scaling => {
+            let mut rows = vec![];
+            for runner in profile.runners(section)? {
+                let figures = conductor::conduct(&runner, &registry::in_tree(), progress)?;
+                rows.extend(report::rows(&figures));
+                noises.extend(figures.noise);
+            }
+            files::write(&folders.csv(section.file()), &rows)?;
+        }
+        Section::Endurance => {
+            let (workers, seconds) = profile.endurance;
+            let mut samples = vec![];
+            type Endure = fn(usize, f64, &mut dyn FnMut(f64)) -> Outcome<Vec<endurance::Sample>>;
+            for (name, endure) in [("threads", endurance::threads as Endure), ("processes", endurance::processes)] {
+                progress.say(&format!("endurance, {workers} {name}"));
+                let mut before = 0.0;
+                samples.extend(endure(workers, seconds, &mut |now| {
+                    progress.done(now - before);
+                    before = now;
+                })?);
+            }
+            write(folders, section, &samples, origin)?;
+        }
+        Section::Latency => {
+            let points = latency::all(profile.latency, |what| {
+                progress.say(&format!("latency, {what}"));
+                progress.done(profile.latency);
+            })?;
+            write(folders, section, &points, origin)?;
+        }
+        Section::Packing => {
+            let steps = packing::RANGES.len() * (packing::GRANULES.len() + 1);
+            let rows = packing::all(|what| {
+                progress.say(&format!("packing, {what}"));
+                progress.done(PACKING / steps as f64);
+            })?;
+            write(folders, section, &rows, origin)?;
+        }
+    }
+    noises.push(around.end());
+    // The probes of the other sections stay.
+    let path = folders.csv("noise");
+    let own = |noise: &Noise| noises.iter().any(|new| new.section == noise.section);
+    let others = files::read::<Noise>(&path)?.into_iter().zip(files::read::<Origin>(&path)?);
+    let mut rows: Vec<(Noise, Origin)> = others.filter(|(noise, _)| !own(noise)).collect();
+    rows.extend(noises.into_iter().map(|noise| (noise, origin.clone())));
+    files::write(&path, &rows)
+}
+
+fn write<T: Serialize>(folders: &Folders, section: Section, rows: &[T], origin: &Origin) -> Outcome<()> {
+    files::write(&folders.csv(section.file()), &rows.iter().map(|row| (row, origin)).collect::<Vec<_>>())
+}

@@ -1,0 +1,51 @@
+//! Where figures come from.
+
+use serde::{Deserialize, Serialize};
+use std::process::Command;
+
+/// Commit and machine.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Machine {
+    pub(crate) commit: String,
+    pub(crate) cpu: String,
+    pub(crate) cores: usize,
+    pub(crate) kernel: String,
+    pub(crate) rustc: String,
+}
+
+fn output(program: &str, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(program).args(arguments).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// The field `name` of /proc/cpuinfo.
+fn cpuinfo(name: &str) -> Option<String> {
+    let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with(name))?;
+    Some(line.split_once(':')?.1.trim().to_owned())
+}
+
+impl Machine {
+    /// This one. The commit has a plus sign if src or benches differ from it.
+    pub(crate) fn this() -> Self {
+        let root = env!("CARGO_MANIFEST_DIR");
+        let commit = output("git", &["-C", root, "rev-parse", "--short=12", "HEAD"]);
+        let changed = output("git", &["-C", root, "status", "--porcelain", "--", "src", "benches", "Cargo.lock"]);
+        let plus = if changed.is_some_and(|text| !text.is_empty()) { "+" } else { "" };
+        let unknown = || "unknown".to_owned();
+        Self {
+            commit: commit.map_or_else(unknown, |commit| commit + plus),
+            cpu: cpuinfo("model name").unwrap_or_else(unknown),
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            kernel: std::fs::read_to_string("/proc/sys/kernel/osrelease")
+                .map_or_else(|_| unknown(), |text| text.trim().to_owned()),
+            rustc: output("rustc", &["--version"]).unwrap_or_else(unknown),
+        }
+    }
+    /// For titles and captions.
+    pub(crate) fn caption(&self) -> String {
+        let kernel = self.kernel.split('-').next().unwrap_or_default();
+        let rustc = self.rustc.split_whitespace().nth(1).unwrap_or_default();
+        format!("{}, {} cores, Linux {kernel}, rustc {rustc}, commit {}", self.cpu, self.cores, self.commit)
+    }
+}

@@ -1,0 +1,121 @@
+//! The peers of a run: what each is called, and how one run of it is made.
+
+use super::arguments::Workload;
+use super::control::Control;
+use super::peers::{Malloc, Matrix, Mutex, Nothing, Peer, Spin, Talc};
+use super::work::{self, Packing, Role};
+use super::{ARENA, Outcome, Work, processes};
+use std::time::Duration;
+
+pub(crate) const HARNESS: &str = "harness alone";
+pub(crate) const MATRIX: &str = "AtomicMatrix, threads";
+pub(crate) const PROCESSES: &str = "AtomicMatrix, processes";
+pub(crate) const STRICT: &str = "AtomicMatrix strict, threads";
+pub(crate) const TALC: &str = "talc 5 + spin lock";
+pub(crate) const TALC_MUTEX: &str = "talc 5 + Mutex";
+pub(crate) const MALLOC: &str = "glibc malloc";
+
+type Measure = Box<dyn Fn(&[Role], f64) -> Outcome<Work>>;
+type Pack = Box<dyn Fn() -> Outcome<Option<Packing>>>;
+
+/// One peer.
+pub(crate) struct Entry {
+    pub(crate) name: &'static str,
+    /// What it can do: where its blocks are, and which sizes it has.
+    pub(crate) kind: &'static str,
+    /// The workloads that it has an answer to.
+    pub(crate) workloads: &'static [Workload],
+    /// Whether its workers sleep by themselves, so that a smaller share of the cores is its own doing.
+    pub(crate) sleeps: bool,
+    measure: Result<Measure, String>,
+    pack: Option<Pack>,
+}
+
+const ALL: &[Workload] = &[Workload::Mix, Workload::Ping, Workload::HandOver, Workload::Packing, Workload::Seed];
+
+impl Entry {
+    /// A peer that works in threads of this process; each run gets an arena of its own.
+    pub(crate) fn threads<P: Peer + 'static>(
+        name: &'static str,
+        kind: &'static str,
+        create: impl Fn() -> Outcome<P> + Clone + 'static,
+    ) -> Self {
+        let make = create.clone();
+        let pack: Pack = Box::new(move || Ok(work::pack(&make()?)));
+        let measure: Measure = Box::new(move |roles, seconds| threads(&create()?, roles, seconds));
+        Self { name, kind, workloads: ALL, sleeps: false, measure: Ok(measure), pack: Some(pack) }
+    }
+    /// A peer with a way of its own to make a run.
+    pub(crate) fn own(
+        name: &'static str,
+        kind: &'static str,
+        measure: impl Fn(&[Role], f64) -> Outcome<Work> + 'static,
+    ) -> Self {
+        Self { name, kind, workloads: ALL, sleeps: false, measure: Ok(Box::new(measure)), pack: None }
+    }
+    /// A peer that is not there, and why: a row all the same.
+    pub(crate) fn missing(name: &'static str, kind: &'static str, why: impl Into<String>) -> Self {
+        Self { name, kind, workloads: ALL, sleeps: false, measure: Err(why.into()), pack: None }
+    }
+    pub(crate) fn only(mut self, workloads: &'static [Workload]) -> Self {
+        self.workloads = workloads;
+        self
+    }
+    pub(crate) fn sleeping(mut self) -> Self {
+        self.sleeps = true;
+        self
+    }
+    pub(crate) fn there(&self) -> Result<(), &str> {
+        self.measure.as_ref().map(|_| ()).map_err(String::as_str)
+    }
+    /// One run.
+    pub(crate) fn measure(&self, roles: &[Role], seconds: f64) -> Outcome<Work> {
+        match &self.measure {
+            Ok(measure) => measure(roles, seconds),
+            Err(why) => Err(why.as_str().into()),
+        }
+    }
+    pub(crate) fn pack(&self) -> Outcome<Option<Packing>> {
+        match &self.pack {
+            Some(pack) if self.workloads.contains(&Workload::Packing) => pack(),
+            _ => Ok(None),
+        }
+    }
+}
+
+/// The peers that need nothing installed.
+pub(crate) fn in_tree() -> Vec<Entry> {
+    vec![
+        Entry::threads(HARNESS, "no allocator", || Ok(Nothing)),
+        Entry::threads(MATRIX, "shared, any size", || Matrix::create(ARENA, false)?.hide()),
+        Entry::own(PROCESSES, "shared, any size", |roles, seconds| {
+            let matrix = Matrix::create(ARENA, false)?;
+            let arena = matrix.0.id().to_string();
+            processes::run(roles, seconds, "matrix", &arena, move || matrix.0.unlink().map_err(Into::into))
+        }),
+        Entry::threads(STRICT, "shared, any size", || Matrix::create(ARENA, true)?.hide()),
+        Entry::threads(TALC, "in process, any size", Talc::<Spin>::create),
+        Entry::threads(TALC_MUTEX, "in process, any size", Talc::<Mutex>::create).sleeping(),
+        Entry::threads(MALLOC, "in process, any size", || Ok(Malloc)),
+    ]
+}
+
+/// One run with a thread for each role.
+pub(crate) fn threads<P: Peer>(peer: &P, roles: &[Role], seconds: f64) -> Outcome<Work> {
+    let control = &*Control::on_heap();
+    std::thread::scope(|scope| {
+        let worker = |(number, &role)| scope.spawn(move || work::run(peer, control, role, number as u64));
+        let workers: Vec<_> = roles.iter().enumerate().map(worker).collect();
+        while (control.ready() as usize) < roles.len() {
+            if workers.iter().any(|worker| worker.is_finished()) {
+                control.stop(); // One panicked: call the others off.
+                break;
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        let window = control.conduct(seconds);
+        control.release();
+        let ended = workers.into_iter().map(|worker| worker.join().map_err(|_| "a worker thread panicked".into()));
+        Ok(Work { done: ended.collect::<Outcome<_>>()?, window })
+    })
+}
