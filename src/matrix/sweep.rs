@@ -10,6 +10,9 @@ use crate::backend::{Backend, Mutant, Word};
 use crate::segment::layout::Granule;
 use crate::segment::region::Region;
 
+/// New starts of one sweep that tiles in flight explain at most: in a damaged segment there may be any number of them.
+const EXPLAINED: usize = 1024;
+
 impl<R: Region> Heap<R> {
     /// Merges every parked block of every lane, finishes operations in flight, hints every free block again.
     ///
@@ -20,17 +23,22 @@ impl<R: Region> Heap<R> {
     /// the words are damaged (C2), and the sweep goes on granule by granule.
     pub(super) fn sweep(&self, lane: &mut Lane, wanted: Option<Fit>) -> Option<Held> {
         let granules = self.layout().granules;
-        // The tile before, as it was read, and the one that explained the last new start.
-        let (mut at, mut last, mut explained) = (0, None, None);
+        // The tile before, as it was read, and those in flight that have explained a new start: each does once.
+        let (mut at, mut last, mut explained) = (0, None, vec![]);
         while at < granules {
             let g = Granule(at);
             let token = Token(self.token(g).load(&TOKEN_WALK));
             let size = token.size();
             if token.state() == State::Inside || size == 0 || size > granules - at {
                 let moved = last.is_some_and(|(before, seen): (Granule, Token)| {
-                    self.look(before) != seen || seen.state() == State::Coalescing && last != explained
+                    let in_flight = seen.state() == State::Coalescing
+                        && explained.len() < EXPLAINED
+                        && !explained.contains(&(before, seen));
+                    if in_flight {
+                        explained.push((before, seen));
+                    }
+                    in_flight || self.look(before) != seen
                 });
-                explained = last;
                 at = if moved && !R::Backend::mutated(Mutant::SweepGoesOn) { 0 } else { at + 1 };
                 last = None;
                 continue;

@@ -5,7 +5,7 @@
 use super::linear::Span;
 use super::turns::{Scheduled, moment, unseen};
 use atomic_matrix::backend::Word;
-use atomic_matrix::backend::orderings::OP_READ;
+use atomic_matrix::backend::orderings::{BUSY_LOOK, OP_READ};
 use atomic_matrix::matrix::heap::{Heap, Kind, Lane, Live};
 use atomic_matrix::matrix::operation::Op;
 use atomic_matrix::matrix::token::State;
@@ -35,7 +35,13 @@ struct Life {
 }
 
 impl World {
+    /// Every third size has biased parking.
     pub(crate) fn new(granules: u32) -> Self {
+        Self::with_bias(granules, granules.is_multiple_of(3))
+    }
+
+    /// With biased parking or without.
+    pub(crate) fn with_bias(granules: u32, biased: bool) -> Self {
         super::turns::begin();
         let params = Params {
             granule_shift: 6,
@@ -44,7 +50,7 @@ impl World {
             directory: 3,
             header_words: 2,
             line_words: 1,
-            biased: false,
+            biased,
         };
         let heap = Heap::format(BoxedRegion::new(Layout::new(granules, params)));
         Self {
@@ -156,7 +162,11 @@ impl World {
         let (mut hole, mut largest) = (0, 0);
         let walked = self.heap.walk(|g, token| {
             let held = token.state() == State::Coalescing;
-            if token.is_live() || held && token.size() <= hidden {
+            // A parked block that its stopped owner was about to store stays with that one.
+            let busy =
+                self.heap.region().word(self.heap.layout().slot(token.parked_by(), SlotWord::Busy)).load(&BUSY_LOOK);
+            let named = token.is_given_up() && busy == g.0 as u64 + 1;
+            if token.is_live() || named || held && token.size() <= hidden {
                 hole = 0;
                 return;
             }

@@ -258,6 +258,11 @@ fn mutant_shuttle_table() {
     // What only a participant that stops for ever makes harmful, `crash` and `schedules` notice.
     const SURVIVORS: &[Mutant] = &[
         Mutant::LookFenceDropped,
+        Mutant::OwnFenceDropped,
+        Mutant::ThiefFenceDropped,
+        Mutant::BusyUnset,
+        Mutant::BusyIgnored,
+        Mutant::MarkDropped,
         Mutant::HelperRecheckDropped,
         Mutant::HintRelookDropped,
         Mutant::CarveAckedEarly,
