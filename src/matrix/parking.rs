@@ -322,7 +322,7 @@ impl<R: Region> Heap<R> {
         !self.biased() || token.parked_by() == owner || is_nobody(token.parked_by()) || !is_parkable(token.size())
     }
 
-    /// Frees the untyped live block at `g` onto the lane's own stack, if it is the lane's own, of less than [`EXACT`] granules,
+    /// Frees the untyped live block at `g` onto the lane's own stack, if it is the lane's own, of less than `EXACT` granules,
     /// and there is room: no locked instruction. False: nothing was done.
     #[inline(always)]
     pub fn free_own(&self, lane: &mut Lane, g: Granule, generation: Option<u32>) -> bool {
