@@ -11,7 +11,7 @@
 )]
 
 use atomic_matrix::Error;
-use atomic_matrix::backend::orderings::PARK;
+use atomic_matrix::backend::orderings::{BUSY_CLEAR, OWN_STORE, PARK};
 use atomic_matrix::backend::{Backend, Native, NativeWord, Site, Word};
 use atomic_matrix::handlers::{Handler, HandlerFunctions, Policy, RelativePtr};
 use atomic_matrix::matrix::heap::{Heap, Kind, Lane};
@@ -314,17 +314,29 @@ struct WeakWord<const SITE: usize>(NativeWord);
 
 /// The sites that can be weakened, and what they become. (Most releases and acquires of a block's way are there twice, at the free
 /// and at the merge for instance: that each is needed where it stands, is shown by loom's schedules.)
-const WEAK: [(&Site, Site); 2] = [
-    (&PARK, Site { order: Ordering::Acquire, ..PARK }),
+const WEAK: [&[(&Site, &Site)]; 3] = [
+    &[(&PARK, &Site { order: Ordering::Acquire, ..PARK })],
+    // The thief reads the owner's slot as well as the token: either alone is enough.
+    &[
+        (&OWN_STORE, &Site { order: Ordering::Relaxed, ..OWN_STORE }),
+        (&BUSY_CLEAR, &Site { order: Ordering::Relaxed, ..BUSY_CLEAR }),
+    ],
     // Nothing: the same workload as it is.
-    (&PARK, PARK),
+    &[],
 ];
-const UNCHANGED: usize = 1;
+const UNCHANGED: usize = 2;
 
 /// What an access at `site` becomes.
 const fn weakened<const SITE: usize>(site: &'static Site) -> &'static Site {
-    let (at, weak) = const { &WEAK[SITE] };
-    if site.index == at.index { weak } else { site }
+    let mut i = 0;
+    while i < WEAK[SITE].len() {
+        let (at, weak) = const { WEAK[SITE] }[i];
+        if site.index == at.index {
+            return weak;
+        }
+        i += 1;
+    }
+    site
 }
 
 impl<const SITE: usize> Word for WeakWord<SITE> {
@@ -410,16 +422,9 @@ fn on_a_heap<const SITE: usize>() {
 }
 
 /// One thread uses a block and parks it; another takes it in a sweep, told by a number without an ordering that it may.
-fn handed_on<const SITE: usize>() {
-    let params = Params {
-        granule_shift: 6,
-        participants: 2,
-        batches: 0,
-        directory: 0,
-        header_words: 0,
-        line_words: 8,
-        biased: true,
-    };
+fn handed_on<const SITE: usize>(biased: bool) {
+    let params =
+        Params { granule_shift: 6, participants: 2, batches: 0, directory: 0, header_words: 0, line_words: 8, biased };
     let heap = forever(Heap::format(BoxedRegion::<Weakened<SITE>>::new(Layout::new(1, params))));
     let parked = forever(AtomicBool::new(false));
     spawn(|| {
@@ -452,12 +457,15 @@ fn main() -> ExitCode {
             clean(Duration::from_secs(seconds), false);
             clean(Duration::from_secs(seconds), true);
             on_a_heap::<UNCHANGED>();
-            handed_on::<UNCHANGED>();
+            handed_on::<UNCHANGED>(false);
+            handed_on::<UNCHANGED>(true);
         }
         "unadopted" => unadopted(),
-        "park" => handed_on::<0>(),
+        // Without bias a block is parked by compare-and-swap, with it by a plain store.
+        "park" => handed_on::<0>(false),
+        "own" => handed_on::<1>(true),
         other => {
-            eprintln!("no workload {other:?}: clean, unadopted or park");
+            eprintln!("no workload {other:?}: clean, unadopted, park or own");
             return ExitCode::from(2);
         }
     }
