@@ -378,12 +378,12 @@ impl Handler {
         let matrix = &*self.matrix;
         let shift = matrix.heap().layout().params.granule_shift;
         // A size of 0 becomes the largest of all.
-        let granules = (size.wrapping_sub(1) >> shift).saturating_add(1);
+        let granules = (size.wrapping_sub(1) >> shift).wrapping_add(1);
         if align > 1 << shift || align > SECTOR_ALIGN {
             return None;
         }
         let lane = matrix.lane_or_zeros()?;
-        let live = matrix.heap().allocate_own(lane, u32::try_from(granules).ok()?, kind)?;
+        let live = matrix.heap().allocate_own(lane, granules, kind)?;
         NonZeroU64::new(self.offset_of(live.at) as u64 | (live.token.generation() as u64) << 32)
     }
 
@@ -490,8 +490,8 @@ impl Handler {
     #[inline(always)]
     fn free_quickly(&self, offset: u32, generation: Option<u32>) -> bool {
         let matrix = &*self.matrix;
-        let (Some(g), Some(lane)) = (matrix.granule_of(offset), matrix.lane_or_zeros()) else { return false };
-        matrix.heap().free_own(lane, g, generation)
+        let Some(lane) = matrix.lane_or_zeros() else { return false };
+        matrix.heap().free_own(lane, matrix.granule_at(offset), generation)
     }
 
     #[inline(never)]
@@ -963,9 +963,7 @@ impl Handler {
     /// The offset of a granule. Never 0: the sector does not begin the segment.
     #[inline(always)]
     fn offset_of(&self, g: Granule) -> u32 {
-        let layout = self.matrix.heap().layout();
-        let bytes = layout.sector + ((g.0 as u64) << layout.params.granule_shift);
-        (bytes >> self.matrix.offset_shift()) as u32
+        self.matrix.offset_of(g)
     }
 
     #[inline(always)]

@@ -24,6 +24,9 @@ pub struct AtomicMatrix {
     opener: u32,
     tag: u32,
     offset_shift: u32,
+    /// The sector's own offset, and log2 of a granule in steps of an offset.
+    sector_offset: u32,
+    granule_steps: u32,
     lanes: Mutex<Lanes>,
 }
 
@@ -92,13 +95,16 @@ impl AtomicMatrix {
     /// Wraps a segment that has been formatted.
     pub(crate) fn open(segment: Segment) -> Arc<Self> {
         // SAFETY: the segment is kept in the same struct and dropped after the heap.
-        let region = unsafe { segment.region() };
+        let heap = Heap::new(unsafe { segment.region() });
+        let (layout, offset_shift) = (heap.layout(), segment.offset_unit().trailing_zeros());
         Arc::new(Self {
-            heap: Heap::new(region),
+            sector_offset: (layout.sector >> offset_shift) as u32,
+            granule_steps: layout.params.granule_shift - offset_shift,
+            heap,
             instance: Native::serial(),
             opener: segment.opener(),
             tag: segment.id().as_u128() as u32,
-            offset_shift: segment.offset_unit().trailing_zeros(),
+            offset_shift,
             segment,
             lanes: Mutex::default(),
         })
@@ -285,11 +291,23 @@ impl AtomicMatrix {
     /// The granule at an offset, if it is in the sector and a block can begin there.
     #[inline(always)]
     pub(crate) fn granule_of(&self, offset: u32) -> Option<Granule> {
-        let layout = self.heap.layout();
-        let bytes = (offset as u64) << self.offset_shift;
-        // What is not at a granule has a high bit after the rotation.
-        let g = bytes.wrapping_sub(layout.sector).rotate_right(layout.params.granule_shift);
-        (g < layout.granules as u64).then_some(Granule(g as u32))
+        let g = self.granule_at(offset);
+        (g.0 < self.heap.layout().granules).then_some(g)
+    }
+
+    /// The granule at an offset: one out of range for offsets in front of the sector, behind it or between granules.
+    ///
+    /// Granules and their steps fill at most 2^32, so what is in front wraps around behind the last granule, and what
+    /// is between granules has a high bit after the rotation.
+    #[inline(always)]
+    pub(crate) fn granule_at(&self, offset: u32) -> Granule {
+        Granule(offset.wrapping_sub(self.sector_offset).rotate_right(self.granule_steps))
+    }
+
+    /// The offset of a granule.
+    #[inline(always)]
+    pub(crate) fn offset_of(&self, g: Granule) -> u32 {
+        (g.0 << self.granule_steps).wrapping_add(self.sector_offset)
     }
 
     /// Who holds a slot.

@@ -2,7 +2,7 @@
 
 use super::operation::Held;
 pub use super::parking::Lane;
-use super::parking::is_parkable;
+use super::parking::{EXACT, is_parkable};
 use super::recovery::is_nobody;
 use super::size_class::{at_least, of_size};
 use super::token::{State, Token};
@@ -156,7 +156,11 @@ impl<R: Region> Heap<R> {
     /// The lane's own block of exactly `size` granules from its own stack, without a locked instruction, if the newest there
     /// is one; else nothing was done.
     #[inline(always)]
-    pub fn allocate_own(&self, lane: &mut Lane, size: u32, kind: Kind) -> Option<Live> {
+    pub fn allocate_own(&self, lane: &mut Lane, size: usize, kind: Kind) -> Option<Live> {
+        if size >= EXACT as usize {
+            return None;
+        }
+        let size = size as u32;
         let (state, low) = kind.state_of(size);
         let (at, token) = self.pop_own(lane, size, state, low)?;
         Some(self.hand_out(at, token, kind))

@@ -64,8 +64,8 @@ pub struct Lane {
     /// Index of the word that names the granule whose token is about to be stored plainly; 0 without bias, and before the first
     /// operation.
     busy: u32,
-    /// The owner as it stands in a token.
-    owner_bits: u64,
+    /// The token of an untyped live block of this lane's, generation and size left out.
+    live_bits: u64,
     stacks: [Stack; PARKED_CLASSES],
     /// Freed blocks of other lanes on their way home, [`WAYS`] for each class; none until there is one.
     homeward: Option<Box<[Homeward]>>,
@@ -91,8 +91,8 @@ impl Lane {
     /// A lane whose stacks hold at most `ceiling` blocks (models want small ones); 0 parks nothing.
     pub fn with_ceiling(owner: u16, ceiling: usize) -> Self {
         let stack = Stack { length: 0, ceiling: ceiling.min(STACK) as u8, spilt: 0, items: [0; STACK] };
-        let owner_bits = Token::new(State::Inside, owner, 0, 0).0;
-        Self { owner, busy: 0, owner_bits, stacks: std::array::from_fn(|_| stack.clone()), homeward: None }
+        let live_bits = Token::new(State::Allocated, owner, 0, 0).0;
+        Self { owner, busy: 0, live_bits, stacks: std::array::from_fn(|_| stack.clone()), homeward: None }
     }
     /// The participant's number.
     #[inline(always)]
@@ -258,17 +258,19 @@ impl<R: Region> Heap<R> {
         changed
     }
 
-    /// The newest parked block of `size` granules (less than [`EXACT`]) from the own stack, if it is the lane's own as it should
+    /// The newest parked block of `size` granules (less than `EXACT`) from the own stack, if it is the lane's own as it should
     /// be; else nothing was done. No locked instruction.
     #[inline(always)]
     pub(super) fn pop_own(&self, lane: &mut Lane, size: u32, state: State, low: u32) -> Option<(Granule, Token)> {
         let revival = Token::revival(state, size, low);
-        let expected = Token::new(state, 0, 0, low).0 | lane.owner_bits;
+        const RAW: u64 = Token::new(State::Allocated, 0, 0, 0).0;
+        let expected = lane.live_bits.wrapping_add(Token::new(state, 0, 0, low).0.wrapping_sub(RAW));
         let busy = lane.busy;
         let stack = lane.stacks.get_mut(size as usize)?;
         let top = stack.length.wrapping_sub(1);
         let g = Granule(*stack.items.get(top as usize)?);
-        if busy == 0 {
+        // Indices on stacks are in range: a branch that is not taken costs less than a clamp.
+        if busy == 0 || g.0 >= self.layout().granules {
             return None;
         }
         let live = self.change_own(busy, g, |token| {
@@ -326,16 +328,17 @@ impl<R: Region> Heap<R> {
     /// and there is room: no locked instruction. False: nothing was done.
     #[inline(always)]
     pub fn free_own(&self, lane: &mut Lane, g: Granule, generation: Option<u32>) -> bool {
-        let (owner_bits, busy) = (lane.owner_bits, lane.busy);
-        if busy == 0 {
+        let (live_bits, busy) = (lane.live_bits, lane.busy);
+        // Where every small block fits.
+        if busy == 0 || g.0 as u64 + EXACT as u64 > self.layout().granules as u64 {
             return false;
         }
         let exact = generation.filter(|_| !R::Backend::mutated(Mutant::GenerationIgnored));
-        let expected = Token::new(State::Allocated, 0, exact.unwrap_or(0), 0).0 | owner_bits;
+        let expected = Token::new(State::Inside, 0, exact.unwrap_or(0), 0).0 | live_bits;
         self.change_own(busy, g, |token| {
             // The size, if everything else is as it should be.
             let size = if exact.is_some() { token.0 } else { token.meaning() } ^ expected;
-            if size >= EXACT as u64 || !self.fits_granules(g, size as u32) {
+            if size.wrapping_sub(1) >= EXACT as u64 - 1 {
                 return None;
             }
             lane.stacks.get_mut(size as usize)?.push(g).then(|| (token.parked(), ()))
