@@ -8,7 +8,7 @@ use atomic_matrix::matrix::heap::Heap;
 use atomic_matrix::matrix::operation::Op;
 use atomic_matrix::matrix::token::{State, Token};
 use atomic_matrix::segment::Options;
-use atomic_matrix::segment::layout::{BATCH_WORDS, DIRECTORY_WORDS, Granule, Layout, PARKED_CLASSES, Params, SlotWord};
+use atomic_matrix::segment::layout::{DIRECTORY_WORDS, Granule, Layout, PARKED_CLASSES, Params, SlotWord};
 use atomic_matrix::segment::region::{BoxedRegion, Region, WordIndex};
 use std::os::unix::fs::FileExt;
 use std::sync::LazyLock;
