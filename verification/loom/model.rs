@@ -62,7 +62,7 @@ impl<B: Backend> World<B> {
     }
     fn with(granules: u32, batches: usize, directory: usize, biased: bool) -> Arc<Self> {
         let params =
-            Params { granule_shift: 6, participants: 3, batches, directory, header_words: 1, line_words: 1, biased };
+            Params { granule_shift: 6, participants: 4, batches, directory, header_words: 1, line_words: 1, biased };
         let heap = Heap::format(BoxedRegion::new(Layout::new(granules, params)));
         Arc::new(Self { heap, start: loom::sync::atomic::AtomicUsize::new(0) })
     }
