@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 /// Runs `act` in a forked child, which ends without unwinding or destructors; returns its process id.
-fn fork(act: impl FnOnce()) -> Pid {
+pub(crate) fn fork(act: impl FnOnce()) -> Pid {
     // SAFETY: roles run alone in their process: the other thread (the test runner's) only waits and holds no lock, and glibc keeps
     // its allocator usable in the child.
     match unsafe { libc::fork() } {
@@ -26,11 +26,11 @@ fn fork(act: impl FnOnce()) -> Pid {
     }
 }
 
-fn ended(pid: Pid) -> Option<i32> {
+pub(crate) fn ended(pid: Pid) -> Option<i32> {
     waitpid(Some(pid), WaitOptions::empty()).expect("a child").expect("it has ended").1.exit_status()
 }
 
-fn kill(pid: u64) {
+pub(crate) fn kill(pid: u64) {
     let pid = Pid::from_raw(pid as i32).expect("a process id");
     kill_process(pid, Signal::KILL).expect("it is there");
 }
@@ -40,7 +40,7 @@ fn told_segment() -> Option<Handler> {
     Some(AtomicMatrix::attach(Uuid::parse_str(&argument()?).expect("an id")).expect("it exists"))
 }
 
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let since = Instant::now();
     while !holds() {
         assert!(since.elapsed() < Duration::from_secs(30), "waited in vain: {what}");
