@@ -138,7 +138,7 @@ pub enum Error {
         name: String,
     },
     /// The name is too long for the directory.
-    #[error("the name {name:?} has {length} bytes, the directory holds at most {limit}; choose a shorter one")]
+    #[error("the name {name:?} has {length} bytes; names have 1 to {limit}: choose another")]
     NameTooLong {
         /// The name asked for.
         name: String,
