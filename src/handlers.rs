@@ -850,7 +850,7 @@ impl Handler {
         let dead: Vec<u16> = self.participants().iter().filter(|p| !p.alive).map(|p| p.number).collect();
         let mut orphans = vec![];
         self.blocks(|block| {
-            let live = !matches!(block.state, BlockState::Free | BlockState::Acked | BlockState::Coalescing);
+            let live = matches!(block.state, BlockState::Allocated | BlockState::Typed | BlockState::TypedSmall);
             if live && (block.owner == KEPT || dead.contains(&block.owner)) {
                 orphans.push(block);
             }
