@@ -306,6 +306,37 @@ fn reaps_without_descriptors() {
     handler.free_raw(block).expect("live");
 }
 
+/// A thread that ends gives its slot back before the destructors of some of its variables run: they may still allocate and free.
+#[test]
+fn a_threads_last_words_may_allocate_and_free() {
+    struct Last(Handler, Option<atomic_matrix::handlers::RelativePtr<u8>>);
+    impl Drop for Last {
+        fn drop(&mut self) {
+            self.0.free_raw(self.1.take().expect("held")).expect("live");
+            self.0.free_raw(self.0.allocate_raw(300).expect("room")).expect("live");
+        }
+    }
+    thread_local!(static LAST: std::cell::RefCell<Option<Last>> = const { std::cell::RefCell::new(None) });
+    let scratch = Scratch::new();
+    let handler = scratch.options().size(MIB).participants(2).create().expect("created");
+    for early in [true, false] {
+        for _ in 0..500 {
+            let handler = handler.clone();
+            let thread = std::thread::spawn(move || {
+                // Destructors run in some order: once registered before the allocator's own, once behind it.
+                if early {
+                    LAST.with(|last| assert!(last.borrow().is_none()));
+                }
+                let block = handler.allocate_raw(200).expect("room");
+                LAST.with(|last| *last.borrow_mut() = Some(Last(handler, Some(block))));
+            });
+            thread.join().expect("no panic");
+        }
+    }
+    assert!(handler.participants().len() <= 2);
+    rest_is_one_block(&handler);
+}
+
 #[test]
 fn a_typed_block_survives_its_makers_death_once_published() {
     let scratch = Scratch::new();
