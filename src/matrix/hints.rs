@@ -116,7 +116,7 @@ impl<R: Region> Heap<R> {
             let Some(class) = self.first_class(wanted) else {
                 return self.find_in_own_class(size);
             };
-            let Some(chunk) = self.first_chunk(class) else { continue };
+            let Some(chunk) = self.end_chunk(class, lane.from_above()) else { continue };
             if let Some(found) = self.find_in_chunk(lane, chunk, size) {
                 return Some(found);
             }
@@ -155,8 +155,8 @@ impl<R: Region> Heap<R> {
         }
     }
 
-    /// The first chunk hinted in `class`, or none after clearing the stale hint met on the way down.
-    fn first_chunk(&self, class: Class) -> Option<usize> {
+    /// The first chunk hinted in `class` or the last, or none after clearing the stale hint met on the way down.
+    fn end_chunk(&self, class: Class, from_above: bool) -> Option<usize> {
         let layout = self.layout();
         let mut at = 0;
         for level in (0..layout.levels).rev() {
@@ -165,7 +165,7 @@ impl<R: Region> Heap<R> {
                 self.unhint(class, Step { level: level + 1, at }, || false);
                 return None;
             }
-            at = at * 64 + word.trailing_zeros() as usize;
+            at = at * 64 + if from_above { 63 - word.leading_zeros() } else { word.trailing_zeros() } as usize;
             let children = if level > 0 { layout.level_words[level - 1] } else { layout.chunks() };
             if at >= children {
                 // Not written by the allocator (C2): a bit that stands for nothing.
@@ -182,7 +182,7 @@ impl<R: Region> Heap<R> {
         let leaf = self.word(self.layout().leaf(chunk));
         let mut bits = leaf.load(&HINT_LOOK);
         while bits != 0 {
-            let bit = bits & bits.wrapping_neg();
+            let bit = if lane.from_above() { 1 << (63 - bits.leading_zeros()) } else { bits & bits.wrapping_neg() };
             let g = Granule((chunk * CHUNK) as u32 + bit.trailing_zeros());
             let token = self.settled_token(lane, g);
             if token.is_free() && self.fits_sector(g, token) {
@@ -254,7 +254,7 @@ impl<R: Region> Heap<R> {
         if class.0 >= self.layout().classes || class == at_least(size) {
             return None;
         }
-        let chunk = self.first_chunk(class)?;
+        let chunk = self.end_chunk(class, false)?;
         let mut bits = self.word(self.layout().leaf(chunk)).load(&HINT_LOOK);
         while bits != 0 {
             let g = Granule((chunk * CHUNK) as u32 + bits.trailing_zeros());
