@@ -363,7 +363,7 @@ impl Handler {
         }
     }
 
-    #[inline(never)]
+    #[inline(always)]
     fn raw_quickly(&self, size: usize) -> Option<NonZeroU64> {
         self.allocate_quickly(size, 1, Kind::Raw)
     }
@@ -373,7 +373,7 @@ impl Handler {
         self.allocate_quickly(size, align, Kind::Raw)
     }
 
-    #[inline(never)]
+    #[inline(always)]
     fn typed_quickly(&self, size: usize, align: usize, fingerprint: u32) -> Option<NonZeroU64> {
         self.allocate_quickly(size, align, Kind::Typed(fingerprint))
     }
@@ -483,12 +483,12 @@ impl Handler {
         if quick { Ok(()) } else { self.free_slowly(offset, generation) }
     }
 
-    #[inline(never)]
+    #[inline(always)]
     fn free_exact_quickly(&self, offset: u32, generation: u32) -> bool {
         self.free_quickly(offset, Some(generation))
     }
 
-    #[inline(never)]
+    #[inline(always)]
     fn free_at_quickly(&self, offset: u32) -> bool {
         self.free_quickly(offset, None)
     }

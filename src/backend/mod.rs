@@ -34,6 +34,9 @@ pub trait Word: Send + Sync {
     fn fetch_and(&self, bits: u64, site: &'static Site) -> u64;
     /// Adds (wrapping) and returns the word as it was.
     fn fetch_add(&self, n: u64, site: &'static Site) -> u64;
+    /// This thread is about to write the word: its cache line may come now, once and for good. No access.
+    #[inline(always)]
+    fn expect_write(&self) {}
 }
 
 /// A family of atomic words with its fence and its pause.

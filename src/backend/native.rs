@@ -41,6 +41,12 @@ impl Word for NativeWord {
     fn fetch_add(&self, n: u64, site: &'static Site) -> u64 {
         self.0.fetch_add(n, site.order)
     }
+    #[inline(always)]
+    #[cfg(target_arch = "x86_64")]
+    fn expect_write(&self) {
+        // SAFETY: a hint about an address that is valid anyway; processors without it take it for a nop.
+        unsafe { std::arch::asm!("prefetchw [{}]", in(reg) &self.0, options(nostack, preserves_flags, readonly)) };
+    }
 }
 
 impl Native {

@@ -87,6 +87,7 @@ sites! {
     HINT_LOOK Acquire "L2" "reads a hint: pairs with HINT_SET, so that the token it speaks of is seen";
     // The exchange of parked batches.
     BATCH_LOOK Relaxed "-" "looks for a batch to take or to fill; the claim decides";
+    BATCH_MAP Relaxed "-" "which batches are full, as an aid: whoever meets a wrong bit mends it";
     BATCH_CLAIM Acquire "S1" "takes a batch's control word: sees the indices that its filler wrote";
     BATCH_INDEX Relaxed "-" "an index of a batch: published by BATCH_PASS";
     BATCH_PASS Release "S1" "hands the batch over";

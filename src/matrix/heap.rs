@@ -314,7 +314,11 @@ impl<R: Region> Heap<R> {
     /// Frees a block where that takes one read-modify-write at most. False: nothing was done.
     #[inline]
     pub fn free_quickly(&self, lane: &mut Lane, g: Granule, generation: Option<u32>) -> bool {
-        self.free_to_stack(lane, g, generation) || self.free_homeward(lane, g, generation)
+        let anothers = self.biased() && Token(self.token(g).load(&TOKEN_HINT)).owner() != lane.owner();
+        match anothers {
+            true => self.free_homeward(lane, g, generation) || self.free_to_stack(lane, g, generation),
+            false => self.free_to_stack(lane, g, generation),
+        }
     }
 
     #[cold]

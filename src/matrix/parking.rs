@@ -27,9 +27,12 @@
 //!
 //! # The exchange
 //!
-//! Batches of indices change hands through the *exchange*, a few slots for each class in the segment. A consumer's
+//! Batches of indices change hands through the *exchange*, up to 64 slots for each class in the segment. A consumer's
 //! full stack fills them, a producer's empty one takes them: blocks that are allocated here and freed there come
-//! back without a ripple and a split. A batch that is lost (its filler stopped half-way) costs nothing but the aid.
+//! back without a ripple and a split. A word for each class tells which slots are full, so that nobody walks them; a bit
+//! may lie, and whoever meets a wrong one mends it. A batch that is lost (its filler stopped half-way) costs nothing but
+//! the aid. What finds no slot is merged, at the price of a heavy fence: the exchange holds what a queue between two
+//! processes holds at most (with one batch a MiB, 896 blocks of a class in a segment of 64 MiB).
 
 use super::heap::Heap;
 use super::operation::Held;
@@ -38,7 +41,7 @@ use super::size_class::{Class, of_size};
 use super::token::{State, Token};
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
-use crate::segment::layout::{BATCH, Granule, PARKED_CLASSES, SlotWord};
+use crate::segment::layout::{BATCH, Granule, MAX_BATCHES, PARKED_CLASSES, SlotWord};
 use crate::segment::region::{Region, WordIndex};
 
 /// Indices that a stack can hold.
@@ -193,6 +196,32 @@ pub(super) const fn busy(owner: u16) -> u64 {
     BUSY | owner as u64
 }
 
+/// Batches that a lane in need looks at.
+const BATCH_LOOKS: usize = 8;
+
+/// One bit for each of so many batches.
+const fn all_batches(batches: usize) -> u64 {
+    if batches >= MAX_BATCHES { u64::MAX } else { (1 << batches) - 1 }
+}
+
+/// Where batches for a lane are put and looked for first: different lanes' lie apart.
+fn home(owner: u16, batches: usize) -> usize {
+    let spread = (owner as u32).wrapping_mul(0x9E37_79B9);
+    ((spread as u64 * batches as u64) >> 32) as usize
+}
+
+/// The set bits' numbers, from `first` on and round to those before it.
+fn bits_from(bits: u64, first: usize) -> impl Iterator<Item = usize> {
+    let mut left = bits.rotate_right(first as u32);
+    std::iter::from_fn(move || {
+        let next = left.trailing_zeros();
+        (left != 0).then(|| {
+            left &= left - 1;
+            (next as usize + first) % 64
+        })
+    })
+}
+
 /// Blocks that one heavy fence serves at most.
 const LOOT: usize = 64;
 /// Tiles that a thief looks at for them.
@@ -333,6 +362,8 @@ impl<R: Region> Heap<R> {
         if busy == 0 || g.0 as u64 + EXACT as u64 > self.layout().granules as u64 {
             return false;
         }
+        // Another lane may have written it last, or may own it: then one transfer of its line serves the look and the change.
+        self.token(g).expect_write();
         let exact = generation.filter(|_| !R::Backend::mutated(Mutant::GenerationIgnored));
         let expected = Token::new(State::Inside, 0, exact.unwrap_or(0), 0).0 | live_bits;
         self.change_own(busy, g, |token| {
@@ -460,11 +491,14 @@ impl<R: Region> Heap<R> {
     /// Puts a batch into the exchange, for `whom`; false if every slot of the class is in use.
     fn give_batch(&self, lane: &Lane, class: Class, batch: &[u32], whom: u64) -> bool {
         let layout = self.layout();
-        let batches = layout.params.batches;
-        for i in 0..batches {
-            let slot = (i + lane.owner as usize) % batches;
+        let map = self.word(layout.batch_map(class.0));
+        let empty = !map.load(&BATCH_MAP) & all_batches(layout.params.batches);
+        for slot in bits_from(empty, home(whom as u16, layout.params.batches)) {
             let control = self.word(layout.batch(class.0, slot, 0));
-            if control.load(&BATCH_LOOK) != 0 || control.cas(0, busy(lane.owner), &BATCH_CLAIM).is_err() {
+            if let Err(found) = control.cas(0, busy(lane.owner), &BATCH_CLAIM) {
+                if found & FULL != 0 {
+                    map.fetch_or(1 << slot, &BATCH_MAP);
+                }
                 continue;
             }
             for (word, pair) in batch.chunks(2).enumerate() {
@@ -472,6 +506,7 @@ impl<R: Region> Heap<R> {
                 self.word(layout.batch(class.0, slot, 1 + word)).store(both, &BATCH_INDEX);
             }
             control.store(FULL | whom << FILLER_AT | batch.len() as u64, &BATCH_PASS);
+            map.fetch_or(1 << slot, &BATCH_MAP);
             return true;
         }
         false
@@ -495,13 +530,20 @@ impl<R: Region> Heap<R> {
 
     fn take_batch_of(&self, lane: &mut Lane, class: Class, own: bool) -> bool {
         let layout = self.layout();
-        let batches = layout.params.batches;
-        for i in 0..batches {
-            let slot = (i + lane.owner as usize) % batches;
+        let map = self.word(layout.batch_map(class.0));
+        let full = map.load(&BATCH_MAP) & all_batches(layout.params.batches);
+        for slot in bits_from(full, home(lane.owner, layout.params.batches)).take(BATCH_LOOKS) {
             let control = self.word(layout.batch(class.0, slot, 0));
             let found = control.load(&BATCH_LOOK);
+            if found & FULL == 0 {
+                map.fetch_and(!(1 << slot), &BATCH_MAP);
+                if control.load(&BATCH_LOOK) & FULL != 0 {
+                    map.fetch_or(1 << slot, &BATCH_MAP);
+                }
+                continue;
+            }
             let mine = found >> FILLER_AT & 0x7FF == lane.owner as u64;
-            if found & FULL == 0 || !mine && (own || found & OPEN == 0) {
+            if !mine && (own || found & OPEN == 0) {
                 continue;
             }
             if control.cas(found, busy(lane.owner), &BATCH_CLAIM).is_err() {
@@ -513,9 +555,11 @@ impl<R: Region> Heap<R> {
                 let g = Granule((both >> (32 * (i % 2))) as u32);
                 // Read from shared memory: checked before it enters a stack (C2).
                 if (g.0 as u64 + class.size() as u64) <= layout.granules as u64 {
+                    self.token(g).expect_write();
                     lane.stacks[class.0].push(g);
                 }
             }
+            map.fetch_and(!(1 << slot), &BATCH_MAP);
             control.store(0, &BATCH_PASS);
             return count > 0;
         }

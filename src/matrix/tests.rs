@@ -568,6 +568,7 @@ fn c2_hostile_words_neither_hang_nor_lead_outside() {
     }
     fn batch(heap: &Heap<BoxedRegion<Native>>, class: usize, index: u32) {
         let word = |i| heap.region().word(heap.layout().batch(class, 0, i));
+        heap.region().word(heap.layout().batch_map(class)).store(1, &FORMAT);
         word(1).store(index as u64, &FORMAT);
         word(0).store(1 << 32 | 1, &FORMAT);
     }

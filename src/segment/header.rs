@@ -18,7 +18,7 @@
 //! An attacher reads all of it into a copy and checks the copy (C2): nothing of a file is trusted, or used to compute
 //! with, before its range is known.
 
-use super::layout::{Layout, MAX_GRANULES, MAX_PARTICIPANTS, Params};
+use super::layout::{Layout, MAX_BATCHES, MAX_GRANULES, MAX_PARTICIPANTS, Params};
 use super::region::{MappedRegion, Region, WordIndex};
 use crate::backend::Word;
 use crate::backend::orderings::{FORMAT, GUARD_WRITE};
@@ -43,8 +43,7 @@ const STRICT: u64 = 1;
 const KEEP: u64 = 2;
 const BIASED: u64 = 4;
 const CHECKSUM: usize = WORDS - 1;
-/// The most batches and directory entries that an attacher believes.
-const MAX_BATCHES: usize = 64;
+/// The most directory entries that an attacher believes.
 const MAX_DIRECTORY: usize = super::directory::MAX_ENTRIES;
 
 /// Values of the guard's first word.

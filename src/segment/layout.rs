@@ -44,6 +44,8 @@ pub const MAX_PARTICIPANTS: usize = (1 << 11) - 2;
 pub const PARKED_CLASSES: usize = 24;
 /// Indices in one batch of the exchange.
 pub const BATCH: usize = 14;
+/// Batches of a class in exchange at most: each has a bit of one word.
+pub const MAX_BATCHES: usize = 64;
 /// Words of one batch: control, then two indices each.
 pub const BATCH_WORDS: usize = 1 + BATCH / 2;
 /// Words of one directory entry.
@@ -80,7 +82,7 @@ impl Params {
         Self {
             granule_shift: 6,
             participants: scaled(64 << 10, 32, 1024),
-            batches: scaled(2 << 20, 2, 8),
+            batches: scaled(1 << 20, 2, MAX_BATCHES as u64),
             directory: scaled(64 << 10, 16, 256),
             header_words: 512,
             biased: false,
@@ -112,6 +114,7 @@ pub struct Layout {
     batch_stride: usize,
     slots: usize,
     exchange: usize,
+    exchange_maps: usize,
     directory: usize,
     directory_turn: usize,
     first_level: usize,
@@ -162,6 +165,7 @@ impl Layout {
         };
         let slots = take((params.participants + 1) * slot_stride);
         let exchange = take(PARKED_CLASSES * params.batches * batch_stride);
+        let exchange_maps = take(PARKED_CLASSES * line);
         let directory = take(params.directory * DIRECTORY_WORDS);
         let directory_turn = take(1);
         let first_level = take(1);
@@ -181,6 +185,7 @@ impl Layout {
             batch_stride,
             slots,
             exchange,
+            exchange_maps,
             directory,
             directory_turn,
             first_level,
@@ -258,6 +263,12 @@ impl Layout {
     pub fn batch(&self, class: usize, batch: usize, word: usize) -> WordIndex {
         debug_assert!(class < PARKED_CLASSES && batch < self.params.batches && word < BATCH_WORDS);
         WordIndex(self.exchange + (class * self.params.batches + batch) * self.batch_stride + word)
+    }
+    /// The map of a class's batches: which of them are full, as a hint.
+    #[inline(always)]
+    pub fn batch_map(&self, class: usize) -> WordIndex {
+        debug_assert!(class < PARKED_CLASSES);
+        WordIndex(self.exchange_maps + class * self.params.line_words)
     }
     /// The word that orders the directory's publications.
     #[inline(always)]

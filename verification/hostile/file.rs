@@ -8,7 +8,7 @@ use atomic_matrix::matrix::heap::Heap;
 use atomic_matrix::matrix::operation::Op;
 use atomic_matrix::matrix::token::{State, Token};
 use atomic_matrix::segment::Options;
-use atomic_matrix::segment::layout::{BATCH_WORDS, DIRECTORY_WORDS, Granule, Layout, PARKED_CLASSES, Params, SlotWord};
+use atomic_matrix::segment::layout::{DIRECTORY_WORDS, Granule, Layout, PARKED_CLASSES, Params, SlotWord};
 use atomic_matrix::segment::region::{BoxedRegion, Region, WordIndex};
 use std::os::unix::fs::FileExt;
 use std::sync::LazyLock;
@@ -259,7 +259,10 @@ impl Sound {
         let tree = if layout.levels > 0 { layout.tree(0, 0, 0).0 } else { 0 };
         let (from, words) = match area {
             Area::Slots => (layout.slot(0, SlotWord::State).0, (p.participants + 1) * 16),
-            Area::Exchange if p.batches > 0 => (layout.batch(0, 0, 0).0, PARKED_CLASSES * p.batches * BATCH_WORDS),
+            Area::Exchange if p.batches > 0 => {
+                let first = layout.batch(0, 0, 0).0;
+                (first, layout.batch_map(PARKED_CLASSES - 1).0 + 1 - first)
+            }
             Area::Directory if p.directory > 0 => (layout.directory(0, 0).0, p.directory * DIRECTORY_WORDS),
             Area::Exchange | Area::Directory | Area::Turn => (layout.directory_turn().0, 1),
             Area::First => (layout.first_level().0, 1),
@@ -343,12 +346,14 @@ impl Sound {
                 let batches = self.layout.params.batches;
                 if batches > 0 {
                     let (class, batch) = (usize::from(*class) % PARKED_CLASSES, usize::from(*batch) % batches);
-                    let control = u64::from(*kind % 4) << 32 | u64::from(*owner % 8) << 8 | u64::from(*count);
+                    let control = u64::from(*kind % 8) << 32 | u64::from(*owner % 8) << 8 | u64::from(*count);
                     let words = [control, u64::from(indices[0]) | u64::from(indices[1]) << 32];
                     for (i, word) in words.into_iter().enumerate() {
                         let at = self.layout.batch(class, batch, i).0;
                         self.words[at] = word;
                     }
+                    let map = self.layout.batch_map(class).0;
+                    self.words[map] |= 1 << batch;
                 }
             }
             Edit::Entry { entry, kind, owner, version, name, block, generation } => {

@@ -2,7 +2,8 @@
 //!
 //! A player is a coroutine. Each access of the heap passes a gate, where the player may be set aside for others, or stopped
 //! for ever. One thread of the operating system runs them all, so a switch costs nanoseconds, and a seed always gives the
-//! same run. Sequentially consistent: no evidence for an ordering.
+//! same run. Sequentially consistent ([`play`]): no evidence for an ordering. Or with a store buffer for each player, as x86 has
+//! ([`play_buffered`]; Owens, Sarkar, Sewell: "A Better x86 Memory Model: x86-TSO", 2009).
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 
@@ -12,6 +13,7 @@ use corosensei::stack::DefaultStack;
 use corosensei::{Coroutine, CoroutineResult, Yielder};
 use fastrand::Rng;
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 
@@ -67,6 +69,7 @@ struct Stopped;
 
 /// What the gate knows of the player that runs.
 struct Hand {
+    seat: usize,
     yielder: Cell<*const Yielder<(), ()>>,
     accesses: Cell<u64>,
     /// Accesses before the next switch.
@@ -88,8 +91,56 @@ thread_local! {
     static OUTSIDE: Cell<u64> = const { Cell::new(0) };
     static MOMENT: Cell<u64> = const { Cell::new(0) };
     static QUIET: Cell<bool> = const { Cell::new(false) };
+    static BUFFERS: RefCell<Option<Buffers>> = const { RefCell::new(None) };
     /// Stacks of players that have ended.
     static STACKS: RefCell<Vec<DefaultStack>> = const { RefCell::new(vec![]) };
+}
+
+/// Store buffers: a player's stores reach memory later, in their order. Its loads see them at once.
+struct Buffers {
+    random: Rng,
+    /// One store in so many accesses reaches memory, whosever it is.
+    lag: u32,
+    queues: Vec<VecDeque<Buffered>>,
+}
+
+struct Buffered {
+    word: *const NativeWord,
+    value: u64,
+    site: &'static Site,
+}
+
+/// Stores that a buffer holds.
+const BUFFER: usize = 56;
+
+impl Buffers {
+    /// The oldest store of a player reaches memory; false if there is none.
+    fn drain_one(&mut self, seat: usize) -> bool {
+        let Some(Buffered { word, value, site }) = self.queues[seat].pop_front() else { return false };
+        // SAFETY: the word belongs to a heap that the players share, and their bodies, which own it together, live until the
+        // play is over; all buffers are drained or forgotten by then.
+        unsafe { &*word }.store(value, site);
+        true
+    }
+    fn drain(&mut self, seat: usize) {
+        while self.drain_one(seat) {}
+    }
+    fn drain_all(&mut self) {
+        (0..self.queues.len()).for_each(|seat| self.drain(seat));
+    }
+    /// Time passes.
+    fn pass(&mut self) {
+        if self.random.u32(0..self.lag) == 0 {
+            let seat = self.random.usize(0..self.queues.len());
+            self.drain_one(seat);
+        }
+    }
+}
+
+/// What `act` makes of the buffers and the running player's seat; none without buffers, or outside a play.
+fn buffered<T>(act: impl FnOnce(&mut Buffers, usize) -> T) -> Option<T> {
+    let seat = RUNNING.with_borrow(|hand| hand.as_ref().map(|hand| hand.seat))?;
+    BUFFERS.with_borrow_mut(|buffers| buffers.as_mut().map(|buffers| act(buffers, seat)))
 }
 
 /// More accesses than any player needs: beyond lies a livelock (L1).
@@ -128,6 +179,7 @@ fn gate(site: &Site) {
     }
     hand.accesses.set(hand.accesses.get() + 1);
     hand.note(site);
+    buffered(|buffers, _| buffers.pass());
     assert!(hand.accesses.get() < LIVELOCK, "L1: a livelock, {LIVELOCK} accesses");
 }
 
@@ -136,8 +188,9 @@ struct Seat {
     coroutine: Coroutine<(), (), bool>,
 }
 
-fn seat(Player { body, stop_at }: Player) -> Seat {
+fn seat((seat, Player { body, stop_at }): (usize, Player)) -> Seat {
     let hand = Rc::new(Hand {
+        seat,
         yielder: Cell::new(std::ptr::null()),
         accesses: Cell::new(0),
         quota: Cell::new(0),
@@ -160,7 +213,7 @@ fn seat(Player { body, stop_at }: Player) -> Seat {
 /// Lets the players play to their ends. A panic of one is everybody's.
 pub(crate) fn play(players: Vec<Player>, policy: Policy, random: &mut Rng) -> Vec<End> {
     OUTSIDE.set(0);
-    let mut seats: Vec<Seat> = players.into_iter().map(seat).collect();
+    let mut seats: Vec<Seat> = players.into_iter().enumerate().map(seat).collect();
     let mut order = Order::new(policy, seats.len(), random);
     let mut ends: Vec<Option<End>> = vec![None; seats.len()];
     loop {
@@ -185,6 +238,23 @@ pub(crate) fn play(players: Vec<Player>, policy: Policy, random: &mut Rng) -> Ve
             Err(payload) => resume_unwind(payload),
         }
     }
+}
+
+/// As [`play`], with a store buffer for each player. One that has stopped still drains, some time.
+pub(crate) fn play_buffered(players: Vec<Player>, policy: Policy, random: &mut Rng) -> Vec<End> {
+    struct Forget;
+    impl Drop for Forget {
+        fn drop(&mut self) {
+            BUFFERS.set(None);
+        }
+    }
+    let _forget = Forget;
+    let lag = [2, 8, 40][random.usize(0..3)];
+    let queues = players.iter().map(|_| VecDeque::new()).collect();
+    BUFFERS.set(Some(Buffers { random: random.fork(), lag, queues }));
+    let ends = play(players, policy, random);
+    BUFFERS.with_borrow_mut(|buffers| buffers.as_mut().map(Buffers::drain_all));
+    ends
 }
 
 /// An observer's accesses, which no player makes.
@@ -255,30 +325,47 @@ pub(crate) struct Scheduled;
 /// A word of [`Scheduled`].
 pub(crate) struct ScheduledWord(NativeWord);
 
+impl ScheduledWord {
+    /// A read-modify-write is a full fence, too.
+    fn locked(&self, site: &Site) -> &NativeWord {
+        gate(site);
+        buffered(Buffers::drain);
+        &self.0
+    }
+}
+
 impl Word for ScheduledWord {
     fn load(&self, site: &'static Site) -> u64 {
         gate(site);
-        self.0.load(site)
+        let own = buffered(|buffers, seat| {
+            let newest = buffers.queues[seat].iter().rev().find(|store| std::ptr::eq(store.word, &self.0));
+            newest.map(|store| store.value)
+        });
+        own.flatten().unwrap_or_else(|| self.0.load(site))
     }
     fn store(&self, value: u64, site: &'static Site) {
         gate(site);
-        self.0.store(value, site);
+        let kept = buffered(|buffers, seat| {
+            if buffers.queues[seat].len() == BUFFER {
+                buffers.drain_one(seat);
+            }
+            buffers.queues[seat].push_back(Buffered { word: &self.0, value, site });
+        });
+        if kept.is_none() {
+            self.0.store(value, site);
+        }
     }
     fn cas(&self, old: u64, new: u64, site: &'static Site) -> Result<u64, u64> {
-        gate(site);
-        self.0.cas(old, new, site)
+        self.locked(site).cas(old, new, site)
     }
     fn fetch_or(&self, bits: u64, site: &'static Site) -> u64 {
-        gate(site);
-        self.0.fetch_or(bits, site)
+        self.locked(site).fetch_or(bits, site)
     }
     fn fetch_and(&self, bits: u64, site: &'static Site) -> u64 {
-        gate(site);
-        self.0.fetch_and(bits, site)
+        self.locked(site).fetch_and(bits, site)
     }
     fn fetch_add(&self, n: u64, site: &'static Site) -> u64 {
-        gate(site);
-        self.0.fetch_add(n, site)
+        self.locked(site).fetch_add(n, site)
     }
 }
 
@@ -293,7 +380,18 @@ impl Backend for Scheduled {
     fn fence(site: &'static Site) {
         // No access: noted, and no place to switch.
         RUNNING.with_borrow(|hand| hand.as_ref().map(|hand| hand.note(site)));
+        buffered(Buffers::drain);
         Native::fence(site);
+    }
+    /// Nothing for the processor; what the compiler may move is not modelled here.
+    fn light_fence(site: &'static Site) {
+        RUNNING.with_borrow(|hand| hand.as_ref().map(|hand| hand.note(site)));
+    }
+    /// What membarrier(2) does: every processor that runs a participant passes a full fence; who does not run has passed one.
+    fn heavy_fence(site: &'static Site) -> bool {
+        RUNNING.with_borrow(|hand| hand.as_ref().map(|hand| hand.note(site)));
+        buffered(|buffers, _| buffers.drain_all());
+        true
     }
     fn pause() {}
     fn mutated(mutant: Mutant) -> bool {

@@ -20,7 +20,7 @@ use atomic_matrix::segment::layout::{Layout, Params};
 use atomic_matrix::segment::region::{BoxedRegion, Region};
 use std::cell::UnsafeCell;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -445,6 +445,26 @@ fn handed_on<const SITE: usize>(biased: bool) {
     println!("a parked block is taken by another thread");
 }
 
+/// A payload handed over by fences around relaxed accesses: right, and yet reported, since the sanitizer understands no fences.
+fn fenced() {
+    let (payload, told) = forever((Cell(UnsafeCell::new(0)), AtomicBool::new(false)));
+    spawn(move || {
+        // SAFETY: the other thread reads it only when it has been told, behind the fences.
+        unsafe { payload.0.get().write(1) };
+        fence(Ordering::Release);
+        told.store(true, Ordering::Relaxed);
+    });
+    spawn(move || {
+        while !told.load(Ordering::Relaxed) {
+            thread::yield_now();
+        }
+        fence(Ordering::Acquire);
+        // SAFETY: as above.
+        println!("{}", unsafe { payload.0.get().read() });
+    });
+    join();
+}
+
 fn main() -> ExitCode {
     let seconds = std::env::var("MATRIX_TSAN_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(2);
     let told = std::panic::take_hook();
@@ -464,8 +484,9 @@ fn main() -> ExitCode {
         // Without bias a block is parked by compare-and-swap, with it by a plain store.
         "park" => handed_on::<0>(false),
         "own" => handed_on::<1>(true),
+        "fences" => fenced(),
         other => {
-            eprintln!("no workload {other:?}: clean, unadopted, park or own");
+            eprintln!("no workload {other:?}: clean, unadopted, park, own or fences");
             return ExitCode::from(2);
         }
     }

@@ -1,0 +1,287 @@
+//! Biased parking on processors with store buffers: the owner's plain stores reach others late, and only the thief's barrier
+//! reaches into the owner's buffer (membarrier(2), modelled as an operation that drains all buffers at once).
+//!
+//! The production heap, one shared access at a time in an order that a seed decides, as in `verification/schedules`, but each
+//! player's stores wait in a buffer of its own (x86-TSO) and drain when the seed says so. loom, whose fences are full ones on both
+//! sides, cannot show what happens to an owner that does not fence. Players may stop for ever at any access.
+//!
+//! `MATRIX_SCHEDULES` sets how many of each sort are run, `MATRIX_SEED` the first seed.
+#![allow(missing_docs)]
+
+#[path = "../linear.rs"]
+mod linear;
+#[path = "../schedules/turns.rs"]
+mod turns;
+#[path = "../schedules/world.rs"]
+mod world;
+
+use atomic_matrix::backend::decorators::set_mutant;
+use atomic_matrix::backend::orderings::{BATCH_INDEX, BATCH_PASS, BUSY_SET, HELD_STORE, THIEF_FENCE};
+use atomic_matrix::backend::{Backend, Mutant, Site, Word};
+use atomic_matrix::matrix::heap::{Kind, Lane, Live};
+use atomic_matrix::matrix::recovery::Policy as Give;
+use atomic_matrix::matrix::token::Token;
+use atomic_matrix::segment::layout::Granule;
+use fastrand::Rng;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use turns::{Player, Policy, Scheduled, play_buffered};
+use world::World;
+
+type ScheduledWord = <Scheduled as Backend>::Word;
+
+/// What kind of scenario.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Sort {
+    /// Owners take and park; others heal, allocate where there is hardly any room, and free what they were passed.
+    Mixed,
+    /// One owner takes and parks the same blocks all the time while one other heals and takes what it got.
+    Duel,
+    /// As `Mixed`, and the first participant stops for ever.
+    OwnerStops,
+    /// As `Duel`, and the thief stops for ever.
+    ThiefStops,
+}
+
+const SORTS: [Sort; 4] = [Sort::Mixed, Sort::Duel, Sort::OwnerStops, Sort::ThiefStops];
+
+/// Blocks on their way to another participant, which frees them: a word that is stored behind the block's token, as a ring
+/// between two processes would.
+struct Post(Vec<ScheduledWord>);
+
+impl Post {
+    fn send(&self, block: Live) -> bool {
+        let message = (block.at.0 as u64 + 1) << 32 | block.token.generation() as u64;
+        let empty = self.0.iter().find(|word| word.load(&BATCH_INDEX) == 0);
+        empty.is_some_and(|word| word.cas(0, message, &BATCH_PASS).is_ok())
+    }
+    fn receive(&self) -> Option<(Granule, u32)> {
+        let full = self.0.iter().find(|word| word.load(&BATCH_INDEX) != 0)?;
+        let message = full.load(&BATCH_INDEX);
+        (message != 0 && full.cas(message, 0, &BATCH_PASS).is_ok())
+            .then(|| (Granule((message >> 32) as u32 - 1), message as u32))
+    }
+}
+
+struct Scene {
+    world: World,
+    post: Post,
+    sort: Sort,
+    largest: u32,
+}
+
+impl Scene {
+    fn step(&self, number: usize, lane: &mut Lane, live: &mut Vec<(Live, u16)>, random: &mut Rng) {
+        let world = &self.world;
+        let thief = number > 0;
+        match random.u32(0..12) {
+            0..5 => {
+                let size = random.u32(1..=self.largest);
+                // As a handler does: without a locked instruction if that serves, else in full.
+                let quick = random.bool().then(|| world.heap.allocate_own(lane, size as usize, Kind::Raw)).flatten();
+                match quick {
+                    Some(block) => {
+                        world.claim(block, lane.owner(), size, 1);
+                        live.push((block, lane.owner()));
+                    }
+                    None => live.extend(world.allocate(lane, size, 1, Kind::Raw).map(|block| (block, lane.owner()))),
+                }
+            }
+            5..9 if !live.is_empty() => {
+                let (block, owner) = live.swap_remove(random.usize(0..live.len()));
+                world.give_up(block, owner);
+                let generation = Some(block.token.generation());
+                if !(random.bool() && world.heap.free_own(lane, block.at, generation)) {
+                    world.heap.free(lane, block.at, generation).expect("S5: it is live");
+                }
+                if random.u32(0..4) == 0 {
+                    assert!(world.heap.free(lane, block.at, generation).is_err(), "S5: {block:?} was freed twice");
+                }
+            }
+            9 if !live.is_empty() && self.sort != Sort::Duel => {
+                let (block, owner) = live.swap_remove(random.usize(0..live.len()));
+                if owner != lane.owner() || !self.post.send(block) {
+                    live.push((block, owner));
+                }
+            }
+            10 if self.sort != Sort::Duel => {
+                if let Some((at, generation)) = self.post.receive() {
+                    let token = world.heap.live_at(at).map(|live| live.token);
+                    let token: Token = token.unwrap_or_else(|refusal| panic!("S5: passed on, and {refusal:?}"));
+                    assert_eq!(token.generation(), generation, "S5: passed on, and another's");
+                    live.push((Live { at, token }, token.owner()));
+                }
+            }
+            _ if thief => world.heal(lane),
+            _ => {}
+        }
+    }
+}
+
+/// One scenario; panics with what is wrong. Says whether a thief fenced and whether an owner stored plainly.
+fn scenario(sort: Sort, seed: u64) -> [bool; 2] {
+    let random = &mut Rng::with_seed(seed);
+    let duel = matches!(sort, Sort::Duel | Sort::ThiefStops);
+    let granules = if duel { random.u32(2..=6) } else { random.u32(4..=14) };
+    let (players, steps) = if duel { (2, 8) } else { (random.usize(2..=3), random.usize(3..=8)) };
+    let scene = Rc::new(Scene {
+        world: World::with_bias(granules, true),
+        post: Post((0..3).map(|_| Scheduled::word(0)).collect()),
+        sort,
+        largest: if duel { 1 } else { random.u32(1..=2) },
+    });
+    let stopping = match sort {
+        Sort::OwnerStops => Some((0, random.u64(0..120))),
+        Sort::ThiefStops => Some((1, random.u64(0..200))),
+        Sort::Mixed | Sort::Duel => None,
+    };
+    let mut lanes = vec![];
+    let mut blocks = vec![];
+    let hands = (0..players).map(|number| {
+        let lane = Rc::new(RefCell::new(Lane::with_ceiling(number as u16 + 1, random.usize(1..=3))));
+        let live = Rc::new(RefCell::new(vec![]));
+        let (scene, mut random) = (scene.clone(), random.fork());
+        lanes.push(lane.clone());
+        blocks.push(live.clone());
+        let body = move || {
+            for _ in 0..steps {
+                scene.step(number, &mut lane.borrow_mut(), &mut live.borrow_mut(), &mut random);
+            }
+        };
+        match stopping {
+            Some((who, k)) if who == number => Player::stopped_at(body, k),
+            _ => Player::new(body),
+        }
+    });
+    let hands: Vec<Player> = hands.collect();
+    let policy = Policy::draw(random, 60 * players as u64);
+    let ends = play_buffered(hands, policy, random);
+    let met = |site: &Site| ends.iter().any(|end| end.passed(site));
+    let met = [met(&THIEF_FENCE), met(&BUSY_SET)];
+    let World { heap, .. } = &scene.world;
+    assert_eq!(heap.tally().expect("S4").granules, granules as u64, "S4");
+    let stopped = ends.iter().position(|end| end.stopped);
+    if let Some(stopped) = stopped {
+        scene.world.bury(stopped as u16 + 1);
+        heap.recover(&mut Lane::with_ceiling(7, 0), stopped as u16 + 1, Give::GiveBack);
+    }
+    for (number, lane) in lanes.iter().enumerate().filter(|(number, _)| stopped != Some(*number)) {
+        for (block, owner) in blocks[number].borrow_mut().drain(..) {
+            let given_back = stopped.is_some_and(|dead| owner == dead as u16 + 1);
+            if !given_back {
+                scene.world.give_up(block, owner);
+                heap.free(&mut lane.borrow_mut(), block.at, Some(block.token.generation())).expect("S5: it is live");
+            }
+        }
+    }
+    while let Some((at, generation)) = scene.post.receive() {
+        // The stopped one's have been given back.
+        let freed = heap.free(&mut Lane::with_ceiling(7, 0), at, Some(generation));
+        assert!(stopped.is_some() || freed.is_ok(), "S5: passed on, and refused");
+    }
+    for (_, lane) in lanes.iter().enumerate().filter(|(number, _)| stopped != Some(*number)) {
+        heap.flush(&mut lane.borrow_mut());
+    }
+    heap.heal(&mut Lane::with_ceiling(7, 0));
+    // What a stopped one had in its hands while it passed it on stays live; without that, everything is one block.
+    let tally = heap.verify().unwrap_or_else(|fault| panic!("at rest: {fault}"));
+    if stopped.is_none() {
+        assert_eq!((tally.free.blocks, tally.free.granules), (1, granules as u64), "L3");
+    }
+    met
+}
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} must be a number")))
+}
+
+fn play_many(sort: Sort) {
+    let (first, count) = (number("MATRIX_SEED", 0), number("MATRIX_SCHEDULES", 20_000));
+    let met = Cell::new([0, 0]);
+    for seed in first..first + count {
+        match std::panic::catch_unwind(|| scenario(sort, seed)) {
+            Ok([fenced, stored]) => met.set([met.get()[0] + fenced as u64, met.get()[1] + stored as u64]),
+            Err(payload) => {
+                eprintln!("replay: MATRIX_SEED={seed} MATRIX_SCHEDULES=1 cargo test --test tso");
+                std::panic::resume_unwind(payload);
+            }
+        }
+    }
+    let [fenced, stored] = met.get();
+    println!(
+        "{sort:?}: {count} schedules from seed {first}, in {fenced} a thief fenced, in {stored} an owner stored plainly"
+    );
+    assert!(
+        count < 1000 || fenced > count / 20 && stored > count / 2,
+        "the paths that this is about were hardly taken"
+    );
+}
+
+#[test]
+fn tso_s1_s4_s5_owners_and_thieves() {
+    play_many(Sort::Mixed);
+}
+
+#[test]
+fn tso_s1_an_owner_and_a_thief() {
+    play_many(Sort::Duel);
+}
+
+#[test]
+fn tso_c1_an_owner_stops_for_ever() {
+    play_many(Sort::OwnerStops);
+}
+
+#[test]
+fn tso_c1_a_thief_stops_for_ever() {
+    play_many(Sort::ThiefStops);
+}
+
+/// The machine has store buffers: two players that store and then load may both miss the other's store, but not behind fences.
+#[test]
+fn tso_both_stores_may_be_late() {
+    let late = |fence: fn()| {
+        (0..200).any(|seed| {
+            let words = Rc::new([Scheduled::word(0), Scheduled::word(0)]);
+            let seen = Rc::new(Cell::new([9, 9]));
+            let hand = |me: usize| {
+                let (words, seen) = (words.clone(), seen.clone());
+                Player::new(move || {
+                    words[me].store(1, &HELD_STORE);
+                    fence();
+                    let other = words[1 - me].load(&BATCH_INDEX);
+                    let mut both = seen.get();
+                    both[me] = other;
+                    seen.set(both);
+                })
+            };
+            turns::begin();
+            play_buffered(vec![hand(0), hand(1)], Policy::Bursts, &mut Rng::with_seed(seed));
+            seen.get() == [0, 0]
+        })
+    };
+    assert!(late(|| {}), "stores are never late");
+    assert!(!late(|| Scheduled::fence(&THIEF_FENCE)), "a fence does not drain");
+    assert!(late(|| Scheduled::light_fence(&THIEF_FENCE)), "a light fence drains");
+    assert!(!late(|| _ = Scheduled::heavy_fence(&THIEF_FENCE)), "a heavy fence does not drain");
+}
+
+/// Every fault in biased parking is noticed; without the processor's own reordering of the owner's accesses, which x86 does not do,
+/// the owner's fence is only the compiler's.
+#[test]
+fn mutant_tso_table() {
+    let mut lost = vec![];
+    for mutant in [Mutant::BusyUnset, Mutant::ThiefFenceDropped, Mutant::BusyIgnored, Mutant::MarkDropped] {
+        let noticed = |sort: Sort, seed: u64| {
+            set_mutant(Some(mutant));
+            let message = turns::caught(|| _ = scenario(sort, seed));
+            set_mutant(None);
+            Some(format!("{sort:?}, seed {seed}: {}", message?))
+        };
+        let count = number("MATRIX_SCHEDULES", 100_000);
+        let found = (0..count).find_map(|seed| SORTS.iter().find_map(|&sort| noticed(sort, seed)));
+        println!("mutant {mutant:?} | {}", found.as_deref().unwrap_or("SURVIVES"));
+        lost.extend(found.is_none().then_some(mutant));
+    }
+    assert!(lost.is_empty(), "not noticed: {lost:?}");
+}
