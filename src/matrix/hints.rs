@@ -116,7 +116,7 @@ impl<R: Region> Heap<R> {
             let Some(class) = self.first_class(wanted) else {
                 return self.find_in_own_class(size);
             };
-            let Some(chunk) = self.end_chunk(class, lane.from_above()) else { continue };
+            let Some(chunk) = self.end_chunk(class, lane.searches_from_above()) else { continue };
             if let Some(found) = self.find_in_chunk(lane, chunk, size) {
                 return Some(found);
             }
@@ -182,7 +182,8 @@ impl<R: Region> Heap<R> {
         let leaf = self.word(self.layout().leaf(chunk));
         let mut bits = leaf.load(&HINT_LOOK);
         while bits != 0 {
-            let bit = if lane.from_above() { 1 << (63 - bits.leading_zeros()) } else { bits & bits.wrapping_neg() };
+            let bit =
+                if lane.searches_from_above() { 1 << (63 - bits.leading_zeros()) } else { bits & bits.wrapping_neg() };
             let g = Granule((chunk * CHUNK) as u32 + bit.trailing_zeros());
             let token = self.settled_token(lane, g);
             if token.is_free() && self.fits_sector(g, token) {

@@ -104,8 +104,8 @@ impl Lane {
     }
     /// Whether this lane looks for free blocks from the sector's end: half of the lanes do, so that they keep out of the others' way.
     #[inline(always)]
-    pub(super) fn from_above(&self) -> bool {
-        self.owner.is_multiple_of(2)
+    pub(super) fn searches_from_above(&self) -> bool {
+        !self.owner.is_multiple_of(2)
     }
     fn way(&mut self, at: usize) -> &mut Homeward {
         let ways = self.homeward.get_or_insert_with(|| vec![Homeward::default(); WAYS * PARKED_CLASSES].into());
