@@ -196,7 +196,8 @@ fn scenario(sort: Sort, seed: u64) {
     for lane in &lanes[stopped as usize..] {
         world.heap.flush(&mut lane.borrow_mut());
     }
-    if plan.ceiling == 0 && !plan.aligns && !stopped {
+    // With bias, what thieves and owners in flight have in their hands is not told apart well enough: a block may be on its way from one to the other.
+    if plan.ceiling == 0 && !plan.aligns && !stopped && !world.heap.layout().params.biased {
         world.no_refusal_was_wrong();
     }
     // Every free block is hinted and no merge was missed, though nobody has healed.
