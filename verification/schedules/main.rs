@@ -313,7 +313,7 @@ fn noticed(mutant: Mutant, sort: Sort, seed: u64) -> Option<String> {
 
 /// Seeds known to notice the faults that take a long search.
 const KNOWN: &[(Mutant, Sort, u64)] =
-    &[(Mutant::HelperRecheckDropped, Sort::Hot, 50_366), (Mutant::CarveAckedEarly, Sort::Runs, 42_633)];
+    &[(Mutant::HelperRecheckDropped, Sort::Hot, 50_366), (Mutant::CarveAckedEarly, Sort::Runs, 287_642)];
 
 /// Every fault is noticed: at a known seed, or by a search over all sorts, seed after seed.
 #[test]
