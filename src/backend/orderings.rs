@@ -101,11 +101,7 @@ sites! {
     DIR_CLAIM AcqRel "S3" "claims or withdraws a directory entry";
     DIR_WRITE Release "S3" "fills a directory entry that is held, or publishes it";
     // Start-up.
-    GUARD_LOOK Acquire "L1" "reads the init guard: pairs with GUARD_WRITE, so that the formatted segment is seen";
-    GUARD_CLAIM AcqRel "L1" "becomes the one that formats";
     GUARD_WRITE Release "L1" "says that the segment is formatted";
-    // Counters.
-    COUNT Relaxed "-" "a statistic that nothing depends on";
     // Formatting a segment that nobody else has seen.
     FORMAT Relaxed "-" "writes a segment that nobody else has seen; GUARD_WRITE publishes it";
 }

@@ -76,7 +76,7 @@ fn the_heap_formats_before_the_name_appears() {
             .expect("created");
         let other = id.options().attach_segment().expect("attached");
         for segment in [&made, &other] {
-            assert_eq!(segment.word(WordIndex(segment.layout().words - 1)).load(&orderings::GUARD_LOOK), 42);
+            assert_eq!(segment.word(WordIndex(segment.layout().words - 1)).load(&orderings::DIR_LOOK), 42);
         }
     }
 }

@@ -27,9 +27,9 @@ fn format(region: &MappedRegion) {
 fn join(segment: &impl Region) -> u64 {
     let layout = segment.layout();
     for entry in 0..layout.params.directory {
-        assert_eq!(segment.word(layout.directory(entry, 0)).load(&orderings::GUARD_LOOK), 1);
+        assert_eq!(segment.word(layout.directory(entry, 0)).load(&orderings::DIR_LOOK), 1);
     }
-    segment.word(layout.slot(0, SlotWord::Namespace)).fetch_add(1, &orderings::COUNT)
+    segment.word(layout.slot(0, SlotWord::Namespace)).fetch_add(1, &orderings::SLOT_CLAIM)
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn racer() {
         join(&segment);
         let count = segment.word(segment.layout().slot(0, SlotWord::Namespace));
         let since = Instant::now();
-        while count.load(&orderings::GUARD_LOOK) < PROCESSES as u64 {
+        while count.load(&orderings::DIR_LOOK) < PROCESSES as u64 {
             assert!(since.elapsed() < LOST, "the others are not in this segment: round {round}");
             std::thread::yield_now();
         }

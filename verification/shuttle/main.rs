@@ -241,7 +241,7 @@ impl Scenario {
 
     fn check(self) {
         let (seed, schedules) = (number("MATRIX_SEED", 20), number("MATRIX_SCHEDULES", 2000));
-        println!("{}: seed {seed}", self.name);
+        println!("{}: seed {seed}; replay with MATRIX_SEED={seed} MATRIX_SCHEDULES={schedules}, from the first schedule on", self.name);
         self.explore(RandomScheduler::new_from_seed(seed, schedules as usize));
         println!("{} | random | {} schedules | seed {seed}", self.name, SCHEDULES.get());
         assert_eq!(SCHEDULES.get(), schedules);
@@ -328,7 +328,7 @@ fn shuttle_s1_l3_depth_first() {
         println!("{}, operations {round} | depth first | {reached} schedules | {bound}", SMALLEST.name);
         sum += reached;
     }
-    assert!(sum > 3 * most, "only {sum} schedules");
+    assert!(sum > 5000, "only {sum} schedules");
 }
 
 /// A schedule that fails, fails again when its seed is given again, at the same schedule and with the same words.
@@ -336,16 +336,17 @@ fn shuttle_s1_l3_depth_first() {
 fn shuttle_failures_replay_from_their_seed() {
     quiet_hook();
     QUIET.set(true);
-    set_mutant(Some(Mutant::SecondLookDropped));
+    set_mutant(Some(Mutant::PopSizeUnchecked));
     let [first, again] = [(); 2].map(|()| {
-        let run = || TIGHT.explore(RandomScheduler::new_from_seed(7, 500));
+        let run = || PARKING.explore(RandomScheduler::new_from_seed(7, 500));
         let payload = std::panic::catch_unwind(run).expect_err("the fault is noticed");
         (SCHEDULES.get(), message(&*payload))
     });
     set_mutant(None);
     QUIET.set(false);
-    println!("SecondLookDropped: schedule {} of seed 7: {}", first.0, first.1);
+    println!("PopSizeUnchecked: schedule {} of seed 7: {}", first.0, first.1);
     assert_eq!(first, again);
+    assert!(first.0 > 1, "the first schedule of a seed shows little");
 }
 
 #[test]

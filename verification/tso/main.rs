@@ -202,7 +202,7 @@ fn play_many(sort: Sort) {
         match std::panic::catch_unwind(|| scenario(sort, seed)) {
             Ok([fenced, stored]) => met.set([met.get()[0] + fenced as u64, met.get()[1] + stored as u64]),
             Err(payload) => {
-                eprintln!("replay: MATRIX_SEED={seed} MATRIX_SCHEDULES=1 cargo test --test tso");
+                eprintln!("replay: MATRIX_SEED={seed} MATRIX_SCHEDULES=1 cargo test --test tso tso_");
                 std::panic::resume_unwind(payload);
             }
         }
@@ -278,7 +278,7 @@ fn mutant_tso_table() {
             set_mutant(None);
             Some(format!("{sort:?}, seed {seed}: {}", message?))
         };
-        let count = number("MATRIX_SCHEDULES", 100_000);
+        let count = number("MATRIX_SCHEDULES", 100_000).max(100_000);
         let found = (0..count).find_map(|seed| SORTS.iter().find_map(|&sort| noticed(sort, seed)));
         println!("mutant {mutant:?} | {}", found.as_deref().unwrap_or("SURVIVES"));
         lost.extend(found.is_none().then_some(mutant));
