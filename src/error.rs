@@ -117,7 +117,7 @@ pub enum Error {
     },
     /// Every participant slot is held.
     #[error(
-        "all {participants} participant slots of the segment are held; let a process or thread leave, or create the segment with more (Options::participants)"
+        "all {participants} participant slots of the segment are held; let a process or thread leave (a dead one's slot stays held as long as a child that it forked), or create the segment with more (Options::participants)"
     )]
     NoParticipantSlot {
         /// Slots of the segment.
@@ -138,7 +138,7 @@ pub enum Error {
         name: String,
     },
     /// The name is too long for the directory.
-    #[error("the name {name:?} has {length} bytes, the directory holds at most {limit}; choose a shorter one")]
+    #[error("the name {name:?} has {length} bytes; names have 1 to {limit}: choose another")]
     NameTooLong {
         /// The name asked for.
         name: String,

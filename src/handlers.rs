@@ -197,14 +197,20 @@ pub trait HandlerFunctions {
 
     /// Writes a value. For a copy that is safe whatever others do, see [`Handler::store`].
     ///
+    /// # Panics
+    /// If the block is another segment's.
+    ///
     /// # Safety
-    /// The block is live and of this segment, and nobody else reads or writes its payload meanwhile.
+    /// The block is live, and nobody else reads or writes its payload meanwhile.
     unsafe fn write<T: Shared>(&self, block: &mut Block<T>, value: T);
 
     /// Reads the value. For a copy that is safe whatever others do, see [`Handler::load`].
     ///
+    /// # Panics
+    /// If the block is another segment's.
+    ///
     /// # Safety
-    /// The block is live and of this segment, and nobody writes its payload meanwhile.
+    /// The block is live, and nobody writes its payload meanwhile.
     unsafe fn read<T: Shared>(&self, block: &Block<T>) -> T;
 
     /// Frees a block: ALLOCATED → ACKED, and merged at once or when parked blocks flush. If the block was freed
@@ -221,12 +227,12 @@ impl HandlerFunctions for Handler {
     #[inline]
     unsafe fn write<T: Shared>(&self, block: &mut Block<T>, value: T) {
         // SAFETY: the caller vouches for the block; it was allocated for a T, at T's alignment.
-        unsafe { self.resolve(&block.pointer).write(value) }
+        unsafe { self.own(block).write(value) }
     }
     #[inline]
     unsafe fn read<T: Shared>(&self, block: &Block<T>) -> T {
         // SAFETY: as above; any bytes are a valid T.
-        unsafe { self.resolve(&block.pointer).read() }
+        unsafe { self.own(block).read() }
     }
     #[inline]
     fn free<T>(&self, block: Block<T>) {
@@ -533,6 +539,22 @@ impl Handler {
         Ok(self.address(offset))
     }
 
+    /// The address of this segment's block. A null pointer for another's would not do here: to access it is undefined, so that a
+    /// compiler may leave the check out, and the block at the same offset here would be accessed.
+    #[inline(always)]
+    fn own<T>(&self, block: &Block<T>) -> *mut T {
+        if block.pointer.segment != self.tag() {
+            self.foreign(block.offset());
+        }
+        self.address(block.offset()).cast()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn foreign(&self, offset: u32) -> ! {
+        panic!("{}", Error::ForeignBlock { offset, segment: self.id() })
+    }
+
     #[inline(always)]
     fn address(&self, offset: u32) -> *mut u8 {
         let bytes = (offset as usize) << self.matrix.offset_shift();
@@ -828,7 +850,7 @@ impl Handler {
         let dead: Vec<u16> = self.participants().iter().filter(|p| !p.alive).map(|p| p.number).collect();
         let mut orphans = vec![];
         self.blocks(|block| {
-            let live = !matches!(block.state, BlockState::Free | BlockState::Acked | BlockState::Coalescing);
+            let live = matches!(block.state, BlockState::Allocated | BlockState::Typed | BlockState::TypedSmall);
             if live && (block.owner == KEPT || dead.contains(&block.owner)) {
                 orphans.push(block);
             }
@@ -930,10 +952,11 @@ impl Handler {
         Err(Error::NameTooLong { name: name.to_owned(), length: name.len(), limit: NAME_LIMIT })
     }
 
-    /// Removes the segment's name. Processes that have it mapped go on; nobody new can attach.
+    /// Removes the segment's name. Processes that have it mapped go on; nobody new can attach. Does nothing if the name is gone
+    /// already.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if it is gone already, [`Error::NameReplaced`], [`Error::ForkedChild`].
+    /// [`Error::NameReplaced`], [`Error::ForkedChild`], [`Error::PermissionDenied`].
     pub fn unlink(&self) -> Result<()> {
         self.matrix.segment().unlink()
     }

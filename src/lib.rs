@@ -18,6 +18,8 @@ pub mod segment;
 mod shared;
 #[doc = include_str!("../papers/promises.md")]
 pub mod promises {}
+#[doc = include_str!("../papers/misuse.md")]
+pub mod misuse {}
 
 pub use error::{Error, Result};
 #[doc(hidden)]

@@ -100,4 +100,11 @@ fn a_thread_without_a_slot_is_an_event() {
     collector.drain();
     assert!(matches!(other.allocate_raw(64), Err(Error::NoParticipantSlot { participants: 1 })));
     assert_eq!(collector.one("no participant slot")["participants"], "1");
+    // Once its holder is dead, the next one takes its slot over.
+    common::die(handler);
+    let _block = other.allocate_raw(64).expect("a slot");
+    let events = collector.drain();
+    let messages: Vec<_> = events.iter().map(|event| event["message"].as_str()).collect();
+    assert_eq!(messages, ["participant recovered", "participant slot taken over from the dead"]);
+    assert_eq!((events[0]["live_blocks"].as_str(), events[1]["recovered"].as_str()), ("1", "1"));
 }

@@ -16,13 +16,13 @@ pub struct Setting {
     pub all_rmw: bool,
     /// A deliberate fault.
     pub mutant: Option<Mutant>,
-    /// The index of a site and the ordering that it has instead of its own.
-    pub weakened: Option<(usize, Ordering)>,
+    /// The indices of sites and the orderings that they have instead of their own.
+    pub weakened: [Option<(usize, Ordering)>; 2],
 }
 
 thread_local! {
     static SETTING: std::cell::Cell<Setting> =
-        const { std::cell::Cell::new(Setting { all_rmw: false, mutant: None, weakened: None }) };
+        const { std::cell::Cell::new(Setting { all_rmw: false, mutant: None, weakened: [None; 2] }) };
 }
 
 /// How often a site was passed since [`Passes::reset`], over all threads of the models that this thread ran: what tells a
@@ -89,8 +89,8 @@ pub const fn weaker(order: Ordering) -> &'static [Ordering] {
 
 /// The orderings of success and failure at a site under this thread's setting.
 fn orders(site: &Site) -> (Ordering, Ordering) {
-    match SETTING.get().weakened {
-        Some((index, order)) if index == site.index => {
+    match SETTING.get().weakened.into_iter().flatten().find(|(index, _)| *index == site.index) {
+        Some((_, order)) => {
             let fail = match order {
                 Ordering::AcqRel | Ordering::Acquire => Ordering::Acquire,
                 _ => Ordering::Relaxed,

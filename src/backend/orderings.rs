@@ -57,13 +57,14 @@ sites! {
     TOKEN_HINT Relaxed "-" "reads a token only to choose a compare-and-swap's expected value, which then decides";
     TOKEN_WALK Acquire "S4" "a walker's read: pairs with the release of the block's writer";
     TOKEN_RECHECK Acquire "S4" "reads a token a second time, after a word that is only meaningful while the first reading stands";
-    CLAIM AcqRel "S1 S3" "takes a free or parked block: acquire pairs with the release of the free that preceded (payload becomes ours), release keeps the chain for the next";
-    PARK AcqRel "S3 S5" "gives a live block up: release publishes the payload accesses of its user; acquire sees what the owner before wrote";
-    ANNOUNCE AcqRel "L2 C1" "puts an operation in force: release publishes the operation words, acquire sees the block's footer";
-    FREEZE AcqRel "S1 S3" "turns the right-hand head into an inside word of the left-hand block: carries the right-hand user's release on to the committer";
-    FOOTER AcqRel "L3" "writes a footer of a block under an announced operation, by version";
-    CARVE AcqRel "S4" "writes the tail's head while an announced cut hides it";
-    COMMIT AcqRel "S1 S3 S4" "ends an announced operation: release publishes the words written under it and carries the releases acquired by it";
+    CLAIM AcqRel "S1 S3" "takes a free or parked block: acquire pairs with the release of the free that preceded (payload becomes ours), release orders the operation words cleared before it, so that a helper of the held block does not meet an old operation";
+    PARK Release "S3 S5" "gives a live block up: release publishes the payload accesses of its user. Whoever goes on with the block claims it with acquire";
+    ADOPT AcqRel "S3" "gives a live block another owner: release publishes what its user wrote; acquire, since owners may come back under one generation, so that the value expected may be a later one than was looked at";
+    ANNOUNCE Release "L2 C1" "puts an operation in force: release publishes the operation words. The value expected was read with acquire, and does not return";
+    FREEZE Release "S1 S3" "turns the right-hand head into an inside word of the left-hand block: release, as it may be the last that is seen of that head. The value expected came with acquire, from the word or through OP_READ";
+    FOOTER Relaxed "L3" "writes a footer of a block under an announced operation, by version. Who follows it looks at the head that it names; LOOK_FENCE orders it against the second look";
+    CARVE Relaxed "S4" "writes the tail's head while an announced cut hides it: COMMIT publishes it, and its owner has met it by coherence";
+    COMMIT Release "S1 S3 S4" "ends an announced operation: release publishes the words written under it. What is released on came by acquire with the value expected, or through OP_READ";
     HELD_STORE Release "S3 S4" "a word inside a block that this participant holds alone: release, so that whoever reads it sees what it stands for";
     HELD_LOOK Relaxed "-" "reads a word that nobody else may change";
     // Biased parking: the owner's plain stores, and what a thief pays instead.
@@ -74,23 +75,23 @@ sites! {
     BUSY_CLEAR Release "S1" "the owner's store is done: whoever reads this sees it";
     BUSY_LOOK Acquire "S1" "the thief's look at the owner's slot, behind the heavy fence";
     THIEF_FENCE SeqCst "S1" "heavy: between the marks and the looks at the owners' slots";
-    MARK AcqRel "S1" "a thief marks a parked block of another lane";
-    TAKE_OVER AcqRel "S1 S3" "a marked block becomes the thief's, or its owner's again: acquires what its last user released";
+    MARK Relaxed "S1" "a thief marks a parked block of another lane; THIEF_FENCE orders it before the looks at the owners' slots, and it carries the release of the free that came before";
+    TAKE_OVER Relaxed "S1 S3" "a marked block becomes the thief's, or its owner's again: it carries the release of the free that came before, which the block's next CLAIM acquires; BUSY_LOOK orders it behind the owner's store";
     // An operation in force, in the owner's slot.
     OP_WRITE Release "L2 C1" "writes the operation before it is announced, or clears it after: release, so that a helper that reads a newer operation also finds its token gone";
     OP_READ Acquire "L2 C1" "a helper's reading of the operation: pairs with OP_WRITE";
     // The second look.
     LOOK_FENCE SeqCst "L3" "between becoming FREE and looking at the neighbours: of two neighbours, one sees the other";
     // Hints.
-    HINT_SET AcqRel "L2" "sets a hint after the token it points to: the words' modification order decides against HINT_CLEAR";
-    HINT_CLEAR AcqRel "L2" "clears a hint that led nowhere; what follows is one more look";
-    HINT_LOOK Acquire "L2" "reads a hint: pairs with HINT_SET, so that the token it speaks of is seen";
+    HINT_SET Release "L2" "sets a hint after the token it points to: the words' modification order decides against HINT_CLEAR";
+    HINT_CLEAR Acquire "L2" "clears a hint that led nowhere; acquires the sets that came before it, so that the one more look sees what they point to";
+    HINT_LOOK Relaxed "L2" "reads a hint: what it leads to is read with acquire, and where that is too old, HINT_CLEAR and one more look decide";
     // The exchange of parked batches.
     BATCH_LOOK Relaxed "-" "looks for a batch to take or to fill; the claim decides";
     BATCH_MAP Relaxed "-" "which batches are full, as an aid: whoever meets a wrong bit mends it";
-    BATCH_CLAIM Acquire "S1" "takes a batch's control word: sees the indices that its filler wrote";
+    BATCH_CLAIM Acquire "-" "takes a batch's control word: with BATCH_PASS, sees the indices that its filler wrote. An aid: a stale index is dropped by the pop, which checks the token";
     BATCH_INDEX Relaxed "-" "an index of a batch: published by BATCH_PASS";
-    BATCH_PASS Release "S1" "hands the batch over";
+    BATCH_PASS Release "-" "hands the batch over: see BATCH_CLAIM";
     // Participants.
     SLOT_CLAIM AcqRel "C1" "takes a participant slot";
     SLOT_LOOK Acquire "C1" "reads who holds a slot";

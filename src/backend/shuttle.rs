@@ -1,6 +1,7 @@
 //! The shuttle backend: words of the randomized scheduler. Sequentially consistent, so never evidence for an ordering.
 #![allow(clippy::disallowed_types, reason = "this folder is where raw atomics live")]
 
+use super::decorators::Stopped;
 use super::{Backend, Mutant, Site, Word};
 use shuttle::sync::atomic::{AtomicU64, fence};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,6 +15,32 @@ pub fn set_mutant(mutant: Option<Mutant>) {
     MUTANT.set(mutant);
 }
 
+shuttle::thread_local! {
+    static STOP_AFTER: std::cell::Cell<Option<u64>> = std::cell::Cell::new(None);
+}
+
+/// Ends `operation`, and the calling thread's part in the model, before its access number `k` (from 0): `None` if it was ended. The shared
+/// words stay as they are, as if its process had been killed.
+pub fn stopped_at<T>(k: u64, operation: impl FnOnce() -> T) -> Option<T> {
+    STOP_AFTER.with(|left| left.set(Some(k)));
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(operation));
+    STOP_AFTER.with(|left| left.set(None));
+    match result {
+        Ok(value) => Some(value),
+        Err(payload) if payload.is::<Stopped>() => None,
+        Err(payload) => std::panic::resume_unwind(payload),
+    }
+}
+
+/// Passed before each access.
+fn gate() {
+    STOP_AFTER.with(|left| match left.get() {
+        Some(0) => std::panic::resume_unwind(Box::new(Stopped)),
+        Some(k) => left.set(Some(k - 1)),
+        None => {}
+    });
+}
+
 /// Shuttle's atomics.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Shuttle;
@@ -24,21 +51,27 @@ pub struct ShuttleWord(AtomicU64);
 
 impl Word for ShuttleWord {
     fn load(&self, site: &'static Site) -> u64 {
+        gate();
         self.0.load(site.order)
     }
     fn store(&self, value: u64, site: &'static Site) {
+        gate();
         self.0.store(value, site.order);
     }
     fn cas(&self, old: u64, new: u64, site: &'static Site) -> Result<u64, u64> {
+        gate();
         self.0.compare_exchange(old, new, site.order, site.fail)
     }
     fn fetch_or(&self, bits: u64, site: &'static Site) -> u64 {
+        gate();
         self.0.fetch_or(bits, site.order)
     }
     fn fetch_and(&self, bits: u64, site: &'static Site) -> u64 {
+        gate();
         self.0.fetch_and(bits, site.order)
     }
     fn fetch_add(&self, n: u64, site: &'static Site) -> u64 {
+        gate();
         self.0.fetch_add(n, site.order)
     }
 }

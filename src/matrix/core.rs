@@ -7,9 +7,14 @@ use crate::error::{Error, Result};
 use crate::segment::directory::{Directory, Entry};
 use crate::segment::layout::Granule;
 use crate::segment::region::MappedRegion;
-use crate::segment::{Options, Participant, Segment};
+use crate::segment::{Joined, Options, Participant, Segment};
 use std::cell::{Cell, RefCell};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::time::Duration;
+
+/// Rounds in which a slot that is changing hands is waited for, and the time between two: a fifth of a second altogether.
+const JOIN_ROUNDS: u32 = 100;
+const BETWEEN_JOINS: Duration = Duration::from_millis(2);
 
 /// A mapped segment, its heap, and what this process keeps for it.
 ///
@@ -212,8 +217,11 @@ impl AtomicMatrix {
         if let Some(page) = lanes.idle.pop() {
             return Ok(page);
         }
-        let owner = self.claim_slot(&lanes)?;
-        let lane = if self.segment.strict() { Lane::with_ceiling(owner, 0) } else { Lane::new(owner) };
+        let (owner, dead) = self.claim_slot(&lanes)?;
+        let mut lane = if self.segment.strict() { Lane::with_ceiling(owner, 0) } else { Lane::new(owner) };
+        if dead {
+            self.recover_predecessor(&mut lane);
+        }
         let io = |source: std::io::Error| Error::io("get memory for a thread's parked blocks", source);
         let mut memory = memmap2::MmapMut::map_anon(size_of::<LanePage>()).map_err(io)?;
         let page: *mut LanePage = memory.as_mut_ptr().cast();
@@ -226,22 +234,37 @@ impl AtomicMatrix {
         Ok(page)
     }
 
-    /// Takes a free participant slot; if all are held, those of the dead are recovered first.
-    fn claim_slot(&self, lanes: &Lanes) -> Result<u16> {
-        let slot = self.segment.join();
-        let slot = slot.or_else(|| {
-            // No lane is left to recover with: borrow one that no thread uses, or give up.
-            let page = lanes.idle.last()?;
-            // SAFETY: idle pages are used by whoever holds the lock of `lanes`, which the caller does.
-            let lane = unsafe { &mut (**page).lane };
-            self.recover_dead(lane, &|number| lanes.owns(number), self.policy());
-            self.segment.join()
-        });
-        slot.ok_or_else(|| {
-            let participants = self.heap.layout().params.participants;
-            event!(WARN, "no participant slot", id = %self.segment.id(), participants = participants);
-            Error::NoParticipantSlot { participants }
-        })
+    /// Takes a participant slot: its number, and whether it is a dead one's, that is still to be recovered. Where every slot is held
+    /// but one is changing hands, that is waited for, no longer than [`JOIN_ROUNDS`] (L1).
+    fn claim_slot(&self, lanes: &Lanes) -> Result<(u16, bool)> {
+        for round in 0..JOIN_ROUNDS {
+            match self.segment.join(&|number| lanes.owns(number)) {
+                Joined::Free(number) => return Ok((number, false)),
+                Joined::TakenOver(number) => return Ok((number, true)),
+                Joined::Changing if round + 1 < JOIN_ROUNDS => std::thread::sleep(BETWEEN_JOINS),
+                Joined::Changing | Joined::AllHeld => break,
+            }
+        }
+        let participants = self.heap.layout().params.participants;
+        event!(WARN, "no participant slot", id = %self.segment.id(), participants = participants);
+        Err(Error::NoParticipantSlot { participants })
+    }
+
+    /// The first thing that a lane does whose slot was a dead participant's: recovers it, under the number that both have. To others this
+    /// is one participant, which may die again, half-way: what it leaves is in every word what the dead one left, or what
+    /// a participant leaves that does one thing after another.
+    fn recover_predecessor(&self, lane: &mut Lane) {
+        let me = lane.owner();
+        let inherited = self.segment.inherit(me, me);
+        let mut recovered = self.recover_one(lane, me, self.policy());
+        recovered.add(self.recover_all(lane, inherited, || None, self.policy()));
+        event!(
+            INFO,
+            "participant slot taken over from the dead",
+            id = %self.segment.id(),
+            participant = me,
+            recovered = recovered.participants
+        );
     }
 
     /// What happens to live blocks of the dead in this segment, unless somebody asks otherwise.
@@ -257,29 +280,44 @@ impl AtomicMatrix {
 
     fn recover_dead(&self, lane: &mut Lane, mine: &impl Fn(u16) -> bool, policy: Policy) -> Recovered {
         let me = lane.owner();
+        self.recover_all(lane, vec![], || self.segment.take_dead(me, mine), policy)
+    }
+
+    /// Recovers those taken already, and whomever `next` takes.
+    fn recover_all(
+        &self,
+        lane: &mut Lane,
+        mut taken: Vec<u16>,
+        next: impl Fn() -> Option<u16>,
+        policy: Policy,
+    ) -> Recovered {
         let mut recovered = Recovered::default();
-        let mut taken = vec![];
-        while let Some(dead) = taken.pop().or_else(|| self.segment.take_dead(me, mine)) {
-            taken.extend(self.segment.inherit(dead, me));
-            let found = self.heap.recover(lane, dead, policy);
-            recovered.add(found);
-            let directory = Directory(&self.segment);
-            directory.recover(dead);
-            directory.retain(|entry| self.published(entry));
+        while let Some(dead) = taken.pop().or_else(&next) {
+            taken.extend(self.segment.inherit(dead, lane.owner()));
+            recovered.add(self.recover_one(lane, dead, policy));
             self.segment.release_dead(dead);
-            event!(
-                INFO,
-                "participant recovered",
-                id = %self.segment.id(),
-                participant = dead,
-                kept = policy == Policy::Keep,
-                live_blocks = found.live_blocks,
-                live_granules = found.live_granules,
-                in_flight_blocks = found.in_flight_blocks,
-                in_flight_granules = found.in_flight_granules
-            );
         }
         recovered
+    }
+
+    /// Recovers one dead participant; its slot is the caller's affair.
+    fn recover_one(&self, lane: &mut Lane, dead: u16, policy: Policy) -> Recovered {
+        let found = self.heap.recover(lane, dead, policy);
+        let directory = Directory(&self.segment);
+        directory.recover(dead);
+        directory.retain(|entry| self.published(entry));
+        event!(
+            INFO,
+            "participant recovered",
+            id = %self.segment.id(),
+            participant = dead,
+            kept = policy == Policy::Keep,
+            live_blocks = found.live_blocks,
+            live_granules = found.live_granules,
+            in_flight_blocks = found.in_flight_blocks,
+            in_flight_granules = found.in_flight_granules
+        );
+        found
     }
 
     /// Whether the block that a directory entry names is live.

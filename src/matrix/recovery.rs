@@ -191,7 +191,7 @@ impl<R: Region> Heap<R> {
     /// of nobody and of the dead; see [`Heap::rename_from`].
     pub fn rename(&self, g: Granule, token: Token, owner: u16) -> Option<Token> {
         let renamed = Token::new(token.state(), owner, token.generation(), token.low());
-        self.token(g).cas(token.0, renamed.0, &PARK).is_ok().then_some(renamed)
+        self.token(g).cas(token.0, renamed.0, &ADOPT).is_ok().then_some(renamed)
     }
 
     /// Gives a live block another owner, whoever has it, as long as it is this block. Else what stands there instead.

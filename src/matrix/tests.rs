@@ -269,7 +269,10 @@ fn c1_killed_at_every_step_and_recovered() {
     use super::recovery::Policy;
     const GRANULES: u32 = 512;
     let (mut kills, mut kills_in_recovery) = (0, 0);
-    for (ceiling, size) in [(0, 1), (0, 3), (2, 1), (30, 2)] {
+    // Recovered by survivors, or by newcomers that have taken over the dead one's slot and number.
+    for ((ceiling, size), [first, second]) in
+        [(0, 1), (0, 3), (2, 1), (30, 2)].into_iter().flat_map(|setup| [(setup, [3, 4]), (setup, [1, 1])])
+    {
         for part in ["allocate", "allocate aligned", "free", "spill", "heal"] {
             let mut finished_at_all;
             for k in 0.. {
@@ -297,12 +300,12 @@ fn c1_killed_at_every_step_and_recovered() {
                     let more = heap.allocate(&mut witness, 3, 1, Kind::Raw).unwrap();
                     heap.free(&mut witness, kept.at, None).unwrap();
                     if let Some(deep) = deep {
-                        let mut recoverer = Lane::with_ceiling(3, ceiling);
+                        let mut recoverer = Lane::with_ceiling(first, ceiling);
                         let done = stopped_at(deep, || heap.recover(&mut recoverer, 1, Policy::GiveBack));
                         kills_in_recovery += done.is_none() as u32;
                     }
-                    let mut lane = Lane::new(4);
-                    heap.recover(&mut lane, 3, Policy::GiveBack);
+                    let mut lane = Lane::new(second);
+                    heap.recover(&mut lane, first, Policy::GiveBack);
                     heap.recover(&mut lane, 1, Policy::GiveBack);
                     assert!(heap.live_at(more.at).is_ok(), "S1: {part} of {size} killed at {k}, {deep:?}");
                     heap.free(&mut witness, more.at, None).unwrap();

@@ -237,7 +237,7 @@ fn check_seals(fd: &OwnedFd, name: &Path) -> Result<()> {
 
 /// An open file description of our own for the descriptor's file: locks belong to descriptions, and the one passed on is
 /// the giver's too, so that a living giver could not be told from a dead one.
-fn own_description(fd: &OwnedFd) -> Result<File> {
+pub(super) fn own_description(fd: &OwnedFd) -> Result<File> {
     let failed = |what: &str, e| Error::io(format!("{what} descriptor {}", fd.as_raw_fd()), e);
     rustix::io::fcntl_setfd(fd, FdFlags::CLOEXEC).map_err(|e| failed("set close-on-exec on", e))?;
     let mode = rustix::fs::fcntl_getfl(fd).map_err(|e| failed("look at", e))? & OFlags::ACCMODE;

@@ -12,6 +12,9 @@ use super::region::Region;
 use crate::backend::orderings::{DIR_CLAIM, DIR_LOOK, DIR_WRITE};
 use crate::backend::{Backend, Word};
 
+/// The most entries that a directory can have: the turn word has so many bits for one.
+pub const MAX_ENTRIES: usize = 1 << TURN_BITS;
+const TURN_BITS: u32 = 14;
 /// The most bytes of a name.
 pub const NAME_LIMIT: usize = (DIRECTORY_WORDS - NAME) * 8;
 const STATE: usize = 0;
@@ -67,13 +70,13 @@ pub enum Refused {
 struct Turn(u64);
 impl Turn {
     fn version(self) -> u64 {
-        self.0 >> 14
+        self.0 >> TURN_BITS
     }
     fn entry(self) -> usize {
-        (self.0 & 0x3FFF) as usize
+        self.0 as usize % MAX_ENTRIES
     }
     fn next(self, entry: usize) -> Self {
-        Self((self.version() + 1) << 14 | entry as u64 & 0x3FFF)
+        Self((self.version() + 1) << TURN_BITS | (entry % MAX_ENTRIES) as u64)
     }
 }
 

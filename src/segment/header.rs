@@ -44,7 +44,7 @@ const KEEP: u64 = 2;
 const BIASED: u64 = 4;
 const CHECKSUM: usize = WORDS - 1;
 /// The most directory entries that an attacher believes.
-const MAX_DIRECTORY: usize = 65_536;
+const MAX_DIRECTORY: usize = super::directory::MAX_ENTRIES;
 
 /// Values of the guard's first word.
 pub(crate) mod guard {
@@ -241,6 +241,22 @@ mod tests {
     fn what_is_written_is_read() {
         let (header, length) = example();
         assert_eq!(decode(&header.encode(), length).expect("valid"), header);
+    }
+
+    /// The directory's turn word has 14 bits for an entry: a segment with more would publish into other entries than it says.
+    #[test]
+    fn no_more_directory_entries_are_believed_than_the_turn_word_can_name() {
+        let with = |directory| {
+            let layout = Layout::fit(4 << 20, Params { directory, ..Params::for_segment(4 << 20) }).expect("it fits");
+            let header = Header { layout, total: 4 << 20, ..example().0 };
+            decode(&header.encode(), 4 << 20)
+        };
+        assert_eq!(with(16_384).expect("as many as can be named").layout.params.directory, 16_384);
+        let text = with(16_385).expect_err("one too many").to_string();
+        assert!(
+            text.contains("number of directory entries") && text.contains("16384") && text.contains("16385"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -20,4 +20,5 @@ mod space;
 pub use header::VERSION;
 pub use mapping::Segment;
 pub use options::Options;
+pub(crate) use participant::Joined;
 pub use participant::Participant;

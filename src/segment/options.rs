@@ -1,5 +1,6 @@
 //! What a creator or an attacher may choose.
 
+use super::attach::own_description;
 use super::header::{HEADER_WORDS, LINE_WORDS};
 use super::layout::{Layout, MAX_GRANULES, MAX_PARTICIPANTS, Params};
 use crate::backend::Native;
@@ -92,9 +93,11 @@ impl Options {
 
     /// The segment behind a descriptor that another process passed on, a memory file for instance; to attach only.
     ///
-    /// The descriptor must be open for reading and writing. It becomes close-on-exec and stays open as long as these
-    /// options or a copy of them.
+    /// The descriptor must be open for reading and writing. The file is opened anew, close-on-exec, for these options and their copies,
+    /// and the descriptor closed: the giver's locks, which tell whether it lives, would last as long as it.
     pub fn from_fd(fd: OwnedFd) -> Self {
+        // What can't be opened anew is kept, for the attempt to attach to say why.
+        let fd = own_description(&fd).map_or(fd, OwnedFd::from);
         Self { home: Home::Descriptor(Arc::new(fd)), ..Self::default() }
     }
 

@@ -6,6 +6,10 @@
 //! parent's description open, so the slot also says process id, start time and PID namespace: within the same
 //! namespace, a process that is gone, or whose id has another start time now, is dead even if its child holds the lock.
 //! Across namespaces only the lock counts.
+//!
+//! Where every slot is held, a newcomer takes over a dead participant's: it gets the lock, which nobody alive can hold then, and
+//! is the next holder before anything is recovered. Until it has recovered what its predecessor left, both are one
+//! participant to everybody else; if it is killed meanwhile, what is left is a dead participant as before.
 
 use super::Segment;
 use super::layout::SlotWord;
@@ -26,8 +30,11 @@ const EPOCH_AT: u32 = 43;
 const EPOCH: u64 = ((1 << 19) - 1) << EPOCH_AT;
 const PID: u64 = 0xFFFF_FFFF;
 
+const fn next_epoch(state: u64) -> u64 {
+    state & !EPOCH | (state + (1 << EPOCH_AT)) & EPOCH
+}
 const fn held(before: u64, pid: u32) -> u64 {
-    HELD | (before + (1 << EPOCH_AT)) & EPOCH | pid as u64
+    HELD | next_epoch(before) & EPOCH | pid as u64
 }
 const fn recovering(state: u64, by: u16) -> u64 {
     RECOVERING | state & (EPOCH | PID) | (by as u64) << 32
@@ -52,6 +59,19 @@ pub struct Participant {
     pub recovered_by: Option<u16>,
 }
 
+/// How an attempt to become a participant ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Joined {
+    /// The slot was free.
+    Free(u16),
+    /// The slot was a dead participant's, which nobody has recovered: that is for its new holder to do, before anything else.
+    TakenOver(u16),
+    /// Every slot is held, but one of them is just being given up, taken or recovered.
+    Changing,
+    /// Every slot is held by the living, or by the dead whose forked child holds their lock.
+    AllHeld,
+}
+
 /// What can be known of a process of this PID namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Process {
@@ -66,9 +86,14 @@ fn process(pid: u32) -> Process {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok();
     // The command's name, in parentheses, may hold anything.
     let mut fields = stat.as_deref().and_then(|stat| stat.rsplit_once(')')).map(|(_, rest)| rest.split_whitespace());
-    match fields.as_mut().and_then(|fields| Some((fields.next()?, fields.nth(18)?.parse().ok()?))) {
-        Some(("Z" | "X", _)) => Process::Gone,
-        Some((_, since)) => Process::Since(since),
+    let told = fields.as_mut().and_then(|fields| {
+        let (state, threads) = (fields.next()?, fields.nth(16)?.parse::<u64>().ok()?);
+        Some((state, threads, fields.nth(1)?.parse().ok()?))
+    });
+    match told {
+        // The state is the main thread's, and the number of threads counts it: one that has ended leaves the others running.
+        Some(("Z" | "X", 0 | 1, _)) => Process::Gone,
+        Some((_, _, since)) => Process::Since(since),
         None => match i32::try_from(pid).ok().and_then(Pid::from_raw).map(rustix::process::test_kill_process) {
             None | Some(Err(Errno::SRCH)) => Process::Gone,
             Some(_) => Process::Unknown,
@@ -120,21 +145,53 @@ impl Segment {
         fcntl(self.fd(), FcntlArg::F_OFD_GETLK(&mut range)).is_err() || range.l_type != libc::F_UNLCK as libc::c_short
     }
 
-    /// Takes a free slot, locks it and says who we are. None if all are held. Not for two threads at once on one description.
-    pub(crate) fn join(&self) -> Option<u16> {
-        let pid = self.opener();
-        (1..=self.layout().params.participants as u16).find(|&number| {
-            let state = self.slot(number, SlotWord::State);
-            let found = state.load(&SLOT_LOOK);
-            if found & KIND != FREE || !self.lock_slot(number, true) {
-                return false;
+    /// Takes a slot, locks it and says who we are: a free one, else a dead participant's. `mine` tells the slots of this
+    /// description, whose locks say nothing to it. Not for two threads at once on one description.
+    pub(crate) fn join(&self, mine: &impl Fn(u16) -> bool) -> Joined {
+        let numbers = 1..=self.layout().params.participants as u16;
+        let mut changing = false;
+        for number in numbers.clone() {
+            let found = self.slot(number, SlotWord::State).load(&SLOT_LOOK);
+            if found & KIND == FREE && !mine(number) {
+                if self.take_slot(number, FREE) {
+                    return Joined::Free(number);
+                }
+                changing = true;
             }
+        }
+        for number in numbers {
+            let found = self.slot(number, SlotWord::State).load(&SLOT_LOOK);
+            changing |= found & KIND != HELD;
+            if found & KIND == HELD && !mine(number) && self.is_dead(number, found, mine) {
+                if self.take_slot(number, HELD) {
+                    return Joined::TakenOver(number);
+                }
+                changing = true;
+            }
+        }
+        if changing { Joined::Changing } else { Joined::AllHeld }
+    }
+
+    /// Locks a slot's byte and takes the slot, if it is of this kind then. The lock alone proves that a slot which says HELD is a dead
+    /// participant's: the living hold theirs from before they take a slot until after they have given it up.
+    fn take_slot(&self, number: u16, kind: u64) -> bool {
+        if !self.lock_slot(number, true) {
+            return false;
+        }
+        let (state, pid) = (self.slot(number, SlotWord::State), self.opener());
+        let found = state.load(&SLOT_LOOK);
+        let taken = found & KIND == kind && {
             // Who we are, before the slot is ours: whoever sees it held and finds the last holder's start time here would take us
             // for a process that is gone. The byte's lock lets nobody else write meanwhile.
             self.slot(number, SlotWord::Start).store(start_time(pid), &SLOT_WRITE);
             self.slot(number, SlotWord::Namespace).store(namespace(), &SLOT_WRITE);
+            // A survivor may be taking the slot to recover it: it needs no lock, and one of the two changes the word.
             state.cas(found, held(found, pid), &SLOT_CLAIM).is_ok()
-        })
+        };
+        if !taken {
+            self.lock_slot(number, false);
+        }
+        taken
     }
 
     /// Gives a slot of this process back.
@@ -205,7 +262,8 @@ impl Segment {
         })
     }
 
-    /// Slots that a dead recoverer had taken become dead ones again, before its own number can be reused.
+    /// Slots that a dead recoverer had taken become this one's to recover, before the dead one's number can be reused. Where both have
+    /// the same number, because `me` has taken the slot over, only the epoch tells them apart.
     pub(crate) fn inherit(&self, dead: u16, me: u16) -> Vec<u16> {
         let mut inherited = vec![];
         for number in 1..=self.layout().params.participants as u16 {
@@ -213,7 +271,7 @@ impl Segment {
             let state = word.load(&SLOT_LOOK);
             if state & KIND == RECOVERING
                 && recoverer(state) == dead
-                && word.cas(state, recovering(state, me), &SLOT_CLAIM).is_ok()
+                && word.cas(state, recovering(next_epoch(state), me), &SLOT_CLAIM).is_ok()
             {
                 inherited.push(number);
             }

@@ -16,6 +16,8 @@ use uuid::Uuid;
 const SHARED_MEMORY: &str = "/dev/shm";
 /// A new file is its user's alone until mode and group are set.
 const PRIVATE: Mode = Mode::RUSR.union(Mode::WUSR);
+/// What to do where a file can't be.
+const ELSEWHERE: &str = " (Options::path chooses another directory, Options::memfd needs none)";
 
 /// Which file it is, whatever it is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +71,7 @@ impl Place {
     fn new(dir: &Path, name: &OsStr) -> Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let opened = rustix::fs::open(dir, flags, Mode::empty())
-            .map_err(|e| Error::io(format!("open the directory {}", dir.display()), e))?;
+            .map_err(|e| Error::io(format!("open the directory {}{ELSEWHERE}", dir.display()), e))?;
         Ok(Self { dir: opened, name: name.to_owned(), path: dir.join(name) })
     }
 
@@ -80,6 +82,11 @@ impl Place {
 
     fn failed(&self, verb: &str, errno: Errno) -> Error {
         Error::io(format!("{verb} {}", self.path.display()), errno)
+    }
+
+    fn not_created(&self, errno: Errno) -> Error {
+        let why = if errno == Errno::NOSPC { ": there is no room for another file (df -i)" } else { "" };
+        Error::io(format!("create {}{why}{ELSEWHERE}", self.path.display()), errno)
     }
 
     /// Opens the existing file. Links are not followed, and nothing but a regular file is opened for good.
@@ -103,7 +110,7 @@ impl Place {
         match rustix::fs::openat(&self.dir, ".", flags, PRIVATE) {
             Ok(file) => Ok(Some(file.into())),
             Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => Ok(None),
-            Err(errno) => Err(self.failed("create", errno)),
+            Err(errno) => Err(self.not_created(errno)),
         }
     }
 
@@ -113,7 +120,7 @@ impl Place {
         match rustix::fs::openat(&self.dir, &self.name, flags, PRIVATE) {
             Ok(file) => Ok(file.into()),
             Err(Errno::EXIST) => Err(Error::AlreadyExists { name: self.path.clone() }),
-            Err(errno) => Err(self.failed("create", errno)),
+            Err(errno) => Err(self.not_created(errno)),
         }
     }
 

@@ -13,6 +13,8 @@ use uuid::Uuid;
 const MIB: usize = 1 << 20;
 /// Tells a child that it is to hold blocks, and where.
 const HOLD: &str = "ATOMIC_MATRIX_CLI_HOLD";
+/// The same for a child that loads a segment.
+const LOAD: &str = "ATOMIC_MATRIX_CLI_LOAD";
 
 /// A directory of segments, gone at the end, also when the test fails.
 struct Dir(PathBuf);
@@ -219,13 +221,19 @@ fn wrong_usage_is_2_and_help_is_0() {
         &["watch", "x", "--interval", "0"],
         &["map", "x", "--width", "3"],
         &["map", "x", "--svg", "f", "--json"],
+        &["reap", "x", "--keep", "--free"],
+        &["bench", "--threads", "0"],
+        &["bench", "--seconds", "never"],
+        &["bench", "--repeat", "0"],
         &[],
     ] {
         assert_eq!(matrix(wrong).code, Some(2), "{wrong:?}");
     }
     let help = matrix(&["--help"]);
     assert_eq!(help.code, Some(0));
-    for command in ["ls", "stat", "blocks", "map", "verify", "watch", "reap", "heal", "rm", "completions"] {
+    for command in
+        ["ls", "stat", "blocks", "directory", "map", "verify", "watch", "reap", "heal", "rm", "bench", "completions"]
+    {
         assert!(help.out.contains(command), "{command}");
         assert_eq!(matrix(&[command, "--help"]).code, Some(0));
     }
@@ -335,6 +343,9 @@ fn a_killed_participant_is_dead_until_it_is_reaped() {
         let stat = dir.json(&["stat", &id], 0);
         assert_eq!((&stat["participants"][0]["alive"], &stat["live"]["blocks"]), (&false.into(), &10.into()));
         assert_eq!(stat["participants"].as_array().map(Vec::len), Some(1), "nor does it take a slot");
+        let dead = dir.json(&["blocks", &id, "--dead"], 0);
+        assert_eq!((&dead["matching"], &dead["matching_bytes"]), (&10.into(), &10_240.into()));
+        assert_eq!(dir.json(&["blocks", &id, "--dead", "--state", "free"], 0)["matching"], 0);
         assert!(dir.matrix(&["ls"]).out.contains("reap"));
 
         let reaped = if keep { dir.json(&["reap", &id, "--keep"], 0) } else { dir.json(&["reap", &id], 0) };
@@ -346,11 +357,139 @@ fn a_killed_participant_is_dead_until_it_is_reaped() {
             (&left.into(), &left.into())
         );
         assert_eq!(dir.json(&["blocks", &id, "--owner", "2047"], 0)["matching"], left);
+        assert_eq!(dir.json(&["blocks", &id, "--dead"], 0)["matching"], left);
         assert_eq!(stat["participants"], serde_json::json!([]));
         assert_eq!(dir.matrix(&["reap", &id]).out, "no participant is dead\n");
 
         assert_eq!(dir.json(&["rm", &id], 0)["removed"], true);
         assert_eq!(dir.matrix(&["rm", &id]).code, Some(3));
+    }
+}
+
+/// Who reaps says what becomes of the blocks; who says nothing gets what the segment's creator chose.
+#[test]
+fn what_the_dead_held_is_kept_or_freed_as_the_creator_chose_unless_told() {
+    for (chosen, told, kept) in
+        [(false, "", false), (false, "--keep", true), (true, "", true), (true, "--keep", true), (true, "--free", false)]
+    {
+        let dir = Dir::new();
+        let options = Options::new().path(&dir.0).id(Uuid::new_v4()).size(MIB).keep_orphans(chosen);
+        let handler = options.create().expect("created");
+        let id = handler.id().to_string();
+        Holder::new(&dir.file(handler.id())).kill();
+        let arguments: Vec<&str> = ["reap", &id, told].into_iter().filter(|argument| !argument.is_empty()).collect();
+        let ran = dir.matrix(&arguments);
+        println!("{arguments:?}\n{}", ran.out);
+        assert_eq!((ran.code, ran.out.starts_with("recovered 1 dead participant\n")), (Some(0), true), "{ran:?}");
+        assert_eq!(ran.out.contains("freed 10 live blocks, 10 KiB"), !kept, "{ran:?}");
+        assert_eq!(
+            ran.out.contains("kept 10 live blocks, 10 KiB") && ran.out.contains("--dead lists them"),
+            kept,
+            "{ran:?}"
+        );
+        assert_eq!(handler.stats().expect("sound").live_blocks, if kept { 10 } else { 0 });
+        assert_eq!(dir.json(&arguments, 0)["recovered"], 0, "once");
+    }
+}
+
+#[test]
+fn names_are_listed_with_their_blocks_and_owners() {
+    let dir = Dir::new();
+    let handler = dir.segment(MIB);
+    let id = handler.id().to_string();
+    let empty = dir.matrix(&["directory", &id]);
+    assert_eq!((empty.code, empty.out.contains("nothing is published")), (Some(0), true), "{empty:?}");
+    let publish = |name: &str| {
+        let block = handler.allocate::<[u8; 1000]>().expect("room");
+        handler.publish(name, &block).expect("new");
+        block
+    };
+    let (nobodys, mine, gone, odd) =
+        (publish("b nobody's"), publish("a mine"), publish("gone"), publish("odd\x1b[2J\u{e9}"));
+    let _mine = handler.adopt_at(mine.offset(), Some(mine.generation())).expect("live");
+    handler.free(gone);
+    let listed = dir.json(&["directory", &id], 0);
+    let names = listed["names"].as_array().expect("a list").clone();
+    let by_name = |name: &str| names.iter().find(|row| row["name"] == name).expect("listed");
+    assert_eq!(
+        names.iter().map(|row| row["name"].as_str().unwrap_or_default()).collect::<Vec<_>>()[..2],
+        ["a mine", "b nobody's"]
+    );
+    assert_eq!((names.len(), &listed["entries"]), (4, &handler.matrix().heap().layout().params.directory.into()));
+    let row = by_name("a mine");
+    assert_eq!((&row["offset"], &row["bytes"], &row["live"]), (&mine.offset().into(), &1024.into(), &true.into()));
+    assert_eq!((&row["pid"], &row["alive"]), (&std::process::id().into(), &true.into()));
+    assert_eq!(
+        (&by_name("b nobody's")["owner"], &by_name("b nobody's")["offset"]),
+        (&0.into(), &nobodys.offset().into())
+    );
+    assert_eq!((&by_name("gone")["live"], &by_name("gone")["bytes"]), (&false.into(), &Value::Null));
+    assert_eq!(by_name("odd\x1b[2J\u{e9}")["offset"], odd.offset());
+    let table = dir.matrix(&["directory", &id]).out;
+    println!("{table}");
+    assert!(
+        !table.contains('\x1b') && table.contains("its block was freed") && table.contains("4 names of"),
+        "{table}"
+    );
+    assert!(table.contains(&format!("(process {})", std::process::id())) && table.contains("nobody"), "{table}");
+    // Owned by one who died, and then kept from it.
+    let mut holder = Holder::new(&dir.file(handler.id()));
+    let theirs = handler.participants().iter().map(|p| p.number).max().expect("two");
+    let mut block = None;
+    handler
+        .blocks(|seen| {
+            if seen.owner == theirs {
+                block = block.or(Some(seen))
+            }
+        })
+        .expect("sound");
+    let block = handler.get_block::<[u8; 1000]>(block.expect("it holds some").offset).expect("live");
+    handler.publish("theirs", &block).expect("new");
+    holder.kill();
+    // Publishing took it from its owner: nobody's.
+    assert!(
+        dir.json(&["directory", &id], 0)["names"]
+            .as_array()
+            .is_some_and(|all| all.iter().any(|row| row["name"] == "theirs" && row["owner"] == 0))
+    );
+    for _ in 0..2 {
+        let dead = dir.matrix(&["blocks", &id, "--dead"]);
+        println!("{}", dead.out);
+        assert_eq!((dead.code, dead.out.contains("9 blocks, 9 KiB")), (Some(0), true), "{dead:?}");
+        dir.json(&["reap", &id, "--keep"], 0);
+    }
+}
+
+#[test]
+fn a_quick_measurement_leaves_nothing_behind() {
+    let matrix = |arguments: &[&str]| run(Command::new(env!("CARGO_BIN_EXE_matrix")).arg("bench").args(arguments));
+    for strict in [false, true] {
+        let quick = ["--seconds", "0.02", "--repeat", "2", "--threads", "2", "--size", "2M"];
+        let more: &[&str] = if strict { &["--strict", "--json"] } else { &["--json"] };
+        let ran = matrix(&[&quick, more].concat());
+        assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{ran:?}");
+        let seen: Value = serde_json::from_str(&ran.out).expect("JSON");
+        assert_eq!((&seen["sound"], &seen["strict"]), (&true.into(), &strict.into()));
+        let rows = seen["workloads"].as_array().expect("a list");
+        let named: Vec<_> =
+            rows.iter().map(|row| (row["workload"].as_str().unwrap_or_default(), row["threads"].as_u64())).collect();
+        assert_eq!(named, [("A", Some(1)), ("A", Some(2)), ("B", Some(1)), ("B", Some(2)), ("C", Some(2))]);
+        for row in rows {
+            let rate = |field: &str| row[field].as_f64().unwrap_or_default();
+            assert!(
+                rate("best") >= rate("median")
+                    && rate("median") > 0.0
+                    && row["runs"].as_array().is_some_and(|runs| runs.len() == 2),
+                "{row}"
+            );
+        }
+    }
+    let ran = matrix(&["--seconds", "0.02", "--repeat", "1", "--threads", "1"]);
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{ran:?}");
+    assert!(["WORKLOAD", "M/s", "one block, sound"].iter().all(|word| ran.out.contains(word)), "{ran:?}");
+    for small in ["1K", "1"] {
+        let ran = matrix(&["--size", small]);
+        assert_eq!((ran.code, ran.err.contains("too small")), (Some(4), true), "{ran:?}");
     }
 }
 
@@ -412,6 +551,142 @@ fn a_segment_under_load_is_read_all_the_while() {
         looked.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     });
     handler.heal().expect("a slot");
+    let stats = handler.verify().expect("sound");
+    assert_eq!((stats.free_blocks, stats.free_bytes), (1, stats.sector_bytes));
+}
+
+/// Every command that only reads.
+const READING: [&[&str]; 11] = [
+    &["ls"],
+    &["stat", "SEGMENT"],
+    &["blocks", "SEGMENT", "--limit", "0"],
+    &["blocks", "SEGMENT", "--dead"],
+    &["directory", "SEGMENT"],
+    &["map", "SEGMENT"],
+    &["map", "SEGMENT", "--rows", "2", "--width", "20"],
+    &["map", "SEGMENT", "--svg", "-"],
+    &["verify", "SEGMENT"],
+    &["watch", "SEGMENT", "--count", "2", "--interval", "0.01"],
+    &["completions", "bash"],
+];
+
+/// A process that allocates, fills, checks, frees and publishes on two threads until it is killed.
+#[test]
+fn load_a_segment_for_another_test() {
+    let Ok(path) = std::env::var(LOAD) else { return };
+    let handler = Options::new().path(path).attach().expect("attached");
+    std::thread::scope(|scope| {
+        for thread in 0..2 {
+            let handler = handler.clone();
+            scope.spawn(move || {
+                let mut random = fastrand::Rng::new();
+                let (mut held, since) = (vec![], Instant::now());
+                while since.elapsed() < Duration::from_secs(60) {
+                    if held.len() < 300
+                        && let Ok(block) = handler.allocate_raw(random.usize(1..5000))
+                    {
+                        let bytes = vec![random.u8(..); handler.usable_size(&block).expect("live")];
+                        handler.store_bytes(&block, &bytes).expect("live");
+                        held.push((block, bytes));
+                    } else if !held.is_empty() {
+                        let (block, bytes) = held.swap_remove(random.usize(..held.len()));
+                        let mut found = vec![0; bytes.len()];
+                        handler.load_bytes(&block, &mut found).expect("live");
+                        assert!(found == bytes, "somebody has changed our block");
+                        handler.free_raw(block).expect("live");
+                    }
+                    let name = format!("{}.{thread}.{}", std::process::id(), random.u8(..3));
+                    if let Ok(block) = handler.take::<u64>(&name) {
+                        handler.free(block);
+                    } else if let Ok(block) = handler.allocate::<u64>() {
+                        let _ = handler.publish(&name, &block);
+                    }
+                }
+            });
+        }
+    });
+}
+
+fn signal(child: &Child, signal: rustix::process::Signal) {
+    let pid = rustix::process::Pid::from_child(child);
+    rustix::process::kill_process(pid, signal).expect("it runs");
+}
+
+/// Whether every thread of a process stands still.
+fn stands_still(child: &Child) -> bool {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", child.id())).expect("it runs");
+    tasks.map(|task| std::fs::read_to_string(task.expect("readable").path().join("stat"))).all(|stat| {
+        stat.is_ok_and(|stat| stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('T')))
+    })
+}
+
+#[test]
+fn reading_changes_not_a_byte_of_a_segment_under_full_load() {
+    let dir = Dir::new();
+    let handler = dir.segment(4 * MIB);
+    let (id, path) = (handler.id().to_string(), dir.file(handler.id()));
+    let load = || {
+        let child = Command::new(std::env::current_exe().expect("known"))
+            .args(["--exact", "load_a_segment_for_another_test", "--nocapture"])
+            .env(LOAD, &path)
+            .stdout(Stdio::null())
+            .spawn();
+        Holder(child.expect("a child"))
+    };
+    let mut loaders = [load(), load()];
+    let since = Instant::now();
+    while handler.participants().len() < 4 || handler.names().is_empty() {
+        assert!(since.elapsed() < Duration::from_secs(30), "the load does not begin");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let read = |json: bool, stopped: bool| {
+        for command in READING {
+            let mut command: Vec<&str> =
+                command.iter().map(|word| if *word == "SEGMENT" { &id } else { *word }).collect();
+            let ran = match command[0] {
+                "completions" => run(Command::new(env!("CARGO_BIN_EXE_matrix")).args(&command)),
+                _ => {
+                    if json && !command.contains(&"--svg") {
+                        command.push("--json");
+                    }
+                    dir.matrix(&command)
+                }
+            };
+            // An operation that is stopped half-way looks like a fault for as long as it is stopped.
+            let fine = ran.code == Some(0) || stopped && command[0] == "verify" && ran.code == Some(1);
+            assert!(fine && !ran.out.is_empty() && ran.err.is_empty(), "{command:?}: {ran:?}");
+        }
+    };
+    for round in 0..6 {
+        // While it works, and stopped at any instruction: there not a byte may change.
+        read(round % 2 == 0, false);
+        loaders.iter().for_each(|loader| signal(&loader.0, rustix::process::Signal::STOP));
+        while !loaders.iter().all(|loader| stands_still(&loader.0)) {
+            assert!(since.elapsed() < Duration::from_secs(60), "they do not stop");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let before = std::fs::read(&path).expect("readable");
+        assert!(handler.stats().expect("blocks tile the sector").live_blocks > 100);
+        read(round % 2 == 1, true);
+        assert!(std::fs::read(&path).expect("readable") == before, "the segment is as it was, round {round}");
+        assert_eq!(
+            handler.participants().iter().filter(|p| p.alive).count(),
+            4,
+            "the stopped live, and nobody else came"
+        );
+        loaders.iter().for_each(|loader| signal(&loader.0, rustix::process::Signal::CONT));
+    }
+    for loader in &mut loaders {
+        assert!(loader.0.try_wait().expect("a child").is_none(), "a loader has found its block changed");
+        loader.kill();
+    }
+    // Unless the second one, out of memory, has recovered the first.
+    let recovered = dir.json(&["reap", &id], 0)["recovered"].as_u64().expect("a number");
+    assert!((2..=4).contains(&recovered) && handler.participants().iter().all(|p| p.alive), "{recovered}");
+    for name in handler.names() {
+        handler.free(handler.take::<u64>(&name.name).expect("nobody's"));
+    }
+    dir.json(&["heal", &id], 0);
     let stats = handler.verify().expect("sound");
     assert_eq!((stats.free_blocks, stats.free_bytes), (1, stats.sector_bytes));
 }

@@ -383,7 +383,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
             s.world.give_up(block, VICTIM);
             s.world.heap.give_to(block, 0).expect("ours");
         },
-        through: &[&PARK],
+        through: &[&ADOPT],
         around: &[],
     },
     Operation {
@@ -402,7 +402,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
             s.world.claim(block, VICTIM, 2, 1);
             s.kept.push(block);
         },
-        through: &[&PARK],
+        through: &[&ADOPT],
         around: &[],
     },
     Operation {
@@ -411,7 +411,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         ceiling: 0,
         prepare: |s| s.aim(2),
         run: Scene::publish,
-        through: &[&DIR_WRITE, &DIR_CLAIM, &PARK],
+        through: &[&DIR_WRITE, &DIR_CLAIM, &ADOPT],
         around: &[],
     },
     Operation {
@@ -425,7 +425,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         },
         run: Scene::publish,
         through: &[&DIR_WRITE, &DIR_CLAIM],
-        around: &[&PARK],
+        around: &[&ADOPT],
     },
     Operation {
         name: "take",
@@ -436,7 +436,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
             s.publish();
         },
         run: |s| s.kept.extend(take_named(&s.world, VICTIM)),
-        through: &[&DIR_LOOK, &DIR_CLAIM, &PARK],
+        through: &[&DIR_LOOK, &DIR_CLAIM, &ADOPT],
         around: &[],
     },
     Operation {
@@ -449,7 +449,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         },
         run: |s| _ = s.directory().withdraw(NAME),
         through: &[&DIR_LOOK, &DIR_CLAIM],
-        around: &[&PARK],
+        around: &[&ADOPT],
     },
     Operation {
         name: "recover",
@@ -466,7 +466,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         ceiling: 0,
         prepare: |s| dead(s, 5),
         run: |s| recover(&s.world, &mut s.lane, DEAD, Policy::Keep),
-        through: &[&OP_WRITE, &PARK, &BATCH_LOOK],
+        through: &[&OP_WRITE, &ADOPT, &BATCH_LOOK],
         around: &[],
     },
     Operation {
@@ -484,7 +484,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
             s.world.heap.flush(&mut s.lane);
             s.world.heap.disown(&[VICTIM]);
         },
-        through: &[&PARK],
+        through: &[&ADOPT],
         around: &[],
     },
 ];

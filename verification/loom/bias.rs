@@ -11,6 +11,7 @@ use atomic_matrix::backend::loom::Setting;
 use atomic_matrix::backend::orderings::*;
 use atomic_matrix::matrix::heap::{Kind, Lane};
 use atomic_matrix::matrix::recovery::Policy;
+use atomic_matrix::segment::layout::Granule;
 use atomic_matrix::segment::region::Region;
 use std::cell::Cell;
 
@@ -105,7 +106,7 @@ scenarios! {
     }
 
     // A block is freed by another lane and goes home to its owner, which uses it again.
-    loom_s3_freed_block_goes_home Some(3), Some(3), 100, [Mark("home")] => {
+    loom_s3_freed_block_goes_home None, None, 60, [Mark("home")] => {
         let world = World::biased(2, 1);
         let (mut owner, mut other) = (lane(1), lane(2));
         let block = world.allocate(&mut owner, 1);
@@ -167,6 +168,32 @@ scenarios! {
                 }
             }),
         ]);
+        world.verify();
+    }
+
+    // An owner spills what it has parked, which is nobody's then; another lane merges it without asking anybody.
+    loom_s3_renounced_block_is_swept Some(2), Some(3), 100, [Mark("swept")] => {
+        let world = World::biased(3, 1);
+        let mut owner = lane(1);
+        let blocks = [(); 3].map(|()| world.allocate(&mut owner, 1));
+        world.run([
+            part(move |w| blocks.into_iter().for_each(|block| w.free(&mut owner, block))),
+            part(move |w| {
+                let mut other = strict(2);
+                let nobodys = |w: &World| (0..3).any(|g| {
+                    let token = w.heap.look(Granule(g));
+                    token.is_given_up() && token.parked_by() == 0
+                });
+                if nobodys(w) {
+                    w.heap.heal(&mut other);
+                    if let Ok(block) = w.heap.allocate(&mut other, 1, 1, Kind::Raw) {
+                        mark("swept");
+                        w.heap.region().touch(block.at, 1);
+                    }
+                }
+            }),
+        ]);
+        world.heap.heal(&mut strict(3));
         world.verify();
     }
 
@@ -261,7 +288,7 @@ fn loom_c1_an_owner_is_killed() {
 fn noticed(mutant: Mutant) -> Option<String> {
     ALL.iter().find_map(|scenario| {
         [true, false].into_iter().find_map(|all_rmw| {
-            let setting = Setting { all_rmw, mutant: Some(mutant), weakened: None };
+            let setting = Setting { all_rmw, mutant: Some(mutant), ..Setting::default() };
             let message = quietly(|| explore(scenario, setting)).err()?;
             let message: String = message.chars().take(100).collect();
             Some(format!("{}, all-RMW {all_rmw}, execution {}: {message}", scenario.name, executions()))

@@ -43,6 +43,67 @@ fn killed(granules: u32, ceiling: usize, victim: fn(&World<Mortal>, &mut Lane)) 
     world.is_whole();
 }
 
+thread_local! {
+    /// Before which access of its own the first recoverer is stopped, too, and whether it got to its end.
+    static RECOVERER: Cell<(u64, bool)> = const { Cell::new((0, false)) };
+}
+
+/// The victim has stopped and so has its recoverer; another takes both over while a survivor works beside it.
+fn recovery_killed(granules: u32, ceiling: usize, victim: fn(&World<Mortal>, &mut Lane)) {
+    let world = World::<Mortal>::over(granules, 0);
+    let kept = world.allocate(&mut strict(2), 1);
+    let mut lane = Lane::with_ceiling(1, ceiling);
+    FINISHED.set(stopped_at(STEP.get(), || victim(&world, &mut lane)).is_some());
+    let recovered = stopped_at(RECOVERER.get().0, || world.heap.recover(&mut strict(3), 1, Policy::GiveBack)).is_some();
+    RECOVERER.set((RECOVERER.get().0, recovered));
+    world.run([
+        part(|w: &World<Mortal>| {
+            let mut lane = strict(4);
+            w.heap.recover(&mut lane, 1, Policy::GiveBack);
+            w.heap.recover(&mut lane, 3, Policy::GiveBack);
+        }),
+        part(move |w: &World<Mortal>| w.free(&mut strict(2), kept)),
+    ]);
+    world.verify();
+    world.heap.heal(&mut strict(4));
+    world.is_whole();
+}
+
+/// Every so many steps of the victim, and of its recoverer.
+#[test]
+fn loom_c1_recovery_is_killed_and_taken_over() {
+    let name = "loom_c1_recovery_is_killed_and_taken_over";
+    let body = (|| recovery_killed(4, 0, allocates_and_frees)) as fn();
+    let stride = if deep() { 1 } else { 2 };
+    for all_rmw in [false, true] {
+        let (begun, mode) = (Instant::now(), if all_rmw { "all-RMW" } else { "plain" });
+        // With weak memory a pair has thousands of executions: fewer pairs there.
+        let stride = if all_rmw { stride } else { 3 * stride };
+        let scenario = Scenario { name, body, bounds: (Some(1), Some(1)), minimum: 1, meets: &[] };
+        let (mut kills, mut executions, mut step) = (0, 0, 0);
+        FINISHED.set(false);
+        while !FINISHED.get() {
+            let mut second = 0;
+            RECOVERER.set((0, false));
+            while !RECOVERER.get().1 {
+                STEP.set(step);
+                RECOVERER.set((second, false));
+                executions += explore(&scenario, Setting { all_rmw, ..Setting::default() })
+                    .unwrap_or_else(|e| panic!("{name}, {mode}, stopped before accesses {step} and {second}: {e}"));
+                kills += 1;
+                second += stride;
+            }
+            step += stride;
+        }
+        println!(
+            "{name} | {mode} | {kills} pairs of stops, one at each {stride} accesses, {executions} executions | {} | {:.1} s",
+            bound_name(scenario.bound(all_rmw)),
+            begun.elapsed().as_secs_f64(),
+        );
+        assert!(kills > 5 && executions > 5 * kills, "{name}: explored too little");
+    }
+}
+
 fn allocates_and_frees(world: &World<Mortal>, lane: &mut Lane) {
     let block = world.allocate(lane, 1);
     world.free(lane, block);

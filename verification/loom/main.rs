@@ -8,4 +8,5 @@ mod bias;
 mod kills;
 mod model;
 mod mutants;
+mod names;
 mod scenarios;

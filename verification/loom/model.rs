@@ -41,7 +41,11 @@ impl World {
     pub(crate) fn new(granules: u32, batches: usize) -> Arc<Self> {
         Self::over(granules, batches)
     }
-    /// The same with biased parking.
+    /// One free block, and a directory of `entries`.
+    pub(crate) fn with_names(granules: u32, entries: usize) -> Arc<Self> {
+        Self::with(granules, 0, entries, false)
+    }
+    /// The same as `new` with biased parking.
     pub(crate) fn biased(granules: u32, batches: usize) -> Arc<Self> {
         Self::with_bias(granules, batches, true)
     }
@@ -54,8 +58,11 @@ impl<B: Backend> World<B> {
     }
     /// The same, with biased parking or without.
     pub(crate) fn with_bias(granules: u32, batches: usize, biased: bool) -> Arc<Self> {
+        Self::with(granules, batches, 0, biased)
+    }
+    fn with(granules: u32, batches: usize, directory: usize, biased: bool) -> Arc<Self> {
         let params =
-            Params { granule_shift: 6, participants: 3, batches, directory: 0, header_words: 1, line_words: 1, biased };
+            Params { granule_shift: 6, participants: 4, batches, directory, header_words: 1, line_words: 1, biased };
         let heap = Heap::format(BoxedRegion::new(Layout::new(granules, params)));
         Arc::new(Self { heap, start: loom::sync::atomic::AtomicUsize::new(0) })
     }

@@ -2,9 +2,12 @@
 
 use crate::model::Met::{Lost, Mark, Read};
 use crate::model::{Scenario, World, mark, part, strict};
+use atomic_matrix::backend::Word;
 use atomic_matrix::backend::orderings::*;
 use atomic_matrix::matrix::heap::{Kind, Lane};
+use atomic_matrix::matrix::operation::Op;
 use atomic_matrix::matrix::token::State;
+use atomic_matrix::segment::layout::{Granule, SlotWord};
 use atomic_matrix::segment::region::Region;
 use std::sync::{Arc, Mutex};
 
@@ -38,6 +41,27 @@ scenarios! {
         ]);
         let tally = world.verify();
         assert_eq!((tally.live.blocks, tally.free.granules), (2, 2));
+    }
+
+    // A lane wanted to cut a block, was too late to announce it, and then takes the block whole: whoever meets it in that lane's hands
+    // must not take the cut for the operation in force. (What the attempt leaves is written here as `cut` writes it; the fence that
+    // follows an announced operation does not follow this one.)
+    loom_s1_helper_meets_no_old_operation Some(2), Some(3), 100, [Read(&OP_READ), Mark("met")] => {
+        let world = World::new(2, 0);
+        world.run([
+            part(|w: &World| {
+                let slot = w.heap.region().word(w.heap.layout().slot(1, SlotWord::Op));
+                slot.store(Op::Cut { at: Granule(0), size: 1 }.encode(), &OP_WRITE);
+                slot.store(Op::None.encode(), &OP_WRITE);
+                let Ok(block) = w.heap.allocate(&mut strict(1), 2, 1, Kind::Raw) else { return };
+                w.heap.region().touch(block.at, 2);
+            }),
+            part(|w: &World| match w.heap.allocate(&mut strict(2), 1, 1, Kind::Raw) {
+                Ok(block) => w.heap.region().touch(block.at, 1),
+                Err(_) => mark("met"),
+            }),
+        ]);
+        world.verify();
     }
 
     // A block is freed and merged to its left while another thread cuts that left neighbour.
@@ -401,8 +425,30 @@ scenarios! {
         world.verify();
     }
 
+    // A block is adopted, used and given back, under one generation: who adopts it next may have looked at it before all that.
+    loom_s3_block_comes_back_under_one_generation None, None, 20, [Mark("adopted after")] => {
+        let world = World::new(2, 0);
+        let block = world.allocate(&mut strict(1), 1);
+        let nobodys = world.heap.rename(block.at, block.token, 0).expect("nobody else has it");
+        world.run([
+            part(move |w| {
+                let Some(ours) = w.heap.rename(block.at, nobodys, 2) else { return };
+                w.heap.region().touch(block.at, 1);
+                w.heap.rename(block.at, ours, 0).expect("it is ours");
+                mark("given back");
+            }),
+            part(move |w| {
+                if w.heap.rename(block.at, nobodys, 3).is_some() {
+                    mark("adopted after");
+                    w.heap.region().touch(block.at, 1);
+                }
+            }),
+        ]);
+        world.verify();
+    }
+
     // Two consumers adopt one block: one gets it.
-    loom_s5_one_of_two_adopts None, None, 50, [Lost(&PARK)] => {
+    loom_s5_one_of_two_adopts None, None, 50, [Lost(&ADOPT)] => {
         let world = World::new(2, 0);
         let block = world.allocate(&mut strict(1), 1);
         world.heap.rename(block.at, block.token, 0).expect("nobody else has it");

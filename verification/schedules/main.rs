@@ -8,6 +8,8 @@
 //! `MATRIX_SCHEDULES` sets how many of each kind are run, `MATRIX_SEED` the first seed.
 #![allow(missing_docs)]
 
+#[path = "../calls.rs"]
+mod calls;
 #[path = "../linear.rs"]
 mod linear;
 mod names;

@@ -3,13 +3,25 @@
 //! Everything is sequentially consistent here: no evidence for any ordering. `MATRIX_SEED` and `MATRIX_SCHEDULES` choose
 //! other schedules and more of them.
 
+#[path = "../calls.rs"]
+mod calls;
+#[path = "../linear.rs"]
+mod linear;
+#[expect(unreachable_pub, reason = "the model is written as a module of its own")]
+#[path = "../../models/sequential.rs"]
+mod sequential;
+
 use atomic_matrix::backend::Mutant;
 use atomic_matrix::backend::orderings::MUTANTS;
-use atomic_matrix::backend::shuttle::{Shuttle, set_mutant};
+use atomic_matrix::backend::shuttle::{Shuttle, set_mutant, stopped_at};
 use atomic_matrix::matrix::heap::{Heap, Kind, Lane, Live, Refusal};
+use atomic_matrix::matrix::recovery::Policy;
 use atomic_matrix::segment::layout::{Layout, Params};
 use atomic_matrix::segment::region::{BoxedRegion, Region};
-use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
+use calls::{call, excuse, id};
+use linear::{Span, linearizable};
+use sequential::{Call, State};
+use shuttle::scheduler::{DfsScheduler, PctScheduler, RandomScheduler, Scheduler};
 use std::cell::Cell;
 use std::sync::{Arc, Mutex};
 
@@ -31,6 +43,10 @@ struct Scenario {
     roomy: bool,
     /// Threads heal now and then.
     heals: bool,
+    /// So many threads stop for ever, each at a random access; another recovers them while the rest work on.
+    mortals: u16,
+    /// All schedules have the same operations, those of this round; else each has its own.
+    round: Option<u64>,
 }
 
 /// Two chunks, hardly enough room, nothing parked.
@@ -45,6 +61,8 @@ const TIGHT: Scenario = Scenario {
     largest: 12,
     roomy: false,
     heals: false,
+    mortals: 0,
+    round: None,
 };
 /// As much room as all blocks, all operations in flight and the fragments between them can take, and one more block.
 const ROOMY: Scenario = Scenario {
@@ -84,11 +102,18 @@ const RUNS: Scenario = Scenario {
 /// So little room that threads help, abort and join the same few blocks all the time.
 const TINY: Scenario =
     Scenario { name: "tiny strict", threads: 4, granules: 5, steps: 12, blocks: 2, largest: 2, ..TIGHT };
-const ALL: [Scenario; 5] = [TIGHT, ROOMY, PARKING, RUNS, TINY];
+/// Three of seven stop for ever, with parked blocks, batches and all.
+const DEATHS: Scenario = Scenario { name: "three of seven die", threads: 7, granules: 120, mortals: 3, ..PARKING };
+/// The smallest that still has a race: every schedule is tried, one after the other, as far as the bound goes.
+const SMALLEST: Scenario =
+    Scenario { name: "smallest strict", threads: 2, granules: 3, steps: 2, blocks: 1, largest: 2, ..TIGHT };
+const ALL: [Scenario; 6] = [TIGHT, ROOMY, PARKING, RUNS, TINY, DEATHS];
 
 struct World {
     heap: Heap<BoxedRegion<Shuttle>>,
     marks: Mutex<Vec<u16>>,
+    /// Those who have stopped and wait for their recovery.
+    dead: Mutex<Vec<u16>>,
 }
 
 impl World {
@@ -108,6 +133,14 @@ impl World {
         self.heap.region().touch(block.at, block.token.size());
         Some(block)
     }
+    /// Recovers one that has stopped, if there is one.
+    fn recover(&self, lane: &mut Lane) -> bool {
+        let Some(dead) = self.dead.lock().unwrap().pop() else { return false };
+        self.marks.lock().unwrap().iter_mut().filter(|mark| **mark == dead).for_each(|mark| *mark = 0);
+        self.heap.recover(lane, dead, Policy::GiveBack);
+        RECOVERED.set(RECOVERED.get() + 1);
+        true
+    }
     fn free(&self, lane: &mut Lane, block: Live) {
         self.heap.region().touch(block.at, block.token.size());
         self.mark(block, lane.owner(), 0);
@@ -117,6 +150,7 @@ impl World {
 
 thread_local! {
     static SCHEDULES: Cell<u64> = const { Cell::new(0) };
+    static RECOVERED: Cell<u64> = const { Cell::new(0) };
     static QUIET: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -130,8 +164,8 @@ impl Rng {
 
 impl Scenario {
     fn run(self) {
-        let round = SCHEDULES.get();
-        SCHEDULES.set(round + 1);
+        let round = self.round.unwrap_or(SCHEDULES.get());
+        SCHEDULES.set(SCHEDULES.get() + 1);
         let params = Params {
             granule_shift: 6,
             participants: 9,
@@ -142,14 +176,24 @@ impl Scenario {
             biased: false,
         };
         let heap = Heap::format(BoxedRegion::new(Layout::new(self.granules, params)));
-        let world = Arc::new(World { heap, marks: Mutex::new(vec![0; self.granules as usize]) });
+        let marks = Mutex::new(vec![0; self.granules as usize]);
+        let world = Arc::new(World { heap, marks, dead: Mutex::default() });
         let threads: Vec<_> = (1..=self.threads)
             .map(|owner| {
                 let world = world.clone();
-                shuttle::thread::spawn(move || self.thread(&world, owner, round))
+                shuttle::thread::spawn(move || {
+                    if owner > self.mortals {
+                        return self.thread(&world, owner, round);
+                    }
+                    let last = Rng(round << 8 | owner as u64).below(400) as u64;
+                    if stopped_at(last, || self.thread(&world, owner, round)).is_none() {
+                        world.dead.lock().unwrap().push(owner);
+                    }
+                })
             })
             .collect();
         threads.into_iter().for_each(|thread| thread.join().unwrap());
+        while world.recover(&mut Lane::with_ceiling(9, 0)) {}
         if self.ceiling > 0 {
             world.heap.heal(&mut Lane::with_ceiling(9, 0));
         }
@@ -164,6 +208,9 @@ impl Scenario {
         rng.below(2);
         let mut live: Vec<Live> = vec![];
         for _ in 0..self.steps {
+            if owner > self.mortals && self.mortals > 0 && rng.below(3) == 0 {
+                world.recover(&mut lane);
+            }
             match rng.below(16) {
                 0 if self.heals => world.heap.heal(&mut lane),
                 1..8 if live.len() < self.blocks => {
@@ -193,8 +240,6 @@ impl Scenario {
     }
 
     fn check(self) {
-        let number =
-            |name: &str, default: u64| std::env::var(name).map_or(default, |value| value.parse().expect("a number"));
         let (seed, schedules) = (number("MATRIX_SEED", 20), number("MATRIX_SCHEDULES", 2000));
         println!("{}: seed {seed}", self.name);
         self.explore(RandomScheduler::new_from_seed(seed, schedules as usize));
@@ -204,6 +249,115 @@ impl Scenario {
         println!("{} | PCT(3) | {} schedules | seed {seed}", self.name, SCHEDULES.get());
         assert_eq!(SCHEDULES.get(), schedules);
     }
+}
+
+/// One history of overlapping calls by several threads: linearizable, or a panic.
+fn names(round: u64) {
+    let params = Params {
+        granule_shift: 6,
+        participants: 9,
+        batches: 1,
+        directory: 3,
+        header_words: 1,
+        line_words: 1,
+        biased: false,
+    };
+    let heap = Arc::new(Heap::format(BoxedRegion::<Shuttle>::new(Layout::new(24, params))));
+    let clock = Arc::new(Mutex::new(0));
+    let history = Arc::new(Mutex::new(vec![]));
+    let now = |clock: &Mutex<u64>| {
+        let mut clock = clock.lock().unwrap();
+        *clock += 1;
+        *clock
+    };
+    let blocks: Vec<Live> = (0..4)
+        .map(|_| {
+            let block = heap.allocate(&mut Lane::with_ceiling(8, 0), 2, 1, Kind::Raw).expect("there is room");
+            heap.give_to(block, 0).expect("it is live");
+            for call in [Call::Allocate { block: id(block), size: 2 }, Call::HandOver { block: id(block) }] {
+                history.lock().unwrap().push(Span { call, from: now(&clock), to: now(&clock) });
+            }
+            block
+        })
+        .collect();
+    let known = Arc::new(Mutex::new(blocks));
+    let mut random = fastrand::Rng::with_seed(round);
+    let ceiling = random.usize(0..3);
+    let threads: Vec<_> = (1..=random.u16(2..=5))
+        .map(|owner| {
+            let (heap, clock, history, known) = (heap.clone(), clock.clone(), history.clone(), known.clone());
+            let mut random = random.fork();
+            shuttle::thread::spawn(move || {
+                let lane = &mut Lane::with_ceiling(owner, ceiling);
+                for _ in 0..random.usize(1..6) {
+                    let from = now(&clock);
+                    let call = call(&heap, lane, &known, &mut random);
+                    history.lock().unwrap().push(Span { call, from, to: now(&clock) });
+                }
+            })
+        })
+        .collect();
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    let mut history = history.lock().unwrap().clone();
+    excuse(&mut history);
+    assert!(linearizable(&history, State::default(), |state, call| state.after(call)), "not linearizable: {history:?}");
+}
+
+#[test]
+fn shuttle_s1_s5_histories_are_linearizable() {
+    let (seed, schedules) = (number("MATRIX_SEED", 20), number("MATRIX_SCHEDULES", 2000));
+    SCHEDULES.set(0);
+    let mut config = shuttle::Config::new();
+    config.silence_warnings = true;
+    shuttle::Runner::new(RandomScheduler::new_from_seed(seed, schedules as usize), config).run(|| {
+        SCHEDULES.set(SCHEDULES.get() + 1);
+        names(SCHEDULES.get());
+    });
+    println!("histories | random | {} schedules | seed {seed}", SCHEDULES.get());
+    assert_eq!(SCHEDULES.get(), schedules);
+}
+
+/// Every schedule of the same few operations, depth first, as far as the bound goes.
+#[test]
+fn shuttle_s1_l3_depth_first() {
+    let (most, mut sum) = (number("MATRIX_SCHEDULES", 2000), 0);
+    for round in 0..10 {
+        Scenario { round: Some(round), ..SMALLEST }.explore(DfsScheduler::new(Some(most as usize), false));
+        let reached = SCHEDULES.get();
+        let bound = if reached < most { "exhaustive" } else { "bounded" };
+        println!("{}, operations {round} | depth first | {reached} schedules | {bound}", SMALLEST.name);
+        sum += reached;
+    }
+    assert!(sum > 3 * most, "only {sum} schedules");
+}
+
+/// A schedule that fails, fails again when its seed is given again, at the same schedule and with the same words.
+#[test]
+fn shuttle_failures_replay_from_their_seed() {
+    quiet_hook();
+    QUIET.set(true);
+    set_mutant(Some(Mutant::SecondLookDropped));
+    let [first, again] = [(); 2].map(|()| {
+        let run = || TIGHT.explore(RandomScheduler::new_from_seed(7, 500));
+        let payload = std::panic::catch_unwind(run).expect_err("the fault is noticed");
+        (SCHEDULES.get(), message(&*payload))
+    });
+    set_mutant(None);
+    QUIET.set(false);
+    println!("SecondLookDropped: schedule {} of seed 7: {}", first.0, first.1);
+    assert_eq!(first, again);
+}
+
+#[test]
+fn shuttle_c1_three_of_seven_die() {
+    RECOVERED.set(0);
+    DEATHS.check();
+    println!("{} recovered", RECOVERED.get());
+    assert!(RECOVERED.get() > SCHEDULES.get(), "hardly anybody died");
+}
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |value| value.parse().expect("a number"))
 }
 
 /// Keeps expected panics of this thread to itself.

@@ -2,10 +2,15 @@
 
 use crate::common::{MIB, Scratch};
 use crate::support::{Dir, Id, Mount, argument, child, succeed};
+use crate::told;
 use atomic_matrix::Error;
 use atomic_matrix::handlers::HandlerFunctions;
 use atomic_matrix::segment::Options;
+use nix::libc;
+use rustix::process::Signal;
 use rustix::process::{Resource, Rlimit, setrlimit};
+use std::io::{Read, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 
 fn limit(resource: Resource, most: u64) {
@@ -186,4 +191,92 @@ fn a_full_segment() {
     let one = handler.allocate::<[u8; 64]>().expect("room");
     says(handler.allocate_raw(sector), &["free blocks, call heal()"]);
     handler.free(one);
+}
+
+/// A place where nothing can be made: it says which, and what else there is.
+#[test]
+fn places_where_nothing_can_be_made() {
+    let words = ["Options::path", "Options::memfd"];
+    says(
+        Options::new().path("/dev/shm/nowhere/at/all").size(MIB).create(),
+        &[&words[..], &["/dev/shm/nowhere/at"]].concat(),
+    );
+    if let Some(mount) = Mount::new("tmpfs", "ro") {
+        says(Options::new().path(mount.path()).size(MIB).create(), &[&words[..], &["Read-only file system"]].concat());
+    }
+    // Space there is, but no room for another file.
+    if let Some(mount) = Mount::new("tmpfs", "size=8m,nr_inodes=1") {
+        let made = Options::new().path(mount.path()).size(MIB).create();
+        says(made, &[&words[..], &["no room for another file", "df -i"]].concat());
+    }
+}
+
+/// A file that is cut under its users ends them, as it would any program; newcomers are told.
+#[test]
+fn a_named_file_that_is_cut() {
+    let scratch = Scratch::new();
+    let handler = scratch.options().size(4 * MIB).create().expect("created");
+    let path = handler.matrix().segment().path().expect("named").to_owned();
+    drop(handler);
+    let mut user = child("limits::has_its_file_cut", &scratch.0.to_string());
+    told(&mut user, "MAPPED");
+    let file = std::fs::File::options().write(true).open(&path).expect("ours");
+    file.set_len(4096).expect("cut");
+    user.stdin.take().expect("piped").write_all(b"go").expect("told");
+    let out = user.wait_with_output().expect("it ends");
+    assert_eq!(out.status.signal(), Some(Signal::BUS.as_raw()), "{out:?}");
+    says(
+        scratch.options().attach(),
+        &["has 4096 bytes, expected 4194304", "it was cut", "unlink it and make a new one"],
+    );
+    // Sealed, it can't be cut: `a_sealed_segment_is_passed_to_another_process_by_descriptor`.
+}
+
+#[test]
+#[ignore = "a role: dies of SIGBUS"]
+fn has_its_file_cut() {
+    let Some(id) = argument() else { return };
+    let handler = Options::new().id(id.parse().expect("an id")).attach().expect("attached");
+    println!("\nMAPPED 1");
+    let _ = std::io::stdin().read_exact(&mut [0]);
+    let _ = handler.stats();
+    println!("survived");
+}
+
+/// Sandboxes may refuse membarrier(2): segments made there do without, and others' say what they need.
+#[test]
+fn no_membarrier() {
+    let scratch = Scratch::new();
+    scratch.options().size(MIB).create().expect("created");
+    print!("{}", succeed(child("limits::without_membarrier", &scratch.0.to_string())));
+}
+
+#[test]
+#[ignore = "a role: may not call membarrier"]
+fn without_membarrier() {
+    let Some(id) = argument() else { return };
+    if !cfg!(target_arch = "x86_64") {
+        return println!("skipped: the filter is written for x86-64");
+    }
+    let step = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
+    let mut filter = [
+        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, libc::SYS_membarrier as u32),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    // SAFETY: gives up rights of this thread alone; the program outlives the call.
+    let refused = unsafe {
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+        libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &program)
+    };
+    if refused != 0 {
+        return println!("skipped: no filter for system calls: {}", std::io::Error::last_os_error());
+    }
+    let words = ["membarrier(2)", "allow the call", "Options::biased(false)"];
+    says(Options::new().id(id.parse().expect("an id")).attach(), &words);
+    says(Options::new().memfd().size(MIB).biased(true).create(), &words);
+    let handler = Options::new().memfd().size(MIB).create().expect("it does without");
+    handler.free_raw(handler.allocate_raw(100).expect("room")).expect("live");
 }

@@ -14,6 +14,7 @@ mod sealed;
 #[path = "../segment/support.rs"]
 #[allow(dead_code, reason = "each test binary uses a part")]
 mod support;
+mod takeover;
 
 use std::io::{BufRead, BufReader};
 use std::process::Child;

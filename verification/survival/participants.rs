@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 /// Runs `act` in a forked child, which ends without unwinding or destructors; returns its process id.
-fn fork(act: impl FnOnce()) -> Pid {
+pub(crate) fn fork(act: impl FnOnce()) -> Pid {
     // SAFETY: roles run alone in their process: the other thread (the test runner's) only waits and holds no lock, and glibc keeps
     // its allocator usable in the child.
     match unsafe { libc::fork() } {
@@ -26,11 +26,11 @@ fn fork(act: impl FnOnce()) -> Pid {
     }
 }
 
-fn ended(pid: Pid) -> Option<i32> {
+pub(crate) fn ended(pid: Pid) -> Option<i32> {
     waitpid(Some(pid), WaitOptions::empty()).expect("a child").expect("it has ended").1.exit_status()
 }
 
-fn kill(pid: u64) {
+pub(crate) fn kill(pid: u64) {
     let pid = Pid::from_raw(pid as i32).expect("a process id");
     kill_process(pid, Signal::KILL).expect("it is there");
 }
@@ -40,7 +40,7 @@ fn told_segment() -> Option<Handler> {
     Some(AtomicMatrix::attach(Uuid::parse_str(&argument()?).expect("an id")).expect("it exists"))
 }
 
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let since = Instant::now();
     while !holds() {
         assert!(since.elapsed() < Duration::from_secs(30), "waited in vain: {what}");
@@ -304,6 +304,37 @@ fn reaps_without_descriptors() {
     assert_eq!(handler.reap().expect("a slot").participants, 0);
     let block = handler.allocate_raw(100).expect("a participant all the same");
     handler.free_raw(block).expect("live");
+}
+
+/// A thread that ends gives its slot back before the destructors of some of its variables run: they may still allocate and free.
+#[test]
+fn a_threads_last_words_may_allocate_and_free() {
+    struct Last(Handler, Option<atomic_matrix::handlers::RelativePtr<u8>>);
+    impl Drop for Last {
+        fn drop(&mut self) {
+            self.0.free_raw(self.1.take().expect("held")).expect("live");
+            self.0.free_raw(self.0.allocate_raw(300).expect("room")).expect("live");
+        }
+    }
+    thread_local!(static LAST: std::cell::RefCell<Option<Last>> = const { std::cell::RefCell::new(None) });
+    let scratch = Scratch::new();
+    let handler = scratch.options().size(MIB).participants(2).create().expect("created");
+    for early in [true, false] {
+        for _ in 0..500 {
+            let handler = handler.clone();
+            let thread = std::thread::spawn(move || {
+                // Destructors run in some order: once registered before the allocator's own, once behind it.
+                if early {
+                    LAST.with(|last| assert!(last.borrow().is_none()));
+                }
+                let block = handler.allocate_raw(200).expect("room");
+                LAST.with(|last| *last.borrow_mut() = Some(Last(handler, Some(block))));
+            });
+            thread.join().expect("no panic");
+        }
+    }
+    assert!(handler.participants().len() <= 2);
+    rest_is_one_block(&handler);
 }
 
 #[test]

@@ -22,10 +22,6 @@ fn every_promise_names_a_test_that_exists() {
     assert!(rows.len() >= 12, "{rows:?}");
     for row in rows {
         let test = row.trim_end_matches('|').rsplit('|').next().expect("a cell").trim().trim_matches('`');
-        if test.is_empty() {
-            assert!(row.contains("not survivable"), "no test: {row}");
-            continue;
-        }
         assert!(
             text.contains(&format!("#[test]\n    fn {test}()")) || text.contains(&format!("#[test]\nfn {test}()")),
             "{test}"

@@ -58,7 +58,8 @@ fn fault(error: &Error) -> String {
 
 pub(crate) fn reap(asked: &Reap) -> Outcome {
     let (found, handler) = asked.one.target.inspect()?;
-    let policy = if asked.keep { Policy::Keep } else { Policy::GiveBack };
+    let keep = !asked.free && (asked.keep || handler.matrix().segment().keeps_orphans());
+    let policy = if keep { Policy::Keep } else { Policy::GiveBack };
     let (_, dead) = alive_and_dead(&handler.participants());
     // Without anybody dead, not even a slot is taken.
     let recovered = if dead == 0 { Default::default() } else { handler.reap_with(policy)? };
@@ -67,7 +68,7 @@ pub(crate) fn reap(asked: &Reap) -> Outcome {
     if asked.one.json {
         let more = json!({
             "recovered": recovered.participants,
-            "kept": asked.keep,
+            "kept": keep,
             "live": { "blocks": recovered.live_blocks, "bytes": live },
             "in_flight": { "blocks": recovered.in_flight_blocks, "bytes": in_flight },
         });
@@ -76,15 +77,21 @@ pub(crate) fn reap(asked: &Reap) -> Outcome {
     if recovered.participants == 0 {
         return Ok(("no participant is dead\n".to_owned(), FINE));
     }
-    let done = if asked.keep { "kept, nobody's now" } else { "freed" };
-    let out = format!(
-        "recovered {}: {} of {} {done}; {} of {} in flight given back\n",
-        text::count(recovered.participants, "participant"),
-        text::count(recovered.live_blocks, "live block"),
-        text::bytes(live),
-        text::count(recovered.in_flight_blocks, "block"),
-        text::bytes(in_flight),
-    );
+    let blocks = text::count(recovered.live_blocks, "live block");
+    let mut out = format!("recovered {}\n", text::count(recovered.participants, "dead participant"));
+    out += &match (recovered.live_blocks, keep) {
+        (0, _) => "  held no live block\n".to_owned(),
+        (_, false) => format!("  freed {blocks}, {}\n", text::bytes(live)),
+        (_, true) => format!(
+            "  kept {blocks}, {}: allocated still, and nobody's until somebody adopts or frees them (adopt_at, free_at);\n  matrix blocks {} --dead lists them\n",
+            text::bytes(live),
+            text::plain(&asked.one.target.segment)
+        ),
+    };
+    if recovered.in_flight_blocks > 0 {
+        let blocks = text::count(recovered.in_flight_blocks, "block");
+        out += &format!("  freed {blocks}, {}, that they were just allocating or freeing\n", text::bytes(in_flight));
+    }
     Ok((out, FINE))
 }
 

@@ -8,16 +8,20 @@ SEGMENT is an id, the beginning of one (if only one segment begins so), or a pat
 
 Only reap, heal and rm change anything. All other commands take no participant slot,
 recover nobody and write nothing to a segment, and work on one under full load.
+(bench works in a segment of its own, which has no name and goes away with it.)
 
 Examples:
   matrix ls                                  the segments on this machine
   matrix stat 3f2a                           the segment whose id begins with 3f2a
   matrix blocks 3f2a --state live --min-bytes 1M --limit 20
+  matrix blocks 3f2a --dead                  what participants that died have left
+  matrix directory 3f2a                      published names and their blocks
   matrix map 3f2a --svg sector.svg           a picture of the sector
   matrix verify 3f2a && echo sound           for scripts: the exit code tells
   matrix watch 3f2a --interval 0.5           look on while it works
   matrix stat 3f2a --json | jq .fragmentation
   matrix reap 3f2a                           recover participants that have died
+  matrix bench                               how fast is it here?
   matrix completions bash > /etc/bash_completion.d/matrix
 
 Exit codes:
@@ -52,6 +56,11 @@ pub(crate) enum Command {
     /// States: live (allocated), free, parked (freed, waiting unmerged for the next request of their size), in-flight (in the hands
     /// of an operation). The owner is a participant's number; 0 is nobody, 2047 stands for what was kept from the dead.
     Blocks(Blocks),
+    /// Lists published names: their blocks, who owns them, their size
+    ///
+    /// A published block belongs to nobody until somebody adopts or takes it. A name stays although its block was freed, until it is
+    /// withdrawn. TYPE is the fingerprint of the type that it was published as.
+    Directory(One),
     /// Draws the sector, in the terminal or as SVG
     ///
     /// Each cell stands for equally many bytes. A cell that is partly live shows its live share by its height (in SVG by its density);
@@ -68,7 +77,9 @@ pub(crate) enum Command {
     Watch(Watch),
     /// Recovers participants that have died (changes the segment)
     ///
-    /// Finishes what they had begun, frees their blocks, releases their slots. Everybody who attaches does this, too.
+    /// Finishes what they had begun and releases their slots. Their live blocks are freed, or stay allocated: as the segment's creator
+    /// chose (Options::keep_orphans), unless --keep or --free says otherwise for this once. Blocks that they had published, handed
+    /// over or lost to an adopter are not theirs, and stay. Everybody who attaches does all this, too. Nothing happens if nobody is dead.
     Reap(Reap),
     /// Merges all that is free or parked (changes the segment)
     Heal(One),
@@ -76,6 +87,12 @@ pub(crate) enum Command {
     ///
     /// Its name goes away: those attached go on, nobody new can attach. Refused with exit code 4 if participants are alive. A process that has attached but never allocated is no participant, and is not noticed.
     Rm(Rm),
+    /// Measures how fast it is on this machine, in a segment of its own
+    ///
+    /// A: blocks of 32 to 544 bytes, allocated and freed at random, 200 live in each thread. B: 64 bytes allocated and freed. C: 128 bytes
+    /// allocated by one thread and freed by another. Takes (--repeat times --seconds) for each row. Other programs on the machine slow it
+    /// down: compare best with best. Ends with exit code 1 if the heap is not whole afterwards.
+    Bench(Bench),
     /// Writes a completion script for a shell
     Completions {
         /// The shell
@@ -140,6 +157,9 @@ pub(crate) struct Blocks {
     /// Only blocks of this participant (0: nobody's)
     #[arg(long, value_name = "NUMBER")]
     pub(crate) owner: Option<u16>,
+    /// Only blocks that participants which died have left: of those that nobody has recovered yet, and (owner 2047) kept from the recovered
+    #[arg(long)]
+    pub(crate) dead: bool,
     /// Only blocks of at least so many bytes; K, M and G may follow
     #[arg(long, value_name = "BYTES", value_parser = crate::text::parse_bytes)]
     pub(crate) min_bytes: Option<u64>,
@@ -191,9 +211,34 @@ pub(crate) struct Watch {
 pub(crate) struct Reap {
     #[command(flatten)]
     pub(crate) one: One,
-    /// Keep the live blocks of the dead: they stay allocated, and `blocks --owner 2047` lists them
-    #[arg(long)]
+    /// Their live blocks stay allocated, and belong to nobody until somebody adopts or frees them; `blocks --dead` lists them
+    #[arg(long, conflicts_with = "free")]
     pub(crate) keep: bool,
+    /// Their live blocks are freed, although the segment's creator chose to keep them
+    #[arg(long)]
+    pub(crate) free: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Bench {
+    /// Threads of A and B (default: one for each core; there is always a row for one)
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=512))]
+    pub(crate) threads: Option<u16>,
+    /// Seconds of each run
+    #[arg(long, default_value_t = 0.3, value_parser = crate::text::parse_seconds)]
+    pub(crate) seconds: f64,
+    /// Runs of each row, in turns
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) repeat: u32,
+    /// Bytes of the segment; K, M and G may follow
+    #[arg(long, value_name = "BYTES", default_value = "64M", value_parser = crate::text::parse_bytes)]
+    pub(crate) size: u64,
+    /// Strict mode: nothing is parked, freed blocks are merged at once
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// Write JSON, rates per second
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Args)]
@@ -225,7 +270,7 @@ impl State {
         use atomic_matrix::handlers::BlockState as B;
         match state {
             B::Free => Self::Free,
-            B::Acked => Self::Parked,
+            B::Acked | B::Marked => Self::Parked,
             B::Coalescing => Self::InFlight,
             _ => Self::Live,
         }

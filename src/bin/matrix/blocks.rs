@@ -2,7 +2,7 @@
 
 use crate::args::{Blocks, State};
 use crate::{FINE, Outcome, look, text};
-use atomic_matrix::handlers::BlockInfo;
+use atomic_matrix::handlers::{BlockInfo, KEPT};
 use serde_json::{Value, json};
 
 /// The blocks that pass the filters, as many as are shown, and how many there are.
@@ -15,8 +15,13 @@ struct Seen {
 
 pub(crate) fn blocks(asked: &Blocks) -> Outcome {
     let (found, handler) = asked.one.target.inspect()?;
+    let dead: Vec<u16> = handler.participants().iter().filter(|p| !p.alive).map(|p| p.number).chain([KEPT]).collect();
     let passes = |block: &BlockInfo| {
-        (asked.state.is_empty() || asked.state.contains(&State::of(block.state)))
+        let state = State::of(block.state);
+        // What is free is nobody's, whoever parked it.
+        let left = matches!(state, State::Live | State::InFlight) && dead.contains(&block.owner);
+        (!asked.dead || left)
+            && (asked.state.is_empty() || asked.state.contains(&state))
             && asked.owner.is_none_or(|owner| block.owner == owner)
             && asked.min_bytes.is_none_or(|least| block.bytes >= least)
     };

@@ -1,11 +1,13 @@
 //! `matrix`: looks into segments from outside, and tidies them up when told to.
 //!
-//! `args` says what can be asked, `target` finds the segment meant, `look` gathers what is in it, `list`, `stat`, `blocks`, `map` and `act`
-//! are the commands, `text` holds what several of them write.
+//! `args` says what can be asked, `target` finds the segment meant, `look` gathers what is in it, `list`, `stat`, `blocks`, `directory`,
+//! `map`, `act` and `bench` are the commands, `text` holds what several of them write.
 
 mod act;
 mod args;
+mod bench;
 mod blocks;
+mod directory;
 mod list;
 mod look;
 mod map;
@@ -91,12 +93,14 @@ fn run(matrix: &Matrix) -> Outcome {
         Command::Ls(ls) => list::ls(ls),
         Command::Stat(one) => stat::stat(one),
         Command::Blocks(blocks) => blocks::blocks(blocks),
+        Command::Directory(one) => directory::directory(one),
         Command::Map(map) => map::map(map),
         Command::Verify(verify) => act::verify(verify),
         Command::Watch(watch) => stat::watch(watch),
         Command::Reap(reap) => act::reap(reap),
         Command::Heal(one) => act::heal(one),
         Command::Rm(rm) => act::rm(rm),
+        Command::Bench(bench) => bench::bench(bench),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Matrix::command(), "matrix", &mut script);

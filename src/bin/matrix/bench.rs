@@ -1,0 +1,297 @@
+//! `bench`: a quick measurement, in a segment of its own that nobody else sees.
+
+use crate::args::Bench;
+use crate::{FAILED, FAULT, FINE, Failure, Outcome, text};
+use atomic_matrix::handlers::Handler;
+use atomic_matrix::segment::Options;
+use serde_json::{Value, json};
+use std::io::{IsTerminal, Write};
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// Blocks that each thread of A keeps at most.
+const LIVE: usize = 200;
+/// Operations between two looks at the clock's word.
+const BURST: u32 = 64;
+/// Places of the ring between the two threads of C.
+const RING: usize = 1024;
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Work {
+    Mix,
+    Pairs,
+    HandOver,
+}
+
+impl Work {
+    const ALL: [Self; 3] = [Self::Mix, Self::Pairs, Self::HandOver];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Mix => "A",
+            Self::Pairs => "B",
+            Self::HandOver => "C",
+        }
+    }
+    const fn what(self) -> &'static str {
+        match self {
+            Self::Mix => "32 to 544 bytes at random, 200 live",
+            Self::Pairs => "64 bytes allocated and freed",
+            Self::HandOver => "128 bytes allocated here, freed there",
+        }
+    }
+    const fn unit(self) -> &'static str {
+        match self {
+            Self::Mix => "operations",
+            Self::Pairs => "pairs",
+            Self::HandOver => "messages",
+        }
+    }
+}
+
+/// A workload on so many threads, and the rates of its runs, per second.
+struct Row {
+    work: Work,
+    threads: usize,
+    rates: Vec<f64>,
+}
+
+impl Row {
+    fn best(&self) -> f64 {
+        self.rates.iter().copied().fold(0.0, f64::max)
+    }
+    fn median(&self) -> f64 {
+        let mut rates = self.rates.clone();
+        rates.sort_by(f64::total_cmp);
+        rates.get(rates.len() / 2).copied().unwrap_or_default()
+    }
+}
+
+pub(crate) fn bench(asked: &Bench) -> Outcome {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = asked.threads.map_or(cores, usize::from);
+    let size =
+        usize::try_from(asked.size).map_err(|_| Failure::new(FAILED, "the size is more than this machine has"))?;
+    // Without a name: nothing stays behind, however this ends. A slot for each thread that there ever is.
+    let slots = (3 * threads + 3).clamp(32, 2046);
+    let handler = Options::new().memfd().size(size).participants(slots).strict(asked.strict).create();
+    let handler = handler.map_err(|error| Failure::new(FAILED, error.to_string()))?;
+    let mut rows: Vec<Row> = Work::ALL
+        .into_iter()
+        .flat_map(|work| {
+            match work {
+                Work::HandOver => vec![2],
+                _ if threads == 1 => vec![1],
+                _ => vec![1, threads],
+            }
+            .into_iter()
+            .map(move |threads| Row { work, threads, rates: vec![] })
+        })
+        .collect();
+    let each_turn = rows.len();
+    let runs = asked.repeat as usize * each_turn;
+    // In turns, so that what slows the machine down for a while slows all of them down.
+    for turn in 0..asked.repeat as usize {
+        for (i, row) in rows.iter_mut().enumerate() {
+            progress(&format!("{} of {runs}: {}, {}", turn * each_turn + i + 1, row.work.name(), row.work.what()));
+            row.rates.push(measure(&handler, row.work, row.threads, Duration::from_secs_f64(asked.seconds))?);
+        }
+    }
+    progress("");
+    handler.heal()?;
+    let sound = handler.verify().is_ok_and(|stats| (stats.free_blocks, stats.free_bytes) == (1, stats.sector_bytes));
+    let code = if sound { FINE } else { FAULT };
+    let granule = handler.matrix().segment().layout().params.granule() as u64;
+    if asked.json {
+        let values: Vec<Value> = rows.iter().map(value).collect();
+        let all = json!({
+            "segment_bytes": size, "granule_bytes": granule, "strict": asked.strict, "cores": cores,
+            "seconds": asked.seconds, "repeat": asked.repeat, "workloads": values, "sound": sound,
+        });
+        return Ok((text::json(&all), code));
+    }
+    let header = ["", "WORKLOAD", "THREADS", "BEST", "MEDIAN", "EACH"];
+    let mut out = text::table(&header, &[2, 3, 4, 5], rows.iter().map(cells));
+    out += &format!(
+        "{}, {} of {} s each, on {}; a segment of {} in memory, granules of {}{}\n",
+        text::count(rows.len() as u64, "row"),
+        text::count(asked.repeat.into(), "run"),
+        asked.seconds,
+        text::count(cores as u64, "core"),
+        text::bytes(asked.size),
+        text::bytes(granule),
+        if asked.strict { ", strict: nothing is parked" } else { "" },
+    );
+    out += "M/s: million operations (A: allocations and frees), pairs (B) or messages (C) in a second, of all threads together; EACH: the time of one\n";
+    out += if sound {
+        "afterwards everything was freed: one block, sound\n"
+    } else {
+        "fault: afterwards the heap was not whole\n"
+    };
+    Ok((out, code))
+}
+
+fn cells(row: &Row) -> Vec<String> {
+    let million = |rate: f64| format!("{:.1} M/s", rate / 1e6);
+    let each = row.threads as f64 * 1e9 / row.best().max(1.0);
+    vec![
+        row.work.name().to_owned(),
+        row.work.what().to_owned(),
+        row.threads.to_string(),
+        million(row.best()),
+        million(row.median()),
+        if row.work == Work::HandOver { "-".to_owned() } else { format!("{each:.1} ns") },
+    ]
+}
+
+fn value(row: &Row) -> Value {
+    json!({
+        "workload": row.work.name(), "what": row.work.what(), "unit": format!("{} per second", row.work.unit()),
+        "threads": row.threads, "best": row.best(), "median": row.median(), "runs": row.rates,
+    })
+}
+
+/// Where we are, for who waits at a terminal; nothing else is written there.
+fn progress(text: &str) {
+    let mut err = std::io::stderr().lock();
+    if err.is_terminal() {
+        let _ = write!(err, "\r\x1b[K{text}");
+        let _ = err.flush();
+    }
+}
+
+/// One run: what all threads did in a second.
+fn measure(handler: &Handler, work: Work, threads: usize, time: Duration) -> Result<f64, Failure> {
+    let (start, stop) = (Barrier::new(threads + 1), AtomicBool::new(false));
+    let ring: Vec<AtomicUsize> = (0..RING).map(|_| AtomicUsize::new(0)).collect();
+    let (done, passed) = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads)
+            .map(|number| {
+                let (handler, start, stop, ring) = (handler.clone(), &start, &stop, &ring);
+                scope.spawn(move || {
+                    // A thread's first operation takes its slot.
+                    let warm = handler.allocate_raw(64).and_then(|block| handler.free_raw(block));
+                    start.wait();
+                    warm?;
+                    match work {
+                        Work::Mix => mix(&handler, stop, number as u64),
+                        Work::Pairs => pairs(&handler, stop),
+                        Work::HandOver if number == 0 => send(&handler, stop, ring),
+                        Work::HandOver => receive(&handler, stop, ring),
+                    }
+                })
+            })
+            .collect();
+        start.wait();
+        let since = Instant::now();
+        std::thread::sleep(time);
+        stop.store(true, Ordering::Relaxed);
+        let passed = since.elapsed();
+        let mut done: Done = Ok(0);
+        for worker in workers {
+            let own = worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            done = done.and_then(|all| Ok(all + own?));
+        }
+        (done, passed)
+    });
+    // What the ring still holds.
+    for place in ring {
+        let left = place.into_inner();
+        if left > 0 {
+            handler.free_at(left as u32)?;
+        }
+    }
+    match done? {
+        0 => Err(Failure::new(FAILED, "nothing could be allocated: give a larger --size")),
+        done => Ok(done as f64 / passed.as_secs_f64()),
+    }
+}
+
+type Done = atomic_matrix::Result<u64>;
+
+fn mix(handler: &Handler, stop: &AtomicBool, seed: u64) -> Done {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0x2545_F491_4F6C_DD1D;
+    let mut below = |bound: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (((state >> 32) * bound) >> 32) as usize
+    };
+    let mut live = Vec::with_capacity(LIVE);
+    let mut operations = 0;
+    while !stop.load(Ordering::Relaxed) {
+        for _ in 0..BURST {
+            if live.len() < LIVE && below(10) < 7 {
+                let Ok(block) = handler.allocate_raw(32 + below(513)) else { continue };
+                live.push(block);
+            } else if !live.is_empty() {
+                handler.free_raw(live.swap_remove(below(live.len() as u64)))?;
+            } else {
+                continue;
+            }
+            operations += 1;
+        }
+    }
+    live.into_iter().try_for_each(|block| handler.free_raw(block))?;
+    Ok(operations)
+}
+
+fn pairs(handler: &Handler, stop: &AtomicBool) -> Done {
+    let mut pairs = 0;
+    while !stop.load(Ordering::Relaxed) {
+        for _ in 0..BURST {
+            let Ok(block) = handler.allocate_raw(64) else { continue };
+            handler.free_raw(block)?;
+            pairs += 1;
+        }
+    }
+    Ok(pairs)
+}
+
+/// Waits a moment, and lets others run if it takes longer.
+fn patience(waited: &mut u32) {
+    *waited += 1;
+    if waited.is_multiple_of(1000) { std::thread::yield_now() } else { std::hint::spin_loop() }
+}
+
+/// Each place of the ring says itself whether it is empty (0): an offset is never 0.
+fn send(handler: &Handler, stop: &AtomicBool, ring: &[AtomicUsize]) -> Done {
+    let mut waited = 0;
+    for place in ring.iter().cycle() {
+        while place.load(Ordering::Relaxed) != 0 {
+            if stop.load(Ordering::Relaxed) {
+                return Ok(0);
+            }
+            patience(&mut waited);
+        }
+        let block = loop {
+            match handler.allocate_raw(128) {
+                Ok(block) => break block,
+                Err(_) if stop.load(Ordering::Relaxed) => return Ok(0),
+                Err(_) => patience(&mut waited),
+            }
+        };
+        place.store(block.offset() as usize, Ordering::Release);
+    }
+    Ok(0)
+}
+
+fn receive(handler: &Handler, stop: &AtomicBool, ring: &[AtomicUsize]) -> Done {
+    let (mut messages, mut waited) = (0, 0);
+    for place in ring.iter().cycle() {
+        let offset = loop {
+            match place.load(Ordering::Acquire) {
+                0 if stop.load(Ordering::Relaxed) => return Ok(messages),
+                0 => patience(&mut waited),
+                offset => break offset,
+            }
+        };
+        handler.free_at(offset as u32)?;
+        place.store(0, Ordering::Relaxed);
+        messages += 1;
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+    }
+    Ok(messages)
+}

@@ -1,0 +1,83 @@
+//! Calls on names, and on blocks that everybody knows, for histories that must be linearizable.
+
+use super::linear::Span;
+use super::sequential::{Call, Id};
+use atomic_matrix::backend::Backend;
+use atomic_matrix::matrix::heap::{Heap, Kind, Lane, Live};
+use atomic_matrix::segment::directory::{Directory, Entry, Refused};
+use atomic_matrix::segment::layout::Granule;
+use atomic_matrix::segment::region::BoxedRegion;
+use fastrand::Rng;
+use std::sync::Mutex;
+
+pub(crate) const fn id(block: Live) -> Id {
+    (block.at.0, block.token.generation())
+}
+
+/// One call on a directory of two names, or on blocks that everybody knows.
+pub(crate) fn call<B: Backend>(
+    heap: &Heap<BoxedRegion<B>>,
+    lane: &mut Lane,
+    known: &Mutex<Vec<Live>>,
+    random: &mut Rng,
+) -> Call {
+    let directory = Directory(heap.region());
+    let name = random.u8(0..2);
+    let pick = |random: &mut Rng| {
+        let known = known.lock().unwrap();
+        (!known.is_empty()).then(|| known[random.usize(0..known.len())])
+    };
+    match random.u32(0..10) {
+        0..3 => {
+            let Some(block) = pick(random) else { return Call::Excused };
+            let entry = Entry { offset: block.at.0, generation: block.token.generation(), fingerprint: None };
+            // What is one's own or nobody's may be published.
+            let ours = |live: &Live| id(*live) == id(block) && [0, lane.owner()].contains(&live.token.owner());
+            let Some(live) = heap.live_at(block.at).ok().filter(ours) else { return Call::Excused };
+            match heap.publish(lane.owner(), &[name], live, entry) {
+                Ok(()) => Call::Publish { name, block: id(block), done: true },
+                Err(Refused::Taken) => Call::Publish { name, block: id(block), done: false },
+                // Others may have been filling entries.
+                Err(Refused::Full) => Call::Excused,
+            }
+        }
+        3..5 => {
+            let found = directory.lookup(&[name]).map(|found| (found.block.offset, found.block.generation));
+            Call::Lookup { name, found }
+        }
+        5..7 => {
+            let got = directory.lookup(&[name]).and_then(|found| {
+                let live = heap.live_at(Granule(found.block.offset)).ok()?;
+                let same = live.token.generation() == found.block.generation;
+                (same && heap.take_published(lane.owner(), live, found)).then_some(id(live))
+            });
+            Call::Take { name, got }
+        }
+        7 => Call::Withdraw { name, done: directory.withdraw(&[name]) },
+        8 => match heap.allocate(lane, random.u32(1..4), 1, Kind::Raw) {
+            Ok(block) => {
+                known.lock().unwrap().push(block);
+                Call::Allocate { block: id(block), size: block.token.size() }
+            }
+            Err(_) => Call::Excused,
+        },
+        _ => {
+            let Some(block) = pick(random) else { return Call::Excused };
+            let freed = heap.free(lane, block.at, Some(block.token.generation()));
+            Call::Free { block: id(block), done: freed.is_ok() }
+        }
+    }
+}
+
+/// Answers that are right whatever else is: a take that gets nothing while somebody else is taking or publishing, which are two
+/// steps each (the name, and whose the block is).
+pub(crate) fn excuse(history: &mut [Span<Call>]) {
+    let copy = history.to_vec();
+    for span in history {
+        let two_steps = |call: Call| matches!(call, Call::Take { .. } | Call::Publish { .. });
+        let mut others = copy.iter().filter(|other| other.from != span.from && other.overlaps(span));
+        if matches!(span.call, Call::Take { got: None, .. }) && others.any(|other| two_steps(other.call)) {
+            span.call = Call::Excused;
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! The directory: one publisher of a name, and what a reader of it sees.
+
+use crate::model::Met::Mark;
+use crate::model::{Met, Scenario, World, mark, part, strict};
+use atomic_matrix::matrix::heap::Live;
+use atomic_matrix::segment::directory::{Directory, Entry};
+use atomic_matrix::segment::region::Region;
+use std::sync::{Arc, Mutex};
+
+const NAME: &[u8] = b"name";
+
+fn entry(block: Live) -> Entry {
+    Entry { offset: block.at.0, generation: block.token.generation(), fingerprint: None }
+}
+
+macro_rules! scenarios {
+    ($($name:ident $plain:expr, $rmw:expr, $minimum:literal, $meets:expr => $body:block)*) => {
+        /// Every scenario with names.
+        pub(crate) const ALL: &[Scenario] = &[$(Scenario {
+            name: stringify!($name),
+            body: || $body,
+            bounds: ($plain, $rmw),
+            minimum: $minimum,
+            meets: &$meets as &[Met],
+        }),*];
+        $(
+            #[test]
+            fn $name() {
+                ALL.iter().find(|s| s.name == stringify!($name)).unwrap().check();
+            }
+        )*
+    };
+}
+
+scenarios! {
+    // A reader finds a name, and uses the block that its publisher has written before.
+    loom_s3_reader_of_a_name_sees_the_payload Some(2), Some(3), 20, [Mark("found")] => {
+        let world = World::with_names(2, 1);
+        let block = world.allocate(&mut strict(1), 1);
+        world.run([
+            part(move |w: &World| {
+                w.heap.region().touch(block.at, 1);
+                Directory(w.heap.region()).publish(1, NAME, entry(block)).expect("it has room");
+            }),
+            part(move |w: &World| {
+                let Some(found) = Directory(w.heap.region()).lookup(NAME) else { return };
+                mark("found");
+                assert_eq!(found.block, entry(block), "a name stands for its block");
+                w.heap.region().touch(block.at, 1);
+            }),
+        ]);
+    }
+
+    // Two publish one name: it stands for one block, and the other is told so.
+    loom_s5_one_of_two_publishes Some(1), Some(2), 100, [Mark("refused")] => {
+        let world = World::with_names(2, 2);
+        let published = Arc::new(Mutex::new(0));
+        let mut lane = strict(1);
+        let [one, two] = [1, 2].map(|owner| (owner, world.allocate(&mut lane, 1))).map(|(owner, block)| {
+            let published = published.clone();
+            part(move |w: &World| {
+                match Directory(w.heap.region()).publish(owner, NAME, entry(block)) {
+                    Ok(()) => *published.lock().unwrap() += 1,
+                    Err(_) => mark("refused"),
+                }
+            })
+        });
+        world.run([one, two]);
+        assert_eq!(*published.lock().unwrap(), 1, "S5: a name is published once");
+        let directory = Directory(world.heap.region());
+        assert!(directory.withdraw(NAME) && !directory.withdraw(NAME));
+    }
+
+    // An entry is used again under another name while somebody reads it: a name never stands for the other's block.
+    loom_s5_entry_is_reused_beside_a_reader Some(2), Some(3), 100, [Mark("found"), Mark("gone")] => {
+        let world = World::with_names(2, 1);
+        let mut lane = strict(1);
+        let [first, second] = [(); 2].map(|()| world.allocate(&mut lane, 1));
+        Directory(world.heap.region()).publish(1, NAME, entry(first)).expect("it has room");
+        world.run([
+            part(move |w: &World| {
+                let directory = Directory(w.heap.region());
+                assert!(directory.withdraw(NAME));
+                directory.publish(1, b"other", entry(second)).expect("it has room");
+            }),
+            part(move |w: &World| match Directory(w.heap.region()).lookup(NAME) {
+                Some(found) => {
+                    mark("found");
+                    assert_eq!(found.block, entry(first), "S5: another name's block");
+                }
+                None => mark("gone"),
+            }),
+        ]);
+    }
+
+    // One takes what is published, another withdraws the name: one of them has it.
+    loom_s5_a_take_races_a_withdrawal Some(2), Some(3), 50, [Mark("taken"), Mark("withdrawn")] => {
+        let world = World::with_names(2, 1);
+        let mut lane = strict(1);
+        let block = world.allocate(&mut lane, 1);
+        world.heap.region().touch(block.at, 1);
+        world.heap.publish(1, NAME, block, entry(block)).expect("it has room");
+        world.run([
+            part(move |w: &World| {
+                let Some(found) = Directory(w.heap.region()).lookup(NAME) else { return };
+                let Ok(live) = w.heap.live_at(block.at) else { return };
+                if w.heap.take_published(2, live, found) {
+                    mark("taken");
+                    w.heap.region().touch(block.at, 1);
+                }
+            }),
+            part(move |w: &World| {
+                if Directory(w.heap.region()).withdraw(NAME) {
+                    mark("withdrawn");
+                }
+            }),
+        ]);
+        let owner = world.heap.look(block.at).owner();
+        assert!(owner == 2 || owner == 0, "S5: it has one owner or nobody: {owner}");
+        assert!(!Directory(world.heap.region()).withdraw(NAME), "the name is gone");
+    }
+}
