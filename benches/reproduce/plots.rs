@@ -191,7 +191,7 @@ fn peers(all: &[Group], origin: &str, path: &Path) -> Outcome<()> {
                 let y = place as f64;
                 panel.span((group.least(), y), (group.most(), y), mark)?;
                 panel.markers(&[(group.median(), y)], mark)?;
-                panel.note((group.most(), y), &number(group.median()))?;
+                panel.note((group.least(), group.most()), y, &number(group.median()))?;
             }
         }
         Ok(())

@@ -260,11 +260,11 @@ impl<'a, 'b> Panel<'a, 'b> {
         self.area.draw(&PathElement::new(pixels, mark.colour.stroke_width(1)))?;
         Ok(())
     }
-    /// A word right of a point, or left of it if there is no room.
-    pub(crate) fn note(&self, (x, y): (f64, f64), words: &str) -> Outcome<()> {
-        let (x, y) = self.at(x, y);
-        let room = self.inner[2] - x > 12 + 7 * words.chars().count() as i32;
-        let (x, side) = if room { (x + 9, HPos::Left) } else { (x - 9, HPos::Right) };
+    /// A word right of the line from one value to another, or left of it if there is no room.
+    pub(crate) fn note(&self, (from, to): (f64, f64), y: f64, words: &str) -> Outcome<()> {
+        let ((left, y), (right, _)) = (self.at(from, y), self.at(to, y));
+        let room = self.inner[2] - right > 12 + 7 * words.chars().count() as i32;
+        let (x, side) = if room { (right + 9, HPos::Left) } else { (left - 9, HPos::Right) };
         text(self.area, words, (x, y), &font(11).pos(Pos::new(side, VPos::Center)).color(&GREY))
     }
 }

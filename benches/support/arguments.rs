@@ -52,6 +52,9 @@ pub(crate) struct Arguments {
     /// Writes runs, environment and targets to this file.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+    /// Writes each target, what was measured and the verdict to this file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) targets: Option<PathBuf>,
     /// Writes one line for each noise probe to this file.
     #[arg(long, value_name = "FILE")]
     pub(crate) noise: Option<PathBuf>,

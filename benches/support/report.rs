@@ -18,6 +18,7 @@ pub(crate) struct Files {
     csv: Option<(PathBuf, File)>,
     noise: Option<(PathBuf, File)>,
     json: Option<(PathBuf, File)>,
+    targets: Option<(PathBuf, File)>,
 }
 
 fn create(path: Option<&PathBuf>) -> Outcome<Option<(PathBuf, File)>> {
@@ -35,6 +36,7 @@ impl Files {
             csv: create(arguments.csv.as_ref())?,
             noise: create(arguments.noise.as_ref())?,
             json: create(arguments.json.as_ref())?,
+            targets: create(arguments.targets.as_ref())?,
         })
     }
 
@@ -51,6 +53,14 @@ impl Files {
             let mut out = csv::Writer::from_writer(file);
             for noise in &figures.noise {
                 out.serialize(noise)?;
+            }
+            out.flush().map_err(|error| failed(path, error))?;
+        }
+        if let Some((path, file)) = &mut self.targets {
+            let mut out = csv::Writer::from_writer(file);
+            out.write_record(["target", "measured", "verdict"])?;
+            for target in targets::check(figures) {
+                out.write_record([target.name, target.measured, target.verdict.to_string()])?;
             }
             out.flush().map_err(|error| failed(path, error))?;
         }
