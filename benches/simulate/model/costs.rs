@@ -1,0 +1,56 @@
+//! What things cost on the simulated machine.
+
+use serde::{Deserialize, Serialize};
+
+/// Times in nanoseconds. `cargo bench --bench simulate -- --calibrate` measures or fits those that say so, on the machine that it
+/// runs on; the others are assumptions, since two cores cannot tell.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Costs {
+    /// Instructions around one access to a word, and the access itself where the core has the line. Fitted: workload A at one core
+    /// takes as long as measured.
+    pub(crate) work: f64,
+    /// What the workload itself takes for one operation of A. Measured: the harness alone.
+    pub(crate) harness: f64,
+    /// What the workload itself takes for one message of C, either side. Measured: the harness alone.
+    pub(crate) message: f64,
+    /// A read-modify-write of a line that the core has. Measured.
+    pub(crate) rmw: f64,
+    /// A full fence. Measured.
+    pub(crate) fence: f64,
+    /// A line comes from another core, or the right to write it. Measured: a quarter of a word's round trip between two cores, which
+    /// is twice a write to a line that the other has read, and twice a read of what it has written.
+    pub(crate) transfer: f64,
+    /// Each reader but the first that loses a line to a writer. Assumed: a directory asks them together, and the answers come one
+    /// after the other.
+    pub(crate) sharer: f64,
+    /// A line that no core has. Assumed; hardly met after the warm-up.
+    pub(crate) memory: f64,
+    /// membarrier(2), the call alone. Measured.
+    pub(crate) barrier: f64,
+    /// What each other core adds to it, and loses by the interrupt. Assumed.
+    pub(crate) interrupt: f64,
+    /// One wait at an empty or full ring: 32 pauses. Measured.
+    pub(crate) wait: f64,
+    /// Stores that a core has in flight at most. Assumed.
+    pub(crate) stores: u32,
+}
+
+impl Default for Costs {
+    /// Round figures, for tests.
+    fn default() -> Self {
+        Self {
+            work: 1.0,
+            harness: 3.5,
+            message: 4.0,
+            rmw: 5.0,
+            fence: 8.0,
+            transfer: 50.0,
+            sharer: 1.0,
+            memory: 90.0,
+            barrier: 300.0,
+            interrupt: 1000.0,
+            wait: 500.0,
+            stores: 48,
+        }
+    }
+}
