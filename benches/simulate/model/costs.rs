@@ -6,18 +6,20 @@ use serde::{Deserialize, Serialize};
 /// runs on; the others are assumptions, since two cores cannot tell.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Costs {
-    /// Instructions around one access to a word, and the access itself where the core has the line. Fitted: workload A at one core
-    /// takes as long as measured.
+    /// Instructions around one access to a word, and the access itself where the core has the line, on the owner's quick path and in the
+    /// workload. Fitted: A at one core takes as long as measured.
     pub(crate) work: f64,
+    /// The same everywhere else (searches, merges, the exchange). Fitted: A in strict mode at one core takes as long as measured.
+    pub(crate) search: f64,
     /// What the workload itself takes for one operation of A. Measured: the harness alone.
     pub(crate) harness: f64,
-    /// What the workload itself takes for one message of C, either side. Measured: the harness alone.
+    /// What the workload itself takes for one message of C, either side, its ring's lines left out. Assumed.
     pub(crate) message: f64,
     /// A read-modify-write of a line that the core has. Measured.
     pub(crate) rmw: f64,
     /// A full fence. Measured.
     pub(crate) fence: f64,
-    /// A line comes from another core, or the right to write it. Measured: a quarter of a word's round trip between two cores, which
+    /// A line comes from another core, or the right to write it. Measured: a quarter of a word's round trip between two cores (the best of some), which
     /// is twice a write to a line that the other has read, and twice a read of what it has written.
     pub(crate) transfer: f64,
     /// Each reader but the first that loses a line to a writer. Assumed: a directory asks them together, and the answers come one
@@ -40,8 +42,9 @@ impl Default for Costs {
     fn default() -> Self {
         Self {
             work: 1.0,
+            search: 2.0,
             harness: 3.5,
-            message: 4.0,
+            message: 1.0,
             rmw: 5.0,
             fence: 8.0,
             transfer: 50.0,

@@ -25,6 +25,9 @@ const LINE: usize = 8;
 /// Lines of the workloads' own, behind the heap's.
 pub(crate) const EXTRA: usize = 80 * MOST;
 
+/// The site of an access that the workload itself makes.
+const WORKLOAD: &str = "workload";
+
 /// Picoseconds, so that sums are exact.
 fn ps(ns: f64) -> u64 {
     (ns * 1000.0).round() as u64
@@ -234,9 +237,10 @@ impl Machine {
         if access == Access::Change {
             self.drain(core);
         }
+        let quick = site.starts_with("OWN_") || site.starts_with("BUSY_") || site == WORKLOAD;
         let now = match access {
             Access::Expect => self.cores[core].now,
-            _ => self.cores[core].now + ps(costs.work),
+            _ => self.cores[core].now + ps(if quick { costs.work } else { costs.search }),
         };
         self.seen.accesses += (now >= self.from) as u64;
         let comes = self.acquire(core, at, access != Access::Load, now, site);
@@ -294,7 +298,7 @@ pub(crate) fn touch(place: Place, access: Access) {
             Place::Payload(g) => machine.payload + g.index(),
             Place::Extra(n) => machine.extra + n,
         };
-        machine.access(core, at, access, "workload");
+        machine.access(core, at, access, WORKLOAD);
     });
 }
 
