@@ -21,11 +21,9 @@ mod style;
 #[path = "../support/mod.rs"]
 mod support;
 
-use calibrate::Measured;
 use clap::Parser;
 use files::{Folders, Origin};
 use indicatif::{ProgressBar, ProgressStyle};
-use model::costs::Costs;
 use model::machine::MOST;
 use model::workloads::Workload;
 use predict::Task;
@@ -52,7 +50,7 @@ struct Arguments {
     /// The same seed gives the same figures.
     #[arg(long, default_value_t = 1, value_name = "N")]
     seed: u64,
-    /// Nanoseconds that a line takes from core to core, instead of this machine's and three times that.
+    /// Nanoseconds that a line takes from core to core, instead of 25 (near) and 125 (far).
     #[arg(long, value_delimiter = ',', value_name = "NS,...")]
     transfer: Vec<f64>,
     /// Virtual microseconds before anything is counted.
@@ -108,41 +106,29 @@ fn run(arguments: &Arguments) -> Outcome<()> {
     bar.set_style(ProgressStyle::with_template("{spinner} {pos}/{len} {elapsed}: {msg}")?);
     bar.enable_steady_tick(Duration::from_millis(250));
     if arguments.calibrate {
-        let (runs, seconds) = if quick { (2, 0.02) } else { (7, 0.1) };
+        let (runs, seconds) = if quick { (2, 0.02) } else { (7, 0.04) };
         let (costs, points) = calibrate::calibrate(runs, seconds, |what| bar.set_message(what.to_owned()))?;
         let origin = Origin::new("calibrate", &Machine::this());
         files::write(&machine.0, &[(costs, &origin)])?;
         files::write(&machine.1, &points.iter().map(|point| (point, &origin)).collect::<Vec<_>>())?;
     }
-    let costs: Costs = *files::read(&machine.0)?.first().ok_or("no costs yet: run it with --calibrate")?;
-    // The machine that was measured, whichever this one is.
-    let origin: Origin = files::read(&machine.0)?.remove(0);
-    let points: Vec<Measured> = files::read(&machine.1)?;
     let mut cores = arguments.cores.clone();
     if cores.is_empty() {
         cores = if quick { vec![1, 2, 8] } else { vec![1, 2, 4, 8, 16, 32, 64, 128] };
     }
-    let mut transfers = arguments.transfer.clone();
-    if transfers.is_empty() {
-        transfers = vec![costs.transfer, costs.transfer * predict::FAR];
+    let (warm_up, counted) = if quick { (300.0, 100.0) } else { (2000.0, 300.0) };
+    let mut task = Task::new(&cores, arguments.warm_up.unwrap_or(warm_up), counted)?;
+    (task.workloads, task.seed) = (arguments.workload.clone(), arguments.seed);
+    if !arguments.transfer.is_empty() {
+        task.transfers = arguments.transfer.clone();
     }
-    let task = Task {
-        workloads: arguments.workload.clone(),
-        cores,
-        transfers,
-        seed: arguments.seed,
-        warm_up: arguments.warm_up.unwrap_or(if quick { 300.0 } else { 2000.0 }),
-        counted: if quick { 100.0 } else { 300.0 },
-    };
     bar.set_length(task.runs().len() as u64);
-    let (rows, lines) = predict::predict(&task, costs, &points, |what| {
+    let folders = Folders::make(&papers)?;
+    let (rows, lines) = task.run(&folders, |what| {
         bar.set_message(what.to_owned());
         bar.inc(1);
-    });
+    })?;
     bar.finish_and_clear();
-    let folders = Folders::make(&papers)?;
-    predict::write(&folders, &rows, &lines, &origin)?;
-    predict::draw(&folders)?;
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&(rows, lines))?);
     } else if arguments.csv {

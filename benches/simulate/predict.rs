@@ -7,14 +7,15 @@ use crate::model::workloads::{self, Plan, Workload, simulate};
 use crate::style::{self, Mark, Panel, Scale, Words};
 use crate::support::Outcome;
 use crate::support::conductor::DISTURBED;
-use crate::support::registry::{HARNESS, MALLOC, MATRIX, PROCESSES};
+use crate::support::registry::{HARNESS, MALLOC, MATRIX, PROCESSES, TALC};
 use crate::support::report::{self, number};
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
 use std::path::Path;
 
-/// How much dearer a transfer is on a machine whose cores are further apart (another die or socket).
-pub(crate) const FAR: f64 = 3.0;
+/// The distances of a whole run, in nanoseconds a transfer: those in which two virtual cores of one machine were found, by round trips
+/// of 94 and of about 500 ns. Cores of one die are near, those of different dies far.
+const DISTANCES: [f64; 2] = [25.0, 125.0];
 
 /// One prediction.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -56,12 +57,23 @@ pub(crate) struct Traffic {
     pub(crate) share: f64,
 }
 
+/// The calibrated machine: its costs, the points measured there, and which machine it was.
+pub(crate) fn machine() -> Outcome<(Costs, Vec<Measured>, Origin)> {
+    let data = Folders::make(&Path::new(env!("CARGO_MANIFEST_DIR")).join("papers"))?;
+    let path = data.csv("simulated-machine");
+    let costs: Costs =
+        *files::read(&path)?.first().ok_or("no costs yet: cargo bench --bench simulate -- --calibrate")?;
+    Ok((costs, files::read(&data.csv("simulated-points"))?, files::read(&path)?.remove(0)))
+}
+
 /// What is to be simulated.
 #[derive(Debug, Clone)]
 pub(crate) struct Task {
     pub(crate) workloads: Vec<Workload>,
     pub(crate) cores: Vec<usize>,
     pub(crate) transfers: Vec<f64>,
+    /// What a transfer took while the points were measured: simulated at one and two cores only, to be held against them.
+    calibrated: f64,
     pub(crate) seed: u64,
     /// Virtual microseconds before anything is counted, and counted.
     pub(crate) warm_up: f64,
@@ -69,11 +81,34 @@ pub(crate) struct Task {
 }
 
 impl Task {
+    /// All workloads, near and far, and what was measured.
+    pub(crate) fn new(cores: &[usize], warm_up: f64, counted: f64) -> Outcome<Self> {
+        let calibrated = machine()?.0.transfer;
+        let workloads = vec![Workload::A, Workload::C, Workload::Strict];
+        Ok(Self {
+            workloads,
+            cores: cores.to_vec(),
+            transfers: [DISTANCES.as_slice(), &[calibrated]].concat(),
+            calibrated,
+            seed: 1,
+            warm_up,
+            counted,
+        })
+    }
+    /// Runs it, writes the files and the plot.
+    pub(crate) fn run(&self, folders: &Folders, say: impl FnMut(&str)) -> Outcome<(Vec<Row>, Vec<Traffic>)> {
+        let (costs, points, origin) = machine()?;
+        let (rows, lines) = predict(self, costs, &points, say);
+        write(folders, &rows, &lines, &origin)?;
+        draw(folders)?;
+        Ok((rows, lines))
+    }
     pub(crate) fn runs(&self) -> Vec<(Workload, f64, usize)> {
         let mut runs = vec![];
         for &workload in &self.workloads {
             for &transfer in &self.transfers {
-                let cores = self.cores.iter().filter(|&&cores| cores >= workload.least_cores());
+                let most = if transfer == self.calibrated { 2 } else { usize::MAX };
+                let cores = self.cores.iter().filter(|&&cores| (workload.least_cores()..=most).contains(&cores));
                 runs.extend(cores.map(|&cores| (workload, transfer, cores)));
             }
         }
@@ -107,12 +142,7 @@ fn traffic(workload: Workload, transfer_ns: f64, cores: usize, outcome: &workloa
 }
 
 /// Runs everything, one after the other.
-pub(crate) fn predict(
-    task: &Task,
-    costs: Costs,
-    measured: &[Measured],
-    mut say: impl FnMut(&str),
-) -> (Vec<Row>, Vec<Traffic>) {
+fn predict(task: &Task, costs: Costs, measured: &[Measured], mut say: impl FnMut(&str)) -> (Vec<Row>, Vec<Traffic>) {
     let (mut rows, mut lines) = (Vec::<Row>::new(), vec![]);
     for (workload, transfer, cores) in task.runs() {
         say(&format!("simulated {}, {cores} core(s), {transfer:.0} ns a transfer", workload.name()));
@@ -213,7 +243,7 @@ fn hot_runs(lines: &[Traffic]) -> Vec<(Workload, f64, usize)> {
     runs
 }
 
-pub(crate) fn write(folders: &Folders, rows: &[Row], lines: &[Traffic], origin: &Origin) -> Outcome<()> {
+fn write(folders: &Folders, rows: &[Row], lines: &[Traffic], origin: &Origin) -> Outcome<()> {
     files::write(&folders.csv("simulated-scaling"), &rows.iter().map(|row| (row, origin)).collect::<Vec<_>>())?;
     files::write(&folders.csv("simulated-lines"), &lines.iter().map(|line| (line, origin)).collect::<Vec<_>>())
 }
@@ -237,9 +267,17 @@ fn plot(rows: &[Row], origin: &str, path: &Path) -> Outcome<()> {
             transfers.push(row.transfer_ns);
         }
     }
+    // The distance of the measured points has one and two cores only: marks, no line.
+    let line = |&transfer: &f64| rows.iter().any(|row| row.transfer_ns == transfer && row.cores > 2);
+    let (lines, points): (Vec<f64>, Vec<f64>) = transfers.into_iter().partition(line);
+    let transfers = [lines, points].concat();
     let ideal = style::mark(HARNESS, 0);
     let measured = Mark { shape: 1, ..style::mark(MALLOC, 0) };
-    let simulated = |place: usize| if place == 0 { style::mark(MATRIX, 0) } else { style::mark(PROCESSES, 0) };
+    let simulated = |place: usize| match place {
+        0 => style::mark(MATRIX, 0),
+        1 => style::mark(PROCESSES, 0),
+        _ => style::mark(TALC, 0),
+    };
     let title = "Simulation: predicted scaling of AtomicMatrix";
     let subtitle = "predicted by discrete events with the production heap, not measured, except for the points marked so; see papers/simulation.md";
     let origin = format!("calibrated on {origin}");
@@ -265,7 +303,9 @@ fn plot(rows: &[Row], origin: &str, path: &Path) -> Outcome<()> {
                     panel.line(&of().map(|row| (row.cores as f64, row.ideal)).collect::<Vec<_>>(), ideal, true)?;
                 }
                 let points: Vec<_> = of().map(|row| (row.cores as f64, row.simulated)).collect();
-                panel.line(&points, simulated(place), false)?;
+                if own.iter().any(|row| row.transfer_ns == transfer && row.cores > 2) {
+                    panel.line(&points, simulated(place), false)?;
+                }
                 panel.markers(&points, simulated(place))?;
                 let points: Vec<_> = of().filter_map(|row| Some((row.cores as f64, row.measured?))).collect();
                 panel.markers(&points, measured)?;
@@ -274,7 +314,7 @@ fn plot(rows: &[Row], origin: &str, path: &Path) -> Outcome<()> {
         let mut names = vec![("ideal".to_owned(), ideal), ("measured, best".to_owned(), measured)];
         let all = transfers.iter().enumerate();
         names.extend(all.map(|(place, ns)| (format!("simulated, {ns:.0} ns a transfer"), simulated(place))));
-        for (name, area) in names.into_iter().zip(below.split_evenly((1, 4))) {
+        for (name, area) in names.into_iter().zip(below.split_evenly((1, 5))) {
             style::legend(&area, &[name])?;
         }
         Ok(())
