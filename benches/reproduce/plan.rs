@@ -110,7 +110,7 @@ const FULL: Profile = Profile {
     endurance: (8, 600.0),
     latency: 20.0,
     cores: &[1, 2, 4, 8, 16, 32, 64, 128],
-    simulate: (2000.0, 300.0, 180.0),
+    simulate: (6000.0, 300.0, 240.0),
 };
 const SMOKE: Profile = Profile {
     name: "smoke",

@@ -38,7 +38,7 @@ fn least(batches: u32, each: u32, mut act: impl FnMut()) -> f64 {
 }
 
 /// Tries for each run that counts.
-const TRIES: usize = 30;
+const TRIES: usize = 20;
 
 /// The rates of so many runs, lowest first, and the least share of the cores that they had. Runs that others disturbed don't count as
 /// long as there are undisturbed ones.

@@ -116,7 +116,7 @@ fn run(arguments: &Arguments) -> Outcome<()> {
     if cores.is_empty() {
         cores = if quick { vec![1, 2, 8] } else { vec![1, 2, 4, 8, 16, 32, 64, 128] };
     }
-    let (warm_up, counted) = if quick { (300.0, 100.0) } else { (2000.0, 300.0) };
+    let (warm_up, counted) = if quick { (300.0, 100.0) } else { (6000.0, 300.0) };
     let mut task = Task::new(&cores, arguments.warm_up.unwrap_or(warm_up), counted)?;
     (task.workloads, task.seed) = (arguments.workload.clone(), arguments.seed);
     if !arguments.transfer.is_empty() {

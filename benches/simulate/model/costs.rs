@@ -29,8 +29,10 @@ pub(crate) struct Costs {
     pub(crate) memory: f64,
     /// membarrier(2), the call alone. Measured.
     pub(crate) barrier: f64,
-    /// What each other core adds to it, and loses by the interrupt. Assumed.
+    /// What each other core loses by the interrupt; the caller waits for it once, since all are interrupted together. Assumed.
     pub(crate) interrupt: f64,
+    /// What each other core adds to the call. Assumed.
+    pub(crate) send: f64,
     /// One wait at an empty or full ring: 32 pauses. Measured.
     pub(crate) wait: f64,
     /// Stores that a core has in flight at most. Assumed.
@@ -52,6 +54,7 @@ impl Default for Costs {
             memory: 90.0,
             barrier: 300.0,
             interrupt: 1000.0,
+            send: 100.0,
             wait: 500.0,
             stores: 48,
         }

@@ -426,9 +426,10 @@ impl Backend for Simulated {
     fn heavy_fence(_: &'static Site) -> bool {
         in_turn(|machine, core| {
             machine.drain(core);
-            let (barrier, interrupt) = (machine.costs.barrier, machine.costs.interrupt);
+            let Costs { barrier, interrupt, send, .. } = machine.costs;
             let others = machine.cores.len() - 1;
-            machine.cores[core].now += ps(barrier + interrupt * others as f64);
+            let wait = if others > 0 { interrupt + send * others as f64 } else { 0.0 };
+            machine.cores[core].now += ps(barrier + wait);
             machine.seen.barriers += (machine.cores[core].now >= machine.from) as u64;
             let all = machine.cores.iter_mut().enumerate();
             all.filter(|&(other, _)| other != core).for_each(|(_, other)| other.owed += ps(interrupt));
