@@ -121,7 +121,7 @@ pub(crate) fn calibrate(runs: usize, seconds: f64, mut say: impl FnMut(&str)) ->
     // The time of an operation at one core grows evenly with the work around an access: two runs tell how. Twice in turn, since each
     // workload has a little of the other's accesses.
     let time = |workload, costs| {
-        let plan = Plan { cores: 1, seed: 1, warm_up: 1000.0, counted: 1000.0 };
+        let plan = Plan { cores: 1, seed: 1, batches: None, warm_up: 1000.0, counted: 1000.0 };
         1000.0 / simulate(workload, costs, plan).rate
     };
     for _ in 0..2 {

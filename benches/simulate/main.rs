@@ -56,6 +56,9 @@ struct Arguments {
     /// Virtual microseconds before anything is counted.
     #[arg(long, value_name = "US")]
     warm_up: Option<f64>,
+    /// Batches of each class that the exchange holds, instead of production's 64: to see what depends on them.
+    #[arg(long, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=64))]
+    batches: Option<usize>,
     /// Measures costs and points on this machine first (about 20 s), and writes them to papers/data.
     #[arg(long)]
     calibrate: bool,
@@ -95,6 +98,7 @@ fn run(arguments: &Arguments) -> Outcome<()> {
     let all = [Workload::A, Workload::C, Workload::Strict];
     let whole = !quick
         && (arguments.cores.is_empty() && arguments.transfer.is_empty() && arguments.warm_up.is_none())
+        && arguments.batches.is_none()
         && (arguments.workload == all && arguments.seed == 1);
     let papers = arguments.papers.clone().unwrap_or_else(|| match whole {
         true => root.clone(),
@@ -118,7 +122,7 @@ fn run(arguments: &Arguments) -> Outcome<()> {
     }
     let (warm_up, counted) = if quick { (300.0, 100.0) } else { (6000.0, 300.0) };
     let mut task = Task::new(&cores, arguments.warm_up.unwrap_or(warm_up), counted)?;
-    (task.workloads, task.seed) = (arguments.workload.clone(), arguments.seed);
+    (task.workloads, task.seed, task.batches) = (arguments.workload.clone(), arguments.seed, arguments.batches);
     if !arguments.transfer.is_empty() {
         task.transfers = arguments.transfer.clone();
     }

@@ -75,6 +75,8 @@ pub(crate) struct Task {
     /// What a transfer took while the points were measured: simulated at one and two cores only, to be held against them.
     calibrated: f64,
     pub(crate) seed: u64,
+    /// Batches of a class that the exchange holds, if not as many as in production.
+    pub(crate) batches: Option<usize>,
     /// Virtual microseconds before anything is counted, and counted.
     pub(crate) warm_up: f64,
     pub(crate) counted: f64,
@@ -91,6 +93,7 @@ impl Task {
             transfers: [DISTANCES.as_slice(), &[calibrated]].concat(),
             calibrated,
             seed: 1,
+            batches: None,
             warm_up,
             counted,
         })
@@ -146,7 +149,7 @@ fn predict(task: &Task, costs: Costs, measured: &[Measured], mut say: impl FnMut
     let (mut rows, mut lines) = (Vec::<Row>::new(), vec![]);
     for (workload, transfer, cores) in task.runs() {
         say(&format!("simulated {}, {cores} core(s), {transfer:.0} ns a transfer", workload.name()));
-        let plan = Plan { cores, seed: task.seed, warm_up: task.warm_up, counted: task.counted };
+        let plan = Plan { cores, seed: task.seed, batches: task.batches, warm_up: task.warm_up, counted: task.counted };
         let outcome = simulate(workload, Costs { transfer, ..costs }, plan);
         let first = rows.iter().find(|row| row.workload == workload && row.transfer_ns == transfer);
         let each = first.map_or(outcome.rate / cores as f64, |row| row.simulated / row.cores as f64);

@@ -12,7 +12,7 @@ fn run(workload: Workload, cores: usize, seed: u64) -> Outcome {
 }
 
 fn run_after(warm_up: f64, workload: Workload, cores: usize, seed: u64) -> Outcome {
-    simulate(workload, Costs::default(), Plan { cores, seed, warm_up, counted: 40.0 })
+    simulate(workload, Costs::default(), Plan { cores, seed, batches: None, warm_up, counted: 40.0 })
 }
 
 #[test]

@@ -59,6 +59,8 @@ impl Workload {
 pub(crate) struct Plan {
     pub(crate) cores: usize,
     pub(crate) seed: u64,
+    /// Batches of a class that the exchange holds, if not as many as in production.
+    pub(crate) batches: Option<usize>,
     pub(crate) warm_up: f64,
     pub(crate) counted: f64,
 }
@@ -89,8 +91,9 @@ const _: () = assert!(RING * machine::MOST / 2 <= EXTRA);
 
 type SimulatedHeap = Heap<BoxedRegion<Simulated>>;
 
-fn heap(biased: bool) -> Rc<SimulatedHeap> {
-    let params = Params { biased, ..Params::for_segment(ARENA) };
+fn heap(biased: bool, batches: Option<usize>) -> Rc<SimulatedHeap> {
+    let usual = Params::for_segment(ARENA);
+    let params = Params { biased, batches: batches.unwrap_or(usual.batches), ..usual };
     let layout = Layout::fit(ARENA, params).expect("a segment of 64 MiB has a sector");
     Rc::new(Heap::format(BoxedRegion::new(layout)))
 }
@@ -287,9 +290,9 @@ fn ping_pong(words: &[Cell<u32>; 2], own: usize, count: &Count, costs: Costs) {
 
 /// One run. The same arguments give the same outcome, to the last bit.
 pub(crate) fn simulate(workload: Workload, costs: Costs, plan: Plan) -> Outcome {
-    let Plan { cores, seed, warm_up, counted } = plan;
+    let Plan { cores, seed, batches, warm_up, counted } = plan;
     assert!(cores >= workload.least_cores());
-    let heap = heap(matches!(workload, Workload::A | Workload::C));
+    let heap = heap(matches!(workload, Workload::A | Workload::C), batches);
     let (from, to) = (warm_up * 1000.0, (warm_up + counted) * 1000.0);
     let count = Count { from, to, done: Rc::default() };
     let mut seeds = Rng::with_seed(seed);
