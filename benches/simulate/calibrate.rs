@@ -1,4 +1,5 @@
 //! What the simulated machine's costs are on this one, and the points that its predictions are held against.
+#![allow(clippy::disallowed_types, reason = "the probed word is the benchmark's own, not the allocator's")]
 
 use crate::model::costs::Costs;
 use crate::model::workloads::{Plan, Workload, simulate};

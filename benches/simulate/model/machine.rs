@@ -170,7 +170,7 @@ impl Machine {
         let place = line - first;
         match kind {
             "participant slots" => {
-                let what = if place % 2 == 0 { "operation" } else { "busy" };
+                let what = if place.is_multiple_of(2) { "operation" } else { "busy" };
                 format!("slot {}: {what}", place / 2)
             }
             "exchange: batches" => {
@@ -327,7 +327,8 @@ pub(crate) fn run<R: Region<Backend = Simulated>>(
     struct Clear;
     impl Drop for Clear {
         fn drop(&mut self) {
-            (TURN.set(None), MACHINE.set(None));
+            TURN.set(None);
+            MACHINE.set(None);
         }
     }
     assert!(bodies.len() <= MOST, "at most {MOST} cores");
