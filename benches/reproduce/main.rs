@@ -8,17 +8,25 @@
 //!
 //! Sections, each with CSV under `papers/data` and plots under `papers/figures`: the peers side by side (A to D), scaling (A and
 //! the seed's endurance mix at 1, 2, 4, 8, 16 workers, threads and processes), endurance (fragmentation and entropy over
-//! time, and after everything is freed), latency (allocate and free at two threads), packing (granules and sizes).
+//! time, and after everything is freed), latency (allocate and free at two threads), packing (granules and sizes), and the
+//! simulation of more cores than there are (`benches/simulate`; predictions, from this repository's calibration).
 //! A section's file is written when the section ends; `--resume` skips those that this commit, machine and profile have measured already.
 //! Rows that the package in `benches/peers` wrote into `papers/data/peers-package.csv` are
 //! drawn beside them, if they are there. The plot of bounded work (`bounded-work.svg`) is made by its own check.
 
+#[path = "../simulate/calibrate.rs"]
+#[allow(dead_code, reason = "its own program calibrates")]
+mod calibrate;
 mod endurance;
 mod files;
 mod latency;
+#[path = "../simulate/model/mod.rs"]
+mod model;
 mod packing;
 mod plan;
 mod plots;
+#[path = "../simulate/predict.rs"]
+mod predict;
 mod style;
 #[path = "../support/mod.rs"]
 mod support;

@@ -7,7 +7,7 @@ use crate::support::machine::Machine;
 use crate::support::noise::{self, Noise};
 use crate::support::registry::{self, HARNESS, MALLOC, MATRIX, PROCESSES, TALC};
 use crate::support::{Outcome, processes, report};
-use crate::{endurance, latency, packing, plots};
+use crate::{endurance, latency, packing, plots, predict};
 use clap::{Parser, ValueEnum};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -57,10 +57,12 @@ pub(crate) enum Section {
     Latency,
     /// Payload of a full segment by granule and sizes.
     Packing,
+    /// Predicted scaling on more cores: a simulation, not a measurement.
+    Simulate,
 }
 
-const SECTIONS: [Section; 5] =
-    [Section::Peers, Section::Latency, Section::Packing, Section::Scaling, Section::Endurance];
+const SECTIONS: [Section; 6] =
+    [Section::Peers, Section::Latency, Section::Packing, Section::Scaling, Section::Endurance, Section::Simulate];
 
 impl Section {
     pub(crate) fn file(self) -> &'static str {
@@ -70,6 +72,7 @@ impl Section {
             Self::Endurance => "endurance",
             Self::Latency => "latency",
             Self::Packing => "packing",
+            Self::Simulate => "simulated-scaling",
         }
     }
 }
@@ -83,6 +86,10 @@ struct Profile {
     workers: &'static [u16],
     endurance: (usize, f64),
     latency: f64,
+    /// Cores of the simulation.
+    cores: &'static [usize],
+    /// Virtual microseconds of the simulation, before anything is counted and counted, and seconds that it takes, about.
+    simulate: (f64, f64, f64),
 }
 
 const QUICK: Profile = Profile {
@@ -92,6 +99,8 @@ const QUICK: Profile = Profile {
     workers: &[1, 2, 4, 8, 16],
     endurance: (8, 20.0),
     latency: 2.0,
+    cores: &[1, 2, 4, 8, 16],
+    simulate: (500.0, 200.0, 10.0),
 };
 const FULL: Profile = Profile {
     name: "full",
@@ -100,6 +109,8 @@ const FULL: Profile = Profile {
     workers: &[1, 2, 4, 8, 16],
     endurance: (8, 600.0),
     latency: 20.0,
+    cores: &[1, 2, 4, 8, 16, 32, 64, 128],
+    simulate: (6000.0, 300.0, 240.0),
 };
 const SMOKE: Profile = Profile {
     name: "smoke",
@@ -108,6 +119,8 @@ const SMOKE: Profile = Profile {
     workers: &[1, 2],
     endurance: (4, 0.6),
     latency: 0.1,
+    cores: &[1, 2],
+    simulate: (100.0, 50.0, 1.0),
 };
 
 /// What the packing section takes, about.
@@ -146,6 +159,7 @@ impl Profile {
                 Section::Endurance => 2.0 * self.endurance.1,
                 Section::Latency => 4.0 * self.latency,
                 Section::Packing => PACKING,
+                Section::Simulate => self.simulate.2,
                 _ => 0.0,
             })
     }
@@ -248,6 +262,16 @@ fn one(section: Section, profile: &Profile, folders: &Folders, origin: &Origin, 
                 progress.done(PACKING / steps as f64);
             })?;
             write(folders, section, &rows, origin)?;
+        }
+        Section::Simulate => {
+            let (warm_up, counted, seconds) = profile.simulate;
+            let task = predict::Task::new(profile.cores, warm_up, counted)?;
+            let step = seconds / task.runs().len() as f64;
+            let (rows, lines) = task.run(folders, |what| {
+                progress.say(what);
+                progress.done(step);
+            })?;
+            predict::print(&rows, &lines);
         }
     }
     noises.push(around.end());

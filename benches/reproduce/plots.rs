@@ -5,6 +5,7 @@ use crate::files::{self, Folders, Origin};
 use crate::latency::{PERCENTILES, Point};
 use crate::packing::{GRANULES, Packed, RANGES};
 use crate::plan::Section;
+use crate::predict;
 use crate::style::{self, Mark, Panel, Scale, Words, mark};
 use crate::support::Outcome;
 use crate::support::noise::Noise;
@@ -107,6 +108,9 @@ pub(crate) fn all(folders: &Folders) -> Outcome<()> {
     if let Some((rows, origin)) = load::<Packed>(folders, Section::Packing.file())? {
         packing(&rows, &origin, &folders.figures.join("packing.svg"))?;
         drawn.push("packing.svg");
+    }
+    if predict::draw(folders)? {
+        drawn.push("simulated-scaling.svg");
     }
     if let Some((noises, _)) = load::<Noise>(folders, "noise")? {
         report::noise(&noises);

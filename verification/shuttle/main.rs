@@ -241,7 +241,10 @@ impl Scenario {
 
     fn check(self) {
         let (seed, schedules) = (number("MATRIX_SEED", 20), number("MATRIX_SCHEDULES", 2000));
-        println!("{}: seed {seed}; replay with MATRIX_SEED={seed} MATRIX_SCHEDULES={schedules}, from the first schedule on", self.name);
+        println!(
+            "{}: seed {seed}; replay with MATRIX_SEED={seed} MATRIX_SCHEDULES={schedules}, from the first schedule on",
+            self.name
+        );
         self.explore(RandomScheduler::new_from_seed(seed, schedules as usize));
         println!("{} | random | {} schedules | seed {seed}", self.name, SCHEDULES.get());
         assert_eq!(SCHEDULES.get(), schedules);

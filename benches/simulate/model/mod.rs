@@ -1,0 +1,6 @@
+//! The simulation: a machine with many cores, and the workloads on it. Nothing here is measured.
+#![allow(dead_code, reason = "the benchmark and the test are made of these parts, and neither needs all")]
+
+pub(crate) mod costs;
+pub(crate) mod machine;
+pub(crate) mod workloads;
