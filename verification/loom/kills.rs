@@ -69,12 +69,43 @@ fn recovery_killed(granules: u32, ceiling: usize, victim: fn(&World<Mortal>, &mu
     world.is_whole();
 }
 
+/// Two have stopped beside each other; two survivors recover one each at the same time.
+fn two_recoveries() {
+    let world = World::<Mortal>::over(4, 0);
+    let (mut first, mut second) = (strict(1), strict(2));
+    FINISHED.set(stopped_at(STEP.get(), || allocates_and_frees(&world, &mut first)).is_some());
+    let step = RECOVERER.get().0;
+    let ended = stopped_at(step, || {
+        // What the other one holds just now may be missing.
+        let Ok(block) = world.heap.allocate(&mut second, 1, 1, Kind::Raw) else { return };
+        world.free(&mut second, block);
+    });
+    RECOVERER.set((step, ended.is_some()));
+    let [one, two] = [(3, 1), (4, 2)].map(|(survivor, dead)| {
+        part(move |w: &World<Mortal>| {
+            w.heap.recover(&mut strict(survivor), dead, Policy::GiveBack);
+        })
+    });
+    world.run([one, two]);
+    world.verify();
+    world.heap.heal(&mut strict(4));
+    world.is_whole();
+}
+
+#[test]
+fn loom_c1_two_survivors_recover_at_once() {
+    pairs_of_stops("loom_c1_two_survivors_recover_at_once", two_recoveries, 2);
+}
+
 /// Every so many steps of the victim, and of its recoverer.
 #[test]
 fn loom_c1_recovery_is_killed_and_taken_over() {
-    let name = "loom_c1_recovery_is_killed_and_taken_over";
-    let body = (|| recovery_killed(4, 0, allocates_and_frees)) as fn();
-    let stride = if deep() { 1 } else { 2 };
+    pairs_of_stops("loom_c1_recovery_is_killed_and_taken_over", || recovery_killed(4, 0, allocates_and_frees), 2);
+}
+
+/// Explores every so many steps of one that stops and of another that stops behind it.
+fn pairs_of_stops(name: &'static str, body: fn(), stride: u64) {
+    let stride = if deep() { 1 } else { stride };
     for all_rmw in [false, true] {
         let (begun, mode) = (Instant::now(), if all_rmw { "all-RMW" } else { "plain" });
         // With weak memory a pair has thousands of executions: fewer pairs there.
