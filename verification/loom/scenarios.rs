@@ -3,6 +3,7 @@
 use crate::model::Met::{Lost, Mark, Read};
 use crate::model::{Scenario, World, mark, part, strict};
 use atomic_matrix::backend::Word;
+use atomic_matrix::backend::loom::Setting;
 use atomic_matrix::backend::orderings::*;
 use atomic_matrix::matrix::heap::{Kind, Lane};
 use atomic_matrix::matrix::operation::Op;
@@ -236,11 +237,18 @@ scenarios! {
         world.is_whole();
     }
 
-    // Three threads want a granule each of a block of three: all get one.
-    loom_l2_three_cuts_use_all_room Some(0), Some(2), 100, [] => {
-        let world = World::new(3, 0);
-        world.run([1, 2, 3].map(|owner| part(move |w| { w.allocate(&mut strict(owner), 1); })));
-        assert_eq!(world.verify().live.granules, 3);
+    // Three threads want a granule each of a block of three: all get one. (With weak memory, whose stale reads of the hints are
+    // too many for three threads, two of a block of two.)
+    loom_l2_three_cuts_use_all_room Some(1), Some(2), 100, [] => {
+        let cut = |owner| part(move |w: &World| { w.allocate(&mut strict(owner), 1); });
+        let three = Setting::get().all_rmw;
+        let world = World::new(if three { 3 } else { 2 }, 0);
+        if three {
+            world.run([1, 2, 3].map(cut));
+        } else {
+            world.run([1, 2].map(cut));
+        }
+        assert_eq!(world.verify().live.granules, if three { 3 } else { 2 });
     }
 
     // A lane flushes two parked blocks one after the other: the other one serves an allocation.
