@@ -51,10 +51,27 @@ pub fn stopped_at<T>(k: u64, operation: impl FnOnce() -> T) -> Option<T> {
     STOP_AFTER.set(Some(k));
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(operation));
     STOP_AFTER.set(None);
-    match result {
+    unless_stopped(result)
+}
+
+/// What was caught of an operation: `None` if it was ended by [`count_down`]; any other panic goes on.
+pub(super) fn unless_stopped<T>(caught: std::thread::Result<T>) -> Option<T> {
+    match caught {
         Ok(value) => Some(value),
         Err(payload) if payload.is::<Stopped>() => None,
         Err(payload) => std::panic::resume_unwind(payload),
+    }
+}
+
+/// One access fewer is left, or none: then the operation ends here.
+pub(super) fn count_down(left: &Cell<Option<u64>>) {
+    match left.get() {
+        Some(0) => {
+            left.set(None);
+            std::panic::resume_unwind(Box::new(Stopped));
+        }
+        Some(k) => left.set(Some(k - 1)),
+        None => {}
     }
 }
 
@@ -64,13 +81,7 @@ pub fn set_mutant(mutant: Option<Mutant>) {
 }
 
 fn note(count: impl FnOnce(&mut Counts)) {
-    if let Some(left) = STOP_AFTER.get() {
-        if left == 0 {
-            STOP_AFTER.set(None);
-            std::panic::resume_unwind(Box::new(Stopped));
-        }
-        STOP_AFTER.set(Some(left - 1));
-    }
+    STOP_AFTER.with(count_down);
     let mut counts = COUNTS.get();
     count(&mut counts);
     COUNTS.set(counts);

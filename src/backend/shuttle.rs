@@ -1,7 +1,7 @@
 //! The shuttle backend: words of the randomized scheduler. Sequentially consistent, so never evidence for an ordering.
 #![allow(clippy::disallowed_types, reason = "this folder is where raw atomics live")]
 
-use super::decorators::Stopped;
+use super::decorators::{count_down, unless_stopped};
 use super::{Backend, Mutant, Site, Word};
 use shuttle::sync::atomic::{AtomicU64, fence};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,20 +25,12 @@ pub fn stopped_at<T>(k: u64, operation: impl FnOnce() -> T) -> Option<T> {
     STOP_AFTER.with(|left| left.set(Some(k)));
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(operation));
     STOP_AFTER.with(|left| left.set(None));
-    match result {
-        Ok(value) => Some(value),
-        Err(payload) if payload.is::<Stopped>() => None,
-        Err(payload) => std::panic::resume_unwind(payload),
-    }
+    unless_stopped(result)
 }
 
 /// Passed before each access.
 fn gate() {
-    STOP_AFTER.with(|left| match left.get() {
-        Some(0) => std::panic::resume_unwind(Box::new(Stopped)),
-        Some(k) => left.set(Some(k - 1)),
-        None => {}
-    });
+    STOP_AFTER.with(count_down);
 }
 
 /// Shuttle's atomics.

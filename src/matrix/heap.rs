@@ -315,10 +315,7 @@ impl<R: Region> Heap<R> {
     #[inline]
     pub fn free_quickly(&self, lane: &mut Lane, g: Granule, generation: Option<u32>) -> bool {
         let anothers = self.biased() && Token(self.token(g).load(&TOKEN_HINT)).owner() != lane.owner();
-        match anothers {
-            true => self.free_homeward(lane, g, generation) || self.free_to_stack(lane, g, generation),
-            false => self.free_to_stack(lane, g, generation),
-        }
+        if anothers { self.free_homeward(lane, g, generation) } else { self.free_to_stack(lane, g, generation) }
     }
 
     #[cold]

@@ -4,7 +4,7 @@
 //! buffered machine of verification/tso has the owner's side without a fence, and the thief's as an interruption of all.
 
 use crate::model::Met::{Lost, Mark};
-use crate::model::{Met, Mortal, Scenario, World, executions, explore, mark, part, quietly, strict};
+use crate::model::{Mortal, Scenario, World, executions, explore, mark, part, quietly, scenarios, strict};
 use atomic_matrix::backend::Mutant;
 use atomic_matrix::backend::decorators::stopped_at;
 use atomic_matrix::backend::loom::Setting;
@@ -17,25 +17,6 @@ use std::cell::Cell;
 
 fn lane(owner: u16) -> Lane {
     Lane::with_ceiling(owner, 2)
-}
-
-macro_rules! scenarios {
-    ($($name:ident $plain:expr, $rmw:expr, $minimum:literal, $meets:expr => $body:block)*) => {
-        /// Every scenario with biased parking.
-        pub(crate) const ALL: &[Scenario] = &[$(Scenario {
-            name: stringify!($name),
-            body: || $body,
-            bounds: ($plain, $rmw),
-            minimum: $minimum,
-            meets: &$meets as &[Met],
-        }),*];
-        $(
-            #[test]
-            fn $name() {
-                ALL.iter().find(|s| s.name == stringify!($name)).unwrap().check();
-            }
-        )*
-    };
 }
 
 scenarios! {

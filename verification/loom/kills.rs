@@ -44,18 +44,18 @@ fn killed(granules: u32, ceiling: usize, victim: fn(&World<Mortal>, &mut Lane)) 
 }
 
 thread_local! {
-    /// Before which access of its own the first recoverer is stopped, too, and whether it got to its end.
-    static RECOVERER: Cell<(u64, bool)> = const { Cell::new((0, false)) };
+    /// Before which access of its own the second one is stopped, and whether it got to its end.
+    static SECOND: Cell<(u64, bool)> = const { Cell::new((0, false)) };
 }
 
 /// The victim has stopped and so has its recoverer; another takes both over while a survivor works beside it.
-fn recovery_killed(granules: u32, ceiling: usize, victim: fn(&World<Mortal>, &mut Lane)) {
-    let world = World::<Mortal>::over(granules, 0);
+fn recovery_killed() {
+    let world = World::<Mortal>::over(4, 0);
     let kept = world.allocate(&mut strict(2), 1);
-    let mut lane = Lane::with_ceiling(1, ceiling);
-    FINISHED.set(stopped_at(STEP.get(), || victim(&world, &mut lane)).is_some());
-    let recovered = stopped_at(RECOVERER.get().0, || world.heap.recover(&mut strict(3), 1, Policy::GiveBack)).is_some();
-    RECOVERER.set((RECOVERER.get().0, recovered));
+    let mut lane = strict(1);
+    FINISHED.set(stopped_at(STEP.get(), || allocates_and_frees(&world, &mut lane)).is_some());
+    let recovered = stopped_at(SECOND.get().0, || world.heap.recover(&mut strict(3), 1, Policy::GiveBack)).is_some();
+    SECOND.set((SECOND.get().0, recovered));
     world.run([
         part(|w: &World<Mortal>| {
             let mut lane = strict(4);
@@ -74,13 +74,13 @@ fn two_recoveries() {
     let world = World::<Mortal>::over(4, 0);
     let (mut first, mut second) = (strict(1), strict(2));
     FINISHED.set(stopped_at(STEP.get(), || allocates_and_frees(&world, &mut first)).is_some());
-    let step = RECOVERER.get().0;
+    let step = SECOND.get().0;
     let ended = stopped_at(step, || {
         // What the other one holds just now may be missing.
         let Ok(block) = world.heap.allocate(&mut second, 1, 1, Kind::Raw) else { return };
         world.free(&mut second, block);
     });
-    RECOVERER.set((step, ended.is_some()));
+    SECOND.set((step, ended.is_some()));
     let [one, two] = [(3, 1), (4, 2)].map(|(survivor, dead)| {
         part(move |w: &World<Mortal>| {
             w.heap.recover(&mut strict(survivor), dead, Policy::GiveBack);
@@ -94,18 +94,17 @@ fn two_recoveries() {
 
 #[test]
 fn loom_c1_two_survivors_recover_at_once() {
-    pairs_of_stops("loom_c1_two_survivors_recover_at_once", two_recoveries, 2);
+    pairs_of_stops("loom_c1_two_survivors_recover_at_once", two_recoveries);
 }
 
-/// Every so many steps of the victim, and of its recoverer.
 #[test]
 fn loom_c1_recovery_is_killed_and_taken_over() {
-    pairs_of_stops("loom_c1_recovery_is_killed_and_taken_over", || recovery_killed(4, 0, allocates_and_frees), 2);
+    pairs_of_stops("loom_c1_recovery_is_killed_and_taken_over", recovery_killed);
 }
 
 /// Explores every so many steps of one that stops and of another that stops behind it.
-fn pairs_of_stops(name: &'static str, body: fn(), stride: u64) {
-    let stride = if deep() { 1 } else { stride };
+fn pairs_of_stops(name: &'static str, body: fn()) {
+    let stride = if deep() { 1 } else { 2 };
     for all_rmw in [false, true] {
         let (begun, mode) = (Instant::now(), if all_rmw { "all-RMW" } else { "plain" });
         // With weak memory a pair has thousands of executions: fewer pairs there.
@@ -115,10 +114,10 @@ fn pairs_of_stops(name: &'static str, body: fn(), stride: u64) {
         FINISHED.set(false);
         while !FINISHED.get() {
             let mut second = 0;
-            RECOVERER.set((0, false));
-            while !RECOVERER.get().1 {
+            SECOND.set((0, false));
+            while !SECOND.get().1 {
                 STEP.set(step);
-                RECOVERER.set((second, false));
+                SECOND.set((second, false));
                 executions += explore(&scenario, Setting { all_rmw, ..Setting::default() })
                     .unwrap_or_else(|e| panic!("{name}, {mode}, stopped before accesses {step} and {second}: {e}"));
                 kills += 1;

@@ -262,3 +262,24 @@ impl Scenario {
 pub(crate) fn executions() -> u64 {
     EXECUTIONS.get()
 }
+
+/// A file's scenarios, as tests and as `ALL`: name, bounds (plain, all-RMW), least executions, what must be met, body.
+macro_rules! scenarios {
+    ($($name:ident $plain:expr, $rmw:expr, $minimum:literal, $meets:expr => $body:block)*) => {
+        /// Every scenario of this file.
+        pub(crate) const ALL: &[$crate::model::Scenario] = &[$($crate::model::Scenario {
+            name: stringify!($name),
+            body: || $body,
+            bounds: ($plain, $rmw),
+            minimum: $minimum,
+            meets: &$meets as &[$crate::model::Met],
+        }),*];
+        $(
+            #[test]
+            fn $name() {
+                ALL.iter().find(|s| s.name == stringify!($name)).unwrap().check();
+            }
+        )*
+    };
+}
+pub(crate) use scenarios;

@@ -1,22 +1,22 @@
 //! Each fault switched on must make a model fail; each ordering weakened one step is looked for in all models.
 
 use crate::kills::stale_index_at_every_step;
-use crate::model::{executions, explore, quietly};
-use crate::scenarios::ALL;
+use crate::model::{Scenario, executions, explore, quietly};
+use crate::{bias, names, scenarios};
 use atomic_matrix::backend::loom::{Setting, weaker};
 use atomic_matrix::backend::orderings::*;
 use atomic_matrix::backend::{Mutant, Site};
 use std::sync::atomic::Ordering;
 
+/// Every scenario of every file.
+fn all() -> impl Iterator<Item = &'static Scenario> {
+    [scenarios::ALL, bias::ALL, names::ALL].into_iter().flatten()
+}
+
 /// The first failure of the named scenarios under a setting: scenario, executions, message.
 fn killer(names: &[&str], setting: Setting) -> Option<String> {
     names.iter().find_map(|name| {
-        let scenario = ALL
-            .iter()
-            .chain(crate::bias::ALL)
-            .chain(crate::names::ALL)
-            .find(|s| s.name == *name)
-            .unwrap_or_else(|| panic!("no scenario {name}"));
+        let scenario = all().find(|s| s.name == *name).unwrap_or_else(|| panic!("no scenario {name}"));
         let message = quietly(|| explore(scenario, setting)).err()?;
         let message: String = message.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(110).collect();
         let mode = if setting.all_rmw { "all-RMW" } else { "plain" };
@@ -135,22 +135,8 @@ const KERNEL: &str = "Not modelled: beside each of these accesses the kernel is 
 const LINK: &str = "Not modelled: a segment is formatted before its file is linked under its name, and the kernel orders that before anybody's opening of \
                     it; the guard tells a file that was never finished. With real processes: `--test segment racing`.";
 
-/// What notices the faults that loom does not.
-const ELSEWHERE: &[(Mutant, &str)] = &[
-    (
-        Mutant::HelperRecheckDropped,
-        "`mutant_schedules_table`, sort Hot, seed 50 366; `mutant_helper_recheck_dropped_is_caught` of shuttle; protocol model",
-    ),
-    (Mutant::LargeHeld, "`mutant_schedules_table`; `mutant_crash_table`"),
-    (Mutant::LeafAloneRehinted, "`mutant_schedules_table`, sort Search"),
-    (Mutant::ChainUnrepaired, "`mutant_schedules_table`; `mutant_crash_table`"),
-    (Mutant::RecoveryUnsettled, "`mutant_schedules_table`; `mutant_crash_table`"),
-    (Mutant::NewOwnerRefused, "`mutant_schedules_table`, sort Names"),
-    (Mutant::PublishedFromAnybody, "`mutant_schedules_table`, sort Names"),
-    (Mutant::SweepGoesOn, "`mutant_schedules_table`, sort Walk"),
-];
-/// The faults that have a test of their own here.
-const HERE: &[(Mutant, &str)] = &[
+/// What notices each fault: first the tests of their own here.
+const FAULTS: &[(Mutant, &str)] = &[
     (Mutant::LookFenceDropped, "`mutant_look_fence_dropped_is_caught`"),
     (Mutant::SecondLookDropped, "`mutant_second_look_dropped_is_caught`; shuttle, schedules, crash, protocol model"),
     (Mutant::AdjacencyUnchecked, "`mutant_adjacency_unchecked_is_caught`; shuttle, schedules, crash, protocol model"),
@@ -165,6 +151,17 @@ const HERE: &[(Mutant, &str)] = &[
     (Mutant::ThiefFenceDropped, "`mutant_thief_fence_dropped_is_caught`; `mutant_tso_table`"),
     (Mutant::BusyIgnored, "`mutant_busy_ignored_is_caught`; `mutant_tso_table`"),
     (Mutant::MarkDropped, "`mutant_mark_dropped_is_caught`; `mutant_tso_table`"),
+    (
+        Mutant::HelperRecheckDropped,
+        "`mutant_schedules_table`, sort Hot, seed 50 366; `mutant_helper_recheck_dropped_is_caught` of shuttle; protocol model",
+    ),
+    (Mutant::LargeHeld, "`mutant_schedules_table`; `mutant_crash_table`"),
+    (Mutant::LeafAloneRehinted, "`mutant_schedules_table`, sort Search"),
+    (Mutant::ChainUnrepaired, "`mutant_schedules_table`; `mutant_crash_table`"),
+    (Mutant::RecoveryUnsettled, "`mutant_schedules_table`; `mutant_crash_table`"),
+    (Mutant::NewOwnerRefused, "`mutant_schedules_table`, sort Names"),
+    (Mutant::PublishedFromAnybody, "`mutant_schedules_table`, sort Names"),
+    (Mutant::SweepGoesOn, "`mutant_schedules_table`, sort Walk"),
 ];
 
 /// The failure of one scenario, or of the first of many, with sites weaker.
@@ -202,7 +199,7 @@ fn table() -> String {
         writeln!(table, "| {} {:?} | {order} | {fate} |", site.name, site.order).expect("memory");
     }
     table.push_str("\n## Faults\n\nChecks, fences, second looks and orders of two writes left out or changed, one at a time.\n\n| fault | noticed by |\n|---|---|\n");
-    for (mutant, by) in HERE.iter().chain(ELSEWHERE) {
+    for (mutant, by) in FAULTS {
         writeln!(table, "| {mutant:?} | {by} |").expect("memory");
     }
     table
@@ -218,7 +215,7 @@ fn mutants_report_is_current() {
         }
     }
     for mutant in MUTANTS {
-        assert_eq!(HERE.iter().chain(ELSEWHERE).filter(|row| row.0 == *mutant).count(), 1, "{mutant:?} has no row");
+        assert_eq!(FAULTS.iter().filter(|row| row.0 == *mutant).count(), 1, "{mutant:?} has no row");
     }
     let (path, now) = (concat!(env!("CARGO_MANIFEST_DIR"), "/verification/mutants.md"), table());
     println!("{now}");
@@ -231,8 +228,8 @@ fn mutants_report_is_current() {
     );
 }
 
-/// Scenarios that take long; the table leaves them out.
-const LONG: &[&str] = &["loom_s4_pop_races_resize", "loom_l2_three_cuts_use_all_room"];
+/// A scenario that takes long; searches leave it out.
+const LONG: &str = "loom_s4_pop_races_resize";
 
 /// Looks in every scenario for one that notices a weakened ordering: for whoever adds a site (`MATRIX_SITE=FREEZE`), or wonders
 /// whether an argument still holds.
@@ -240,8 +237,7 @@ const LONG: &[&str] = &["loom_s4_pop_races_resize", "loom_l2_three_cuts_use_all_
 #[ignore = "many minutes: each survivor takes every scenario"]
 fn mutant_weakened_orderings_table() {
     let only = std::env::var("MATRIX_SITE").ok();
-    let all = ALL.iter().chain(crate::bias::ALL).chain(crate::names::ALL).map(|s| s.name);
-    let names: Vec<_> = all.filter(|name| !LONG.contains(name)).collect();
+    let names: Vec<_> = all().map(|s| s.name).filter(|name| *name != LONG).collect();
     for site in TABLE.iter().filter(|site| only.as_ref().is_none_or(|only| site.name == only)) {
         for &weak in weaker(site.order) {
             let found = weakened(&names, [Some((site, weak)), None]);
@@ -256,7 +252,7 @@ fn mutant_weakened_orderings_table() {
 #[test]
 #[ignore = "minutes, and it asserts nothing"]
 fn mutant_survivors_are_looked_for() {
-    let names: Vec<_> = ALL.iter().map(|s| s.name).filter(|name| !LONG.contains(name)).collect();
+    let names: Vec<_> = scenarios::ALL.iter().map(|s| s.name).filter(|name| *name != LONG).collect();
     let setting = Setting { mutant: Some(Mutant::HelperRecheckDropped), ..Setting::default() };
     println!("mutant HelperRecheckDropped | {}", killer(&names, setting).as_deref().unwrap_or("SURVIVES"));
 }

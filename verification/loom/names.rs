@@ -1,7 +1,7 @@
 //! The directory: one publisher of a name, and what a reader of it sees.
 
 use crate::model::Met::Mark;
-use crate::model::{Met, Scenario, World, mark, part, strict};
+use crate::model::{World, mark, part, scenarios, strict};
 use atomic_matrix::matrix::heap::Live;
 use atomic_matrix::segment::directory::{Directory, Entry};
 use atomic_matrix::segment::region::Region;
@@ -11,25 +11,6 @@ const NAME: &[u8] = b"name";
 
 fn entry(block: Live) -> Entry {
     Entry { offset: block.at.0, generation: block.token.generation(), fingerprint: None }
-}
-
-macro_rules! scenarios {
-    ($($name:ident $plain:expr, $rmw:expr, $minimum:literal, $meets:expr => $body:block)*) => {
-        /// Every scenario with names.
-        pub(crate) const ALL: &[Scenario] = &[$(Scenario {
-            name: stringify!($name),
-            body: || $body,
-            bounds: ($plain, $rmw),
-            minimum: $minimum,
-            meets: &$meets as &[Met],
-        }),*];
-        $(
-            #[test]
-            fn $name() {
-                ALL.iter().find(|s| s.name == stringify!($name)).unwrap().check();
-            }
-        )*
-    };
 }
 
 scenarios! {

@@ -1,7 +1,7 @@
 //! The scenarios. Blocks are cut from the tail of a free block, so that the first allocation lies last.
 
 use crate::model::Met::{Lost, Mark, Read};
-use crate::model::{Scenario, World, mark, part, strict};
+use crate::model::{World, mark, part, scenarios, strict};
 use atomic_matrix::backend::Word;
 use atomic_matrix::backend::loom::Setting;
 use atomic_matrix::backend::orderings::*;
@@ -11,26 +11,6 @@ use atomic_matrix::matrix::token::State;
 use atomic_matrix::segment::layout::{Granule, SlotWord};
 use atomic_matrix::segment::region::Region;
 use std::sync::{Arc, Mutex};
-
-macro_rules! scenarios {
-    ($($name:ident $plain:expr, $rmw:expr, $minimum:literal, $meets:expr => $body:block)*) => {
-        /// Every scenario.
-        pub(crate) const ALL: &[Scenario] = &[$(Scenario {
-            name: stringify!($name),
-            body: || $body,
-            bounds: ($plain, $rmw),
-            minimum: $minimum,
-            meets: &$meets,
-        }),*];
-        $(
-            #[test]
-            fn $name() {
-                let scenario = ALL.iter().find(|s| s.name == stringify!($name)).unwrap();
-                scenario.check();
-            }
-        )*
-    };
-}
 
 scenarios! {
     // Two threads cut the same free block; each gets its own granule, and what remains is in order.
