@@ -38,8 +38,8 @@ fn run(arguments: &Arguments) -> Outcome<()> {
     if let Some(worker) = &arguments.worker {
         return processes::work(worker, processes::no_other);
     }
-    if arguments.filter.as_ref().is_some_and(|filter| !"workloads".contains(filter.as_str())) {
-        return Ok(()); // `cargo bench NAME` asks every benchmark; this one is not meant.
+    if !arguments.cargo.means("workloads") {
+        return Ok(());
     }
     let mut files = report::Files::create(arguments)?;
     let peers = registry::in_tree();

@@ -390,7 +390,7 @@ impl Handler {
         }
         let lane = matrix.lane_or_zeros()?;
         let live = matrix.heap().allocate_own(lane, granules, kind)?;
-        NonZeroU64::new(self.offset_of(live.at) as u64 | (live.token.generation() as u64) << 32)
+        NonZeroU64::new(matrix.offset_of(live.at) as u64 | (live.token.generation() as u64) << 32)
     }
 
     #[inline(never)]
@@ -983,16 +983,10 @@ impl Handler {
         self.matrix.tag()
     }
 
-    /// The offset of a granule. Never 0: the sector does not begin the segment.
-    #[inline(always)]
-    fn offset_of(&self, g: Granule) -> u32 {
-        self.matrix.offset_of(g)
-    }
-
     #[inline(always)]
     fn pointer<T>(&self, live: Live) -> RelativePtr<T> {
         RelativePtr {
-            offset: self.offset_of(live.at),
+            offset: self.matrix.offset_of(live.at),
             generation: live.token.generation(),
             segment: self.tag(),
             of: PhantomData,

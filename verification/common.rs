@@ -1,5 +1,5 @@
 //! What several test binaries share: segments that vanish whatever happens, numbers, patterns.
-#![allow(dead_code, reason = "each test binary uses a part")]
+#![allow(dead_code, unused_macros, unused_imports, reason = "each test binary uses a part")]
 
 use atomic_matrix::handlers::{Handler, RelativePtr};
 use atomic_matrix::segment::Options;
@@ -31,6 +31,26 @@ impl Drop for Scratch {
         let _ = std::fs::remove_file(format!("/dev/shm/atomic-matrix-{}", self.0));
     }
 }
+
+/// A segment of a MiB.
+pub(crate) fn segment() -> (Scratch, Handler) {
+    let scratch = Scratch::new();
+    let handler = scratch.options().size(MIB).create().expect("created");
+    (scratch, handler)
+}
+
+/// The expression is this error, whose text says what to do, and nothing in the segment has changed (S5).
+macro_rules! refused {
+    ($handler:expr, $call:expr, $pattern:pat) => {{
+        let before = $handler.verify().expect("sound");
+        match $call {
+            Err(error @ $pattern) => assert!(error.to_string().len() > 30, "{error}"),
+            other => panic!("{}: {other:?}", stringify!($call)),
+        }
+        assert_eq!($handler.verify().expect("sound"), before, "S5: {}", stringify!($call));
+    }};
+}
+pub(crate) use refused;
 
 /// A linear congruential generator: reproducible from its seed.
 pub(crate) struct Rng(pub(crate) u64);
@@ -94,7 +114,7 @@ pub(crate) fn rest_is_one_block(handler: &Handler) {
 
 /// A whole number from the environment, or the default.
 pub(crate) fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name).map_or(default, |text| text.parse().expect("a whole number"))
+    std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}: {text:?} is no number")))
 }
 
 /// What the kernel does to a process that is killed, done to one attachment of this process: its memory is unmapped and its descriptor

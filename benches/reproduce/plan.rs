@@ -1,7 +1,7 @@
 //! The sections of a run, their lengths, and the order of things.
 
 use crate::files::{self, Folders, Origin};
-use crate::support::arguments::Arguments as Runner;
+use crate::support::arguments::{Arguments as Runner, Cargo};
 use crate::support::conductor::{self, Progress};
 use crate::support::machine::Machine;
 use crate::support::noise::{self, Noise};
@@ -34,12 +34,8 @@ pub(crate) struct Arguments {
     /// The folder with data/ and figures/.
     #[arg(long, value_name = "FOLDER")]
     papers: Option<PathBuf>,
-    /// (cargo) given by `cargo bench`, not by `cargo test --benches`.
-    #[arg(long, hide = true)]
-    bench: bool,
-    /// (cargo) run only if this benchmark's name contains the word.
-    #[arg(hide = true)]
-    filter: Option<String>,
+    #[command(flatten)]
+    cargo: Cargo,
     /// (internal) this process is a worker.
     #[arg(long, hide = true)]
     worker: Option<String>,
@@ -169,11 +165,10 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome<()> {
     if let Some(worker) = &arguments.worker {
         return processes::work(worker, processes::no_other);
     }
-    if arguments.filter.as_ref().is_some_and(|filter| !"reproduce".contains(filter.as_str())) {
+    if !arguments.cargo.means("reproduce") {
         return Ok(());
     }
-    // `cargo test --benches`: unoptimised, and not asked for figures.
-    let smoke = arguments.smoke || (!arguments.bench && cfg!(debug_assertions));
+    let smoke = arguments.smoke || arguments.cargo.only_tests();
     let profile = match (smoke, arguments.full) {
         (true, _) => &SMOKE,
         (_, true) => &FULL,

@@ -31,6 +31,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 use support::Outcome;
+use support::arguments::Cargo;
 use support::machine::Machine;
 
 /// Predicts scaling beyond this machine, by simulation.
@@ -71,12 +72,8 @@ struct Arguments {
     /// The folder with data/ and figures/. Partial runs write to a folder under the build's unless this is given.
     #[arg(long, value_name = "FOLDER")]
     papers: Option<PathBuf>,
-    /// (cargo) given by `cargo bench`, not by `cargo test --benches`.
-    #[arg(long, hide = true)]
-    bench: bool,
-    /// (cargo) run only if this benchmark's name contains the word.
-    #[arg(hide = true)]
-    filter: Option<String>,
+    #[command(flatten)]
+    cargo: Cargo,
 }
 
 fn main() -> ExitCode {
@@ -90,10 +87,10 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Outcome<()> {
-    if arguments.filter.as_ref().is_some_and(|filter| !"simulate".contains(filter.as_str())) {
+    if !arguments.cargo.means("simulate") {
         return Ok(());
     }
-    let quick = arguments.quick || (!arguments.bench && cfg!(debug_assertions));
+    let quick = arguments.quick || arguments.cargo.only_tests();
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("papers");
     let all = [Workload::A, Workload::C, Workload::Strict];
     let whole = !quick

@@ -1,6 +1,6 @@
 //! Options.
 
-use clap::{Parser, ValueEnum};
+use clap::{Args, Parser, ValueEnum};
 use std::path::PathBuf;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -15,6 +15,28 @@ pub(crate) enum Workload {
     Packing,
     #[value(name = "S", alias = "s")]
     Seed,
+}
+
+/// What cargo says to every benchmark.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Cargo {
+    /// (cargo) given by `cargo bench`, not by `cargo test --benches`.
+    #[arg(long, hide = true)]
+    bench: bool,
+    /// (cargo) run only if this benchmark's name contains the word.
+    #[arg(hide = true)]
+    filter: Option<String>,
+}
+
+impl Cargo {
+    /// Whether the benchmark of this name is meant: `cargo bench NAME` asks every one.
+    pub(crate) fn means(&self, name: &str) -> bool {
+        self.filter.as_ref().is_none_or(|filter| name.contains(filter.as_str()))
+    }
+    /// Whether this is `cargo test --benches`: unoptimised, and not asked for figures.
+    pub(crate) fn only_tests(&self) -> bool {
+        !self.bench && cfg!(debug_assertions)
+    }
 }
 
 /// Compares AtomicMatrix with its peers under five workloads: A (mix), B (ping), C (hand-over), D (packing), S (the seed's endurance mix).
@@ -61,12 +83,8 @@ pub(crate) struct Arguments {
     /// A name for this way to run; it stands in every row.
     #[arg(long, default_value = "workloads", value_name = "NAME")]
     pub(crate) profile: String,
-    /// (cargo) given by `cargo bench`, not by `cargo test --benches`.
-    #[arg(long, hide = true)]
-    pub(crate) bench: bool,
-    /// (cargo) run only if this benchmark's name contains the word.
-    #[arg(hide = true)]
-    pub(crate) filter: Option<String>,
+    #[command(flatten)]
+    pub(crate) cargo: Cargo,
     /// (internal) this process is a worker: role, number, segment, offset of the control block.
     #[arg(long, hide = true)]
     pub(crate) worker: Option<String>,
@@ -80,9 +98,9 @@ fn seconds(text: &str) -> Result<f64, String> {
 }
 
 impl Arguments {
-    /// The options with `--quick` worked in. A test run (`cargo test --benches`: no `--bench`, unoptimised) is quick, too.
+    /// The options with `--quick` worked in. A test run is quick, too.
     pub(crate) fn effective(mut self) -> Self {
-        if self.quick || (!self.bench && cfg!(debug_assertions)) {
+        if self.quick || self.cargo.only_tests() {
             (self.repeat, self.seconds, self.retry) = (2, 0.05, 0);
         }
         self.threads.sort_unstable();

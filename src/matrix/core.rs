@@ -342,7 +342,7 @@ impl AtomicMatrix {
         Granule(offset.wrapping_sub(self.sector_offset).rotate_right(self.granule_steps))
     }
 
-    /// The offset of a granule.
+    /// The offset of a granule. Never 0: the sector does not begin the segment.
     #[inline(always)]
     pub(crate) fn offset_of(&self, g: Granule) -> u32 {
         (g.0 << self.granule_steps).wrapping_add(self.sector_offset)

@@ -6,6 +6,8 @@
 //! survivors.
 #![allow(missing_docs)]
 
+#[path = "../common.rs"]
+mod common;
 #[path = "../linear.rs"]
 mod linear;
 mod operations;
@@ -24,6 +26,7 @@ use atomic_matrix::matrix::token::State;
 use atomic_matrix::segment::directory::{Directory, Entry, Refused};
 use atomic_matrix::segment::layout::{Granule, PARKED_CLASSES};
 use atomic_matrix::segment::region::Region;
+use common::setting;
 use fastrand::Rng;
 use operations::{NAME, OPERATIONS, Operation, Scene, VICTIM, recover, take_named};
 use std::cell::{Cell, RefCell};
@@ -351,13 +354,9 @@ fn naming<T>(what: impl Fn() -> String, run: impl FnOnce() -> T) -> T {
     })
 }
 
-fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} must be a number")))
-}
-
 #[test]
 fn crash_c1_l1_every_operation_stopped_at_every_access() {
-    let seeds = number("MATRIX_CRASH_SEEDS", 10);
+    let seeds = setting("MATRIX_CRASH_SEEDS", 10);
     println!("| operation | accesses | stops | recoveries killed | alone: allocate, free, name, heal | interleaved |");
     println!("|---|---|---|---|---|---|");
     let (mut stops, mut kills) = (0, 0);

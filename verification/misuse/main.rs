@@ -11,28 +11,10 @@ use atomic_matrix::segment::Options;
 use atomic_matrix::segment::layout::Granule;
 use atomic_matrix::segment::region::Region;
 use atomic_matrix::{Error, Shared};
-use common::{MIB, Scratch, rest_is_one_block};
+use common::{MIB, Scratch, refused, rest_is_one_block, segment};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
-
-fn segment() -> (Scratch, Handler) {
-    let scratch = Scratch::new();
-    let handler = scratch.options().size(MIB).create().expect("created");
-    (scratch, handler)
-}
-
-/// The expression is this error, whose text says what to do, and nothing in the segment has changed.
-macro_rules! refused {
-    ($handler:expr, $call:expr, $pattern:pat) => {{
-        let before = $handler.verify().expect("sound");
-        match $call {
-            Err(error @ $pattern) => assert!(error.to_string().len() > 30, "{error}"),
-            other => panic!("{}: {other:?}", stringify!($call)),
-        }
-        assert_eq!($handler.verify().expect("sound"), before, "S5: {}", stringify!($call));
-    }};
-}
 
 #[test]
 fn types_larger_than_the_sector_are_refused() {

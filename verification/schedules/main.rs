@@ -10,6 +10,8 @@
 
 #[path = "../calls.rs"]
 mod calls;
+#[path = "../common.rs"]
+mod common;
 #[path = "../linear.rs"]
 mod linear;
 mod names;
@@ -25,6 +27,7 @@ use atomic_matrix::backend::orderings::MUTANTS;
 use atomic_matrix::matrix::heap::{Kind, Lane, Live};
 use atomic_matrix::matrix::parking::LARGEST_RUN;
 use atomic_matrix::matrix::recovery::Policy as Give;
+use common::setting;
 use fastrand::Rng;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -241,12 +244,8 @@ fn step(world: &World, plan: &Plan, lane: &mut Lane, live: &Holding, allocates: 
     }
 }
 
-fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} must be a number")))
-}
-
 fn play_many(sort: Sort) {
-    let (first, count) = (number("MATRIX_SEED", 0), number("MATRIX_SCHEDULES", 20_000));
+    let (first, count) = (setting("MATRIX_SEED", 0), setting("MATRIX_SCHEDULES", 20_000));
     for seed in first..first + count {
         if let Err(payload) = std::panic::catch_unwind(|| scenario(sort, seed)) {
             eprintln!("replay: MATRIX_SEED={seed} MATRIX_SCHEDULES=1 cargo test --test schedules schedules_");
@@ -323,7 +322,8 @@ fn mutant_schedules_table() {
         &[Mutant::LookFenceDropped, Mutant::OwnFenceDropped, Mutant::ThiefFenceDropped, Mutant::MarkDropped];
     let mut lost = vec![];
     for mutant in mutants() {
-        let count = if SURVIVORS.contains(&mutant) { 1000 } else { number("MATRIX_SCHEDULES", 1_000_000).max(100_000) };
+        let count =
+            if SURVIVORS.contains(&mutant) { 1000 } else { setting("MATRIX_SCHEDULES", 1_000_000).max(100_000) };
         let known = KNOWN.iter().filter(|known| known.0 == mutant);
         let mut known = known.filter_map(|&(mutant, sort, seed)| noticed(mutant, sort, seed));
         let search = || (0..count).find_map(|seed| SORTS.iter().find_map(|&sort| noticed(mutant, sort, seed)));
@@ -340,7 +340,7 @@ fn mutant_schedules_table() {
 #[test]
 #[ignore = "a table for whoever changes the scenarios, about a minute"]
 fn mutant_rates() {
-    let count = number("MATRIX_SCHEDULES", 20_000);
+    let count = setting("MATRIX_SCHEDULES", 20_000);
     for mutant in mutants() {
         let rates = SORTS.map(|sort| {
             let seeds: Vec<_> = (0..count).filter(|&seed| noticed(mutant, sort, seed).is_some()).collect();

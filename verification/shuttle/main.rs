@@ -5,6 +5,8 @@
 
 #[path = "../calls.rs"]
 mod calls;
+#[path = "../common.rs"]
+mod common;
 #[path = "../linear.rs"]
 mod linear;
 #[expect(unreachable_pub, reason = "the model is written as a module of its own")]
@@ -19,6 +21,7 @@ use atomic_matrix::matrix::recovery::Policy;
 use atomic_matrix::segment::layout::{Layout, Params};
 use atomic_matrix::segment::region::{BoxedRegion, Region};
 use calls::{call, excuse, id};
+use common::setting;
 use linear::{Span, linearizable};
 use sequential::{Call, State};
 use shuttle::scheduler::{DfsScheduler, PctScheduler, RandomScheduler, Scheduler};
@@ -240,7 +243,7 @@ impl Scenario {
     }
 
     fn check(self) {
-        let (seed, schedules) = (number("MATRIX_SEED", 20), number("MATRIX_SCHEDULES", 2000));
+        let (seed, schedules) = (setting("MATRIX_SEED", 20), setting("MATRIX_SCHEDULES", 2000));
         println!(
             "{}: seed {seed}; replay with MATRIX_SEED={seed} MATRIX_SCHEDULES={schedules}, from the first schedule on",
             self.name
@@ -308,7 +311,7 @@ fn names(round: u64) {
 
 #[test]
 fn shuttle_s1_s5_histories_are_linearizable() {
-    let (seed, schedules) = (number("MATRIX_SEED", 20), number("MATRIX_SCHEDULES", 2000));
+    let (seed, schedules) = (setting("MATRIX_SEED", 20), setting("MATRIX_SCHEDULES", 2000));
     SCHEDULES.set(0);
     let mut config = shuttle::Config::new();
     config.silence_warnings = true;
@@ -323,7 +326,7 @@ fn shuttle_s1_s5_histories_are_linearizable() {
 /// Every schedule of the same few operations, depth first, as far as the bound goes.
 #[test]
 fn shuttle_s1_l3_depth_first() {
-    let (most, mut sum) = (number("MATRIX_SCHEDULES", 2000), 0);
+    let (most, mut sum) = (setting("MATRIX_SCHEDULES", 2000), 0);
     for round in 0..10 {
         Scenario { round: Some(round), ..SMALLEST }.explore(DfsScheduler::new(Some(most as usize), false));
         let reached = SCHEDULES.get();
@@ -358,10 +361,6 @@ fn shuttle_c1_three_of_seven_die() {
     DEATHS.check();
     println!("{} recovered", RECOVERED.get());
     assert!(RECOVERED.get() > SCHEDULES.get(), "hardly anybody died");
-}
-
-fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name).map_or(default, |value| value.parse().expect("a number"))
 }
 
 /// Keeps expected panics of this thread to itself.

@@ -8,6 +8,8 @@
 //! `MATRIX_SCHEDULES` sets how many of each sort are run, `MATRIX_SEED` the first seed.
 #![allow(missing_docs)]
 
+#[path = "../common.rs"]
+mod common;
 #[path = "../linear.rs"]
 mod linear;
 #[path = "../schedules/turns.rs"]
@@ -22,6 +24,7 @@ use atomic_matrix::matrix::heap::{Kind, Lane, Live};
 use atomic_matrix::matrix::recovery::Policy as Give;
 use atomic_matrix::matrix::token::Token;
 use atomic_matrix::segment::layout::Granule;
+use common::setting;
 use fastrand::Rng;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -191,12 +194,8 @@ fn scenario(sort: Sort, seed: u64) -> [bool; 2] {
     met
 }
 
-fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} must be a number")))
-}
-
 fn play_many(sort: Sort) {
-    let (first, count) = (number("MATRIX_SEED", 0), number("MATRIX_SCHEDULES", 20_000));
+    let (first, count) = (setting("MATRIX_SEED", 0), setting("MATRIX_SCHEDULES", 20_000));
     let met = Cell::new([0, 0]);
     for seed in first..first + count {
         match std::panic::catch_unwind(|| scenario(sort, seed)) {
@@ -278,7 +277,7 @@ fn mutant_tso_table() {
             set_mutant(None);
             Some(format!("{sort:?}, seed {seed}: {}", message?))
         };
-        let count = number("MATRIX_SCHEDULES", 100_000).max(100_000);
+        let count = setting("MATRIX_SCHEDULES", 100_000).max(100_000);
         let found = (0..count).find_map(|seed| SORTS.iter().find_map(|&sort| noticed(sort, seed)));
         println!("mutant {mutant:?} | {}", found.as_deref().unwrap_or("SURVIVES"));
         lost.extend(found.is_none().then_some(mutant));
