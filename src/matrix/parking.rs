@@ -29,8 +29,8 @@
 //!
 //! Batches of indices change hands through the *exchange*, up to 64 slots for each class in the segment. A consumer's
 //! full stack fills them, a producer's empty one takes them: blocks that are allocated here and freed there come
-//! back without a ripple and a split. A word for each class tells which slots are full, so that nobody walks them; a bit
-//! may lie, and whoever meets a wrong one mends it. A batch that is lost (its filler stopped half-way) costs nothing but
+//! back without a ripple and a split. Each lane has a slot where its own are put and looked for first. A word for each class tells
+//! which of the others are full, so that nobody walks them; a bit may lie, and whoever meets a wrong one mends it. A batch that is lost (its filler stopped half-way) costs nothing but
 //! the aid. What finds no slot is merged, at the price of a heavy fence: the exchange holds what a queue between two
 //! processes holds at most (with one batch a MiB, 896 blocks of a class in a segment of 64 MiB).
 
@@ -199,6 +199,11 @@ const FILLER_AT: u32 = 8;
 /// The control word of a batch that a participant is filling or emptying.
 pub(super) const fn busy(owner: u16) -> u64 {
     BUSY | owner as u64
+}
+
+/// Whether a batch's control word says that it is full, of this lane's blocks.
+const fn is_own(control: u64, owner: u16) -> bool {
+    control & FULL != 0 && control >> FILLER_AT & 0x7FF == owner as u64
 }
 
 /// Batches that a lane in need looks at.
@@ -446,9 +451,29 @@ impl<R: Region> Heap<R> {
             self.dispatch(lane, class, at);
         }
         let way = lane.way(at);
+        if way.length as usize + 4 == BATCH && self.layout().params.batches > 0 {
+            let layout = self.layout();
+            self.word(layout.batch(class.0, home(owner, layout.params.batches), 0)).expect_write();
+        }
+        if way.length > 0 {
+            self.expect_next(way.items[(way.length as usize - 1) % BATCH], g);
+        }
         way.owner = owner;
         way.items[way.length as usize % BATCH] = g.0;
         way.length += 1;
+    }
+
+    /// Blocks of one run come back in a row, up or down, as their lane handed them out: fetches the token line behind this
+    /// one's before it is asked for. A line comes from another core's cache: it costs more than all else here.
+    #[inline(always)]
+    fn expect_next(&self, before: u32, g: Granule) {
+        let step = g.0.wrapping_sub(before) as i32;
+        if step.unsigned_abs() <= 2 * TOKEN_LINE {
+            let next = g.0.wrapping_add_signed(step.signum() * TOKEN_LINE as i32);
+            if next < self.layout().granules {
+                self.token(Granule(next)).expect_write();
+            }
+        }
     }
 
     #[cold]
@@ -496,25 +521,36 @@ impl<R: Region> Heap<R> {
     /// Puts a batch into the exchange, for `whom`; false if every slot of the class is in use.
     fn give_batch(&self, lane: &Lane, class: Class, batch: &[u32], whom: u64) -> bool {
         let layout = self.layout();
-        let map = self.word(layout.batch_map(class.0));
-        let empty = !map.load(&BATCH_MAP) & all_batches(layout.params.batches);
-        for slot in bits_from(empty, home(whom as u16, layout.params.batches)) {
-            let control = self.word(layout.batch(class.0, slot, 0));
-            if let Err(found) = control.cas(0, busy(lane.owner), &BATCH_CLAIM) {
-                if found & FULL != 0 {
-                    map.fetch_or(1 << slot, &BATCH_MAP);
-                }
-                continue;
-            }
-            for (word, pair) in batch.chunks(2).enumerate() {
-                let both = pair[0] as u64 | (*pair.get(1).unwrap_or(&0) as u64) << 32;
-                self.word(layout.batch(class.0, slot, 1 + word)).store(both, &BATCH_INDEX);
-            }
-            control.store(FULL | whom << FILLER_AT | batch.len() as u64, &BATCH_PASS);
-            map.fetch_or(1 << slot, &BATCH_MAP);
+        let (first, open) = (home(whom as u16, layout.params.batches), whom & OPEN >> FILLER_AT != 0);
+        // Where its lane looks at once: no map is asked, or told.
+        if !open && layout.params.batches > 0 && self.fill(lane, class, first, batch, whom).is_ok() {
             return true;
         }
+        let map = self.word(layout.batch_map(class.0));
+        let empty = !map.load(&BATCH_MAP) & all_batches(layout.params.batches);
+        for slot in bits_from(empty, first) {
+            let filled = self.fill(lane, class, slot, batch, whom);
+            if filled.is_ok() || filled.is_err_and(|found| found & FULL != 0) {
+                map.fetch_or(1 << slot, &BATCH_MAP);
+            }
+            if filled.is_ok() {
+                return true;
+            }
+        }
         false
+    }
+
+    /// Puts a batch into this slot if it is empty; else its control word comes back.
+    fn fill(&self, lane: &Lane, class: Class, slot: usize, batch: &[u32], whom: u64) -> Result<(), u64> {
+        let layout = self.layout();
+        let control = self.word(layout.batch(class.0, slot, 0));
+        control.cas(0, busy(lane.owner), &BATCH_CLAIM)?;
+        for (word, pair) in batch.chunks(2).enumerate() {
+            let both = pair[0] as u64 | (*pair.get(1).unwrap_or(&0) as u64) << 32;
+            self.word(layout.batch(class.0, slot, 1 + word)).store(both, &BATCH_INDEX);
+        }
+        control.store(FULL | whom << FILLER_AT | batch.len() as u64, &BATCH_PASS);
+        Ok(())
     }
 
     /// Takes a batch from the exchange onto the own stack; false if there is none for this lane.
@@ -535,9 +571,20 @@ impl<R: Region> Heap<R> {
 
     fn take_batch_of(&self, lane: &mut Lane, class: Class, own: bool) -> bool {
         let layout = self.layout();
+        let first = home(lane.owner, layout.params.batches);
+        if own && layout.params.batches > 0 {
+            let control = self.word(layout.batch(class.0, first, 0));
+            control.expect_write();
+            let found = control.load(&BATCH_LOOK);
+            if is_own(found, lane.owner)
+                && let Some(any) = self.empty(lane, class, first, found)
+            {
+                return any;
+            }
+        }
         let map = self.word(layout.batch_map(class.0));
         let full = map.load(&BATCH_MAP) & all_batches(layout.params.batches);
-        for slot in bits_from(full, home(lane.owner, layout.params.batches)).take(BATCH_LOOKS) {
+        for slot in bits_from(full, first).take(BATCH_LOOKS) {
             let control = self.word(layout.batch(class.0, slot, 0));
             let found = control.load(&BATCH_LOOK);
             if found & FULL == 0 {
@@ -547,28 +594,34 @@ impl<R: Region> Heap<R> {
                 }
                 continue;
             }
-            let mine = found >> FILLER_AT & 0x7FF == lane.owner as u64;
-            if !mine && (own || found & OPEN == 0) {
+            if !is_own(found, lane.owner) && (own || found & OPEN == 0) {
                 continue;
             }
-            if control.cas(found, busy(lane.owner), &BATCH_CLAIM).is_err() {
-                continue;
+            if let Some(any) = self.empty(lane, class, slot, found) {
+                map.fetch_and(!(1 << slot), &BATCH_MAP);
+                return any;
             }
-            let count = ((found & 0xFF) as usize).min(BATCH);
-            for i in 0..count {
-                let both = self.word(layout.batch(class.0, slot, 1 + i / 2)).load(&BATCH_INDEX);
-                let g = Granule((both >> (32 * (i % 2))) as u32);
-                // Read from shared memory: checked before it enters a stack (C2).
-                if (g.0 as u64 + class.size() as u64) <= layout.granules as u64 {
-                    self.token(g).expect_write();
-                    lane.stacks[class.0].push(g);
-                }
-            }
-            map.fetch_and(!(1 << slot), &BATCH_MAP);
-            control.store(0, &BATCH_PASS);
-            return count > 0;
         }
         false
+    }
+
+    /// Takes the batch of the slot whose control word is `found`, onto the own stack; None if somebody else did.
+    fn empty(&self, lane: &mut Lane, class: Class, slot: usize, found: u64) -> Option<bool> {
+        let layout = self.layout();
+        let control = self.word(layout.batch(class.0, slot, 0));
+        control.cas(found, busy(lane.owner), &BATCH_CLAIM).ok()?;
+        let count = ((found & 0xFF) as usize).min(BATCH);
+        for i in 0..count {
+            let both = self.word(layout.batch(class.0, slot, 1 + i / 2)).load(&BATCH_INDEX);
+            let g = Granule((both >> (32 * (i % 2))) as u32);
+            // Read from shared memory: checked before it enters a stack (C2).
+            if (g.0 as u64 + class.size() as u64) <= layout.granules as u64 {
+                self.token(g).expect_write();
+                lane.stacks[class.0].push(g);
+            }
+        }
+        control.store(0, &BATCH_PASS);
+        Some(count > 0)
     }
 
     /// Cuts one contiguous run from a free block, keeps the first block and parks the rest. The run begins and ends
