@@ -29,9 +29,10 @@
 //!
 //! Batches of indices change hands through the *exchange*, up to 64 slots for each class in the segment. A consumer's
 //! full stack fills them, a producer's empty one takes them: blocks that are allocated here and freed there come
-//! back without a ripple and a split. Each lane has a slot where its own are put and looked for first. A word for each class tells
-//! which of the others are full, so that nobody walks them; a bit may lie, and whoever meets a wrong one mends it. A batch that is lost (its filler stopped half-way) costs nothing but
-//! the aid. What finds no slot is merged, at the price of a heavy fence: the exchange holds what a queue between two
+//! back without a ripple and a split. Each lane has a slot where its own are put and looked for first. A word for each
+//! class tells which of the others are full, so that nobody walks them; a bit may lie, and whoever meets a wrong one
+//! mends it. A batch that is lost (its filler stopped half-way) costs nothing but the aid. What finds no slot is
+//! merged, at the price of a heavy fence: the exchange holds what a queue between two
 //! processes holds at most (with one batch a MiB, 896 blocks of a class in a segment of 64 MiB).
 
 use super::heap::Heap;
