@@ -3,7 +3,7 @@
 
 use crate::support::ARENA;
 use crate::support::Outcome;
-use crate::support::peers::{Malloc, Matrix, Nothing, Peer, Spin, Talc};
+use crate::support::peers::{Matrix, Nothing, Peer, Spin, Talc, malloc};
 use crate::support::registry::{HARNESS, MALLOC, MATRIX, TALC};
 use crate::support::work::Random;
 use hdrhistogram::Histogram;
@@ -81,6 +81,7 @@ fn empty() -> Outcome<Histograms> {
 fn worker<P: Peer>(peer: &P, stamps: &Stamps, end: Duration, number: u64, into: &mut Histograms, start: &Barrier) {
     let mut random = Random::new(number + 1);
     let mut live: Vec<(P::Block, usize)> = Vec::with_capacity(LIVE);
+    peer.enter();
     if let Some(block) = peer.allocate(64) {
         peer.free(block, 64); // A thread's first operation is not the subject.
     }
@@ -95,9 +96,9 @@ fn worker<P: Peer>(peer: &P, stamps: &Stamps, end: Duration, number: u64, into: 
                 let before = stamps.clock.raw();
                 let block = peer.allocate(size);
                 let ticks = stamps.clock.raw() - before;
-                let Some(block) = block else { continue };
+                let Some(mut block) = block else { continue };
                 into[0].saturating_record(ticks.max(1));
-                peer.touch(block, operations);
+                peer.touch(&mut block, operations);
                 live.push((block, size));
             } else if !live.is_empty() {
                 let (block, size) = live.swap_remove(random.below(live.len() as u64) as usize);
@@ -160,6 +161,6 @@ pub(crate) fn all(seconds: f64, mut tick: impl FnMut(&str)) -> Outcome<Vec<Point
     tick(TALC);
     points.extend(measure(TALC, &Talc::<Spin>::create()?, THREADS, seconds)?);
     tick(MALLOC);
-    points.extend(measure(MALLOC, &Malloc, THREADS, seconds)?);
+    points.extend(measure(MALLOC, &malloc(), THREADS, seconds)?);
     Ok(points)
 }

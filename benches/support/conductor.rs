@@ -22,6 +22,8 @@ pub(crate) struct Run {
     /// Processor time as a share of the cores that the workers could have had: less than 1 if they slept, or if others
     /// (other programs, the hypervisor) had the cores.
     pub(crate) share: f64,
+    /// Requests that the allocator refused.
+    pub(crate) refused: u64,
 }
 
 /// All runs of one peer in one workload.
@@ -256,7 +258,15 @@ pub(crate) fn conduct(arguments: &Arguments, peers: &[Entry], progress: &Progres
             progress.say(&format!("D, {}", peer.name));
             match peer.pack() {
                 Ok(result) => figures.packing.extend(result.map(|result| Packed { peer: peer.name, result })),
-                Err(error) => progress.warn(&format!("D, {}: {error}", peer.name)),
+                Err(error) => figures.series.push(Series {
+                    workload: "D",
+                    unit: "packed",
+                    rising: true,
+                    workers: 1,
+                    peer: peer.name,
+                    runs: vec![],
+                    end: Some(error.to_string()),
+                }),
             }
             progress.done(OVERHEAD);
         }
@@ -310,5 +320,6 @@ fn figure(rising: bool, cores: usize, Work { done, window }: &Work) -> Outcome<R
         value: if rising { rate * 1000.0 } else { 1.0 / rate },
         processor: processor as f64 / operations as f64,
         share: processor as f64 / (window * done.len().min(cores) as f64),
+        refused: done.iter().map(|done| done.refused).sum(),
     })
 }

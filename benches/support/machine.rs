@@ -30,7 +30,7 @@ impl Machine {
     pub(crate) fn this() -> Self {
         let root = env!("CARGO_MANIFEST_DIR");
         let commit = output("git", &["-C", root, "rev-parse", "--short=12", "HEAD"]);
-        let changed = output("git", &["-C", root, "status", "--porcelain", "--", "src", "benches", "Cargo.lock"]);
+        let changed = output("git", &["-C", root, "status", "--porcelain", "--", ":/src", ":/benches", ":/Cargo.lock"]);
         let plus = if changed.is_some_and(|text| !text.is_empty()) { "+" } else { "" };
         let unknown = || "unknown".to_owned();
         Self {

@@ -15,11 +15,13 @@ pub(crate) trait Peer: Sync {
     /// Whether a message to another worker takes 64 bits; offsets take 32.
     const WIDE: bool = false;
     /// A live block, as its allocator's users hold it.
-    type Block: Copy;
+    type Block;
 
+    /// What a worker does before its first operation.
+    fn enter(&self) {}
     fn allocate(&self, size: usize) -> Option<Self::Block>;
     /// Writes the first 8 bytes.
-    fn touch(&self, block: Self::Block, value: u64);
+    fn touch(&self, block: &mut Self::Block, value: u64);
     fn free(&self, block: Self::Block, size: usize);
     /// What to tell another worker, so that it can free the block.
     fn pass(&self, block: Self::Block) -> u64;
@@ -49,9 +51,9 @@ impl Peer for Nothing {
         Some(NEXT.replace((NEXT.get() + 1) % SLOTS as u32))
     }
     #[inline(always)]
-    fn touch(&self, block: u32, value: u64) {
+    fn touch(&self, block: &mut u32, value: u64) {
         // SAFETY: the pointer comes from a cell of this thread's, and is used at once.
-        MEMORY.with(|memory| unsafe { memory[block as usize % SLOTS][0].as_ptr().write_volatile(value) });
+        MEMORY.with(|memory| unsafe { memory[*block as usize % SLOTS][0].as_ptr().write_volatile(value) });
     }
     #[inline(always)]
     fn free(&self, block: u32, _: usize) {
@@ -94,9 +96,9 @@ impl Peer for Matrix {
         self.0.allocate_raw(size).ok()
     }
     #[inline(always)]
-    fn touch(&self, block: RelativePtr<u8>, value: u64) {
+    fn touch(&self, block: &mut RelativePtr<u8>, value: u64) {
         // SAFETY: a live block of 32 bytes at least, aligned to a granule, and this worker's alone.
-        unsafe { self.0.resolve(&block).cast::<u64>().write_volatile(value) }
+        unsafe { self.0.resolve(block).cast::<u64>().write_volatile(value) }
     }
     #[inline(always)]
     fn free(&self, block: RelativePtr<u8>, _: usize) {
@@ -117,7 +119,7 @@ impl Peer for Matrix {
 
 /// The layout that the in-process allocators are asked for: less alignment than a granule, in their favour.
 #[inline(always)]
-fn layout(size: usize) -> Layout {
+pub(crate) fn layout(size: usize) -> Layout {
     Layout::from_size_align(size, 8).expect("a small power of two")
 }
 
@@ -179,7 +181,7 @@ impl<L: Lock> Peer for Talc<L> {
         self.talc.with(|talc| unsafe { talc.allocate(layout(size)) }).map(NonNull::as_ptr)
     }
     #[inline(always)]
-    fn touch(&self, block: *mut u8, value: u64) {
+    fn touch(&self, block: &mut *mut u8, value: u64) {
         // SAFETY: a live block of 32 bytes at least, aligned to 8, and this worker's alone.
         unsafe { block.cast::<u64>().write_volatile(value) }
     }
@@ -201,27 +203,32 @@ impl<L: Lock> Peer for Talc<L> {
     }
 }
 
-/// The C library's allocator.
-pub(crate) struct Malloc;
+/// An allocator that could be the whole program's.
+pub(crate) struct Global<A>(pub(crate) A);
 
-impl Peer for Malloc {
+/// The C library's.
+pub(crate) fn malloc() -> Global<System> {
+    Global(System)
+}
+
+impl<A: GlobalAlloc + Sync> Peer for Global<A> {
     const WIDE: bool = true;
     type Block = *mut u8;
     #[inline(always)]
     fn allocate(&self, size: usize) -> Option<*mut u8> {
         // SAFETY: the size is not 0.
-        let block = unsafe { System.alloc(layout(size)) };
+        let block = unsafe { self.0.alloc(layout(size)) };
         (!block.is_null()).then_some(block)
     }
     #[inline(always)]
-    fn touch(&self, block: *mut u8, value: u64) {
+    fn touch(&self, block: &mut *mut u8, value: u64) {
         // SAFETY: a live block of 32 bytes at least, aligned to 8, and this worker's alone.
         unsafe { block.cast::<u64>().write_volatile(value) }
     }
     #[inline(always)]
     fn free(&self, block: *mut u8, size: usize) {
         // SAFETY: the block is live and was allocated with this size.
-        unsafe { System.dealloc(block, layout(size)) }
+        unsafe { self.0.dealloc(block, layout(size)) }
     }
     #[inline(always)]
     fn pass(&self, block: *mut u8) -> u64 {

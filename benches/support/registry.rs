@@ -2,7 +2,7 @@
 
 use super::arguments::Workload;
 use super::control::Control;
-use super::peers::{Malloc, Matrix, Mutex, Nothing, Peer, Spin, Talc};
+use super::peers::{Matrix, Mutex, Nothing, Peer, Spin, Talc, malloc};
 use super::work::{self, Packing, Role};
 use super::{ARENA, Outcome, Work, processes};
 use std::time::Duration;
@@ -57,6 +57,20 @@ impl Entry {
     pub(crate) fn missing(name: &'static str, kind: &'static str, why: impl Into<String>) -> Self {
         Self { name, kind, workloads: ALL, sleeps: false, measure: Err(why.into()), pack: None }
     }
+    /// A way of its own to pack.
+    pub(crate) fn packing(mut self, pack: impl Fn() -> Outcome<Option<Packing>> + 'static) -> Self {
+        self.pack = Some(Box::new(pack));
+        self
+    }
+    /// The same peer, run in another way; one that is not there stays so.
+    pub(crate) fn through(
+        self,
+        measure: impl Fn(&[Role], f64) -> Outcome<Work> + 'static,
+        pack: impl Fn() -> Outcome<Option<Packing>> + 'static,
+    ) -> Self {
+        let measure = self.measure.map(|_| Box::new(measure) as Measure);
+        Self { measure, pack: self.pack.map(|_| Box::new(pack) as Pack), ..self }
+    }
     pub(crate) fn only(mut self, workloads: &'static [Workload]) -> Self {
         self.workloads = workloads;
         self
@@ -76,6 +90,9 @@ impl Entry {
         }
     }
     pub(crate) fn pack(&self) -> Outcome<Option<Packing>> {
+        if let Err(why) = self.there() {
+            return Err(why.into());
+        }
         match &self.pack {
             Some(pack) if self.workloads.contains(&Workload::Packing) => pack(),
             _ => Ok(None),
@@ -96,7 +113,7 @@ pub(crate) fn in_tree() -> Vec<Entry> {
         Entry::threads(STRICT, "shared, any size", || Matrix::create(ARENA, true)?.hide()),
         Entry::threads(TALC, "in process, any size", Talc::<Spin>::create),
         Entry::threads(TALC_MUTEX, "in process, any size", Talc::<Mutex>::create).sleeping(),
-        Entry::threads(MALLOC, "in process, any size", || Ok(Malloc)),
+        Entry::threads(MALLOC, "in process, any size", || Ok(malloc())),
     ]
 }
 

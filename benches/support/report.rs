@@ -86,6 +86,9 @@ pub(crate) struct Row {
     pub(crate) processor_ns_per_operation: Option<f64>,
     pub(crate) share_of_cores: Option<f64>,
     pub(crate) seconds: f64,
+    /// Requests that the allocator refused in this run; they are in no other figure.
+    #[serde(default)]
+    pub(crate) refused: Option<u64>,
     /// Why there is no value.
     pub(crate) end: String,
     pub(crate) profile: String,
@@ -109,6 +112,7 @@ pub(crate) fn rows(figures: &Figures) -> Vec<Row> {
         processor_ns_per_operation: None,
         share_of_cores: None,
         seconds: figures.seconds,
+        refused: None,
         end: String::new(),
         profile: figures.profile.clone(),
         commit: machine.commit.clone(),
@@ -120,10 +124,10 @@ pub(crate) fn rows(figures: &Figures) -> Vec<Row> {
     let mut rows = vec![];
     for series in &figures.series {
         let blank = row(series.workload, series.workers, series.peer, series.unit);
-        for (repetition, &Run { value, processor, share }) in series.runs.iter().enumerate() {
+        for (repetition, &Run { value, processor, share, refused }) in series.runs.iter().enumerate() {
             let (processor_ns_per_operation, share_of_cores) = (Some(processor), Some(share));
-            let value = Some(value);
-            rows.push(Row { repetition, value, processor_ns_per_operation, share_of_cores, ..blank.clone() });
+            let (value, refused) = (Some(value), Some(refused));
+            rows.push(Row { repetition, value, refused, processor_ns_per_operation, share_of_cores, ..blank.clone() });
         }
         if let Some(end) = &series.end {
             rows.push(Row { repetition: series.runs.len(), end: end.clone(), ..blank });
@@ -168,6 +172,7 @@ pub(crate) fn print(figures: &Figures, arguments: &Arguments) {
             "cores: the share of the cores that the best run had; below 90 %, it slept, or something else had them.\n"
         );
     }
+    refusals(&figures.series);
     ends(&figures.series);
     noise(&figures.noise);
     if !figures.packing.is_empty() {
@@ -191,7 +196,7 @@ pub(crate) fn series_table(figures: &Figures, of: &[&Series]) -> Table {
     let header =
         ["", "peer", "workers", "best", "median", "min..max", "unit", "cpu ns/op", "cores", "× talc", "× harness"];
     let mut table = table(&header, 2);
-    for series in of.iter().filter(|series| !series.runs.is_empty()) {
+    for series in of {
         // How many times as fast as the other, best against best.
         let times = |other: &str| match figures.best(series.workload, series.workers, other) {
             Some(other) if series.rising => number(series.best() / other),
@@ -229,6 +234,17 @@ pub(crate) fn ends(series: &[Series]) {
     }
     if !seen.is_empty() {
         println!();
+    }
+}
+
+/// Who refused requests, and how many in the run that refused most.
+pub(crate) fn refusals(series: &[Series]) {
+    for series in series {
+        let most = series.runs.iter().map(|run| run.refused).max().unwrap_or(0);
+        if most > 0 {
+            let Series { workload, workers, peer, .. } = series;
+            println!("{peer}, {workload} with {workers}: refused up to {most} requests in a run");
+        }
     }
 }
 

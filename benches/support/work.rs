@@ -24,6 +24,15 @@ pub(crate) struct Done {
     pub(crate) operations: u64,
     /// Processor time.
     pub(crate) processor: u64,
+    /// Requests that the allocator refused; they don't count as operations.
+    pub(crate) refused: u64,
+}
+
+/// Operations that were done, and requests that were refused.
+#[derive(Debug, Clone, Copy, Default)]
+struct Count {
+    operations: u64,
+    refused: u64,
 }
 
 /// Live blocks that a worker of the mix keeps at most.
@@ -55,14 +64,15 @@ impl Random {
     }
 }
 
-fn processor() -> u64 {
+/// This thread's processor time, in nanoseconds.
+pub(crate) fn processor() -> u64 {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
 /// Gives the two sides of a hand-over a core each, as far as there are two. Left alone, the scheduler takes two that wait for each
 /// other for one that wakes the other, and may keep them on one core for a whole run.
-fn part(role: Role) {
+pub(crate) fn part(role: Role) {
     let side = match role {
         Role::Produce => 0,
         Role::Consume => 1,
@@ -80,6 +90,7 @@ fn part(role: Role) {
 /// Waits for the start and works until the stop.
 pub(crate) fn run<P: Peer>(peer: &P, control: &Control, role: Role, number: u64) -> Done {
     part(role);
+    peer.enter();
     // What a thread's first operation costs (its place at the allocator, pages of its stack) is not the subject.
     if let Some(block) = peer.allocate(PING) {
         peer.free(block, PING);
@@ -88,30 +99,33 @@ pub(crate) fn run<P: Peer>(peer: &P, control: &Control, role: Role, number: u64)
         return Done::default();
     }
     let before = processor();
-    let operations = match role {
+    let Count { operations, refused } = match role {
         Role::Mix => mix(peer, control, number),
         Role::Ping => ping(peer, control),
         Role::Produce => produce(peer, control),
         Role::Consume => consume(peer, control),
         Role::Seed => {
-            let (operations, worked) = seed(peer, control, number);
-            return Done { operations, processor: worked - before };
+            let (Count { operations, refused }, worked) = seed(peer, control, number);
+            return Done { operations, processor: worked - before, refused };
         }
     };
-    Done { operations, processor: processor() - before }
+    Done { operations, processor: processor() - before, refused }
 }
 
 #[inline(never)]
-fn mix<P: Peer>(peer: &P, control: &Control, number: u64) -> u64 {
+fn mix<P: Peer>(peer: &P, control: &Control, number: u64) -> Count {
     let mut random = Random::new(number + 1);
     let mut live: Vec<(P::Block, usize)> = Vec::with_capacity(LIVE);
-    let mut operations = 0;
+    let (mut operations, mut refused) = (0, 0);
     while !control.stopped() {
         for _ in 0..BURST {
             if live.len() < LIVE && random.below(10) < 7 {
                 let size = random.size();
-                let Some(block) = peer.allocate(size) else { continue };
-                peer.touch(block, operations);
+                let Some(mut block) = peer.allocate(size) else {
+                    refused += 1;
+                    continue;
+                };
+                peer.touch(&mut block, operations);
                 live.push((block, size));
             } else if !live.is_empty() {
                 let (block, size) = live.swap_remove(random.below(live.len() as u64) as usize);
@@ -125,21 +139,24 @@ fn mix<P: Peer>(peer: &P, control: &Control, number: u64) -> u64 {
     for (block, size) in live {
         peer.free(block, size);
     }
-    operations
+    Count { operations, refused }
 }
 
 /// The seed's endurance workload: up to 10 000 live blocks, the mix's sizes and shares, nothing touched.
 #[inline(never)]
-fn seed<P: Peer>(peer: &P, control: &Control, number: u64) -> (u64, u64) {
+fn seed<P: Peer>(peer: &P, control: &Control, number: u64) -> (Count, u64) {
     let mut random = Random::new(number + 1);
     let mut live: Vec<(P::Block, usize)> = Vec::with_capacity(QUOTA);
-    let mut operations = 0;
+    let (mut operations, mut refused) = (0, 0);
     while !control.stopped() {
         let (mut done, mut payload) = (0, 0);
         for _ in 0..16 * BURST {
             if live.len() < QUOTA && random.below(10) < 7 {
                 let size = random.size();
-                let Some(block) = peer.allocate(size) else { continue };
+                let Some(block) = peer.allocate(size) else {
+                    refused += 1;
+                    continue;
+                };
                 live.push((block, size));
                 payload += size as i64;
             } else if !live.is_empty() {
@@ -161,60 +178,68 @@ fn seed<P: Peer>(peer: &P, control: &Control, number: u64) -> (u64, u64) {
         peer.free(block, size);
     }
     control.tell(0, -(held as i64));
-    (operations, worked)
+    (Count { operations, refused }, worked)
 }
 
 #[inline(never)]
-fn ping<P: Peer>(peer: &P, control: &Control) -> u64 {
-    let mut pairs = 0;
+fn ping<P: Peer>(peer: &P, control: &Control) -> Count {
+    let (mut pairs, mut refused) = (0, 0);
     while !control.stopped() {
         for _ in 0..BURST {
-            let Some(block) = peer.allocate(PING) else { continue };
-            peer.touch(block, pairs);
+            let Some(mut block) = peer.allocate(PING) else {
+                refused += 1;
+                continue;
+            };
+            peer.touch(&mut block, pairs);
             peer.free(block, PING);
             pairs += 1;
         }
     }
-    pairs
+    Count { operations: pairs, refused }
 }
 
 #[inline(never)]
-fn produce<P: Peer>(peer: &P, control: &Control) -> u64 {
-    if P::WIDE {
-        send::<P, true>(peer, control)
-    } else {
-        send::<P, false>(peer, control)
-    }
-    0
+fn produce<P: Peer>(peer: &P, control: &Control) -> Count {
+    // The consumer counts the messages.
+    let refused = if P::WIDE { send::<P, true>(peer, control) } else { send::<P, false>(peer, control) };
+    Count { operations: 0, refused }
 }
 
+/// Returns how many requests were refused, each of which was made again.
 #[inline(always)]
-fn send<P: Peer, const WIDE: bool>(peer: &P, control: &Control) {
+fn send<P: Peer, const WIDE: bool>(peer: &P, control: &Control) -> u64 {
     let mut ring = Side::<WIDE>::new(control);
-    let mut messages = 0;
+    let (mut messages, mut refused) = (0, 0);
     while !control.stopped() {
         for _ in 0..BURST {
             let mut patience = Patience::default();
-            let block = loop {
+            let mut block = loop {
                 match peer.allocate(MESSAGE) {
                     Some(block) => break block,
+                    None if control.stopped() => {
+                        ring.end();
+                        return refused;
+                    }
                     None => {
+                        refused += 1;
                         ring.tell();
                         patience.wait();
                     }
                 }
             };
-            peer.touch(block, messages);
+            peer.touch(&mut block, messages);
             ring.send(peer.pass(block));
             messages += 1;
         }
     }
     ring.end();
+    refused
 }
 
 #[inline(never)]
-fn consume<P: Peer>(peer: &P, control: &Control) -> u64 {
-    if P::WIDE { receive::<P, true>(peer, control) } else { receive::<P, false>(peer, control) }
+fn consume<P: Peer>(peer: &P, control: &Control) -> Count {
+    let operations = if P::WIDE { receive::<P, true>(peer, control) } else { receive::<P, false>(peer, control) };
+    Count { operations, refused: 0 }
 }
 
 #[inline(always)]
@@ -229,7 +254,7 @@ fn receive<P: Peer, const WIDE: bool>(peer: &P, control: &Control) -> u64 {
 }
 
 /// How well blocks fill an arena.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Packing {
     /// Payload asked for and given, as a share of all bytes that the peer takes.
     pub(crate) packed: f64,
@@ -245,16 +270,17 @@ pub(crate) fn pack<P: Peer>(peer: &P) -> Option<Packing> {
 /// As [`pack`], with sizes from `least` to `most` bytes.
 pub(crate) fn pack_sizes<P: Peer>(peer: &P, least: usize, most: usize) -> Option<Packing> {
     let (all, usable) = peer.arena()?;
+    peer.enter();
     let mut random = Random::new(1);
     let mut blocks = vec![];
     let (mut payload, mut refused) = (0, 0);
     while refused < 64 {
         let size = least + random.below((most - least) as u64 + 1) as usize;
-        let Some(block) = peer.allocate(size) else {
+        let Some(mut block) = peer.allocate(size) else {
             refused += 1;
             continue;
         };
-        peer.touch(block, payload as u64);
+        peer.touch(&mut block, payload as u64);
         payload += size;
         refused = 0;
         blocks.push((block, size));
@@ -263,9 +289,6 @@ pub(crate) fn pack_sizes<P: Peer>(peer: &P, least: usize, most: usize) -> Option
         peer.free(block, size);
     }
     let large = usable / 10 * 9;
-    let whole = peer.allocate(large);
-    if let Some(block) = whole {
-        peer.free(block, large);
-    }
-    Some(Packing { packed: payload as f64 / all as f64, whole: whole.is_some() })
+    let whole = peer.allocate(large).map(|block| peer.free(block, large)).is_some();
+    Some(Packing { packed: payload as f64 / all as f64, whole })
 }
