@@ -134,6 +134,14 @@ impl Control {
     pub(crate) fn release(&self) {
         self.release.0.store(1, Ordering::Release);
     }
+    /// The sender has sent its last, through whatever queue.
+    pub(crate) fn end(&self) {
+        self.ended.0.store(1, Ordering::Release);
+    }
+    /// Whether that is so.
+    pub(crate) fn ended(&self) -> bool {
+        self.ended.0.load(Ordering::Acquire) != 0
+    }
     /// Stops the workers, or calls them off before the start.
     pub(crate) fn stop(&self) {
         self.stop.0.store(1, Ordering::Release);
@@ -189,7 +197,7 @@ impl<'a, const WIDE: bool> Side<'a, WIDE> {
     /// No more will be sent.
     pub(crate) fn end(&self) {
         self.tell();
-        self.control.ended.0.store(1, Ordering::Release);
+        self.control.end();
     }
 
     /// The next message, waiting for it; none when the sender has ended.

@@ -3,7 +3,7 @@
 use super::arguments::Workload;
 use super::control::Control;
 use super::peers::{Matrix, Mutex, Nothing, Peer, Spin, Talc, malloc};
-use super::work::{self, Packing, Role};
+use super::work::{self, Done, Packing, Role};
 use super::{ARENA, Outcome, Work, processes};
 use std::time::Duration;
 
@@ -119,10 +119,20 @@ pub(crate) fn in_tree() -> Vec<Entry> {
 
 /// One run with a thread for each role.
 pub(crate) fn threads<P: Peer>(peer: &P, roles: &[Role], seconds: f64) -> Outcome<Work> {
+    threads_with(roles, seconds, |control, role, number| work::run(peer, control, role, number))
+}
+
+/// One run with a thread for each role, that does what `worker` says.
+pub(crate) fn threads_with(
+    roles: &[Role],
+    seconds: f64,
+    worker: impl Fn(&Control, Role, u64) -> Done + Sync,
+) -> Outcome<Work> {
     let control = &*Control::on_heap();
     std::thread::scope(|scope| {
-        let worker = |(number, &role)| scope.spawn(move || work::run(peer, control, role, number as u64));
-        let workers: Vec<_> = roles.iter().enumerate().map(worker).collect();
+        let worker = &worker;
+        let start = |(number, &role)| scope.spawn(move || worker(control, role, number as u64));
+        let workers: Vec<_> = roles.iter().enumerate().map(start).collect();
         while (control.ready() as usize) < roles.len() {
             if workers.iter().any(|worker| worker.is_finished()) {
                 control.stop(); // One panicked: call the others off.

@@ -155,6 +155,7 @@ pub(crate) fn table(header: &[&str], numbers_from: usize) -> Table {
 pub(crate) fn number(value: f64) -> String {
     match value {
         _ if value.is_nan() => "–".to_owned(),
+        _ if value != 0.0 && value.abs() < 0.1 => format!("{value:.4}"),
         _ if value < 10.0 => format!("{value:.2}"),
         _ if value < 100.0 => format!("{value:.1}"),
         _ => format!("{value:.0}"),
@@ -209,10 +210,13 @@ pub(crate) fn series_table(figures: &Figures, of: &[&Series]) -> Table {
             series.workers.to_string(),
             number(series.best()),
             number(series.median()),
-            format!("{}..{}", number(series.least()), number(series.most())),
+            match series.runs.is_empty() {
+                true => number(f64::NAN),
+                false => format!("{}..{}", number(series.least()), number(series.most())),
+            },
             series.unit.to_owned(),
             number(series.best_run().map_or(f64::NAN, |run| run.processor)),
-            format!("{:.0} %", 100.0 * series.best_run().map_or(f64::NAN, |run| run.share)),
+            series.best_run().map_or("–".to_owned(), |run| format!("{:.0} %", 100.0 * run.share)),
             times(TALC),
             times(HARNESS),
         ]);

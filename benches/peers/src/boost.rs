@@ -8,6 +8,8 @@ use crate::support::work::{Done, Role};
 
 const THREADS: &str = "Boost.Interprocess, threads";
 const PROCESSES: &str = "Boost.Interprocess, processes";
+/// What worker processes call this.
+pub(crate) const PEER: &str = "boost";
 
 #[cfg(not(boost))]
 pub(crate) fn entries() -> Vec<Entry> {
@@ -16,7 +18,7 @@ pub(crate) fn entries() -> Vec<Entry> {
 
 /// A worker process.
 #[cfg(not(boost))]
-pub(crate) fn worker(_: &str, _: &str, _: &Control, _: Role, _: u64) -> Outcome<Done> {
+pub(crate) fn worker(_: &str, _: &Control, _: Role, _: u64) -> Outcome<Done> {
     Err(env!("WITHOUT_BOOST").into())
 }
 
@@ -130,7 +132,7 @@ mod there {
             let name = Name::new()?;
             let _creator = Boost::create(&name)?;
             let arena = name.0.to_str()?.to_owned();
-            processes::run(roles, seconds, "boost", &arena, move || {
+            processes::run(roles, seconds, PEER, &arena, move || {
                 drop(name);
                 Ok(())
             })
@@ -140,10 +142,7 @@ mod there {
     }
 
     /// A worker process.
-    pub(crate) fn worker(peer: &str, arena: &str, control: &Control, role: Role, number: u64) -> Outcome<Done> {
-        if peer != "boost" {
-            return Err(format!("no peer {peer} works in processes here").into());
-        }
+    pub(crate) fn worker(arena: &str, control: &Control, role: Role, number: u64) -> Outcome<Done> {
         Ok(work::run(&Boost::open(arena)?, control, role, number))
     }
 }

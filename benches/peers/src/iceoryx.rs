@@ -1,11 +1,16 @@
-//! iceoryx2: its pool allocator, buckets of one size; and what its users hold, a publisher's loans.
+//! iceoryx2: its pool allocator, buckets of one size; and what its users hold, a publisher's loans and the messages made of them.
 
-use crate::list::{A, B, FIXED};
+use crate::list::{A, B, C, FIXED};
+use crate::support::control::{Control, Patience};
 use crate::support::peers::Peer;
-use crate::support::registry::Entry;
-use crate::support::{ARENA, Outcome};
+use crate::support::registry::{self, Entry};
+use crate::support::work::{self, Done, Role};
+use crate::support::{ARENA, Outcome, processes};
+use iceoryx2::node::Node;
 use iceoryx2::port::publisher::Publisher;
-use iceoryx2::prelude::{Alignment, NodeBuilder, ipc};
+use iceoryx2::prelude::{
+    Alignment, BackpressureStrategy, Config, FileName, NodeBuilder, Path, SemanticString, ServiceName, ipc,
+};
 use iceoryx2::sample_mut_uninit::SampleMutUninit;
 use iceoryx2_bb_elementary::bump_allocator::BumpAllocator;
 use iceoryx2_bb_memory::pool_allocator::{Allocate, Deallocate, PoolAllocator};
@@ -89,11 +94,40 @@ thread_local! {
 /// Each worker borrows of a publisher of its own and gives back unsent.
 struct Loans;
 
+/// The prefix of the shared memory of what the process with this number does, and where its other files are.
+fn place(process: u32) -> (String, std::path::PathBuf) {
+    let prefix = format!("atomic-matrix-peers-{process}-");
+    let root = std::env::temp_dir().join(prefix.trim_end_matches('-'));
+    (prefix, root)
+}
+
+/// Removes what the library keeps when all its processes are gone, or leaves when one is killed.
+pub(crate) fn clean(process: u32) {
+    let (prefix, root) = place(process);
+    let _ = std::fs::remove_dir_all(root); // Never made: fine.
+    for file in std::fs::read_dir("/dev/shm").into_iter().flatten().flatten() {
+        if file.file_name().to_string_lossy().starts_with(&prefix) {
+            let _ = std::fs::remove_file(file.path());
+        }
+    }
+}
+
+fn node(process: u32) -> Outcome<Node<ipc::Service>> {
+    let (prefix, root) = place(process);
+    let mut config = Config::default();
+    config.global.prefix = FileName::new(prefix.as_bytes()).map_err(|error| format!("{prefix}: {error:?}"))?;
+    let root = Path::new(root.as_os_str().as_encoded_bytes()).map_err(|error| format!("{root:?}: {error:?}"))?;
+    config.global.set_root_path(&root);
+    Ok(NodeBuilder::new().config(&config).create::<ipc::Service>().map_err(|error| format!("no node: {error:?}"))?)
+}
+
+fn service_name(name: &str) -> Outcome<ServiceName> {
+    Ok(name.try_into().map_err(|error| format!("{name}: {error:?}"))?)
+}
+
 fn publisher() -> Outcome<Publisher<ipc::Service, [u8], ()>> {
-    let name = format!("atomic-matrix-peers/{}", uuid::Uuid::new_v4());
-    let node = NodeBuilder::new().create::<ipc::Service>().map_err(|error| format!("no node: {error:?}"))?;
-    let service = node
-        .service_builder(&name.as_str().try_into().map_err(|error| format!("{name}: {error:?}"))?)
+    let service = node(conductor())?
+        .service_builder(&service_name(&uuid::Uuid::new_v4().to_string())?)
         .publish_subscribe::<[u8]>()
         .payload_alignment(Alignment::new(8).ok_or("8 is a power of two")?)
         .create()
@@ -128,10 +162,101 @@ impl Peer for Loans {
     }
 }
 
+/// A message of the hand-over's size.
+type Message = [u64; 16];
+/// Messages on their way at most: as many as in the harness's ring.
+const QUEUE: usize = 1024;
+
+/// One side of a hand-over: the producer borrows, fills and sends; the consumer receives and gives back. The queue between them is the
+/// library's.
+fn side(process: u32, name: &str, control: &Control, role: Role) -> Outcome<Done> {
+    work::part(role);
+    let node = node(process)?;
+    let service = node
+        .service_builder(&service_name(name)?)
+        .publish_subscribe::<Message>()
+        .enable_safe_overflow(false)
+        .subscriber_max_buffer_size(QUEUE)
+        .open_or_create()
+        .map_err(|error| format!("no service: {error:?}"))?;
+    if role == Role::Consume {
+        let subscriber = service.subscriber_builder().create().map_err(|error| format!("no subscriber: {error:?}"))?;
+        if !control.await_start() {
+            return Ok(Done::default());
+        }
+        let before = work::processor();
+        let (mut operations, mut patience) = (0, Patience::default());
+        loop {
+            // In this order: what was sent before the end is received after it is seen.
+            let ended = control.ended();
+            match subscriber.receive().map_err(|error| format!("nothing received: {error:?}"))? {
+                Some(message) => {
+                    drop(message);
+                    (operations, patience) = (operations + 1, Patience::default());
+                }
+                None if ended => break,
+                None => patience.wait(),
+            }
+        }
+        return Ok(Done { operations, processor: work::processor() - before, refused: 0 });
+    }
+    let builder = service.publisher_builder().backpressure_strategy(BackpressureStrategy::RetryUntilDelivered);
+    let publisher = builder.create().map_err(|error| format!("no publisher: {error:?}"))?;
+    if !control.await_start() {
+        return Ok(Done::default());
+    }
+    let before = work::processor();
+    let (mut messages, mut refused) = (0, 0);
+    while !control.stopped() {
+        let Ok(mut loan) = publisher.loan_uninit() else {
+            refused += 1;
+            continue;
+        };
+        // SAFETY: a loan of this size, and this worker's alone; no bytes of the message are invalid.
+        let message = unsafe {
+            loan.payload_mut().as_mut_ptr().cast::<u64>().write_volatile(messages);
+            loan.assume_init()
+        };
+        message.send().map_err(|error| format!("not sent: {error:?}"))?;
+        messages += 1;
+    }
+    control.end();
+    Ok(Done { operations: 0, processor: work::processor() - before, refused })
+}
+
+/// A worker process of a hand-over; the arena is the service's name, behind the number of the process that places it.
+pub(crate) fn worker(arena: &str, control: &Control, role: Role) -> Outcome<Done> {
+    let (process, name) = arena.split_once(' ').ok_or("no such arena")?;
+    side(process.parse()?, name, control, role)
+}
+
+/// The process that cleans up when all runs are over: this one's parent.
+fn conductor() -> u32 {
+    std::os::unix::process::parent_id()
+}
+
+fn messages_in_threads(roles: &[Role], seconds: f64) -> Outcome<crate::support::Work> {
+    let name = uuid::Uuid::new_v4().to_string();
+    registry::threads_with(roles, seconds, |control, role, _| {
+        side(conductor(), &name, control, role).unwrap_or_else(|error| panic!("{error}"))
+    })
+}
+
+fn messages_in_processes(roles: &[Role], seconds: f64) -> Outcome<crate::support::Work> {
+    let arena = format!("{} {}", conductor(), uuid::Uuid::new_v4());
+    processes::run(roles, seconds, PEER, &arena, || Ok(()))
+}
+
+/// What worker processes call this.
+pub(crate) const PEER: &str = "iceoryx2";
+
 pub(crate) fn entries() -> Vec<Entry> {
     vec![
         Entry::threads("iceoryx2 0.10 pool", FIXED, Pool::create),
         Entry::threads("iceoryx2 0.10 loan and drop", "shared, one size; own memory for each worker", || Ok(Loans))
             .only(&[A, B]),
+        Entry::own("iceoryx2 0.10 messages, threads", "shared, a queue of one size", messages_in_threads).only(&[C]),
+        Entry::own("iceoryx2 0.10 messages, processes", "shared, a queue of one size", messages_in_processes)
+            .only(&[C]),
     ]
 }

@@ -1,5 +1,7 @@
 //! AtomicMatrix and its peers under the same workloads, in one interleaved run. See README.md.
 
+#![allow(clippy::disallowed_types, reason = "the allocator's own rule; this is not it")]
+
 mod boost;
 mod child;
 mod disrupt;
@@ -16,7 +18,9 @@ use clap::Parser;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use support::arguments::{Arguments as Runner, Workload};
+use support::control::Control;
 use support::registry::{Entry, HARNESS};
+use support::work::{Done, Role};
 use support::{Outcome, conductor, processes, report};
 
 /// Runs workloads A (mix), B (ping), C (hand-over) and D (packing) on AtomicMatrix and its peers, in turn.
@@ -116,7 +120,7 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Outcome<()> {
     if let Some(worker) = &arguments.worker {
-        return processes::work(worker, boost::worker);
+        return processes::work(worker, other);
     }
     if let Some(task) = &arguments.task {
         return child::work(task);
@@ -130,11 +134,31 @@ fn run(arguments: &Arguments) -> Outcome<()> {
     let peers: Vec<Entry> = arguments.chosen()?.into_iter().map(child::apart).collect();
     let seconds = conductor::planned(&runner, &peers);
     eprintln!("{} peer(s), about {:.1} minute(s)", peers.len(), seconds / 60.0);
+    let _leftovers = Leftovers;
     let progress = conductor::Progress::over(seconds)?;
     let figures = conductor::conduct(&runner, &peers, &progress)?;
     progress.finish();
     report::print(&figures, &runner);
     files.write(&figures)
+}
+
+/// A worker process of another peer than AtomicMatrix.
+fn other(peer: &str, arena: &str, control: &Control, role: Role, number: u64) -> Outcome<Done> {
+    match peer {
+        boost::PEER => boost::worker(arena, control, role, number),
+        iceoryx::PEER => iceoryx::worker(arena, control, role),
+        _ => Err(format!("no peer {peer} works in processes").into()),
+    }
+}
+
+/// Removes at the end, however it comes, what peers leave behind.
+struct Leftovers;
+
+impl Drop for Leftovers {
+    fn drop(&mut self) {
+        iceoryx::clean(std::process::id());
+        zenoh::clean();
+    }
 }
 
 fn print_list(peers: &[Entry]) {

@@ -2,12 +2,18 @@
 
 use crate::list::{A, B, C, D, SHARED};
 use crate::support::peers::Peer;
-use crate::support::registry::Entry;
-use crate::support::{ARENA, Outcome};
+use crate::support::registry::{self, Entry};
+use crate::support::{ARENA, Outcome, work};
 use published::core::handlers::{HandlerFunctions, MatrixHandler, SharedHandler};
 use published::core::matrix::{AtomicMatrix, BlockHeader, RelativePtr, helpers};
+use std::sync::atomic::{AtomicU64, Ordering};
 
+/// No value that a workload writes.
+const UNTOUCHED: u64 = u64::MAX;
+
+/// Counts the blocks whose first bytes were overwritten while they were live: such a run has no figure.
 struct Published {
+    broken: AtomicU64,
     handler: SharedHandler,
     base: *const u8,
     /// Keeps the mapping.
@@ -25,34 +31,66 @@ impl Published {
         // SAFETY: nobody else will attach; what is mapped stays. It may crash, so the name goes first.
         unsafe { whole.die() }.map_err(|error| format!("the name was not removed: {error:?}"))?;
         let handler = whole.share();
-        Ok(Self { base: handler.base_ptr(), handler, _whole: whole })
+        Ok(Self { broken: AtomicU64::new(0), base: handler.base_ptr(), handler, _whole: whole })
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Block {
+    /// The payload's.
+    offset: u32,
+    /// What was written there.
+    value: u64,
+}
+
+impl Published {
+    /// The first bytes.
+    #[inline(always)]
+    fn head(&self, offset: u32) -> *mut [u8; 8] {
+        self.base.cast_mut().wrapping_add(offset as usize).cast()
+    }
+    #[inline(always)]
+    fn ack(&self, offset: u32) {
+        let header = RelativePtr::<BlockHeader>::new(offset - helpers::HEADER_SPACE);
+        self.handler.matrix().ack(&header, self.base);
+    }
+    /// What a run gave, if no block was broken in it.
+    fn checked<T>(&self, result: T) -> Outcome<T> {
+        match self.broken.load(Ordering::Relaxed) {
+            0 => Ok(result),
+            broken => Err(format!("no figure: {broken} live blocks were overwritten through others").into()),
+        }
     }
 }
 
 impl Peer for Published {
-    /// The payload's offset.
-    type Block = u32;
+    type Block = Block;
     #[inline(always)]
-    fn allocate(&self, size: usize) -> Option<u32> {
-        self.handler.allocate_raw(size as u32).ok().map(|block| block.offset())
+    fn allocate(&self, size: usize) -> Option<Block> {
+        let block = self.handler.allocate_raw(size as u32).ok()?;
+        Some(Block { offset: block.offset(), value: UNTOUCHED })
     }
     #[inline(always)]
-    fn touch(&self, block: &mut u32, value: u64) {
+    fn touch(&self, block: &mut Block, value: u64) {
+        block.value = value;
         // SAFETY: what the allocator gave out; if it lies outside the mapping, this process ends here, as a user's would.
-        unsafe { self.base.cast_mut().add(*block as usize).cast::<[u8; 8]>().write_volatile(value.to_ne_bytes()) }
+        unsafe { self.head(block.offset).write_volatile(value.to_ne_bytes()) }
     }
     #[inline(always)]
-    fn free(&self, block: u32, _: usize) {
-        let header = RelativePtr::<BlockHeader>::new(block - helpers::HEADER_SPACE);
-        self.handler.matrix().ack(&header, self.base);
+    fn free(&self, Block { offset, value }: Block, _: usize) {
+        // SAFETY: as in `touch`.
+        if value != UNTOUCHED && unsafe { self.head(offset).read_volatile() } != value.to_ne_bytes() {
+            self.broken.fetch_add(1, Ordering::Relaxed);
+        }
+        self.ack(offset);
     }
     #[inline(always)]
-    fn pass(&self, block: u32) -> u64 {
-        block as u64
+    fn pass(&self, block: Block) -> u64 {
+        block.offset as u64
     }
     #[inline(always)]
-    fn free_passed(&self, message: u64, size: usize) {
-        self.free(message as u32, size);
+    fn free_passed(&self, message: u64, _: usize) {
+        self.ack(message as u32);
     }
     fn arena(&self) -> Option<(usize, usize)> {
         Some((ARENA, ARENA - helpers::METADATA_SPACE as usize))
@@ -60,5 +98,13 @@ impl Peer for Published {
 }
 
 pub(crate) fn entries() -> Vec<Entry> {
-    vec![Entry::threads("published crate 0.4.1, threads", SHARED, Published::create).only(&[A, B, C, D])]
+    let measure = |roles: &[_], seconds: f64| {
+        let peer = Published::create()?;
+        peer.checked(registry::threads(&peer, roles, seconds)?)
+    };
+    let pack = || {
+        let peer = Published::create()?;
+        peer.checked(work::pack(&peer))
+    };
+    vec![Entry::own("published crate 0.4.1, threads", SHARED, measure).packing(pack).only(&[A, B, C, D])]
 }

@@ -134,6 +134,11 @@ impl Peer for Provider {
     }
 }
 
+/// Removes the segments that no process holds any more: a process that ends leaves some to the next.
+pub(crate) fn clean() {
+    zenoh_shm::api::cleanup::cleanup_orphaned_shm_segments();
+}
+
 pub(crate) fn entries() -> Vec<Entry> {
     let alone = Entry::threads("zenoh-shm 1.10 back end", SINGLE, || {
         Ok(Backend { backend: backend()?, passed: Passed::new() })
