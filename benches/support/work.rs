@@ -28,11 +28,20 @@ pub(crate) struct Done {
     pub(crate) refused: u64,
 }
 
-/// Operations that were done, and requests that were refused.
-#[derive(Debug, Clone, Copy, Default)]
+/// Operations that were done, requests that were refused, and the worker's processor time at the end of its work: what it
+/// still holds is freed after that.
+#[derive(Debug, Clone, Copy)]
 struct Count {
     operations: u64,
     refused: u64,
+    processor: u64,
+}
+
+impl Count {
+    /// The work ends here.
+    fn end(operations: u64, refused: u64) -> Self {
+        Self { operations, refused, processor: processor() }
+    }
 }
 
 /// Live blocks that a worker of the mix keeps at most.
@@ -99,17 +108,14 @@ pub(crate) fn run<P: Peer>(peer: &P, control: &Control, role: Role, number: u64)
         return Done::default();
     }
     let before = processor();
-    let Count { operations, refused } = match role {
+    let count = match role {
         Role::Mix => mix(peer, control, number),
         Role::Ping => ping(peer, control),
         Role::Produce => produce(peer, control),
         Role::Consume => consume(peer, control),
-        Role::Seed => {
-            let (Count { operations, refused }, worked) = seed(peer, control, number);
-            return Done { operations, processor: worked - before, refused };
-        }
+        Role::Seed => seed(peer, control, number),
     };
-    Done { operations, processor: processor() - before, refused }
+    Done { operations: count.operations, processor: count.processor - before, refused: count.refused }
 }
 
 #[inline(never)]
@@ -136,15 +142,16 @@ fn mix<P: Peer>(peer: &P, control: &Control, number: u64) -> Count {
             operations += 1;
         }
     }
+    let count = Count::end(operations, refused);
     for (block, size) in live {
         peer.free(block, size);
     }
-    Count { operations, refused }
+    count
 }
 
 /// The seed's endurance workload: up to 10 000 live blocks, the mix's sizes and shares, nothing touched.
 #[inline(never)]
-fn seed<P: Peer>(peer: &P, control: &Control, number: u64) -> (Count, u64) {
+fn seed<P: Peer>(peer: &P, control: &Control, number: u64) -> Count {
     let mut random = Random::new(number + 1);
     let mut live: Vec<(P::Block, usize)> = Vec::with_capacity(QUOTA);
     let (mut operations, mut refused) = (0, 0);
@@ -171,14 +178,14 @@ fn seed<P: Peer>(peer: &P, control: &Control, number: u64) -> (Count, u64) {
         operations += done;
         control.tell(done, payload);
     }
-    let worked = processor();
+    let count = Count::end(operations, refused);
     control.rest();
     let held: usize = live.iter().map(|(_, size)| size).sum();
     for (block, size) in live {
         peer.free(block, size);
     }
     control.tell(0, -(held as i64));
-    (Count { operations, refused }, worked)
+    count
 }
 
 #[inline(never)]
@@ -195,14 +202,14 @@ fn ping<P: Peer>(peer: &P, control: &Control) -> Count {
             pairs += 1;
         }
     }
-    Count { operations: pairs, refused }
+    Count::end(pairs, refused)
 }
 
 #[inline(never)]
 fn produce<P: Peer>(peer: &P, control: &Control) -> Count {
     // The consumer counts the messages.
     let refused = if P::WIDE { send::<P, true>(peer, control) } else { send::<P, false>(peer, control) };
-    Count { operations: 0, refused }
+    Count::end(0, refused)
 }
 
 /// Returns how many requests were refused, each of which was made again.
@@ -239,7 +246,7 @@ fn send<P: Peer, const WIDE: bool>(peer: &P, control: &Control) -> u64 {
 #[inline(never)]
 fn consume<P: Peer>(peer: &P, control: &Control) -> Count {
     let operations = if P::WIDE { receive::<P, true>(peer, control) } else { receive::<P, false>(peer, control) };
-    Count { operations, refused: 0 }
+    Count::end(operations, 0)
 }
 
 #[inline(always)]
