@@ -12,7 +12,10 @@ fn main() {
     for (peer, outcome) in [("boost", boost()), ("dpdk", dpdk())] {
         println!("cargo:rustc-check-cfg=cfg({peer})");
         match outcome {
-            Ok(()) => println!("cargo:rustc-cfg={peer}"),
+            Ok(version) => {
+                println!("cargo:rustc-cfg={peer}");
+                println!("cargo:rustc-env=VERSION_{}={version}", peer.to_uppercase());
+            }
             Err(why) => println!("cargo:rustc-env=WITHOUT_{}={}", peer.to_uppercase(), why.replace('\n', " ")),
         }
     }
@@ -27,13 +30,28 @@ fn shim(language: &str, cpp: bool) -> Result<cc::Build, String> {
     }
 }
 
-fn boost() -> Result<(), String> {
+/// Returns the version.
+fn boost() -> Result<String, String> {
     let mut build = shim("C++", true)?;
     let without = "no Boost.Interprocess: the headers are missing (Debian: libboost-dev; benches/peers/install)";
-    build.file("shims/boost.cpp").std("c++17").opt_level(3).try_compile("shim_boost").map_err(|_| without.to_owned())
+    build
+        .file("shims/boost.cpp")
+        .std("c++17")
+        .opt_level(3)
+        .try_compile("shim_boost")
+        .map_err(|_| without.to_owned())?;
+    // As the preprocessor sees it: "1_74".
+    let mut build = shim("C++", true)?;
+    let probe = std::path::Path::new(&std::env::var("OUT_DIR").unwrap_or_default()).join("version.cpp");
+    std::fs::write(&probe, "#include <boost/version.hpp>\nBOOST_IS BOOST_LIB_VERSION\n").map_err(|e| e.to_string())?;
+    let text = build.file(probe).try_expand().map_err(|_| without.to_owned())?;
+    let text = String::from_utf8_lossy(&text);
+    let version = text.lines().find_map(|line| line.strip_prefix("BOOST_IS ")).unwrap_or("of unknown version");
+    Ok(version.trim_matches('"').replace('_', "."))
 }
 
-fn dpdk() -> Result<(), String> {
+/// Returns the version.
+fn dpdk() -> Result<String, String> {
     let mut build = shim("C", false)?;
     let without = "no DPDK (Debian: libdpdk-dev; benches/peers/install)";
     let library = pkg_config::Config::new().cargo_metadata(false).probe("libdpdk").map_err(|_| without.to_owned())?;
@@ -53,5 +71,5 @@ fn dpdk() -> Result<(), String> {
     for name in ["rte_eal", "rte_mempool", "rte_ring"] {
         println!("cargo:rustc-link-lib={name}");
     }
-    Ok(())
+    Ok(library.version)
 }

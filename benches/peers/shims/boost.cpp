@@ -1,7 +1,6 @@
 // Boost.Interprocess' managed shared memory, as C functions.
 
 #include <boost/interprocess/managed_shared_memory.hpp>
-#include <boost/version.hpp>
 #include <new>
 #include <sys/mman.h>
 
@@ -16,8 +15,6 @@ static Memory *populated(Memory *memory) {
 }
 
 extern "C" {
-
-const char *boost_version() { return BOOST_LIB_VERSION; }
 
 Memory *boost_create(const char *name, size_t size) {
     try {

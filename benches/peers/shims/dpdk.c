@@ -5,11 +5,8 @@
 #include <rte_lcore.h>
 #include <rte_mempool.h>
 #include <rte_ring.h>
-#include <rte_version.h>
 #include <sched.h>
 #include <stdio.h>
-
-const char *dpdk_version(void) { return rte_version(); }
 
 // Starts the library without huge pages, devices or files, on the first core allowed; 0 if all went well.
 int dpdk_start(void) {

@@ -1,5 +1,6 @@
 //! Boost.Interprocess: managed shared memory, its default algorithm (a tree of free blocks, best fit) behind its mutex in the segment.
 
+#[cfg(not(boost))]
 use crate::list::SHARED;
 use crate::support::Outcome;
 use crate::support::control::Control;
@@ -123,12 +124,14 @@ mod there {
         }
     }
 
+    const KIND: &str = concat!("shared, any size (", env!("VERSION_BOOST"), ")");
+
     pub(crate) fn entries() -> Vec<Entry> {
-        let threads = Entry::threads(THREADS, SHARED, || {
+        let threads = Entry::threads(THREADS, KIND, || {
             let name = Name::new()?;
             Boost::create(&name) // Nobody else will open it: the name goes.
         });
-        let processes = Entry::own(PROCESSES, SHARED, |roles, seconds| {
+        let processes = Entry::own(PROCESSES, KIND, |roles, seconds| {
             let name = Name::new()?;
             let _creator = Boost::create(&name)?;
             let arena = name.0.to_str()?.to_owned();

@@ -1,5 +1,6 @@
 //! DPDK's mempool: elements of one size. Without huge pages, and in threads: its processes would need a configuration shared in files.
 
+#[cfg(not(dpdk))]
 use crate::list::FIXED;
 use crate::support::registry::Entry;
 
@@ -13,7 +14,8 @@ pub(crate) fn entries() -> Vec<Entry> {
 
 #[cfg(dpdk)]
 pub(crate) fn entries() -> Vec<Entry> {
-    let pool = |name, cache| Entry::threads(name, FIXED, move || there::Pool::create(cache));
+    const KIND: &str = concat!("shared, one size (", env!("VERSION_DPDK"), ")");
+    let pool = |name, cache| Entry::threads(name, KIND, move || there::Pool::create(cache));
     vec![pool(CACHED, 256), pool(BARE, 0)]
 }
 

@@ -1,6 +1,7 @@
 //! All peers, in the order of the tables.
 
 use crate::support::arguments::Workload;
+#[allow(unused, reason = "depends on the features")]
 use crate::support::peers::{Global, Peer};
 use crate::support::registry::{Entry, in_tree};
 use crate::{boost, disrupt, dpdk, iceoryx, published, tlsf, zenoh};

@@ -138,6 +138,7 @@ fn run(arguments: &Arguments) -> Outcome<()> {
     let progress = conductor::Progress::over(seconds)?;
     let figures = conductor::conduct(&runner, &peers, &progress)?;
     progress.finish();
+    print_list(&peers);
     report::print(&figures, &runner);
     files.write(&figures)
 }
