@@ -92,6 +92,18 @@ pub(crate) fn check(figures: &Figures) -> Vec<Target> {
         target("A, 2 processes: at least 1.9 × 1 process", true, 1.9, ratio(a(2, PROCESSES), a(1, PROCESSES))),
         target("A, 2 threads: at least 8 × talc", true, 8.0, ratio(a(2, MATRIX), a(2, TALC))),
     ];
+    // Only the package of peers runs these.
+    let shared = [
+        (MATRIX, "threads", 30.0, "Boost.Interprocess, threads"),
+        (PROCESSES, "processes", 30.0, "Boost.Interprocess, processes"),
+        (MATRIX, "threads", 8.0, "zenoh-shm 1.10 back end"),
+        (MATRIX, "threads", 8.0, "zenoh-shm 1.10 provider"),
+    ];
+    for (own, how, times, peer) in shared {
+        if let Some(measured) = ratio(a(2, own), a(2, peer)) {
+            targets.push(target(&format!("A, 2 {how}: at least {times} × {peer}"), true, times, Some(measured)));
+        }
+    }
     for (peer, how) in [(MATRIX, "threads"), (PROCESSES, "processes")] {
         for workers in [4, 8, 16] {
             let name = format!("A, {workers} {how}: at least 0.95 of 2");
