@@ -39,7 +39,10 @@ impl Reference {
         if usable < size || !usable.is_multiple_of(self.granule) {
             return complain("does not fit");
         }
-        if usable > rounded + rounded / 8 {
+        // At least a span; and what has no span of its own goes with it.
+        let rounded = rounded.max(self.granule.max(64));
+        let over = self.granule.max(64) - self.granule;
+        if usable > rounded + rounded / 8 + over {
             return complain("wastes more than the width of a size class");
         }
         if let Some((other, until)) = self.live.range(..end).next_back()
@@ -90,8 +93,11 @@ impl Reference {
 
     /// Whether a request may be refused for want of memory: no hole would serve it.
     pub fn may_refuse(&self, size: u64, align: u64) -> bool {
-        let align = align.max(self.granule);
-        let serves = |(from, to): &Hole| from.next_multiple_of(align) + size.next_multiple_of(self.granule) <= *to;
+        // A block has 64 bytes at least, and what is aligned to more than a granule begins at a multiple of 64.
+        let least = self.granule.max(64);
+        let align = if align > self.granule { align.max(least) } else { self.granule };
+        let size = size.max(least).next_multiple_of(self.granule);
+        let serves = |(from, to): &Hole| from.next_multiple_of(align) + size <= *to;
         !self.holes().iter().any(serves)
     }
 }

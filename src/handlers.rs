@@ -24,7 +24,7 @@ use crate::matrix::size_class::of_size;
 use crate::matrix::stats::Tally;
 pub use crate::segment::Participant;
 use crate::segment::directory::{Directory, Entry, NAME_LIMIT, Published, Refused};
-use crate::segment::layout::{Granule, SECTOR_ALIGN};
+use crate::segment::layout::{Granule, SECTOR_ALIGN, SPAN_BYTES};
 use crate::segment::{Options, Segment};
 use crate::shared::Shared;
 use std::marker::PhantomData;
@@ -111,7 +111,7 @@ pub use crate::matrix::token::State as BlockState;
 pub struct Stats {
     /// Bytes of the allocation sector.
     pub sector_bytes: u64,
-    /// Bytes of a granule, the unit of allocation.
+    /// Bytes of a granule, the step of sizes.
     pub granule_bytes: u64,
     /// Live blocks.
     pub live_blocks: u64,
@@ -325,11 +325,11 @@ impl Handler {
         Ok(handler)
     }
 
-    /// Allocates `size` bytes, aligned to the granule at least (64 bytes by default). O(1).
+    /// Allocates `size` bytes, aligned to the granule at least (16 bytes by default). O(1).
     ///
     /// # Errors
     /// [`Error::OutOfMemory`] when nothing fits, after everything parked anywhere was merged and the dead were recovered
-    /// (a participant that is stopped inside an operation can keep its own block, or one of at most 128 granules, from the
+    /// (a participant that is stopped inside an operation can keep its own block, or one of at most 4.5 KiB by default, from the
     /// others, no more); [`Error::ZeroSize`];
     /// [`Error::TooLarge`]; [`Error::NoParticipantSlot`]; [`Error::ForkedChild`].
     #[inline]
@@ -383,13 +383,14 @@ impl Handler {
     fn allocate_quickly(&self, size: usize, align: usize, kind: Kind) -> Option<NonZeroU64> {
         let matrix = &*self.matrix;
         let shift = matrix.heap().layout().params.granule_shift;
-        // A size of 0 becomes the largest of all.
-        let granules = (size.wrapping_sub(1) >> shift).wrapping_add(1);
-        if align > 1 << shift || align > SECTOR_ALIGN {
+        // A span at least. A size of 0 becomes the largest of all.
+        let granules = (size.wrapping_sub(1).max(SPAN_BYTES - 1) >> shift).wrapping_add(1);
+        if align > SECTOR_ALIGN {
             return None;
         }
+        let mask = if align <= LEAST_ALIGN { 0 } else { ((align - 1) >> shift) as u32 };
         let lane = matrix.lane_or_zeros()?;
-        let live = matrix.heap().allocate_own(lane, granules, kind)?;
+        let live = matrix.heap().allocate_own(lane, granules, mask, kind)?;
         NonZeroU64::new(matrix.offset_of(live.at) as u64 | (live.token.generation() as u64) << 32)
     }
 
@@ -561,7 +562,7 @@ impl Handler {
         self.matrix.segment().base().as_ptr().wrapping_add(bytes)
     }
 
-    /// Bytes that the block really has: the size asked for, rounded up to granules, and in large classes to the class.
+    /// Bytes that the block really has: the size asked for, rounded up to granules, 64 bytes at least, and above 640 bytes up to a tenth more.
     ///
     /// # Errors
     /// As [`Handler::free_raw`].
@@ -726,7 +727,7 @@ impl Handler {
     /// let block = handler.allocate::<[u8; 100]>()?;
     /// let mut found = None;
     /// handler.blocks(|info| if info.offset == block.offset() { found = Some(info) })?;
-    /// assert_eq!(found.map(|info| info.bytes), Some(128));
+    /// assert_eq!(found.map(|info| info.bytes), Some(112));
     /// # handler.unlink()?;
     /// # Ok::<(), atomic_matrix::Error>(())
     /// ```

@@ -24,7 +24,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// A value must mean the same in every process that maps the segment: no addresses, no `usize`, no descriptors. The
 /// fingerprint must be the same in every binary, and differ from that of types with another meaning.
 pub unsafe trait Shared: FromBytes + IntoBytes + Immutable + KnownLayout + Copy + 'static {
-    /// Tells types apart across binaries: 30 bits, computed from names and fields, not from `type_name`.
+    /// Tells types apart across binaries: 25 bits, computed from names and fields, not from `type_name`.
     const FINGERPRINT: u32;
 }
 

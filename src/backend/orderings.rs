@@ -115,6 +115,8 @@ pub enum Mutant {
     SecondLookDropped,
     /// A join does not check that the left block ends where the right one begins.
     AdjacencyUnchecked,
+    /// What begins in a span is taken for what begins at the granule asked for.
+    PositionUnchecked,
     /// A helper does not re-read the token after the operation words.
     HelperRecheckDropped,
     /// A searcher that clears a hint does not look once more.
@@ -160,6 +162,7 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant::LookFenceDropped,
     Mutant::SecondLookDropped,
     Mutant::AdjacencyUnchecked,
+    Mutant::PositionUnchecked,
     Mutant::HelperRecheckDropped,
     Mutant::HintRelookDropped,
     Mutant::CommitUnfrozen,

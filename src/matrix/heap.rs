@@ -2,10 +2,10 @@
 
 use super::operation::Held;
 pub use super::parking::Lane;
-use super::parking::{EXACT, is_parkable};
+use super::parking::is_parkable;
 use super::recovery::is_nobody;
-use super::size_class::{at_least, of_size};
-use super::token::{State, Token};
+use super::size_class::{Bin, EXACT, of_size};
+use super::token::{FINGERPRINT_MASK, State, Token, place};
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
 use crate::segment::layout::{Granule, Layout};
@@ -19,7 +19,7 @@ pub struct Heap<R: Region> {
     region: R,
 }
 
-/// Behind the last granule: a live block that is nobody's, and that no call accepts.
+/// Behind the last span: a live block that is nobody's, and that no call accepts.
 const SENTINEL: Token = Token::new(State::Allocated, 0, 0, 1);
 
 /// What an allocation is for: fixes the live token's form.
@@ -27,18 +27,18 @@ const SENTINEL: Token = Token::new(State::Allocated, 0, 0, 1);
 pub enum Kind {
     /// Untyped bytes.
     Raw,
-    /// A value of a type with this fingerprint (30 bits).
+    /// A value of a type with this fingerprint (25 bits).
     Typed(u32),
 }
 
 impl Kind {
-    /// The state and the low field of a live block of `size` granules.
+    /// The state and the low field of a live block at `place`, of so many spans.
     #[inline(always)]
-    const fn state_of(self, size: u32) -> (State, u32) {
+    pub(super) const fn state_of(self, place: u32, spans: u32) -> (State, u32) {
         match self {
-            Self::Raw => (State::Allocated, size),
-            Self::Typed(fingerprint) if size == 1 => (State::TypedSmall, fingerprint),
-            Self::Typed(_) => (State::Typed, size),
+            Self::Raw => (State::Allocated, place),
+            Self::Typed(fingerprint) if spans == 1 => (State::TypedSmall, Token::small(place, fingerprint)),
+            Self::Typed(_) => (State::Typed, place),
         }
     }
 }
@@ -48,15 +48,6 @@ impl Kind {
 pub(super) struct Fit {
     pub(super) size: u32,
     pub(super) align: u32,
-}
-
-impl Fit {
-    /// The granules to cut off the tail of a block so that they begin with what is looked for, if the block has it.
-    pub(super) fn tail_of(self, at: Granule, size: u32) -> Option<u32> {
-        let last = (at.0 + size).checked_sub(self.size)?;
-        let first = last - last % self.align;
-        (first >= at.0).then(|| at.0 + size - first)
-    }
 }
 
 /// No block fits; what there is, in granules.
@@ -99,8 +90,10 @@ impl<R: Region> Heap<R> {
         let heap = Self { region };
         let granules = heap.layout().granules;
         heap.token(Granule(granules)).store(SENTINEL.0, &FORMAT);
-        if granules > 1 {
-            heap.token(Granule(granules - 1)).store(Token::new(State::Inside, 0, 0, granules - 1).0, &FORMAT);
+        let last = heap.layout().spans() - 1;
+        if last > 0 {
+            let at = heap.layout().first_of(last);
+            heap.token(at).store(Token::new(State::Inside, 0, 0, last).0, &FORMAT);
         }
         heap.token(Granule(0)).store(Token::new(State::Free, 0, 0, granules).0, &FORMAT);
         heap.hint(Granule(0), of_size(granules), true);
@@ -130,10 +123,45 @@ impl<R: Region> Heap<R> {
     pub(super) fn token(&self, g: Granule) -> &<R::Backend as Backend>::Word {
         self.region.token(g)
     }
-    /// The token at `g`, read to act on it.
+    /// What begins at `g`, read to act on it.
     #[inline(always)]
     pub fn look(&self, g: Granule) -> Token {
-        Token(self.token(g).load(&TOKEN_LOOK))
+        self.said_of(g, Token(self.token(g).load(&TOKEN_LOOK)))
+    }
+    /// What the token of `g`'s span says of `g`: where a block begins at another granule of the span, nothing begins at `g`.
+    #[inline(always)]
+    pub(super) fn said_of(&self, g: Granule, token: Token) -> Token {
+        let elsewhere = token.position() != g.0 & self.layout().span_mask && token.state() != State::Inside;
+        if elsewhere && !R::Backend::mutated(Mutant::PositionUnchecked) { Token(0) } else { token }
+    }
+    /// The token of a span, whatever begins there, read to act on it.
+    #[inline(always)]
+    pub(super) fn look_span(&self, span: u32) -> Token {
+        Token(self.token(self.layout().first_of(span)).load(&TOKEN_LOOK))
+    }
+    /// The low field of the token of a block of `size` granules at `g`.
+    #[inline(always)]
+    pub(super) fn place(&self, g: Granule, size: u32) -> u32 {
+        place(g.0 & self.layout().span_mask, size)
+    }
+    /// The spans of a block of `size` granules at `g`.
+    #[inline(always)]
+    pub(super) fn spans(&self, g: Granule, size: u32) -> u32 {
+        self.layout().span(g.plus(size)).saturating_sub(self.layout().span(g))
+    }
+    /// Granules that a block has at least, so that the next one begins in another span.
+    #[inline(always)]
+    fn least(&self) -> u32 {
+        self.layout().span_mask + 1
+    }
+    /// The granules to cut off the tail of a free block so that they begin with what is looked for, if the block has it.
+    pub(super) fn tail_for(&self, asked: Fit, at: Granule, size: u32) -> Option<u32> {
+        let end = at.0 + size;
+        let last = end.checked_sub(asked.size).filter(|&last| last >= at.0)?;
+        let first = Granule(last - last % asked.align);
+        // What would remain in front must have a span of its own.
+        let first = if self.layout().span(first) == self.layout().span(at) { at } else { first };
+        (first >= at && first.0.is_multiple_of(asked.align)).then(|| end - first.0)
     }
 
     /// Allocates at least `size` granules at a multiple of `align` granules (a power of two).
@@ -145,6 +173,7 @@ impl<R: Region> Heap<R> {
     /// [`Exhausted`] when no block fits.
     #[inline]
     pub fn allocate(&self, lane: &mut Lane, size: u32, align: u32, kind: Kind) -> Result<Live, Exhausted> {
+        let size = size.max(self.least());
         if align <= 1
             && let Some(live) = self.allocate_parked(lane, size, kind)
         {
@@ -153,28 +182,25 @@ impl<R: Region> Heap<R> {
         self.allocate_slowly(lane, size, align, kind)
     }
 
-    /// The lane's own block of exactly `size` granules from its own stack, without a locked instruction, if the newest there
-    /// is one; else nothing was done.
+    /// The lane's own block of `size` granules (a span's at least) from its own stack, without a locked instruction, if the newest
+    /// there is one at a multiple of `mask` + 1 granules; else nothing was done.
     #[inline(always)]
-    pub fn allocate_own(&self, lane: &mut Lane, size: usize, kind: Kind) -> Option<Live> {
+    pub fn allocate_own(&self, lane: &mut Lane, size: usize, mask: u32, kind: Kind) -> Option<Live> {
         if size >= EXACT as usize {
             return None;
         }
-        let size = size as u32;
-        let (state, low) = kind.state_of(size);
-        let (at, token) = self.pop_own(lane, size, state, low)?;
+        let (at, token) = self.pop_own(lane, size as u32, mask, kind)?;
         Some(self.hand_out(at, token, kind))
     }
 
     /// A block of at least `size` granules from the lane's own stack: at most one read-modify-write.
     #[inline]
     pub fn allocate_parked(&self, lane: &mut Lane, size: u32, kind: Kind) -> Option<Live> {
-        let class = at_least(size);
-        if !class.is_parked() || !lane.has_parked(class) {
+        let bin = Bin::at_least(size)?;
+        if !lane.has_parked(bin) {
             return None;
         }
-        let (state, low) = kind.state_of(class.size());
-        let (at, token) = self.pop(lane, class, state, low)?;
+        let (at, token) = self.pop(lane, bin, kind)?;
         Some(self.hand_out(at, token, kind))
     }
 
@@ -182,23 +208,31 @@ impl<R: Region> Heap<R> {
     #[inline(never)]
     fn allocate_slowly(&self, lane: &mut Lane, size: u32, align: u32, kind: Kind) -> Result<Live, Exhausted> {
         self.bind(lane);
-        let class = at_least(size);
-        let asked = Fit { size, align: align.max(1) };
+        // A block cut at a multiple of its alignment begins a span: what is in front has its own.
+        let align = if align > 1 { align.max(self.least()) } else { 1 };
+        let asked = Fit { size, align };
         let granules = self.layout().granules;
         if size > granules {
             return Err(self.exhausted());
         }
-        let parks = lane.parks(class) && align <= 1 && class.size() <= granules;
-        let size = if parks { class.size() } else { size };
-        while parks && self.take_batch(lane, class) {
+        let bin = Bin::at_least(size).filter(|bin| lane.parks() && bin.size() <= granules);
+        let parks = bin.filter(|_| align == 1);
+        let size = parks.map_or(size, Bin::size);
+        while let Some(bin) = parks
+            && self.take_batch(lane, bin)
+        {
             if let Some(live) = self.allocate_parked(lane, size, kind) {
                 return Ok(live);
             }
         }
         let room = size.saturating_add(asked.align - 1);
-        let held = match parks {
-            true => self.carve(lane, class),
-            false => self.find_and_take(lane, room),
+        let held = match (parks, bin) {
+            (Some(bin), _) => self.carve(lane, bin),
+            // All blocks of such a run are at multiples.
+            (None, Some(bin)) if align <= self.least() && bin.size() == size && size.is_multiple_of(align) => {
+                self.carve_run(lane, bin).or_else(|| self.find_and_take(lane, room))
+            }
+            _ => self.find_and_take(lane, room),
         };
         let held = match held {
             Some(held) => held,
@@ -235,7 +269,7 @@ impl<R: Region> Heap<R> {
         Exhausted { free: tally.free.granules + tally.parked.granules, largest: tally.largest_free }
     }
 
-    /// Gives back what a held block has before the first multiple of `align` and behind `size`.
+    /// Gives back what a held block has before the first multiple of `align` and behind `size`, as far as it has spans of its own.
     fn trim(&self, lane: &mut Lane, mut held: Held, size: u32, align: u32) -> Held {
         let before = held.at.0.next_multiple_of(align) - held.at.0;
         if before > 0 {
@@ -243,17 +277,23 @@ impl<R: Region> Heap<R> {
             self.ripple(lane, front);
             held = rest;
         }
-        if held.token.size() > size {
-            let (block, rest) = self.split_held(lane, held, size);
-            self.ripple(lane, rest);
-            held = block;
+        self.shorten(lane, held, size)
+    }
+
+    /// Gives back what a held block has behind `size`, if that has a span of its own.
+    pub(super) fn shorten(&self, lane: &mut Lane, held: Held, size: u32) -> Held {
+        let rest = held.token.size().saturating_sub(size);
+        if rest == 0 || self.spans(held.at.plus(size), rest) == 0 {
+            return held;
         }
-        held
+        let (block, rest) = self.split_held(lane, held, size);
+        self.ripple(lane, rest);
+        block
     }
 
     /// Gives a block that this lane has alone (held, or live and not yet handed out) the form of `kind`.
     fn retype(&self, lane: &Lane, at: Granule, token: Token, kind: Kind) -> Live {
-        let (state, low) = kind.state_of(token.size());
+        let (state, low) = kind.state_of(self.place(at, token.size()), self.spans(at, token.size()));
         let live = Token::new(state, lane.owner(), token.generation(), low);
         if live != token {
             self.token(at).store(live.0, &HELD_STORE);
@@ -265,7 +305,7 @@ impl<R: Region> Heap<R> {
     #[inline(always)]
     fn hand_out(&self, at: Granule, token: Token, kind: Kind) -> Live {
         if let (Kind::Typed(fingerprint), State::Typed) = (kind, token.state()) {
-            let second = self.token(at.plus(1));
+            let second = self.token(at.plus(self.least()));
             let old = Token(second.load(&HELD_LOOK));
             second.store(Token::new(State::Inside, 0, old.next_generation(), fingerprint).0, &HELD_STORE);
         }
@@ -291,8 +331,10 @@ impl<R: Region> Heap<R> {
     /// The fingerprint that a typed block was allocated with.
     pub fn fingerprint(&self, live: Live) -> Option<u32> {
         match live.token.state() {
-            State::TypedSmall => Some(live.token.low()),
-            State::Typed => Some(self.look(live.at.plus(1)).low()),
+            State::TypedSmall => Some(live.token.low() & FINGERPRINT_MASK),
+            State::Typed => {
+                Some(self.look_span(self.layout().span(live.at.plus(self.least()))).low() & FINGERPRINT_MASK)
+            }
             _ => None,
         }
     }
@@ -341,12 +383,12 @@ impl<R: Region> Heap<R> {
             }
             return self.free_anew(lane, g, token, self.look(g));
         }
-        let acked = Token::new(State::Acked, lane.owner(), token.generation(), size);
+        let acked = Token::new(State::Acked, lane.owner(), token.generation(), self.place(g, size));
         if let Err(found) = self.token(g).cas(token.0, acked.0, &PARK) {
-            return self.free_anew(lane, g, token, Token(found));
+            return self.free_anew(lane, g, token, self.said_of(g, Token(found)));
         }
-        match self.parking_class(lane, size) {
-            Some(class) => self.remember(lane, class, g),
+        match self.parking_bin(lane, size) {
+            Some(bin) => self.remember(lane, bin, g),
             None => drop(self.coalesce(lane, g, acked)),
         }
         Ok(())

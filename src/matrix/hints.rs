@@ -1,6 +1,6 @@
 //! Hints: bitmaps that say where to look for a free block of a size.
 //!
-//! From below: a *leaf* word has a bit for each of 64 granules where a FREE block may begin (all classes). Each
+//! From below: a *leaf* word has a bit for each of 64 spans where a FREE block may begin (all classes). Each
 //! class has a *tree* whose lowest level has a bit for each leaf word that may hold a block of the class. Above the
 //! trees' roots stand the second-level words (a bit for each of 8 steps) and the first-level word (a bit for each
 //! power of two).
@@ -51,8 +51,9 @@ impl<R: Region> Heap<R> {
 
     /// Hints a block at `g` in `class`. `whole` sets the whole chain, whatever is found (after a crash).
     pub(super) fn hint(&self, g: Granule, class: Class, whole: bool) {
-        let chunk = g.index() / CHUNK;
-        self.word(self.layout().leaf(chunk)).fetch_or(1 << (g.index() % CHUNK), &HINT_SET);
+        let span = self.layout().span(g) as usize;
+        let chunk = span / CHUNK;
+        self.word(self.layout().leaf(chunk)).fetch_or(1 << (span % CHUNK), &HINT_SET);
         self.hint_upward(class, Step { level: 0, at: chunk }, whole);
     }
 
@@ -184,8 +185,8 @@ impl<R: Region> Heap<R> {
         while bits != 0 {
             let bit =
                 if lane.searches_from_above() { 1 << (63 - bits.leading_zeros()) } else { bits & bits.wrapping_neg() };
-            let g = Granule((chunk * CHUNK) as u32 + bit.trailing_zeros());
-            let token = self.settled_token(lane, g);
+            let span = (chunk * CHUNK) as u32 + bit.trailing_zeros();
+            let (g, token) = self.settled(lane, span);
             if token.is_free() && self.fits_sector(g, token) {
                 if token.size() >= size {
                     return Some((g, token));
@@ -196,7 +197,7 @@ impl<R: Region> Heap<R> {
             leaf.fetch_and(!bit, &HINT_CLEAR);
             // Once more, and after helping: a block under an announced operation is free, and whoever commits it in its old
             // class does not hint it again. The whole chain is set, since others may have found this leaf empty meanwhile.
-            let now = self.settled_token(lane, g);
+            let (g, now) = self.settled(lane, span);
             if now.is_free() && self.fits_sector(g, now) && !R::Backend::mutated(Mutant::HintRelookDropped) {
                 if R::Backend::mutated(Mutant::LeafAloneRehinted) {
                     leaf.fetch_or(bit, &HINT_SET);
@@ -216,19 +217,20 @@ impl<R: Region> Heap<R> {
         self.fits_granules(g, token.size())
     }
 
-    /// Whether `size` granules, more than none, fit from `g` on.
+    /// Whether `size` granules fit from `g` on, and reach into the next span at least.
     #[inline(always)]
     pub(super) fn fits_granules(&self, g: Granule, size: u32) -> bool {
         let granules = self.layout().granules;
-        g.0 < granules && size > 0 && size <= granules - g.0
+        g.0 < granules && size <= granules - g.0 && self.spans(g, size) > 0
     }
 
-    /// The token at `g` after helping whatever operation is in force there.
-    pub(super) fn settled_token(&self, lane: &mut Lane, g: Granule) -> Token {
+    /// What begins in a span, and where, after helping whatever operation is in force there.
+    fn settled(&self, lane: &mut Lane, span: u32) -> (Granule, Token) {
         loop {
-            let token = self.look(g);
+            let token = self.look_span(span);
+            let g = self.head_of(span, token);
             if token.state() != State::Coalescing || !self.help(lane, g, token) {
-                return token;
+                return (g, token);
             }
             R::Backend::pause();
         }
@@ -238,8 +240,9 @@ impl<R: Region> Heap<R> {
     fn chunk_has(&self, chunk: usize, class: Class) -> bool {
         let mut bits = self.word(self.layout().leaf(chunk)).load(&HINT_LOOK);
         while bits != 0 {
-            let g = Granule((chunk * CHUNK) as u32 + bits.trailing_zeros());
-            let token = self.look(g);
+            let span = (chunk * CHUNK) as u32 + bits.trailing_zeros();
+            let token = self.look_span(span);
+            let g = self.head_of(span, token);
             let possibly = matches!(token.state(), State::Free | State::Coalescing);
             if possibly && of_size(token.size()) == class && self.fits_sector(g, token) {
                 return true;
@@ -258,8 +261,9 @@ impl<R: Region> Heap<R> {
         let chunk = self.end_chunk(class, false)?;
         let mut bits = self.word(self.layout().leaf(chunk)).load(&HINT_LOOK);
         while bits != 0 {
-            let g = Granule((chunk * CHUNK) as u32 + bits.trailing_zeros());
-            let token = self.look(g);
+            let span = (chunk * CHUNK) as u32 + bits.trailing_zeros();
+            let token = self.look_span(span);
+            let g = self.head_of(span, token);
             if token.is_free() && token.size() >= size && self.fits_sector(g, token) {
                 return Some((g, token));
             }
@@ -270,8 +274,9 @@ impl<R: Region> Heap<R> {
 
     /// Whether every hint on the way to a free block at `g` stands. For verification at rest.
     pub(crate) fn is_hinted(&self, g: Granule, class: Class) -> bool {
-        let chunk = g.index() / CHUNK;
-        let leaf = self.word(self.layout().leaf(chunk)).load(&HINT_LOOK) >> (g.index() % CHUNK) & 1;
+        let span = self.layout().span(g) as usize;
+        let chunk = span / CHUNK;
+        let leaf = self.word(self.layout().leaf(chunk)).load(&HINT_LOOK) >> (span % CHUNK) & 1;
         let mut step = Step { level: 0, at: chunk };
         while step.level <= self.layout().levels + 1 {
             let (word, bit) = self.step(class, step);

@@ -32,7 +32,7 @@
 //! L1: an announced operation ends after a bounded number of anybody's steps, without waiting.
 
 use super::heap::{Heap, Lane};
-use super::size_class::{Class, of_size};
+use super::size_class::{Class, LARGEST_PARKED, of_size};
 use super::token::{State, Token};
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
@@ -96,8 +96,9 @@ pub struct Held {
     pub token: Token,
 }
 
-/// Granules of a block that may be held while it is merged: the largest size that is ever parked.
+/// Spans of a block that may be held while it is merged: the largest that is ever parked, where a span has four granules.
 const LARGEST_HELD: u32 = 30;
+const _: () = assert!(LARGEST_PARKED.div_ceil(4) == LARGEST_HELD);
 
 /// How a join ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,11 +114,13 @@ enum Joined {
 }
 
 impl<R: Region> Heap<R> {
-    /// Takes `size` granules from the free block read as `token` at `g`: all of it, or its tail.
+    /// Takes `size` granules from the free block read as `token` at `g`: all of it, or its tail. All of it also where what would remain
+    /// has no span of its own, which is less than a span.
     pub(super) fn take(&self, lane: &mut Lane, g: Granule, token: Token, size: u32) -> Option<Held> {
         debug_assert!(token.is_free() && token.size() >= size && size > 0);
-        if token.size() == size {
-            let held = Token::new(State::Coalescing, lane.owner(), token.next_generation(), size);
+        if self.spans(g, token.size() - size) == 0 {
+            let place = self.place(g, token.size());
+            let held = Token::new(State::Coalescing, lane.owner(), token.next_generation(), place);
             let taken = self.token(g).cas(token.0, held.0, &CLAIM).is_ok();
             return taken.then_some(Held { at: g, token: held });
         }
@@ -128,7 +131,8 @@ impl<R: Region> Heap<R> {
     fn cut(&self, lane: &mut Lane, g: Granule, token: Token, size: u32) -> Option<Held> {
         let owner = lane.owner();
         self.write_op(owner, Op::Cut { at: g, size });
-        let announced = Token::new(State::Coalescing, owner, token.next_generation(), token.size());
+        let place = self.place(g, token.size());
+        let announced = Token::new(State::Coalescing, owner, token.next_generation(), place);
         if self.token(g).cas(token.0, announced.0, &ANNOUNCE).is_err() {
             self.write_op(owner, Op::None);
             return None;
@@ -138,7 +142,7 @@ impl<R: Region> Heap<R> {
         let rest = token.size() - size;
         let tail = g.plus(rest);
         let held = Token(self.token(tail).load(&HELD_LOOK));
-        if held.state() != State::Coalescing || held.owner() != owner || held.size() != size {
+        if held.state() != State::Coalescing || held.owner() != owner || held.low() != self.place(tail, size) {
             // Only a segment that somebody else has damaged (C2), or a generation that wrapped, leads here.
             return None;
         }
@@ -153,22 +157,24 @@ impl<R: Region> Heap<R> {
         if !R::Backend::mutated(Mutant::FooterDropped) && !self.write_footer(g, announced, rest) {
             return;
         }
-        let inside = self.look(tail);
+        let inside = self.look_span(self.layout().span(tail));
         if !self.still(g, announced) {
             return;
         }
         if inside.state() == State::Inside {
-            let head = Token::new(State::Coalescing, announced.owner(), inside.next_generation(), size);
+            let place = self.place(tail, size);
+            let head = Token::new(State::Coalescing, announced.owner(), inside.next_generation(), place);
             let _ = self.token(tail).cas(inside.0, head.0, &CARVE);
         }
-        let free = Token::new(State::Free, 0, announced.next_generation(), rest);
+        let free = Token::new(State::Free, 0, announced.next_generation(), self.place(g, rest));
         let _ = self.token(g).cas(announced.0, free.0, &COMMIT);
     }
 
     /// Joins the free block read as `left` at `g` with its right neighbour read as `right` (FREE, ACKED, or held by this lane).
     fn join(&self, lane: &mut Lane, g: Granule, left: Token, right: Token) -> Joined {
         let owner = lane.owner();
-        let announced = Token::new(State::Coalescing, owner, left.next_generation(), left.size());
+        let place = self.place(g, left.size());
+        let announced = Token::new(State::Coalescing, owner, left.next_generation(), place);
         self.word(self.layout().slot(owner, SlotWord::Right)).store(right.0, &OP_WRITE);
         self.write_op(owner, Op::Join { at: g });
         if self.token(g).cas(left.0, announced.0, &ANNOUNCE).is_err() {
@@ -185,23 +191,23 @@ impl<R: Region> Heap<R> {
         let left = announced.size();
         let both = left.saturating_add(quoted.size());
         let right = g.plus(left);
-        let frozen = frozen(left, quoted);
+        let frozen = self.frozen(g, left, quoted);
         let froze = match self.token(right).cas(quoted.0, frozen.0, &FREEZE) {
             Ok(_) => true,
             Err(found) => found == frozen.0,
         };
         let next = announced.next_generation();
         if !froze && !R::Backend::mutated(Mutant::CommitUnfrozen) {
-            let free = Token::new(State::Free, 0, next, left);
+            let free = Token::new(State::Free, 0, next, self.place(g, left));
             return match self.token(g).cas(announced.0, free.0, &COMMIT) {
                 Ok(_) => Joined::Aborted,
                 Err(_) => Joined::Elsewhere(both),
             };
         }
-        if quoted.size() > 1 && !self.write_footer(g, announced, both) {
+        if self.spans(right, quoted.size()) > 1 && !self.write_footer(g, announced, both) {
             return Joined::Whole(both);
         }
-        let free = Token::new(State::Free, 0, next, both);
+        let free = Token::new(State::Free, 0, next, self.place(g, both));
         let _ = self.token(g).cas(announced.0, free.0, &COMMIT);
         Joined::Whole(both)
     }
@@ -218,7 +224,7 @@ impl<R: Region> Heap<R> {
             return false;
         }
         let size = match op {
-            Op::Cut { at, size } if at == g && size > 0 && size < token.size() => {
+            Op::Cut { at, size } if at == g && self.may_be_cut(g, token, size) => {
                 self.finish_cut(g, token, size);
                 token.size() - size
             }
@@ -239,6 +245,20 @@ impl<R: Region> Heap<R> {
         true
     }
 
+    /// Whether both parts have a span of their own if so much is cut off.
+    fn may_be_cut(&self, g: Granule, token: Token, size: u32) -> bool {
+        let rest = token.size().saturating_sub(size);
+        self.spans(g, rest) > 0 && self.spans(g.plus(rest), size) > 0
+    }
+
+    /// What the head of a join's right-hand block becomes, behind a left-hand block of `left` granules at `g`.
+    fn frozen(&self, g: Granule, left: u32, quoted: Token) -> Token {
+        // A right-hand block of one span: its frozen head is the footer of the whole.
+        let small = self.spans(g.plus(left), quoted.size()) == 1;
+        let back = if small { self.spans(g, left) } else { 0 };
+        Token::new(State::Inside, 0, quoted.next_generation(), back)
+    }
+
     /// The granules that the tile read as `token` at `g` stands for: under a join, from the freeze on, the right-hand block
     /// counts as its own (S4).
     pub(super) fn extent(&self, g: Granule, token: Token) -> u32 {
@@ -248,26 +268,28 @@ impl<R: Region> Heap<R> {
         }
         let slot = |word| self.word(self.layout().slot(token.owner(), word)).load(&OP_READ);
         let (op, quoted) = (Op::decode(slot(SlotWord::Op)), Token(slot(SlotWord::Right)));
-        if op == (Op::Join { at: g }) && self.look(g.plus(size)) == frozen(size, quoted) && self.still(g, token) {
+        if op == (Op::Join { at: g }) && self.look(g.plus(size)) == self.frozen(g, size, quoted) && self.still(g, token)
+        {
             return size.saturating_add(quoted.size());
         }
         size
     }
 
     /// Writes the footer of the first `size` granules of a block under an announced operation, or of a held block.
-    /// False if the operation is over. A block of one granule needs none: its head is its last word.
+    /// False if the operation is over. A block of one span needs none: its head is its last word.
     fn write_footer(&self, g: Granule, head: Token, size: u32) -> bool {
-        if size < 2 {
+        let back = self.spans(g, size).saturating_sub(1);
+        if back == 0 {
             return true;
         }
-        let last = g.plus(size - 1);
-        let word = self.look(last);
+        let last = self.layout().span(g) + back;
+        let word = self.look_span(last);
         if !self.still(g, head) {
             return false;
         }
-        if word.state() == State::Inside && word.low() != size - 1 {
-            let footer = Token::new(State::Inside, 0, word.next_generation(), size - 1);
-            let _ = self.token(last).cas(word.0, footer.0, &FOOTER);
+        if word.state() == State::Inside && word.low() != back {
+            let footer = Token::new(State::Inside, 0, word.next_generation(), back);
+            let _ = self.token(self.layout().first_of(last)).cas(word.0, footer.0, &FOOTER);
         }
         true
     }
@@ -288,12 +310,12 @@ impl<R: Region> Heap<R> {
     /// A small block is held on the way: that saves its publication where a neighbour takes it in. A large one is
     /// announced, so that a participant stopped in between does not hide it (L2): anybody frees it then.
     pub(super) fn coalesce(&self, lane: &mut Lane, g: Granule, acked: Token) -> Option<Granule> {
-        if acked.size() <= LARGEST_HELD || R::Backend::mutated(Mutant::LargeHeld) {
+        if self.spans(g, acked.size()) <= LARGEST_HELD || R::Backend::mutated(Mutant::LargeHeld) {
             let held = self.hold(lane, g, acked)?;
             return Some(self.ripple(lane, held));
         }
         let (owner, size) = (lane.owner(), acked.size());
-        let announced = Token::new(State::Coalescing, owner, acked.next_generation(), size);
+        let announced = Token::new(State::Coalescing, owner, acked.next_generation(), self.place(g, size));
         self.write_op(owner, Op::Free { at: g });
         let announce = self.token(g).cas(acked.0, announced.0, &ANNOUNCE);
         if announce.is_ok() {
@@ -306,7 +328,8 @@ impl<R: Region> Heap<R> {
     /// The steps of an announced free; anybody's.
     fn finish_free(&self, g: Granule, announced: Token) {
         if self.write_footer(g, announced, announced.size()) {
-            let free = Token::new(State::Free, 0, announced.next_generation(), announced.size());
+            let place = self.place(g, announced.size());
+            let free = Token::new(State::Free, 0, announced.next_generation(), place);
             let _ = self.token(g).cas(announced.0, free.0, &COMMIT);
         }
     }
@@ -314,7 +337,8 @@ impl<R: Region> Heap<R> {
     /// Takes a parked block into this lane's hands, to merge it. None if somebody else was quicker.
     fn hold(&self, lane: &Lane, g: Granule, acked: Token) -> Option<Held> {
         debug_assert!(acked.is_given_up());
-        let held = Token::new(State::Coalescing, lane.owner(), acked.next_generation(), acked.size());
+        let place = self.place(g, acked.size());
+        let held = Token::new(State::Coalescing, lane.owner(), acked.next_generation(), place);
         let taken = self.token(g).cas(acked.0, held.0, &CLAIM).is_ok();
         taken.then_some(Held { at: g, token: held })
     }
@@ -344,7 +368,7 @@ impl<R: Region> Heap<R> {
                 Joined::Aborted | Joined::NotAnnounced => self.settle_free(lane, at, token.size(), None),
             };
         }
-        let free = Token::new(State::Free, 0, token.next_generation(), token.size());
+        let free = Token::new(State::Free, 0, token.next_generation(), self.place(at, token.size()));
         self.token(at).store(free.0, &HELD_STORE);
         self.settle_free(lane, at, token.size(), None)
     }
@@ -420,39 +444,41 @@ impl<R: Region> Heap<R> {
 
     /// The free block that ends where `g` begins, found through its footer. A footer is a hint: head and size decide.
     fn left_of(&self, g: Granule) -> Option<(Granule, Token)> {
-        let last = g.minus(1)?;
-        let word = self.look(last);
-        let (at, token) = match word.state() {
+        let last = self.layout().span(g).checked_sub(1)?;
+        let word = self.look_span(last);
+        let (span, token) = match word.state() {
             State::Inside if word.low() == 0 => return None,
             State::Inside => {
-                let at = last.minus(word.low())?;
-                (at, self.look(at))
+                let span = last.checked_sub(word.low())?;
+                (span, self.look_span(span))
             }
             _ => (last, word),
         };
+        let at = self.head_of(span, token);
         let adjacent = at.plus(token.size()) == g || R::Backend::mutated(Mutant::AdjacencyUnchecked);
         (token.is_free() && adjacent).then_some((at, token))
     }
 
-    /// Cuts a held block in two held ones after `size` granules.
+    /// Where the block begins whose token is `token`, that of this span.
+    #[inline]
+    pub(super) fn head_of(&self, span: u32, token: Token) -> Granule {
+        self.layout().first_of(span).plus(token.position() & self.layout().span_mask)
+    }
+
+    /// Cuts a held block in two held ones after `size` granules; both have a span of their own.
     pub(super) fn split_held(&self, lane: &Lane, held: Held, size: u32) -> (Held, Held) {
         debug_assert!(size > 0 && size < held.token.size());
         let at = held.at.plus(size);
         let old = Token(self.token(at).load(&HELD_LOOK));
-        let right = Token::new(State::Coalescing, lane.owner(), old.next_generation(), held.token.size() - size);
+        let rest = self.place(at, held.token.size() - size);
+        let right = Token::new(State::Coalescing, lane.owner(), old.next_generation(), rest);
         // Hidden under the block's own extent until its word shrinks (S4).
         self.token(at).store(right.0, &HELD_STORE);
-        let left = Token::new(State::Coalescing, lane.owner(), held.token.next_generation(), size);
+        let place = self.place(held.at, size);
+        let left = Token::new(State::Coalescing, lane.owner(), held.token.next_generation(), place);
         self.token(held.at).store(left.0, &HELD_STORE);
         (Held { at: held.at, token: left }, Held { at, token: right })
     }
-}
-
-/// What the head of a join's right-hand block becomes, behind a left-hand block of `left` granules.
-const fn frozen(left: u32, quoted: Token) -> Token {
-    // A right-hand block of one granule: its frozen head is the footer of the whole.
-    let back = if quoted.size() == 1 { left } else { 0 };
-    Token::new(State::Inside, 0, quoted.next_generation(), back)
 }
 
 /// A state that the protocol rules out. Checked in debug builds; in a release build the caller carries on safely.

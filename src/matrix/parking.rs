@@ -1,4 +1,4 @@
-//! Parking: freed blocks of small classes wait unmerged for the next request of their size.
+//! Parking: freed blocks of small sizes wait unmerged for the next request of their size.
 //!
 //! A parked block is in state ACKED: open to everybody, so nothing is hidden (L2) and a killed process takes nothing
 //! with it. What a lane keeps is only a memory aid: the granule's index on a small stack. An index that has gone stale is
@@ -27,28 +27,28 @@
 //!
 //! # The exchange
 //!
-//! Batches of indices change hands through the *exchange*, up to 64 slots for each class in the segment. A consumer's
+//! Batches of indices change hands through the *exchange*, up to 64 slots for each bin in the segment. A consumer's
 //! full stack fills them, a producer's empty one takes them: blocks that are allocated here and freed there come
 //! back without a ripple and a split. Each lane has a slot where its own are put and looked for first. A word for each
-//! class tells which of the others are full, so that nobody walks them; a bit may lie, and whoever meets a wrong one
+//! bin tells which of the others are full, so that nobody walks them; a bit may lie, and whoever meets a wrong one
 //! mends it. A batch that is lost (its filler stopped half-way) costs nothing but the aid. What finds no slot is
 //! merged, at the price of a heavy fence: the exchange holds what a queue between two
-//! processes holds at most (with one batch a MiB, 896 blocks of a class in a segment of 64 MiB).
+//! processes holds at most (with one batch a MiB, 896 blocks of a size in a segment of 64 MiB).
 
-use super::heap::Heap;
+use super::heap::{Heap, Kind};
 use super::operation::Held;
 use super::recovery::is_nobody;
-use super::size_class::{Class, of_size};
+use super::size_class::{BINS, Bin, EXACT};
 use super::token::{State, Token};
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
-use crate::segment::layout::{BATCH, Granule, MAX_BATCHES, PARKED_CLASSES, SlotWord};
+use crate::segment::layout::{BATCH, Granule, MAX_BATCHES, SlotWord};
 use crate::segment::region::{Region, WordIndex};
 
 /// Indices that a stack can hold.
 pub const STACK: usize = 30;
 
-/// One class's parked blocks, as indices; the newest is on top.
+/// One bin's parked blocks, as indices; the newest is on top.
 #[derive(Debug, Clone)]
 #[repr(C, align(64))]
 struct Stack {
@@ -70,12 +70,12 @@ pub struct Lane {
     busy: u32,
     /// The token of an untyped live block of this lane's, generation and size left out.
     live_bits: u64,
-    stacks: [Stack; PARKED_CLASSES],
-    /// Freed blocks of other lanes on their way home, [`WAYS`] for each class; none until there is one.
+    stacks: [Stack; BINS],
+    /// Freed blocks of other lanes on their way home, [`WAYS`] for each bin; none until there is one.
     homeward: Option<Box<[Homeward]>>,
 }
 
-/// Other lanes whose blocks of one class are collected at a time; a lane's place is its number's last bits.
+/// Other lanes whose blocks of one bin are collected at a time; a lane's place is its number's last bits.
 const WAYS: usize = 4;
 
 /// Indices of blocks that this lane has freed for their owner.
@@ -109,18 +109,18 @@ impl Lane {
         !self.owner.is_multiple_of(2)
     }
     fn way(&mut self, at: usize) -> &mut Homeward {
-        let ways = self.homeward.get_or_insert_with(|| vec![Homeward::default(); WAYS * PARKED_CLASSES].into());
+        let ways = self.homeward.get_or_insert_with(|| vec![Homeward::default(); WAYS * BINS].into());
         &mut ways[at]
     }
-    /// Whether blocks of a class are parked here.
+    /// Whether blocks are parked here at all.
     #[inline(always)]
-    pub(super) fn parks(&self, class: Class) -> bool {
-        class.is_parked() && self.stacks[0].ceiling != 0
+    pub(super) fn parks(&self) -> bool {
+        self.stacks[0].ceiling != 0
     }
-    /// Whether there are indices of a class's blocks, stale ones perhaps.
+    /// Whether there are indices of a bin's blocks, stale ones perhaps.
     #[inline(always)]
-    pub(super) fn has_parked(&self, class: Class) -> bool {
-        self.stacks[class.0].length != 0
+    pub(super) fn has_parked(&self, bin: Bin) -> bool {
+        self.stacks[bin.0].length != 0
     }
     /// Indices on the stacks; some may be stale.
     pub fn parked(&self) -> usize {
@@ -161,32 +161,34 @@ impl Stack {
     }
 }
 
-/// Sizes below this, in granules, are size classes of their own.
-pub(super) const EXACT: u32 = 16;
-const _: () = assert!(of_size(EXACT - 1).0 as u32 == EXACT - 1 && EXACT as usize <= PARKED_CLASSES);
-
 /// Tokens in a cache line.
 const TOKEN_LINE: u32 = 8;
-/// Granules that a run has at most, unless it takes more to end at a token line (15 granules eight times).
-const RUN: u32 = 64;
-/// Granules that an operation may hide while it cuts up a run (L2).
-pub const LARGEST_RUN: u32 = 128;
+/// Token lines of a run at most.
+const RUN_LINES: u32 = 8;
+/// Spans that an operation may hide while it cuts up a run (L2): with what lies between its end and the free block's, less than a line.
+pub const LARGEST_RUN: u32 = (RUN_LINES + 1) * TOKEN_LINE;
 
-/// Blocks in a run of blocks of `size` granules, for a stack of `ceiling`: whole token lines if the stack has room for them.
-const fn run_of(size: u32, ceiling: u32) -> u32 {
-    let lines = TOKEN_LINE >> if size.trailing_zeros() < 3 { size.trailing_zeros() } else { 3 };
-    let wanted = if RUN / size < ceiling { RUN / size } else { ceiling };
-    let whole = if wanted < lines { lines } else { wanted / lines * lines };
-    if whole <= ceiling { whole } else { ceiling }
+/// A run of blocks of `size` granules, for a stack of `ceiling`, where a token line has the tokens of `line` granules: its blocks
+/// and its granules. It ends where a token line ends, unless it is shorter than one.
+const fn run_of(size: u32, ceiling: u32, line: u32) -> (u32, u32) {
+    let most = RUN_LINES * line / size;
+    let wanted = if most < ceiling { most } else { ceiling };
+    let even =
+        if size.trailing_zeros() < line.trailing_zeros() { size.trailing_zeros() } else { line.trailing_zeros() };
+    // So many blocks fill whole lines.
+    let whole = line >> even;
+    let blocks = if wanted >= whole { wanted / whole * whole } else { wanted };
+    let granules = blocks * size;
+    (blocks, if granules > line { granules.next_multiple_of(line) } else { granules })
 }
 
 const _: () = {
-    let mut class = 1;
-    while class < PARKED_CLASSES {
-        let size = Class(class).size();
-        let run = run_of(size, STACK as u32) * size;
-        assert!(run.is_multiple_of(TOKEN_LINE) && run <= LARGEST_RUN);
-        class += 1;
+    let (mut bin, line) = (4, TOKEN_LINE << 2);
+    while bin < BINS {
+        let size = Bin(bin).size();
+        let (blocks, run) = run_of(size, STACK as u32, line);
+        assert!(run.is_multiple_of(line) && run <= RUN_LINES * line && run - blocks * size < line && line < EXACT);
+        bin += 1;
     }
 };
 
@@ -253,11 +255,10 @@ impl Loot {
     }
 }
 
-/// Whether blocks of `size` granules are parked when freed: the size must be a parked class's own.
+/// Whether blocks of `size` granules are parked when freed: the size must be a bin's own.
 #[inline(always)]
 pub(super) const fn is_parkable(size: u32) -> bool {
-    let class = of_size(size);
-    class.is_parked() && class.size() == size
+    Bin::of(size).is_some()
 }
 
 impl<R: Region> Heap<R> {
@@ -301,18 +302,25 @@ impl<R: Region> Heap<R> {
     /// The newest parked block of `size` granules (less than `EXACT`) from the own stack, if it is the lane's own as it should
     /// be; else nothing was done. No locked instruction.
     #[inline(always)]
-    pub(super) fn pop_own(&self, lane: &mut Lane, size: u32, state: State, low: u32) -> Option<(Granule, Token)> {
-        let revival = Token::revival(state, size, low);
+    pub(super) fn pop_own(&self, lane: &mut Lane, size: u32, mask: u32, kind: Kind) -> Option<(Granule, Token)> {
         const RAW: u64 = Token::new(State::Allocated, 0, 0, 0).0;
-        let expected = lane.live_bits.wrapping_add(Token::new(state, 0, 0, low).0.wrapping_sub(RAW));
         let busy = lane.busy;
         let stack = lane.stacks.get_mut(size as usize)?;
         let top = stack.length.wrapping_sub(1);
         let g = Granule(*stack.items.get(top as usize)?);
         // Indices on stacks are in range: a branch that is not taken costs less than a clamp.
-        if busy == 0 || g.0 >= self.layout().granules {
+        if busy == 0 || g.0 >= self.layout().granules || g.0 & mask != 0 {
             return None;
         }
+        let place = self.place(g, size);
+        let (revival, expected) = match kind {
+            Kind::Raw => (const { Token::revival(State::Allocated, 0, 0) }, lane.live_bits | u64::from(place)),
+            Kind::Typed(_) => {
+                let (state, low) = kind.state_of(place, self.spans(g, size));
+                let other_state = Token::new(state, 0, 0, 0).0.wrapping_sub(RAW);
+                (Token::revival(state, place, low), lane.live_bits.wrapping_add(other_state) | low as u64)
+            }
+        };
         let live = self.change_own(busy, g, |token| {
             let live = Token(token.0.wrapping_add(revival));
             (live.meaning() == expected).then_some((live, live))
@@ -321,14 +329,15 @@ impl<R: Region> Heap<R> {
         Some((g, live))
     }
 
-    /// A parked block of the class from the own stack, taken in the given live state, whatever has become of the indices there.
+    /// A parked block of the bin from the own stack, taken in the given live state, whatever has become of the indices there.
     #[inline(never)]
-    pub(super) fn pop(&self, lane: &mut Lane, class: Class, state: State, low: u32) -> Option<(Granule, Token)> {
-        let (owner, size, busy) = (lane.owner, class.size(), lane.busy);
-        let low = if state == State::TypedSmall { low } else { size };
-        let (revival, expected) = (Token::revival(state, size, low), Token::new(state, owner, 0, low));
-        while let Some(g) = lane.stacks[class.0].pop() {
+    pub(super) fn pop(&self, lane: &mut Lane, bin: Bin, kind: Kind) -> Option<(Granule, Token)> {
+        let (owner, size, busy) = (lane.owner, bin.size(), lane.busy);
+        while let Some(g) = lane.stacks[bin.0].pop() {
+            let place = self.place(g, size);
+            let (state, low) = kind.state_of(place, self.spans(g, size));
             if busy != 0 {
+                let (revival, expected) = (Token::revival(state, place, low), Token::new(state, owner, 0, low));
                 let taken = self.change_own(busy, g, |token| {
                     let live = Token(token.0.wrapping_add(revival));
                     (live.meaning() == expected.0).then_some((live, live))
@@ -348,7 +357,7 @@ impl<R: Region> Heap<R> {
     #[inline]
     fn pop_shared(&self, owner: u16, g: Granule, size: u32, state: State, low: u32) -> Option<Token> {
         let word = self.token(g);
-        let token = Token(word.load(&TOKEN_HINT));
+        let token = self.said_of(g, Token(word.load(&TOKEN_HINT)));
         let right_size = token.size() == size || R::Backend::mutated(Mutant::PopSizeUnchecked);
         let live = Token::new(state, owner, token.next_generation(), low);
         let taken = token.is_given_up()
@@ -376,7 +385,8 @@ impl<R: Region> Heap<R> {
         // Another lane may have written it last, or may own it: then one transfer of its line serves the look and the change.
         self.token(g).expect_write();
         let exact = generation.filter(|_| !R::Backend::mutated(Mutant::GenerationIgnored));
-        let expected = Token::new(State::Inside, 0, exact.unwrap_or(0), 0).0 | live_bits;
+        let of_generation = exact.map_or(0, |held| Token::new(State::Inside, 0, held, 0).0);
+        let expected = of_generation | live_bits | u64::from(self.place(g, 0));
         self.change_own(busy, g, |token| {
             // The size, if everything else is as it should be.
             let size = if exact.is_some() { token.0 } else { token.meaning() } ^ expected;
@@ -394,24 +404,25 @@ impl<R: Region> Heap<R> {
     pub fn free_to_stack(&self, lane: &mut Lane, g: Granule, generation: Option<u32>) -> bool {
         let (owner, busy) = (lane.owner, lane.busy);
         let may_park = |token: Token| {
-            let (size, class) = (token.size(), of_size(token.size()));
+            let token = self.said_of(g, token);
+            let size = token.size();
+            let bin = Bin::of(size)?;
             let current = generation.is_none_or(|held| held == token.generation());
             let fits = token.is_live()
-                && is_parkable(size)
                 && self.fits_sector(g, token)
                 && (current || R::Backend::mutated(Mutant::GenerationIgnored));
-            (fits && lane.stacks[class.0].has_room())
-                .then(|| (Token::new(State::Acked, owner, token.generation(), size), class))
+            (fits && lane.stacks[bin.0].has_room())
+                .then(|| (Token::new(State::Acked, owner, token.generation(), self.place(g, size)), bin))
         };
         let parked = if busy == 0 {
             let token = Token(self.token(g).load(&TOKEN_HINT));
             may_park(token)
                 .filter(|(acked, _)| !self.biased() && self.token(g).cas(token.0, acked.0, &PARK).is_ok())
-                .map(|(_, class)| class)
+                .map(|(_, bin)| bin)
         } else {
             self.change_own(busy, g, |token| may_park(token).filter(|_| token.owner() == owner))
         };
-        parked.is_some_and(|class| lane.stacks[class.0].push(g))
+        parked.is_some_and(|bin| lane.stacks[bin.0].push(g))
     }
 
     /// Frees another lane's block: it goes back to that lane's parked blocks by one compare-and-swap. False: nothing was done.
@@ -430,31 +441,30 @@ impl<R: Region> Heap<R> {
         {
             return false;
         }
-        let acked = Token::new(State::Acked, owner, token.generation(), size);
+        let acked = Token::new(State::Acked, owner, token.generation(), self.place(g, size));
         if self.token(g).cas(token.0, acked.0, &PARK).is_err() {
             return false;
         }
-        if lane.stacks[0].ceiling != 0 {
-            self.send_home(lane, of_size(size), owner, g);
-        } else {
-            self.merge_batch(lane, &[g.0]);
+        match self.parking_bin(lane, size) {
+            Some(bin) => self.send_home(lane, bin, owner, g),
+            None => self.merge_batch(lane, &[g.0]),
         }
         true
     }
 
     /// Collects the index of a block for its owner; a full batch goes to the exchange.
     #[inline]
-    fn send_home(&self, lane: &mut Lane, class: Class, owner: u16, g: Granule) {
-        let full = BATCH.min(lane.stacks[class.0].ceiling as usize);
-        let at = class.0 * WAYS + owner as usize % WAYS;
+    fn send_home(&self, lane: &mut Lane, bin: Bin, owner: u16, g: Granule) {
+        let full = BATCH.min(lane.stacks[bin.0].ceiling as usize);
+        let at = bin.0 * WAYS + owner as usize % WAYS;
         let way = lane.way(at);
         if way.length as usize >= full || way.length > 0 && way.owner != owner {
-            self.dispatch(lane, class, at);
+            self.dispatch(lane, bin, at);
         }
         let way = lane.way(at);
         if way.length as usize + 4 == BATCH && self.layout().params.batches > 0 {
             let layout = self.layout();
-            self.word(layout.batch(class.0, home(owner, layout.params.batches), 0)).expect_write();
+            self.word(layout.batch(bin.0, home(owner, layout.params.batches), 0)).expect_write();
         }
         if way.length > 0 {
             self.expect_next(way.items[(way.length as usize - 1) % BATCH], g);
@@ -469,8 +479,9 @@ impl<R: Region> Heap<R> {
     #[inline(always)]
     fn expect_next(&self, before: u32, g: Granule) {
         let step = g.0.wrapping_sub(before) as i32;
-        if step.unsigned_abs() <= 2 * TOKEN_LINE {
-            let next = g.0.wrapping_add_signed(step.signum() * TOKEN_LINE as i32);
+        let line = self.token_line();
+        if step.unsigned_abs() <= 2 * line {
+            let next = g.0.wrapping_add_signed(step.signum() * line as i32);
             if next < self.layout().granules {
                 self.token(Granule(next)).expect_write();
             }
@@ -479,58 +490,59 @@ impl<R: Region> Heap<R> {
 
     #[cold]
     #[inline(never)]
-    fn dispatch(&self, lane: &mut Lane, class: Class, at: usize) {
+    fn dispatch(&self, lane: &mut Lane, bin: Bin, at: usize) {
         let Homeward { owner, length, items } = std::mem::take(lane.way(at));
         let batch = &items[..length as usize];
-        if !self.give_batch(lane, class, batch, owner as u64) {
+        if !self.give_batch(lane, bin, batch, owner as u64) {
             self.merge_batch(lane, batch);
         }
     }
 
     /// Remembers a block that this lane has just parked. Full: half of the stack goes to the exchange, or is merged.
     #[inline]
-    pub(super) fn remember(&self, lane: &mut Lane, class: Class, g: Granule) {
-        if !lane.stacks[class.0].push(g) {
-            self.spill(lane, class);
-            lane.stacks[class.0].push(g);
+    pub(super) fn remember(&self, lane: &mut Lane, bin: Bin, g: Granule) {
+        if !lane.stacks[bin.0].push(g) {
+            self.spill(lane, bin);
+            lane.stacks[bin.0].push(g);
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn spill(&self, lane: &mut Lane, class: Class) {
+    fn spill(&self, lane: &mut Lane, bin: Bin) {
         let mut batch = [0; BATCH];
-        let count = lane.stacks[class.0].oldest_half(&mut batch);
-        lane.stacks[class.0].spilt = 8;
+        let count = lane.stacks[bin.0].oldest_half(&mut batch);
+        lane.stacks[bin.0].spilt = 8;
         if self.biased() {
-            batch[..count].iter().for_each(|&g| self.renounce(lane, class, Granule(g)));
+            batch[..count].iter().for_each(|&g| self.renounce(lane, bin, Granule(g)));
         }
-        if !self.give_batch(lane, class, &batch[..count], OPEN >> FILLER_AT | lane.owner as u64) {
+        if !self.give_batch(lane, bin, &batch[..count], OPEN >> FILLER_AT | lane.owner as u64) {
             self.merge_batch(lane, &batch[..count]);
         }
     }
 
     /// Makes a parked block of this lane nobody's, so that anybody may take it by compare-and-swap.
-    fn renounce(&self, lane: &Lane, class: Class, g: Granule) {
-        let parked = Token::new(State::Acked, lane.owner, 0, class.size());
+    fn renounce(&self, lane: &Lane, bin: Bin, g: Granule) {
+        let place = self.place(g, bin.size());
+        let parked = Token::new(State::Acked, lane.owner, 0, place);
         let _ = self.change_own(lane.busy, g, |token| {
-            let nobodys = Token::new(State::Acked, 0, token.generation(), class.size());
+            let nobodys = Token::new(State::Acked, 0, token.generation(), place);
             (token.meaning() == parked.0).then_some((nobodys, ()))
         });
     }
 
-    /// Puts a batch into the exchange, for `whom`; false if every slot of the class is in use.
-    fn give_batch(&self, lane: &Lane, class: Class, batch: &[u32], whom: u64) -> bool {
+    /// Puts a batch into the exchange, for `whom`; false if every slot of the bin is in use.
+    fn give_batch(&self, lane: &Lane, bin: Bin, batch: &[u32], whom: u64) -> bool {
         let layout = self.layout();
         let (first, open) = (home(whom as u16, layout.params.batches), whom & OPEN >> FILLER_AT != 0);
         // Where its lane looks at once: no map is asked, or told.
-        if !open && layout.params.batches > 0 && self.fill(lane, class, first, batch, whom).is_ok() {
+        if !open && layout.params.batches > 0 && self.fill(lane, bin, first, batch, whom).is_ok() {
             return true;
         }
-        let map = self.word(layout.batch_map(class.0));
+        let map = self.word(layout.batch_map(bin.0));
         let empty = !map.load(&BATCH_MAP) & all_batches(layout.params.batches);
         for slot in bits_from(empty, first) {
-            let filled = self.fill(lane, class, slot, batch, whom);
+            let filled = self.fill(lane, bin, slot, batch, whom);
             if filled.is_ok() || filled.is_err_and(|found| found & FULL != 0) {
                 map.fetch_or(1 << slot, &BATCH_MAP);
             }
@@ -542,13 +554,13 @@ impl<R: Region> Heap<R> {
     }
 
     /// Puts a batch into this slot if it is empty; else its control word comes back.
-    fn fill(&self, lane: &Lane, class: Class, slot: usize, batch: &[u32], whom: u64) -> Result<(), u64> {
+    fn fill(&self, lane: &Lane, bin: Bin, slot: usize, batch: &[u32], whom: u64) -> Result<(), u64> {
         let layout = self.layout();
-        let control = self.word(layout.batch(class.0, slot, 0));
+        let control = self.word(layout.batch(bin.0, slot, 0));
         control.cas(0, busy(lane.owner), &BATCH_CLAIM)?;
         for (word, pair) in batch.chunks(2).enumerate() {
             let both = pair[0] as u64 | (*pair.get(1).unwrap_or(&0) as u64) << 32;
-            self.word(layout.batch(class.0, slot, 1 + word)).store(both, &BATCH_INDEX);
+            self.word(layout.batch(bin.0, slot, 1 + word)).store(both, &BATCH_INDEX);
         }
         control.store(FULL | whom << FILLER_AT | batch.len() as u64, &BATCH_PASS);
         Ok(())
@@ -557,36 +569,36 @@ impl<R: Region> Heap<R> {
     /// Takes a batch from the exchange onto the own stack; false if there is none for this lane.
     ///
     /// Its own batches come first: blocks that wander between lanes make them write each other's token lines. A lane that
-    /// frees blocks of the class itself leaves the others' batches to those that only allocate, for a while.
-    pub(super) fn take_batch(&self, lane: &mut Lane, class: Class) -> bool {
-        if self.take_batch_of(lane, class, true) {
+    /// frees blocks of the size itself leaves the others' batches to those that only allocate, for a while.
+    pub(super) fn take_batch(&self, lane: &mut Lane, bin: Bin) -> bool {
+        if self.take_batch_of(lane, bin, true) {
             return true;
         }
-        let stack = &mut lane.stacks[class.0];
+        let stack = &mut lane.stacks[bin.0];
         if stack.spilt > 0 {
             stack.spilt -= 1;
             return false;
         }
-        self.take_batch_of(lane, class, false)
+        self.take_batch_of(lane, bin, false)
     }
 
-    fn take_batch_of(&self, lane: &mut Lane, class: Class, own: bool) -> bool {
+    fn take_batch_of(&self, lane: &mut Lane, bin: Bin, own: bool) -> bool {
         let layout = self.layout();
         let first = home(lane.owner, layout.params.batches);
         if own && layout.params.batches > 0 {
-            let control = self.word(layout.batch(class.0, first, 0));
+            let control = self.word(layout.batch(bin.0, first, 0));
             control.expect_write();
             let found = control.load(&BATCH_LOOK);
             if is_own(found, lane.owner)
-                && let Some(any) = self.empty(lane, class, first, found)
+                && let Some(any) = self.empty(lane, bin, first, found)
             {
                 return any;
             }
         }
-        let map = self.word(layout.batch_map(class.0));
+        let map = self.word(layout.batch_map(bin.0));
         let full = map.load(&BATCH_MAP) & all_batches(layout.params.batches);
         for slot in bits_from(full, first).take(BATCH_LOOKS) {
-            let control = self.word(layout.batch(class.0, slot, 0));
+            let control = self.word(layout.batch(bin.0, slot, 0));
             let found = control.load(&BATCH_LOOK);
             if found & FULL == 0 {
                 map.fetch_and(!(1 << slot), &BATCH_MAP);
@@ -598,7 +610,7 @@ impl<R: Region> Heap<R> {
             if !is_own(found, lane.owner) && (own || found & OPEN == 0) {
                 continue;
             }
-            if let Some(any) = self.empty(lane, class, slot, found) {
+            if let Some(any) = self.empty(lane, bin, slot, found) {
                 map.fetch_and(!(1 << slot), &BATCH_MAP);
                 return any;
             }
@@ -607,76 +619,97 @@ impl<R: Region> Heap<R> {
     }
 
     /// Takes the batch of the slot whose control word is `found`, onto the own stack; None if somebody else did.
-    fn empty(&self, lane: &mut Lane, class: Class, slot: usize, found: u64) -> Option<bool> {
+    fn empty(&self, lane: &mut Lane, bin: Bin, slot: usize, found: u64) -> Option<bool> {
         let layout = self.layout();
-        let control = self.word(layout.batch(class.0, slot, 0));
+        let control = self.word(layout.batch(bin.0, slot, 0));
         control.cas(found, busy(lane.owner), &BATCH_CLAIM).ok()?;
         let count = ((found & 0xFF) as usize).min(BATCH);
         for i in 0..count {
-            let both = self.word(layout.batch(class.0, slot, 1 + i / 2)).load(&BATCH_INDEX);
+            let both = self.word(layout.batch(bin.0, slot, 1 + i / 2)).load(&BATCH_INDEX);
             let g = Granule((both >> (32 * (i % 2))) as u32);
             // Read from shared memory: checked before it enters a stack (C2).
-            if (g.0 as u64 + class.size() as u64) <= layout.granules as u64 {
+            if (g.0 as u64 + bin.size() as u64) <= layout.granules as u64 {
                 self.token(g).expect_write();
-                lane.stacks[class.0].push(g);
+                lane.stacks[bin.0].push(g);
             }
         }
         control.store(0, &BATCH_PASS);
         Some(count > 0)
     }
 
-    /// Cuts one contiguous run from a free block, keeps the first block and parks the rest. The run begins and ends
-    /// at a cache line of tokens: a lane's parked blocks lie in token lines that no other lane writes.
-    pub(super) fn carve(&self, lane: &mut Lane, class: Class) -> Option<Held> {
-        let size = class.size();
-        let blocks = run_of(size, lane.stacks[class.0].ceiling as u32);
-        if blocks > 1
-            && let Some(run) = self.take_run(lane, blocks * size)
-        {
-            return Some(self.cut_up(lane, class, run, blocks));
-        }
-        self.find_and_take(lane, size)
+    /// Granules whose tokens share a cache line.
+    #[inline(always)]
+    fn token_line(&self) -> u32 {
+        TOKEN_LINE << self.layout().span_shift
     }
 
-    /// Takes `size` granules that begin at a token line.
+    /// Cuts one contiguous run from a free block, keeps the first block and parks the rest. The run begins and ends
+    /// at a cache line of tokens: a lane's parked blocks lie in token lines that no other lane writes.
+    pub(super) fn carve(&self, lane: &mut Lane, bin: Bin) -> Option<Held> {
+        self.carve_run(lane, bin).or_else(|| self.find_and_take(lane, bin.size()))
+    }
+
+    /// As [`Heap::carve`], or none where no run is to be had.
+    pub(super) fn carve_run(&self, lane: &mut Lane, bin: Bin) -> Option<Held> {
+        let (blocks, granules) = run_of(bin.size(), lane.stacks[bin.0].ceiling as u32, self.token_line());
+        if blocks < 2 {
+            return None;
+        }
+        let run = self.take_run(lane, granules)?;
+        Some(self.cut_up(lane, bin, run, blocks))
+    }
+
+    /// Takes `size` granules, or a few more, that begin at a token line.
     fn take_run(&self, lane: &mut Lane, size: u32) -> Option<Held> {
+        let line = self.token_line();
         loop {
-            let (g, token) = self.find(lane, size + TOKEN_LINE - 1)?;
-            let beyond = (g.0 + token.size() - size) % TOKEN_LINE;
+            let (g, token) = self.find(lane, size + line - 1)?;
+            let beyond = (g.0 + token.size() - size) % line;
             if let Some(run) = self.take(lane, g, token, size + beyond) {
-                if beyond == 0 {
-                    return Some(run);
-                }
-                let (run, rest) = self.split_held(lane, run, size);
-                self.ripple(lane, rest);
-                return Some(run);
+                return Some(self.shorten(lane, run, size));
             }
             R::Backend::pause();
         }
     }
 
-    /// Cuts a held run into `blocks` equal blocks: the first stays held, the others are parked.
+    /// Cuts a held run into `blocks` blocks of the bin: the first stays held, the others are parked. What is left over is parked
+    /// as a block of its own size; less than a span makes the last block larger.
     ///
     /// All heads are COALESCING until the run's own word has shrunk: an ACKED head under it could be taken by a stale
     /// index while the run still covers it (S1 after a crash).
-    fn cut_up(&self, lane: &mut Lane, class: Class, run: Held, blocks: u32) -> Held {
-        let (size, owner) = (class.size(), lane.owner);
+    fn cut_up(&self, lane: &mut Lane, bin: Bin, run: Held, blocks: u32) -> Held {
+        let (size, owner) = (bin.size(), lane.owner);
         let early = R::Backend::mutated(Mutant::CarveAckedEarly);
-        for i in 1..blocks {
-            let word = self.token(run.at.plus(i * size));
+        let over = run.token.size() - blocks * size;
+        let pieces = blocks + (over > self.layout().span_mask) as u32;
+        let piece = |i: u32| {
+            let at = i * size;
+            let length = if i + 1 == pieces { run.token.size() - at } else { size };
+            (run.at.plus(at), length)
+        };
+        for i in 1..pieces {
+            let (g, length) = piece(i);
+            let word = self.token(g);
             let generation = Token(word.load(&HELD_LOOK)).next_generation();
             let state = if early { State::Acked } else { State::Coalescing };
-            word.store(Token::new(state, owner, generation, size).0, &HELD_STORE);
+            word.store(Token::new(state, owner, generation, self.place(g, length)).0, &HELD_STORE);
         }
-        let first = Token::new(State::Coalescing, owner, run.token.next_generation(), size);
+        let (_, length) = piece(0);
+        let first = Token::new(State::Coalescing, owner, run.token.next_generation(), self.place(run.at, length));
         self.token(run.at).store(first.0, &HELD_STORE);
-        for i in (1..blocks).rev() {
-            let g = run.at.plus(i * size);
-            if !early {
-                let generation = Token(self.token(g).load(&HELD_LOOK)).generation();
-                self.token(g).store(Token::new(State::Acked, owner, generation, size).0, &HELD_STORE);
+        for i in (1..pieces).rev() {
+            let (g, length) = piece(i);
+            let generation = Token(self.token(g).load(&HELD_LOOK)).generation();
+            let held = |state| Token::new(state, owner, generation, self.place(g, length));
+            match Bin::of(length).filter(|&own| own == bin || lane.stacks[own.0].has_room()) {
+                Some(own) => {
+                    if !early {
+                        self.token(g).store(held(State::Acked).0, &HELD_STORE);
+                    }
+                    self.remember(lane, own, g);
+                }
+                None => drop(self.ripple(lane, Held { at: g, token: held(State::Coalescing) })),
             }
-            self.remember(lane, class, g);
         }
         Held { at: run.at, token: first }
     }
@@ -703,18 +736,18 @@ impl<R: Region> Heap<R> {
 
     /// Merges everything that this lane has parked, or has on its way home to other lanes.
     pub fn flush(&self, lane: &mut Lane) {
-        for class in 0..PARKED_CLASSES {
+        for bin in (0..self.layout().bins).map(Bin) {
             loop {
-                while let Some(g) = lane.stacks[class].pop() {
+                while let Some(g) = lane.stacks[bin.0].pop() {
                     self.merge_parked(lane, g);
                 }
-                if !self.take_batch_of(lane, Class(class), true) {
+                if !self.take_batch_of(lane, bin, true) {
                     break;
                 }
             }
-            for at in class * WAYS..(class + 1) * WAYS {
+            for at in bin.0 * WAYS..(bin.0 + 1) * WAYS {
                 if lane.homeward.is_some() && lane.way(at).length > 0 {
-                    self.dispatch(lane, Class(class), at);
+                    self.dispatch(lane, bin, at);
                 }
             }
         }
@@ -750,7 +783,7 @@ impl<R: Region> Heap<R> {
             let named = self.busy(owner).load(&BUSY_LOOK) == g.0 as u64 + 1;
             let free_to_go = fenced && (!named || R::Backend::mutated(Mutant::BusyIgnored));
             let whose = if free_to_go { lane.owner } else { owner };
-            let acked = Token::new(State::Acked, whose, marked.generation(), marked.size());
+            let acked = Token::new(State::Acked, whose, marked.generation(), self.place(g, marked.size()));
             let _ = self.token(g).cas(marked.0, acked.0, &TAKE_OVER);
         }
     }
@@ -782,30 +815,24 @@ impl<R: Region> Heap<R> {
     /// Takes parked blocks of other lanes over, from the one at `g` on, as many as one fence may serve. True if the block
     /// at `g` may be taken now, or has changed.
     pub(super) fn steal(&self, lane: &Lane, g: Granule) -> bool {
-        let granules = self.layout().granules;
         let before = self.look(g);
         let (mut at, mut loot) = (g, Loot::new());
         for _ in 0..LOOT_REACH {
             let token = self.look(at);
-            let size = token.size();
-            if token.state() == State::Inside || size == 0 || size > granules - at.0 || loot.is_full() {
+            if token.state() == State::Inside || !self.fits_sector(at, token) || loot.is_full() {
                 break;
             }
             self.mark(lane, at, &mut loot);
-            at = at.plus(size);
-            if at.0 >= granules {
-                break;
-            }
+            at = at.plus(token.size());
         }
         self.take_over(lane, &loot);
         let now = self.look(g);
         now.size() != before.size() || !now.is_given_up() || self.may_take(lane.owner, now)
     }
 
-    /// Whether blocks of `size` granules are parked in this lane when freed: the size must be the class's own.
+    /// The bin in which blocks of `size` granules are parked by this lane when freed, if they are.
     #[inline(always)]
-    pub(super) fn parking_class(&self, lane: &Lane, size: u32) -> Option<Class> {
-        let class = of_size(size);
-        (lane.parks(class) && class.size() == size).then_some(class)
+    pub(super) fn parking_bin(&self, lane: &Lane, size: u32) -> Option<Bin> {
+        Bin::of(size).filter(|_| lane.parks())
     }
 }

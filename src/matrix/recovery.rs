@@ -20,7 +20,7 @@ use super::token::{State, Token};
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
 use crate::segment::directory::{Directory, Entry, Published, Refused};
-use crate::segment::layout::{Granule, MAX_PARTICIPANTS, PARKED_CLASSES, SlotWord};
+use crate::segment::layout::{Granule, MAX_PARTICIPANTS, SlotWord};
 use crate::segment::region::Region;
 
 /// How often a block's owner is changed anew when another change came first.
@@ -110,7 +110,7 @@ impl<R: Region> Heap<R> {
         while at < granules {
             let token = self.look(Granule(at));
             let size = token.size();
-            if token.state() == State::Inside || size == 0 || size > granules - at {
+            if token.state() == State::Inside || !self.fits_sector(Granule(at), token) {
                 // Merged into the tile before, meanwhile.
                 at += 1;
             } else if visit(Granule(at), token) {
@@ -160,14 +160,14 @@ impl<R: Region> Heap<R> {
             return self.rename(g, token, KEPT).is_some();
         }
         if token.is_live() {
-            let acked = Token::new(State::Acked, lane.owner(), token.generation(), token.size());
+            let acked = Token::new(State::Acked, lane.owner(), token.generation(), self.place(g, token.size()));
             let parked = self.token(g).cas(token.0, acked.0, &PARK).is_ok();
             if parked {
                 self.coalesce(lane, g, acked);
             }
             return parked;
         }
-        let held = Token::new(State::Coalescing, lane.owner(), token.next_generation(), token.size());
+        let held = Token::new(State::Coalescing, lane.owner(), token.next_generation(), self.place(g, token.size()));
         if self.token(g).cas(token.0, held.0, &CLAIM).is_err() {
             return false;
         }
@@ -178,8 +178,9 @@ impl<R: Region> Heap<R> {
 
     /// Erases heads that were written ahead inside a block that this lane holds: a run that was being cut up.
     fn erase_inside(&self, g: Granule, size: u32) {
-        for i in 1..size {
-            let word = self.token(g.plus(i));
+        let first = self.layout().span(g);
+        for span in first + 1..first + self.spans(g, size) {
+            let word = self.token(self.layout().first_of(span));
             let token = Token(word.load(&HELD_LOOK));
             if token.state() != State::Inside {
                 word.store(Token::new(State::Inside, 0, token.next_generation(), 0).0, &HELD_STORE);
@@ -262,9 +263,9 @@ impl<R: Region> Heap<R> {
     /// Batches that `dead` was filling or emptying: their indices are lost, the blocks are in the tokens.
     fn empty_batches(&self, dead: u16) {
         let layout = self.layout();
-        for class in 0..PARKED_CLASSES {
+        for bin in 0..layout.bins {
             for batch in 0..layout.params.batches {
-                let control = self.word(layout.batch(class, batch, 0));
+                let control = self.word(layout.batch(bin, batch, 0));
                 let busy = super::parking::busy(dead);
                 if control.load(&BATCH_LOOK) == busy {
                     let _ = control.cas(busy, 0, &BATCH_CLAIM);

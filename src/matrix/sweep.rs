@@ -27,9 +27,9 @@ impl<R: Region> Heap<R> {
         let (mut at, mut last, mut explained) = (0, None, vec![]);
         while at < granules {
             let g = Granule(at);
-            let token = Token(self.token(g).load(&TOKEN_WALK));
+            let token = self.said_of(g, Token(self.token(g).load(&TOKEN_WALK)));
             let size = token.size();
-            if token.state() == State::Inside || size == 0 || size > granules - at {
+            if token.state() == State::Inside || !self.fits_sector(g, token) {
                 let moved = last.is_some_and(|(before, seen): (Granule, Token)| {
                     let in_flight = seen.state() == State::Coalescing
                         && explained.len() < EXPLAINED
@@ -58,7 +58,7 @@ impl<R: Region> Heap<R> {
                     if !self.is_hinted(g, class) {
                         self.hint(g, class, true);
                     }
-                    if let Some(tail) = wanted.and_then(|fit| fit.tail_of(g, size)) {
+                    if let Some(tail) = wanted.and_then(|asked| self.tail_for(asked, g, size)) {
                         match self.take(lane, g, token, tail) {
                             Some(held) => return Some(held),
                             None => continue,
@@ -91,12 +91,11 @@ impl<R: Region> Heap<R> {
     /// [`Fault::NotAHead`] if the sizes do not tile the sector and no operation explains it (S4).
     pub fn walk(&self, mut visit: impl FnMut(Granule, Token)) -> Result<(), Fault> {
         let granules = self.layout().granules;
-        let read = |at: u32| Token(self.token(Granule(at)).load(&TOKEN_WALK));
+        let read = |at: u32| self.said_of(Granule(at), Token(self.token(Granule(at)).load(&TOKEN_WALK)));
         let (mut at, mut last) = (0, None);
         while at < granules {
             let token = read(at);
-            let size = token.size();
-            if token.state() == State::Inside || size == 0 || size > granules - at {
+            if token.state() == State::Inside || !self.fits_sector(Granule(at), token) {
                 // A merge took this granule in, unless the tile before still stands as it was seen.
                 let explained = last.is_some_and(|(before, seen): (u32, Token)| {
                     seen.state() == State::Coalescing || read(before) != seen
@@ -109,7 +108,9 @@ impl<R: Region> Heap<R> {
             }
             let size = self.extent(Granule(at), token).min(granules - at);
             let tile = match token.state() {
-                State::Coalescing => Token::new(State::Coalescing, token.owner(), token.generation(), size),
+                State::Coalescing => {
+                    Token::new(State::Coalescing, token.owner(), token.generation(), self.place(Granule(at), size))
+                }
                 _ => token,
             };
             visit(Granule(at), tile);

@@ -7,9 +7,18 @@ use crate::backend::{Backend, Native};
 use crate::segment::layout::{Granule, Layout, Params};
 use crate::segment::region::BoxedRegion;
 
+/// A span has one granule.
+const WIDE: u32 = 6;
+/// A span has four granules.
+const PACKED: u32 = 4;
+
 fn heap<B: Backend>(granules: u32) -> Heap<BoxedRegion<B>> {
+    heap_of(granules, WIDE)
+}
+
+fn heap_of<B: Backend>(granules: u32, granule_shift: u32) -> Heap<BoxedRegion<B>> {
     let params = Params {
-        granule_shift: 6,
+        granule_shift,
         participants: 16,
         batches: 2,
         directory: 0,
@@ -36,9 +45,12 @@ impl Rng {
 
 #[test]
 fn s1_s2_s5_one_lane_allocates_frees_and_heals() {
-    for ceiling in [0, 2, 30] {
+    for (ceiling, shift) in
+        [0, 2, 30].into_iter().flat_map(|ceiling| [(ceiling, WIDE), (ceiling, 5), (ceiling, PACKED)])
+    {
         for granules in [1, 2, 63, 64, 65, 5000, 300_000] {
-            let heap = heap::<Native>(granules);
+            let heap = heap_of::<Native>(granules, shift);
+            let (granules, span) = (heap.layout().granules, heap.layout().span_mask + 1);
             let mut lane = Lane::with_ceiling(1, ceiling);
             let mut rng = Rng(granules as u64);
             let mut live: Vec<(Granule, u32)> = vec![];
@@ -51,7 +63,10 @@ fn s1_s2_s5_one_lane_allocates_frees_and_heals() {
                     let kind = if rng.below(2) == 0 { Kind::Raw } else { Kind::Typed(77) };
                     if let Ok(block) = heap.allocate(&mut lane, size, align, kind) {
                         let got = block.token.size();
-                        assert!(got >= size && block.at.0 % align == 0, "S2");
+                        assert!(
+                            got >= size && block.at.0 % align == 0,
+                            "S2: {block:?} for {size} at {align} of {granules}, {shift}"
+                        );
                         for taken in &mut owner[block.at.index()..][..got as usize] {
                             assert!(!*taken, "S1");
                             *taken = true;
@@ -62,6 +77,13 @@ fn s1_s2_s5_one_lane_allocates_frees_and_heals() {
                 } else if !live.is_empty() {
                     let (g, size) = live.swap_remove(rng.below(live.len() as u32) as usize);
                     owner[g.index()..][..size as usize].fill(false);
+                    let token = heap.look(g);
+                    for beside in (1..span).flat_map(|by| [g.plus(by), Granule(g.0.wrapping_sub(by))]) {
+                        if !live.iter().any(|(at, _)| *at == beside) {
+                            assert!(heap.free(&mut lane, beside, None).is_err(), "S5: beside the block");
+                        }
+                    }
+                    assert_eq!(heap.look(g), token);
                     heap.free(&mut lane, g, None).unwrap();
                     assert!(matches!(heap.free(&mut lane, g, None), Err(Refusal::NotLive(_))), "S5");
                 }
@@ -78,9 +100,9 @@ fn s1_s2_s5_one_lane_allocates_frees_and_heals() {
 
 #[test]
 fn s1_l3_many_lanes_keep_their_blocks_apart() {
-    for ceiling in [0, 30] {
+    for (ceiling, shift) in [(0, WIDE), (30, WIDE), (0, PACKED), (30, PACKED)] {
         let granules = 4000u32;
-        let heap = &heap::<Native>(granules);
+        let heap = &heap_of::<Native>(granules, shift);
         let marks: &Vec<std::sync::Mutex<u16>> = &(0..granules).map(|_| std::sync::Mutex::new(0)).collect();
         std::thread::scope(|scope| {
             for owner in 1..=8u16 {
@@ -129,10 +151,12 @@ fn s1_l3_many_lanes_keep_their_blocks_apart() {
 /// gets the heap as it was left, another participant's lane, and what happened.
 fn at_every_stop(mut check: impl FnMut(&Heap<BoxedRegion<Probe<Native>>>, &mut Lane, u32, &str)) {
     let mut stops = 0;
-    for (ceiling, size) in [(0, 1), (0, 7), (0, 50), (0, 500), (30, 1), (30, 7)] {
+    let wide = [(0, 1), (0, 7), (0, 50), (0, 500), (30, 1), (30, 7)].map(|setup| (setup, WIDE));
+    let packed = [(0, 5), (0, 30), (0, 501), (30, 5), (30, 34)].map(|setup| (setup, PACKED));
+    for ((ceiling, size), shift) in wide.into_iter().chain(packed) {
         for part in ["allocate", "free", "heal"] {
             for k in 0.. {
-                let heap = heap::<Probe<Native>>(4096);
+                let heap = heap_of::<Probe<Native>>(4096, shift);
                 let mut victim = Lane::with_ceiling(1, ceiling);
                 let left = heap.allocate(&mut victim, size, 1, Kind::Raw).unwrap();
                 let held = heap.allocate(&mut victim, size, 1, Kind::Raw).unwrap();
@@ -145,7 +169,7 @@ fn at_every_stop(mut check: impl FnMut(&Heap<BoxedRegion<Probe<Native>>>, &mut L
                     _ => heap.heal(&mut victim),
                 });
                 stops += 1;
-                let what = format!("{part} of {size} stopped at {k}");
+                let what = format!("{part} of {size} (granules of {} bytes) stopped at {k}", 1 << shift);
                 check(&heap, &mut Lane::with_ceiling(2, ceiling), size, &what);
                 if finished.is_some() {
                     break;
@@ -169,7 +193,8 @@ fn s4_tiles_cover_the_sector_wherever_a_participant_stops() {
 fn l2_a_stopped_participant_hides_no_more_than_its_own_block() {
     at_every_stop(|heap, other, size, what| {
         // What may be hidden: the stopped one's block, the one it asked for (or the run that it cuts up), no more.
-        let hidden = size + super::parking::LARGEST_RUN + 7;
+        let spans = super::parking::LARGEST_RUN + 8;
+        let hidden = size + (spans << heap.layout().span_shift);
         for n in [1, 7, 64, 1000, heap.layout().granules - 3 * size - hidden] {
             let block = heap.allocate(other, n, 1, Kind::Raw).unwrap_or_else(|e| panic!("{what}: no {n}: {e:?}"));
             heap.free(other, block.at, None).unwrap();
@@ -270,16 +295,17 @@ fn c1_killed_at_every_step_and_recovered() {
     const GRANULES: u32 = 512;
     let (mut kills, mut kills_in_recovery) = (0, 0);
     // Recovered by survivors, or by newcomers that have taken over the dead one's slot and number.
-    for ((ceiling, size), [first, second]) in
-        [(0, 1), (0, 3), (2, 1), (30, 2)].into_iter().flat_map(|setup| [(setup, [3, 4]), (setup, [1, 1])])
-    {
+    let wide = [(0, 1), (0, 3), (2, 1), (30, 2)].map(|setup| (setup, WIDE));
+    let packed = [(0, 5), (30, 7)].map(|setup| (setup, PACKED));
+    let setups = wide.into_iter().chain(packed).flat_map(|setup| [(setup, [3, 4]), (setup, [1, 1])]);
+    for (((ceiling, size), shift), [first, second]) in setups {
         for part in ["allocate", "allocate aligned", "free", "spill", "heal"] {
             let mut finished_at_all;
             for k in 0.. {
                 finished_at_all = false;
                 // How far the recovery gets before it is killed as well; the last round lets it finish.
                 for deep in [Some(0), Some(7), Some(25), Some(60), None] {
-                    let heap = heap::<Probe<Native>>(GRANULES);
+                    let heap = heap_of::<Probe<Native>>(GRANULES, shift);
                     let mut victim = Lane::with_ceiling(1, ceiling);
                     let mut witness = Lane::with_ceiling(2, ceiling);
                     let kept = heap.allocate(&mut witness, 5, 1, Kind::Raw).unwrap();
@@ -538,6 +564,16 @@ fn l2_a_hole_that_fits_exactly_serves() {
             heap.free(&mut lane, block.at, None).unwrap();
             rest_is_one_block(&heap, &mut lane);
         }
+        // Where spans have four granules, with room to spare neither behind nor before.
+        for (granules, size, align) in [(20, 20, 1), (20, 18, 1), (20, 17, 4), (64, 36, 32), (8, 5, 4), (8, 6, 2)] {
+            let heap = heap_of::<Native>(granules, PACKED);
+            let mut lane = Lane::with_ceiling(1, ceiling);
+            let block = heap.allocate(&mut lane, size, align, Kind::Raw);
+            let block = block.unwrap_or_else(|e| panic!("{size} at {align} of {granules}: {e:?}"));
+            assert!(block.at.0.is_multiple_of(align) && block.token.size() >= size);
+            heap.free(&mut lane, block.at, None).unwrap();
+            rest_is_one_block(&heap, &mut lane);
+        }
         // A hole in the middle.
         let heap = heap::<Native>(64);
         let mut lane = Lane::with_ceiling(1, ceiling);
@@ -555,7 +591,7 @@ fn l2_a_hole_that_fits_exactly_serves() {
 #[test]
 fn c2_hostile_words_neither_hang_nor_lead_outside() {
     use super::operation::Op;
-    use super::token::Token;
+    use super::token::{Token, place};
     use crate::backend::Word;
     use crate::backend::orderings::FORMAT;
     use crate::segment::layout::SlotWord;
@@ -566,9 +602,9 @@ fn c2_hostile_words_neither_hang_nor_lead_outside() {
     fn set(heap: &Heap<BoxedRegion<Native>>, g: u32, token: Token) {
         heap.region().word(heap.layout().token(Granule(g))).store(token.0, &FORMAT);
     }
-    fn batch(heap: &Heap<BoxedRegion<Native>>, class: usize, index: u32) {
-        let word = |i| heap.region().word(heap.layout().batch(class, 0, i));
-        heap.region().word(heap.layout().batch_map(class)).store(1, &FORMAT);
+    fn batch(heap: &Heap<BoxedRegion<Native>>, bin: usize, index: u32) {
+        let word = |i| heap.region().word(heap.layout().batch(bin, 0, i));
+        heap.region().word(heap.layout().batch_map(bin)).store(1, &FORMAT);
         word(1).store(index as u64, &FORMAT);
         word(0).store(1 << 32 | 1, &FORMAT);
     }
@@ -579,7 +615,7 @@ fn c2_hostile_words_neither_hang_nor_lead_outside() {
         }),
         ("the last granule begins a parked block that does not fit", |heap| {
             set(heap, GRANULES - 1, Token::new(State::Acked, 0, 0, 30));
-            batch(heap, 23, GRANULES - 1);
+            batch(heap, 30, GRANULES - 1);
         }),
         ("a live block does not fit", |heap| set(heap, GRANULES - 1, Token::new(State::Allocated, 1, 0, 1000))),
         ("a live block of no size", |heap| set(heap, 7, Token::new(State::Allocated, 1, 0, 0))),
@@ -606,6 +642,16 @@ fn c2_hostile_words_neither_hang_nor_lead_outside() {
             slot(SlotWord::Op).store(Op::Join { at: Granule(0) }.encode(), &FORMAT);
             slot(SlotWord::Right).store(nothing.0, &FORMAT);
         }),
+        ("a parked block that ends in the span in which it begins", |heap| {
+            set(heap, 8, Token::new(State::Acked, 0, 0, place(0, 3)));
+            batch(heap, 3, 8);
+        }),
+        ("a cut that leaves nothing in front is announced", |heap| {
+            let all = Token::new(State::Coalescing, 1, 0, place(0, GRANULES));
+            set(heap, 0, all);
+            let slot = |word| heap.region().word(heap.layout().slot(1, word));
+            slot(SlotWord::Op).store(Op::Cut { at: Granule(0), size: GRANULES - 1 }.encode(), &FORMAT);
+        }),
         ("an operation out of range is announced", |heap| {
             set(heap, GRANULES, Token::new(State::Coalescing, 1, 0, 1));
             let slot = |word| heap.region().word(heap.layout().slot(1, word));
@@ -613,8 +659,8 @@ fn c2_hostile_words_neither_hang_nor_lead_outside() {
         }),
     ];
     for (what, damage) in cases {
-        for ceiling in [0, 30] {
-            let heap = heap::<Native>(GRANULES);
+        for (ceiling, shift) in [(0, WIDE), (30, WIDE), (0, PACKED), (30, PACKED)] {
+            let heap = heap_of::<Native>(GRANULES, shift);
             damage(&heap);
             let mut lane = Lane::with_ceiling(2, ceiling);
             for g in [0, 7, GRANULES - 1, GRANULES, u32::MAX] {
@@ -633,5 +679,33 @@ fn c2_hostile_words_neither_hang_nor_lead_outside() {
             heap.heal(&mut lane);
             let _ = (heap.tally(), heap.verify());
         }
+    }
+}
+
+/// An index that has gone stale names a granule of a span in which another block has been parked since, of the same size and by the same
+/// lane: it is not taken for that block.
+#[test]
+fn s1_a_stale_index_does_not_lead_to_its_span() {
+    for biased in [false, true] {
+        let layout = heap_of::<Native>(64, PACKED).layout().clone();
+        let layout = Layout::new(64, Params { biased, ..layout.params });
+        let heap = Heap::format(BoxedRegion::<Native>::new(layout));
+        let (mut lane, mut other) = (Lane::with_ceiling(1, 4), Lane::with_ceiling(2, 0));
+        // From the end: five granules at 59, parked; then at 58, under the index of the other.
+        let first = heap.allocate(&mut Lane::with_ceiling(1, 0), 5, 1, Kind::Raw).unwrap();
+        heap.free(&mut lane, first.at, None).unwrap();
+        heap.heal(&mut other);
+        let one = heap.allocate(&mut other, 4, 1, Kind::Raw).unwrap();
+        heap.allocate(&mut other, 6, 1, Kind::Raw).unwrap();
+        heap.free(&mut other, one.at, None).unwrap();
+        let second = heap.allocate(&mut Lane::with_ceiling(1, 0), 5, 1, Kind::Raw).unwrap();
+        heap.free(&mut lane, second.at, None).unwrap();
+        let mut found = vec![];
+        while let Some(block) = heap.allocate_parked(&mut lane, 5, Kind::Raw) {
+            assert_eq!(heap.live_at(block.at), Ok(block), "S1: {first:?} {second:?}");
+            found.push(block.at);
+        }
+        found.dedup();
+        assert_eq!(found.len(), 1, "S1: {first:?} {second:?}");
     }
 }

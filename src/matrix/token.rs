@@ -1,8 +1,14 @@
 //! Token words: the only truth about which blocks exist.
 //!
-//! Each granule of the sector has one 64-bit token. Where a block begins, it holds the block's whole meaning
-//! (state, owner, generation, size), so that one compare-and-swap checks and changes everything at once.
-//! Everywhere else it is an *inside* word, whose low field may serve as a footer or as a type fingerprint.
+//! Each *span* of the sector (one granule, or up to four small ones) has one 64-bit token. Where a block begins in the
+//! span, it holds the block's whole meaning (state, owner, generation, the granule of the span at which it begins, size), so
+//! that one compare-and-swap checks and changes everything at once. Everywhere else it is an *inside* word, whose low field
+//! may serve as a footer or as a type fingerprint.
+//!
+//! At most one block begins in a span. So a block is as good as a tile of whole spans, from the one in which it begins to the one
+//! before that in which the next block begins, and the bytes of both ends follow from the positions in the two heads: eight bytes
+//! of metadata for 64 bytes of payload, and sizes in steps of 16. A block that can be handed out has as many granules as a span
+//! at least; a free one may be shorter, where it has its span to itself.
 //!
 //! The generation of a word never stands still: whoever writes a word gives it the generation after the one
 //! found there (ALLOCATED → ACKED → COALESCING keep it, the state tells them apart). A value therefore does not
@@ -22,9 +28,9 @@ pub enum State {
     Acked = 3,
     /// In the hands of an operation in flight, which the owner field names.
     Coalescing = 4,
-    /// A live block with a type fingerprint in the token of its second granule.
+    /// A live block with a type fingerprint in the token of its second span.
     Typed = 5,
-    /// A live block of one granule, with a type fingerprint where the size would stand.
+    /// A live block of one span, with a type fingerprint beside its size.
     TypedSmall = 6,
     /// Parked, and marked by a thief (the owner field) that takes it from the lane that parked it. Still open to everybody.
     Marked = 7,
@@ -44,13 +50,18 @@ impl State {
     }
 }
 
-const SIZE_BITS: u32 = 30;
+const SIZE_BITS: u32 = 28;
+const POSITION_BITS: u32 = 2;
+const LOW_BITS: u32 = SIZE_BITS + POSITION_BITS;
 const GENERATION_BITS: u32 = 20;
 const OWNER_BITS: u32 = 11;
-const GENERATION_AT: u32 = SIZE_BITS;
-const OWNER_AT: u32 = SIZE_BITS + GENERATION_BITS;
+const POSITION_AT: u32 = SIZE_BITS;
+const GENERATION_AT: u32 = LOW_BITS;
+const OWNER_AT: u32 = LOW_BITS + GENERATION_BITS;
 const STATE_AT: u32 = OWNER_AT + OWNER_BITS;
-const SIZE_MASK: u64 = (1 << SIZE_BITS) - 1;
+const SIZE_MASK: u32 = (1 << SIZE_BITS) - 1;
+const LOW_MASK: u64 = (1 << LOW_BITS) - 1;
+const POSITION_MASK: u32 = ((1 << POSITION_BITS) - 1) << POSITION_AT;
 const GENERATION_MASK: u64 = (1 << GENERATION_BITS) - 1;
 const OWNER_MASK: u64 = (1 << OWNER_BITS) - 1;
 const _: () = assert!(STATE_AT + 3 == 64);
@@ -59,10 +70,19 @@ const _: () = assert!(STATE_AT + 3 == 64);
 const MARKED_SIZE_BITS: u32 = 8;
 const MARKED_SIZE: u32 = (1 << MARKED_SIZE_BITS) - 1;
 
-/// Type fingerprints have as many bits as a size.
-pub const FINGERPRINT_MASK: u32 = SIZE_MASK as u32;
+/// Type fingerprints have 25 bits: what a size leaves, where a block of one span says its size beside it, 1 to 8 granules.
+pub const FINGERPRINT_MASK: u32 = (1 << FINGERPRINT_BITS) - 1;
+const FINGERPRINT_BITS: u32 = 25;
+const SMALL_MASK: u32 = 7;
+const _: () = assert!(FINGERPRINT_BITS + 3 == SIZE_BITS);
 
-/// One token word: `state | owner | generation | size`, 3 + 11 + 20 + 30 bits.
+/// Where a block begins in its span, and its size in granules: the low field of its token.
+#[inline(always)]
+pub const fn place(position: u32, size: u32) -> u32 {
+    position << POSITION_AT | size
+}
+
+/// One token word: `state | owner | generation | position | size`, 3 + 11 + 20 + 2 + 28 bits.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Token(pub u64);
 
@@ -74,7 +94,7 @@ impl Token {
             (state as u64) << STATE_AT
                 | (owner as u64 & OWNER_MASK) << OWNER_AT
                 | (generation as u64 & GENERATION_MASK) << GENERATION_AT
-                | (low as u64 & SIZE_MASK),
+                | (low as u64 & LOW_MASK),
         )
     }
     /// The state.
@@ -106,24 +126,30 @@ impl Token {
     pub const fn next_generation(self) -> u32 {
         (self.generation() + 1) & GENERATION_MASK as u32
     }
-    /// The low field as it is: size, footer distance or fingerprint.
+    /// The low field as it is: position and size, footer distance or fingerprint.
     #[inline(always)]
     pub const fn low(self) -> u32 {
-        (self.0 & SIZE_MASK) as u32
+        (self.0 & LOW_MASK) as u32
+    }
+    /// The granule of the span at which the block begins.
+    #[inline(always)]
+    pub const fn position(self) -> u32 {
+        self.low() >> POSITION_AT
     }
     /// The size of the block that begins here, in granules.
     #[inline(always)]
     pub const fn size(self) -> u32 {
         match self.state() {
-            State::TypedSmall => 1,
+            State::TypedSmall => (self.low() >> FINGERPRINT_BITS & SMALL_MASK) + 1,
             State::Marked => self.low() & MARKED_SIZE,
-            _ => self.low(),
+            _ => self.low() & SIZE_MASK,
         }
     }
     /// A parked block, marked by `thief`: the lane that parked it is kept beside the size.
     #[inline]
     pub const fn marked(self, thief: u16) -> Self {
-        let low = self.size() & MARKED_SIZE | (self.parked_by() as u32) << MARKED_SIZE_BITS;
+        let lane = (self.parked_by() as u32) << MARKED_SIZE_BITS;
+        let low = self.low() & POSITION_MASK | self.size() & MARKED_SIZE | lane;
         Self::new(State::Marked, thief, self.next_generation(), low)
     }
     /// The lane that parked this block, which may be marked since; 0 is nobody.
@@ -139,11 +165,17 @@ impl Token {
     pub const fn is_given_up(self) -> bool {
         matches!(self.state(), State::Acked | State::Marked)
     }
-    /// What to add to a parked block's word so that it is live in `state` with `low` instead of its `size`, and one generation on.
+    /// What to add to a parked block's word so that it is live in `state` with `low` instead of its `place`, and one generation on.
     /// Where the generation wraps, the sum is not what [`Token::meaning`] expects.
     #[inline(always)]
-    pub const fn revival(state: State, size: u32, low: u32) -> u64 {
-        Self::new(state, 0, 1, low).0.wrapping_sub(Self::new(State::Acked, 0, 0, size).0)
+    pub const fn revival(state: State, place: u32, low: u32) -> u64 {
+        Self::new(state, 0, 1, low).0.wrapping_sub(Self::new(State::Acked, 0, 0, place).0)
+    }
+    /// The low field of a typed block of one span.
+    #[inline(always)]
+    pub const fn small(place: u32, fingerprint: u32) -> u32 {
+        let size = (place & SIZE_MASK).wrapping_sub(1) & SMALL_MASK;
+        place & POSITION_MASK | size << FINGERPRINT_BITS | fingerprint & FINGERPRINT_MASK
     }
     /// Whether state and owner are those of `other`.
     #[inline(always)]
@@ -160,12 +192,6 @@ impl Token {
     pub const fn meaning(self) -> u64 {
         self.0 & !(GENERATION_MASK << GENERATION_AT)
     }
-    /// Whether this is exactly a block of `size` granules in state ACKED: the check of a pop, in one compare.
-    #[inline(always)]
-    pub const fn is_parked(self, size: u32) -> bool {
-        const FIELDS: u64 = 7 << STATE_AT | SIZE_MASK;
-        self.0 & FIELDS == (State::Acked as u64) << STATE_AT | size as u64
-    }
     /// Whether a free block begins here.
     #[inline(always)]
     pub const fn is_free(self) -> bool {
@@ -180,7 +206,14 @@ impl Token {
 
 impl std::fmt::Debug for Token {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:?}(owner {}, generation {}, low {})", self.state(), self.owner(), self.generation(), self.low())
+        let (state, owner, generation) = (self.state(), self.owner(), self.generation());
+        match state {
+            State::Inside => write!(f, "{state:?}(generation {generation}, low {})", self.low()),
+            _ => {
+                let (size, position) = (self.size(), self.position());
+                write!(f, "{state:?}(owner {owner}, generation {generation}, position {position}, size {size})")
+            }
+        }
     }
 }
 
@@ -190,14 +223,20 @@ mod tests {
 
     #[test]
     fn fields_do_not_touch_each_other() {
-        let full = Token::new(State::TypedSmall, OWNER_MASK as u16, GENERATION_MASK as u32, SIZE_MASK as u32);
-        assert_eq!(full.state(), State::TypedSmall);
-        assert_eq!((full.owner(), full.generation(), full.low(), full.size()), (2047, (1 << 20) - 1, (1 << 30) - 1, 1));
+        let full = Token::new(State::Allocated, OWNER_MASK as u16, GENERATION_MASK as u32, LOW_MASK as u32);
+        assert_eq!(full.state(), State::Allocated);
+        assert_eq!((full.owner(), full.generation(), full.low()), (2047, (1 << 20) - 1, (1 << 30) - 1));
+        assert_eq!((full.position(), full.size()), (3, (1 << 28) - 1));
         assert_eq!(full.next_generation(), 0);
-        let parked = Token::new(State::Acked, 5, 9, 30);
-        let marked = parked.marked(2047);
-        assert_eq!((marked.state(), marked.owner(), marked.parked_by(), marked.size()), (State::Marked, 2047, 5, 30));
-        assert_eq!(marked.generation(), 10);
-        assert!(parked.is_parked(30) && !parked.is_parked(29) && !Token::new(State::Free, 5, 9, 30).is_parked(30));
+        for (position, size) in [(0, 1), (3, 4), (1, 6), (0, 7), (2, 120)] {
+            let parked = Token::new(State::Acked, 5, 9, place(position, size));
+            let marked = parked.marked(2047);
+            assert_eq!((marked.state(), marked.owner(), marked.parked_by()), (State::Marked, 2047, 5));
+            assert_eq!((marked.generation(), marked.position(), marked.size()), (10, position, size));
+            let print = FINGERPRINT_MASK - 3;
+            let small = Token::new(State::TypedSmall, 5, 9, Token::small(place(position, size), print));
+            assert_eq!((small.position(), small.low() & FINGERPRINT_MASK), (position, print));
+            assert_eq!(small.size(), if size <= 8 { size } else { (size - 1) % 8 + 1 });
+        }
     }
 }

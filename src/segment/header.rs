@@ -27,7 +27,7 @@ use std::path::Path;
 use uuid::Uuid;
 
 /// Version of the format. Any change of the layout or of a word's meaning counts it up.
-pub const VERSION: u64 = 2;
+pub const VERSION: u64 = 3;
 /// Words set aside for guard and header: one small page.
 pub(crate) const HEADER_WORDS: usize = 512;
 /// Words of a cache line.
@@ -121,6 +121,7 @@ impl Header {
         let params = params(words)?;
         let granules = ranged("number of granules", words[11], 1, MAX_GRANULES as u64)? as u32;
         let layout = Layout::new(granules, params);
+        expect("number of granules in whole spans", layout.granules as u64, granules as u64)?;
         expect("number of metadata words", layout.words as u64, words[12])?;
         expect("sector offset", layout.sector, words[13])?;
         let total = ranged("size", words[14], layout.bytes(), isize::MAX as u64)?;

@@ -8,6 +8,7 @@
 //! mapped segment and the models, which only choose smaller [`Params`].
 
 use super::region::WordIndex;
+use super::size_class::{BINS, Bin};
 
 /// Index of a granule of the allocation sector. The one behind the last is the sentinel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,17 +35,15 @@ impl Granule {
     }
 }
 
-/// Granules whose hints share one leaf word.
+/// Spans whose hints share one leaf word.
 pub const CHUNK: usize = 64;
-/// The most granules a sector can have: a size takes 30 bits of a token.
-pub const MAX_GRANULES: usize = (1 << 30) - 1;
+/// The most granules a sector can have: a size takes 28 bits of a token. Whole spans, whatever the granule.
+pub const MAX_GRANULES: usize = (1 << 28) - 4;
 /// The most participants a segment can have: an owner takes 11 bits of a token, 0 is nobody.
 pub const MAX_PARTICIPANTS: usize = (1 << 11) - 2;
-/// Size classes that are parked: up to 30 granules (segment::size_class).
-pub const PARKED_CLASSES: usize = 24;
 /// Indices in one batch of the exchange.
 pub const BATCH: usize = 14;
-/// Batches of a class in exchange at most: each has a bit of one word.
+/// Batches of a bin in exchange at most: each has a bit of one word.
 pub const MAX_BATCHES: usize = 64;
 /// Words of one batch: control, then two indices each.
 pub const BATCH_WORDS: usize = 1 + BATCH / 2;
@@ -55,6 +54,12 @@ pub const MAX_LEVELS: usize = 5;
 /// The sector begins at a multiple of this many bytes, the smallest page.
 pub const SECTOR_ALIGN: usize = 4096;
 
+/// Bytes of a span, unless a granule has more.
+pub const SPAN_BYTES: usize = 1 << SPAN_SHIFT;
+const SPAN_SHIFT: u32 = 6;
+/// log2 of the granules of a span at most: a token has 2 bits for where in its span a block begins.
+const MAX_SPAN_SHIFT: u32 = 2;
+
 /// What a creator chooses; stored in the header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Params {
@@ -62,7 +67,7 @@ pub struct Params {
     pub granule_shift: u32,
     /// Participant slots.
     pub participants: usize,
-    /// Batches of parked blocks in exchange, for each class.
+    /// Batches of parked blocks in exchange, for each bin.
     pub batches: usize,
     /// Entries of the directory.
     pub directory: usize,
@@ -80,7 +85,7 @@ impl Params {
     pub fn for_segment(bytes: u64) -> Self {
         let scaled = |per: u64, low: u64, high: u64| (bytes / per).clamp(low, high) as usize;
         Self {
-            granule_shift: 6,
+            granule_shift: 4,
             participants: scaled(64 << 10, 32, 1024),
             batches: scaled(1 << 20, 2, MAX_BATCHES as u64),
             directory: scaled(64 << 10, 16, 256),
@@ -93,6 +98,14 @@ impl Params {
     pub const fn granule(&self) -> usize {
         1 << self.granule_shift
     }
+    /// log2 of the granules of a span, which share a token: a span has 64 bytes, or one granule if that has more.
+    pub const fn span_shift(&self) -> u32 {
+        match SPAN_SHIFT.checked_sub(self.granule_shift) {
+            Some(shift) if shift <= MAX_SPAN_SHIFT => shift,
+            Some(_) => MAX_SPAN_SHIFT,
+            None => 0,
+        }
+    }
 }
 
 /// Where everything lies. Sizes are in words unless they say otherwise.
@@ -100,10 +113,16 @@ impl Params {
 pub struct Layout {
     /// What it was made from.
     pub params: Params,
-    /// Granules of the sector.
+    /// Granules of the sector: whole spans.
     pub granules: u32,
+    /// log2 of the granules of a span.
+    pub span_shift: u32,
+    /// Granules of a span, less one.
+    pub span_mask: u32,
     /// Size classes that a block of this sector can have.
     pub classes: usize,
+    /// Bins that a block of this sector can be parked in.
+    pub bins: usize,
     /// Words of level `i` of a class tree, the leaves' parents first; 0 above the root.
     pub level_words: [usize; MAX_LEVELS],
     /// Levels in use.
@@ -133,10 +152,12 @@ const fn up(n: usize, to: usize) -> usize {
 }
 
 impl Layout {
-    /// The layout of a sector of `granules` granules (1 to [`MAX_GRANULES`]).
+    /// The layout of a sector of `granules` granules (1 to [`MAX_GRANULES`]), rounded up to whole spans.
     pub fn new(granules: u32, params: Params) -> Self {
-        let n = granules as usize;
-        debug_assert!((1..=MAX_GRANULES).contains(&n));
+        let span_shift = params.span_shift();
+        let granules = granules.next_multiple_of(1 << span_shift);
+        let n = (granules >> span_shift) as usize;
+        debug_assert!((1..=MAX_GRANULES).contains(&(granules as usize)));
         let line = params.line_words;
         let classes = super::size_class::of_size(granules).0 + 1;
         let chunks = n.div_ceil(CHUNK);
@@ -164,8 +185,9 @@ impl Layout {
             here
         };
         let slots = take((params.participants + 1) * slot_stride);
-        let exchange = take(PARKED_CLASSES * params.batches * batch_stride);
-        let exchange_maps = take(PARKED_CLASSES * line);
+        let bins = (0..BINS).rev().find(|&bin| Bin(bin).size() <= granules).map_or(1, |last| last + 1);
+        let exchange = take(bins * params.batches * batch_stride);
+        let exchange_maps = take(bins * line);
         let directory = take(params.directory * DIRECTORY_WORDS);
         let directory_turn = take(1);
         let first_level = take(1);
@@ -176,7 +198,10 @@ impl Layout {
         Self {
             params,
             granules,
+            span_shift,
+            span_mask: (1 << span_shift) - 1,
             classes,
+            bins,
             level_words,
             levels,
             level_base,
@@ -205,8 +230,10 @@ impl Layout {
 
     /// The layout with the largest sector that fits into a segment of `bytes`, or none if not even one granule does.
     pub fn fit(bytes: u64, params: Params) -> Option<Self> {
-        let most = (bytes >> params.granule_shift).min(MAX_GRANULES as u64) as u32;
-        let fits = |n: u32| n >= 1 && Self::new(n, params).bytes() <= bytes;
+        let shift = params.span_shift();
+        let most = ((bytes >> params.granule_shift).min(MAX_GRANULES as u64) >> shift) as u32;
+        // In spans.
+        let fits = |n: u32| n >= 1 && Self::new(n << shift, params).bytes() <= bytes;
         if !fits(1) {
             return None;
         }
@@ -215,14 +242,29 @@ impl Layout {
             let middle = low + (high - low).div_ceil(2);
             if fits(middle) { low = middle } else { high = middle - 1 }
         }
-        Some(Self::new(low, params))
+        Some(Self::new(low << shift, params))
     }
 
-    /// The token of a granule. Out-of-range granules get the sentinel's, a live block that is nobody's,
+    /// The token of a granule's span. Out-of-range granules get the sentinel's, a live block that is nobody's,
     /// so that garbage read from a segment can never lead outside it (C2).
     #[inline(always)]
     pub fn token(&self, g: Granule) -> WordIndex {
-        WordIndex(self.tokens + (g.0.min(self.granules)) as usize)
+        WordIndex(self.tokens + (g.0.min(self.granules) >> self.span_shift) as usize)
+    }
+    /// The span of a granule.
+    #[inline(always)]
+    pub const fn span(&self, g: Granule) -> u32 {
+        g.0 >> self.span_shift
+    }
+    /// The first granule of a span.
+    #[inline(always)]
+    pub const fn first_of(&self, span: u32) -> Granule {
+        Granule(span << self.span_shift)
+    }
+    /// Spans of the sector.
+    #[inline(always)]
+    pub const fn spans(&self) -> u32 {
+        self.granules >> self.span_shift
     }
     /// The leaf word that hints a granule.
     #[inline(always)]
@@ -232,7 +274,7 @@ impl Layout {
     /// Leaf words.
     #[inline(always)]
     pub fn chunks(&self) -> usize {
-        (self.granules as usize).div_ceil(CHUNK)
+        (self.spans() as usize).div_ceil(CHUNK)
     }
     /// A word of a class tree; level 0 has one bit for each chunk.
     #[inline(always)]
@@ -260,15 +302,15 @@ impl Layout {
     }
     /// A word of a batch in the exchange; word 0 is its control word.
     #[inline(always)]
-    pub fn batch(&self, class: usize, batch: usize, word: usize) -> WordIndex {
-        debug_assert!(class < PARKED_CLASSES && batch < self.params.batches && word < BATCH_WORDS);
-        WordIndex(self.exchange + (class * self.params.batches + batch) * self.batch_stride + word)
+    pub fn batch(&self, bin: usize, batch: usize, word: usize) -> WordIndex {
+        debug_assert!(bin < self.bins && batch < self.params.batches && word < BATCH_WORDS);
+        WordIndex(self.exchange + (bin * self.params.batches + batch) * self.batch_stride + word)
     }
-    /// The map of a class's batches: which of them are full, as a hint.
+    /// The map of a bin's batches: which of them are full, as a hint.
     #[inline(always)]
-    pub fn batch_map(&self, class: usize) -> WordIndex {
-        debug_assert!(class < PARKED_CLASSES);
-        WordIndex(self.exchange_maps + class * self.params.line_words)
+    pub fn batch_map(&self, bin: usize) -> WordIndex {
+        debug_assert!(bin < self.bins);
+        WordIndex(self.exchange_maps + bin * self.params.line_words)
     }
     /// The word that orders the directory's publications.
     #[inline(always)]

@@ -14,6 +14,9 @@ use uuid::Uuid;
 /// Smallest and largest granule, in bytes.
 const GRANULES: std::ops::RangeInclusive<usize> = 16..=65_536;
 
+/// log2 of the largest.
+const LARGEST_SHIFT: u32 = GRANULES.end().trailing_zeros();
+
 /// Where the segment's file lives.
 #[derive(Debug, Clone)]
 pub(crate) enum Home {
@@ -86,7 +89,7 @@ impl Default for Options {
 }
 
 impl Options {
-    /// The defaults: a file in `/dev/shm`, mode 0600, space reserved, 64-byte granules.
+    /// The defaults: a file in `/dev/shm`, mode 0600, space reserved, 16-byte granules.
     pub fn new() -> Self {
         Self::default()
     }
@@ -153,7 +156,12 @@ impl Options {
         self.huge_pages = on;
         self
     }
-    /// Bytes of a granule, the unit of allocation: a power of two from 16 to 65536 (default 64).
+    /// Bytes of a granule, the step of sizes and the least alignment: a power of two from 16 to 65536. By default 16, and in
+    /// segments of more than 4 GiB the least that reaches.
+    ///
+    /// A block takes 64 bytes at least (or a granule, if that is more): so much has one token. With 16 a segment holds most; with
+    /// 64, no two blocks ever share a cache line, whatever their sizes. (With 16, blocks whose size is a multiple of 64 begin at a line
+    /// where they come from a run, as nearly all do; a type's or a layout's alignment is always kept.)
     pub fn granule(mut self, bytes: usize) -> Self {
         self.granule = Some(bytes);
         self
@@ -250,7 +258,9 @@ impl Options {
         let asked = size as u64;
         let mut params = Params { header_words: HEADER_WORDS, line_words: LINE_WORDS, ..Params::for_segment(asked) };
         params.biased = self.bias()?;
-        params.granule_shift = self.granule.map_or(params.granule_shift, usize::trailing_zeros);
+        let reaches = |shift: &u32| maximum(Params { granule_shift: *shift, ..params }) >= asked;
+        let usual = || (params.granule_shift..=LARGEST_SHIFT).find(reaches).unwrap_or(LARGEST_SHIFT);
+        params.granule_shift = self.granule.map_or_else(usual, usize::trailing_zeros);
         params.participants = self.participants.unwrap_or(params.participants);
 
         let minimum = Layout::new(1, params).bytes().next_multiple_of(page);
@@ -280,7 +290,7 @@ fn maximum(params: Params) -> u64 {
 #[cold]
 fn too_large(asked: u64, params: Params) -> Error {
     let enough = |shift: &u32| maximum(Params { granule_shift: *shift, ..params }) >= asked;
-    let hint = match (params.granule_shift..=16).find(enough) {
+    let hint = match (params.granule_shift..=LARGEST_SHIFT).find(enough) {
         Some(shift) => format!("granules of {} bytes would do (Options::granule)", 1 << shift),
         None => "no granule reaches that far: split the data over several segments".to_owned(),
     };
@@ -307,9 +317,12 @@ mod tests {
         for size in [usize::MAX, usize::MAX - 4096, 1 << 62] {
             assert!(matches!(plan(Options::new().size(size)), Err(Error::SegmentTooLarge { .. })));
         }
-        let Err(Error::SegmentTooLarge { hint, .. }) = plan(Options::new().granule(16).size(64 << 30)) else {
-            panic!("16-byte granules reach 16 GiB and their metadata")
+        let Err(Error::SegmentTooLarge { hint, .. }) = plan(Options::new().granule(16).size(16 << 30)) else {
+            panic!("16-byte granules reach 4 GiB and their metadata")
         };
         assert!(hint.contains("64 bytes"), "{hint}");
+        for (size, granule) in [(1 << 20, 16), (4 << 30, 16), (6 << 30, 32), (16 << 30, 64), (1 << 40, 4096)] {
+            assert_eq!(plan(Options::new().size(size)).expect("reaches").layout.params.granule(), granule, "{size}");
+        }
     }
 }

@@ -16,7 +16,7 @@ pub trait Region: Send + Sync {
     fn layout(&self) -> &Layout;
     /// A word. The index comes from [`Layout`], so it is in range.
     fn word(&self, index: WordIndex) -> &<Self::Backend as Backend>::Word;
-    /// The token of a granule, or the sentinel's for granules out of range.
+    /// The token of a granule's span, or the sentinel's for granules out of range.
     #[inline(always)]
     fn token(&self, g: Granule) -> &<Self::Backend as Backend>::Word {
         self.word(self.layout().token(g))
@@ -124,8 +124,8 @@ impl Region for MappedRegion {
     }
     #[inline(always)]
     fn token(&self, g: Granule) -> &NativeWord {
-        // SAFETY: there are tokens for all granules and one more, the sentinel; see `word`.
-        unsafe { self.tokens.add(g.0.min(self.layout.granules) as usize).as_ref() }
+        // SAFETY: there are tokens for all spans and one more, the sentinel; see `word`.
+        unsafe { self.tokens.add((g.0.min(self.layout.granules) >> self.layout.span_shift) as usize).as_ref() }
     }
     #[inline(always)]
     fn touch(&self, _: Granule, _: u32) {}

@@ -4,8 +4,6 @@
 //! power of two wide. This is the mapping of TLSF (Masmano, Ripoll, Crespo, Real: "TLSF: a new dynamic memory
 //! allocator for real-time systems", ECRTS 2004) with a second level of 8.
 
-use super::layout::PARKED_CLASSES;
-
 /// log2 of the linear steps in a power of two.
 const STEPS_LOG2: u32 = 3;
 const STEPS: u32 = 1 << STEPS_LOG2;
@@ -24,11 +22,6 @@ impl Class {
     #[inline(always)]
     pub const fn step(self) -> usize {
         self.0 & (STEPS as usize - 1)
-    }
-    /// Whether blocks of this class are parked when freed.
-    #[inline(always)]
-    pub const fn is_parked(self) -> bool {
-        self.0 < PARKED_CLASSES
     }
     /// The smallest size of the class, in granules.
     #[inline(always)]
@@ -61,11 +54,66 @@ pub const fn at_least(size: u32) -> Class {
 }
 
 const _: () = assert!(of_size(1).0 == 1 && of_size(8).0 == 8 && of_size(15).0 == 15 && of_size(17).0 == 16);
-const _: () = assert!(Class(PARKED_CLASSES - 1).size() == 30 && at_least(17).size() == 18);
+const _: () = assert!(at_least(17).size() == 18);
+
+/// Index of a *bin*: a size of the blocks that are parked when they are freed, in granules. Blocks of other sizes are merged.
+///
+/// Up to 40 granules each size has a bin, under its own number; then each fourth up to 64, and each eighth up to 120.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Bin(pub usize);
+
+/// Sizes below this have a bin each.
+pub const EXACT: u32 = 41;
+/// Bins; number 0 has no blocks.
+pub const BINS: usize = 54;
+/// Size of the last bin.
+pub const LARGEST_PARKED: u32 = Bin(BINS - 1).size();
+
+impl Bin {
+    /// The size of the bin's blocks.
+    #[inline(always)]
+    pub const fn size(self) -> u32 {
+        match self.0 as u32 {
+            at @ 0..=40 => at,
+            at @ 41..=46 => 40 + (at - 40) * 4,
+            at => 64 + (at - 46) * 8,
+        }
+    }
+    /// The bin of blocks of exactly this size, if there is one.
+    #[inline(always)]
+    pub const fn of(size: u32) -> Option<Self> {
+        match Self::at_least(size) {
+            Some(bin) if bin.size() == size => Some(bin),
+            _ => None,
+        }
+    }
+    /// The first bin whose blocks have at least this size, if there is one.
+    #[inline(always)]
+    pub const fn at_least(size: u32) -> Option<Self> {
+        Some(Self(match size {
+            1..=40 => size,
+            41..=64 => 40 + (size - 40).div_ceil(4),
+            65..=120 => 46 + (size - 64).div_ceil(8),
+            _ => return None,
+        } as usize))
+    }
+}
+
+const _: () = assert!(LARGEST_PARKED == 120 && EXACT as usize <= BINS);
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bins_are_found_by_their_sizes() {
+        for bin in (1..BINS).map(Bin) {
+            assert_eq!(Bin::of(bin.size()), Some(bin));
+            assert_eq!(Bin::at_least(bin.size()), Some(bin));
+            assert_eq!(Bin::at_least(bin.size() + 1), (bin.0 + 1 < BINS).then_some(Bin(bin.0 + 1)));
+        }
+        assert_eq!((Bin::of(0), Bin::at_least(0), Bin::of(41), Bin::at_least(u32::MAX)), (None, None, None, None));
+    }
 
     #[test]
     fn classes_tile_the_sizes() {

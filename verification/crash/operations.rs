@@ -340,10 +340,10 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     },
     Operation {
         name: "free, large",
-        granules: 80,
+        granules: 260,
         ceiling: 4,
         prepare: |s| {
-            let [left, middle, right] = s.three([31, 35, 2]);
+            let [left, middle, right] = s.three([123, 125, 2]);
             s.kept.push(right);
             s.release(left);
             s.target.push(middle);

@@ -8,7 +8,7 @@ use atomic_matrix::matrix::heap::Heap;
 use atomic_matrix::matrix::operation::Op;
 use atomic_matrix::matrix::token::{State, Token};
 use atomic_matrix::segment::Options;
-use atomic_matrix::segment::layout::{DIRECTORY_WORDS, Granule, Layout, PARKED_CLASSES, Params, SlotWord};
+use atomic_matrix::segment::layout::{DIRECTORY_WORDS, Granule, Layout, Params, SlotWord};
 use atomic_matrix::segment::region::{BoxedRegion, Region, WordIndex};
 use std::os::unix::fs::FileExt;
 use std::sync::LazyLock;
@@ -65,7 +65,7 @@ pub(crate) enum Edit {
     /// The token that a slot quotes: as it stands at a granule.
     Quote { owner: u8, at: u16 },
     /// A batch of the exchange.
-    Batch { class: u8, batch: u8, kind: u8, owner: u8, count: u8, indices: [u16; 2] },
+    Batch { bin: u8, batch: u8, kind: u8, owner: u8, count: u8, indices: [u16; 2] },
     /// A directory entry.
     Entry { entry: u8, kind: u8, owner: u8, version: u8, name: u8, block: Low, generation: u8 },
     /// Whose turn it is in the directory.
@@ -261,7 +261,7 @@ impl Sound {
             Area::Slots => (layout.slot(0, SlotWord::State).0, (p.participants + 1) * 16),
             Area::Exchange if p.batches > 0 => {
                 let first = layout.batch(0, 0, 0).0;
-                (first, layout.batch_map(PARKED_CLASSES - 1).0 + 1 - first)
+                (first, layout.batch_map(layout.bins - 1).0 + 1 - first)
             }
             Area::Directory if p.directory > 0 => (layout.directory(0, 0).0, p.directory * DIRECTORY_WORDS),
             Area::Exchange | Area::Directory | Area::Turn => (layout.directory_turn().0, 1),
@@ -269,7 +269,7 @@ impl Sound {
             Area::Second => (layout.second_level(0).0, layout.classes.div_ceil(8)),
             Area::Trees => (tree, layout.leaf(0).0 - tree),
             Area::Leaves => (layout.leaf(0).0, layout.chunks()),
-            Area::Tokens => (layout.token(Granule(0)).0, layout.granules as usize + 1),
+            Area::Tokens => (layout.token(Granule(0)).0, layout.spans() as usize + 1),
         };
         from..from + words
     }
@@ -342,17 +342,17 @@ impl Sound {
                 let at = self.layout.slot(u16::from(*owner) % owners, SlotWord::Right).0;
                 self.words[at] = token;
             }
-            Edit::Batch { class, batch, kind, owner, count, indices } => {
+            Edit::Batch { bin, batch, kind, owner, count, indices } => {
                 let batches = self.layout.params.batches;
                 if batches > 0 {
-                    let (class, batch) = (usize::from(*class) % PARKED_CLASSES, usize::from(*batch) % batches);
+                    let (bin, batch) = (usize::from(*bin) % self.layout.bins, usize::from(*batch) % batches);
                     let control = u64::from(*kind % 8) << 32 | u64::from(*owner % 8) << 8 | u64::from(*count);
                     let words = [control, u64::from(indices[0]) | u64::from(indices[1]) << 32];
                     for (i, word) in words.into_iter().enumerate() {
-                        let at = self.layout.batch(class, batch, i).0;
+                        let at = self.layout.batch(bin, batch, i).0;
                         self.words[at] = word;
                     }
-                    let map = self.layout.batch_map(class).0;
+                    let map = self.layout.batch_map(bin).0;
                     self.words[map] |= 1 << batch;
                 }
             }

@@ -15,8 +15,9 @@ use atomic_matrix::segment::layout::Granule;
 use atomic_matrix::segment::region::Region;
 use std::cell::Cell;
 
-fn lane(owner: u16) -> Lane {
-    Lane::with_ceiling(owner, 2)
+/// In a box: the stacks of loom's threads are small.
+fn lane(owner: u16) -> Box<Lane> {
+    Box::new(Lane::with_ceiling(owner, 2))
 }
 
 scenarios! {

@@ -198,14 +198,14 @@ fn loom_c1_killed_while_a_large_block_is_freed() {
 /// run's holder erases it (S1).
 fn stale_index_under_a_run() {
     let world = World::<Mortal>::over(12, 0);
-    let mut stale = Lane::with_ceiling(2, 2);
+    let mut stale = Box::new(Lane::with_ceiling(2, 2));
     // Granule 9 is where the run's second block will lie: a run begins at a token line.
     let blocks: Vec<_> = (0..12).map(|_| world.allocate(&mut strict(2), 1)).collect();
     let at_nine = blocks.iter().copied().find(|block| block.at.0 == 9).expect("twelve blocks of one granule");
     world.free(&mut stale, at_nine);
     blocks.into_iter().filter(|block| block.at != at_nine.at).for_each(|block| world.free(&mut strict(2), block));
     world.heap.heal(&mut strict(3));
-    let mut victim = Lane::with_ceiling(1, 2);
+    let mut victim = Box::new(Lane::with_ceiling(1, 2));
     FINISHED.set(stopped_at(STEP.get(), || world.allocate(&mut victim, 1)).is_some());
     let taken = world.heap.allocate_parked(&mut stale, 1, Kind::Raw);
     if taken.is_some() {

@@ -31,9 +31,9 @@ pub(crate) fn part<B: Backend>(f: impl FnOnce(&World<B>) + 'static) -> Part<B> {
     Box::new(f)
 }
 
-/// A lane that parks nothing.
-pub(crate) fn strict(owner: u16) -> Lane {
-    Lane::with_ceiling(owner, 0)
+/// A lane that parks nothing; in a box, since the stacks of loom's threads are small.
+pub(crate) fn strict(owner: u16) -> Box<Lane> {
+    Box::new(Lane::with_ceiling(owner, 0))
 }
 
 impl World {
@@ -44,6 +44,10 @@ impl World {
     /// One free block, and a directory of `entries`.
     pub(crate) fn with_names(granules: u32, entries: usize) -> Arc<Self> {
         Self::with(granules, 0, entries, false)
+    }
+    /// One free block of so many granules, four of which share a token.
+    pub(crate) fn packed(granules: u32, biased: bool) -> Arc<Self> {
+        Self::of(granules, 0, 0, biased, 4)
     }
     /// The same as `new` with biased parking.
     pub(crate) fn biased(granules: u32, batches: usize) -> Arc<Self> {
@@ -61,8 +65,11 @@ impl<B: Backend> World<B> {
         Self::with(granules, batches, 0, biased)
     }
     fn with(granules: u32, batches: usize, directory: usize, biased: bool) -> Arc<Self> {
+        Self::of(granules, batches, directory, biased, 6)
+    }
+    fn of(granules: u32, batches: usize, directory: usize, biased: bool, granule_shift: u32) -> Arc<Self> {
         let params =
-            Params { granule_shift: 6, participants: 4, batches, directory, header_words: 1, line_words: 1, biased };
+            Params { granule_shift, participants: 4, batches, directory, header_words: 1, line_words: 1, biased };
         let heap = Heap::format(BoxedRegion::new(Layout::new(granules, params)));
         Arc::new(Self { heap, start: loom::sync::atomic::AtomicUsize::new(0) })
     }

@@ -41,6 +41,7 @@ mutants! {
     mutant_look_fence_dropped_is_caught LookFenceDropped "loom_l3_adjacent_frees_in_two_chunks_merge";
     mutant_second_look_dropped_is_caught SecondLookDropped "loom_l3_adjacent_frees_merge";
     mutant_adjacency_unchecked_is_caught AdjacencyUnchecked "loom_s3_alloc_races_ripple";
+    mutant_position_unchecked_is_caught PositionUnchecked "loom_s1_stale_index_leads_to_another_position";
     mutant_hint_relook_dropped_is_caught HintRelookDropped "loom_l2_hint_clear_races_publish";
     mutant_commit_unfrozen_is_caught CommitUnfrozen "loom_s1_exact_take_races_freeze";
     mutant_pop_size_unchecked_is_caught PopSizeUnchecked "loom_s4_pop_races_resize";
@@ -140,12 +141,13 @@ const FAULTS: &[(Mutant, &str)] = &[
     (Mutant::LookFenceDropped, "`mutant_look_fence_dropped_is_caught`"),
     (Mutant::SecondLookDropped, "`mutant_second_look_dropped_is_caught`; shuttle, schedules, crash, protocol model"),
     (Mutant::AdjacencyUnchecked, "`mutant_adjacency_unchecked_is_caught`; shuttle, schedules, crash, protocol model"),
+    (Mutant::PositionUnchecked, "`mutant_position_unchecked_is_caught`; schedules, sort Packed"),
     (Mutant::HintRelookDropped, "`mutant_hint_relook_dropped_is_caught`; schedules"),
     (Mutant::CommitUnfrozen, "`mutant_commit_unfrozen_is_caught`; shuttle, schedules, crash, protocol model"),
     (Mutant::PopSizeUnchecked, "`mutant_pop_size_unchecked_is_caught`; shuttle, schedules, crash"),
     (Mutant::GenerationIgnored, "`mutant_generation_ignored_is_caught`; shuttle, schedules, crash"),
     (Mutant::FooterDropped, "`mutant_footer_dropped_is_caught`; shuttle, schedules, crash, protocol model"),
-    (Mutant::CarveAckedEarly, "`mutant_carve_acked_early_is_caught`; schedules, sort Runs"),
+    (Mutant::CarveAckedEarly, "`mutant_carve_acked_early_is_caught`; schedules, sort Any"),
     (Mutant::BusyUnset, "`mutant_busy_unset_is_caught`; `mutant_tso_table`"),
     (Mutant::OwnFenceDropped, "`mutant_own_fence_dropped_is_caught`"),
     (Mutant::ThiefFenceDropped, "`mutant_thief_fence_dropped_is_caught`; `mutant_tso_table`"),

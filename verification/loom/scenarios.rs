@@ -353,6 +353,77 @@ scenarios! {
         assert_eq!((tally.live.granules + tally.free.granules, tally.granules), (12, 12), "S4");
     }
 
+    // Four granules share a token. Two threads cut the same free block, one of them so that the other's block ends inside a span.
+    loom_s1_packed_cut_races_cut Some(2), Some(3), 100, [Lost(&COMMIT), Lost(&CARVE)] => {
+        let world = World::packed(16, false);
+        world.run([
+            part(|w| { w.allocate(&mut strict(1), 5); }),
+            part(|w| { w.allocate(&mut strict(2), 6); }),
+        ]);
+        let tally = world.verify();
+        assert_eq!((tally.live.granules, tally.free.granules), (11, 5), "S4");
+    }
+
+    // Two neighbours that meet inside a span are freed at the same time, beside a free block that ends inside one.
+    loom_l3_packed_frees_merge Some(3), Some(3), 100, [Lost(&ANNOUNCE)] => {
+        let world = World::packed(16, false);
+        let mut lane = strict(1);
+        let (right, left) = (world.allocate(&mut lane, 5), world.allocate(&mut lane, 6));
+        world.run([part(move |w| w.free(&mut strict(1), left)), part(move |w| w.free(&mut strict(2), right))]);
+        world.is_whole();
+    }
+
+    // A block is freed and merged to its left while that neighbour is cut to what has its span to itself, or taken whole with
+    // what has not.
+    loom_s3_packed_alloc_races_ripple Some(2), Some(3), 100, [Lost(&COMMIT), Mark("with what is over")] => {
+        let world = World::packed(12, false);
+        let block = world.allocate(&mut strict(1), 5);
+        world.run([
+            part(move |w| w.free(&mut strict(1), block)),
+            part(|w| {
+                let mut lane = strict(2);
+                let block = w.allocate(&mut lane, 5);
+                if block.token.size() > 5 {
+                    mark("with what is over");
+                }
+                w.free(&mut lane, block);
+            }),
+        ]);
+        world.is_whole();
+    }
+
+    // A parked block is merged and cut anew, a granule further on in the same span, used and parked by its first owner, beside the stale
+    // index: what the index names is not there.
+    loom_s1_stale_index_leads_to_another_position Some(2), Some(3), 100, [Mark("moved"), Lost(&CLAIM)] => {
+        let world = World::packed(16, false);
+        let mut owner = Box::new(Lane::with_ceiling(1, 4));
+        let end = world.allocate(&mut strict(1), 4);
+        let block = world.allocate(&mut strict(1), 5);
+        world.free(&mut owner, block);
+        world.free(&mut strict(1), end);
+        world.run([
+            part(move |w| {
+                let Some(block) = w.heap.allocate_parked(&mut owner, 5, Kind::Raw) else { return };
+                assert_eq!(block.token.position(), block.at.0 % 4, "S1: {block:?}");
+                w.heap.region().touch(block.at, 5);
+            }),
+            part(move |w| {
+                let mut lane = strict(2);
+                w.heap.heal(&mut lane);
+                let Ok(end) = w.heap.allocate(&mut lane, 5, 1, Kind::Raw) else { return };
+                let Ok(moved) = w.heap.allocate(&mut lane, 5, 1, Kind::Raw) else { return };
+                w.heap.region().touch(end.at, 5);
+                if moved.at.0 + 1 == block.at.0 {
+                    mark("moved");
+                }
+                let mut parks = Box::new(Lane::with_ceiling(3, 4));
+                w.heap.free(&mut parks, moved.at, None).expect("S5: it is live");
+                w.heap.region().touch(end.at, 5);
+            }),
+        ]);
+        world.verify();
+    }
+
     // What stands before an aligned block is given back while its left neighbour is freed.
     loom_s4_trim_races_free Some(1), Some(2), 100, [Lost(&COMMIT)] => {
         let world = World::new(6, 0);

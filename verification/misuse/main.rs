@@ -461,7 +461,7 @@ fn an_onlooker_without_a_slot_can_look_only() {
     assert_eq!(other.stats().expect("sound").live_blocks, 1);
     refused!(h, other.heal(), Error::NoParticipantSlot { participants: 1 });
     refused!(h, other.reap(), Error::NoParticipantSlot { participants: 1 });
-    assert_eq!(other.usable_size(&block).expect("live"), 128);
+    assert_eq!(other.usable_size(&block).expect("live"), 112);
     drop(h);
     other.heal().expect("the slot is free");
 }

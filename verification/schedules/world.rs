@@ -42,16 +42,14 @@ impl World {
 
     /// With biased parking or without.
     pub(crate) fn with_bias(granules: u32, biased: bool) -> Self {
+        Self::with(granules, biased, 6)
+    }
+
+    /// With granules of `1 << granule_shift` bytes: below 64, several share a token.
+    pub(crate) fn with(granules: u32, biased: bool, granule_shift: u32) -> Self {
         super::turns::begin();
-        let params = Params {
-            granule_shift: 6,
-            participants: 8,
-            batches: 1,
-            directory: 3,
-            header_words: 2,
-            line_words: 1,
-            biased,
-        };
+        let params =
+            Params { granule_shift, participants: 8, batches: 1, directory: 3, header_words: 2, line_words: 1, biased };
         let heap = Heap::format(BoxedRegion::new(Layout::new(granules, params)));
         Self {
             heap,
@@ -85,12 +83,18 @@ impl World {
         let block = self.heap.allocate(lane, size, align, kind);
         self.operation_ends(lane.owner());
         let Ok(block) = block else {
-            self.refusals.borrow_mut().push(Span { call: size, from, to: moment() });
+            let call = size.max(self.heap.layout().span_mask + 1);
+            self.refusals.borrow_mut().push(Span { call, from, to: moment() });
             return None;
         };
         self.claim(block, lane.owner(), size, align);
         let granules = block.at.index()..block.at.index() + block.token.size() as usize;
-        self.lives.borrow_mut().push(Life { granules, from, to: None, merging: None });
+        // Where spans have several granules, less than a span behind it may have been taken with it, and given back.
+        let besides =
+            granules.end..(granules.end + self.heap.layout().span_mask as usize).min(self.granules() as usize);
+        let in_flight = Life { granules: besides, from, to: Some(moment()), merging: None };
+        let life = Life { granules, from, to: None, merging: None };
+        self.lives.borrow_mut().extend([in_flight, life]);
         Some(block)
     }
 
@@ -182,7 +186,8 @@ impl World {
             largest = largest.max(hole);
         });
         walked.unwrap_or_else(|fault| panic!("S4: {fault}"));
-        if largest > 0 {
+        // A fragment shorter than a span serves nobody until it is merged.
+        if largest > self.heap.layout().span_mask {
             let block = self.allocate(lane, largest, 1, Kind::Raw);
             let block = block.unwrap_or_else(|| panic!("L2: {largest} granules are free, and refused"));
             self.free(lane, block);

@@ -178,7 +178,7 @@ fn space_is_reserved_unless_told_otherwise() {
     assert!(std::fs::metadata(id.path()).expect("named").blocks() * 512 >= made.len() as u64);
     let sparse = Id::new();
     let made = sparse.options().size(64 << 30).reserve(false).create_segment().expect("created");
-    assert_eq!((made.len(), made.offset_unit()), (64 << 30, 64));
+    assert_eq!((made.len(), made.offset_unit()), (64 << 30, 256));
     mark(&made, Some(9));
     let other = sparse.options().attach_segment().expect("attached");
     assert_eq!(mark(&other, None), 9);

@@ -34,6 +34,8 @@ struct Scenario {
     name: &'static str,
     threads: u16,
     granules: u32,
+    /// log2 of a granule's bytes: below 6, several share a token.
+    shift: u32,
     /// Of the lanes; 0 parks nothing.
     ceiling: usize,
     batches: usize,
@@ -57,6 +59,7 @@ const TIGHT: Scenario = Scenario {
     name: "tight strict",
     threads: 6,
     granules: 70,
+    shift: 6,
     ceiling: 0,
     batches: 0,
     steps: 8,
@@ -110,7 +113,11 @@ const DEATHS: Scenario = Scenario { name: "three of seven die", threads: 7, gran
 /// The smallest that still has a race: every schedule is tried, one after the other, as far as the bound goes.
 const SMALLEST: Scenario =
     Scenario { name: "smallest strict", threads: 2, granules: 3, steps: 2, blocks: 1, largest: 2, ..TIGHT };
-const ALL: [Scenario; 6] = [TIGHT, ROOMY, PARKING, RUNS, TINY, DEATHS];
+/// Four granules share a token, and blocks begin anywhere among them.
+const PACKED: Scenario = Scenario { name: "packed parking", granules: 280, shift: 4, largest: 16, ..PARKING };
+/// The same with nothing parked, and hardly any room.
+const PACKED_TINY: Scenario = Scenario { name: "packed tiny strict", granules: 20, shift: 4, largest: 8, ..TINY };
+const ALL: [Scenario; 8] = [TIGHT, ROOMY, PARKING, RUNS, TINY, DEATHS, PACKED, PACKED_TINY];
 
 struct World {
     heap: Heap<BoxedRegion<Shuttle>>,
@@ -170,7 +177,7 @@ impl Scenario {
         let round = self.round.unwrap_or(SCHEDULES.get());
         SCHEDULES.set(SCHEDULES.get() + 1);
         let params = Params {
-            granule_shift: 6,
+            granule_shift: self.shift,
             participants: 9,
             batches: self.batches,
             directory: 0,
@@ -407,6 +414,12 @@ fn shuttle_l3_tiny_strict() {
     TINY.check();
 }
 
+#[test]
+fn shuttle_s1_several_granules_share_a_token() {
+    PACKED.check();
+    PACKED_TINY.check();
+}
+
 /// Which faults these schedules notice. The survivors are printed, too: SURVIVORS are known, any other fails the test.
 #[test]
 fn mutant_shuttle_table() {
@@ -430,6 +443,7 @@ fn mutant_shuttle_table() {
         Mutant::SweepGoesOn,
         Mutant::ChainUnrepaired,
         Mutant::RecoveryUnsettled,
+        Mutant::PositionUnchecked,
     ];
     quiet_hook();
     QUIET.set(true);

@@ -391,7 +391,7 @@ impl<const SITE: usize> Backend for Weakened<SITE> {
 /// Threads that allocate, touch and free on a heap whose backend may be weakened.
 fn on_a_heap<const SITE: usize>() {
     let params = Params {
-        granule_shift: 6,
+        granule_shift: 4,
         participants: 4,
         batches: 2,
         directory: 0,
@@ -399,14 +399,14 @@ fn on_a_heap<const SITE: usize>() {
         line_words: 8,
         biased: true,
     };
-    let heap = forever(Heap::format(BoxedRegion::<Weakened<SITE>>::new(Layout::new(600, params))));
+    let heap = forever(Heap::format(BoxedRegion::<Weakened<SITE>>::new(Layout::new(2400, params))));
     for owner in 1..=4 {
         spawn(move || {
             // Two park, two merge everything at once; all use each other's memory through the sector.
             let mut lane = if owner % 2 == 0 { Lane::new(owner) } else { Lane::with_ceiling(owner, 0) };
             let mut random = fastrand::Rng::with_seed(owner.into());
             for round in 0..3000 {
-                let size = random.u32(1..40);
+                let size = random.u32(1..160);
                 if let Ok(live) = heap.allocate(&mut lane, size, 1, Kind::Raw) {
                     heap.region().touch(live.at, size);
                     heap.free(&mut lane, live.at, None).expect("held");

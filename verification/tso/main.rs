@@ -81,7 +81,7 @@ impl Scene {
             0..5 => {
                 let size = random.u32(1..=self.largest);
                 // As a handler does: without a locked instruction if that serves, else in full.
-                let quick = random.bool().then(|| world.heap.allocate_own(lane, size as usize, Kind::Raw)).flatten();
+                let quick = random.bool().then(|| world.heap.allocate_own(lane, size as usize, 0, Kind::Raw)).flatten();
                 match quick {
                     Some(block) => {
                         world.claim(block, lane.owner(), size, 1);

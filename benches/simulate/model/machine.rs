@@ -139,7 +139,8 @@ impl Machine {
     fn new<R: Region<Backend = Simulated>>(region: &R, costs: Costs, cores: usize, from: u64) -> Self {
         let layout = region.layout().clone();
         let payload = layout.words.div_ceil(LINE);
-        let extra = payload + layout.granules as usize;
+        // A line for each span: 64 bytes.
+        let extra = payload + layout.spans() as usize;
         let line = |index: WordIndex| index.0 / LINE;
         let kinds = vec![
             (0, "header"),
@@ -175,14 +176,14 @@ impl Machine {
             }
             "exchange: batches" => {
                 let batches = self.layout.params.batches;
-                format!("exchange: class {}, batch {}", place / batches, place % batches)
+                format!("exchange: bin {}, batch {}", place / batches, place % batches)
             }
-            "exchange: maps" => format!("exchange: map of class {place}"),
+            "exchange: maps" => format!("exchange: map of bin {place}"),
             "hints: class trees" => {
                 let stride = (self.layout.tree(1, 0, 0).0 - self.layout.tree(0, 0, 0).0) / LINE;
                 format!("hints: tree of class {}, line {}", place / stride, place % stride)
             }
-            "tokens" => format!("tokens of granules {} to {}", place * LINE, place * LINE + LINE - 1),
+            "tokens" => format!("tokens of spans {} to {}", place * LINE, place * LINE + LINE - 1),
             _ => format!("{kind}, line {place}"),
         }
     }
@@ -295,7 +296,7 @@ fn in_turn<T>(act: impl FnOnce(&mut Machine, usize) -> T) -> Option<T> {
 pub(crate) fn touch(place: Place, access: Access) {
     in_turn(|machine, core| {
         let at = match place {
-            Place::Payload(g) => machine.payload + g.index(),
+            Place::Payload(g) => machine.payload + machine.layout.span(g) as usize,
             Place::Extra(n) => machine.extra + n,
         };
         machine.access(core, at, access, WORKLOAD);

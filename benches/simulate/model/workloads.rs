@@ -78,7 +78,7 @@ const ARENA: u64 = 64 << 20;
 /// Live blocks that a core keeps at most.
 const LIVE: usize = 200;
 /// Granules of a message.
-const MESSAGE: u32 = 2;
+const MESSAGE: u32 = 128 / 16;
 /// The benchmarks' ring: messages that it holds, and after how many each side tells where it is.
 const SLOTS: u32 = 1024;
 const SENT: u32 = 32;
@@ -100,7 +100,7 @@ fn heap(biased: bool, batches: Option<usize>) -> Rc<SimulatedHeap> {
 
 /// As `Handler::allocate_raw` does it.
 fn allocate(heap: &SimulatedHeap, lane: &mut Lane, granules: u32) -> Option<Live> {
-    let own = heap.allocate_own(lane, granules as usize, Kind::Raw);
+    let own = heap.allocate_own(lane, granules as usize, 0, Kind::Raw);
     own.or_else(|| heap.allocate(lane, granules, 1, Kind::Raw).ok())
 }
 
@@ -145,7 +145,8 @@ fn mix(
     loop {
         spend(costs.harness);
         if live.len() < LIVE && random.u32(0..10) < 7 {
-            let granules = random.u32(32..=544).div_ceil(64);
+            // A span at least.
+            let granules = random.u32(32..=544).div_ceil(16).max(4);
             let block = allocate(granules).expect("there is room for everybody");
             touch(Place::Payload(block.at), Access::Store);
             live.push(block);
