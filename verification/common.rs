@@ -103,7 +103,10 @@ pub(crate) fn check(handler: &Handler, pointer: &RelativePtr<u8>, usable: usize,
 /// After everything was freed: one free block of the whole sector, and 90 % of it at the first try.
 pub(crate) fn rest_is_one_block(handler: &Handler) {
     handler.heal().expect("a slot is free");
-    let stats = handler.verify().expect("nothing is damaged");
+    let stats = handler.verify().unwrap_or_else(|fault| {
+        let _ = handler.blocks(|block| eprintln!("{block:?}"));
+        panic!("damaged: {fault}; the blocks in front are above")
+    });
     assert_eq!((stats.live_blocks, stats.parked_blocks, stats.in_flight_blocks), (0, 0, 0), "{stats:?}");
     assert_eq!((stats.free_blocks, stats.free_bytes), (1, stats.sector_bytes), "{stats:?}");
     let most = handler.allocate_raw((stats.sector_bytes * 9 / 10).max(1) as usize).expect("90 % at the first try");

@@ -243,15 +243,17 @@ fn a_thousand_short_lived_threads_share_four_slots() {
     let scratch = Scratch::new();
     let handler = scratch.options().size(MIB).participants(4).create().expect("created");
     for round in 0..334 {
-        std::thread::scope(|scope| {
-            for i in 0..3 {
+        let threads: Vec<_> = (0..3)
+            .map(|i| {
                 let handler = handler.clone();
-                scope.spawn(move || {
+                std::thread::spawn(move || {
                     let block = handler.allocate_raw(1 + (round + i) % 3000).expect("a slot and room");
                     handler.free_raw(block).expect("live");
-                });
-            }
-        });
+                })
+            })
+            .collect();
+        // Not a scope: that ends when the closures have, and a thread gives its lane back after that.
+        threads.into_iter().for_each(|thread| thread.join().expect("no failure"));
     }
     rest_is_one_block(&handler);
 }
