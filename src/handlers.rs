@@ -475,6 +475,28 @@ impl Handler {
         self.free_granule(offset, None)
     }
 
+    /// Tells that the block at an offset will be freed here soon: fetches the cache line of its token, which may be in another
+    /// core's cache. A hint, which changes nothing, whatever the offset. For whoever drains a queue: a call for the message that is a dozen
+    /// further on, before this one is freed, hides the way that the line has to go.
+    ///
+    /// ```
+    /// # use atomic_matrix::matrix::core::AtomicMatrix;
+    /// # let handler = AtomicMatrix::bootstrap(None, 1 << 20)?;
+    /// let queue: Vec<u32> = (0..100).map(|_| Ok(handler.allocate_raw(128)?.offset())).collect::<atomic_matrix::Result<_>>()?;
+    /// for (at, &offset) in queue.iter().enumerate() {
+    ///     if let Some(&later) = queue.get(at + 12) {
+    ///         handler.will_free_at(later);
+    ///     }
+    ///     handler.free_at(offset)?;
+    /// }
+    /// # handler.unlink()?;
+    /// # Ok::<(), atomic_matrix::Error>(())
+    /// ```
+    #[inline]
+    pub fn will_free_at(&self, offset: u32) {
+        self.matrix.heap().will_free(self.matrix.granule_at(offset));
+    }
+
     #[inline(always)]
     fn free_granule(&self, offset: u32, generation: Option<u32>) -> Result<()> {
         let quick = match generation {

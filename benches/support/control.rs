@@ -200,6 +200,19 @@ impl<'a, const WIDE: bool> Side<'a, WIDE> {
         self.control.end();
     }
 
+    #[inline(always)]
+    fn message(&self, number: u32) -> u64 {
+        let at = (number % SLOTS) as usize;
+        let word = |index: usize| self.control.words[index].load(Ordering::Relaxed) as u64;
+        if WIDE { word(2 * at) | word(2 * at + 1) << 32 } else { word(at) }
+    }
+
+    /// The message that is received so many calls from now, if it is known to be there.
+    #[inline(always)]
+    pub(crate) fn later(&self, ahead: u32) -> Option<u64> {
+        (self.seen.wrapping_sub(self.own) > ahead).then(|| self.message(self.own.wrapping_add(ahead)))
+    }
+
     /// The next message, waiting for it; none when the sender has ended.
     #[inline(always)]
     pub(crate) fn receive(&mut self) -> Option<u64> {
@@ -216,9 +229,7 @@ impl<'a, const WIDE: bool> Side<'a, WIDE> {
                 patience.wait();
             }
         }
-        let at = (self.own % SLOTS) as usize;
-        let word = |index: usize| self.control.words[index].load(Ordering::Relaxed) as u64;
-        let message = if WIDE { word(2 * at) | word(2 * at + 1) << 32 } else { word(at) };
+        let message = self.message(self.own);
         self.own = self.own.wrapping_add(1);
         if self.own.is_multiple_of(RECEIVED) {
             self.control.tail.0.store(self.own, Ordering::Release);

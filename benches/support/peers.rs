@@ -26,6 +26,9 @@ pub(crate) trait Peer: Sync {
     /// What to tell another worker, so that it can free the block.
     fn pass(&self, block: Self::Block) -> u64;
     fn free_passed(&self, message: u64, size: usize);
+    /// The message will be freed here soon: what that needs may be fetched.
+    #[inline(always)]
+    fn expect_passed(&self, _message: u64) {}
     /// All bytes that this peer takes, and those that can become blocks; none if there is no such bound.
     fn arena(&self) -> Option<(usize, usize)> {
         None
@@ -112,6 +115,10 @@ impl Peer for Matrix {
     fn free_passed(&self, message: u64, _: usize) {
         self.0.free_at(message as u32).expect("the block is live");
     }
+    #[inline(always)]
+    fn expect_passed(&self, message: u64) {
+        self.0.will_free_at(message as u32);
+    }
     fn arena(&self) -> Option<(usize, usize)> {
         Some((self.0.matrix().segment().len(), self.0.stats().ok()?.sector_bytes as usize))
     }
@@ -121,6 +128,23 @@ impl Peer for Matrix {
 #[inline(always)]
 pub(crate) fn layout(size: usize) -> Layout {
     Layout::from_size_align(size, 8).expect("a small power of two")
+}
+
+/// Fetches the line of a block and that of the header in front of it, to be written.
+#[inline(always)]
+pub(crate) fn fetch(block: u64) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
+        let block = block as *const i8;
+        // SAFETY: hints, which may be about any address.
+        unsafe {
+            _mm_prefetch::<_MM_HINT_ET0>(block);
+            _mm_prefetch::<_MM_HINT_ET0>(block.wrapping_sub(8));
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = block;
 }
 
 /// The allocator of talc 5, which needs a lock.
@@ -195,6 +219,10 @@ impl<L: Lock> Peer for Talc<L> {
         (block.addr() - self.arena.as_ptr().addr()) as u64
     }
     #[inline(always)]
+    fn expect_passed(&self, message: u64) {
+        fetch(message);
+    }
+    #[inline(always)]
     fn free_passed(&self, message: u64, size: usize) {
         self.free(self.arena.as_ptr().cast_mut().wrapping_add(message as usize), size);
     }
@@ -233,6 +261,10 @@ impl<A: GlobalAlloc + Sync> Peer for Global<A> {
     #[inline(always)]
     fn pass(&self, block: *mut u8) -> u64 {
         block.expose_provenance() as u64
+    }
+    #[inline(always)]
+    fn expect_passed(&self, message: u64) {
+        fetch(message);
     }
     #[inline(always)]
     fn free_passed(&self, message: u64, size: usize) {

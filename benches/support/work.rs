@@ -50,6 +50,8 @@ const LIVE: usize = 200;
 const QUOTA: usize = 10_000;
 const PING: usize = 64;
 const MESSAGE: usize = 128;
+/// So many messages before it is freed, a receiver tells the allocator of one.
+const AHEAD: u32 = 12;
 /// Operations between two looks at the stop word.
 const BURST: u64 = 64;
 
@@ -254,6 +256,9 @@ fn receive<P: Peer, const WIDE: bool>(peer: &P, control: &Control) -> u64 {
     let mut ring = Side::<WIDE>::new(control);
     let mut messages = 0;
     while let Some(message) = ring.receive() {
+        if let Some(later) = ring.later(AHEAD) {
+            peer.expect_passed(later);
+        }
         peer.free_passed(message, MESSAGE);
         messages += 1;
     }

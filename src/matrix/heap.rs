@@ -339,6 +339,12 @@ impl<R: Region> Heap<R> {
         }
     }
 
+    /// The block at `g` will be freed soon: its token's line may come. No access.
+    #[inline(always)]
+    pub fn will_free(&self, g: Granule) {
+        self.token(g).expect_write();
+    }
+
     /// Frees the live block that begins at `g`: one compare-and-swap where it is parked, else the Ripple.
     ///
     /// With a `generation`, only the block of that generation.
