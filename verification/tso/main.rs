@@ -38,6 +38,8 @@ type ScheduledWord = <Scheduled as Backend>::Word;
 enum Sort {
     /// Owners take and park; others heal, allocate where there is hardly any room, and free what they were passed.
     Mixed,
+    /// As `Mixed`, with room for runs, whose rest is parked as a block of another size, and with spans of one, two or four granules.
+    Runs,
     /// One owner takes and parks the same blocks all the time while one other heals and takes what it got.
     Duel,
     /// As `Mixed`, and the first participant stops for ever.
@@ -46,7 +48,7 @@ enum Sort {
     ThiefStops,
 }
 
-const SORTS: [Sort; 4] = [Sort::Mixed, Sort::Duel, Sort::OwnerStops, Sort::ThiefStops];
+const SORTS: [Sort; 5] = [Sort::Mixed, Sort::Runs, Sort::Duel, Sort::OwnerStops, Sort::ThiefStops];
 
 /// Blocks on their way to another participant, which frees them: a word that is stored behind the block's token, as a ring
 /// between two processes would.
@@ -125,18 +127,27 @@ impl Scene {
 fn scenario(sort: Sort, seed: u64) -> [bool; 2] {
     let random = &mut Rng::with_seed(seed);
     let duel = matches!(sort, Sort::Duel | Sort::ThiefStops);
-    let granules = if duel { random.u32(2..=6) } else { random.u32(4..=14) };
-    let (players, steps) = if duel { (2, 8) } else { (random.usize(2..=3), random.usize(3..=8)) };
+    let shift = if sort == Sort::Runs { random.u32(4..=6) } else { 6 };
+    let granules = match sort {
+        Sort::Runs => random.u32(8..=40) << (6 - shift),
+        _ if duel => random.u32(2..=6),
+        _ => random.u32(4..=14),
+    };
+    let (players, steps) = match sort {
+        Sort::Runs => (random.usize(2..=3), random.usize(4..=12)),
+        _ if duel => (2, 8),
+        _ => (random.usize(2..=3), random.usize(3..=8)),
+    };
     let scene = Rc::new(Scene {
-        world: World::with_bias(granules, true),
+        world: World::with(granules, true, shift),
         post: Post((0..3).map(|_| Scheduled::word(0)).collect()),
         sort,
-        largest: if duel { 1 } else { random.u32(1..=2) },
+        largest: if duel { 1 } else { random.u32(1..=if sort == Sort::Runs { granules / 3 } else { 2 }) },
     });
     let stopping = match sort {
         Sort::OwnerStops => Some((0, random.u64(0..120))),
         Sort::ThiefStops => Some((1, random.u64(0..200))),
-        Sort::Mixed | Sort::Duel => None,
+        Sort::Mixed | Sort::Runs | Sort::Duel => None,
     };
     let mut lanes = vec![];
     let mut blocks = vec![];
@@ -219,6 +230,11 @@ fn play_many(sort: Sort) {
 #[test]
 fn tso_s1_s4_s5_owners_and_thieves() {
     play_many(Sort::Mixed);
+}
+
+#[test]
+fn tso_s1_s4_runs_are_cut_up_beside_thieves() {
+    play_many(Sort::Runs);
 }
 
 #[test]
