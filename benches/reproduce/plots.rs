@@ -417,7 +417,7 @@ fn packing(rows: &[Packed], origin: &str, path: &Path) -> Outcome<()> {
     style::figure(path, (1000, 520), "Packing: payload of a full 64 MiB segment", subtitle, origin, |area| {
         let (left, right) = area.split_horizontally(760);
         let sizes: Vec<f64> = GRANULES.iter().map(|&granule| granule as f64).collect();
-        let words = Words { title: "", x: "granule, bytes (64 is the default)", y: "payload / segment", left: 56 };
+        let words = Words { title: "", x: "granule, bytes (16 is the default)", y: "payload / segment", left: 56 };
         let panel = Panel::new(&left, &words, Scale::places(&sizes), Scale::linear([0.0, 1.0]))?;
         for (range, mark) in &marks {
             if let Some(talc) = find(*range, 0) {
