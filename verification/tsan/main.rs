@@ -220,8 +220,8 @@ fn die_and_recover(handler: &'static Handler, clock: &'static Clock) {
             let mut dead = Lane::new(last);
             for size in [1, 3, 7, 40, 2] {
                 if let Ok(live) = heap.allocate(&mut dead, size, 1, Kind::Raw) {
-                    let at = heap.layout().sector as usize + live.at.index() * 64;
-                    // SAFETY: the block is this lane's, and has at least 64 bytes.
+                    let at = heap.layout().sector as usize + live.at.index() * heap.layout().params.granule();
+                    // SAFETY: the block is this lane's, and has 64 bytes at least.
                     unsafe { handler.matrix().segment().base().add(at).cast::<u64>().write(round) };
                     if size == 2 {
                         let _ = heap.free(&mut dead, live.at, None);
