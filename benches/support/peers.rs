@@ -220,7 +220,7 @@ impl<L: Lock> Peer for Talc<L> {
     }
     #[inline(always)]
     fn expect_passed(&self, message: u64) {
-        fetch(message);
+        fetch(self.arena.as_ptr().addr() as u64 + message);
     }
     #[inline(always)]
     fn free_passed(&self, message: u64, size: usize) {
