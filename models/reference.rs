@@ -28,7 +28,6 @@ impl Reference {
     /// The heap answered a request for `size` bytes at a multiple of `align` with `usable` bytes at `at`.
     pub fn allocated(&mut self, at: u64, usable: u64, size: u64, align: u64) -> Result<(), String> {
         let end = at + usable;
-        let rounded = size.next_multiple_of(self.granule);
         let complain = |what: &str| Err(format!("{size} bytes at {align}: {at}..{end} {what}"));
         if at < self.start || end > self.end {
             return complain("leaves the sector");
@@ -40,8 +39,7 @@ impl Reference {
             return complain("does not fit");
         }
         // At least a span; and what has no span of its own goes with it.
-        let rounded = rounded.max(self.granule.max(64));
-        let over = self.granule.max(64) - self.granule;
+        let (rounded, over) = (self.rounded(size), self.least() - self.granule);
         if usable > rounded + rounded / 8 + over {
             return complain("wastes more than the width of a size class");
         }
@@ -91,12 +89,21 @@ impl Reference {
         self.holes().iter().map(|(from, to)| to - from).max().unwrap_or(0)
     }
 
+    /// Bytes of a block at least.
+    fn least(&self) -> u64 {
+        self.granule.max(64)
+    }
+
+    /// A request's bytes as a block.
+    fn rounded(&self, size: u64) -> u64 {
+        size.max(self.least()).next_multiple_of(self.granule)
+    }
+
     /// Whether a request may be refused for want of memory: no hole would serve it.
     pub fn may_refuse(&self, size: u64, align: u64) -> bool {
-        // A block has 64 bytes at least, and what is aligned to more than a granule begins at a multiple of 64.
-        let least = self.granule.max(64);
-        let align = if align > self.granule { align.max(least) } else { self.granule };
-        let size = size.max(least).next_multiple_of(self.granule);
+        // What is aligned to more than a granule begins at a multiple of 64.
+        let align = if align > self.granule { align.max(self.least()) } else { self.granule };
+        let size = self.rounded(size);
         let serves = |(from, to): &Hole| from.next_multiple_of(align) + size <= *to;
         !self.holes().iter().any(serves)
     }

@@ -480,8 +480,7 @@ impl Handler {
     /// further on, before this one is freed, hides the way that the line has to go.
     ///
     /// ```
-    /// # use atomic_matrix::matrix::core::AtomicMatrix;
-    /// # let handler = AtomicMatrix::bootstrap(None, 1 << 20)?;
+    /// # let handler = atomic_matrix::segment::Options::new().memfd().size(1 << 20).create()?;
     /// let queue: Vec<u32> = (0..100).map(|_| Ok(handler.allocate_raw(128)?.offset())).collect::<atomic_matrix::Result<_>>()?;
     /// for (at, &offset) in queue.iter().enumerate() {
     ///     if let Some(&later) = queue.get(at + 12) {
@@ -489,7 +488,6 @@ impl Handler {
     ///     }
     ///     handler.free_at(offset)?;
     /// }
-    /// # handler.unlink()?;
     /// # Ok::<(), atomic_matrix::Error>(())
     /// ```
     #[inline]
@@ -584,7 +582,8 @@ impl Handler {
         self.matrix.segment().base().as_ptr().wrapping_add(bytes)
     }
 
-    /// Bytes that the block really has: the size asked for, rounded up to granules, 64 bytes at least, and above 640 bytes up to a tenth more.
+    /// Bytes that the block really has: the size asked for, rounded up to granules, 64 bytes at least; from 640 to 1920 bytes up to
+    /// a ninth more.
     ///
     /// # Errors
     /// As [`Handler::free_raw`].
@@ -745,12 +744,11 @@ impl Handler {
     ///
     /// ```
     /// # use atomic_matrix::handlers::HandlerFunctions;
-    /// # let handler = atomic_matrix::matrix::core::AtomicMatrix::bootstrap(None, 1 << 20)?;
+    /// # let handler = atomic_matrix::segment::Options::new().memfd().size(1 << 20).create()?;
     /// let block = handler.allocate::<[u8; 100]>()?;
     /// let mut found = None;
     /// handler.blocks(|info| if info.offset == block.offset() { found = Some(info) })?;
     /// assert_eq!(found.map(|info| info.bytes), Some(112));
-    /// # handler.unlink()?;
     /// # Ok::<(), atomic_matrix::Error>(())
     /// ```
     ///
@@ -858,12 +856,11 @@ impl Handler {
     ///
     /// ```
     /// # use atomic_matrix::segment::Options;
-    /// let handler = Options::new().size(1 << 20).keep_orphans(true).create()?;
+    /// let handler = Options::new().memfd().size(1 << 20).keep_orphans(true).create()?;
     /// for orphan in handler.orphans()? {
     ///     let mine = handler.adopt_at(orphan.offset, Some(orphan.generation))?; // or free_at(orphan.offset)
     /// #   let _ = mine;
     /// }
-    /// # handler.unlink()?;
     /// # Ok::<(), atomic_matrix::Error>(())
     /// ```
     ///

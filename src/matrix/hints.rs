@@ -224,11 +224,17 @@ impl<R: Region> Heap<R> {
         g.0 < granules && size <= granules - g.0 && self.spans(g, size) > 0
     }
 
+    /// What begins in a span, and where.
+    #[inline(always)]
+    fn begins_in(&self, span: u32) -> (Granule, Token) {
+        let token = self.look_span(span);
+        (self.head_of(span, token), token)
+    }
+
     /// What begins in a span, and where, after helping whatever operation is in force there.
     fn settled(&self, lane: &mut Lane, span: u32) -> (Granule, Token) {
         loop {
-            let token = self.look_span(span);
-            let g = self.head_of(span, token);
+            let (g, token) = self.begins_in(span);
             if token.state() != State::Coalescing || !self.help(lane, g, token) {
                 return (g, token);
             }
@@ -240,9 +246,7 @@ impl<R: Region> Heap<R> {
     fn chunk_has(&self, chunk: usize, class: Class) -> bool {
         let mut bits = self.word(self.layout().leaf(chunk)).load(&HINT_LOOK);
         while bits != 0 {
-            let span = (chunk * CHUNK) as u32 + bits.trailing_zeros();
-            let token = self.look_span(span);
-            let g = self.head_of(span, token);
+            let (g, token) = self.begins_in((chunk * CHUNK) as u32 + bits.trailing_zeros());
             let possibly = matches!(token.state(), State::Free | State::Coalescing);
             if possibly && of_size(token.size()) == class && self.fits_sector(g, token) {
                 return true;
@@ -261,9 +265,7 @@ impl<R: Region> Heap<R> {
         let chunk = self.end_chunk(class, false)?;
         let mut bits = self.word(self.layout().leaf(chunk)).load(&HINT_LOOK);
         while bits != 0 {
-            let span = (chunk * CHUNK) as u32 + bits.trailing_zeros();
-            let token = self.look_span(span);
-            let g = self.head_of(span, token);
+            let (g, token) = self.begins_in((chunk * CHUNK) as u32 + bits.trailing_zeros());
             if token.is_free() && token.size() >= size && self.fits_sector(g, token) {
                 return Some((g, token));
             }

@@ -555,18 +555,12 @@ fn report(handler: &crate::handlers::Handler, done: &Tallied, passed: f64) {
 #[test]
 fn l2_a_hole_that_fits_exactly_serves() {
     for ceiling in [0, 30] {
-        for (granules, size, align) in [(17, 17, 1), (51, 1, 64), (64, 64, 64), (100, 36, 64), (19, 19, 1), (9, 1, 8)] {
-            let heap = heap::<Native>(granules);
-            let mut lane = Lane::with_ceiling(1, ceiling);
-            let block = heap.allocate(&mut lane, size, align, Kind::Raw);
-            let block = block.unwrap_or_else(|e| panic!("{size} at {align} of {granules}: {e:?}"));
-            assert!(block.at.0.is_multiple_of(align) && block.token.size() >= size);
-            heap.free(&mut lane, block.at, None).unwrap();
-            rest_is_one_block(&heap, &mut lane);
-        }
-        // Where spans have four granules, with room to spare neither behind nor before.
-        for (granules, size, align) in [(20, 20, 1), (20, 18, 1), (20, 17, 4), (64, 36, 32), (8, 5, 4), (8, 6, 2)] {
-            let heap = heap_of::<Native>(granules, PACKED);
+        let plain = [(17, 17, 1), (51, 1, 64), (64, 64, 64), (100, 36, 64), (19, 19, 1), (9, 1, 8)];
+        // Spans of four granules, with room to spare neither behind nor before.
+        let packed = [(20, 20, 1), (20, 18, 1), (20, 17, 4), (64, 36, 32), (8, 5, 4), (8, 6, 2)];
+        let cases = plain.map(|case| (WIDE, case)).into_iter().chain(packed.map(|case| (PACKED, case)));
+        for (shift, (granules, size, align)) in cases {
+            let heap = heap_of::<Native>(granules, shift);
             let mut lane = Lane::with_ceiling(1, ceiling);
             let block = heap.allocate(&mut lane, size, align, Kind::Raw);
             let block = block.unwrap_or_else(|e| panic!("{size} at {align} of {granules}: {e:?}"));

@@ -185,7 +185,7 @@ impl Layout {
             here
         };
         let slots = take((params.participants + 1) * slot_stride);
-        let bins = (0..BINS).rev().find(|&bin| Bin(bin).size() <= granules).map_or(1, |last| last + 1);
+        let bins = (0..BINS).take_while(|&bin| Bin(bin).size() <= granules).count();
         let exchange = take(bins * params.batches * batch_stride);
         let exchange_maps = take(bins * line);
         let directory = take(params.directory * DIRECTORY_WORDS);

@@ -258,10 +258,9 @@ impl Options {
         let asked = size as u64;
         let mut params = Params { header_words: HEADER_WORDS, line_words: LINE_WORDS, ..Params::for_segment(asked) };
         params.biased = self.bias()?;
-        let reaches = |shift: &u32| maximum(Params { granule_shift: *shift, ..params }) >= asked;
-        let usual = || (params.granule_shift..=LARGEST_SHIFT).find(reaches).unwrap_or(LARGEST_SHIFT);
-        params.granule_shift = self.granule.map_or_else(usual, usize::trailing_zeros);
         params.participants = self.participants.unwrap_or(params.participants);
+        let usual = || least_that_reaches(asked, params).unwrap_or(LARGEST_SHIFT);
+        params.granule_shift = self.granule.map_or_else(usual, usize::trailing_zeros);
 
         let minimum = Layout::new(1, params).bytes().next_multiple_of(page);
         if asked == 0 || asked.checked_next_multiple_of(page).is_some_and(|total| total < minimum) {
@@ -287,10 +286,14 @@ fn maximum(params: Params) -> u64 {
     Layout::new(MAX_GRANULES as u32, params).bytes().min(isize::MAX as u64)
 }
 
+/// log2 of the smallest granule, from this one on, with which a segment of `asked` bytes can be used whole.
+fn least_that_reaches(asked: u64, params: Params) -> Option<u32> {
+    (params.granule_shift..=LARGEST_SHIFT).find(|&granule_shift| maximum(Params { granule_shift, ..params }) >= asked)
+}
+
 #[cold]
 fn too_large(asked: u64, params: Params) -> Error {
-    let enough = |shift: &u32| maximum(Params { granule_shift: *shift, ..params }) >= asked;
-    let hint = match (params.granule_shift..=LARGEST_SHIFT).find(enough) {
+    let hint = match least_that_reaches(asked, params) {
         Some(shift) => format!("granules of {} bytes would do (Options::granule)", 1 << shift),
         None => "no granule reaches that far: split the data over several segments".to_owned(),
     };

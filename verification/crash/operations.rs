@@ -46,7 +46,7 @@ pub(crate) struct Scene {
 impl Scene {
     pub(crate) fn new(operation: &Operation) -> Self {
         let lane = |owner| Lane::with_ceiling(owner, operation.ceiling);
-        let world = Rc::new(World::new(operation.granules));
+        let world = Rc::new(World::of(operation.granules, 6));
         let mut scene = Self {
             world,
             lane: lane(VICTIM),

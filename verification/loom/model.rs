@@ -46,8 +46,8 @@ impl World {
         Self::with(granules, 0, entries, false)
     }
     /// One free block of so many granules, four of which share a token.
-    pub(crate) fn packed(granules: u32, biased: bool) -> Arc<Self> {
-        Self::of(granules, 0, 0, biased, 4)
+    pub(crate) fn packed(granules: u32) -> Arc<Self> {
+        Self::of(granules, 0, 0, false, 4)
     }
     /// The same as `new` with biased parking.
     pub(crate) fn biased(granules: u32, batches: usize) -> Arc<Self> {

@@ -355,7 +355,7 @@ scenarios! {
 
     // Four granules share a token. Two threads cut the same free block, one of them so that the other's block ends inside a span.
     loom_s1_packed_cut_races_cut Some(2), Some(3), 100, [Lost(&COMMIT), Lost(&CARVE)] => {
-        let world = World::packed(16, false);
+        let world = World::packed(16);
         world.run([
             part(|w| { w.allocate(&mut strict(1), 5); }),
             part(|w| { w.allocate(&mut strict(2), 6); }),
@@ -366,7 +366,7 @@ scenarios! {
 
     // Two neighbours that meet inside a span are freed at the same time, beside a free block that ends inside one.
     loom_l3_packed_frees_merge Some(3), Some(3), 100, [Lost(&ANNOUNCE)] => {
-        let world = World::packed(16, false);
+        let world = World::packed(16);
         let mut lane = strict(1);
         let (right, left) = (world.allocate(&mut lane, 5), world.allocate(&mut lane, 6));
         world.run([part(move |w| w.free(&mut strict(1), left)), part(move |w| w.free(&mut strict(2), right))]);
@@ -376,7 +376,7 @@ scenarios! {
     // A block is freed and merged to its left while that neighbour is cut to what has its span to itself, or taken whole with
     // what has not.
     loom_s3_packed_alloc_races_ripple Some(2), Some(3), 100, [Lost(&COMMIT), Mark("with what is over")] => {
-        let world = World::packed(12, false);
+        let world = World::packed(12);
         let block = world.allocate(&mut strict(1), 5);
         world.run([
             part(move |w| w.free(&mut strict(1), block)),
@@ -395,7 +395,7 @@ scenarios! {
     // A parked block is merged and cut anew, a granule further on in the same span, used and parked by its first owner, beside the stale
     // index: what the index names is not there.
     loom_s1_stale_index_leads_to_another_position Some(2), Some(3), 100, [Mark("moved"), Lost(&CLAIM)] => {
-        let world = World::packed(16, false);
+        let world = World::packed(16);
         let mut owner = Box::new(Lane::with_ceiling(1, 4));
         let end = world.allocate(&mut strict(1), 4);
         let block = world.allocate(&mut strict(1), 5);

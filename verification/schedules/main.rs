@@ -172,7 +172,7 @@ fn scenario(sort: Sort, seed: u64) {
     }
     let random = &mut Rng::with_seed(seed);
     let plan = Rc::new(Plan::draw(sort, random));
-    let world = Rc::new(World::with(plan.granules, plan.granules.is_multiple_of(3), plan.shift));
+    let world = Rc::new(World::of(plan.granules, plan.shift));
     let mut lanes: Vec<_> = (1..=plan.players as u16).map(|owner| Lane::with_ceiling(owner, plan.ceiling)).collect();
     let live = prepare(sort, &plan, &world, &mut lanes, random);
     let live: Vec<Holding> = live.into_iter().map(|live| Rc::new(RefCell::new(live))).collect();
@@ -202,7 +202,7 @@ fn scenario(sort: Sort, seed: u64) {
     assert_eq!(world.heap.tally().expect("S4").granules, plan.granules as u64, "S4");
     if stopped && random.bool() {
         // What it hides: a run that it cuts up, a block that it merges, or what it asked for, with room for the alignment.
-        let spans = |n: u32| n << (6 - plan.shift);
+        let spans = |n: u32| n << world.heap.layout().span_shift;
         let hidden = if plan.ceiling > 0 { spans(LARGEST_RUN) } else { spans(30).max(plan.largest + spans(2) - 1) };
         world.nothing_is_hidden(&mut Lane::with_ceiling(6, plan.ceiling), hidden);
     }

@@ -18,7 +18,7 @@ type History = Rc<RefCell<Vec<Span<Call>>>>;
 pub(crate) fn scenario(seed: u64) {
     let random = &mut Rng::with_seed(seed);
     // Without bias: with it, two racing frees of one block may both be told that they freed it (S5).
-    let world = Rc::new(World::with_bias(24, false));
+    let world = Rc::new(World::with(24, false, 6));
     let history = History::default();
     let lane = &mut Lane::with_ceiling(8, 0);
     let mut blocks = vec![];

@@ -36,16 +36,11 @@ struct Life {
 
 impl World {
     /// Every third size has biased parking.
-    pub(crate) fn new(granules: u32) -> Self {
-        Self::with_bias(granules, granules.is_multiple_of(3))
+    pub(crate) fn of(granules: u32, granule_shift: u32) -> Self {
+        Self::with(granules, granules.is_multiple_of(3), granule_shift)
     }
 
-    /// With biased parking or without.
-    pub(crate) fn with_bias(granules: u32, biased: bool) -> Self {
-        Self::with(granules, biased, 6)
-    }
-
-    /// With granules of `1 << granule_shift` bytes: below 64, several share a token.
+    /// With biased parking or without, with granules of `1 << granule_shift` bytes: below 64, several share a token.
     pub(crate) fn with(granules: u32, biased: bool, granule_shift: u32) -> Self {
         super::turns::begin();
         let params =
