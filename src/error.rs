@@ -26,7 +26,7 @@ pub enum Error {
     },
     /// The segment's parking is biased, and this process may not call membarrier(2).
     #[error(
-        "the segment needs membarrier(2) (global expedited, Linux 4.16), which this kernel or sandbox refuses; allow the call, or create the segment with Options::biased(false)"
+        "the segment needs membarrier(2) (private expedited and global, Linux 4.14), which this kernel or sandbox refuses; allow the call, or create the segment with Options::biased(false)"
     )]
     NoMembarrier,
     /// A block of no bytes was asked for.

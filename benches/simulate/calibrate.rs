@@ -84,9 +84,9 @@ pub(crate) fn calibrate(runs: usize, seconds: f64, mut say: impl FnMut(&str)) ->
         fence(Ordering::SeqCst);
     });
     costs.wait = least(50, 1000, || (0..32).for_each(|_| spin_loop()));
-    membarrier(MembarrierCommand::RegisterGlobalExpedited)?;
+    membarrier(MembarrierCommand::RegisterPrivateExpedited)?;
     costs.barrier = least(50, 200, || {
-        let _ = membarrier(MembarrierCommand::GlobalExpedited);
+        let _ = membarrier(MembarrierCommand::PrivateExpedited);
     });
     // The best of some, as with the rates: the cores are sometimes near, sometimes far.
     let trip = (0..runs).map(|_| noise::round_trip()).fold(f64::NAN, f64::min);

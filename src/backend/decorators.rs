@@ -2,7 +2,7 @@
 //!
 //! It keeps its settings in thread-local variables, so that each test thread plays its own part.
 
-use super::{Backend, Mutant, Site, Word};
+use super::{Backend, Mutant, Reach, Site, Word};
 use std::cell::Cell;
 use std::marker::PhantomData;
 
@@ -142,9 +142,9 @@ impl<B: Backend> Backend for Probe<B> {
     fn light_fence(site: &'static Site) {
         B::light_fence(site);
     }
-    fn heavy_fence(site: &'static Site) -> bool {
+    fn heavy_fence(site: &'static Site, reach: Reach) -> bool {
         note(|c| c.fences += 1);
-        B::heavy_fence(site)
+        B::heavy_fence(site, reach)
     }
     fn pause() {
         B::pause();

@@ -39,6 +39,15 @@ pub trait Word: Send + Sync {
     fn expect_write(&self) {}
 }
 
+/// Whose threads a heavy fence makes pass a barrier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// This process's: some microseconds.
+    Process,
+    /// All of the system's: some milliseconds, in which the caller sleeps.
+    System,
+}
+
 /// A family of atomic words with its fence and its pause.
 pub trait Backend: Send + Sync + 'static {
     /// The word type. On [`Native`] it has the size and the alignment of `u64`.
@@ -60,9 +69,9 @@ pub trait Backend: Send + Sync + 'static {
     fn light_fence(site: &'static Site) {
         Self::fence(site);
     }
-    /// The dear side: every thread that takes part has passed a full barrier between this call's begin and its end.
+    /// The dear side: every thread within `reach` has passed a full barrier between this call's begin and its end.
     /// False if the system refused; then nothing is known.
-    fn heavy_fence(site: &'static Site) -> bool {
+    fn heavy_fence(site: &'static Site, _reach: Reach) -> bool {
         Self::fence(site);
         true
     }

@@ -1,9 +1,10 @@
 //! The production backend: the processor's own atomics.
 #![allow(clippy::disallowed_types, reason = "this module is where raw atomics live")]
 
-use super::{Backend, Site, Word};
-use rustix::thread::{MembarrierCommand, membarrier};
-use std::sync::atomic::{AtomicU64, compiler_fence, fence};
+use super::{Backend, Reach, Site, Word};
+use rustix::thread::{MembarrierCommand, membarrier, membarrier_query};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering, compiler_fence, fence};
 
 /// The processor's own atomics.
 #[derive(Debug, Clone, Copy, Default)]
@@ -50,17 +51,43 @@ impl Word for NativeWord {
 }
 
 impl Native {
-    /// Makes this process one of those that [`Backend::heavy_fence`] reaches (membarrier(2), global expedited; Linux 4.16).
-    /// False if the system does not offer it.
+    /// Makes both reaches of [`Backend::heavy_fence`] available to this process (membarrier(2), private expedited, Linux 4.14, and
+    /// global, Linux 4.3). False if the system does not offer them.
+    ///
+    /// Global *expedited* would reach other processes in microseconds, but misses some: `verification/membarrier`.
     pub(crate) fn join_heavy_fences() -> bool {
-        membarrier(MembarrierCommand::RegisterGlobalExpedited).is_ok()
-            && membarrier(MembarrierCommand::GlobalExpedited).is_ok()
+        Self::join_near_fences() && membarrier_query().contains_command(MembarrierCommand::Global)
+    }
+
+    /// Registers this process and fences it.
+    fn join_near_fences() -> bool {
+        membarrier(MembarrierCommand::RegisterPrivateExpedited).is_ok()
+            && membarrier(MembarrierCommand::PrivateExpedited).is_ok()
+    }
+
+    /// A random number that stands for this process, never 0: a child that is forked has another one.
+    pub(crate) fn process() -> u64 {
+        static WORD: OnceLock<Option<&'static AtomicU64>> = OnceLock::new();
+        let drawn = uuid::Uuid::new_v4().as_u64_pair().1;
+        let Some(word) = WORD.get_or_init(Self::word_of_process) else { return drawn };
+        word.compare_exchange(0, drawn, Ordering::AcqRel, Ordering::Acquire).map_or_else(|found| found, |_| drawn)
+    }
+
+    /// A word that is 0 in a child that is forked; none if the system does not offer it.
+    fn word_of_process() -> Option<&'static AtomicU64> {
+        let mut memory = memmap2::MmapMut::map_anon(size_of::<AtomicU64>()).ok()?;
+        let page = memory.as_mut_ptr();
+        // SAFETY: an anonymous mapping of ours alone, page aligned, as long as asked for; nothing stands in it yet.
+        unsafe { rustix::mm::madvise(page.cast(), memory.len(), rustix::mm::Advice::LinuxWipeOnFork) }.ok()?;
+        std::mem::forget(memory);
+        // SAFETY: aligned to a page, zeroed, and never unmapped.
+        Some(unsafe { AtomicU64::from_ptr(page.cast()) })
     }
 
     /// A number that this process has not handed out before, from 1 on.
     pub(crate) fn serial() -> u64 {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+        NEXT.fetch_add(1, Ordering::Relaxed)
     }
 }
 
@@ -83,9 +110,13 @@ impl Backend for Native {
         compiler_fence(site.order);
     }
     #[cold]
-    fn heavy_fence(site: &'static Site) -> bool {
+    fn heavy_fence(site: &'static Site, reach: Reach) -> bool {
         fence(site.order);
-        membarrier(MembarrierCommand::GlobalExpedited).is_ok()
+        match reach {
+            // A heap that is no segment's has not registered its process.
+            Reach::Process => membarrier(MembarrierCommand::PrivateExpedited).is_ok() || Self::join_near_fences(),
+            Reach::System => membarrier(MembarrierCommand::Global).is_ok(),
+        }
     }
     #[inline(always)]
     fn pause() {

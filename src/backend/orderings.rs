@@ -75,6 +75,8 @@ sites! {
     BUSY_CLEAR Release "S1" "the owner's store is done: whoever reads this sees it";
     BUSY_LOOK Acquire "S1" "the thief's look at the owner's slot, behind the heavy fence";
     THIEF_FENCE SeqCst "S1" "heavy: between the marks and the looks at the owners' slots";
+    REACH_FENCE SeqCst "S1" "between the marks and the look at who the owners are, which says how far the heavy fence has to reach: pairs with JOIN_FENCE";
+    ADOPTING Release "S1" "names the live block of another that is about to get another owner, before its token says so; cleared when nobody can be about to store it any more";
     MARK Relaxed "S1" "a thief marks a parked block of another lane; THIEF_FENCE orders it before the looks at the owners' slots, and it carries the release of the free that came before";
     TAKE_OVER Relaxed "S1 S3" "a marked block becomes the thief's, or its owner's again: it carries the release of the free that came before, which the block's next CLAIM acquires; BUSY_LOOK orders it behind the owner's store";
     // An operation in force, in the owner's slot.
@@ -96,6 +98,7 @@ sites! {
     SLOT_CLAIM AcqRel "C1" "takes a participant slot";
     SLOT_LOOK Acquire "C1" "reads who holds a slot";
     SLOT_WRITE Release "C1" "fills or releases a slot that is held";
+    JOIN_FENCE SeqCst "S1" "between saying whose a slot is and its first use: pairs with REACH_FENCE";
     // Directory.
     DIR_LOOK Acquire "S3" "reads a directory entry: pairs with DIR_WRITE";
     DIR_CLAIM AcqRel "S3" "claims or withdraws a directory entry";
@@ -141,6 +144,14 @@ pub enum Mutant {
     BusyIgnored,
     /// A thief takes what it has not marked.
     MarkDropped,
+    /// A thief takes what another thief has marked.
+    AnothersMarkUsed,
+    /// A thief's heavy fence reaches its own process only.
+    ReachTooShort,
+    /// A thief takes a block that is just being adopted from another.
+    AdoptingIgnored,
+    /// Who adopts a block looks for a name only in the slot of the owner that it found.
+    NamesUnsearched,
     /// A large parked block is held while it is merged, not announced: whoever stops then hides it.
     LargeHeld,
     /// A searcher that clears a leaf's hint for a block that has appeared sets that bit again, not the chain above it.
@@ -175,6 +186,10 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant::ThiefFenceDropped,
     Mutant::BusyIgnored,
     Mutant::MarkDropped,
+    Mutant::AnothersMarkUsed,
+    Mutant::ReachTooShort,
+    Mutant::AdoptingIgnored,
+    Mutant::NamesUnsearched,
     Mutant::LargeHeld,
     Mutant::LeafAloneRehinted,
     Mutant::ChainUnrepaired,

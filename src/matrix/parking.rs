@@ -15,15 +15,19 @@
 //!   generation), for many blocks at once; one heavy fence (`membarrier`); then look at each owner's slot. If A's
 //!   slot names the block, A gets it back; else a compare-and-swap from exactly the mark makes it T's. Behind the
 //!   fence A's look sees the mark, or its name was in the slot for T to see, or its store was done and the mark is gone.
-//!   Nobody waits: another thief may finish a mark as well, behind a fence of its own; an owner that meets a mark on its
-//!   block takes it back by compare-and-swap. A stopped owner keeps from others the one block that its slot names.
+//!   Nobody waits: another thief's mark that has stood for the time of a fence is replaced by one's own; an owner that meets a mark
+//!   on its block takes it back by compare-and-swap. A stopped owner keeps from others the one block that its slot names.
+//! - Who adopts A's live block: make it one's own by compare-and-swap, with the slot saying that this is under way; heavy fence; if no
+//!   slot names the block, it is done; else it goes to whoever names it. A stopped adopter keeps from others that one block.
 //! - Whoever frees another lane's block gives it back to that lane, ALLOCATED by A → ACKED by A, one compare-and-swap. If A frees it at
 //!   the same moment, both write the same. (Both are told that they freed it: of two racing frees without a generation in
 //!   between, the second is refused only where it comes after the first.) The indices go home in batches.
 //! - Nobody's blocks (owner 0) are taken by compare-and-swap, whoever comes.
 //!
-//! Dice, Huang, Yang: "Asymmetric Dekker Synchronization" (2001) has the idea of the unequal fences; membarrier(2) the call.
-//! Where it is not to be had, the segment is made without bias, and every step is a compare-and-swap.
+//! Dice, Huang, Yang: "Asymmetric Dekker Synchronization" (2001) has the idea of the unequal fences; membarrier(2) the call, in two
+//! kinds ([`Reach`]): owners of the thief's own process are reached in microseconds, others in some milliseconds. (What
+//! would reach those in microseconds, too, misses some: `verification/membarrier`.) So blocks of other processes are collected until
+//! one dear fence is worth it. Where the call is not to be had, the segment is made without bias, and every step is a compare-and-swap.
 //!
 //! # The exchange
 //!
@@ -41,7 +45,7 @@ use super::recovery::is_nobody;
 use super::size_class::{BINS, Bin, EXACT};
 use super::token::{State, Token};
 use crate::backend::orderings::*;
-use crate::backend::{Backend, Mutant, Word};
+use crate::backend::{Backend, Mutant, Reach, Word};
 use crate::segment::layout::{BATCH, Granule, MAX_BATCHES, SlotWord};
 use crate::segment::region::{Region, WordIndex};
 
@@ -73,7 +77,16 @@ pub struct Lane {
     stacks: [Stack; BINS],
     /// Freed blocks of other lanes on their way home, [`WAYS`] for each bin; none until there is one.
     homeward: Option<Box<[Homeward]>>,
+    /// Parked blocks of other processes' lanes that this one is to merge.
+    limbo: Option<Box<Limbo>>,
 }
+
+/// Indices of parked blocks that wait for a fence which reaches other processes.
+#[derive(Debug, Default)]
+struct Limbo(Vec<u32>);
+
+/// How many wait.
+const LIMBO: usize = 4096;
 
 /// Other lanes whose blocks of one bin are collected at a time; a lane's place is its number's last bits.
 const WAYS: usize = 4;
@@ -96,7 +109,7 @@ impl Lane {
     pub fn with_ceiling(owner: u16, ceiling: usize) -> Self {
         let stack = Stack { length: 0, ceiling: ceiling.min(STACK) as u8, spilt: 0, items: [0; STACK] };
         let live_bits = Token::new(State::Allocated, owner, 0, 0).0;
-        Self { owner, busy: 0, live_bits, stacks: std::array::from_fn(|_| stack.clone()), homeward: None }
+        Self { owner, busy: 0, live_bits, stacks: std::array::from_fn(|_| stack.clone()), homeward: None, limbo: None }
     }
     /// The participant's number.
     #[inline(always)]
@@ -235,23 +248,30 @@ fn bits_from(bits: u64, first: usize) -> impl Iterator<Item = usize> {
     })
 }
 
-/// Blocks that one heavy fence serves at most.
+/// Blocks of this process's lanes that one heavy fence serves at most.
 const LOOT: usize = 64;
 /// Tiles that a thief looks at for them.
 const LOOT_REACH: usize = 4 * LOOT;
+/// Blocks that a fence serves at most which reaches other processes, and takes a thousand times as long.
+const FAR_LOOT: usize = 4096;
 
-/// Marked blocks with their marks, before the fence.
+/// Blocks that a thief wants, before the fence.
 struct Loot {
-    length: usize,
-    items: [(Granule, Token); LOOT],
+    most: usize,
+    /// Whether other processes' are among them.
+    far: bool,
+    /// Blocks with this thief's marks.
+    marked: Vec<(Granule, Token)>,
+    /// Blocks with another thief's marks.
+    anothers: Vec<(Granule, Token)>,
 }
 
 impl Loot {
-    const fn new() -> Self {
-        Self { length: 0, items: [(Granule(0), Token(0)); LOOT] }
+    const fn new(most: usize, far: bool) -> Self {
+        Self { most, far, marked: vec![], anothers: vec![] }
     }
     const fn is_full(&self) -> bool {
-        self.length == LOOT
+        self.marked.len() + self.anothers.len() >= self.most
     }
 }
 
@@ -267,9 +287,31 @@ impl<R: Region> Heap<R> {
         self.layout().params.biased
     }
 
-    #[inline(always)]
-    fn busy(&self, owner: u16) -> &<R::Backend as Backend>::Word {
-        self.word(self.layout().slot(owner, SlotWord::Busy))
+    fn slot(&self, owner: u16, word: SlotWord) -> &<R::Backend as Backend>::Word {
+        self.word(self.layout().slot(owner, word))
+    }
+
+    /// Whether the participant `owner` is another process's than `me`. A slot that nobody holds is nobody's: whoever takes it passes a
+    /// full fence before it looks at a token.
+    fn is_far(&self, me: u16, owner: u16) -> bool {
+        let process = |number| self.slot(number, SlotWord::Process).load(&SLOT_LOOK);
+        let other = process(owner);
+        other != 0 && other != process(me)
+    }
+
+    /// What a heavy fence of `me` has to reach, for what it has marked to be seen by these owners.
+    fn reach(&self, me: u16, mut owners: impl Iterator<Item = u16>) -> Reach {
+        R::Backend::fence(&REACH_FENCE);
+        let far = owners.any(|owner| self.is_far(me, owner)) && !R::Backend::mutated(Mutant::ReachTooShort);
+        if far { Reach::System } else { Reach::Process }
+    }
+
+    /// Whether `owner` may be about to store the token at `g` plainly, or has not yet ruled out that somebody else is; asked behind a
+    /// heavy fence.
+    fn names(&self, owner: u16, g: Granule) -> bool {
+        let named = |word, site| self.slot(owner, word).load(site) == g.0 as u64 + 1;
+        let adopting = !R::Backend::mutated(Mutant::AdoptingIgnored) && named(SlotWord::Adopting, &BUSY_LOOK);
+        adopting || named(SlotWord::Busy, &BUSY_LOOK)
     }
 
     /// Binds a lane to this heap: it parks with bias if the heap does.
@@ -714,14 +756,36 @@ impl<R: Region> Heap<R> {
         Held { at: run.at, token: first }
     }
 
-    /// Merges the blocks of a batch that are still parked, whoever parked them.
+    /// Merges the blocks of a batch that are still parked, whoever parked them. Other processes' wait, with their likes, for one fence.
     fn merge_batch(&self, lane: &mut Lane, batch: &[u32]) {
-        if self.biased() {
-            let mut loot = Loot::new();
-            batch.iter().for_each(|&g| self.mark(lane, Granule(g), &mut loot));
-            self.take_over(lane, &loot);
+        let (me, biased) = (lane.owner, self.biased());
+        let is_far = |&g: &u32| biased && self.is_far(me, self.look(Granule(g)).parked_by());
+        let (far, near): (Vec<u32>, Vec<u32>) = batch.iter().partition(|g| is_far(g));
+        self.merge_all(lane, &near);
+        if !far.is_empty() {
+            let limbo = lane.limbo.get_or_insert_default();
+            limbo.0.extend(far);
+            if limbo.0.len() >= LIMBO {
+                self.empty_limbo(lane);
+            }
         }
-        for &g in batch {
+    }
+
+    /// Merges the blocks that wait for a fence which reaches other processes.
+    fn empty_limbo(&self, lane: &mut Lane) {
+        if let Some(limbo) = lane.limbo.take() {
+            self.merge_all(lane, &limbo.0);
+        }
+    }
+
+    /// Merges those of these blocks that are still parked, whoever parked them.
+    fn merge_all(&self, lane: &mut Lane, blocks: &[u32]) {
+        if self.biased() {
+            let mut loot = Loot::new(blocks.len(), true);
+            blocks.iter().for_each(|&g| self.mark(lane, Granule(g), &mut loot));
+            self.take_over(lane, loot);
+        }
+        for &g in blocks {
             self.merge_parked(lane, Granule(g));
         }
     }
@@ -752,39 +816,50 @@ impl<R: Region> Heap<R> {
             }
         }
         lane.homeward = None;
+        self.empty_limbo(lane);
     }
 
     /// Marks the block at `g` if it is parked by another lane, and keeps it for [`Heap::take_over`].
     fn mark(&self, lane: &Lane, g: Granule, loot: &mut Loot) {
         let token = self.look(g);
-        if !token.is_given_up() || !self.fits_sector(g, token) || self.may_take(lane.owner, token) || loot.is_full() {
+        let parked = token.is_given_up() && self.fits_sector(g, token) && !self.may_take(lane.owner, token);
+        if !parked || loot.is_full() || !loot.far && self.is_far(lane.owner, token.parked_by()) {
             return;
         }
-        // Another thief's mark serves as well: it stood before our fence.
-        let marked = if token.state() == State::Marked { token } else { token.marked(lane.owner) };
-        if marked == token
-            || R::Backend::mutated(Mutant::MarkDropped)
-            || self.token(g).cas(token.0, marked.0, &MARK).is_ok()
-        {
-            loot.items[loot.length] = (g, if R::Backend::mutated(Mutant::MarkDropped) { token } else { marked });
-            loot.length += 1;
+        let is_marked = token.state() == State::Marked;
+        if is_marked && token.owner() != lane.owner && !R::Backend::mutated(Mutant::AnothersMarkUsed) {
+            loot.anothers.push((g, token));
+            return;
+        }
+        // One of its own number's is as good: its last holder is dead, and that one's compare-and-swap never comes.
+        let marked = if is_marked { token } else { token.marked(lane.owner) };
+        let unmarked = R::Backend::mutated(Mutant::MarkDropped);
+        if is_marked || unmarked || self.token(g).cas(token.0, marked.0, &MARK).is_ok() {
+            loot.marked.push((g, if unmarked { token } else { marked }));
         }
     }
 
     /// Behind the heavy fence: marked blocks whose owners do not name them become this lane's parked blocks, the others
-    /// their owners' again.
-    fn take_over(&self, lane: &Lane, loot: &Loot) {
-        if loot.length == 0 {
-            return;
-        }
-        let fenced = R::Backend::mutated(Mutant::ThiefFenceDropped) || R::Backend::heavy_fence(&THIEF_FENCE);
-        for &(g, marked) in &loot.items[..loot.length] {
-            let owner = marked.parked_by();
-            let named = self.busy(owner).load(&BUSY_LOOK) == g.0 as u64 + 1;
-            let free_to_go = fenced && (!named || R::Backend::mutated(Mutant::BusyIgnored));
-            let whose = if free_to_go { lane.owner } else { owner };
-            let acked = Token::new(State::Acked, whose, marked.generation(), self.place(g, marked.size()));
-            let _ = self.token(g).cas(marked.0, acked.0, &TAKE_OVER);
+    /// their owners' again. Another thief's mark that has stood for the time of a fence is replaced by one of this thief's, for a second
+    /// fence: of all who want a block, the last to mark it gets it (L1, L2).
+    fn take_over(&self, lane: &Lane, loot: Loot) {
+        let Loot { mut marked, mut anothers, .. } = loot;
+        while !marked.is_empty() || !anothers.is_empty() {
+            let reach = || self.reach(lane.owner, marked.iter().map(|(_, mark)| mark.parked_by()));
+            let fenced =
+                R::Backend::mutated(Mutant::ThiefFenceDropped) || R::Backend::heavy_fence(&THIEF_FENCE, reach());
+            for (g, mark) in marked {
+                let owner = mark.parked_by();
+                let free_to_go = fenced && (!self.names(owner, g) || R::Backend::mutated(Mutant::BusyIgnored));
+                let whose = if free_to_go { lane.owner } else { owner };
+                let acked = Token::new(State::Acked, whose, mark.generation(), self.place(g, mark.size()));
+                let _ = self.token(g).cas(mark.0, acked.0, &TAKE_OVER);
+            }
+            let mine = |(g, mark): (Granule, Token)| {
+                let marked = mark.marked(lane.owner);
+                self.token(g).cas(mark.0, marked.0, &MARK).is_ok().then_some((g, marked))
+            };
+            marked = std::mem::take(&mut anothers).into_iter().filter_map(mine).collect();
         }
     }
 
@@ -796,28 +871,79 @@ impl<R: Region> Heap<R> {
         if !self.biased() || is_nobody(owner) || owner == me || !is_parkable(token.size()) {
             return self.rename(g, token, to);
         }
-        // First it becomes ours: its owner may be about to store that it is parked, and nobody else must build on it before
-        // that is ruled out.
-        let ours = self.rename(g, token, me)?;
-        let fenced = R::Backend::heavy_fence(&THIEF_FENCE);
-        if fenced && self.busy(owner).load(&BUSY_LOOK) != g.0 as u64 + 1 {
-            return self.rename(g, ours, to);
+        // First it becomes ours: its owner may be about to store that it is parked, and nobody else may build on it, which
+        // the slot says, before that is ruled out.
+        let adopting = self.slot(me, SlotWord::Adopting);
+        adopting.store(g.0 as u64 + 1, &ADOPTING);
+        let ours = self.rename(g, token, me);
+        let given = ours.and_then(|ours| match self.named_by(me, me, g, owner) {
+            None => self.rename(g, ours, to),
+            Some(other) => {
+                self.give_up(me, g, other);
+                None
+            }
+        });
+        adopting.store(0, &ADOPTING);
+        given
+    }
+
+    /// Behind a heavy fence of the caller's: who else may be about to store the token at `g`, which is `me`'s now and was `owner`'s. That
+    /// need not be `owner`, who may have adopted the block just before.
+    fn named_by(&self, caller: u16, me: u16, g: Granule, owner: u16) -> Option<u16> {
+        let others = || (1..=self.layout().params.participants as u16).filter(|&other| other != me);
+        if !R::Backend::heavy_fence(&THIEF_FENCE, self.reach(caller, others())) {
+            return Some(owner);
         }
-        // As it was, whatever somebody else made of it meanwhile.
-        let now = self.look(g);
-        if now.owner() == me && now.generation() == token.generation() && (now.is_live() || now.state() == State::Acked)
+        let is_busy = |&other: &u16| self.slot(other, SlotWord::Busy).load(&BUSY_LOOK) == g.0 as u64 + 1;
+        if R::Backend::mutated(Mutant::NamesUnsearched) {
+            return Some(owner).filter(is_busy);
+        }
+        others().find(is_busy)
+    }
+
+    /// What is `me`'s at `g`, live, parked or marked, becomes `other`'s.
+    fn give_up(&self, me: u16, g: Granule, other: u16) {
+        loop {
+            let now = self.look(g);
+            let given = match now.state() {
+                State::Allocated | State::Typed | State::TypedSmall if now.owner() == me => {
+                    Token::new(now.state(), other, now.generation(), now.low())
+                }
+                State::Acked | State::Marked if now.parked_by() == me => {
+                    Token::new(State::Acked, other, now.generation(), self.place(g, now.size()))
+                }
+                _ => return,
+            };
+            if self.token(g).cas(now.0, given.0, &ADOPT).is_ok() {
+                return;
+            }
+            R::Backend::pause();
+        }
+    }
+
+    /// The dead participant's adoption comes to its end: the block is its own, or whose it was.
+    pub(super) fn finish_adoption(&self, caller: u16, dead: u16) {
+        let adopting = self.slot(dead, SlotWord::Adopting);
+        let named = adopting.load(&BUSY_LOOK) as u32;
+        if let Some(g) = named.checked_sub(1).map(Granule)
+            && g.0 < self.layout().granules
+            && let Some(other) = self.named_by(caller, dead, g, 0)
         {
-            let _ = self.rename(g, now, owner);
+            self.give_up(dead, g, other);
         }
-        None
+        adopting.store(0, &ADOPTING);
     }
 
     /// Takes parked blocks of other lanes over, from the one at `g` on, as many as one fence may serve. True if the block
     /// at `g` may be taken now, or has changed.
     pub(super) fn steal(&self, lane: &Lane, g: Granule) -> bool {
         let before = self.look(g);
-        let (mut at, mut loot) = (g, Loot::new());
-        for _ in 0..LOOT_REACH {
+        let (most, reach, far) = match self.is_far(lane.owner, before.parked_by()) {
+            true => (FAR_LOOT, usize::MAX, true),
+            false => (LOOT, LOOT_REACH, false),
+        };
+        let (mut at, mut loot) = (g, Loot::new(most, far));
+        for _ in 0..reach {
             let token = self.look(at);
             if token.state() == State::Inside || !self.fits_sector(at, token) || loot.is_full() {
                 break;
@@ -825,7 +951,7 @@ impl<R: Region> Heap<R> {
             self.mark(lane, at, &mut loot);
             at = at.plus(token.size());
         }
-        self.take_over(lane, &loot);
+        self.take_over(lane, loot);
         let now = self.look(g);
         now.size() != before.size() || !now.is_given_up() || self.may_take(lane.owner, now)
     }

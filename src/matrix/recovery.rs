@@ -152,6 +152,7 @@ impl<R: Region> Heap<R> {
         word.store(Op::None.encode(), &OP_WRITE);
         // It stores nothing any more.
         self.word(self.layout().slot(dead, SlotWord::Busy)).store(0, &BUSY_CLEAR);
+        self.finish_adoption(lane.owner(), dead);
     }
 
     /// Frees (or keeps) one block of a dead participant; false if it changed under our hands.

@@ -339,6 +339,10 @@ pub enum SlotWord {
     Right = 3,
     /// The holder's PID namespace (its inode): a process id means nothing in another one.
     Namespace = 4,
+    /// Tells the holder's process from every other one: drawn at random (matrix::parking).
+    Process = 5,
+    /// The granule + 1 of another's live block that the holder is about to give another owner, or 0 (matrix::parking).
+    Adopting = 6,
     /// The granule + 1 whose token the holder is about to store plainly, or 0 (matrix::parking).
     Busy = 8,
 }

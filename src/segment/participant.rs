@@ -14,8 +14,8 @@
 use super::Segment;
 use super::layout::SlotWord;
 use super::region::Region;
-use crate::backend::Word;
-use crate::backend::orderings::{SLOT_CLAIM, SLOT_LOOK, SLOT_WRITE};
+use crate::backend::orderings::{JOIN_FENCE, SLOT_CLAIM, SLOT_LOOK, SLOT_WRITE};
+use crate::backend::{Backend, Native, Word};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use rustix::io::Errno;
@@ -185,9 +185,13 @@ impl Segment {
             // for a process that is gone. The byte's lock lets nobody else write meanwhile.
             self.slot(number, SlotWord::Start).store(start_time(pid), &SLOT_WRITE);
             self.slot(number, SlotWord::Namespace).store(namespace(), &SLOT_WRITE);
+            self.slot(number, SlotWord::Process).store(Native::process(), &SLOT_WRITE);
             // A survivor may be taking the slot to recover it: it needs no lock, and one of the two changes the word.
             state.cas(found, held(found, pid), &SLOT_CLAIM).is_ok()
         };
+        // Before the first token is looked at: a thief that takes the last holder's process for this one has marked what it wants
+        // by then.
+        Native::fence(&JOIN_FENCE);
         if !taken {
             self.lock_slot(number, false);
         }
@@ -282,6 +286,7 @@ impl Segment {
     /// A slot that this process holds or has recovered may be used again.
     pub(crate) fn release_dead(&self, number: u16) {
         let word = self.slot(number, SlotWord::State);
+        self.slot(number, SlotWord::Process).store(0, &SLOT_WRITE);
         word.store(free(word.load(&SLOT_LOOK)), &SLOT_WRITE);
     }
 }

@@ -102,7 +102,16 @@ const FATES: &[(&Site, &str, Fate)] = &[
         ),
     ),
     (&BUSY_LOOK, "Relaxed", Argued("The other side of BUSY_CLEAR; the same.")),
-    (&THIEF_FENCE, "AcqRel", Killed("loom_s1_owner_pops_beside_a_thief")),
+    (&THIEF_FENCE, "AcqRel", KilledWith(&REACH_FENCE, "AcqRel", "loom_s1_owner_pops_beside_a_thief")),
+    (&REACH_FENCE, "AcqRel", KilledWith(&THIEF_FENCE, "AcqRel", "loom_s1_owner_pops_beside_a_thief")),
+    (
+        &ADOPTING,
+        "Relaxed",
+        Argued(
+            "Set, it stands in front of ADOPT, which releases as well. Cleared, it is as BUSY_CLEAR: a thief that reads the cleared name must find \
+             what the adopter made of the token before its own compare-and-swap, in the token's order of modification.",
+        ),
+    ),
     (&OP_WRITE, "Relaxed", Killed("loom_s1_cut_races_cut")),
     (&OP_READ, "Relaxed", Killed("loom_s1_cut_races_cut")),
     (&LOOK_FENCE, "AcqRel", Killed("loom_l3_adjacent_frees_in_two_chunks_merge")),
@@ -114,6 +123,7 @@ const FATES: &[(&Site, &str, Fate)] = &[
     (&SLOT_CLAIM, "Release", Argued(KERNEL)),
     (&SLOT_LOOK, "Relaxed", Argued(KERNEL)),
     (&SLOT_WRITE, "Relaxed", Argued(KERNEL)),
+    (&JOIN_FENCE, "AcqRel", Argued(JOINING)),
     (&DIR_LOOK, "Relaxed", Killed("loom_s3_reader_of_a_name_sees_the_payload")),
     (&DIR_CLAIM, "Acquire", Killed("loom_s5_one_of_two_publishes")),
     (
@@ -133,6 +143,9 @@ const AID: &str = "Not for safety: a stale index is dropped by the pop, which ch
 const KERNEL: &str = "Not modelled: beside each of these accesses the kernel is asked (file locks, /proc). Needed where a survivor has recovered a slot and \
                       a newcomer takes it: only the release that gives the slot up and the acquire that takes it put the recovery before the new \
                       holder. x86 cannot show it missing. With real processes: `--test survival takeover`, the campaign.";
+const JOINING: &str = "Not modelled: a slot does not change hands in a model. A thief marks, fences (REACH_FENCE) and reads whose the slot is; a newcomer writes \
+                       whose it is, fences, and looks at its first token. Either the thief reads the newcomer, and its heavy fence reaches it, or the \
+                       newcomer sees the mark.";
 const LINK: &str = "Not modelled: a segment is formatted before its file is linked under its name, and the kernel orders that before anybody's opening of \
                     it; the guard tells a file that was never finished. With real processes: `--test segment racing`.";
 
@@ -153,6 +166,10 @@ const FAULTS: &[(Mutant, &str)] = &[
     (Mutant::ThiefFenceDropped, "`mutant_thief_fence_dropped_is_caught`; `mutant_tso_table`"),
     (Mutant::BusyIgnored, "`mutant_busy_ignored_is_caught`; `mutant_tso_table`"),
     (Mutant::MarkDropped, "`mutant_mark_dropped_is_caught`; `mutant_tso_table`"),
+    (Mutant::AnothersMarkUsed, "`mutant_tso_table`, sort Recurring, seed 1 714 910"),
+    (Mutant::ReachTooShort, "`mutant_tso_table`"),
+    (Mutant::AdoptingIgnored, "`mutant_tso_table`, sort Adopters"),
+    (Mutant::NamesUnsearched, "`mutant_tso_table`, sort Adopters"),
     (
         Mutant::HelperRecheckDropped,
         "`mutant_schedules_table`, sort Hot, seed 50 366; `mutant_helper_recheck_dropped_is_caught` of shuttle; protocol model",

@@ -8,7 +8,7 @@
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 use atomic_matrix::backend::decorators::Probe;
-use atomic_matrix::backend::{Backend, Mutant, Native, NativeWord, Site, Word};
+use atomic_matrix::backend::{Backend, Mutant, Native, NativeWord, Reach, Site, Word};
 use corosensei::stack::DefaultStack;
 use corosensei::{Coroutine, CoroutineResult, Yielder};
 use fastrand::Rng;
@@ -25,7 +25,12 @@ pub(crate) enum Policy {
     /// PCT (Burckhardt and others, ASPLOS 2010): whoever has the highest priority; so many times, at accesses drawn from the
     /// first `length` ones, the one that runs gets the lowest. It finds a fault that takes that many switches.
     Priorities { changes: usize, length: u64 },
+    /// These players, one after the other, for so many accesses each; then each to its end, in their order.
+    Turns([(usize, u64); TURNS]),
 }
+
+/// Turns of [`Policy::Turns`].
+pub(crate) const TURNS: usize = 8;
 
 impl Policy {
     /// Half of the runs in bursts, half by priorities.
@@ -102,6 +107,8 @@ struct Buffers {
     /// One store in so many accesses reaches memory, whosever it is.
     lag: u32,
     queues: Vec<VecDeque<Buffered>>,
+    /// The process of each player: how far a heavy fence reaches.
+    processes: Vec<u64>,
 }
 
 struct Buffered {
@@ -241,7 +248,7 @@ pub(crate) fn play(players: Vec<Player>, policy: Policy, random: &mut Rng) -> Ve
 }
 
 /// As [`play`], with a store buffer for each player. One that has stopped still drains, some time.
-pub(crate) fn play_buffered(players: Vec<Player>, policy: Policy, random: &mut Rng) -> Vec<End> {
+pub(crate) fn play_buffered(players: Vec<Player>, processes: &[u64], policy: Policy, random: &mut Rng) -> Vec<End> {
     struct Forget;
     impl Drop for Forget {
         fn drop(&mut self) {
@@ -251,7 +258,7 @@ pub(crate) fn play_buffered(players: Vec<Player>, policy: Policy, random: &mut R
     let _forget = Forget;
     let lag = [2, 8, 40][random.usize(0..3)];
     let queues = players.iter().map(|_| VecDeque::new()).collect();
-    BUFFERS.set(Some(Buffers { random: random.fork(), lag, queues }));
+    BUFFERS.set(Some(Buffers { random: random.fork(), lag, queues, processes: processes.to_vec() }));
     let ends = play(players, policy, random);
     BUFFERS.with_borrow_mut(|buffers| buffers.as_mut().map(Buffers::drain_all));
     ends
@@ -283,6 +290,7 @@ struct Order {
     changes: Vec<u64>,
     lowest: i64,
     passed: u64,
+    turn: usize,
 }
 
 impl Order {
@@ -290,18 +298,30 @@ impl Order {
         let mut priorities: Vec<i64> = (0..players as i64).collect();
         random.shuffle(&mut priorities);
         let mut changes = match policy {
-            Policy::Bursts => vec![],
+            Policy::Bursts | Policy::Turns(_) => vec![],
             Policy::Priorities { changes, length } => (0..changes).map(|_| random.u64(0..length.max(1))).collect(),
         };
         changes.sort_unstable_by(|a, b| b.cmp(a));
-        Self { policy, priorities, changes, lowest: 0, passed: 0 }
+        Self { policy, priorities, changes, lowest: 0, passed: 0, turn: 0 }
     }
 
     /// Whose turn it is, and for how many accesses.
     fn next(&mut self, playing: &[usize], random: &mut Rng) -> (usize, u64) {
-        if let Policy::Bursts = self.policy {
-            let most = [1, 4, 16, 60][random.usize(0..4)];
-            return (playing[random.usize(0..playing.len())], 1 + random.u64(0..most));
+        match self.policy {
+            Policy::Bursts => {
+                let most = [1, 4, 16, 60][random.usize(0..4)];
+                return (playing[random.usize(0..playing.len())], 1 + random.u64(0..most));
+            }
+            Policy::Turns(turns) => {
+                while let Some(&(player, accesses)) = turns.get(self.turn) {
+                    self.turn += 1;
+                    if playing.contains(&player) {
+                        return (player, accesses);
+                    }
+                }
+                return (playing[0], u64::MAX);
+            }
+            Policy::Priorities { .. } => {}
         }
         loop {
             let first = playing.iter().copied().max_by_key(|&i| self.priorities[i]);
@@ -387,10 +407,16 @@ impl Backend for Scheduled {
     fn light_fence(site: &'static Site) {
         RUNNING.with_borrow(|hand| hand.as_ref().map(|hand| hand.note(site)));
     }
-    /// What membarrier(2) does: every processor that runs a participant passes a full fence; who does not run has passed one.
-    fn heavy_fence(site: &'static Site) -> bool {
+    /// What membarrier(2) does: every processor that runs a participant within reach passes a full fence; who does not run has
+    /// passed one.
+    fn heavy_fence(site: &'static Site, reach: Reach) -> bool {
         RUNNING.with_borrow(|hand| hand.as_ref().map(|hand| hand.note(site)));
-        buffered(|buffers, _| buffers.drain_all());
+        buffered(|buffers, seat| {
+            let is_near = |other: usize| buffers.processes[other] == buffers.processes[seat];
+            let reached: Vec<usize> =
+                (0..buffers.queues.len()).filter(|&other| reach == Reach::System || is_near(other)).collect();
+            reached.into_iter().for_each(|other| buffers.drain(other));
+        });
         true
     }
     fn pause() {}

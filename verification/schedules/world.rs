@@ -5,7 +5,7 @@
 use super::linear::Span;
 use super::turns::{Scheduled, moment, unseen};
 use atomic_matrix::backend::Word;
-use atomic_matrix::backend::orderings::{BUSY_LOOK, OP_READ};
+use atomic_matrix::backend::orderings::{BUSY_LOOK, OP_READ, SLOT_WRITE};
 use atomic_matrix::matrix::heap::{Heap, Kind, Lane, Live};
 use atomic_matrix::matrix::operation::Op;
 use atomic_matrix::matrix::token::State;
@@ -52,6 +52,13 @@ impl World {
             live: Cell::new(0),
             lives: RefCell::default(),
             refusals: RefCell::default(),
+        }
+    }
+
+    /// Participants from 1 on are of these processes.
+    pub(crate) fn set_processes(&self, processes: &[u64]) {
+        for (number, &process) in (1..).zip(processes) {
+            self.heap.region().word(self.heap.layout().slot(number, SlotWord::Process)).store(process, &SLOT_WRITE);
         }
     }
 

@@ -9,7 +9,7 @@
 //! read-modify-writes and fences wait for the buffer. Caches have no end, and there is one distance between any two cores.
 
 use super::costs::Costs;
-use atomic_matrix::backend::{Backend, Native, NativeWord, Site, Word};
+use atomic_matrix::backend::{Backend, Native, NativeWord, Reach, Site, Word};
 use atomic_matrix::segment::layout::{Granule, Layout, SlotWord};
 use atomic_matrix::segment::region::{Region, WordIndex};
 use corosensei::stack::DefaultStack;
@@ -425,7 +425,7 @@ impl Backend for Simulated {
     }
     fn light_fence(_: &'static Site) {}
     /// The caller waits for every other core's answer, and each of those loses the time of an interrupt.
-    fn heavy_fence(_: &'static Site) -> bool {
+    fn heavy_fence(_: &'static Site, _: Reach) -> bool {
         in_turn(|machine, core| {
             machine.drain(core);
             let Costs { barrier, interrupt, send, .. } = machine.costs;
