@@ -24,7 +24,7 @@ use crate::matrix::size_class::of_size;
 use crate::matrix::stats::Tally;
 pub use crate::segment::Participant;
 use crate::segment::directory::{Directory, Entry, NAME_LIMIT, Published, Refused};
-use crate::segment::layout::{Granule, SECTOR_ALIGN, SPAN_BYTES};
+use crate::segment::layout::{Geometry, Granule, SECTOR_ALIGN, SPAN_BYTES, Usual};
 use crate::segment::{Options, Segment};
 use crate::shared::Shared;
 use std::marker::PhantomData;
@@ -382,16 +382,17 @@ impl Handler {
     #[inline(always)]
     fn allocate_quickly(&self, size: usize, align: usize, kind: Kind) -> Option<NonZeroU64> {
         let matrix = &*self.matrix;
-        let shift = matrix.heap().layout().params.granule_shift;
+        let shift = Usual.granule_shift();
         // A span at least. A size of 0 becomes the largest of all.
         let granules = (size.wrapping_sub(1).max(SPAN_BYTES - 1) >> shift).wrapping_add(1);
         if align > SECTOR_ALIGN {
             return None;
         }
         let mask = if align <= LEAST_ALIGN { 0 } else { ((align - 1) >> shift) as u32 };
-        let lane = matrix.lane_or_zeros()?;
-        let live = matrix.heap().allocate_own(lane, granules, mask, kind)?;
-        NonZeroU64::new(matrix.offset_of(live.at) as u64 | (live.token.generation() as u64) << 32)
+        let lane = matrix.usual_lane()?;
+        // SAFETY: a lane is used with one matrix's heap alone; where there is a usual lane, the heap is of the usual sort.
+        let live = unsafe { matrix.heap().allocate_own(lane, granules, mask, kind, &Usual) }?;
+        NonZeroU64::new(matrix.byte_of(live.at, &Usual) as u64 | (live.token.generation() as u64) << 32)
     }
 
     #[inline(never)]
@@ -517,8 +518,9 @@ impl Handler {
     #[inline(always)]
     fn free_quickly(&self, offset: u32, generation: Option<u32>) -> bool {
         let matrix = &*self.matrix;
-        let Some(lane) = matrix.lane_or_zeros() else { return false };
-        matrix.heap().free_own(lane, matrix.granule_at(offset), generation)
+        let Some(lane) = matrix.usual_lane() else { return false };
+        // SAFETY: as in `allocate_quickly`.
+        unsafe { matrix.heap().free_own(lane, matrix.granule_at_byte(offset, &Usual), generation, &Usual) }
     }
 
     #[inline(never)]

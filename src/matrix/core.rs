@@ -5,7 +5,7 @@ use super::recovery::{Policy, Recovered};
 use crate::backend::Native;
 use crate::error::{Error, Result};
 use crate::segment::directory::{Directory, Entry};
-use crate::segment::layout::Granule;
+use crate::segment::layout::{Geometry, Granule};
 use crate::segment::region::MappedRegion;
 use crate::segment::{Joined, Options, Participant, Segment};
 use std::cell::{Cell, RefCell};
@@ -26,6 +26,9 @@ pub struct AtomicMatrix {
     segment: Segment,
     /// Tells this mapping from every other one that this process ever made.
     instance: u64,
+    /// The instance if this matrix is of the usual sort, which the quickest paths are compiled for: biased, with the default granule, and
+    /// offsets in bytes. Else no lane's.
+    usual: u64,
     opener: u32,
     tag: u32,
     offset_shift: u32,
@@ -57,7 +60,7 @@ struct Lanes {
 // SAFETY: the pointers go to memory that `all` owns; each is used by one thread at a time.
 unsafe impl Send for Lanes {}
 
-/// The lane that this thread used last, and of which matrix.
+/// A lane that this thread used, and of which matrix.
 #[derive(Clone, Copy)]
 struct Last {
     instance: u64,
@@ -65,11 +68,13 @@ struct Last {
 }
 
 const NOBODY: Last = Last { instance: 0, page: std::ptr::null_mut() };
+const NOT_USUAL: u64 = u64::MAX;
 
 thread_local! {
-    /// Without a destructor, so that reading it is one load.
+    /// The lane that was used last. Without a destructor, so that reading it is one load.
+    static LAST: Cell<Last> = const { Cell::new(NOBODY) };
     /// One for each of four matrices, by the last bits of the instance.
-    static LAST: [Cell<Last>; 4] = const { [const { Cell::new(NOBODY) }; 4] };
+    static RECENT: [Cell<Last>; 4] = const { [const { Cell::new(NOBODY) }; 4] };
     /// All lanes of this thread, to give them back when it ends.
     static MINE: RefCell<Mine> = const { RefCell::new(Mine(Vec::new())) };
 }
@@ -78,7 +83,8 @@ struct Mine(Vec<(Last, Weak<AtomicMatrix>)>);
 
 impl Drop for Mine {
     fn drop(&mut self) {
-        LAST.with(|last| last.iter().for_each(|last| last.set(NOBODY)));
+        LAST.set(NOBODY);
+        RECENT.with(|recent| recent.iter().for_each(|last| last.set(NOBODY)));
         for (last, matrix) in self.0.drain(..) {
             if let Some(matrix) = matrix.upgrade() {
                 matrix.lanes().idle.push(last.page);
@@ -102,11 +108,14 @@ impl AtomicMatrix {
         // SAFETY: the segment is kept in the same struct and dropped after the heap.
         let heap = Heap::new(unsafe { segment.region() });
         let (layout, offset_shift) = (heap.layout(), segment.offset_unit().trailing_zeros());
+        let instance = Native::serial();
+        let is_usual = layout.is_usual() && layout.params.biased && offset_shift == 0;
         Arc::new(Self {
             sector_offset: (layout.sector >> offset_shift) as u32,
             granule_steps: layout.params.granule_shift - offset_shift,
             heap,
-            instance: Native::serial(),
+            instance,
+            usual: if is_usual { instance } else { NOT_USUAL },
             opener: segment.opener(),
             tag: segment.id().as_u128() as u32,
             offset_shift,
@@ -141,27 +150,28 @@ impl AtomicMatrix {
         self.lanes.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// This thread's lane, if it used this matrix last, or what the fork of this process has left of it: zeros, a lane that
-    /// has nothing parked and is bound to no heap.
+    /// This thread's lane, if this matrix is of the usual sort and the thread used it last; or what the fork of this process has left of
+    /// it: zeros, a lane that has nothing parked and is bound to no heap.
     #[inline(always)]
     #[expect(clippy::mut_from_ref, reason = "the lane is not part of the matrix: it is this thread's own page")]
-    pub(crate) fn lane_or_zeros(&self) -> Option<&mut Lane> {
-        let last = LAST.with(|last| last[self.instance as usize % 4].get());
-        if last.instance != self.instance {
+    pub(crate) fn usual_lane(&self) -> Option<&mut Lane> {
+        let last = LAST.get();
+        if last.instance != self.usual {
             return None;
         }
         // SAFETY: as in `lane`; and a lane of zeros is a lane.
         Some(unsafe { &mut (*last.page).lane })
     }
 
-    /// This thread's lane, if it used this matrix last.
-    #[inline(always)]
+    /// This thread's lane, if this matrix is one of those that it used lately.
+    #[inline]
     #[expect(clippy::mut_from_ref, reason = "the lane is not part of the matrix: it is this thread's own page")]
     pub(crate) fn lane(&self) -> Option<&mut Lane> {
-        let last = LAST.with(|last| last[self.instance as usize % 4].get());
+        let last = RECENT.with(|recent| recent[self.instance as usize % 4].get());
         if last.instance != self.instance {
             return None;
         }
+        LAST.set(last);
         // SAFETY: the instance is this matrix's, so the page is alive (`self.lanes` owns it), and it is this thread's alone. The
         // reference is used for one operation, and operations do not nest (no user code runs inside them).
         let page = unsafe { &mut *last.page };
@@ -194,7 +204,8 @@ impl AtomicMatrix {
             if !mine.0.iter().any(|(other, _)| other.instance == last.instance) {
                 mine.0.push((last, Arc::downgrade(self)));
             }
-            LAST.with(|all| all[self.instance as usize % 4].set(last));
+            LAST.set(last);
+            RECENT.with(|recent| recent[self.instance as usize % 4].set(last));
         });
         // SAFETY: the page is this thread's: it is in its list, or was just taken from the idle ones.
         let result = operation(unsafe { &mut (*last.page).lane });
@@ -331,6 +342,18 @@ impl AtomicMatrix {
     pub(crate) fn granule_of(&self, offset: u32) -> Option<Granule> {
         let g = self.granule_at(offset);
         (g.0 < self.heap.layout().granules).then_some(g)
+    }
+
+    /// As [`AtomicMatrix::granule_at`], where the geometry is this matrix's and offsets are in bytes.
+    #[inline(always)]
+    pub(crate) fn granule_at_byte(&self, offset: u32, geometry: &impl Geometry) -> Granule {
+        Granule(offset.wrapping_sub(self.sector_offset).rotate_right(geometry.granule_shift()))
+    }
+
+    /// As [`AtomicMatrix::offset_of`], where the geometry is this matrix's and offsets are in bytes.
+    #[inline(always)]
+    pub(crate) fn byte_of(&self, g: Granule, geometry: &impl Geometry) -> u32 {
+        (g.0 << geometry.granule_shift()).wrapping_add(self.sector_offset)
     }
 
     /// The granule at an offset: one out of range for offsets in front of the sector, behind it or between granules.

@@ -8,7 +8,7 @@ use super::size_class::{Bin, EXACT, of_size};
 use super::token::{FINGERPRINT_MASK, State, Token, place};
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
-use crate::segment::layout::{Granule, Layout};
+use crate::segment::layout::{Geometry, Granule, Layout};
 use crate::segment::region::{Region, WordIndex};
 
 /// A lock-free heap of granules over any region.
@@ -184,12 +184,23 @@ impl<R: Region> Heap<R> {
 
     /// The lane's own block of `size` granules (a span's at least) from its own stack, without a locked instruction, if the newest
     /// there is one at a multiple of `mask` + 1 granules; else nothing was done.
+    ///
+    /// # Safety
+    /// The lane was never used with another heap, and the geometry is this heap's.
     #[inline(always)]
-    pub fn allocate_own(&self, lane: &mut Lane, size: usize, mask: u32, kind: Kind) -> Option<Live> {
+    pub unsafe fn allocate_own(
+        &self,
+        lane: &mut Lane,
+        size: usize,
+        mask: u32,
+        kind: Kind,
+        geometry: &impl Geometry,
+    ) -> Option<Live> {
         if size >= EXACT as usize {
             return None;
         }
-        let (at, token) = self.pop_own(lane, size as u32, mask, kind)?;
+        // SAFETY: the caller's.
+        let (at, token) = unsafe { self.pop_own(lane, size as u32, mask, kind, geometry) }?;
         Some(self.hand_out(at, token, kind))
     }
 

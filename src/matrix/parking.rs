@@ -43,10 +43,10 @@ use super::heap::{Heap, Kind};
 use super::operation::Held;
 use super::recovery::is_nobody;
 use super::size_class::{BINS, Bin, EXACT};
-use super::token::{State, Token};
+use super::token::{State, Token, place};
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Reach, Word};
-use crate::segment::layout::{BATCH, Granule, MAX_BATCHES, SlotWord};
+use crate::segment::layout::{BATCH, Geometry, Granule, MAX_BATCHES, SlotWord};
 use crate::segment::region::{Region, WordIndex};
 
 /// Indices that a stack can hold.
@@ -56,7 +56,9 @@ pub const STACK: usize = 30;
 #[derive(Debug, Clone)]
 #[repr(C, align(64))]
 struct Stack {
-    length: u8,
+    /// A word: where a store is soon followed by a load of it, processors forward words (or foresee that they will) several times as
+    /// fast as bytes.
+    length: u32,
     ceiling: u8,
     /// Refills that will leave other lanes' batches alone, since this lane has spilt.
     spilt: u8,
@@ -69,9 +71,13 @@ struct Stack {
 #[derive(Debug)]
 pub struct Lane {
     owner: u16,
-    /// Index of the word that names the granule whose token is about to be stored plainly; 0 without bias, and before the first
-    /// operation.
+    /// Index of the word that names the granule whose token is about to be stored plainly; 0 without bias, and before the lane is
+    /// bound.
     busy: u32,
+    /// Granules of the heap that the lane is bound to; 0 as above.
+    granules: u32,
+    /// Where every small block fits: granules before this one.
+    roomy: u32,
     /// The token of an untyped live block of this lane's, generation and size left out.
     live_bits: u64,
     stacks: [Stack; BINS],
@@ -109,7 +115,16 @@ impl Lane {
     pub fn with_ceiling(owner: u16, ceiling: usize) -> Self {
         let stack = Stack { length: 0, ceiling: ceiling.min(STACK) as u8, spilt: 0, items: [0; STACK] };
         let live_bits = Token::new(State::Allocated, owner, 0, 0).0;
-        Self { owner, busy: 0, live_bits, stacks: std::array::from_fn(|_| stack.clone()), homeward: None, limbo: None }
+        Self {
+            owner,
+            busy: 0,
+            granules: 0,
+            roomy: 0,
+            live_bits,
+            stacks: std::array::from_fn(|_| stack.clone()),
+            homeward: None,
+            limbo: None,
+        }
     }
     /// The participant's number.
     #[inline(always)]
@@ -144,7 +159,7 @@ impl Lane {
 impl Stack {
     #[inline(always)]
     fn has_room(&self) -> bool {
-        self.length < self.ceiling
+        self.length < u32::from(self.ceiling)
     }
     #[inline(always)]
     fn pop(&mut self) -> Option<Granule> {
@@ -155,7 +170,7 @@ impl Stack {
     /// False if the stack is full.
     #[inline(always)]
     fn push(&mut self, g: Granule) -> bool {
-        if self.length >= self.ceiling {
+        if self.length >= u32::from(self.ceiling) {
             return false;
         }
         let Some(item) = self.items.get_mut(self.length as usize) else { return false };
@@ -169,7 +184,7 @@ impl Stack {
         let count = length.div_ceil(2).min(BATCH);
         into[..count].copy_from_slice(&self.items[..count]);
         self.items.copy_within(count..length, 0);
-        self.length -= count as u8;
+        self.length -= count as u32;
         count
     }
 }
@@ -319,14 +334,22 @@ impl<R: Region> Heap<R> {
     pub(super) fn bind(&self, lane: &mut Lane) {
         if self.biased() {
             lane.busy = self.layout().slot(lane.owner, SlotWord::Busy).0 as u32;
+            lane.granules = self.layout().granules;
+            lane.roomy = (lane.granules + 1).saturating_sub(EXACT);
         }
     }
 
     /// The owner's way to change a token of its own without a locked instruction: stores what `change` makes of it, if
-    /// anything. No other thread uses the lane's number; the lane is bound.
+    /// anything. No other thread uses the lane's number; the lane is bound. `word` is the token of `g`.
     #[inline(always)]
-    fn change_own<T>(&self, busy: u32, g: Granule, change: impl FnOnce(Token) -> Option<(Token, T)>) -> Option<T> {
-        let (busy, word) = (self.word(WordIndex(busy as usize)), self.token(g));
+    fn change_own<T>(
+        &self,
+        busy: u32,
+        g: Granule,
+        word: &<R::Backend as Backend>::Word,
+        change: impl FnOnce(Token) -> Option<(Token, T)>,
+    ) -> Option<T> {
+        let busy = self.word(WordIndex(busy as usize));
         if !R::Backend::mutated(Mutant::BusyUnset) {
             busy.store(g.0 as u64 + 1, &BUSY_SET);
         }
@@ -343,29 +366,43 @@ impl<R: Region> Heap<R> {
 
     /// The newest parked block of `size` granules (less than `EXACT`) from the own stack, if it is the lane's own as it should
     /// be; else nothing was done. No locked instruction.
+    ///
+    /// # Safety
+    /// As for [`Heap::allocate_own`].
     #[inline(always)]
-    pub(super) fn pop_own(&self, lane: &mut Lane, size: u32, mask: u32, kind: Kind) -> Option<(Granule, Token)> {
+    pub(super) unsafe fn pop_own(
+        &self,
+        lane: &mut Lane,
+        size: u32,
+        mask: u32,
+        kind: Kind,
+        geometry: &impl Geometry,
+    ) -> Option<(Granule, Token)> {
         const RAW: u64 = Token::new(State::Allocated, 0, 0, 0).0;
-        let busy = lane.busy;
+        let (busy, shift) = (lane.busy, geometry.span_shift());
         let stack = lane.stacks.get_mut(size as usize)?;
         let top = stack.length.wrapping_sub(1);
         let g = Granule(*stack.items.get(top as usize)?);
         // Indices on stacks are in range: a branch that is not taken costs less than a clamp.
-        if busy == 0 || g.0 >= self.layout().granules || g.0 & mask != 0 {
+        if g.0 >= lane.granules || g.0 & mask != 0 {
             return None;
         }
-        let place = self.place(g, size);
+        let at = place(g.0 & ((1 << shift) - 1), 0);
         let (revival, expected) = match kind {
-            Kind::Raw => (const { Token::revival(State::Allocated, 0, 0) }, lane.live_bits | u64::from(place)),
+            Kind::Raw => (const { Token::revival(State::Allocated, 0, 0) }, lane.live_bits | u64::from(size)),
             Kind::Typed(_) => {
-                let (state, low) = kind.state_of(place, self.spans(g, size));
+                let spans = (g.plus(size).0 >> shift) - (g.0 >> shift);
+                let (state, low) = kind.state_of(at | size, spans);
                 let other_state = Token::new(state, 0, 0, 0).0.wrapping_sub(RAW);
-                (Token::revival(state, place, low), lane.live_bits.wrapping_add(other_state) | low as u64)
+                let expected = lane.live_bits.wrapping_add(other_state) | u64::from(low ^ at);
+                (Token::revival(state, at | size, low), expected)
             }
         };
-        let live = self.change_own(busy, g, |token| {
+        // SAFETY: the lane is bound, to this heap, says the caller: it has as many granules, spans like these, and this word.
+        let word = unsafe { self.region().token_in_range(g, shift) };
+        let live = self.change_own(busy, g, word, |token| {
             let live = Token(token.0.wrapping_add(revival));
-            (live.meaning() == expected).then_some((live, live))
+            (Token(live.0 ^ u64::from(at)).meaning() == expected).then_some((live, live))
         })?;
         stack.length = top;
         Some((g, live))
@@ -380,7 +417,7 @@ impl<R: Region> Heap<R> {
             let (state, low) = kind.state_of(place, self.spans(g, size));
             if busy != 0 {
                 let (revival, expected) = (Token::revival(state, place, low), Token::new(state, owner, 0, low));
-                let taken = self.change_own(busy, g, |token| {
+                let taken = self.change_own(busy, g, self.token(g), |token| {
                     let live = Token(token.0.wrapping_add(revival));
                     (live.meaning() == expected.0).then_some((live, live))
                 });
@@ -417,19 +454,28 @@ impl<R: Region> Heap<R> {
 
     /// Frees the untyped live block at `g` onto the lane's own stack, if it is the lane's own, of less than `EXACT` granules,
     /// and there is room: no locked instruction. False: nothing was done.
+    ///
+    /// # Safety
+    /// As for [`Heap::allocate_own`].
     #[inline(always)]
-    pub fn free_own(&self, lane: &mut Lane, g: Granule, generation: Option<u32>) -> bool {
-        let (live_bits, busy) = (lane.live_bits, lane.busy);
-        // Where every small block fits.
-        if busy == 0 || g.0 as u64 + EXACT as u64 > self.layout().granules as u64 {
+    pub unsafe fn free_own(
+        &self,
+        lane: &mut Lane,
+        g: Granule,
+        generation: Option<u32>,
+        geometry: &impl Geometry,
+    ) -> bool {
+        let (live_bits, busy, shift) = (lane.live_bits, lane.busy, geometry.span_shift());
+        if g.0 >= lane.roomy {
             return false;
         }
+        // SAFETY: as in `pop_own`.
+        let word = unsafe { self.region().token_in_range(g, shift) };
         // Another lane may have written it last, or may own it: then one transfer of its line serves the look and the change.
-        self.token(g).expect_write();
+        word.expect_write();
         let exact = generation.filter(|_| !R::Backend::mutated(Mutant::GenerationIgnored));
-        let of_generation = exact.map_or(0, |held| Token::new(State::Inside, 0, held, 0).0);
-        let expected = of_generation | live_bits | u64::from(self.place(g, 0));
-        self.change_own(busy, g, |token| {
+        let expected = live_bits | Token::generation_and_position(exact.unwrap_or(0), g.0 & ((1 << shift) - 1));
+        self.change_own(busy, g, word, |token| {
             // The size, if everything else is as it should be.
             let size = if exact.is_some() { token.0 } else { token.meaning() } ^ expected;
             if size.wrapping_sub(1) >= EXACT as u64 - 1 {
@@ -462,7 +508,7 @@ impl<R: Region> Heap<R> {
                 .filter(|(acked, _)| !self.biased() && self.token(g).cas(token.0, acked.0, &PARK).is_ok())
                 .map(|(_, bin)| bin)
         } else {
-            self.change_own(busy, g, |token| may_park(token).filter(|_| token.owner() == owner))
+            self.change_own(busy, g, self.token(g), |token| may_park(token).filter(|_| token.owner() == owner))
         };
         parked.is_some_and(|bin| lane.stacks[bin.0].push(g))
     }
@@ -567,7 +613,7 @@ impl<R: Region> Heap<R> {
     fn renounce(&self, lane: &Lane, bin: Bin, g: Granule) {
         let place = self.place(g, bin.size());
         let parked = Token::new(State::Acked, lane.owner, 0, place);
-        let _ = self.change_own(lane.busy, g, |token| {
+        let _ = self.change_own(lane.busy, g, self.token(g), |token| {
             let nobodys = Token::new(State::Acked, 0, token.generation(), place);
             (token.meaning() == parked.0).then_some((nobodys, ()))
         });

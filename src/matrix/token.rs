@@ -64,7 +64,8 @@ const LOW_MASK: u64 = (1 << LOW_BITS) - 1;
 const POSITION_MASK: u32 = ((1 << POSITION_BITS) - 1) << POSITION_AT;
 const GENERATION_MASK: u64 = (1 << GENERATION_BITS) - 1;
 const OWNER_MASK: u64 = (1 << OWNER_BITS) - 1;
-const _: () = assert!(STATE_AT + 3 == 64);
+const _: () = assert!(STATE_AT + 3 == 64 && LOW_BITS == GENERATION_AT);
+const _: () = assert!(State::Acked as u64 == State::Allocated as u64 | 1);
 
 /// Bits of the size of a marked block: only parked classes are marked.
 const MARKED_SIZE_BITS: u32 = 8;
@@ -171,6 +172,11 @@ impl Token {
     pub const fn revival(state: State, place: u32, low: u32) -> u64 {
         Self::new(state, 0, 1, low).0.wrapping_sub(Self::new(State::Acked, 0, 0, place).0)
     }
+    /// A generation below 2^20 and a position, each in its place.
+    #[inline(always)]
+    pub const fn generation_and_position(generation: u32, position: u32) -> u64 {
+        ((generation as u64) << POSITION_BITS | position as u64) << POSITION_AT
+    }
     /// The low field of a typed block of one span.
     #[inline(always)]
     pub const fn small(place: u32, fingerprint: u32) -> u32 {
@@ -185,7 +191,7 @@ impl Token {
     /// An untyped live block's word once it is parked by its owner.
     #[inline(always)]
     pub const fn parked(self) -> Self {
-        Self(self.0.wrapping_add((State::Acked as u64 - State::Allocated as u64) << STATE_AT))
+        Self(self.0 | (State::Acked as u64 ^ State::Allocated as u64) << STATE_AT)
     }
     /// The word without its generation.
     #[inline(always)]

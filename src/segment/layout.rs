@@ -108,6 +108,40 @@ impl Params {
     }
 }
 
+/// How granules and spans lie, as far as the quickest paths ask: a [`Layout`] knows it when it is made, [`Usual`] when it is compiled.
+pub trait Geometry {
+    /// log2 of the granule in bytes.
+    fn granule_shift(&self) -> u32;
+    /// log2 of the granules of a span.
+    fn span_shift(&self) -> u32;
+}
+
+/// The default geometry: granules of 16 bytes, spans of four.
+#[derive(Debug, Clone, Copy)]
+pub struct Usual;
+
+impl Geometry for Usual {
+    #[inline(always)]
+    fn granule_shift(&self) -> u32 {
+        4
+    }
+    #[inline(always)]
+    fn span_shift(&self) -> u32 {
+        2
+    }
+}
+
+impl Geometry for Layout {
+    #[inline(always)]
+    fn granule_shift(&self) -> u32 {
+        self.params.granule_shift
+    }
+    #[inline(always)]
+    fn span_shift(&self) -> u32 {
+        self.span_shift
+    }
+}
+
 /// Where everything lies. Sizes are in words unless they say otherwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
@@ -221,6 +255,11 @@ impl Layout {
             words: at,
             sector: (at as u64 * 8).next_multiple_of(SECTOR_ALIGN.max(params.granule()) as u64),
         }
+    }
+
+    /// Whether this is how [`Usual`] has it.
+    pub fn is_usual(&self) -> bool {
+        self.params.granule_shift == Usual.granule_shift() && self.span_shift == Usual.span_shift()
     }
 
     /// Bytes of a segment with this layout.

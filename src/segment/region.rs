@@ -21,6 +21,14 @@ pub trait Region: Send + Sync {
     fn token(&self, g: Granule) -> &<Self::Backend as Backend>::Word {
         self.word(self.layout().token(g))
     }
+    /// As [`Region::token`], without a look at the range.
+    ///
+    /// # Safety
+    /// The sector has this granule, and the layout's spans are of 1 << `span_shift` granules.
+    #[inline(always)]
+    unsafe fn token_in_range(&self, g: Granule, _span_shift: u32) -> &<Self::Backend as Backend>::Word {
+        self.token(g)
+    }
     /// Notes an exclusive access to `granules` granules of payload from `first` on (S1, S3). Free in production.
     fn touch(&self, first: Granule, granules: u32);
 }
@@ -38,6 +46,11 @@ impl<R: Region> Region for &R {
     #[inline(always)]
     fn token(&self, g: Granule) -> &<Self::Backend as Backend>::Word {
         R::token(self, g)
+    }
+    #[inline(always)]
+    unsafe fn token_in_range(&self, g: Granule, span_shift: u32) -> &<Self::Backend as Backend>::Word {
+        // SAFETY: the caller's.
+        unsafe { R::token_in_range(self, g, span_shift) }
     }
     #[inline(always)]
     fn touch(&self, first: Granule, granules: u32) {
@@ -126,6 +139,12 @@ impl Region for MappedRegion {
     fn token(&self, g: Granule) -> &NativeWord {
         // SAFETY: there are tokens for all spans and one more, the sentinel; see `word`.
         unsafe { self.tokens.add((g.0.min(self.layout.granules) >> self.layout.span_shift) as usize).as_ref() }
+    }
+    #[inline(always)]
+    unsafe fn token_in_range(&self, g: Granule, span_shift: u32) -> &NativeWord {
+        debug_assert!(g < Granule(self.layout.granules) && span_shift == self.layout.span_shift);
+        // SAFETY: there are tokens for all spans; the granule is the sector's, says the caller.
+        unsafe { self.tokens.add((g.0 >> span_shift) as usize).as_ref() }
     }
     #[inline(always)]
     fn touch(&self, _: Granule, _: u32) {}

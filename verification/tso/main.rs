@@ -103,7 +103,11 @@ impl Scene {
             0..5 => {
                 let size = random.u32(1..=self.largest);
                 // As a handler does: without a locked instruction if that serves, else in full.
-                let quick = random.bool().then(|| world.heap.allocate_own(lane, size as usize, 0, Kind::Raw)).flatten();
+                let layout = world.heap.layout();
+                // SAFETY: every lane of this world is used with its heap alone.
+                let own =
+                    |lane: &mut Lane| unsafe { world.heap.allocate_own(lane, size as usize, 0, Kind::Raw, layout) };
+                let quick = if random.bool() { own(lane) } else { None };
                 match quick {
                     Some(block) => {
                         world.claim(block, lane.owner(), size, 1);
@@ -116,7 +120,9 @@ impl Scene {
                 let (block, owner) = live.swap_remove(random.usize(0..live.len()));
                 world.give_up(block, owner);
                 let generation = Some(block.token.generation());
-                if !(random.bool() && world.heap.free_own(lane, block.at, generation)) {
+                let layout = world.heap.layout();
+                // SAFETY: as above.
+                if !(random.bool() && unsafe { world.heap.free_own(lane, block.at, generation, layout) }) {
                     world.heap.free(lane, block.at, generation).expect("S5: it is live");
                 }
                 if random.u32(0..4) == 0 {

@@ -3,7 +3,7 @@
 use super::costs::Costs;
 use super::machine::{self, Access, EXTRA, Place, Seen, Simulated, now, spend, touch};
 use atomic_matrix::matrix::heap::{Heap, Kind, Lane, Live};
-use atomic_matrix::segment::layout::{Layout, Params};
+use atomic_matrix::segment::layout::{Layout, Params, Usual};
 use atomic_matrix::segment::region::BoxedRegion;
 use fastrand::Rng;
 use serde::{Deserialize, Serialize};
@@ -100,14 +100,16 @@ fn heap(biased: bool, batches: Option<usize>) -> Rc<SimulatedHeap> {
 
 /// As `Handler::allocate_raw` does it.
 fn allocate(heap: &SimulatedHeap, lane: &mut Lane, granules: u32) -> Option<Live> {
-    let own = heap.allocate_own(lane, granules as usize, 0, Kind::Raw);
+    // SAFETY: there is one heap.
+    let own = unsafe { heap.allocate_own(lane, granules as usize, 0, Kind::Raw, &Usual) };
     own.or_else(|| heap.allocate(lane, granules, 1, Kind::Raw).ok())
 }
 
 /// As `Handler::free_raw` and `Handler::free_at` do it.
 fn free(heap: &SimulatedHeap, lane: &mut Lane, live: Live, exact: bool) {
     let generation = exact.then(|| live.token.generation());
-    if !heap.free_own(lane, live.at, generation) {
+    // SAFETY: as above.
+    if !unsafe { heap.free_own(lane, live.at, generation, &Usual) } {
         heap.free(lane, live.at, generation).expect("the block is live");
     }
 }
