@@ -402,7 +402,7 @@ impl<R: Region> Heap<R> {
         let word = unsafe { self.region().token_in_range(g, shift) };
         let live = self.change_own(busy, g, word, |token| {
             let live = Token(token.0.wrapping_add(revival));
-            (Token(live.0 ^ u64::from(at)).meaning() == expected).then_some((live, live))
+            (Token(live.0 ^ u64::from(at)).meaning() == expected && live.is_revived()).then_some((live, live))
         })?;
         stack.length = top;
         Some((g, live))
@@ -419,7 +419,7 @@ impl<R: Region> Heap<R> {
                 let (revival, expected) = (Token::revival(state, place, low), Token::new(state, owner, 0, low));
                 let taken = self.change_own(busy, g, self.token(g), |token| {
                     let live = Token(token.0.wrapping_add(revival));
-                    (live.meaning() == expected.0).then_some((live, live))
+                    (live.meaning() == expected.0 && live.is_revived()).then_some((live, live))
                 });
                 if let Some(live) = taken {
                     return Some((g, live));
@@ -1006,5 +1006,39 @@ impl<R: Region> Heap<R> {
     #[inline(always)]
     pub(super) fn parking_bin(&self, lane: &Lane, size: u32) -> Option<Bin> {
         Bin::of(size).filter(|_| lane.parks())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Native;
+    use crate::segment::layout::{Layout, Params};
+    use crate::segment::region::BoxedRegion;
+
+    /// A parked block of the last generation, one generation on, looks like a live one of the next lane: S1 if that lane has a stale index.
+    #[test]
+    fn s1_a_generation_that_wraps_makes_nobody_else_the_owner() {
+        let bytes = 1 << 20;
+        let params = Params { biased: true, ..Params::for_segment(bytes) };
+        let layout = Layout::fit(bytes, params).expect("a MiB has a sector");
+        let heap = Heap::format(BoxedRegion::<Native>::new(layout));
+        for (of, next) in [(4, 5), (0, 1)] {
+            let (mut lane, mut first) = (Lane::new(next), Lane::new(of.max(1) + 7));
+            heap.bind(&mut lane);
+            let block = heap.allocate(&mut first, 8, 1, Kind::Raw).expect("room");
+            let last = Token(u64::MAX).generation();
+            let parked = Token::new(State::Acked, of, last, heap.place(block.at, 8));
+            heap.token(block.at).store(parked.0, &HELD_STORE);
+            assert!(lane.stacks[8].push(block.at));
+            // SAFETY: one heap, and its own geometry.
+            let quick = unsafe { heap.allocate_own(&mut lane, 8, 0, Kind::Raw, heap.layout()) };
+            assert_eq!(quick, None, "S1: a block of {of}'s");
+            let slow = heap.pop(&mut lane, Bin(8), Kind::Raw);
+            match of {
+                0 => assert_eq!(slow.map(|(_, token)| (token.owner(), token.generation())), Some((next, 0))),
+                _ => assert_eq!(slow, None, "S1: a block of {of}'s"),
+            }
+        }
     }
 }

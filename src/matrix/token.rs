@@ -167,7 +167,8 @@ impl Token {
         matches!(self.state(), State::Acked | State::Marked)
     }
     /// What to add to a parked block's word so that it is live in `state` with `low` instead of its `place`, and one generation on.
-    /// Where the generation wraps, the sum is not what [`Token::meaning`] expects.
+    /// Where the generation wraps, the sum counts the owner up, and is no live block's word of the next owner either: see
+    /// [`Token::is_revived`].
     #[inline(always)]
     pub const fn revival(state: State, place: u32, low: u32) -> u64 {
         Self::new(state, 0, 1, low).0.wrapping_sub(Self::new(State::Acked, 0, 0, place).0)
@@ -176,6 +177,11 @@ impl Token {
     #[inline(always)]
     pub const fn generation_and_position(generation: u32, position: u32) -> u64 {
         ((generation as u64) << POSITION_BITS | position as u64) << POSITION_AT
+    }
+    /// Whether a word that [`Token::revival`] was added to is a token: its generation has not wrapped (S1).
+    #[inline(always)]
+    pub const fn is_revived(self) -> bool {
+        self.0 & GENERATION_MASK << GENERATION_AT != 0
     }
     /// The low field of a typed block of one span.
     #[inline(always)]
