@@ -941,10 +941,9 @@ impl<R: Region> Heap<R> {
             return Some(owner);
         }
         let is_busy = |&other: &u16| self.slot(other, SlotWord::Busy).load(&BUSY_LOOK) == g.0 as u64 + 1;
-        if R::Backend::mutated(Mutant::NamesUnsearched) {
-            return Some(owner).filter(is_busy);
-        }
-        others().find(is_busy)
+        // The owner first: others may name a block that was never theirs, because a stale index or an offset led them there.
+        let unsearched = R::Backend::mutated(Mutant::NamesUnsearched);
+        Some(owner).filter(is_busy).or_else(|| others().find(is_busy).filter(|_| !unsearched))
     }
 
     /// What is `me`'s at `g`, live, parked or marked, becomes `other`'s.
