@@ -339,6 +339,11 @@ impl<R: Region> Heap<R> {
         }
     }
 
+    /// Where a bound lane names granules in this heap, or 0: in range, even if the lane was bound to another heap.
+    fn busy_of(&self, lane: &Lane) -> u32 {
+        if lane.busy == 0 { 0 } else { self.layout().slot(lane.owner, SlotWord::Busy).0 as u32 }
+    }
+
     /// The owner's way to change a token of its own without a locked instruction: stores what `change` makes of it, if
     /// anything. No other thread uses the lane's number; the lane is bound. `word` is the token of `g`.
     #[inline(always)]
@@ -411,7 +416,7 @@ impl<R: Region> Heap<R> {
     /// A parked block of the bin from the own stack, taken in the given live state, whatever has become of the indices there.
     #[inline(never)]
     pub(super) fn pop(&self, lane: &mut Lane, bin: Bin, kind: Kind) -> Option<(Granule, Token)> {
-        let (owner, size, busy) = (lane.owner, bin.size(), lane.busy);
+        let (owner, size, busy) = (lane.owner, bin.size(), self.busy_of(lane));
         while let Some(g) = lane.stacks[bin.0].pop() {
             let place = self.place(g, size);
             let (state, low) = kind.state_of(place, self.spans(g, size));
@@ -490,7 +495,7 @@ impl<R: Region> Heap<R> {
     /// is room: no locked instruction, without bias one. False: nothing was done.
     #[inline(never)]
     pub fn free_to_stack(&self, lane: &mut Lane, g: Granule, generation: Option<u32>) -> bool {
-        let (owner, busy) = (lane.owner, lane.busy);
+        let (owner, busy) = (lane.owner, self.busy_of(lane));
         let may_park = |token: Token| {
             let token = self.said_of(g, token);
             let size = token.size();
@@ -613,7 +618,7 @@ impl<R: Region> Heap<R> {
     fn renounce(&self, lane: &Lane, bin: Bin, g: Granule) {
         let place = self.place(g, bin.size());
         let parked = Token::new(State::Acked, lane.owner, 0, place);
-        let _ = self.change_own(lane.busy, g, self.token(g), |token| {
+        let _ = self.change_own(self.busy_of(lane), g, self.token(g), |token| {
             let nobodys = Token::new(State::Acked, 0, token.generation(), place);
             (token.meaning() == parked.0).then_some((nobodys, ()))
         });
@@ -1014,6 +1019,22 @@ mod tests {
     use crate::backend::Native;
     use crate::segment::layout::{Layout, Params};
     use crate::segment::region::BoxedRegion;
+
+    /// A lane of a large heap, used with a small one by mistake, names granules within the small one's words.
+    #[test]
+    fn s5_a_lane_of_another_heap_stays_within_this_ones_words() {
+        let heap = |bytes, participants| {
+            let params = Params { biased: true, participants, ..Params::for_segment(bytes) };
+            Heap::format(BoxedRegion::<Native>::new(Layout::fit(bytes, params).expect("room for a sector")))
+        };
+        let (large, small) = (heap(4 << 20, 1024), heap(64 << 10, 4));
+        let mut lane = Lane::new(1000);
+        large.allocate(&mut lane, 8, 1, Kind::Raw).expect("room");
+        let mut other = Lane::new(1);
+        let block = small.allocate(&mut other, 8, 1, Kind::Raw).expect("room");
+        assert!(lane.busy as usize > small.layout().words, "the case is met");
+        assert!(!small.free_to_stack(&mut lane, block.at, None), "it is another lane's");
+    }
 
     /// A parked block of the last generation, one generation on, looks like a live one of the next lane: S1 if that lane has a stale index.
     #[test]
