@@ -392,7 +392,7 @@ impl Handler {
         let lane = matrix.usual_lane()?;
         // SAFETY: a lane is used with one matrix's heap alone; where there is a usual lane, the heap is of the usual sort.
         let live = unsafe { matrix.heap().allocate_own(lane, granules, mask, kind, &Usual) }?;
-        NonZeroU64::new(matrix.byte_of(live.at, &Usual) as u64 | (live.token.generation() as u64) << 32)
+        NonZeroU64::new(matrix.offset_in_steps(live.at, shift) as u64 | (live.token.generation() as u64) << 32)
     }
 
     #[inline(never)]
@@ -519,8 +519,9 @@ impl Handler {
     fn free_quickly(&self, offset: u32, generation: Option<u32>) -> bool {
         let matrix = &*self.matrix;
         let Some(lane) = matrix.usual_lane() else { return false };
+        let g = matrix.granule_in_steps(offset, Usual.granule_shift());
         // SAFETY: as in `allocate_quickly`.
-        unsafe { matrix.heap().free_own(lane, matrix.granule_at_byte(offset, &Usual), generation, &Usual) }
+        unsafe { matrix.heap().free_own(lane, g, generation, &Usual) }
     }
 
     #[inline(never)]

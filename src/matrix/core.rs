@@ -5,7 +5,7 @@ use super::recovery::{Policy, Recovered};
 use crate::backend::Native;
 use crate::error::{Error, Result};
 use crate::segment::directory::{Directory, Entry};
-use crate::segment::layout::{Geometry, Granule};
+use crate::segment::layout::Granule;
 use crate::segment::region::MappedRegion;
 use crate::segment::{Joined, Options, Participant, Segment};
 use std::cell::{Cell, RefCell};
@@ -344,31 +344,31 @@ impl AtomicMatrix {
         (g.0 < self.heap.layout().granules).then_some(g)
     }
 
-    /// As [`AtomicMatrix::granule_at`], where the geometry is this matrix's and offsets are in bytes.
-    #[inline(always)]
-    pub(crate) fn granule_at_byte(&self, offset: u32, geometry: &impl Geometry) -> Granule {
-        Granule(offset.wrapping_sub(self.sector_offset).rotate_right(geometry.granule_shift()))
-    }
-
-    /// As [`AtomicMatrix::offset_of`], where the geometry is this matrix's and offsets are in bytes.
-    #[inline(always)]
-    pub(crate) fn byte_of(&self, g: Granule, geometry: &impl Geometry) -> u32 {
-        (g.0 << geometry.granule_shift()).wrapping_add(self.sector_offset)
-    }
-
     /// The granule at an offset: one out of range for offsets in front of the sector, behind it or between granules.
     ///
     /// Granules and their steps fill at most 2^32, so what is in front wraps around behind the last granule, and what
     /// is between granules has a high bit after the rotation.
     #[inline(always)]
     pub(crate) fn granule_at(&self, offset: u32) -> Granule {
-        Granule(offset.wrapping_sub(self.sector_offset).rotate_right(self.granule_steps))
+        self.granule_in_steps(offset, self.granule_steps)
+    }
+
+    /// As [`AtomicMatrix::granule_at`], for who knows log2 of a granule in steps of an offset.
+    #[inline(always)]
+    pub(crate) fn granule_in_steps(&self, offset: u32, steps: u32) -> Granule {
+        Granule(offset.wrapping_sub(self.sector_offset).rotate_right(steps))
     }
 
     /// The offset of a granule. Never 0: the sector does not begin the segment.
     #[inline(always)]
     pub(crate) fn offset_of(&self, g: Granule) -> u32 {
-        (g.0 << self.granule_steps).wrapping_add(self.sector_offset)
+        self.offset_in_steps(g, self.granule_steps)
+    }
+
+    /// As [`AtomicMatrix::offset_of`], for who knows log2 of a granule in steps of an offset.
+    #[inline(always)]
+    pub(crate) fn offset_in_steps(&self, g: Granule, steps: u32) -> u32 {
+        (g.0 << steps).wrapping_add(self.sector_offset)
     }
 
     /// Who holds a slot.

@@ -1020,13 +1020,14 @@ mod tests {
     use crate::segment::layout::{Layout, Params};
     use crate::segment::region::BoxedRegion;
 
+    fn heap(bytes: u64, participants: usize) -> Heap<BoxedRegion<Native>> {
+        let params = Params { biased: true, participants, ..Params::for_segment(bytes) };
+        Heap::format(BoxedRegion::new(Layout::fit(bytes, params).expect("room for a sector")))
+    }
+
     /// A lane of a large heap, used with a small one by mistake, names granules within the small one's words.
     #[test]
     fn s5_a_lane_of_another_heap_stays_within_this_ones_words() {
-        let heap = |bytes, participants| {
-            let params = Params { biased: true, participants, ..Params::for_segment(bytes) };
-            Heap::format(BoxedRegion::<Native>::new(Layout::fit(bytes, params).expect("room for a sector")))
-        };
         let (large, small) = (heap(4 << 20, 1024), heap(64 << 10, 4));
         let mut lane = Lane::new(1000);
         large.allocate(&mut lane, 8, 1, Kind::Raw).expect("room");
@@ -1039,10 +1040,7 @@ mod tests {
     /// A parked block of the last generation, one generation on, looks like a live one of the next lane: S1 if that lane has a stale index.
     #[test]
     fn s1_a_generation_that_wraps_makes_nobody_else_the_owner() {
-        let bytes = 1 << 20;
-        let params = Params { biased: true, ..Params::for_segment(bytes) };
-        let layout = Layout::fit(bytes, params).expect("a MiB has a sector");
-        let heap = Heap::format(BoxedRegion::<Native>::new(layout));
+        let heap = heap(1 << 20, 16);
         for (of, next) in [(4, 5), (0, 1)] {
             let (mut lane, mut first) = (Lane::new(next), Lane::new(of.max(1) + 7));
             heap.bind(&mut lane);

@@ -167,8 +167,7 @@ impl Token {
         matches!(self.state(), State::Acked | State::Marked)
     }
     /// What to add to a parked block's word so that it is live in `state` with `low` instead of its `place`, and one generation on.
-    /// Where the generation wraps, the sum counts the owner up, and is no live block's word of the next owner either: see
-    /// [`Token::is_revived`].
+    /// Where the generation wraps, the sum counts the owner up; [`Token::is_revived`] tells.
     #[inline(always)]
     pub const fn revival(state: State, place: u32, low: u32) -> u64 {
         Self::new(state, 0, 1, low).0.wrapping_sub(Self::new(State::Acked, 0, 0, place).0)
