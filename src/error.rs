@@ -68,6 +68,16 @@ pub enum Error {
         /// The state found.
         state: &'static str,
     },
+    /// The block is changing hands, and whoever does that has stopped half-way. Nothing has changed.
+    #[error(
+        "the block at offset {offset} is changing hands: participant {participant} is adopting or freeing it; try again, or reap() if that one has died"
+    )]
+    ChangingHands {
+        /// The offset given.
+        offset: u32,
+        /// Whose it is, or who adopts it.
+        participant: u16,
+    },
     /// The block was freed and its place allocated anew since the pointer was made.
     #[error(
         "the pointer to offset {offset} is stale: it is of generation {expected}, the block there now is of generation {found}; drop pointers to freed blocks"

@@ -22,6 +22,7 @@ use crate::matrix::heap::{Exhausted, Kind, Live, Refusal};
 pub use crate::matrix::recovery::{KEPT, Policy, Recovered};
 use crate::matrix::size_class::of_size;
 use crate::matrix::stats::Tally;
+use crate::matrix::token::Token;
 pub use crate::segment::Participant;
 use crate::segment::directory::{Directory, Entry, NAME_LIMIT, Published, Refused};
 use crate::segment::layout::{Geometry, Granule, SECTOR_ALIGN, SPAN_BYTES, Usual};
@@ -542,6 +543,16 @@ impl Handler {
         }
     }
 
+    /// Why a live block did not change hands: what was found in the end.
+    fn not_given(&self, offset: u32, live: Live, found: Token) -> Error {
+        let expected = live.token.generation();
+        match found.is_live() {
+            true if found.generation() == expected => Error::ChangingHands { offset, participant: found.holder() },
+            true => self.refusal(offset, Some(expected), Refusal::Stale(found)),
+            false => self.refusal(offset, None, Refusal::NotLive(found)),
+        }
+    }
+
     /// The address of a block in this process. It is valid while the block is live and a handler of this segment exists.
     ///
     /// A pointer of another segment gets a null pointer.
@@ -768,7 +779,7 @@ impl Handler {
                 bytes: (token.size() as u64) << shift,
                 class_bytes: (of_size(token.size()).size() as u64) << shift,
                 state: token.state(),
-                owner: token.owner(),
+                owner: token.holder(),
                 generation: token.generation(),
                 fingerprint: heap.fingerprint(Live { at, token }),
             });
@@ -811,11 +822,11 @@ impl Handler {
     /// maker's death does not free a block that is on its way.
     ///
     /// # Errors
-    /// As [`Handler::free_raw`].
+    /// As [`Handler::free_raw`], and [`Error::ChangingHands`].
     pub fn hand_over<T>(&self, pointer: &RelativePtr<T>) -> Result<()> {
         let live = self.live(pointer)?;
         let given = self.matrix.with_lane(|lane| self.matrix.heap().give_from(lane.owner(), live, 0))?;
-        given.map_err(|found| self.refusal(pointer.offset, None, Refusal::NotLive(found)))
+        given.map_err(|found| self.not_given(pointer.offset, live, found))
     }
 
     /// Makes this process the owner of the live block at an offset that another one passed on. A block belongs to whoever
@@ -826,14 +837,15 @@ impl Handler {
     /// meanwhile could mean another block by now.
     ///
     /// # Errors
-    /// [`Error::BadOffset`], [`Error::NotLive`], [`Error::Stale`], [`Error::NoParticipantSlot`], [`Error::ForkedChild`].
+    /// [`Error::BadOffset`], [`Error::NotLive`], [`Error::Stale`], [`Error::ChangingHands`], [`Error::NoParticipantSlot`],
+    /// [`Error::ForkedChild`].
     pub fn adopt_at(&self, offset: u32, generation: Option<u32>) -> Result<RelativePtr<u8>> {
         let live = self.live_at(offset)?;
         if generation.is_some_and(|generation| generation != live.token.generation()) {
             return Err(self.refusal(offset, generation, Refusal::Stale(live.token)));
         }
         let adopted = self.matrix.with_lane(|lane| self.matrix.heap().give_from(lane.owner(), live, lane.owner()))?;
-        adopted.map_err(|found| self.refusal(offset, generation, Refusal::NotLive(found)))?;
+        adopted.map_err(|found| self.not_given(offset, live, found))?;
         Ok(self.pointer(live))
     }
 

@@ -76,7 +76,7 @@ sites! {
     BUSY_LOOK Acquire "S1" "the thief's look at the owner's slot, behind the heavy fence";
     THIEF_FENCE SeqCst "S1" "heavy: between the marks and the looks at the owners' slots";
     REACH_FENCE SeqCst "S1" "between the marks and the look at who the owners are, which says how far the heavy fence has to reach: pairs with JOIN_FENCE";
-    ADOPTING Release "S1" "names the live block of another that is about to get another owner, before its token says so; cleared when nobody can be about to store it any more";
+    ADOPTING Release "S1" "says whose live block is about to get another owner, before its token says that this one adopts it; cleared when the token says whose it is";
     MARK Relaxed "S1" "a thief marks a parked block of another lane; THIEF_FENCE orders it before the looks at the owners' slots, and it carries the release of the free that came before";
     TAKE_OVER Relaxed "S1 S3" "a marked block becomes the thief's, or its owner's again: it carries the release of the free that came before, which the block's next CLAIM acquires; BUSY_LOOK orders it behind the owner's store";
     // An operation in force, in the owner's slot.
@@ -148,10 +148,10 @@ pub enum Mutant {
     AnothersMarkUsed,
     /// A thief's heavy fence reaches its own process only.
     ReachTooShort,
-    /// A thief takes a block that is just being adopted from another.
+    /// A block that is just being adopted is taken as if it were its adopter's already.
     AdoptingIgnored,
-    /// Who adopts a block looks for a name only in the slot of the owner that it found.
-    NamesUnsearched,
+    /// Who adopts a block gives it to anybody whose slot names it, not to its owner alone.
+    BystanderBelieved,
     /// A large parked block is held while it is merged, not announced: whoever stops then hides it.
     LargeHeld,
     /// A searcher that clears a leaf's hint for a block that has appeared sets that bit again, not the chain above it.
@@ -189,7 +189,7 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant::AnothersMarkUsed,
     Mutant::ReachTooShort,
     Mutant::AdoptingIgnored,
-    Mutant::NamesUnsearched,
+    Mutant::BystanderBelieved,
     Mutant::LargeHeld,
     Mutant::LeafAloneRehinted,
     Mutant::ChainUnrepaired,

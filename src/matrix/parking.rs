@@ -17,8 +17,9 @@
 //!   fence A's look sees the mark, or its name was in the slot for T to see, or its store was done and the mark is gone.
 //!   Nobody waits: another thief's mark that has stood for the time of a fence is replaced by one's own; an owner that meets a mark
 //!   on its block takes it back by compare-and-swap. A stopped owner keeps from others the one block that its slot names.
-//! - Who adopts A's live block: make it one's own by compare-and-swap, with the slot saying that this is under way; heavy fence; if no
-//!   slot names the block, it is done; else it goes to whoever names it. A stopped adopter keeps from others that one block.
+//! - Who adopts A's live block: a compare-and-swap makes the token say who adopts it (a number that is nobody's lane, so that
+//!   nobody stores it plainly and nobody else adopts it), the slot says from whom; heavy fence; if A's slot does not name the block, it
+//!   goes to its new owner, else back to A. A stopped adopter keeps from others that one block.
 //! - Whoever frees another lane's block gives it back to that lane, ALLOCATED by A → ACKED by A, one compare-and-swap. If A frees it at
 //!   the same moment, both write the same. (Both are told that they freed it: of two racing frees without a generation in
 //!   between, the second is refused only where it comes after the first.) The indices go home in batches.
@@ -43,7 +44,7 @@ use super::heap::{Heap, Kind};
 use super::operation::Held;
 use super::recovery::is_nobody;
 use super::size_class::{BINS, Bin, EXACT};
-use super::token::{State, Token, place};
+use super::token::{State, Token, adopter, is_adopter, place};
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Reach, Word};
 use crate::segment::layout::{BATCH, Geometry, Granule, MAX_BATCHES, SlotWord};
@@ -315,18 +316,15 @@ impl<R: Region> Heap<R> {
     }
 
     /// What a heavy fence of `me` has to reach, for what it has marked to be seen by these owners.
-    fn reach(&self, me: u16, mut owners: impl Iterator<Item = u16>) -> Reach {
+    pub(super) fn reach(&self, me: u16, mut owners: impl Iterator<Item = u16>) -> Reach {
         R::Backend::fence(&REACH_FENCE);
         let far = owners.any(|owner| self.is_far(me, owner)) && !R::Backend::mutated(Mutant::ReachTooShort);
         if far { Reach::System } else { Reach::Process }
     }
 
-    /// Whether `owner` may be about to store the token at `g` plainly, or has not yet ruled out that somebody else is; asked behind a
-    /// heavy fence.
+    /// Whether `owner` may be about to store the token at `g` plainly; asked behind a heavy fence.
     fn names(&self, owner: u16, g: Granule) -> bool {
-        let named = |word, site| self.slot(owner, word).load(site) == g.0 as u64 + 1;
-        let adopting = !R::Backend::mutated(Mutant::AdoptingIgnored) && named(SlotWord::Adopting, &BUSY_LOOK);
-        adopting || named(SlotWord::Busy, &BUSY_LOOK)
+        self.slot(owner, SlotWord::Busy).load(&BUSY_LOOK) == g.0 as u64 + 1
     }
 
     /// Binds a lane to this heap: it parks with bias if the heap does.
@@ -539,6 +537,8 @@ impl<R: Region> Heap<R> {
             return false;
         }
         match self.parking_bin(lane, size) {
+            // Whoever adopts it says what becomes of it.
+            _ if self.is_adopting(owner) => {}
             Some(bin) => self.send_home(lane, bin, owner, g),
             None => self.merge_batch(lane, &[g.0]),
         }
@@ -870,11 +870,15 @@ impl<R: Region> Heap<R> {
         self.empty_limbo(lane);
     }
 
-    /// Marks the block at `g` if it is parked by another lane, and keeps it for [`Heap::take_over`].
+    /// Marks the block at `g` if it is parked by another lane, and nobody adopts it, and keeps it for [`Heap::take_over`].
     fn mark(&self, lane: &Lane, g: Granule, loot: &mut Loot) {
         let token = self.look(g);
         let parked = token.is_given_up() && self.fits_sector(g, token) && !self.may_take(lane.owner, token);
-        if !parked || loot.is_full() || !loot.far && self.is_far(lane.owner, token.parked_by()) {
+        if !parked
+            || self.is_adopting(token.parked_by())
+            || loot.is_full()
+            || !loot.far && self.is_far(lane.owner, token.parked_by())
+        {
             return;
         }
         let is_marked = token.state() == State::Marked;
@@ -914,7 +918,8 @@ impl<R: Region> Heap<R> {
         }
     }
 
-    /// Gives, as `me`, the live block read as `token` another owner, whosever it is. None if it has changed, or if its owner is freeing it.
+    /// Gives, as `me`, the live block read as `token` another owner, whosever it is. None if it has changed, if its owner is freeing it, or
+    /// if another is just adopting it.
     ///
     /// One compare-and-swap where it is this lane's or nobody's, else two and a heavy fence.
     pub fn rename_from(&self, me: u16, g: Granule, token: Token, to: u16) -> Option<Token> {
@@ -922,50 +927,53 @@ impl<R: Region> Heap<R> {
         if !self.biased() || is_nobody(owner) || owner == me || !is_parkable(token.size()) {
             return self.rename(g, token, to);
         }
-        // First it becomes ours: its owner may be about to store that it is parked, and nobody else may build on it, which
-        // the slot says, before that is ruled out.
+        if self.is_adopting(owner) {
+            return None;
+        }
+        // First the token says that we adopt it: its owner may be about to store that it is parked, and nobody may build on it before
+        // that is ruled out. The slot says whose it was, for whoever ends this if we do not.
         let adopting = self.slot(me, SlotWord::Adopting);
-        adopting.store(g.0 as u64 + 1, &ADOPTING);
-        let ours = self.rename(g, token, me);
-        let given = ours.and_then(|ours| match self.named_by(me, me, g, owner) {
-            None => self.rename(g, ours, to),
-            Some(other) => {
-                self.give_up(me, g, other);
-                None
-            }
+        adopting.store((owner as u64) << 32 | (g.0 as u64 + 1), &ADOPTING);
+        let ours = self.rename(g, token, adopter(me));
+        let given = ours.and_then(|_| {
+            let other = self.still_names(me, owner, g);
+            self.end_adoption(me, g, other, to).filter(|_| other.is_none())
         });
         adopting.store(0, &ADOPTING);
         given
     }
 
-    /// Behind a heavy fence of the caller's: who else may be about to store the token at `g`, which is `me`'s now and was `owner`'s. That
-    /// need not be `owner`, who may have adopted the block just before.
-    fn named_by(&self, caller: u16, me: u16, g: Granule, owner: u16) -> Option<u16> {
-        let others = || (1..=self.layout().params.participants as u16).filter(|&other| other != me);
-        if !R::Backend::heavy_fence(&THIEF_FENCE, self.reach(caller, others())) {
-            return Some(owner);
-        }
-        let is_busy = |&other: &u16| self.slot(other, SlotWord::Busy).load(&BUSY_LOOK) == g.0 as u64 + 1;
-        // The owner first: others may name a block that was never theirs, because a stale index or an offset led them there.
-        let unsearched = R::Backend::mutated(Mutant::NamesUnsearched);
-        Some(owner).filter(is_busy).or_else(|| others().find(is_busy).filter(|_| !unsearched))
+    /// Whether an owner's number says that a participant is adopting the block and has not yet ruled out that whose it was stores
+    /// its token.
+    fn is_adopting(&self, owner: u16) -> bool {
+        is_adopter(owner) && !R::Backend::mutated(Mutant::AdoptingIgnored)
     }
 
-    /// What is `me`'s at `g`, live, parked or marked, becomes `other`'s.
-    fn give_up(&self, me: u16, g: Granule, other: u16) {
+    /// Fences, and says whether `owner`, whose block at `g` is being adopted, may be about to store its token. Nobody else may, whatever
+    /// slots name it: a stale index or an offset leads many to a block that was never theirs. Where there is no fence to be had, it may.
+    fn still_names(&self, caller: u16, owner: u16, g: Granule) -> Option<u16> {
+        let fenced = R::Backend::heavy_fence(&THIEF_FENCE, self.reach(caller, std::iter::once(owner)));
+        if R::Backend::mutated(Mutant::BystanderBelieved) {
+            return (1..=self.layout().params.participants as u16).find(|&other| self.names(other, g));
+        }
+        (!fenced || self.names(owner, g)).then_some(owner)
+    }
+
+    /// What `me` is adopting at `g` goes back to `other`, if there is one. Else it becomes `to`'s; or nobody's, if it is parked or marked by
+    /// now. The token of a live block.
+    fn end_adoption(&self, me: u16, g: Granule, other: Option<u16>, to: u16) -> Option<Token> {
         loop {
             let now = self.look(g);
-            let given = match now.state() {
-                State::Allocated | State::Typed | State::TypedSmall if now.owner() == me => {
-                    Token::new(now.state(), other, now.generation(), now.low())
-                }
-                State::Acked | State::Marked if now.parked_by() == me => {
-                    Token::new(State::Acked, other, now.generation(), self.place(g, now.size()))
-                }
-                _ => return,
+            if now.parked_by() != adopter(me) {
+                return None;
+            }
+            let ended = match now.is_given_up() {
+                true => Token::new(State::Acked, other.unwrap_or(0), now.generation(), self.place(g, now.size())),
+                false if now.is_live() => Token::new(now.state(), other.unwrap_or(to), now.generation(), now.low()),
+                false => return None,
             };
-            if self.token(g).cas(now.0, given.0, &ADOPT).is_ok() {
-                return;
+            if self.token(g).cas(now.0, ended.0, &ADOPT).is_ok() {
+                return ended.is_live().then_some(ended);
             }
             R::Backend::pause();
         }
@@ -974,12 +982,14 @@ impl<R: Region> Heap<R> {
     /// The dead participant's adoption comes to its end: the block is its own, or whose it was.
     pub(super) fn finish_adoption(&self, caller: u16, dead: u16) {
         let adopting = self.slot(dead, SlotWord::Adopting);
-        let named = adopting.load(&BUSY_LOOK) as u32;
-        if let Some(g) = named.checked_sub(1).map(Granule)
+        let named = adopting.load(&BUSY_LOOK);
+        if let Some(g) = (named as u32).checked_sub(1).map(Granule)
             && g.0 < self.layout().granules
-            && let Some(other) = self.named_by(caller, dead, g, 0)
+            && self.look(g).parked_by() == adopter(dead)
         {
-            self.give_up(dead, g, other);
+            let owner = (named >> 32) as u16;
+            let other = self.still_names(caller, owner, g);
+            self.end_adoption(dead, g, other, dead);
         }
         adopting.store(0, &ADOPTING);
     }

@@ -16,7 +16,7 @@
 use super::heap::{Heap, Lane, Live};
 use super::operation::{Held, Op};
 use super::size_class::of_size;
-use super::token::{State, Token};
+use super::token::{State, Token, is_adopter};
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
 use crate::segment::directory::{Directory, Entry, Published, Refused};
@@ -25,6 +25,8 @@ use crate::segment::region::Region;
 
 /// How often a block's owner is changed anew when another change came first.
 const GIVE_TRIES: u32 = 1000;
+/// For how many heavy fences another's adoption is waited for: it takes one.
+const GIVE_FENCES: u32 = 16;
 
 /// What happens to live blocks of a participant that has died.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -215,11 +217,19 @@ impl<R: Region> Heap<R> {
     /// The same for a lane that need not be the owner: `me` gives the block to `to`.
     ///
     /// # Errors
-    /// The token found, if the block is not live any more, or if its owner is freeing it.
+    /// The token found, if the block is not live any more, or if its owner or an adopter has stopped half-way.
     pub fn give_from(&self, me: u16, mut live: Live, to: u16) -> Result<(), Token> {
+        let mut fences = 0;
         for _ in 0..GIVE_TRIES {
             if self.rename_from(me, live.at, live.token, to).is_some() {
                 return Ok(());
+            }
+            if is_adopter(live.token.owner()) {
+                if fences == GIVE_FENCES {
+                    break;
+                }
+                fences += 1;
+                R::Backend::heavy_fence(&THIEF_FENCE, self.reach(me, std::iter::once(live.token.holder())));
             }
             let found = self.look(live.at);
             if !found.is_live() || found.generation() != live.token.generation() {

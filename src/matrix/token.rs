@@ -14,6 +14,8 @@
 //! found there (ALLOCATED → ACKED → COALESCING keep it, the state tells them apart). A value therefore does not
 //! return within 2^20 changes of that one word, and a compare-and-swap prepared long ago fails.
 
+use crate::segment::layout::MAX_PARTICIPANTS;
+
 /// What a token says about its granule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -67,6 +69,21 @@ const OWNER_MASK: u64 = (1 << OWNER_BITS) - 1;
 const _: () = assert!(STATE_AT + 3 == 64 && LOW_BITS == GENERATION_AT);
 const _: () = assert!(State::Acked as u64 == State::Allocated as u64 | 1);
 
+/// Beside a participant's number: it is adopting the block from another, and no lane's number is this.
+const ADOPTER: u16 = 1 << (OWNER_BITS - 1);
+const _: () = assert!(MAX_PARTICIPANTS + 1 < ADOPTER as usize);
+
+/// The owner of a block that the participant is just adopting from another.
+#[inline(always)]
+pub(super) const fn adopter(participant: u16) -> u16 {
+    participant | ADOPTER
+}
+/// Whether an owner's number is an adopter's.
+#[inline(always)]
+pub(super) const fn is_adopter(owner: u16) -> bool {
+    owner & ADOPTER != 0
+}
+
 /// Bits of the size of a marked block: only parked classes are marked.
 const MARKED_SIZE_BITS: u32 = 8;
 const MARKED_SIZE: u32 = (1 << MARKED_SIZE_BITS) - 1;
@@ -116,6 +133,11 @@ impl Token {
     #[inline(always)]
     pub const fn owner(self) -> u16 {
         (self.0 >> OWNER_AT & OWNER_MASK) as u16
+    }
+    /// The participant that has the block, or is just adopting it; 0 is nobody.
+    #[inline(always)]
+    pub const fn holder(self) -> u16 {
+        self.owner() & !ADOPTER
     }
     /// The generation.
     #[inline(always)]

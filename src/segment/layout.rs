@@ -39,8 +39,8 @@ impl Granule {
 pub const CHUNK: usize = 64;
 /// The most granules a sector can have: a size takes 28 bits of a token. Whole spans, whatever the granule.
 pub const MAX_GRANULES: usize = (1 << 28) - 4;
-/// The most participants a segment can have: an owner takes 11 bits of a token, 0 is nobody.
-pub const MAX_PARTICIPANTS: usize = (1 << 11) - 2;
+/// The most participants a segment can have: an owner takes 11 bits of a token, one of which tells its adopter; 0 is nobody.
+pub const MAX_PARTICIPANTS: usize = (1 << 10) - 2;
 /// Indices in one batch of the exchange.
 pub const BATCH: usize = 14;
 /// Batches of a bin in exchange at most: each has a bit of one word.
@@ -86,7 +86,7 @@ impl Params {
         let scaled = |per: u64, low: u64, high: u64| (bytes / per).clamp(low, high) as usize;
         Self {
             granule_shift: 4,
-            participants: scaled(64 << 10, 32, 1024),
+            participants: scaled(64 << 10, 32, MAX_PARTICIPANTS as u64),
             batches: scaled(1 << 20, 2, MAX_BATCHES as u64),
             directory: scaled(64 << 10, 16, 256),
             header_words: 512,
@@ -380,7 +380,8 @@ pub enum SlotWord {
     Namespace = 4,
     /// Tells the holder's process from every other one: drawn at random (matrix::parking).
     Process = 5,
-    /// The granule + 1 of another's live block that the holder is about to give another owner, or 0 (matrix::parking).
+    /// The live block of another that the holder is about to give another owner: its granule + 1, and above 32 bits whose it was; or 0
+    /// (matrix::parking).
     Adopting = 6,
     /// The granule + 1 whose token the holder is about to store plainly, or 0 (matrix::parking).
     Busy = 8,

@@ -166,7 +166,7 @@ impl Options {
         self.granule = Some(bytes);
         self
     }
-    /// Participant slots: threads that use the segment at the same time, over all processes (1 to 2046; the default grows
+    /// Participant slots: threads that use the segment at the same time, over all processes (1 to 1022; the default grows
     /// with the size, from 32 to 1024).
     pub fn participants(mut self, slots: usize) -> Self {
         self.participants = Some(slots);
@@ -229,7 +229,7 @@ impl Options {
         if let Some(slots) = self.participants
             && !(1..=MAX_PARTICIPANTS).contains(&slots)
         {
-            return bad("participants", slots.to_string(), "there can be 1 to 2046");
+            return bad("participants", slots.to_string(), "there can be 1 to 1022");
         }
         if self.mode & !0o777 != 0 || self.mode & 0o600 != 0o600 {
             let allowed = "permission bits up to 0777 can be set, and the owner's 0600 must be";

@@ -1,6 +1,6 @@
 //! The tool `matrix`, run as its users run it: on segments of a scratch directory that goes away with the test.
 
-use atomic_matrix::handlers::{Handler, HandlerFunctions};
+use atomic_matrix::handlers::{Handler, HandlerFunctions, KEPT};
 use atomic_matrix::segment::Options;
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read};
@@ -356,7 +356,7 @@ fn a_killed_participant_is_dead_until_it_is_reaped() {
             (&stat["kept_from_the_dead"]["live"]["blocks"], &stat["live"]["blocks"]),
             (&left.into(), &left.into())
         );
-        assert_eq!(dir.json(&["blocks", &id, "--owner", "2047"], 0)["matching"], left);
+        assert_eq!(dir.json(&["blocks", &id, "--owner", &KEPT.to_string()], 0)["matching"], left);
         assert_eq!(dir.json(&["blocks", &id, "--dead"], 0)["matching"], left);
         assert_eq!(stat["participants"], serde_json::json!([]));
         assert_eq!(dir.matrix(&["reap", &id]).out, "no participant is dead\n");

@@ -397,7 +397,7 @@ fn mutant_crash_table() {
         Mutant::AnothersMarkUsed,
         Mutant::ReachTooShort,
         Mutant::AdoptingIgnored,
-        Mutant::NamesUnsearched,
+        Mutant::BystanderBelieved,
         Mutant::HelperRecheckDropped,
         Mutant::HintRelookDropped,
         Mutant::CarveAckedEarly,

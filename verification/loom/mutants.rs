@@ -108,8 +108,7 @@ const FATES: &[(&Site, &str, Fate)] = &[
         &ADOPTING,
         "Relaxed",
         Argued(
-            "Set, it stands in front of ADOPT, which releases as well. Cleared, it is as BUSY_CLEAR: a thief that reads the cleared name must find \
-             what the adopter made of the token before its own compare-and-swap, in the token's order of modification.",
+            "Set, it stands in front of ADOPT, which releases as well. Nobody but a recoverer of the dead reads it, and a dead one's stores are all done.",
         ),
     ),
     (&OP_WRITE, "Relaxed", Killed("loom_s1_cut_races_cut")),
@@ -166,10 +165,10 @@ const FAULTS: &[(Mutant, &str)] = &[
     (Mutant::ThiefFenceDropped, "`mutant_thief_fence_dropped_is_caught`; `mutant_tso_table`"),
     (Mutant::BusyIgnored, "`mutant_busy_ignored_is_caught`; `mutant_tso_table`"),
     (Mutant::MarkDropped, "`mutant_mark_dropped_is_caught`; `mutant_tso_table`"),
-    (Mutant::AnothersMarkUsed, "`mutant_tso_table`, sort Recurring, seed 1 714 910"),
+    (Mutant::AnothersMarkUsed, "`mutant_tso_table`, sort Recurring, seed 5 223 212"),
     (Mutant::ReachTooShort, "`mutant_tso_table`"),
     (Mutant::AdoptingIgnored, "`mutant_tso_table`, sort Adopters"),
-    (Mutant::NamesUnsearched, "`mutant_tso_table`, sort Adopters"),
+    (Mutant::BystanderBelieved, "`mutant_tso_table`, sort Adopters"),
     (
         Mutant::HelperRecheckDropped,
         "`mutant_schedules_table`, sort Hot, seed 50 366; `mutant_helper_recheck_dropped_is_caught` of shuttle; protocol model",

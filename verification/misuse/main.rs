@@ -5,8 +5,11 @@
 mod common;
 mod page;
 
+use atomic_matrix::backend::Word;
+use atomic_matrix::backend::orderings::HELD_STORE;
 use atomic_matrix::handlers::{Block, BlockState, Handler, HandlerFunctions, Policy, Recovered};
 use atomic_matrix::matrix::core::AtomicMatrix;
+use atomic_matrix::matrix::token::Token;
 use atomic_matrix::segment::Options;
 use atomic_matrix::segment::layout::Granule;
 use atomic_matrix::segment::region::Region;
@@ -238,6 +241,27 @@ fn two_adopt_one_block() {
         assert_eq!(freed, 1);
     }
     drop(handlers);
+    rest_is_one_block(&h);
+}
+
+#[test]
+fn who_stops_while_it_adopts_keeps_that_one_block() {
+    let (scratch, h) = segment();
+    let other = scratch.attach();
+    let block = h.allocate_raw(100).expect("room");
+    let heap = h.matrix().heap();
+    let g = Granule(((block.offset() as u64 - heap.layout().sector) >> heap.layout().params.granule_shift) as u32);
+    let word = heap.region().word(heap.layout().token(g));
+    // As participant 9 leaves it between the two compare-and-swaps of an adoption.
+    let token = heap.look(g);
+    let adopted = Token::new(token.state(), 1 << 10 | 9, token.generation(), token.low());
+    word.store(adopted.0, &HELD_STORE);
+    refused!(other, other.adopt_at(block.offset(), None), Error::ChangingHands { participant: 9, .. });
+    refused!(h, h.hand_over(&block), Error::ChangingHands { participant: 9, .. });
+    word.store(token.0, &HELD_STORE);
+    let adopted = other.adopt_at(block.offset(), Some(block.generation())).expect("live, and nobody changes it");
+    other.free_raw(adopted).expect("live");
+    drop(other);
     rest_is_one_block(&h);
 }
 

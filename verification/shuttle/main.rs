@@ -436,7 +436,7 @@ fn mutant_shuttle_table() {
         Mutant::AnothersMarkUsed,
         Mutant::ReachTooShort,
         Mutant::AdoptingIgnored,
-        Mutant::NamesUnsearched,
+        Mutant::BystanderBelieved,
         Mutant::HelperRecheckDropped,
         Mutant::HintRelookDropped,
         Mutant::CarveAckedEarly,

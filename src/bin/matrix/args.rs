@@ -54,7 +54,7 @@ pub(crate) enum Command {
     /// Lists the blocks of a segment
     ///
     /// States: live (allocated), free, parked (freed, waiting unmerged for the next request of their size), in-flight (in the hands
-    /// of an operation). The owner is a participant's number; 0 is nobody, 2047 stands for what was kept from the dead.
+    /// of an operation). The owner is a participant's number; 0 is nobody, 1023 stands for what was kept from the dead.
     Blocks(Blocks),
     /// Lists published names: their blocks, who owns them, their size
     ///
@@ -157,7 +157,7 @@ pub(crate) struct Blocks {
     /// Only blocks of this participant (0: nobody's)
     #[arg(long, value_name = "NUMBER")]
     pub(crate) owner: Option<u16>,
-    /// Only blocks that participants which died have left: of those that nobody has recovered yet, and (owner 2047) kept from the recovered
+    /// Only blocks that participants which died have left: of those that nobody has recovered yet, and (owner 1023) kept from the recovered
     #[arg(long)]
     pub(crate) dead: bool,
     /// Only blocks of at least so many bytes; K, M and G may follow

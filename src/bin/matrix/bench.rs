@@ -75,7 +75,7 @@ pub(crate) fn bench(asked: &Bench) -> Outcome {
     let size =
         usize::try_from(asked.size).map_err(|_| Failure::new(FAILED, "the size is more than this machine has"))?;
     // Without a name: nothing stays behind, however this ends. A slot for each thread that there ever is.
-    let slots = (3 * threads + 3).clamp(32, 2046);
+    let slots = (3 * threads + 3).clamp(32, 1022);
     let handler = Options::new().memfd().size(size).participants(slots).strict(asked.strict).create();
     let handler = handler.map_err(|error| Failure::new(FAILED, error.to_string()))?;
     let mut rows: Vec<Row> = Work::ALL
