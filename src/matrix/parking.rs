@@ -1027,6 +1027,8 @@ impl<R: Region> Heap<R> {
 mod tests {
     use super::*;
     use crate::backend::Native;
+    use crate::backend::decorators::{Probe, stopped_at};
+    use crate::matrix::recovery::Policy;
     use crate::segment::layout::{Layout, Params};
     use crate::segment::region::BoxedRegion;
 
@@ -1045,6 +1047,58 @@ mod tests {
         let block = small.allocate(&mut other, 8, 1, Kind::Raw).expect("room");
         assert!(lane.busy as usize > small.layout().words, "the case is met");
         assert!(!small.free_to_stack(&mut lane, block.at, None), "it is another lane's");
+    }
+
+    /// An adopter is killed at each of its accesses, beside an owner that names the block or does not, and a third that frees it then or does
+    /// not; its recoverer as well, at each of its own. The block is its owner's or freed, and no byte is lost.
+    #[test]
+    fn c1_an_adoption_is_ended_wherever_it_stops() {
+        const CASES: [(bool, bool); 4] = [(false, false), (false, true), (true, false), (true, true)];
+        let params = Params { biased: true, participants: 8, ..Params::for_segment(64 << 10) };
+        let layout = Layout::fit(64 << 10, params).expect("room for a sector");
+        let mut stops = 0;
+        for (named, freed) in CASES {
+            let (mut adopter_ends, mut k) = (false, 0);
+            while !adopter_ends {
+                let (mut recoverer_ends, mut deep) = (false, 0);
+                while !recoverer_ends {
+                    let what = format!("stopped at {k} and {deep}, named {named}, freed {freed}");
+                    let heap = Heap::format(BoxedRegion::<Probe<Native>>::new(layout.clone()));
+                    let (mut owner, mut third) = (Lane::new(1), Lane::new(3));
+                    let block = heap.allocate(&mut owner, 8, 1, Kind::Raw).expect("room");
+                    let (at, generation) = (block.at, block.token.generation());
+                    let busy = heap.slot(1, SlotWord::Busy);
+                    busy.store(if named { at.0 as u64 + 1 } else { 0 }, &BUSY_SET);
+                    adopter_ends = stopped_at(k, || heap.rename_from(2, at, block.token, 2)).is_some();
+                    if freed {
+                        heap.free(&mut third, at, Some(generation)).expect(&what);
+                    }
+                    let recover = |by: u16, dead| heap.recover(&mut Lane::new(by), dead, Policy::GiveBack);
+                    recoverer_ends = stopped_at(deep, || recover(4, 2)).is_some();
+                    if !recoverer_ends {
+                        recover(5, 4);
+                        recover(5, 2);
+                    }
+                    let now = heap.look(at);
+                    match now.is_live() {
+                        true => assert_eq!((now.owner(), now.generation(), freed), (1, generation, false), "{what}"),
+                        false => assert!(freed || !named, "S1: its owner may be about to store it, {what}"),
+                    }
+                    busy.store(0, &BUSY_CLEAR);
+                    if now.is_live() {
+                        heap.free(&mut owner, at, Some(generation)).expect(&what);
+                    }
+                    heap.heal(&mut third);
+                    let tally = heap.verify().expect(&what);
+                    assert_eq!((tally.free.blocks, tally.free.granules), (1, layout.granules as u64), "{what}");
+                    stops += 1;
+                    deep += 1;
+                }
+                k += 1;
+            }
+        }
+        println!("{stops} stops");
+        assert!(stops > 500, "{stops}");
     }
 
     /// A parked block of the last generation, one generation on, looks like a live one of the next lane: S1 if that lane has a stale index.

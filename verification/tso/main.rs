@@ -387,6 +387,7 @@ fn adopters(seed: u64) -> [bool; 2] {
     let mut was_its = false;
     if let Some(dead) = stopped {
         was_its = heap.live_at(block.at).is_ok_and(|live| live.token.holder() == dead);
+        assert!(!was_its || dead == 2, "S1: it came to be the bystander's");
         heap.recover(&mut Lane::with_ceiling(7, 0), dead, Give::GiveBack);
         let now = heap.look(block.at);
         assert_eq!((now.holder(), now.parked_by()), (now.owner(), now.parked_by() & 0x3FF), "C1: still being adopted");
