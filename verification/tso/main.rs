@@ -18,7 +18,7 @@ mod turns;
 mod world;
 
 use atomic_matrix::backend::decorators::set_mutant;
-use atomic_matrix::backend::orderings::{BATCH_INDEX, BATCH_PASS, BUSY_SET, HELD_STORE, THIEF_FENCE};
+use atomic_matrix::backend::orderings::{BATCH_INDEX, BATCH_PASS, HELD_STORE, OWN_STORE, THIEF_FENCE};
 use atomic_matrix::backend::{Backend, Mutant, Reach, Site, Word};
 use atomic_matrix::matrix::heap::{Kind, Lane, Live};
 use atomic_matrix::matrix::recovery::Policy as Give;
@@ -206,7 +206,7 @@ fn scenario(sort: Sort, seed: u64) -> [bool; 2] {
     let policy = Policy::draw(random, 60 * players as u64);
     let ends = play_buffered(hands, &processes, policy, random);
     let met = |site: &Site| ends.iter().any(|end| end.passed(site));
-    let met = [met(&THIEF_FENCE), met(&BUSY_SET)];
+    let met = [met(&THIEF_FENCE), met(&OWN_STORE)];
     let World { heap, .. } = &scene.world;
     assert_eq!(heap.tally().expect("S4").granules, granules as u64, "S4");
     let stopped = ends.iter().position(|end| end.stopped);
@@ -281,7 +281,7 @@ fn recurring(seed: u64) -> [bool; 2] {
     world.heap.heal(&mut Lane::with_ceiling(7, 0));
     let tally = world.heap.verify().unwrap_or_else(|fault| panic!("at rest: {fault}"));
     assert_eq!(tally.free.blocks, 1, "L3");
-    [met(&THIEF_FENCE), met(&BUSY_SET)]
+    [met(&THIEF_FENCE), met(&OWN_STORE)]
 }
 
 /// An owner frees its block by a plain store while others adopt it, one from the other, or free it for its owner and take what is free. A
@@ -372,7 +372,7 @@ fn adopters(seed: u64) -> [bool; 2] {
     let policy = if random.bool() { drawn(turns, random) } else { Policy::draw(random, 25 * hands.len() as u64) };
     let ends = play_buffered(hands, &processes, policy, random);
     let met = |site: &Site| ends.iter().any(|end| end.passed(site));
-    let met = [met(&THIEF_FENCE), met(&BUSY_SET)];
+    let met = [met(&THIEF_FENCE), met(&OWN_STORE)];
     let heap = &world.heap;
     let is_here = || heap.live_at(block.at).is_ok_and(|live| live.token.generation() == generation);
     let stopped = ends.iter().position(|end| end.stopped).map(|player| player as u16 + 1);
