@@ -167,7 +167,7 @@ impl Options {
         self
     }
     /// Participant slots: threads that use the segment at the same time, over all processes (1 to 1022; the default grows
-    /// with the size, from 32 to 1024).
+    /// with the size, from 32 to as many).
     pub fn participants(mut self, slots: usize) -> Self {
         self.participants = Some(slots);
         self
