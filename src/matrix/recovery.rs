@@ -25,7 +25,7 @@ use crate::segment::region::Region;
 
 /// How often a block's owner is changed anew when another change came first.
 const GIVE_TRIES: u32 = 1000;
-/// For how many heavy fences another's adoption is waited for: it takes one.
+/// For how many heavy fences another's adoption is waited for: it takes one, but one that may have to reach further.
 const GIVE_FENCES: u32 = 16;
 
 /// What happens to live blocks of a participant that has died.
@@ -217,7 +217,7 @@ impl<R: Region> Heap<R> {
     /// The same for a lane that need not be the owner: `me` gives the block to `to`.
     ///
     /// # Errors
-    /// The token found, if the block is not live any more, or if its owner or an adopter has stopped half-way.
+    /// The token found, if the block is not live any more, or if its owner or an adopter did not come to an end meanwhile.
     pub fn give_from(&self, me: u16, mut live: Live, to: u16) -> Result<(), Token> {
         let mut fences = 0;
         for _ in 0..GIVE_TRIES {
