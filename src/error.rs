@@ -68,7 +68,7 @@ pub enum Error {
         /// The state found.
         state: &'static str,
     },
-    /// The block is changing hands, and whoever does that did not come to an end while it was waited for: it is slow, stopped or dead.
+    /// The block is changing hands, and whoever does that did not come to an end for half a second: it is slow, stopped or dead.
     /// Nothing has changed.
     #[error(
         "the block at offset {offset} is changing hands: participant {participant} is adopting or freeing it; try again, or reap() if that one has died"

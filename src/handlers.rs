@@ -22,7 +22,6 @@ use crate::matrix::heap::{Exhausted, Kind, Live, Refusal};
 pub use crate::matrix::recovery::{KEPT, Policy, Recovered};
 use crate::matrix::size_class::of_size;
 use crate::matrix::stats::Tally;
-use crate::matrix::token::Token;
 pub use crate::segment::Participant;
 use crate::segment::directory::{Directory, Entry, NAME_LIMIT, Published, Refused};
 use crate::segment::layout::{Geometry, Granule, SECTOR_ALIGN, SPAN_BYTES, Usual};
@@ -31,6 +30,7 @@ use crate::shared::Shared;
 use std::marker::PhantomData;
 use std::num::NonZeroU64;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 /// Every block is aligned to the smallest granule.
@@ -304,6 +304,24 @@ impl Options {
     }
 }
 
+/// How long who is just freeing or adopting a block is waited for, by whoever wants to give it another owner.
+const GIVE_WAIT: Duration = Duration::from_millis(500);
+const BETWEEN_GIVES: Duration = Duration::from_micros(100);
+
+/// Tries until it is settled; false if it is not for [`GIVE_WAIT`].
+fn patiently(mut settled: impl FnMut() -> bool) -> bool {
+    let mut begun = None;
+    loop {
+        if settled() {
+            return true;
+        }
+        if begun.get_or_insert_with(Instant::now).elapsed() > GIVE_WAIT {
+            return false;
+        }
+        std::thread::sleep(BETWEEN_GIVES);
+    }
+}
+
 impl Handler {
     /// Wraps a segment, reading only.
     fn unreaped(segment: Segment) -> Result<Self> {
@@ -543,14 +561,22 @@ impl Handler {
         }
     }
 
-    /// Why a live block did not change hands: what was found in the end.
-    fn not_given(&self, offset: u32, live: Live, found: Token) -> Error {
-        let expected = live.token.generation();
-        match found.is_live() {
-            true if found.generation() == expected => Error::ChangingHands { offset, participant: found.holder() },
-            true => self.refusal(offset, Some(expected), Refusal::Stale(found)),
+    /// Gives a live block to `to`, as the participant `me`. Whoever is just freeing or adopting it is waited for, but not for long.
+    fn give(&self, me: u16, offset: u32, live: Live, to: u16) -> Result<()> {
+        let (mut now, mut given) = (live, Ok(()));
+        patiently(|| {
+            given = self.matrix.heap().give_from(me, now, to);
+            match given {
+                Err(found) if live.is_still(found) => now.token = found,
+                _ => return true,
+            }
+            false
+        });
+        given.map_err(|found| match found.is_live() {
+            _ if live.is_still(found) => Error::ChangingHands { offset, participant: found.holder() },
+            true => self.refusal(offset, Some(live.token.generation()), Refusal::Stale(found)),
             false => self.refusal(offset, None, Refusal::NotLive(found)),
-        }
+        })
     }
 
     /// The address of a block in this process. It is valid while the block is live and a handler of this segment exists.
@@ -825,8 +851,7 @@ impl Handler {
     /// As [`Handler::free_raw`], and [`Error::ChangingHands`].
     pub fn hand_over<T>(&self, pointer: &RelativePtr<T>) -> Result<()> {
         let live = self.live(pointer)?;
-        let given = self.matrix.with_lane(|lane| self.matrix.heap().give_from(lane.owner(), live, 0))?;
-        given.map_err(|found| self.not_given(pointer.offset, live, found))
+        self.matrix.with_lane(|lane| self.give(lane.owner(), pointer.offset, live, 0))?
     }
 
     /// Makes this process the owner of the live block at an offset that another one passed on. A block belongs to whoever
@@ -844,13 +869,13 @@ impl Handler {
         if generation.is_some_and(|generation| generation != live.token.generation()) {
             return Err(self.refusal(offset, generation, Refusal::Stale(live.token)));
         }
-        let adopted = self.matrix.with_lane(|lane| self.matrix.heap().give_from(lane.owner(), live, lane.owner()))?;
-        adopted.map_err(|found| self.not_given(offset, live, found))?;
+        self.matrix.with_lane(|lane| self.give(lane.owner(), offset, live, lane.owner()))??;
         Ok(self.pointer(live))
     }
 
     /// Recovers participants that have died: finishes what they had begun, frees their blocks (or keeps them, with
-    /// [`Options::keep_orphans`]), releases their slots. It happens by itself when somebody attaches, and before an allocation fails.
+    /// [`Options::keep_orphans`]), releases their slots (but not before others have ended adoptions from them:
+    /// [`Recovered::open_adoptions`]). It happens by itself when somebody attaches, and before an allocation fails.
     ///
     /// # Errors
     /// [`Error::NoParticipantSlot`], [`Error::ForkedChild`].
@@ -873,8 +898,10 @@ impl Handler {
     /// # use atomic_matrix::segment::Options;
     /// let handler = Options::new().memfd().size(1 << 20).keep_orphans(true).create()?;
     /// for orphan in handler.orphans()? {
-    ///     let mine = handler.adopt_at(orphan.offset, Some(orphan.generation))?; // or free_at(orphan.offset)
-    /// #   let _ = mine;
+    ///     match handler.adopt_at(orphan.offset, Some(orphan.generation)) { // or free_at(orphan.offset)
+    ///         Ok(mine) => println!("{} is mine", mine.offset()),
+    ///         Err(error) => eprintln!("{error}"), // somebody else was first, or it is changing hands
+    ///     }
     /// }
     /// # Ok::<(), atomic_matrix::Error>(())
     /// ```
@@ -903,17 +930,29 @@ impl Handler {
     /// another process owns would be taken from it.
     ///
     /// # Errors
-    /// [`Error::NameTaken`], [`Error::NameTooLong`], [`Error::DirectoryFull`], and [`Error::NotLive`] or [`Error::Stale`] for the block.
+    /// [`Error::NameTaken`], [`Error::NameTooLong`], [`Error::DirectoryFull`], and [`Error::NotLive`], [`Error::Stale`] or
+    /// [`Error::ChangingHands`] for the block.
     pub fn publish<T>(&self, name: &str, block: &Block<T>) -> Result<()> {
         self.check_name(name)?;
         let live = self.live(&block.pointer)?;
         let fingerprint = self.matrix.heap().fingerprint(live);
         let entry = Entry { offset: block.offset(), generation: block.generation(), fingerprint };
-        let publish = |owner| self.matrix.heap().publish(owner, name.as_bytes(), live, entry);
-        self.matrix.with_lane(|lane| publish(lane.owner()))?.map_err(|refused| match refused {
+        let heap = self.matrix.heap();
+        let publish = |owner| {
+            let given = heap.publish(owner, name.as_bytes(), live, entry)?;
+            Ok(given || patiently(|| heap.publish_given(owner, live)))
+        };
+        let given = self.matrix.with_lane(|lane| publish(lane.owner()))?.map_err(|refused| match refused {
             Refused::Taken => Error::NameTaken { name: name.to_owned() },
-            Refused::Full => Error::DirectoryFull { entries: self.matrix.heap().layout().params.directory },
-        })
+            Refused::Full => Error::DirectoryFull { entries: heap.layout().params.directory },
+        })?;
+        if given {
+            return Ok(());
+        }
+        if let Some(found) = self.directory().lookup(name.as_bytes()).filter(|found| found.block == entry) {
+            self.directory().withdraw_this(found);
+        }
+        Err(Error::ChangingHands { offset: entry.offset, participant: heap.look(live.at).holder() })
     }
 
     /// The block published under a name.

@@ -35,7 +35,7 @@ pub(crate) fn call<B: Backend>(
             let ours = |live: &Live| id(*live) == id(block) && [0, lane.owner()].contains(&live.token.owner());
             let Some(live) = heap.live_at(block.at).ok().filter(ours) else { return Call::Excused };
             match heap.publish(lane.owner(), &[name], live, entry) {
-                Ok(()) => Call::Publish { name, block: id(block), done: true },
+                Ok(_) => Call::Publish { name, block: id(block), done: true },
                 Err(Refused::Taken) => Call::Publish { name, block: id(block), done: false },
                 // Others may have been filling entries.
                 Err(Refused::Full) => Call::Excused,

@@ -152,6 +152,8 @@ pub enum Mutant {
     AdoptingIgnored,
     /// Who adopts a block gives it to anybody whose slot names it, not to its owner alone.
     BystanderBelieved,
+    /// A number is used again although a block of its last holder's is being adopted, and may be given back.
+    OpenAdoptionIgnored,
     /// A large parked block is held while it is merged, not announced: whoever stops then hides it.
     LargeHeld,
     /// A searcher that clears a leaf's hint for a block that has appeared sets that bit again, not the chain above it.
@@ -190,6 +192,7 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant::ReachTooShort,
     Mutant::AdoptingIgnored,
     Mutant::BystanderBelieved,
+    Mutant::OpenAdoptionIgnored,
     Mutant::LargeHeld,
     Mutant::LeafAloneRehinted,
     Mutant::ChainUnrepaired,

@@ -16,6 +16,10 @@ use std::time::Duration;
 const JOIN_ROUNDS: u32 = 100;
 const BETWEEN_JOINS: Duration = Duration::from_millis(2);
 
+/// Walks by a participant that leaves while others are adopting blocks of its own, and may give them back: as often they are waited
+/// for. Then its slot stays, as if it had died.
+const LEAVE_ROUNDS: u32 = 100;
+
 /// A mapped segment, its heap, and what this process keeps for it.
 ///
 /// Users hold it through [`Handler`](crate::handlers::Handler)s; this is where they come from:
@@ -228,11 +232,16 @@ impl AtomicMatrix {
         if let Some(page) = lanes.idle.pop() {
             return Ok(page);
         }
-        let (owner, dead) = self.claim_slot(&lanes)?;
-        let mut lane = if self.segment.strict() { Lane::with_ceiling(owner, 0) } else { Lane::new(owner) };
-        if dead {
-            self.recover_predecessor(&mut lane);
-        }
+        let mut tried = vec![];
+        let lane = loop {
+            let (owner, dead) = self.claim_slot(&lanes, &tried)?;
+            let mut lane = if self.segment.strict() { Lane::with_ceiling(owner, 0) } else { Lane::new(owner) };
+            if !dead || self.recover_predecessor(&mut lane) {
+                break lane;
+            }
+            self.segment.abandon(owner);
+            tried.push(owner);
+        };
         let io = |source: std::io::Error| Error::io("get memory for a thread's parked blocks", source);
         let mut memory = memmap2::MmapMut::map_anon(size_of::<LanePage>()).map_err(io)?;
         let page: *mut LanePage = memory.as_mut_ptr().cast();
@@ -246,10 +255,10 @@ impl AtomicMatrix {
     }
 
     /// Takes a participant slot: its number, and whether it is a dead one's, that is still to be recovered. Where every slot is held
-    /// but one is changing hands, that is waited for, no longer than [`JOIN_ROUNDS`] (L1).
-    fn claim_slot(&self, lanes: &Lanes) -> Result<(u16, bool)> {
+    /// but one is changing hands, that is waited for, no longer than [`JOIN_ROUNDS`] (L1). Not one of those `tried`.
+    fn claim_slot(&self, lanes: &Lanes, tried: &[u16]) -> Result<(u16, bool)> {
         for round in 0..JOIN_ROUNDS {
-            match self.segment.join(&|number| lanes.owns(number)) {
+            match self.segment.join(&|number| lanes.owns(number) || tried.contains(&number)) {
                 Joined::Free(number) => return Ok((number, false)),
                 Joined::TakenOver(number) => return Ok((number, true)),
                 Joined::Changing if round + 1 < JOIN_ROUNDS => std::thread::sleep(BETWEEN_JOINS),
@@ -263,11 +272,12 @@ impl AtomicMatrix {
 
     /// The first thing that a lane does whose slot was a dead participant's: recovers it, under the number that both have. To others this
     /// is one participant, which may die again, half-way: what it leaves is in every word what the dead one left, or what
-    /// a participant leaves that does one thing after another.
-    fn recover_predecessor(&self, lane: &mut Lane) {
+    /// a participant leaves that does one thing after another. False if the number can't be used yet.
+    fn recover_predecessor(&self, lane: &mut Lane) -> bool {
         let me = lane.owner();
         let inherited = self.segment.inherit(me, me);
         let mut recovered = self.recover_one(lane, me, self.policy());
+        let free = recovered.open_adoptions == 0;
         recovered.add(self.recover_all(lane, inherited, || None, self.policy()));
         event!(
             INFO,
@@ -276,6 +286,7 @@ impl AtomicMatrix {
             participant = me,
             recovered = recovered.participants
         );
+        free
     }
 
     /// What happens to live blocks of the dead in this segment, unless somebody asks otherwise.
@@ -302,11 +313,24 @@ impl AtomicMatrix {
         next: impl Fn() -> Option<u16>,
         policy: Policy,
     ) -> Recovered {
-        let mut recovered = Recovered::default();
+        let (mut recovered, mut open) = (Recovered::default(), vec![]);
         while let Some(dead) = taken.pop().or_else(&next) {
             taken.extend(self.segment.inherit(dead, lane.owner()));
-            recovered.add(self.recover_one(lane, dead, policy));
-            self.segment.release_dead(dead);
+            let found = self.recover_one(lane, dead, policy);
+            match found.open_adoptions {
+                0 => self.segment.release_dead(dead),
+                _ => open.push(dead),
+            }
+            recovered.add(Recovered { open_adoptions: 0, ..found });
+        }
+        for dead in open {
+            // The adopter may have been among the dead.
+            let found = self.recover_one(lane, dead, policy);
+            match found.open_adoptions {
+                0 => self.segment.release_dead(dead),
+                _ => self.segment.put_back(dead),
+            }
+            recovered.add(found);
         }
         recovered
     }
@@ -326,7 +350,8 @@ impl AtomicMatrix {
             live_blocks = found.live_blocks,
             live_granules = found.live_granules,
             in_flight_blocks = found.in_flight_blocks,
-            in_flight_granules = found.in_flight_granules
+            in_flight_granules = found.in_flight_granules,
+            open_adoptions = found.open_adoptions
         );
         found
     }
@@ -401,10 +426,20 @@ impl Drop for AtomicMatrix {
             leaving.push(page.lane.owner());
         }
         // Whoever only looked leaves nothing behind, and walks nothing.
-        if !leaving.is_empty() {
-            self.heap.disown(&leaving);
+        let mut open = if leaving.is_empty() { vec![] } else { self.heap.disown(&leaving) };
+        for _ in 0..LEAVE_ROUNDS {
+            if open.is_empty() {
+                break;
+            }
+            std::thread::sleep(BETWEEN_JOINS);
+            open = self.heap.disown(&leaving);
         }
-        leaving.into_iter().for_each(|number| self.segment.leave(number));
+        for number in leaving {
+            match open.contains(&number) {
+                true => self.segment.abandon(number),
+                false => self.segment.leave(number),
+            }
+        }
     }
 }
 

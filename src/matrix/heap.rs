@@ -68,6 +68,13 @@ pub struct Live {
     pub token: Token,
 }
 
+impl Live {
+    /// Whether this token is of the same live block, whoever has it by now.
+    pub(crate) fn is_still(self, found: Token) -> bool {
+        found.is_live() && found.generation() == self.token.generation()
+    }
+}
+
 /// Why a free was refused (S5). Nothing has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {

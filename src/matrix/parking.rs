@@ -291,6 +291,10 @@ impl Loot {
     }
 }
 
+/// How often an adopter's slot is read that does not say what the token says: as often it has ended one adoption and begun the
+/// same one again, or the token is forged.
+const ADOPTION_LOOKS: u32 = 1000;
+
 /// Whether blocks of `size` granules are parked when freed: the size must be a bin's own.
 #[inline(always)]
 pub(super) const fn is_parkable(size: u32) -> bool {
@@ -987,11 +991,37 @@ impl<R: Region> Heap<R> {
             && g.0 < self.layout().granules
             && self.look(g).parked_by() == adopter(dead)
         {
-            let owner = (named >> 32) as u16;
-            let other = self.still_names(caller, owner, g);
+            // A number that is no participant's was not written by an adoption: nobody is looked for (C2).
+            let owner = Some((named >> 32) as u16).filter(|&owner| self.is_participant(owner));
+            let other = owner.and_then(|owner| self.still_names(caller, owner, g));
             self.end_adoption(dead, g, other, dead);
         }
         adopting.store(0, &ADOPTING);
+    }
+
+    fn is_participant(&self, owner: u16) -> bool {
+        (1..=self.layout().params.participants).contains(&(owner as usize))
+    }
+
+    /// Whose the live block at `g` was, read as `token`, that another is just adopting, and whose it may yet become again; 0 if nobody
+    /// adopts it. None if it has changed meanwhile.
+    ///
+    /// An adopter's slot names the block for as long as its token says that it adopts it.
+    pub(super) fn adopted_from(&self, g: Granule, token: Token) -> Option<u16> {
+        if !token.is_live() || !is_adopter(token.owner()) || !self.is_participant(token.holder()) {
+            return Some(0);
+        }
+        for _ in 0..ADOPTION_LOOKS {
+            let named = self.slot(token.holder(), SlotWord::Adopting).load(&BUSY_LOOK);
+            if named as u32 == g.0 + 1 {
+                return Some((named >> 32) as u16);
+            }
+            // Each time it has ended and begun anew, or no adoption wrote that.
+            if self.look(g) != token {
+                return None;
+            }
+        }
+        Some(0)
     }
 
     /// Takes parked blocks of other lanes over, from the one at `g` on, as many as one fence may serve. True if the block

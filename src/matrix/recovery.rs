@@ -11,7 +11,8 @@
 //!    policy. Its parked blocks are anybody's already. Every free block is hinted again: the dead one may have stopped
 //!    between a clear and its second look.
 //! 3. Batches of the exchange and directory entries that it was filling become empty.
-//! 4. The slot is released. Not before: a new holder's blocks bear the same number.
+//! 4. The slot is released. Not before: a new holder's blocks bear the same number. And not while another is adopting a block of the
+//!    dead one's, which may yet give it back: the slot stays a dead one's, for the next recovery.
 
 use super::heap::{Heap, Lane, Live};
 use super::operation::{Held, Op};
@@ -24,9 +25,7 @@ use crate::segment::layout::{Granule, MAX_PARTICIPANTS, SlotWord};
 use crate::segment::region::Region;
 
 /// How often a block's owner is changed anew when another change came first.
-const GIVE_TRIES: u32 = 1000;
-/// For how many heavy fences another's adoption is waited for: it takes one, but one that may have to reach further.
-const GIVE_FENCES: u32 = 16;
+const GIVE_TRIES: u32 = 16;
 
 /// What happens to live blocks of a participant that has died.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -60,6 +59,9 @@ pub struct Recovered {
     pub in_flight_blocks: u64,
     /// Granules in them.
     pub in_flight_granules: u64,
+    /// Live blocks that others were just adopting from the dead. Such a dead participant does not count as recovered: it keeps its
+    /// slot until a recovery finds those adoptions ended, and whatever has become its own again by then.
+    pub open_adoptions: u64,
 }
 
 impl Recovered {
@@ -70,18 +72,23 @@ impl Recovered {
         self.live_granules += other.live_granules;
         self.in_flight_blocks += other.in_flight_blocks;
         self.in_flight_granules += other.in_flight_granules;
+        self.open_adoptions += other.open_adoptions;
     }
 }
 
 impl<R: Region> Heap<R> {
     /// Cleans up after the participant `dead`, which takes no more steps, and which only this lane recovers.
     ///
-    /// Its slot's state is the caller's affair. O(blocks).
+    /// Its slot's state is the caller's affair: it may be released if no adoption is open. O(blocks).
     pub fn recover(&self, lane: &mut Lane, dead: u16, policy: Policy) -> Recovered {
         self.finish_announced(lane, dead);
-        let mut recovered = Recovered { participants: 1, ..Recovered::default() };
+        let mut recovered = Recovered::default();
         self.each_tile(|g, token| {
             let size = token.size();
+            match self.adopted_from(g, token) {
+                None => return false,
+                Some(from) => recovered.open_adoptions += (from == dead) as u64,
+            }
             if token.owner() == dead && (token.state() == State::Coalescing || token.is_live()) {
                 match self.give_back(lane, g, token, policy) {
                     // Somebody else changed it: look again.
@@ -102,6 +109,10 @@ impl<R: Region> Heap<R> {
             self.settle_all(lane);
         }
         self.empty_batches(dead);
+        if R::Backend::mutated(Mutant::OpenAdoptionIgnored) {
+            recovered.open_adoptions = 0;
+        }
+        recovered.participants = (recovered.open_adoptions == 0) as u64;
         recovered
     }
 
@@ -121,11 +132,25 @@ impl<R: Region> Heap<R> {
         }
     }
 
-    /// A participant leaves in good order: its live blocks stay, and belong to nobody, before its number is used again. O(blocks).
-    pub fn disown(&self, leaving: &[u16]) {
+    /// Participants leave in good order: their live blocks stay, and belong to nobody, before their numbers are used again. O(blocks).
+    ///
+    /// Those of them from whom others are just adopting blocks, which may yet become theirs again: their numbers must not be used again
+    /// until another walk finds none.
+    #[must_use]
+    pub fn disown(&self, leaving: &[u16]) -> Vec<u16> {
+        let mut open = vec![];
         self.each_tile(|g, token| {
-            !(token.is_live() && leaving.contains(&token.owner())) || self.rename(g, token, 0).is_some()
+            if token.is_live() && leaving.contains(&token.owner()) {
+                return self.rename(g, token, 0).is_some();
+            }
+            let from = self.adopted_from(g, token);
+            open.extend(from.filter(|from| leaving.contains(from)));
+            from.is_some()
         });
+        if R::Backend::mutated(Mutant::OpenAdoptionIgnored) {
+            open.clear();
+        }
+        open
     }
 
     /// Every free block gets the second look and the hints that the dead one may have owed it (L3).
@@ -214,25 +239,19 @@ impl<R: Region> Heap<R> {
         Ok(())
     }
 
-    /// The same for a lane that need not be the owner: `me` gives the block to `to`.
+    /// The same for a lane that need not be the owner: `me` gives the block to `to`. Waits for nobody.
     ///
     /// # Errors
-    /// The token found, if the block is not live any more, or if its owner or an adopter did not come to an end meanwhile.
+    /// The token found: of another block or of none, if this one is not live any more; of this one if its owner is just freeing it or
+    /// another is adopting it, and whoever wants to wait for them tries again.
     pub fn give_from(&self, me: u16, mut live: Live, to: u16) -> Result<(), Token> {
-        let mut fences = 0;
         for _ in 0..GIVE_TRIES {
             if self.rename_from(me, live.at, live.token, to).is_some() {
                 return Ok(());
             }
-            if is_adopter(live.token.owner()) {
-                if fences == GIVE_FENCES {
-                    break;
-                }
-                fences += 1;
-                R::Backend::heavy_fence(&THIEF_FENCE, self.reach(me, std::iter::once(live.token.holder())));
-            }
             let found = self.look(live.at);
-            if !found.is_live() || found.generation() != live.token.generation() {
+            // Unchanged: its owner names it.
+            if !live.is_still(found) || is_adopter(found.owner()) || found == live.token {
                 return Err(found);
             }
             live.token = found;
@@ -241,19 +260,28 @@ impl<R: Region> Heap<R> {
     }
 
     /// Publishes a live block under a name; it then belongs to nobody, unless somebody else adopts or takes it meanwhile.
+    /// False if it is still its owner's, and [`Heap::publish_given`] has to be asked for that.
     ///
     /// # Errors
     /// [`Refused`], and nothing has changed.
-    pub fn publish(&self, owner: u16, name: &[u8], live: Live, block: Entry) -> Result<(), Refused> {
+    pub fn publish(&self, owner: u16, name: &[u8], live: Live, block: Entry) -> Result<bool, Refused> {
         Directory(self.region()).publish(owner, name, block)?;
-        // Only from whom it belonged to: whoever takes it as soon as it is published keeps it. Freed meanwhile, the entry says so to
-        // whoever looks it up.
         if R::Backend::mutated(Mutant::PublishedFromAnybody) {
             let _ = self.give_to(live, 0);
-        } else if live.token.owner() != 0 {
-            let _ = self.rename_from(owner, live.at, live.token, 0);
+            return Ok(true);
         }
-        Ok(())
+        Ok(self.publish_given(owner, live))
+    }
+
+    /// Makes a published block nobody's if it is still that owner's to whom it belonged before: whoever takes it as soon as it is
+    /// published keeps it. Freed meanwhile, the entry says so to whoever looks it up. False if its owner is just freeing it, or
+    /// another adopting it.
+    pub fn publish_given(&self, me: u16, live: Live) -> bool {
+        if live.token.owner() == 0 || self.rename_from(me, live.at, live.token, 0).is_some() {
+            return true;
+        }
+        let found = self.look(live.at);
+        !live.is_still(found) || found.owner() != live.token.owner() && !is_adopter(found.owner())
     }
 
     /// Takes nobody's live block and the publication that led to it: of all who try, one gets it. The name is given up last: who

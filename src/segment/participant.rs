@@ -7,6 +7,9 @@
 //! namespace, a process that is gone, or whose id has another start time now, is dead even if its child holds the lock.
 //! Across namespaces only the lock counts.
 //!
+//! A number whose blocks others are just adopting can't be used again before they have done that, since they may give them back: its
+//! slot stays a dead participant's.
+//!
 //! Where every slot is held, a newcomer takes over a dead participant's: it gets the lock, which nobody alive can hold then, and
 //! is the next holder before anything is recovered. Until it has recovered what its predecessor left, both are one
 //! participant to everybody else; if it is killed meanwhile, what is left is a dead participant as before.
@@ -281,6 +284,17 @@ impl Segment {
             }
         }
         inherited
+    }
+
+    /// A slot that this process has taken to recover it is a dead participant's again: it can't be released yet.
+    pub(crate) fn put_back(&self, number: u16) {
+        let word = self.slot(number, SlotWord::State);
+        word.store(HELD | word.load(&SLOT_LOOK) & (EPOCH | PID), &SLOT_WRITE);
+    }
+
+    /// A slot of this process's becomes a dead participant's, as if the process had died.
+    pub(crate) fn abandon(&self, number: u16) {
+        self.lock_slot(number, false);
     }
 
     /// A slot that this process holds or has recovered may be used again.

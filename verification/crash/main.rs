@@ -398,6 +398,7 @@ fn mutant_crash_table() {
         Mutant::ReachTooShort,
         Mutant::AdoptingIgnored,
         Mutant::BystanderBelieved,
+        Mutant::OpenAdoptionIgnored,
         Mutant::HelperRecheckDropped,
         Mutant::HintRelookDropped,
         Mutant::CarveAckedEarly,

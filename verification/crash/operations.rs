@@ -482,7 +482,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
                 s.world.give_up(block, VICTIM);
             }
             s.world.heap.flush(&mut s.lane);
-            s.world.heap.disown(&[VICTIM]);
+            assert!(s.world.heap.disown(&[VICTIM]).is_empty(), "nobody adopts");
         },
         through: &[&ADOPT],
         around: &[],

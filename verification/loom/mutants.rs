@@ -169,6 +169,7 @@ const FAULTS: &[(Mutant, &str)] = &[
     (Mutant::ReachTooShort, "`mutant_tso_table`"),
     (Mutant::AdoptingIgnored, "`mutant_tso_table`, sort Adopters"),
     (Mutant::BystanderBelieved, "`mutant_tso_table`, sort Adopters"),
+    (Mutant::OpenAdoptionIgnored, "`mutant_tso_table`, sort Leavers"),
     (
         Mutant::HelperRecheckDropped,
         "`mutant_schedules_table`, sort Hot, seed 50 366; `mutant_helper_recheck_dropped_is_caught` of shuttle; protocol model",

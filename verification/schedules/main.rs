@@ -346,6 +346,7 @@ fn mutant_schedules_table() {
         Mutant::ReachTooShort,
         Mutant::AdoptingIgnored,
         Mutant::BystanderBelieved,
+        Mutant::OpenAdoptionIgnored,
     ];
     let mut lost = vec![];
     for mutant in mutants() {

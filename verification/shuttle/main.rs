@@ -437,6 +437,7 @@ fn mutant_shuttle_table() {
         Mutant::ReachTooShort,
         Mutant::AdoptingIgnored,
         Mutant::BystanderBelieved,
+        Mutant::OpenAdoptionIgnored,
         Mutant::HelperRecheckDropped,
         Mutant::HintRelookDropped,
         Mutant::CarveAckedEarly,

@@ -4,6 +4,7 @@
 //! Roles that need a process of their own are ignored tests, which [`support::child`] runs by name in a new process.
 //! What needs root or a namespace prints "skipped" and why where it is not permitted.
 
+mod adoption;
 #[path = "../common.rs"]
 mod common;
 mod limits;

@@ -5,7 +5,7 @@ use crate::look::{alive_and_dead, identity, merged};
 use crate::target::{PREFIX, reason};
 use crate::{FAILED, FAULT, FINE, Failure, Outcome, code_of, look, text};
 use atomic_matrix::Error;
-use atomic_matrix::handlers::Policy;
+use atomic_matrix::handlers::{Policy, Recovered};
 use serde_json::{Value, json};
 
 pub(crate) fn verify(asked: &Verify) -> Outcome {
@@ -71,10 +71,11 @@ pub(crate) fn reap(asked: &Reap) -> Outcome {
             "kept": keep,
             "live": { "blocks": recovered.live_blocks, "bytes": live },
             "in_flight": { "blocks": recovered.in_flight_blocks, "bytes": in_flight },
+            "open_adoptions": recovered.open_adoptions,
         });
         return Ok((text::json(&merged(identity(&found, &handler), more)), FINE));
     }
-    if recovered.participants == 0 {
+    if recovered == Recovered::default() {
         return Ok(("no participant is dead\n".to_owned(), FINE));
     }
     let blocks = text::count(recovered.live_blocks, "live block");
@@ -91,6 +92,10 @@ pub(crate) fn reap(asked: &Reap) -> Outcome {
     if recovered.in_flight_blocks > 0 {
         let blocks = text::count(recovered.in_flight_blocks, "block");
         out += &format!("  freed {blocks}, {}, that they were just allocating or freeing\n", text::bytes(in_flight));
+    }
+    if recovered.open_adoptions > 0 {
+        let blocks = text::count(recovered.open_adoptions, "block");
+        out += &format!("  {blocks} of the dead being adopted just now: reap again when that has ended\n");
     }
     Ok((out, FINE))
 }
