@@ -22,13 +22,13 @@ use crate::matrix::heap::{Exhausted, Kind, Live, Refusal};
 pub use crate::matrix::recovery::{KEPT, Policy, Recovered};
 use crate::matrix::size_class::of_size;
 use crate::matrix::stats::Tally;
+use crate::matrix::token::Token;
 pub use crate::segment::Participant;
 use crate::segment::directory::{Directory, Entry, NAME_LIMIT, Published, Refused};
 use crate::segment::layout::{Geometry, Granule, SECTOR_ALIGN, SPAN_BYTES, Usual};
 use crate::segment::{Options, Segment};
 use crate::shared::Shared;
 use std::marker::PhantomData;
-use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use uuid::Uuid;
@@ -41,8 +41,9 @@ const LEAST_ALIGN: usize = 16;
 /// It is plain data and may be copied; using it after the block is freed is an error that is detected by its generation
 /// (20 bits: a pointer kept through exactly a multiple of 2^20 reuses of its granule would go unnoticed).
 pub struct RelativePtr<T> {
+    /// The block's, when the pointer was made: its generation counts, and whoever frees it needs not wait for the rest.
+    token: Token,
     offset: u32,
-    generation: u32,
     segment: u32,
     of: PhantomData<fn() -> T>,
 }
@@ -55,13 +56,13 @@ impl<T> Clone for RelativePtr<T> {
 impl<T> Copy for RelativePtr<T> {}
 impl<T> PartialEq for RelativePtr<T> {
     fn eq(&self, other: &Self) -> bool {
-        (self.offset, self.generation, self.segment) == (other.offset, other.generation, other.segment)
+        (self.offset, self.generation(), self.segment) == (other.offset, other.generation(), other.segment)
     }
 }
 impl<T> Eq for RelativePtr<T> {}
 impl<T> std::fmt::Debug for RelativePtr<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "RelativePtr({}, generation {})", self.offset, self.generation)
+        write!(f, "RelativePtr({}, generation {})", self.offset, self.generation())
     }
 }
 
@@ -72,11 +73,11 @@ impl<T> RelativePtr<T> {
     }
     /// The generation of the block.
     pub const fn generation(&self) -> u32 {
-        self.generation
+        self.token.generation()
     }
     /// The same position as another type. The bytes are not looked at.
     pub const fn cast<U>(self) -> RelativePtr<U> {
-        RelativePtr { offset: self.offset, generation: self.generation, segment: self.segment, of: PhantomData }
+        RelativePtr { token: self.token, offset: self.offset, segment: self.segment, of: PhantomData }
     }
 }
 
@@ -94,7 +95,7 @@ impl<T> Block<T> {
     }
     /// The generation of the block.
     pub const fn generation(&self) -> u32 {
-        self.pointer.generation
+        self.pointer.generation()
     }
     /// The block's position, as plain data.
     pub const fn pointer(&self) -> RelativePtr<T> {
@@ -372,34 +373,32 @@ impl Handler {
             Kind::Typed(fingerprint) => self.typed_quickly(size, align, fingerprint),
         };
         match quick {
-            Some(place) => Ok(RelativePtr {
-                offset: place.get() as u32,
-                generation: (place.get() >> 32) as u32,
-                segment: self.tag(),
-                of: PhantomData,
-            }),
+            Some(live) => {
+                let offset = self.matrix.offset_in_steps(live.at, Usual.granule_shift());
+                Ok(RelativePtr { token: live.token, offset, segment: self.tag(), of: PhantomData })
+            }
             None => Ok(self.pointer(self.allocate_slowly(size, align, kind)?)),
         }
     }
 
     #[inline(always)]
-    fn raw_quickly(&self, size: usize) -> Option<NonZeroU64> {
+    fn raw_quickly(&self, size: usize) -> Option<Live> {
         self.allocate_quickly(size, 1, Kind::Raw)
     }
 
     #[inline(never)]
-    fn aligned_quickly(&self, size: usize, align: usize) -> Option<NonZeroU64> {
+    fn aligned_quickly(&self, size: usize, align: usize) -> Option<Live> {
         self.allocate_quickly(size, align, Kind::Raw)
     }
 
     #[inline(always)]
-    fn typed_quickly(&self, size: usize, align: usize, fingerprint: u32) -> Option<NonZeroU64> {
+    fn typed_quickly(&self, size: usize, align: usize, fingerprint: u32) -> Option<Live> {
         self.allocate_quickly(size, align, Kind::Typed(fingerprint))
     }
 
-    /// A parked block as `offset | generation << 32`: one register, so that a call costs no way through memory.
+    /// A parked block of this thread's, if the newest one of the size serves.
     #[inline(always)]
-    fn allocate_quickly(&self, size: usize, align: usize, kind: Kind) -> Option<NonZeroU64> {
+    fn allocate_quickly(&self, size: usize, align: usize, kind: Kind) -> Option<Live> {
         let matrix = &*self.matrix;
         let shift = Usual.granule_shift();
         // A span at least. A size of 0 becomes the largest of all.
@@ -410,8 +409,7 @@ impl Handler {
         let mask = if align <= LEAST_ALIGN { 0 } else { ((align - 1) >> shift) as u32 };
         let lane = matrix.usual_lane()?;
         // SAFETY: a lane is used with one matrix's heap alone; where there is a usual lane, the heap is of the usual sort.
-        let live = unsafe { matrix.heap().allocate_own(lane, granules, mask, kind, &Usual) }?;
-        NonZeroU64::new(matrix.offset_in_steps(live.at, shift) as u64 | (live.token.generation() as u64) << 32)
+        unsafe { matrix.heap().allocate_own(lane, granules, mask, kind, &Usual) }
     }
 
     #[inline(never)]
@@ -456,7 +454,7 @@ impl Handler {
     /// [`Error::NotLive`], [`Error::Stale`], [`Error::BadOffset`], [`Error::ForeignBlock`]; nothing has changed then (S5).
     #[inline]
     pub fn free_raw(&self, pointer: RelativePtr<u8>) -> Result<()> {
-        self.free_pointer(&pointer)
+        self.free_pointer(&pointer, false)
     }
 
     /// Frees a typed block and says whether it was live.
@@ -465,7 +463,7 @@ impl Handler {
     /// As [`Handler::free_raw`].
     #[inline]
     pub fn try_free<T>(&self, block: Block<T>) -> Result<()> {
-        self.free_pointer(&block.pointer)
+        self.free_pointer(&block.pointer, true)
     }
 
     /// The seed's name for freeing: ALLOCATED → ACKED, merged at once or when parked blocks flush.
@@ -477,11 +475,17 @@ impl Handler {
     }
 
     #[inline(always)]
-    fn free_pointer<T>(&self, pointer: &RelativePtr<T>) -> Result<()> {
+    fn free_pointer<T>(&self, pointer: &RelativePtr<T>, typed: bool) -> Result<()> {
         if pointer.segment != self.tag() {
             return Err(Error::ForeignBlock { offset: pointer.offset, segment: self.id() });
         }
-        self.free_granule(pointer.offset, Some(pointer.generation))
+        let matrix = &*self.matrix;
+        let quick = matrix.usual_lane().is_some_and(|lane| {
+            let at = matrix.granule_in_steps(pointer.offset, Usual.granule_shift());
+            // SAFETY: as in `allocate_quickly`.
+            unsafe { matrix.heap().free_live(lane, Live { at, token: pointer.token }, typed, &Usual) }
+        });
+        if quick { Ok(()) } else { self.free_slowly(pointer.offset, Some(pointer.generation())) }
     }
 
     /// Frees the live block at an offset that another process passed on.
@@ -492,7 +496,7 @@ impl Handler {
     /// [`Error::NotLive`], [`Error::BadOffset`]; nothing has changed then (S5).
     #[inline]
     pub fn free_at(&self, offset: u32) -> Result<()> {
-        self.free_granule(offset, None)
+        if self.free_at_quickly(offset) { Ok(()) } else { self.free_slowly(offset, None) }
     }
 
     /// Tells that the block at an offset will be freed here soon: fetches the cache line of its token, which may be in another
@@ -516,31 +520,12 @@ impl Handler {
     }
 
     #[inline(always)]
-    fn free_granule(&self, offset: u32, generation: Option<u32>) -> Result<()> {
-        let quick = match generation {
-            Some(generation) => self.free_exact_quickly(offset, generation),
-            None => self.free_at_quickly(offset),
-        };
-        if quick { Ok(()) } else { self.free_slowly(offset, generation) }
-    }
-
-    #[inline(always)]
-    fn free_exact_quickly(&self, offset: u32, generation: u32) -> bool {
-        self.free_quickly(offset, Some(generation))
-    }
-
-    #[inline(always)]
     fn free_at_quickly(&self, offset: u32) -> bool {
-        self.free_quickly(offset, None)
-    }
-
-    #[inline(always)]
-    fn free_quickly(&self, offset: u32, generation: Option<u32>) -> bool {
         let matrix = &*self.matrix;
         let Some(lane) = matrix.usual_lane() else { return false };
         let g = matrix.granule_in_steps(offset, Usual.granule_shift());
         // SAFETY: as in `allocate_quickly`.
-        unsafe { matrix.heap().free_own(lane, g, generation, &Usual) }
+        unsafe { matrix.heap().free_own(lane, g, &Usual) }
     }
 
     #[inline(never)]
@@ -680,9 +665,9 @@ impl Handler {
             return Err(Error::ForeignBlock { offset: pointer.offset, segment: self.id() });
         }
         let live = self.live_at(pointer.offset)?;
-        if live.token.generation() != pointer.generation {
+        if live.token.generation() != pointer.generation() {
             let refusal = Refusal::Stale(live.token);
-            return Err(self.refusal(pointer.offset, Some(pointer.generation), refusal));
+            return Err(self.refusal(pointer.offset, Some(pointer.generation()), refusal));
         }
         Ok(live)
     }
@@ -1059,11 +1044,6 @@ impl Handler {
 
     #[inline(always)]
     fn pointer<T>(&self, live: Live) -> RelativePtr<T> {
-        RelativePtr {
-            offset: self.matrix.offset_of(live.at),
-            generation: live.token.generation(),
-            segment: self.tag(),
-            of: PhantomData,
-        }
+        RelativePtr { token: live.token, offset: self.matrix.offset_of(live.at), segment: self.tag(), of: PhantomData }
     }
 }

@@ -40,7 +40,7 @@
 //! merged, at the price of a heavy fence: the exchange holds what a queue between two
 //! processes holds at most (with one batch a MiB, 896 blocks of a size in a segment of 64 MiB).
 
-use super::heap::{Heap, Kind};
+use super::heap::{Heap, Kind, Live};
 use super::operation::Held;
 use super::recovery::is_nobody;
 use super::size_class::{BINS, Bin, EXACT};
@@ -52,15 +52,18 @@ use crate::segment::region::{Region, WordIndex};
 
 /// Indices that a stack can hold.
 pub const STACK: usize = 30;
+/// No granule's index: out of every sector's range.
+const NOTHING: u32 = u32::MAX;
 
 /// One bin's parked blocks, as indices; the newest is on top.
 #[derive(Debug, Clone)]
 #[repr(C, align(64))]
 struct Stack {
-    /// A word: where a store is soon followed by a load of it, processors forward words (or foresee that they will) several times as
-    /// fast as bytes.
-    length: u32,
-    ceiling: u8,
+    /// Where the next index goes. A word: where a store is soon followed by a load of it, processors forward words (or foresee that they
+    /// will) several times as fast as bytes.
+    top: u32,
+    /// Where the oldest one is: what is below never holds any, so that a stack of few is full where the others are.
+    bottom: u8,
     /// Refills that will leave other lanes' batches alone, since this lane has spilt.
     spilt: u8,
     items: [u32; STACK],
@@ -114,7 +117,8 @@ impl Lane {
     }
     /// A lane whose stacks hold at most `ceiling` blocks (models want small ones); 0 parks nothing.
     pub fn with_ceiling(owner: u16, ceiling: usize) -> Self {
-        let stack = Stack { length: 0, ceiling: ceiling.min(STACK) as u8, spilt: 0, items: [0; STACK] };
+        let bottom = STACK - ceiling.min(STACK);
+        let stack = Stack { top: bottom as u32, bottom: bottom as u8, spilt: 0, items: [NOTHING; STACK] };
         let live_bits = Token::new(State::Allocated, owner, 0, 0).0;
         Self {
             owner,
@@ -144,48 +148,51 @@ impl Lane {
     /// Whether blocks are parked here at all.
     #[inline(always)]
     pub(super) fn parks(&self) -> bool {
-        self.stacks[0].ceiling != 0
+        self.stacks[0].ceiling() != 0
     }
     /// Whether there are indices of a bin's blocks, stale ones perhaps.
     #[inline(always)]
     pub(super) fn has_parked(&self, bin: Bin) -> bool {
-        self.stacks[bin.0].length != 0
+        self.stacks[bin.0].length() != 0
     }
     /// Indices on the stacks; some may be stale.
     pub fn parked(&self) -> usize {
-        self.stacks.iter().map(|stack| stack.length as usize).sum()
+        self.stacks.iter().map(|stack| stack.length() as usize).sum()
     }
 }
 
 impl Stack {
     #[inline(always)]
+    fn length(&self) -> u32 {
+        self.top - u32::from(self.bottom)
+    }
+    fn ceiling(&self) -> usize {
+        STACK - self.bottom as usize
+    }
+    #[inline(always)]
     fn has_room(&self) -> bool {
-        self.length < u32::from(self.ceiling)
+        (self.top as usize) < STACK
     }
     #[inline(always)]
     fn pop(&mut self) -> Option<Granule> {
-        let top = self.length.checked_sub(1)?;
-        self.length = top;
-        self.items.get(top as usize).map(|&g| Granule(g))
+        let newest = self.top.checked_sub(1).filter(|&newest| newest >= u32::from(self.bottom))?;
+        self.top = newest;
+        self.items.get(newest as usize).map(|&g| Granule(g))
     }
     /// False if the stack is full.
     #[inline(always)]
     fn push(&mut self, g: Granule) -> bool {
-        if self.length >= u32::from(self.ceiling) {
-            return false;
-        }
-        let Some(item) = self.items.get_mut(self.length as usize) else { return false };
+        let Some(item) = self.items.get_mut(self.top as usize) else { return false };
         *item = g.0;
-        self.length += 1;
+        self.top += 1;
         true
     }
     /// Takes the oldest half, at most a batch.
     fn oldest_half(&mut self, into: &mut [u32; BATCH]) -> usize {
-        let length = self.length as usize;
-        let count = length.div_ceil(2).min(BATCH);
-        into[..count].copy_from_slice(&self.items[..count]);
-        self.items.copy_within(count..length, 0);
-        self.length -= count as u32;
+        let (first, count) = (self.bottom as usize, self.length().div_ceil(2).min(BATCH as u32) as usize);
+        into[..count].copy_from_slice(&self.items[first..first + count]);
+        self.items.copy_within(first + count..self.top as usize, first);
+        self.top -= count as u32;
         count
     }
 }
@@ -388,30 +395,33 @@ impl<R: Region> Heap<R> {
         const RAW: u64 = Token::new(State::Allocated, 0, 0, 0).0;
         let (busy, shift) = (lane.busy, geometry.span_shift());
         let stack = lane.stacks.get_mut(size as usize)?;
-        let top = stack.length.wrapping_sub(1);
-        let g = Granule(*stack.items.get(top as usize)?);
-        // Indices on stacks are in range: a branch that is not taken costs less than a clamp.
+        let newest = stack.top.wrapping_sub(1);
+        let g = Granule(*stack.items.get(newest as usize)?);
+        // Indices on stacks are in range, and what is below the oldest is not: a branch costs less than a clamp.
         if g.0 >= lane.granules || g.0 & mask != 0 {
             return None;
         }
         let at = place(g.0 & ((1 << shift) - 1), 0);
+        // The live token, but for the generation.
         let (revival, expected) = match kind {
-            Kind::Raw => (const { Token::revival(State::Allocated, 0, 0) }, lane.live_bits | u64::from(size)),
+            Kind::Raw => (const { Token::revival(State::Allocated, 0, 0) }, lane.live_bits | u64::from(at | size)),
             Kind::Typed(_) => {
                 let spans = (g.plus(size).0 >> shift) - (g.0 >> shift);
                 let (state, low) = kind.state_of(at | size, spans);
                 let other_state = Token::new(state, 0, 0, 0).0.wrapping_sub(RAW);
-                let expected = lane.live_bits.wrapping_add(other_state) | u64::from(low ^ at);
+                let expected = lane.live_bits.wrapping_add(other_state) | u64::from(low);
                 (Token::revival(state, at | size, low), expected)
             }
         };
         // SAFETY: the lane is bound, to this heap, says the caller: it has as many granules, spans like these, and this word.
         let word = unsafe { self.region().token_in_range(g, shift) };
         let live = self.change_own(busy, g, word, |token| {
-            let live = Token(token.0.wrapping_add(revival));
-            (Token(live.0 ^ u64::from(at)).meaning() == expected && live.is_revived()).then_some((live, live))
+            let live = token.0.wrapping_add(revival);
+            let generation = live ^ expected;
+            // Put together anew, so that whoever asks it for its size need not wait for the word from memory.
+            (Token(generation).meaning() == 0 && generation != 0).then_some((Token(live), Token(expected | generation)))
         })?;
-        stack.length = top;
+        stack.top = newest;
         Some((g, live))
     }
 
@@ -459,19 +469,43 @@ impl<R: Region> Heap<R> {
         !self.biased() || token.parked_by() == owner || is_nobody(token.parked_by()) || !is_parkable(token.size())
     }
 
-    /// Frees the untyped live block at `g` onto the lane's own stack, if it is the lane's own, of less than `EXACT` granules,
+    /// Frees a live block onto the lane's own stack, if it is still the lane's own, of less than `EXACT` granules, typed as told or untyped,
     /// and there is room: no locked instruction. False: nothing was done.
+    ///
+    /// What is stored, and where, follows from the token that the caller has: nothing waits for the one in memory, which is only compared.
     ///
     /// # Safety
     /// As for [`Heap::allocate_own`].
     #[inline(always)]
-    pub unsafe fn free_own(
-        &self,
-        lane: &mut Lane,
-        g: Granule,
-        generation: Option<u32>,
-        geometry: &impl Geometry,
-    ) -> bool {
+    pub unsafe fn free_live(&self, lane: &mut Lane, live: Live, typed: bool, geometry: &impl Geometry) -> bool {
+        let Live { at: g, token } = live;
+        let (busy, owners) = (lane.busy, Token(lane.live_bits));
+        let own = if typed { token.is_typed() && token.owner() == owners.owner() } else { token.held_by_same(owners) };
+        let size = if typed { token.size() } else { token.low_size() };
+        if g.0 >= lane.roomy || !own || size >= EXACT {
+            return false;
+        }
+        // SAFETY: as in `pop_own`.
+        let word = unsafe { self.region().token_in_range(g, geometry.span_shift()) };
+        self.change_own(busy, g, word, |now| {
+            let blind = R::Backend::mutated(Mutant::GenerationIgnored) && now.meaning() == token.meaning();
+            let live = if blind { now } else { token };
+            let parked = match typed {
+                true => Token::new(State::Acked, live.owner(), live.generation(), place(live.position(), size)),
+                false => live.parked(),
+            };
+            ((now == token || blind) && lane.stacks.get_mut(size as usize)?.push(g)).then_some((parked, ()))
+        })
+        .is_some()
+    }
+
+    /// Frees the untyped live block at `g`, whichever it is, onto the lane's own stack, if it is the lane's own, of less than `EXACT`
+    /// granules, and there is room: no locked instruction. False: nothing was done.
+    ///
+    /// # Safety
+    /// As for [`Heap::allocate_own`].
+    #[inline(always)]
+    pub unsafe fn free_own(&self, lane: &mut Lane, g: Granule, geometry: &impl Geometry) -> bool {
         let (live_bits, busy, shift) = (lane.live_bits, lane.busy, geometry.span_shift());
         if g.0 >= lane.roomy {
             return false;
@@ -480,11 +514,10 @@ impl<R: Region> Heap<R> {
         let word = unsafe { self.region().token_in_range(g, shift) };
         // Another lane may have written it last, or may own it: then one transfer of its line serves the look and the change.
         word.expect_write();
-        let exact = generation.filter(|_| !R::Backend::mutated(Mutant::GenerationIgnored));
-        let expected = live_bits | Token::generation_and_position(exact.unwrap_or(0), g.0 & ((1 << shift) - 1));
+        let expected = live_bits | u64::from(place(g.0 & ((1 << shift) - 1), 0));
         self.change_own(busy, g, word, |token| {
             // The size, if everything else is as it should be.
-            let size = if exact.is_some() { token.0 } else { token.meaning() } ^ expected;
+            let size = token.meaning() ^ expected;
             if size.wrapping_sub(1) >= EXACT as u64 - 1 {
                 return None;
             }
@@ -552,7 +585,7 @@ impl<R: Region> Heap<R> {
     /// Collects the index of a block for its owner; a full batch goes to the exchange.
     #[inline]
     fn send_home(&self, lane: &mut Lane, bin: Bin, owner: u16, g: Granule) {
-        let full = BATCH.min(lane.stacks[bin.0].ceiling as usize);
+        let full = BATCH.min(lane.stacks[bin.0].ceiling());
         let at = bin.0 * WAYS + owner as usize % WAYS;
         let way = lane.way(at);
         if way.length as usize >= full || way.length > 0 && way.owner != owner {
@@ -748,7 +781,7 @@ impl<R: Region> Heap<R> {
 
     /// As [`Heap::carve`], or none where no run is to be had.
     pub(super) fn carve_run(&self, lane: &mut Lane, bin: Bin) -> Option<Held> {
-        let (blocks, granules) = run_of(bin.size(), lane.stacks[bin.0].ceiling as u32, self.token_line());
+        let (blocks, granules) = run_of(bin.size(), lane.stacks[bin.0].ceiling() as u32, self.token_line());
         if blocks < 2 {
             return None;
         }
@@ -1077,6 +1110,44 @@ mod tests {
         let block = small.allocate(&mut other, 8, 1, Kind::Raw).expect("room");
         assert!(lane.busy as usize > small.layout().words, "the case is met");
         assert!(!small.free_to_stack(&mut lane, block.at, None), "it is another lane's");
+    }
+
+    /// The quick ways to free leave what the thorough one leaves, typed or not, whatever the size and wherever in its span.
+    #[test]
+    fn s4_a_quick_free_leaves_what_a_thorough_one_leaves() {
+        let (quick, thorough) = (heap(1 << 20, 4), heap(1 << 20, 4));
+        let (mut lane, mut other) = (Lane::new(1), Lane::new(1));
+        let layout = quick.layout();
+        let mut positions = std::collections::BTreeSet::new();
+        for (round, size) in (0..4).flat_map(|round| (layout.span_mask + 1..EXACT).map(move |size| (round, size))) {
+            for kind in [Kind::Raw, Kind::Typed(0x1FF_FFFF), Kind::Typed(round)] {
+                let mut made = vec![];
+                for _ in 0..4 {
+                    let block = quick.allocate(&mut lane, size, 1, kind).expect("room");
+                    assert_eq!(thorough.allocate(&mut other, size, 1, kind), Ok(block));
+                    made.push(block);
+                }
+                for block in made {
+                    let typed = kind != Kind::Raw;
+                    assert_eq!(typed, block.token.is_typed());
+                    let stale = Live { token: Token(block.token.0 ^ Token::new(State::Inside, 0, 1, 0).0), ..block };
+                    // SAFETY: one heap for each lane, and its own geometry.
+                    unsafe {
+                        assert!(!quick.free_live(&mut lane, stale, typed, layout), "S5: another generation");
+                        assert!(!quick.free_live(&mut lane, block, !typed, layout), "S5: of another kind");
+                        let freed = quick.free_live(&mut lane, block, typed, layout);
+                        assert!(freed || !lane.stacks[size as usize].has_room(), "{size} {kind:?}");
+                        if !freed {
+                            quick.free(&mut lane, block.at, Some(block.token.generation())).expect("live");
+                        }
+                    }
+                    thorough.free(&mut other, block.at, Some(block.token.generation())).expect("live");
+                    assert_eq!(quick.look(block.at), thorough.look(block.at), "{size} {kind:?}");
+                    positions.insert(block.token.position());
+                }
+            }
+        }
+        assert_eq!(positions.len(), 4, "everywhere in a span: {positions:?}");
     }
 
     /// An adopter is killed at each of its accesses, beside an owner that names the block or does not, and a third that frees it then or does

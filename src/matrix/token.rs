@@ -159,13 +159,23 @@ impl Token {
     pub const fn position(self) -> u32 {
         self.low() >> POSITION_AT
     }
+    /// The size that stands in the low field, where that has one.
+    #[inline(always)]
+    pub const fn low_size(self) -> u32 {
+        self.low() & SIZE_MASK
+    }
+    /// Whether a live typed block begins here.
+    #[inline(always)]
+    pub const fn is_typed(self) -> bool {
+        matches!(self.state(), State::Typed | State::TypedSmall)
+    }
     /// The size of the block that begins here, in granules.
     #[inline(always)]
     pub const fn size(self) -> u32 {
         match self.state() {
             State::TypedSmall => (self.low() >> FINGERPRINT_BITS & SMALL_MASK) + 1,
             State::Marked => self.low() & MARKED_SIZE,
-            _ => self.low() & SIZE_MASK,
+            _ => self.low_size(),
         }
     }
     /// A parked block, marked by `thief`: the lane that parked it is kept beside the size.
@@ -193,11 +203,6 @@ impl Token {
     #[inline(always)]
     pub const fn revival(state: State, place: u32, low: u32) -> u64 {
         Self::new(state, 0, 1, low).0.wrapping_sub(Self::new(State::Acked, 0, 0, place).0)
-    }
-    /// A generation below 2^20 and a position, each in its place.
-    #[inline(always)]
-    pub const fn generation_and_position(generation: u32, position: u32) -> u64 {
-        ((generation as u64) << POSITION_BITS | position as u64) << POSITION_AT
     }
     /// Whether a word that [`Token::revival`] was added to is a token: its generation has not wrapped (S1).
     #[inline(always)]

@@ -107,16 +107,16 @@ impl Scene {
                 let size = random.u32(1..=self.largest);
                 // As a handler does: without a locked instruction if that serves, else in full.
                 let layout = world.heap.layout();
+                let kind = if live.len().is_multiple_of(2) { Kind::Raw } else { Kind::Typed(7) };
                 // SAFETY: every lane of this world is used with its heap alone.
-                let own =
-                    |lane: &mut Lane| unsafe { world.heap.allocate_own(lane, size as usize, 0, Kind::Raw, layout) };
+                let own = |lane: &mut Lane| unsafe { world.heap.allocate_own(lane, size as usize, 0, kind, layout) };
                 let quick = if random.bool() { own(lane) } else { None };
                 match quick {
                     Some(block) => {
                         world.claim(block, lane.owner(), size, 1);
                         live.push((block, lane.owner()));
                     }
-                    None => live.extend(world.allocate(lane, size, 1, Kind::Raw).map(|block| (block, lane.owner()))),
+                    None => live.extend(world.allocate(lane, size, 1, kind).map(|block| (block, lane.owner()))),
                 }
             }
             5..9 if !live.is_empty() => {
@@ -125,7 +125,7 @@ impl Scene {
                 let generation = Some(block.token.generation());
                 let layout = world.heap.layout();
                 // SAFETY: as above.
-                if !(random.bool() && unsafe { world.heap.free_own(lane, block.at, generation, layout) }) {
+                if !(random.bool() && unsafe { world.heap.free_live(lane, block, block.token.is_typed(), layout) }) {
                     world.heap.free(lane, block.at, generation).expect("S5: it is live");
                 }
                 if random.u32(0..4) == 0 {

@@ -109,7 +109,13 @@ fn allocate(heap: &SimulatedHeap, lane: &mut Lane, granules: u32) -> Option<Live
 fn free(heap: &SimulatedHeap, lane: &mut Lane, live: Live, exact: bool) {
     let generation = exact.then(|| live.token.generation());
     // SAFETY: as above.
-    if !unsafe { heap.free_own(lane, live.at, generation, &Usual) } {
+    let freed = unsafe {
+        match exact {
+            true => heap.free_live(lane, live, false, &Usual),
+            false => heap.free_own(lane, live.at, &Usual),
+        }
+    };
+    if !freed {
         heap.free(lane, live.at, generation).expect("the block is live");
     }
 }
