@@ -854,8 +854,10 @@ impl Handler {
         if generation.is_some_and(|generation| generation != live.token.generation()) {
             return Err(self.refusal(offset, generation, Refusal::Stale(live.token)));
         }
-        self.matrix.with_lane(|lane| self.give(lane.owner(), offset, live, lane.owner()))??;
-        Ok(self.pointer(live))
+        self.matrix.with_lane(|lane| {
+            self.give(lane.owner(), offset, live, lane.owner())?;
+            Ok(self.pointer(live.of(lane.owner())))
+        })?
     }
 
     /// Recovers participants that have died: finishes what they had begun, frees their blocks (or keeps them, with
@@ -967,9 +969,10 @@ impl Handler {
     pub fn take<T: Shared>(&self, name: &str) -> Result<Block<T>> {
         let (block, found) = self.find_published::<T>(name)?;
         let live = self.live(&block.pointer)?;
-        let take = |owner| self.matrix.heap().take_published(owner, live, found);
+        let take = |owner| self.matrix.heap().take_published(owner, live, found).then(|| live.of(owner));
         let won = self.matrix.with_lane(|lane| take(lane.owner()))?;
-        if won { Ok(block) } else { Err(Error::NameUnknown { name: name.to_owned() }) }
+        let ours = won.ok_or_else(|| Error::NameUnknown { name: name.to_owned() })?;
+        Ok(Block { pointer: self.pointer(ours) })
     }
 
     /// Withdraws a name. The block stays allocated.

@@ -69,6 +69,11 @@ pub struct Live {
 }
 
 impl Live {
+    /// The same block as somebody else's.
+    pub(crate) fn of(self, owner: u16) -> Self {
+        let Self { at, token } = self;
+        Self { at, token: Token::new(token.state(), owner, token.generation(), token.low()) }
+    }
     /// Whether this token is of the same live block, whoever has it by now.
     pub(crate) fn is_still(self, found: Token) -> bool {
         found.is_live() && found.generation() == self.token.generation()
