@@ -105,6 +105,9 @@ impl Figures {
     pub(crate) fn best(&self, workload: &str, workers: usize, peer: &str) -> Option<f64> {
         self.series(workload, workers, peer).map(Series::best)
     }
+    pub(crate) fn median(&self, workload: &str, workers: usize, peer: &str) -> Option<f64> {
+        self.series(workload, workers, peer).map(Series::median).filter(|median| median.is_finite())
+    }
     /// What targets are judged by.
     pub(crate) fn judged(&self, workload: &str, workers: usize, peer: &str) -> Option<Judged> {
         let series = self.series(workload, workers, peer)?;

@@ -60,6 +60,9 @@ struct Arguments {
     /// Writes every single run to this file.
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
+    /// Writes the targets, what was measured and the verdicts to this file.
+    #[arg(long, value_name = "FILE")]
+    targets: Option<PathBuf>,
     /// Writes runs, environment and targets to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -91,7 +94,8 @@ impl Arguments {
         runner.only.clone_from(&self.only);
         runner.only.sort_unstable();
         runner.only.dedup();
-        (runner.csv, runner.json, runner.noise) = (self.csv.clone(), self.json.clone(), self.noise.clone());
+        (runner.csv, runner.targets) = (self.csv.clone(), self.targets.clone());
+        (runner.json, runner.noise) = (self.json.clone(), self.noise.clone());
         Ok(runner)
     }
     /// The peers asked for; the harness alone is in every table.
