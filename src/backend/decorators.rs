@@ -15,20 +15,24 @@ pub struct Counts {
     pub stores: u64,
     /// Read-modify-writes, failed ones included.
     pub rmws: u64,
-    /// Fences.
+    /// Fences of this thread alone.
     pub fences: u64,
+    /// Fences that reach other threads.
+    pub heavy_fences: u64,
 }
 
 thread_local! {
-    static COUNTS: Cell<Counts> = const { Cell::new(Counts { loads: 0, stores: 0, rmws: 0, fences: 0 }) };
+    static COUNTS: Cell<Counts> = const { Cell::new(Counts::NONE) };
     static STOP_AFTER: Cell<Option<u64>> = const { Cell::new(None) };
     static MUTANT: Cell<Option<Mutant>> = const { Cell::new(None) };
 }
 
 impl Counts {
+    const NONE: Self = Self { loads: 0, stores: 0, rmws: 0, fences: 0, heavy_fences: 0 };
+
     /// Forgets what was counted on this thread.
     pub fn reset() {
-        COUNTS.set(Self::default());
+        COUNTS.set(Self::NONE);
     }
     /// What was counted on this thread.
     pub fn get() -> Self {
@@ -143,7 +147,7 @@ impl<B: Backend> Backend for Probe<B> {
         B::light_fence(site);
     }
     fn heavy_fence(site: &'static Site, reach: Reach) -> bool {
-        note(|c| c.fences += 1);
+        note(|c| c.heavy_fences += 1);
         B::heavy_fence(site, reach)
     }
     fn pause() {

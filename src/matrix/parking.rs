@@ -32,13 +32,19 @@
 //!
 //! # The exchange
 //!
-//! Batches of indices change hands through the *exchange*, up to 64 slots for each bin in the segment. A consumer's
-//! full stack fills them, a producer's empty one takes them: blocks that are allocated here and freed there come
-//! back without a ripple and a split. Each lane has a slot where its own are put and looked for first. A word for each
-//! bin tells which of the others are full, so that nobody walks them; a bit may lie, and whoever meets a wrong one
-//! mends it. A batch that is lost (its filler stopped half-way) costs nothing but the aid. What finds no slot is
-//! merged, at the price of a heavy fence: the exchange holds what a queue between two
-//! processes holds at most (with one batch a MiB, 896 blocks of a size in a segment of 64 MiB).
+//! Batches of indices change hands through the *exchange* in the segment. A batch that is lost (its filler stopped half-way) costs nothing
+//! but the aid.
+//!
+//! What a lane has freed for another goes to that lane's *homes*: a producer's empty stack finds there what its consumer has freed,
+//! without a ripple and a split. A lane has up to 16 homes for each bin, its ring. Who fills them and who empties them go round it the
+//! same way, so that each finds the next one at the first look, no map is asked or told, and the two are seldom at one home at once. The
+//! rings of all lanes and bins lie in one array, scattered: where a home is in use by another, the next one serves. What finds no
+//! home free waits with the lane that freed it, and goes home later; more than an eighth of all homes could hold is merged, all behind one
+//! heavy fence.
+//!
+//! A full stack's older half goes to the lane's own homes: it comes back to the same token lines. Without room there it becomes nobody's
+//! and goes to one of up to 64 *open slots* of its bin, where any lane in need takes it. A word for each bin tells which of them are full, so that nobody walks them; a bit may lie, and whoever meets a wrong one mends it. What finds no
+//! open slot is merged.
 
 use super::heap::{Heap, Kind, Live};
 use super::operation::Held;
@@ -66,6 +72,10 @@ struct Stack {
     bottom: u8,
     /// Refills that will leave other lanes' batches alone, since this lane has spilt.
     spilt: u8,
+    /// Where the next batch is expected in the ring of homes.
+    next_home: u8,
+    /// Where the next batch of its own goes there.
+    next_spill: u8,
     items: [u32; STACK],
 }
 
@@ -87,6 +97,8 @@ pub struct Lane {
     stacks: [Stack; BINS],
     /// Freed blocks of other lanes on their way home, [`WAYS`] for each bin; none until there is one.
     homeward: Option<Box<[Homeward]>>,
+    /// Those of them that found no home free.
+    backlog: Option<Box<Backlog>>,
     /// Parked blocks of other processes' lanes that this one is to merge.
     limbo: Option<Box<Limbo>>,
 }
@@ -101,13 +113,29 @@ const LIMBO: usize = 4096;
 /// Other lanes whose blocks of one bin are collected at a time; a lane's place is its number's last bits.
 const WAYS: usize = 4;
 
+/// Batches that found no home free: they wait for one, or for a fence that serves them all.
+#[derive(Debug, Default)]
+struct Backlog(Vec<Homeward>);
+
+/// Homes for each batch that a lane's backlog may have.
+const HOMES_PER_BACKLOG: usize = 8;
+
 /// Indices of blocks that this lane has freed for their owner.
 #[derive(Debug, Clone, Copy, Default)]
 #[repr(C, align(64))]
 struct Homeward {
     owner: u16,
+    bin: u8,
     length: u8,
+    /// Where the next batch goes in the owner's ring of homes.
+    next_home: u8,
     items: [u32; BATCH],
+}
+
+impl Homeward {
+    fn batch(&self) -> &[u32] {
+        &self.items[..(self.length as usize).min(BATCH)]
+    }
 }
 
 impl Lane {
@@ -118,7 +146,14 @@ impl Lane {
     /// A lane whose stacks hold at most `ceiling` blocks (models want small ones); 0 parks nothing.
     pub fn with_ceiling(owner: u16, ceiling: usize) -> Self {
         let bottom = STACK - ceiling.min(STACK);
-        let stack = Stack { top: bottom as u32, bottom: bottom as u8, spilt: 0, items: [NOTHING; STACK] };
+        let stack = Stack {
+            top: bottom as u32,
+            bottom: bottom as u8,
+            spilt: 0,
+            next_home: 0,
+            next_spill: 0,
+            items: [NOTHING; STACK],
+        };
         let live_bits = Token::new(State::Allocated, owner, 0, 0).0;
         Self {
             owner,
@@ -128,6 +163,7 @@ impl Lane {
             live_bits,
             stacks: std::array::from_fn(|_| stack.clone()),
             homeward: None,
+            backlog: None,
             limbo: None,
         }
     }
@@ -228,35 +264,40 @@ const _: () = {
     }
 };
 
-/// The control word of a batch: 0 empty, FULL | lane whose blocks they are | count, or BUSY | participant.
-/// OPEN: they are nobody's, and anybody may take them.
+/// The control word of a slot: 0 empty, FULL | count (and in a home, whose blocks they are, of which bin), or BUSY | participant.
 const FULL: u64 = 1 << 32;
 const BUSY: u64 = 2 << 32;
-const OPEN: u64 = 4 << 32;
 const FILLER_AT: u32 = 8;
+const BIN_AT: u32 = 24;
 
 /// The control word of a batch that a participant is filling or emptying.
 pub(super) const fn busy(owner: u16) -> u64 {
     BUSY | owner as u64
 }
 
-/// Whether a batch's control word says that it is full, of this lane's blocks.
-const fn is_own(control: u64, owner: u16) -> bool {
-    control & FULL != 0 && control >> FILLER_AT & 0x7FF == owner as u64
+/// The control word of a full batch, as far as it tells whose blocks they are and of which bin.
+const fn full(owner: u16, bin: Bin) -> u64 {
+    FULL | (bin.0 as u64) << BIN_AT | (owner as u64) << FILLER_AT
 }
 
-/// Batches that a lane in need looks at.
-const BATCH_LOOKS: usize = 8;
+/// Open slots that a lane in need looks at.
+const OPEN_LOOKS: usize = 8;
 
-/// One bit for each of so many batches.
-const fn all_batches(batches: usize) -> u64 {
-    if batches >= MAX_BATCHES { u64::MAX } else { (1 << batches) - 1 }
+/// One bit for each of so many open slots.
+const fn all_open(slots: usize) -> u64 {
+    if slots >= MAX_BATCHES { u64::MAX } else { (1 << slots) - 1 }
 }
 
-/// Where batches for a lane are put and looked for first: different lanes' lie apart.
-fn home(owner: u16, batches: usize) -> usize {
+/// Where a lane begins among the open slots: different lanes' beginnings lie apart.
+fn beginning(owner: u16, slots: usize) -> usize {
     let spread = (owner as u32).wrapping_mul(0x9E37_79B9);
-    ((spread as u64 * batches as u64) >> 32) as usize
+    ((spread as u64 * slots as u64) >> 32) as usize
+}
+
+/// A ring's places, from `first` on and round to those before it.
+fn places(first: u8, ring: usize) -> impl Iterator<Item = usize> {
+    let first = if (first as usize) < ring { first as usize } else { 0 };
+    (first..ring).chain(0..first)
 }
 
 /// The set bits' numbers, from `first` on and round to those before it.
@@ -589,17 +630,18 @@ impl<R: Region> Heap<R> {
         let at = bin.0 * WAYS + owner as usize % WAYS;
         let way = lane.way(at);
         if way.length as usize >= full || way.length > 0 && way.owner != owner {
-            self.dispatch(lane, bin, at);
+            self.dispatch(lane, at);
         }
         let way = lane.way(at);
-        if way.length as usize + 4 == BATCH && self.layout().params.batches > 0 {
-            let layout = self.layout();
-            self.word(layout.batch(bin.0, home(owner, layout.params.batches), 0)).expect_write();
+        if way.length as usize + 4 == BATCH
+            && let Some(next) = places(way.next_home, self.layout().ring()).next()
+        {
+            self.word(self.layout().home_of(owner, bin.0, next)).expect_write();
         }
         if way.length > 0 {
             self.expect_next(way.items[(way.length as usize - 1) % BATCH], g);
         }
-        way.owner = owner;
+        (way.owner, way.bin) = (owner, bin.0 as u8);
         way.items[way.length as usize % BATCH] = g.0;
         way.length += 1;
     }
@@ -618,13 +660,32 @@ impl<R: Region> Heap<R> {
         }
     }
 
+    /// Sends a batch home. Without room in the exchange it waits, with its likes, until there is some; too many of them are merged.
     #[cold]
     #[inline(never)]
-    fn dispatch(&self, lane: &mut Lane, bin: Bin, at: usize) {
-        let Homeward { owner, length, items } = std::mem::take(lane.way(at));
-        let batch = &items[..length as usize];
-        if !self.give_batch(lane, bin, batch, owner as u64) {
-            self.merge_batch(lane, batch);
+    fn dispatch(&self, lane: &mut Lane, at: usize) {
+        let mut way = *lane.way(at);
+        let given = self.give_home(lane, &mut way);
+        *lane.way(at) = Homeward { length: 0, ..way };
+        if !given {
+            let backlog = &mut lane.backlog.get_or_insert_default().0;
+            backlog.push(way);
+            if backlog.len() > self.layout().homes() / HOMES_PER_BACKLOG {
+                self.merge_backlog(lane);
+            }
+        } else if let Some(mut waiting) = lane.backlog.as_mut().and_then(|backlog| backlog.0.pop()) {
+            // One each time: a lane that has caught up is soon rid of them, and one that has not spends little on asking.
+            if !self.give_home(lane, &mut waiting) {
+                lane.backlog.get_or_insert_default().0.push(waiting);
+            }
+        }
+    }
+
+    /// Merges what waits for a home.
+    fn merge_backlog(&self, lane: &mut Lane) {
+        if let Some(backlog) = lane.backlog.take() {
+            let blocks: Vec<u32> = backlog.0.iter().flat_map(Homeward::batch).copied().collect();
+            self.merge_batch(lane, &blocks);
         }
     }
 
@@ -640,14 +701,20 @@ impl<R: Region> Heap<R> {
     #[cold]
     #[inline(never)]
     fn spill(&self, lane: &mut Lane, bin: Bin) {
-        let mut batch = [0; BATCH];
-        let count = lane.stacks[bin.0].oldest_half(&mut batch);
-        lane.stacks[bin.0].spilt = 8;
-        if self.biased() {
-            batch[..count].iter().for_each(|&g| self.renounce(lane, bin, Granule(g)));
+        let stack = &mut lane.stacks[bin.0];
+        let mut spilt =
+            Homeward { owner: lane.owner, bin: bin.0 as u8, next_home: stack.next_spill, ..Homeward::default() };
+        spilt.length = stack.oldest_half(&mut spilt.items) as u8;
+        stack.spilt = 8;
+        if self.biased() && self.give_home(lane, &mut spilt) {
+            lane.stacks[bin.0].next_spill = spilt.next_home;
+            return;
         }
-        if !self.give_batch(lane, bin, &batch[..count], OPEN >> FILLER_AT | lane.owner as u64) {
-            self.merge_batch(lane, &batch[..count]);
+        if self.biased() {
+            spilt.batch().iter().for_each(|&g| self.renounce(lane, bin, Granule(g)));
+        }
+        if !self.give_open(lane, bin, spilt.batch()) {
+            self.merge_batch(lane, spilt.batch());
         }
     }
 
@@ -661,18 +728,14 @@ impl<R: Region> Heap<R> {
         });
     }
 
-    /// Puts a batch into the exchange, for `whom`; false if every slot of the bin is in use.
-    fn give_batch(&self, lane: &Lane, bin: Bin, batch: &[u32], whom: u64) -> bool {
+    /// Puts a batch of nobody's blocks into the exchange; false if every open slot of the bin is in use.
+    fn give_open(&self, lane: &Lane, bin: Bin, batch: &[u32]) -> bool {
         let layout = self.layout();
-        let (first, open) = (home(whom as u16, layout.params.batches), whom & OPEN >> FILLER_AT != 0);
-        // Where its lane looks at once: no map is asked, or told.
-        if !open && layout.params.batches > 0 && self.fill(lane, bin, first, batch, whom).is_ok() {
-            return true;
-        }
+        let first = beginning(lane.owner, layout.params.batches);
         let map = self.word(layout.batch_map(bin.0));
-        let empty = !map.load(&BATCH_MAP) & all_batches(layout.params.batches);
+        let empty = !map.load(&BATCH_MAP) & all_open(layout.params.batches);
         for slot in bits_from(empty, first) {
-            let filled = self.fill(lane, bin, slot, batch, whom);
+            let filled = self.fill(lane, layout.open_slot(bin.0, slot), batch, FULL);
             if filled.is_ok() || filled.is_err_and(|found| found & FULL != 0) {
                 map.fetch_or(1 << slot, &BATCH_MAP);
             }
@@ -683,25 +746,41 @@ impl<R: Region> Heap<R> {
         false
     }
 
-    /// Puts a batch into this slot if it is empty; else its control word comes back.
-    fn fill(&self, lane: &Lane, bin: Bin, slot: usize, batch: &[u32], whom: u64) -> Result<(), u64> {
-        let layout = self.layout();
-        let control = self.word(layout.batch(bin.0, slot, 0));
+    /// Puts a batch where its owner looks for it: behind the one that this lane put there last, or further on where others have been.
+    /// No map is asked, or told. False if all homes of that ring are in use.
+    fn give_home(&self, lane: &Lane, way: &mut Homeward) -> bool {
+        let (layout, bin) = (self.layout(), Bin(way.bin as usize));
+        for at in places(way.next_home, layout.ring()) {
+            let home = layout.home_of(way.owner, bin.0, at);
+            // A compare-and-swap in vain would take the line from those who use it.
+            if self.word(home).load(&BATCH_LOOK) == 0
+                && self.fill(lane, home, way.batch(), full(way.owner, bin)).is_ok()
+            {
+                way.next_home = at as u8 + 1;
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Puts a batch into the slot with this control word if it is empty; else what the word says comes back.
+    fn fill(&self, lane: &Lane, slot: WordIndex, batch: &[u32], full: u64) -> Result<(), u64> {
+        let control = self.word(slot);
         control.cas(0, busy(lane.owner), &BATCH_CLAIM)?;
         for (word, pair) in batch.chunks(2).enumerate() {
             let both = pair[0] as u64 | (*pair.get(1).unwrap_or(&0) as u64) << 32;
-            self.word(layout.batch(bin.0, slot, 1 + word)).store(both, &BATCH_INDEX);
+            self.word(WordIndex(slot.0 + 1 + word)).store(both, &BATCH_INDEX);
         }
-        control.store(FULL | whom << FILLER_AT | batch.len() as u64, &BATCH_PASS);
+        control.store(full | batch.len() as u64, &BATCH_PASS);
         Ok(())
     }
 
     /// Takes a batch from the exchange onto the own stack; false if there is none for this lane.
     ///
     /// Its own batches come first: blocks that wander between lanes make them write each other's token lines. A lane that
-    /// frees blocks of the size itself leaves the others' batches to those that only allocate, for a while.
+    /// frees blocks of the size itself leaves nobody's to those that only allocate, for a while.
     pub(super) fn take_batch(&self, lane: &mut Lane, bin: Bin) -> bool {
-        if self.take_batch_of(lane, bin, true) {
+        if self.take_home(lane, bin) {
             return true;
         }
         let stack = &mut lane.stacks[bin.0];
@@ -709,26 +788,39 @@ impl<R: Region> Heap<R> {
             stack.spilt -= 1;
             return false;
         }
-        self.take_batch_of(lane, bin, false)
+        self.take_open(lane, bin)
     }
 
-    fn take_batch_of(&self, lane: &mut Lane, bin: Bin, own: bool) -> bool {
+    /// Takes a batch of the lane's own from its homes: from where the next one is expected, or further on.
+    fn take_home(&self, lane: &mut Lane, bin: Bin) -> bool {
         let layout = self.layout();
-        let first = home(lane.owner, layout.params.batches);
-        if own && layout.params.batches > 0 {
-            let control = self.word(layout.batch(bin.0, first, 0));
-            control.expect_write();
+        let next = lane.stacks[bin.0].next_home;
+        for at in places(next, layout.ring()) {
+            let home = layout.home_of(lane.owner, bin.0, at);
+            let control = self.word(home);
+            if at == next as usize {
+                control.expect_write();
+            }
             let found = control.load(&BATCH_LOOK);
-            if is_own(found, lane.owner)
-                && let Some(any) = self.empty(lane, bin, first, found)
+            if found & !0xFF == full(lane.owner, bin)
+                && let Some(any) = self.empty(lane, bin, home, found)
             {
+                lane.stacks[bin.0].next_home = at as u8 + 1;
                 return any;
             }
         }
+        false
+    }
+
+    /// Takes a batch of nobody's blocks.
+    fn take_open(&self, lane: &mut Lane, bin: Bin) -> bool {
+        let layout = self.layout();
+        let first = beginning(lane.owner, layout.params.batches);
         let map = self.word(layout.batch_map(bin.0));
-        let full = map.load(&BATCH_MAP) & all_batches(layout.params.batches);
-        for slot in bits_from(full, first).take(BATCH_LOOKS) {
-            let control = self.word(layout.batch(bin.0, slot, 0));
+        let full = map.load(&BATCH_MAP) & all_open(layout.params.batches);
+        for slot in bits_from(full, first).take(OPEN_LOOKS) {
+            let at = layout.open_slot(bin.0, slot);
+            let control = self.word(at);
             let found = control.load(&BATCH_LOOK);
             if found & FULL == 0 {
                 map.fetch_and(!(1 << slot), &BATCH_MAP);
@@ -737,10 +829,7 @@ impl<R: Region> Heap<R> {
                 }
                 continue;
             }
-            if !is_own(found, lane.owner) && (own || found & OPEN == 0) {
-                continue;
-            }
-            if let Some(any) = self.empty(lane, bin, slot, found) {
+            if let Some(any) = self.empty(lane, bin, at, found) {
                 map.fetch_and(!(1 << slot), &BATCH_MAP);
                 return any;
             }
@@ -748,14 +837,14 @@ impl<R: Region> Heap<R> {
         false
     }
 
-    /// Takes the batch of the slot whose control word is `found`, onto the own stack; None if somebody else did.
-    fn empty(&self, lane: &mut Lane, bin: Bin, slot: usize, found: u64) -> Option<bool> {
+    /// Takes the batch of the slot whose control word says `found`, onto the own stack; None if somebody else did.
+    fn empty(&self, lane: &mut Lane, bin: Bin, slot: WordIndex, found: u64) -> Option<bool> {
         let layout = self.layout();
-        let control = self.word(layout.batch(bin.0, slot, 0));
+        let control = self.word(slot);
         control.cas(found, busy(lane.owner), &BATCH_CLAIM).ok()?;
         let count = ((found & 0xFF) as usize).min(BATCH);
         for i in 0..count {
-            let both = self.word(layout.batch(bin.0, slot, 1 + i / 2)).load(&BATCH_INDEX);
+            let both = self.word(WordIndex(slot.0 + 1 + i / 2)).load(&BATCH_INDEX);
             let g = Granule((both >> (32 * (i % 2))) as u32);
             // Read from shared memory: checked before it enters a stack (C2).
             if (g.0 as u64 + bin.size() as u64) <= layout.granules as u64 {
@@ -893,17 +982,18 @@ impl<R: Region> Heap<R> {
                 while let Some(g) = lane.stacks[bin.0].pop() {
                     self.merge_parked(lane, g);
                 }
-                if !self.take_batch_of(lane, bin, true) {
+                if !self.take_home(lane, bin) {
                     break;
                 }
             }
             for at in bin.0 * WAYS..(bin.0 + 1) * WAYS {
                 if lane.homeward.is_some() && lane.way(at).length > 0 {
-                    self.dispatch(lane, bin, at);
+                    self.dispatch(lane, at);
                 }
             }
         }
         lane.homeward = None;
+        self.merge_backlog(lane);
         self.empty_limbo(lane);
     }
 
@@ -1090,7 +1180,7 @@ impl<R: Region> Heap<R> {
 mod tests {
     use super::*;
     use crate::backend::Native;
-    use crate::backend::decorators::{Probe, stopped_at};
+    use crate::backend::decorators::{Counts, Probe, stopped_at};
     use crate::matrix::recovery::Policy;
     use crate::segment::layout::{Layout, Params};
     use crate::segment::region::BoxedRegion;
@@ -1200,6 +1290,48 @@ mod tests {
         }
         println!("{stops} stops");
         assert!(stops > 500, "{stops}");
+    }
+
+    /// What is freed for a lane that takes nothing waits, without a fence, and is cut no second time when that lane takes again; more than
+    /// that is merged, many blocks behind one fence.
+    #[test]
+    fn l4_what_finds_no_home_waits_and_goes_home_later() {
+        const BYTES: u64 = 16 << 20;
+        let params = Params { biased: true, ..Params::for_segment(BYTES) };
+        let layout = Layout::fit(BYTES, params).expect("room for a sector");
+        let heap = Heap::format(BoxedRegion::<Probe<Native>>::new(layout));
+        let (mut producer, mut consumer) = (Lane::new(1), Lane::new(2));
+        let mut send = |count: usize| -> Vec<Live> {
+            (0..count).map(|_| heap.allocate(&mut producer, 8, 1, Kind::Raw).expect("room")).collect()
+        };
+        let mut receive = |sent: Vec<Live>| {
+            Counts::reset();
+            sent.iter()
+                .for_each(|live| heap.free(&mut consumer, live.at, Some(live.token.generation())).expect("live"));
+            (Counts::get().heavy_fences, consumer.backlog.as_ref().map_or(0, |backlog| backlog.0.len()))
+        };
+        let ring = heap.layout().ring();
+        let burst = send(2 * ring * BATCH);
+        let mut seen: std::collections::BTreeSet<u32> = burst.iter().map(|live| live.at.0).collect();
+        let (fences, waiting) = receive(burst);
+        assert_eq!(fences, 0);
+        assert!(waiting >= ring / 2, "half of them find no home: {waiting}");
+        for _ in 0..4 * ring {
+            let sent = send(2 * BATCH);
+            seen.extend(sent.iter().map(|live| live.at.0));
+            let (fences, _) = receive(sent);
+            assert_eq!(fences, 0);
+        }
+        assert!(seen.len() <= 2 * ring * BATCH + STACK, "cut once more: {}", seen.len());
+        let many = send(20_000);
+        let (fences, waiting) = receive(many);
+        assert!((1..200).contains(&fences), "{fences} fences");
+        assert!(waiting <= heap.layout().homes() / HOMES_PER_BACKLOG, "{waiting} batches wait");
+        heap.flush(&mut consumer);
+        heap.flush(&mut producer);
+        heap.heal(&mut producer);
+        let tally = heap.verify().expect("at rest");
+        assert_eq!((tally.free.blocks, tally.free.granules), (1, heap.layout().granules as u64));
     }
 
     /// A parked block of the last generation, one generation on, looks like a live one of the next lane: S1 if that lane has a stale index.

@@ -301,14 +301,11 @@ impl<R: Region> Heap<R> {
 
     /// Batches that `dead` was filling or emptying: their indices are lost, the blocks are in the tokens.
     fn empty_batches(&self, dead: u16) {
-        let layout = self.layout();
-        for bin in 0..layout.bins {
-            for batch in 0..layout.params.batches {
-                let control = self.word(layout.batch(bin, batch, 0));
-                let busy = super::parking::busy(dead);
-                if control.load(&BATCH_LOOK) == busy {
-                    let _ = control.cas(busy, 0, &BATCH_CLAIM);
-                }
+        let busy = super::parking::busy(dead);
+        for control in self.layout().batch_controls() {
+            let control = self.word(control);
+            if control.load(&BATCH_LOOK) == busy {
+                let _ = control.cas(busy, 0, &BATCH_CLAIM);
             }
         }
     }

@@ -27,7 +27,7 @@ use std::path::Path;
 use uuid::Uuid;
 
 /// Version of the format. Any change of the layout or of a word's meaning counts it up.
-pub const VERSION: u64 = 5;
+pub const VERSION: u64 = 6;
 /// Words set aside for guard and header: one small page.
 pub(crate) const HEADER_WORDS: usize = 512;
 /// Words of a cache line.

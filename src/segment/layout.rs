@@ -43,8 +43,10 @@ pub const MAX_GRANULES: usize = (1 << 28) - 4;
 pub const MAX_PARTICIPANTS: usize = (1 << 10) - 2;
 /// Indices in one batch of the exchange.
 pub const BATCH: usize = 14;
-/// Batches of a bin in exchange at most: each has a bit of one word.
+/// Batches of nobody's blocks of one bin at most: each has a bit of one word.
 pub const MAX_BATCHES: usize = 64;
+/// Homes in which a participant looks for its batches of one bin, at most.
+const RING: usize = 16;
 /// Words of one batch: control, then two indices each.
 pub const BATCH_WORDS: usize = 1 + BATCH / 2;
 /// Words of one directory entry.
@@ -67,7 +69,8 @@ pub struct Params {
     pub granule_shift: u32,
     /// Participant slots.
     pub participants: usize,
-    /// Batches of parked blocks in exchange, for each bin.
+    /// Batches of nobody's blocks that the exchange holds, for each bin. For batches on their way home it has as many slots, which all
+    /// bins share.
     pub batches: usize,
     /// Entries of the directory.
     pub directory: usize,
@@ -87,7 +90,7 @@ impl Params {
         Self {
             granule_shift: 4,
             participants: scaled(64 << 10, 32, MAX_PARTICIPANTS as u64),
-            batches: scaled(1 << 20, 2, MAX_BATCHES as u64),
+            batches: scaled(2 << 20, 1, MAX_BATCHES as u64),
             directory: scaled(64 << 10, 16, 256),
             header_words: 512,
             biased: false,
@@ -167,6 +170,7 @@ pub struct Layout {
     batch_stride: usize,
     slots: usize,
     exchange: usize,
+    homes: usize,
     exchange_maps: usize,
     directory: usize,
     directory_turn: usize,
@@ -220,7 +224,8 @@ impl Layout {
         };
         let slots = take((params.participants + 1) * slot_stride);
         let bins = (0..BINS).take_while(|&bin| Bin(bin).size() <= granules).count();
-        let exchange = take(bins * params.batches * batch_stride);
+        let exchange = take(2 * bins * params.batches * batch_stride);
+        let homes = exchange + bins * params.batches * batch_stride;
         let exchange_maps = take(bins * line);
         let directory = take(params.directory * DIRECTORY_WORDS);
         let directory_turn = take(1);
@@ -244,6 +249,7 @@ impl Layout {
             batch_stride,
             slots,
             exchange,
+            homes,
             exchange_maps,
             directory,
             directory_turn,
@@ -339,11 +345,42 @@ impl Layout {
         let owner = if owner as usize > self.params.participants { 0 } else { owner as usize };
         WordIndex(self.slots + owner * self.slot_stride + word as usize)
     }
-    /// A word of a batch in the exchange; word 0 is its control word.
+    /// The control word of a slot of the exchange that holds nobody's blocks of a bin; the words behind it are the batch's.
     #[inline(always)]
-    pub fn batch(&self, bin: usize, batch: usize, word: usize) -> WordIndex {
-        debug_assert!(bin < self.bins && batch < self.params.batches && word < BATCH_WORDS);
-        WordIndex(self.exchange + (bin * self.params.batches + batch) * self.batch_stride + word)
+    pub fn open_slot(&self, bin: usize, slot: usize) -> WordIndex {
+        debug_assert!(bin < self.bins && slot < self.params.batches);
+        WordIndex(self.exchange + (bin * self.params.batches + slot) * self.batch_stride)
+    }
+    /// Homes: slots in which batches wait for their owners. All owners and bins share them.
+    #[inline(always)]
+    pub const fn homes(&self) -> usize {
+        self.bins * self.params.batches
+    }
+    /// The control word of a home.
+    #[inline(always)]
+    pub fn home(&self, home: usize) -> WordIndex {
+        debug_assert!(home < self.homes());
+        WordIndex(self.homes + home * self.batch_stride)
+    }
+    /// How many homes a participant looks at for its batches of a bin.
+    #[inline(always)]
+    pub const fn ring(&self) -> usize {
+        if 2 * self.params.batches < RING { 2 * self.params.batches } else { RING }
+    }
+    /// The control word of the home at place `at` of a participant's ring for a bin. The places of a ring lie anywhere, and rings may
+    /// share some: so each meets others' batches about as often as there are any, and none is shut out by a neighbour's.
+    #[inline(always)]
+    pub fn home_of(&self, owner: u16, bin: usize, at: usize) -> WordIndex {
+        let key = (u32::from(owner) * BINS as u32 + bin as u32) * RING as u32 + at as u32;
+        // Mixed as in the finaliser of MurmurHash3 (Appleby), shortened.
+        let key = (key ^ key >> 15).wrapping_mul(0x9E37_79B9);
+        let key = (key ^ key >> 13).wrapping_mul(0x85EB_CA6B);
+        self.home(((u64::from(key) * self.homes() as u64) >> 32) as usize)
+    }
+    /// The control words of all slots of the exchange.
+    pub fn batch_controls(&self) -> impl Iterator<Item = WordIndex> {
+        let slots = self.bins * self.params.batches + self.homes();
+        (0..slots).map(|slot| WordIndex(self.exchange + slot * self.batch_stride))
     }
     /// The map of a bin's batches: which of them are full, as a hint.
     #[inline(always)]
@@ -388,3 +425,44 @@ pub enum SlotWord {
 }
 /// Words of a slot before padding.
 pub const SLOT_WORDS: usize = 9;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The homes of lanes that are in use together are theirs alone, nearly all, however many lanes and bins there are.
+    #[test]
+    fn l4_rings_of_homes_are_scattered() {
+        let layout = Layout::fit(64 << 20, Params::for_segment(64 << 20)).expect("room for a sector");
+        for bin in [4, 8, 20] {
+            for step in [1, 2, 4] {
+                let mut used = vec![0; layout.words];
+                (1..=16).for_each(|i| (0..layout.ring()).for_each(|at| used[layout.home_of(i * step, bin, at).0] += 1));
+                let alone = used.iter().filter(|&&rings| rings == 1).count();
+                let shared = used.iter().filter(|&&rings| rings > 1).count();
+                assert!(
+                    alone > 2 * shared && used.iter().all(|&rings| rings < 6),
+                    "bin {bin}, each {step}: {alone}, {shared}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_slots_of_the_exchange_lie_apart_and_before_its_maps() {
+        for bytes in [64 << 10, 1 << 20, 5 << 20, 64 << 20, 1 << 30] {
+            let layout = Layout::fit(bytes, Params::for_segment(bytes)).expect("room for a sector");
+            let open = (0..layout.bins).flat_map(|bin| (0..layout.params.batches).map(move |slot| (bin, slot)));
+            let mut all: Vec<usize> = open.map(|(bin, slot)| layout.open_slot(bin, slot).0).collect();
+            all.extend((0..layout.homes()).map(|home| layout.home(home).0));
+            assert!(all.is_sorted_by(|one, next| one + BATCH_WORDS <= *next), "{bytes}");
+            assert!(layout.batch_controls().map(|control| control.0).eq(all.iter().copied()), "{bytes}");
+            assert!(all.last().is_none_or(|last| last + BATCH_WORDS <= layout.batch_map(0).0), "{bytes}");
+            let homes = |owner| (0..layout.ring()).map(move |at| (owner, at));
+            let places = (1..=MAX_PARTICIPANTS as u16).flat_map(homes);
+            assert!(
+                places.map(|(owner, at)| layout.home_of(owner, 8, at).0).all(|home| all.binary_search(&home).is_ok())
+            );
+        }
+    }
+}

@@ -201,8 +201,8 @@ impl Crew {
         for g in 1..self.world.granules() {
             assert_eq!(heap.look(Granule(g)).state(), State::Inside, "a stale head at {g}");
         }
-        for class in 0..self.world.heap.layout().bins {
-            let control = heap.region().word(heap.layout().batch(class, 0, 0)).load(&BATCH_LOOK);
+        for control in heap.layout().batch_controls() {
+            let control = heap.region().word(control).load(&BATCH_LOOK);
             assert!(control == 0 || control >> 32 & 3 == 1, "C1: a batch is nobody's: {control:#x}");
         }
         self.directory_is_whole();

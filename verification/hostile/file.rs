@@ -260,7 +260,7 @@ impl Sound {
         let (from, words) = match area {
             Area::Slots => (layout.slot(0, SlotWord::State).0, (p.participants + 1) * 16),
             Area::Exchange if p.batches > 0 => {
-                let first = layout.batch(0, 0, 0).0;
+                let first = layout.open_slot(0, 0).0;
                 (first, layout.batch_map(layout.bins - 1).0 + 1 - first)
             }
             Area::Directory if p.directory > 0 => (layout.directory(0, 0).0, p.directory * DIRECTORY_WORDS),
@@ -345,15 +345,19 @@ impl Sound {
             Edit::Batch { bin, batch, kind, owner, count, indices } => {
                 let batches = self.layout.params.batches;
                 if batches > 0 {
-                    let (bin, batch) = (usize::from(*bin) % self.layout.bins, usize::from(*batch) % batches);
-                    let control = u64::from(*kind % 8) << 32 | u64::from(*owner % 8) << 8 | u64::from(*count);
-                    let words = [control, u64::from(indices[0]) | u64::from(indices[1]) << 32];
-                    for (i, word) in words.into_iter().enumerate() {
-                        let at = self.layout.batch(bin, batch, i).0;
-                        self.words[at] = word;
-                    }
-                    let map = self.layout.batch_map(bin).0;
-                    self.words[map] |= 1 << batch;
+                    let bin = usize::from(*bin) % self.layout.bins;
+                    let (owner, at) = (*owner % 8, usize::from(*batch / 2));
+                    let mut control = u64::from(*kind % 8) << 32 | u64::from(owner) << 8 | u64::from(*count);
+                    let slot = if *batch % 2 == 0 {
+                        let map = self.layout.batch_map(bin).0;
+                        self.words[map] |= 1 << (at % batches);
+                        self.layout.open_slot(bin, at % batches).0
+                    } else {
+                        control |= (bin as u64) << 24;
+                        self.layout.home_of(u16::from(owner), bin, at % self.layout.ring()).0
+                    };
+                    self.words[slot] = control;
+                    self.words[slot + 1] = u64::from(indices[0]) | u64::from(indices[1]) << 32;
                 }
             }
             Edit::Entry { entry, kind, owner, version, name, block, generation } => {

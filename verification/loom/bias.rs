@@ -156,6 +156,7 @@ scenarios! {
     // An owner spills what it has parked, which is nobody's then; another lane merges it without asking anybody.
     loom_s3_renounced_block_is_swept Some(2), Some(3), 100, [Mark("swept")] => {
         let world = World::biased(3, 1);
+        world.occupy_homes();
         let mut owner = lane(1);
         let blocks = [(); 3].map(|()| world.allocate(&mut owner, 1));
         world.run([
@@ -182,6 +183,7 @@ scenarios! {
     // An owner spills what it has parked; another lane takes it from the exchange.
     loom_s3_spilt_block_changes_lanes Some(2), Some(3), 100, [Mark("taken")] => {
         let world = World::biased(3, 1);
+        world.occupy_homes();
         let mut owner = lane(1);
         let blocks = [(); 3].map(|()| world.allocate(&mut owner, 1));
         world.run([

@@ -2,8 +2,8 @@
 
 use atomic_matrix::backend::decorators::{Probe, set_mutant};
 use atomic_matrix::backend::loom::{Loom, Passes, Setting};
-use atomic_matrix::backend::orderings::TABLE;
-use atomic_matrix::backend::{Backend, Site};
+use atomic_matrix::backend::orderings::{FORMAT, TABLE};
+use atomic_matrix::backend::{Backend, Site, Word};
 use atomic_matrix::matrix::heap::{Heap, Kind, Lane, Live, Refusal};
 use atomic_matrix::matrix::stats::Tally;
 use atomic_matrix::segment::layout::{Layout, Params};
@@ -72,6 +72,12 @@ impl<B: Backend> World<B> {
             Params { granule_shift, participants: 4, batches, directory, header_words: 1, line_words: 1, biased };
         let heap = Heap::format(BoxedRegion::new(Layout::new(granules, params)));
         Arc::new(Self { heap, start: loom::sync::atomic::AtomicUsize::new(0) })
+    }
+    /// Another participant is about to fill every home: what a lane spills becomes nobody's.
+    pub(crate) fn occupy_homes(&self) {
+        const FILLING: u64 = 2 << 32 | 4;
+        let layout = self.heap.layout();
+        (0..layout.homes()).for_each(|home| self.heap.region().word(layout.home(home)).store(FILLING, &FORMAT));
     }
     /// Allocates and uses the block; that it succeeds is L2.
     pub(crate) fn allocate(&self, lane: &mut Lane, size: u32) -> Live {

@@ -145,7 +145,8 @@ impl Machine {
         let kinds = vec![
             (0, "header"),
             (line(layout.slot(0, SlotWord::State)), "participant slots"),
-            (line(layout.batch(0, 0, 0)), "exchange: batches"),
+            (line(layout.open_slot(0, 0)), "exchange: open slots"),
+            (line(layout.home(0)), "exchange: homes"),
             (line(layout.batch_map(0)), "exchange: maps"),
             (line(layout.directory(0, 0)), "directory"),
             (line(layout.first_level()), "hints: first level"),
@@ -174,9 +175,9 @@ impl Machine {
                 let what = if place.is_multiple_of(2) { "operation" } else { "busy" };
                 format!("slot {}: {what}", place / 2)
             }
-            "exchange: batches" => {
-                let batches = self.layout.params.batches;
-                format!("exchange: bin {}, batch {}", place / batches, place % batches)
+            "exchange: open slots" => {
+                let slots = self.layout.params.batches;
+                format!("exchange: bin {}, open slot {}", place / slots, place % slots)
             }
             "exchange: maps" => format!("exchange: map of bin {place}"),
             "hints: class trees" => {
@@ -439,6 +440,6 @@ impl Backend for Simulated {
         true
     }
     fn pause() {
-        spend(1.0);
+        in_turn(|machine, core| machine.cores[core].now += ps(machine.costs.wait / 32.0));
     }
 }
