@@ -36,15 +36,15 @@
 //! but the aid.
 //!
 //! What a lane has freed for another goes to that lane's *homes*: a producer's empty stack finds there what its consumer has freed,
-//! without a ripple and a split. A lane has up to 16 homes for each bin, its ring. Who fills them and who empties them go round it the
+//! without a ripple and a split. A lane has up to 64 homes for each bin, its ring. Who fills them and who empties them go round it the
 //! same way, so that each finds the next one at the first look, no map is asked or told, and the two are seldom at one home at once. The
 //! rings of all lanes and bins lie in one array, scattered: where a home is in use by another, the next one serves. What finds no
 //! home free waits with the lane that freed it, and goes home later; more than an eighth of all homes could hold is merged, all behind one
 //! heavy fence.
 //!
 //! A full stack's older half goes to the lane's own homes: it comes back to the same token lines. Without room there it becomes nobody's
-//! and goes to one of up to 64 *open slots* of its bin, where any lane in need takes it. A word for each bin tells which of them are full, so that nobody walks them; a bit may lie, and whoever meets a wrong one mends it. What finds no
-//! open slot is merged.
+//! and goes to one of up to 64 *open slots* of its bin, where any lane in need takes it. A word for each bin tells which of them are
+//! full, so that nobody walks them; a bit may lie, and whoever meets a wrong one mends it. What finds no open slot is merged.
 
 use super::heap::{Heap, Kind, Live};
 use super::operation::Held;
@@ -115,8 +115,10 @@ const WAYS: usize = 4;
 
 /// Batches that found no home free: they wait for one, or for a fence that serves them all.
 #[derive(Debug, Default)]
-struct Backlog(Vec<Homeward>);
+struct Backlog(std::collections::VecDeque<Homeward>);
 
+/// All homes of a ring are looked at.
+const ALL: usize = usize::MAX;
 /// Homes for each batch that a lane's backlog may have.
 const HOMES_PER_BACKLOG: usize = 8;
 
@@ -665,19 +667,39 @@ impl<R: Region> Heap<R> {
     #[inline(never)]
     fn dispatch(&self, lane: &mut Lane, at: usize) {
         let mut way = *lane.way(at);
-        let given = self.give_home(lane, &mut way);
+        let new = (way.owner, way.bin);
+        let mut backlog = lane.backlog.take().unwrap_or_default();
+        if backlog.0.is_empty() {
+            if !self.give_home(lane, &mut way, ALL) {
+                backlog.0.push_back(way);
+            }
+        } else {
+            // The oldest first, which keeps to the order in which their owner handed them out. Two each time: a lane that has caught up is
+            // soon rid of them.
+            backlog.0.push_back(way);
+            for looks in [ALL, 1] {
+                let Some(mut oldest) = backlog.0.pop_front() else { break };
+                let own = (oldest.owner, oldest.bin) == new;
+                if own {
+                    oldest.next_home = way.next_home;
+                }
+                let given = self.give_home(lane, &mut oldest, looks);
+                if own {
+                    way.next_home = oldest.next_home;
+                }
+                match given {
+                    true => {}
+                    // Another owner's may be for one that takes nothing any more.
+                    false if own => backlog.0.push_front(oldest),
+                    false => backlog.0.push_back(oldest),
+                }
+            }
+        }
         *lane.way(at) = Homeward { length: 0, ..way };
-        if !given {
-            let backlog = &mut lane.backlog.get_or_insert_default().0;
-            backlog.push(way);
-            if backlog.len() > self.layout().homes() / HOMES_PER_BACKLOG {
-                self.merge_backlog(lane);
-            }
-        } else if let Some(mut waiting) = lane.backlog.as_mut().and_then(|backlog| backlog.0.pop()) {
-            // One each time: a lane that has caught up is soon rid of them, and one that has not spends little on asking.
-            if !self.give_home(lane, &mut waiting) {
-                lane.backlog.get_or_insert_default().0.push(waiting);
-            }
+        let full = backlog.0.len() > self.layout().homes() / HOMES_PER_BACKLOG;
+        lane.backlog = Some(backlog);
+        if full {
+            self.merge_backlog(lane);
         }
     }
 
@@ -706,7 +728,7 @@ impl<R: Region> Heap<R> {
             Homeward { owner: lane.owner, bin: bin.0 as u8, next_home: stack.next_spill, ..Homeward::default() };
         spilt.length = stack.oldest_half(&mut spilt.items) as u8;
         stack.spilt = 8;
-        if self.biased() && self.give_home(lane, &mut spilt) {
+        if self.biased() && self.give_home(lane, &mut spilt, ALL) {
             lane.stacks[bin.0].next_spill = spilt.next_home;
             return;
         }
@@ -747,10 +769,10 @@ impl<R: Region> Heap<R> {
     }
 
     /// Puts a batch where its owner looks for it: behind the one that this lane put there last, or further on where others have been.
-    /// No map is asked, or told. False if all homes of that ring are in use.
-    fn give_home(&self, lane: &Lane, way: &mut Homeward) -> bool {
+    /// No map is asked, or told. False if none of so many homes of that ring is free.
+    fn give_home(&self, lane: &Lane, way: &mut Homeward, looks: usize) -> bool {
         let (layout, bin) = (self.layout(), Bin(way.bin as usize));
-        for at in places(way.next_home, layout.ring()) {
+        for at in places(way.next_home, layout.ring()).take(looks) {
             let home = layout.home_of(way.owner, bin.0, at);
             // A compare-and-swap in vain would take the line from those who use it.
             if self.word(home).load(&BATCH_LOOK) == 0

@@ -46,7 +46,7 @@ pub const BATCH: usize = 14;
 /// Batches of nobody's blocks of one bin at most: each has a bit of one word.
 pub const MAX_BATCHES: usize = 64;
 /// Homes in which a participant looks for its batches of one bin, at most.
-const RING: usize = 16;
+const RING: usize = 64;
 /// Words of one batch: control, then two indices each.
 pub const BATCH_WORDS: usize = 1 + BATCH / 2;
 /// Words of one directory entry.
