@@ -432,11 +432,12 @@ impl Handler {
         let allocate = || self.matrix.with_lane(|lane| self.matrix.heap().allocate(lane, granules, multiple, kind));
         match allocate()? {
             Ok(live) => Ok(live),
-            // What the dead hold is free memory, too (L2).
-            Err(_) if self.matrix.reap(self.matrix.policy())?.participants > 0 => {
+            // What the dead hold is free memory, too (L2), whether or not their numbers can be released already. Another may just have
+            // recovered them.
+            Err(_) => {
+                self.matrix.reap(self.matrix.policy())?;
                 allocate()?.map_err(|exhausted| self.out_of_memory(size, exhausted))
             }
-            Err(exhausted) => Err(self.out_of_memory(size, exhausted)),
         }
     }
 

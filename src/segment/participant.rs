@@ -287,9 +287,12 @@ impl Segment {
     }
 
     /// A slot that this process has taken to recover it is a dead participant's again: it can't be released yet.
+    ///
+    /// In a new epoch: whoever has read the word of this recovery, and found its recoverer dead later, must not take a later one for it.
     pub(crate) fn put_back(&self, number: u16) {
         let word = self.slot(number, SlotWord::State);
-        word.store(HELD | word.load(&SLOT_LOOK) & (EPOCH | PID), &SLOT_WRITE);
+        let state = word.load(&SLOT_LOOK);
+        word.store(HELD | next_epoch(state) & EPOCH | state & PID, &SLOT_WRITE);
     }
 
     /// A slot of this process's becomes a dead participant's, as if the process had died.
