@@ -94,6 +94,9 @@ pub struct Lane {
     roomy: u32,
     /// The token of an untyped live block of this lane's, generation and size left out.
     live_bits: u64,
+    /// Refills that will look at [`FEW`] homes only, and how many it will be after the next look at all in vain.
+    short_looks: u8,
+    patience: u8,
     stacks: [Stack; BINS],
     /// Freed blocks of other lanes on their way home, [`WAYS`] for each bin; none until there is one.
     homeward: Option<Box<[Homeward]>>,
@@ -119,6 +122,10 @@ struct Backlog(std::collections::VecDeque<Homeward>);
 
 /// All homes of a ring are looked at.
 const ALL: usize = usize::MAX;
+/// Homes that a lane looks at which has lately found none by looking at all: a look at one that has left the cache costs as much as a split.
+const FEW: usize = 8;
+/// How often, at most, until it looks at all again.
+const MOST_SHORT_LOOKS: u8 = 15;
 /// Homes for each batch that a lane's backlog may have.
 const HOMES_PER_BACKLOG: usize = 8;
 
@@ -163,6 +170,8 @@ impl Lane {
             granules: 0,
             roomy: 0,
             live_bits,
+            short_looks: MOST_SHORT_LOOKS,
+            patience: MOST_SHORT_LOOKS,
             stacks: std::array::from_fn(|_| stack.clone()),
             homeward: None,
             backlog: None,
@@ -802,8 +811,17 @@ impl<R: Region> Heap<R> {
     /// Its own batches come first: blocks that wander between lanes make them write each other's token lines. A lane that
     /// frees blocks of the size itself leaves nobody's to those that only allocate, for a while.
     pub(super) fn take_batch(&self, lane: &mut Lane, bin: Bin) -> bool {
-        if self.take_home(lane, bin) {
+        let looks = if lane.short_looks > 0 { FEW } else { ALL };
+        if self.take_home(lane, bin, looks) {
+            (lane.short_looks, lane.patience) = (0, 0);
             return true;
+        }
+        match looks {
+            FEW => lane.short_looks -= 1,
+            _ => {
+                lane.patience = (2 * lane.patience + 1).min(MOST_SHORT_LOOKS);
+                lane.short_looks = lane.patience;
+            }
         }
         let stack = &mut lane.stacks[bin.0];
         if stack.spilt > 0 {
@@ -813,11 +831,11 @@ impl<R: Region> Heap<R> {
         self.take_open(lane, bin)
     }
 
-    /// Takes a batch of the lane's own from its homes: from where the next one is expected, or further on.
-    fn take_home(&self, lane: &mut Lane, bin: Bin) -> bool {
+    /// Takes a batch of the lane's own from so many of its homes: from where the next one is expected, or further on.
+    fn take_home(&self, lane: &mut Lane, bin: Bin, looks: usize) -> bool {
         let layout = self.layout();
         let next = lane.stacks[bin.0].next_home;
-        for at in places(next, layout.ring()) {
+        for at in places(next, layout.ring()).take(looks) {
             let home = layout.home_of(lane.owner, bin.0, at);
             let control = self.word(home);
             if at == next as usize {
@@ -1004,7 +1022,7 @@ impl<R: Region> Heap<R> {
                 while let Some(g) = lane.stacks[bin.0].pop() {
                     self.merge_parked(lane, g);
                 }
-                if !self.take_home(lane, bin) {
+                if !self.take_home(lane, bin, ALL) {
                     break;
                 }
             }
