@@ -68,7 +68,7 @@ sites! {
     HELD_STORE Release "S3 S4" "a word inside a block that this participant holds alone: release, so that whoever reads it sees what it stands for";
     HELD_LOOK Relaxed "-" "reads a word that nobody else may change";
     // Biased parking: the owner's plain stores, and what a thief pays instead.
-    BUSY_SET Relaxed "S1" "names the granule whose token the owner is about to store plainly; OWN_FENCE orders it before the look";
+    BUSY_SET Release "S1" "names the granule whose token the owner is about to store plainly; OWN_FENCE orders it before the look. Release, as BUSY_CLEAR: a thief may read this name, and not that the one before was cleared";
     OWN_FENCE SeqCst "S1" "light: between BUSY_SET and OWN_LOOK, against the thief's heavy fence: either the thief sees the name, or the owner sees the mark";
     OWN_LOOK Acquire "S1 S3" "the owner's look at the token it will store: pairs with PARK of whoever freed the block for it";
     OWN_STORE Release "S1 S3" "the owner's plain store: only on a token of its own, only while its slot names the granule";

@@ -5,7 +5,7 @@ pub use super::parking::Lane;
 use super::parking::is_parkable;
 use super::recovery::is_nobody;
 use super::size_class::{Bin, EXACT, of_size};
-use super::token::{FINGERPRINT_MASK, State, Token, place};
+use super::token::{FINGERPRINT_MASK, State, Token, is_adopter, place};
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
 use crate::segment::layout::{Geometry, Granule, Layout};
@@ -73,6 +73,10 @@ impl Live {
     pub(crate) fn of(self, owner: u16) -> Self {
         let Self { at, token } = self;
         Self { at, token: Token::new(token.state(), owner, token.generation(), token.low()) }
+    }
+    /// Whether somebody is just adopting it.
+    pub(crate) fn is_changing_hands(self) -> bool {
+        is_adopter(self.token.owner())
     }
     /// Whether this token is of the same live block, whoever has it by now.
     pub(crate) fn is_still(self, found: Token) -> bool {
@@ -213,7 +217,7 @@ impl<R: Region> Heap<R> {
         }
         // SAFETY: the caller's.
         let (at, token) = unsafe { self.pop_own(lane, size as u32, mask, kind, geometry) }?;
-        Some(self.hand_out(at, token, kind))
+        Some(Live { at, token })
     }
 
     /// A block of at least `size` granules from the lane's own stack: at most one read-modify-write.
@@ -224,7 +228,7 @@ impl<R: Region> Heap<R> {
             return None;
         }
         let (at, token) = self.pop(lane, bin, kind)?;
-        Some(self.hand_out(at, token, kind))
+        Some(Live { at, token })
     }
 
     #[cold]
@@ -314,25 +318,24 @@ impl<R: Region> Heap<R> {
         block
     }
 
-    /// Gives a block that this lane has alone (held, or live and not yet handed out) the form of `kind`.
+    /// Hands out a held block, in the form of `kind`.
     fn retype(&self, lane: &Lane, at: Granule, token: Token, kind: Kind) -> Live {
         let (state, low) = kind.state_of(self.place(at, token.size()), self.spans(at, token.size()));
         let live = Token::new(state, lane.owner(), token.generation(), low);
-        if live != token {
-            self.token(at).store(live.0, &HELD_STORE);
-        }
-        self.hand_out(at, live, kind)
+        self.label(at, state, kind);
+        self.token(at).store(live.0, &HELD_STORE);
+        Live { at, token: live }
     }
 
-    /// The last step of an allocation: the fingerprint beside the head.
+    /// Writes the fingerprint beside the head of a block that will be live in this state. Nobody else may have the block yet: it might be
+    /// freed and merged, and a head stand here.
     #[inline(always)]
-    fn hand_out(&self, at: Granule, token: Token, kind: Kind) -> Live {
-        if let (Kind::Typed(fingerprint), State::Typed) = (kind, token.state()) {
+    pub(super) fn label(&self, at: Granule, state: State, kind: Kind) {
+        if let (Kind::Typed(fingerprint), State::Typed) = (kind, state) {
             let second = self.token(at.plus(self.least()));
             let old = Token(second.load(&HELD_LOOK));
             second.store(Token::new(State::Inside, 0, old.next_generation(), fingerprint).0, &HELD_STORE);
         }
-        Live { at, token }
     }
 
     /// The live block that begins at `g`.

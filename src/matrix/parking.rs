@@ -406,16 +406,21 @@ impl<R: Region> Heap<R> {
     }
 
     /// The owner's way to change a token of its own without a locked instruction: stores what `change` makes of it, if
-    /// anything. No other thread uses the lane's number; the lane is bound. `word` is the token of `g`.
+    /// anything. No other thread uses the lane's number; the lane is bound. `word` is the token of `g`. Once `change` has found the token as
+    /// it should be, the block is this lane's alone until the store.
+    ///
+    /// # Safety
+    /// `busy` is the index of a word of this heap's region.
     #[inline(always)]
-    fn change_own<T>(
+    unsafe fn change_own<T>(
         &self,
         busy: u32,
         g: Granule,
         word: &<R::Backend as Backend>::Word,
         change: impl FnOnce(Token) -> Option<(Token, T)>,
     ) -> Option<T> {
-        let busy = self.word(WordIndex(busy as usize));
+        // SAFETY: the caller's.
+        let busy = unsafe { self.region().word_in_range(WordIndex(busy as usize)) };
         if !R::Backend::mutated(Mutant::BusyUnset) {
             busy.store(g.0 as u64 + 1, &BUSY_SET);
         }
@@ -467,12 +472,18 @@ impl<R: Region> Heap<R> {
         };
         // SAFETY: the lane is bound, to this heap, says the caller: it has as many granules, spans like these, and this word.
         let word = unsafe { self.region().token_in_range(g, shift) };
-        let live = self.change_own(busy, g, word, |token| {
+        let change = |token: Token| {
             let live = token.0.wrapping_add(revival);
             let generation = live ^ expected;
-            // Put together anew, so that whoever asks it for its size need not wait for the word from memory.
-            (Token(generation).meaning() == 0 && generation != 0).then_some((Token(live), Token(expected | generation)))
-        })?;
+            (Token(generation).meaning() == 0 && generation != 0).then(|| {
+                // Put together anew, so that whoever asks it for its size need not wait for the word from memory.
+                let handed_out = Token(expected | generation);
+                self.label(g, handed_out.state(), kind);
+                (Token(live), handed_out)
+            })
+        };
+        // SAFETY: as above.
+        let live = unsafe { self.change_own(busy, g, word, change) }?;
         stack.top = newest;
         Some((g, live))
     }
@@ -486,15 +497,19 @@ impl<R: Region> Heap<R> {
             let (state, low) = kind.state_of(place, self.spans(g, size));
             if busy != 0 {
                 let (revival, expected) = (Token::revival(state, place, low), Token::new(state, owner, 0, low));
-                let taken = self.change_own(busy, g, self.token(g), |token| {
+                let change = |token: Token| {
                     let live = Token(token.0.wrapping_add(revival));
-                    (live.meaning() == expected.0 && live.is_revived()).then_some((live, live))
-                });
-                if let Some(live) = taken {
+                    (live.meaning() == expected.0 && live.is_revived()).then(|| {
+                        self.label(g, state, kind);
+                        (live, live)
+                    })
+                };
+                // SAFETY: `busy_of` is in range.
+                if let Some(live) = unsafe { self.change_own(busy, g, self.token(g), change) } {
                     return Some((g, live));
                 }
             }
-            if let Some(live) = self.pop_shared(owner, g, size, state, low) {
+            if let Some(live) = self.pop_shared(owner, g, size, kind) {
                 return Some((g, live));
             }
         }
@@ -503,16 +518,24 @@ impl<R: Region> Heap<R> {
 
     /// Takes the parked block at `g` by compare-and-swap: the way without bias, and for nobody's and marked blocks.
     #[inline]
-    fn pop_shared(&self, owner: u16, g: Granule, size: u32, state: State, low: u32) -> Option<Token> {
+    fn pop_shared(&self, owner: u16, g: Granule, size: u32, kind: Kind) -> Option<Token> {
+        let (state, low) = kind.state_of(self.place(g, size), self.spans(g, size));
         let word = self.token(g);
         let token = self.said_of(g, Token(word.load(&TOKEN_HINT)));
         let right_size = token.size() == size || R::Backend::mutated(Mutant::PopSizeUnchecked);
         let live = Token::new(state, owner, token.next_generation(), low);
-        let taken = token.is_given_up()
-            && right_size
-            && self.may_take(owner, token)
-            && word.cas(token.0, live.0, &CLAIM).is_ok();
-        taken.then_some(live)
+        // Held first where it is to be labelled.
+        let labelled = state == State::Typed;
+        let taken = if labelled { Token::new(State::Coalescing, owner, live.generation(), low) } else { live };
+        let free_to_take = token.is_given_up() && right_size && self.may_take(owner, token);
+        if !free_to_take || word.cas(token.0, taken.0, &CLAIM).is_err() {
+            return None;
+        }
+        if labelled {
+            self.label(g, state, kind);
+            word.store(live.0, &HELD_STORE);
+        }
+        Some(live)
     }
 
     /// Whether `owner` may take a parked block by one compare-and-swap: nobody else stores its token plainly.
@@ -527,10 +550,11 @@ impl<R: Region> Heap<R> {
     /// What is stored, and where, follows from the token that the caller has: nothing waits for the one in memory, which is only compared.
     ///
     /// # Safety
-    /// As for [`Heap::allocate_own`].
+    /// As for [`Heap::allocate_own`], and the token's position is that of the granule in its span, as an allocation gave them.
     #[inline(always)]
     pub unsafe fn free_live(&self, lane: &mut Lane, live: Live, typed: bool, geometry: &impl Geometry) -> bool {
         let Live { at: g, token } = live;
+        debug_assert_eq!(token.position(), g.0 & ((1 << geometry.span_shift()) - 1));
         let (busy, owners) = (lane.busy, Token(lane.live_bits));
         let own = if typed { token.is_typed() && token.owner() == owners.owner() } else { token.held_by_same(owners) };
         let size = if typed { token.size() } else { token.low_size() };
@@ -539,7 +563,7 @@ impl<R: Region> Heap<R> {
         }
         // SAFETY: as in `pop_own`.
         let word = unsafe { self.region().token_in_range(g, geometry.span_shift()) };
-        self.change_own(busy, g, word, |now| {
+        let change = |now: Token| {
             let blind = R::Backend::mutated(Mutant::GenerationIgnored) && now.meaning() == token.meaning();
             let live = if blind { now } else { token };
             let parked = match typed {
@@ -547,8 +571,9 @@ impl<R: Region> Heap<R> {
                 false => live.parked(),
             };
             ((now == token || blind) && lane.stacks.get_mut(size as usize)?.push(g)).then_some((parked, ()))
-        })
-        .is_some()
+        };
+        // SAFETY: as above.
+        unsafe { self.change_own(busy, g, word, change) }.is_some()
     }
 
     /// Frees the untyped live block at `g`, whichever it is, onto the lane's own stack, if it is the lane's own, of less than `EXACT`
@@ -567,15 +592,16 @@ impl<R: Region> Heap<R> {
         // Another lane may have written it last, or may own it: then one transfer of its line serves the look and the change.
         word.expect_write();
         let expected = live_bits | u64::from(place(g.0 & ((1 << shift) - 1), 0));
-        self.change_own(busy, g, word, |token| {
+        let change = |token: Token| {
             // The size, if everything else is as it should be.
             let size = token.meaning() ^ expected;
             if size.wrapping_sub(1) >= EXACT as u64 - 1 {
                 return None;
             }
             lane.stacks.get_mut(size as usize)?.push(g).then(|| (token.parked(), ()))
-        })
-        .is_some()
+        };
+        // SAFETY: as above.
+        unsafe { self.change_own(busy, g, word, change) }.is_some()
     }
 
     /// Frees the live block at `g` onto the lane's own stack, if it is the lane's own (or, without bias, anybody's) and there
@@ -600,7 +626,9 @@ impl<R: Region> Heap<R> {
                 .filter(|(acked, _)| !self.biased() && self.token(g).cas(token.0, acked.0, &PARK).is_ok())
                 .map(|(_, bin)| bin)
         } else {
-            self.change_own(busy, g, self.token(g), |token| may_park(token).filter(|_| token.owner() == owner))
+            let change = |token: Token| may_park(token).filter(|_| token.owner() == owner);
+            // SAFETY: `busy_of` is in range.
+            unsafe { self.change_own(busy, g, self.token(g), change) }
         };
         parked.is_some_and(|bin| lane.stacks[bin.0].push(g))
     }
@@ -753,10 +781,12 @@ impl<R: Region> Heap<R> {
     fn renounce(&self, lane: &Lane, bin: Bin, g: Granule) {
         let place = self.place(g, bin.size());
         let parked = Token::new(State::Acked, lane.owner, 0, place);
-        let _ = self.change_own(self.busy_of(lane), g, self.token(g), |token| {
+        let change = |token: Token| {
             let nobodys = Token::new(State::Acked, 0, token.generation(), place);
             (token.meaning() == parked.0).then_some((nobodys, ()))
-        });
+        };
+        // SAFETY: `busy_of` is in range.
+        let _ = unsafe { self.change_own(self.busy_of(lane), g, self.token(g), change) };
     }
 
     /// Puts a batch of nobody's blocks into the exchange; false if every open slot of the bin is in use.
@@ -1146,18 +1176,17 @@ impl<R: Region> Heap<R> {
         }
     }
 
-    /// The dead participant's adoption comes to its end: the block is its own, or whose it was.
-    pub(super) fn finish_adoption(&self, caller: u16, dead: u16) {
+    /// The dead participant's adoption comes to its end: the block is whose it was. That takes no fence: its owner may store the token.
+    pub(super) fn finish_adoption(&self, dead: u16) {
         let adopting = self.slot(dead, SlotWord::Adopting);
         let named = adopting.load(&BUSY_LOOK);
         if let Some(g) = (named as u32).checked_sub(1).map(Granule)
             && g.0 < self.layout().granules
             && self.look(g).parked_by() == adopter(dead)
         {
-            // A number that is no participant's was not written by an adoption: nobody is looked for (C2).
+            // A number that is no participant's was not written by an adoption (C2).
             let owner = Some((named >> 32) as u16).filter(|&owner| self.is_participant(owner));
-            let other = owner.and_then(|owner| self.still_names(caller, owner, g));
-            self.end_adoption(dead, g, other, dead);
+            self.end_adoption(dead, g, owner, dead);
         }
         adopting.store(0, &ADOPTING);
     }
@@ -1304,6 +1333,7 @@ mod tests {
                     if freed {
                         heap.free(&mut third, at, Some(generation)).expect(&what);
                     }
+                    let adopted = heap.look(at).owner() == 2;
                     let recover = |by: u16, dead| heap.recover(&mut Lane::new(by), dead, Policy::GiveBack);
                     recoverer_ends = stopped_at(deep, || recover(4, 2)).is_some();
                     if !recoverer_ends {
@@ -1313,7 +1343,7 @@ mod tests {
                     let now = heap.look(at);
                     match now.is_live() {
                         true => assert_eq!((now.owner(), now.generation(), freed), (1, generation, false), "{what}"),
-                        false => assert!(freed || !named, "S1: its owner may be about to store it, {what}"),
+                        false => assert!(freed || adopted, "S1: its owner may be about to store it, {what}"),
                     }
                     busy.store(0, &BUSY_CLEAR);
                     if now.is_live() {
@@ -1330,6 +1360,52 @@ mod tests {
         }
         println!("{stops} stops");
         assert!(stops > 500, "{stops}");
+    }
+
+    /// A block that is live has its fingerprint, at whichever access its allocation stopped, on whichever way it was found: whoever frees it
+    /// by its offset may have merged it before the allocation goes on.
+    #[test]
+    fn s4_no_block_is_live_before_its_fingerprint_stands() {
+        const FINGERPRINT: u32 = 0x123_4567;
+        let params = Params { biased: true, participants: 4, ..Params::for_segment(64 << 10) };
+        let layout = Layout::fit(64 << 10, params).expect("room for a sector");
+        let mut stops = 0;
+        for way in 0..4 {
+            let (mut ends, mut k) = (false, 0);
+            while !ends {
+                let heap = Heap::format(BoxedRegion::<Probe<Native>>::new(layout.clone()));
+                let mut lane = Lane::with_ceiling(1, if way == 0 { 0 } else { STACK });
+                if way > 0 {
+                    let block = heap.allocate(&mut lane, 12, 1, Kind::Raw).expect("room");
+                    heap.free(&mut lane, block.at, None).expect("live");
+                }
+                if way == 3 {
+                    let at = Granule(lane.stacks[12].items[lane.stacks[12].top as usize - 1]);
+                    heap.token(at).store(Token::new(State::Acked, 0, 5, heap.place(at, 12)).0, &HELD_STORE);
+                }
+                ends = stopped_at(k, || {
+                    let quick = match way {
+                        // SAFETY: one heap, and its own geometry.
+                        1 => unsafe { heap.allocate_own(&mut lane, 12, 0, Kind::Typed(FINGERPRINT), heap.layout()) },
+                        _ => None,
+                    };
+                    quick.is_some() || heap.allocate(&mut lane, 12, 1, Kind::Typed(FINGERPRINT)).is_ok()
+                })
+                .is_some();
+                let mut live = 0;
+                heap.walk(|at, token| {
+                    if token.is_live() {
+                        live += 1;
+                        assert_eq!(heap.fingerprint(Live { at, token }), Some(FINGERPRINT), "{way}, stopped at {k}");
+                    }
+                })
+                .expect("S4");
+                assert!(live == 1 || !ends, "{way}");
+                stops += live;
+                k += 1;
+            }
+        }
+        assert!(stops >= 4, "{stops}");
     }
 
     /// What is freed for a lane that takes nothing waits, without a fence, and is cut no second time when that lane takes again; more than

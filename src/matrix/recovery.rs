@@ -179,7 +179,7 @@ impl<R: Region> Heap<R> {
         word.store(Op::None.encode(), &OP_WRITE);
         // It stores nothing any more.
         self.word(self.layout().slot(dead, SlotWord::Busy)).store(0, &BUSY_CLEAR);
-        self.finish_adoption(lane.owner(), dead);
+        self.finish_adoption(dead);
     }
 
     /// Frees (or keeps) one block of a dead participant; false if it changed under our hands.
@@ -275,8 +275,11 @@ impl<R: Region> Heap<R> {
 
     /// Makes a published block nobody's if it is still that owner's to whom it belonged before: whoever takes it as soon as it is
     /// published keeps it. Freed meanwhile, the entry says so to whoever looks it up. False if its owner is just freeing it, or
-    /// another adopting it.
+    /// another adopting it; or was when `live` was read: then it can't be told whose it was.
     pub fn publish_given(&self, me: u16, live: Live) -> bool {
+        if live.is_changing_hands() {
+            return !live.is_still(self.look(live.at));
+        }
         if live.token.owner() == 0 || self.rename_from(me, live.at, live.token, 0).is_some() {
             return true;
         }

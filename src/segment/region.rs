@@ -14,8 +14,19 @@ pub trait Region: Send + Sync {
     type Backend: Backend;
     /// The arithmetic of this region.
     fn layout(&self) -> &Layout;
-    /// A word. The index comes from [`Layout`], so it is in range.
+    /// A word. Indices come from [`Layout`], so they are in range.
+    ///
+    /// # Panics
+    /// If the region has no such word.
     fn word(&self, index: WordIndex) -> &<Self::Backend as Backend>::Word;
+    /// As [`Region::word`], without a look at the range.
+    ///
+    /// # Safety
+    /// The region has this word.
+    #[inline(always)]
+    unsafe fn word_in_range(&self, index: WordIndex) -> &<Self::Backend as Backend>::Word {
+        self.word(index)
+    }
     /// The token of a granule's span, or the sentinel's for granules out of range.
     #[inline(always)]
     fn token(&self, g: Granule) -> &<Self::Backend as Backend>::Word {
@@ -42,6 +53,11 @@ impl<R: Region> Region for &R {
     #[inline(always)]
     fn word(&self, index: WordIndex) -> &<Self::Backend as Backend>::Word {
         R::word(self, index)
+    }
+    #[inline(always)]
+    unsafe fn word_in_range(&self, index: WordIndex) -> &<Self::Backend as Backend>::Word {
+        // SAFETY: the caller's.
+        unsafe { R::word_in_range(self, index) }
     }
     #[inline(always)]
     fn token(&self, g: Granule) -> &<Self::Backend as Backend>::Word {
@@ -130,9 +146,14 @@ impl Region for MappedRegion {
     }
     #[inline(always)]
     fn word(&self, index: WordIndex) -> &NativeWord {
+        assert!(index.0 < self.layout.words, "word {} of {}", index.0, self.layout.words);
+        // SAFETY: in range, and `new`'s caller vouches for that many words.
+        unsafe { self.words.add(index.0).as_ref() }
+    }
+    #[inline(always)]
+    unsafe fn word_in_range(&self, index: WordIndex) -> &NativeWord {
         debug_assert!(index.0 < self.layout.words);
-        // SAFETY: `Layout` yields indices below `layout.words` only (token, leaf and slot indices are clamped, the
-        // others are computed from loop bounds of the layout itself), and `new`'s caller vouches for that many words.
+        // SAFETY: in range, says the caller, and `new`'s vouches for that many words.
         unsafe { self.words.add(index.0).as_ref() }
     }
     #[inline(always)]

@@ -102,6 +102,14 @@ const FATES: &[(&Site, &str, Fate)] = &[
         ),
     ),
     (&BUSY_LOOK, "Relaxed", Argued("The other side of BUSY_CLEAR; the same.")),
+    (
+        &BUSY_SET,
+        "Relaxed",
+        Argued(
+            "As BUSY_CLEAR, for a thief that reads the name of the next block: since C++20 a relaxed store ends the release sequence of the \
+             store before it. One word's stores are seen in order on every machine, so that no machine can show it.",
+        ),
+    ),
     (&THIEF_FENCE, "AcqRel", KilledWith(&REACH_FENCE, "AcqRel", "loom_s1_owner_pops_beside_a_thief")),
     (&REACH_FENCE, "AcqRel", KilledWith(&THIEF_FENCE, "AcqRel", "loom_s1_owner_pops_beside_a_thief")),
     (
