@@ -8,6 +8,7 @@ use atomic_matrix::backend::Word;
 use atomic_matrix::backend::orderings::{BUSY_LOOK, OP_READ, SLOT_WRITE};
 use atomic_matrix::matrix::heap::{Heap, Kind, Lane, Live};
 use atomic_matrix::matrix::operation::Op;
+use atomic_matrix::matrix::size_class::EXACT;
 use atomic_matrix::matrix::token::State;
 use atomic_matrix::segment::layout::{Layout, Params, SlotWord};
 use atomic_matrix::segment::region::{BoxedRegion, Region};
@@ -53,6 +54,15 @@ impl World {
             lives: RefCell::default(),
             refusals: RefCell::default(),
         }
+    }
+
+    /// With biased parking, and a live block behind the granules: within them the quick ways serve, which stand back where the largest
+    /// of their sizes would not fit.
+    pub(crate) fn roomy(granules: u32, granule_shift: u32) -> Self {
+        let world = Self::with(granules + EXACT - 1, true, granule_shift);
+        let behind = world.heap.allocate(&mut Lane::with_ceiling(8, 0), EXACT - 1, 1, Kind::Raw);
+        assert_eq!(behind.map(|live| live.at.0), Ok(granules));
+        world
     }
 
     /// Participants from 1 on are of these processes.
