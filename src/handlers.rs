@@ -340,7 +340,11 @@ impl Handler {
         let how = if attached { "segment attached" } else { "segment created" };
         event!(INFO, how, id = %handler.id(), bytes = handler.matrix.segment().len());
         if attached && handler.participants().iter().any(|participant| !participant.alive) {
-            handler.reap()?;
+            match handler.reap() {
+                // Who attaches need not become a participant, and may only look.
+                Ok(_) | Err(Error::NoParticipantSlot { .. }) => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(handler)
     }
@@ -700,7 +704,7 @@ impl Handler {
     /// # Errors
     /// As [`Handler::free_raw`].
     pub fn load<T: Shared>(&self, block: &Block<T>) -> Result<T> {
-        self.live(&block.pointer)?;
+        self.has_room(&block.pointer, size_of::<T>())?;
         let mut value = T::new_zeroed();
         // SAFETY: the block is live and has size_of::<T>() bytes inside the mapping; copies are atomic byte for byte.
         unsafe { payload::copy_out(self.address(block.offset()), value.as_mut_bytes()) };
@@ -712,7 +716,7 @@ impl Handler {
     /// # Errors
     /// As [`Handler::free_raw`].
     pub fn store<T: Shared>(&self, block: &mut Block<T>, value: T) -> Result<()> {
-        self.live(&block.pointer)?;
+        self.has_room(&block.pointer, size_of::<T>())?;
         // SAFETY: as in `load`.
         unsafe { payload::copy_in(value.as_bytes(), self.address(block.offset())) };
         Ok(())
@@ -740,7 +744,7 @@ impl Handler {
         Ok(())
     }
 
-    fn has_room(&self, pointer: &RelativePtr<u8>, needed: usize) -> Result<()> {
+    fn has_room<T>(&self, pointer: &RelativePtr<T>, needed: usize) -> Result<()> {
         let usable = self.usable_size(pointer)?;
         if needed <= usable {
             return Ok(());
@@ -922,7 +926,16 @@ impl Handler {
     /// [`Error::ChangingHands`] for the block.
     pub fn publish<T>(&self, name: &str, block: &Block<T>) -> Result<()> {
         self.check_name(name)?;
-        let live = self.live(&block.pointer)?;
+        // Whose it is has to be known, so that nobody else's is taken.
+        let mut found = self.live(&block.pointer);
+        patiently(|| {
+            found = self.live(&block.pointer);
+            !found.as_ref().is_ok_and(|live| live.is_changing_hands())
+        });
+        let live = found?;
+        if live.is_changing_hands() {
+            return Err(Error::ChangingHands { offset: block.offset(), participant: live.token.holder() });
+        }
         let fingerprint = self.matrix.heap().fingerprint(live);
         let entry = Entry { offset: block.offset(), generation: block.generation(), fingerprint };
         let heap = self.matrix.heap();

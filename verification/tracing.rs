@@ -89,6 +89,39 @@ fn events_tell_what_happened() {
     assert_eq!(collector.drain(), []);
 }
 
+/// Uses the matrix of which it hears.
+struct Meddler(atomic_matrix::handlers::Handler);
+
+impl<S: tracing::Subscriber> Layer<S> for Meddler {
+    fn on_event(&self, _: &tracing::Event<'_>, _: Context<'_, S>) {
+        match self.0.allocate_raw(64) {
+            Ok(block) => self.0.free_raw(block).expect("live"),
+            Err(error) => assert!(matches!(error, Error::NoParticipantSlot { .. }), "{error}"),
+        }
+        self.0.participants();
+    }
+}
+
+/// Whoever is told may use the matrix: nothing is locked, and no operation is under way.
+#[test]
+fn whoever_is_told_may_use_the_matrix() {
+    let handler = Options::new().memfd().size(1 << 20).participants(2).create().expect("created");
+    let options = Options::from_fd(handler.matrix().segment().fd().try_clone_to_owned().expect("duplicated"));
+    let attach = || options.inspect().expect("attached");
+    let own = attach();
+    let _meddling = tracing::subscriber::set_default(tracing_subscriber::registry().with(Meddler(own.clone())));
+    let (one, two) = (attach(), attach());
+    let _lost = [&one, &two].map(|other| other.allocate_raw(64).expect("a slot"));
+    assert!(matches!(own.allocate_raw(64), Err(Error::NoParticipantSlot { .. })));
+    common::die(one);
+    // It takes the dead one's slot over, hears of that, and of the next.
+    let block = own.allocate_raw(64).expect("a slot");
+    common::die(two);
+    assert_eq!(own.reap().expect("a slot").participants, 1);
+    own.free_raw(block).expect("live");
+    drop(own);
+}
+
 #[test]
 fn a_thread_without_a_slot_is_an_event() {
     let collector = Collector::default();

@@ -10,15 +10,12 @@ use crate::segment::region::MappedRegion;
 use crate::segment::{Joined, Options, Participant, Segment};
 use std::cell::{Cell, RefCell};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// Rounds in which a slot that is changing hands is waited for, and the time between two: a fifth of a second altogether.
-const JOIN_ROUNDS: u32 = 100;
-const BETWEEN_JOINS: Duration = Duration::from_millis(2);
-
-/// Walks by a participant that leaves while others are adopting blocks of its own, and may give them back: as often they are waited
-/// for. Then its slot stays, as if it had died.
-const LEAVE_ROUNDS: u32 = 100;
+/// How long a slot is waited for that is changing hands; and by a participant that leaves, others that are just adopting blocks of its
+/// own, and may give them back. Then its slot stays, as if it had died.
+const SLOT_WAIT: Duration = Duration::from_millis(200);
+const BETWEEN_LOOKS: Duration = Duration::from_millis(2);
 
 /// A mapped segment, its heap, and what this process keeps for it.
 ///
@@ -64,6 +61,17 @@ struct Lanes {
 // SAFETY: the pointers go to memory that `all` owns; each is used by one thread at a time.
 unsafe impl Send for Lanes {}
 
+/// What was recovered, to be told when nothing is locked or borrowed any more: whoever listens may use the matrix.
+#[derive(Debug, Default)]
+struct Told {
+    all: Recovered,
+    each: Vec<(u16, Policy, Recovered)>,
+    /// Slots of the dead that this process has taken.
+    taken_over: Vec<u16>,
+    /// Whether there was none to be had.
+    no_slot: bool,
+}
+
 /// A lane that this thread used, and of which matrix.
 #[derive(Clone, Copy)]
 struct Last {
@@ -90,7 +98,8 @@ impl Drop for Mine {
         LAST.set(NOBODY);
         RECENT.with(|recent| recent.iter().for_each(|last| last.set(NOBODY)));
         for (last, matrix) in self.0.drain(..) {
-            if let Some(matrix) = matrix.upgrade() {
+            // A forked child has none of them, and finds the lock as another thread may have left it.
+            if let Some(matrix) = matrix.upgrade().filter(|matrix| matrix.check_process().is_ok()) {
                 matrix.lanes().idle.push(last.page);
             }
         }
@@ -198,15 +207,21 @@ impl AtomicMatrix {
             let mine = mine.borrow();
             mine.0.iter().find(|(last, _)| last.instance == self.instance).map(|(last, _)| *last)
         });
-        let last = match known {
+        let mut last = match known {
             Ok(Some(last)) => last,
             _ => Last { instance: self.instance, page: self.idle_lane()? },
         };
         let keep = MINE.try_with(|mine| {
             let mut mine = mine.borrow_mut();
             mine.0.retain(|(_, matrix)| matrix.strong_count() > 0);
-            if !mine.0.iter().any(|(other, _)| other.instance == last.instance) {
-                mine.0.push((last, Arc::downgrade(self)));
+            match mine.0.iter().find(|(other, _)| other.instance == last.instance) {
+                // Found above; or got by whoever was told of a recovery meanwhile, on this thread.
+                Some((own, _)) if own.page != last.page => {
+                    self.lanes().idle.push(last.page);
+                    last = *own;
+                }
+                Some(_) => {}
+                None => mine.0.push((last, Arc::downgrade(self))),
             }
             LAST.set(last);
             RECENT.with(|recent| recent[self.instance as usize % 4].set(last));
@@ -228,65 +243,73 @@ impl AtomicMatrix {
 
     /// A lane that no thread uses: an idle one, or a new participant's.
     fn idle_lane(&self) -> Result<*mut LanePage> {
+        let mut told = Told::default();
+        let page = self.idle_lane_untold(&mut told);
+        told.no_slot = matches!(page, Err(Error::NoParticipantSlot { .. }));
+        self.tell(&told);
+        page
+    }
+
+    fn idle_lane_untold(&self, told: &mut Told) -> Result<*mut LanePage> {
         let mut lanes = self.lanes();
         if let Some(page) = lanes.idle.pop() {
             return Ok(page);
         }
-        let mut tried = vec![];
-        let lane = loop {
-            let (owner, dead) = self.claim_slot(&lanes, &tried)?;
-            let mut lane = if self.segment.strict() { Lane::with_ceiling(owner, 0) } else { Lane::new(owner) };
-            if !dead || self.recover_predecessor(&mut lane) {
-                break lane;
-            }
-            self.segment.abandon(owner);
-            tried.push(owner);
-        };
         let io = |source: std::io::Error| Error::io("get memory for a thread's parked blocks", source);
         let mut memory = memmap2::MmapMut::map_anon(size_of::<LanePage>()).map_err(io)?;
         let page: *mut LanePage = memory.as_mut_ptr().cast();
         // SAFETY: an anonymous mapping of ours alone, page aligned, as long as asked for; nothing stands in it yet.
         unsafe { rustix::mm::madvise(page.cast(), memory.len(), rustix::mm::Advice::LinuxWipeOnFork) }
             .map_err(|error| io(error.into()))?;
+        let lane = self.new_lane(&lanes, told)?;
         // SAFETY: as above.
         unsafe { page.write(LanePage { instance: self.instance, lane }) };
         lanes.all.push(LaneCell { memory });
         Ok(page)
     }
 
-    /// Takes a participant slot: its number, and whether it is a dead one's, that is still to be recovered. Where every slot is held
-    /// but one is changing hands, that is waited for, no longer than [`JOIN_ROUNDS`] (L1). Not one of those `tried`.
-    fn claim_slot(&self, lanes: &Lanes, tried: &[u16]) -> Result<(u16, bool)> {
-        for round in 0..JOIN_ROUNDS {
-            match self.segment.join(&|number| lanes.owns(number) || tried.contains(&number)) {
-                Joined::Free(number) => return Ok((number, false)),
-                Joined::TakenOver(number) => return Ok((number, true)),
-                Joined::Changing if round + 1 < JOIN_ROUNDS => std::thread::sleep(BETWEEN_JOINS),
+    /// Takes a participant slot, and recovers whose it was, if that one is dead. Where every slot is held, but one is changing hands, or
+    /// is a dead one's whose blocks others are just adopting, that is waited for, no longer than [`SLOT_WAIT`] (L1).
+    fn new_lane(&self, lanes: &Lanes, told: &mut Told) -> Result<Lane> {
+        let (mut tried, begun) = (vec![], Instant::now());
+        loop {
+            let joined = self.segment.join(&|number| lanes.owns(number) || tried.contains(&number));
+            match joined {
+                Joined::Free(owner) => return Ok(self.lane_of(owner)),
+                Joined::TakenOver(owner) => {
+                    let mut lane = self.lane_of(owner);
+                    if self.recover_predecessor(&mut lane, told) {
+                        return Ok(lane);
+                    }
+                    self.segment.abandon(owner);
+                    tried.push(owner);
+                }
+                Joined::AllHeld if tried.is_empty() => break,
+                Joined::Changing | Joined::AllHeld if begun.elapsed() < SLOT_WAIT => {
+                    tried.clear();
+                    std::thread::sleep(BETWEEN_LOOKS);
+                }
                 Joined::Changing | Joined::AllHeld => break,
             }
         }
-        let participants = self.heap.layout().params.participants;
-        event!(WARN, "no participant slot", id = %self.segment.id(), participants = participants);
-        Err(Error::NoParticipantSlot { participants })
+        Err(Error::NoParticipantSlot { participants: self.heap.layout().params.participants })
+    }
+
+    fn lane_of(&self, owner: u16) -> Lane {
+        if self.segment.strict() { Lane::with_ceiling(owner, 0) } else { Lane::new(owner) }
     }
 
     /// The first thing that a lane does whose slot was a dead participant's: recovers it, under the number that both have. To others this
     /// is one participant, which may die again, half-way: what it leaves is in every word what the dead one left, or what
     /// a participant leaves that does one thing after another. False if the number can't be used yet.
-    fn recover_predecessor(&self, lane: &mut Lane) -> bool {
+    fn recover_predecessor(&self, lane: &mut Lane, told: &mut Told) -> bool {
         let me = lane.owner();
         let inherited = self.segment.inherit(me, me);
-        let mut recovered = self.recover_one(lane, me, self.policy());
-        let free = recovered.open_adoptions == 0;
-        recovered.add(self.recover_all(lane, inherited, || None, self.policy()));
-        event!(
-            INFO,
-            "participant slot taken over from the dead",
-            id = %self.segment.id(),
-            participant = me,
-            recovered = recovered.participants
-        );
-        free
+        let found = self.recover_one(lane, me, self.policy(), told);
+        told.all.add(found);
+        told.taken_over.push(me);
+        self.recover_all(lane, inherited, || None, self.policy(), told);
+        found.open_adoptions == 0
     }
 
     /// What happens to live blocks of the dead in this segment, unless somebody asks otherwise.
@@ -296,13 +319,16 @@ impl AtomicMatrix {
 
     /// Recovers every participant that has died (C1).
     pub(crate) fn reap(self: &Arc<Self>, policy: Policy) -> Result<Recovered> {
-        // Asked anew for each slot: a thread that joins meanwhile is not dead.
-        self.with_lane(|lane| self.recover_dead(lane, &|number| self.lanes().owns(number), policy))
-    }
-
-    fn recover_dead(&self, lane: &mut Lane, mine: &impl Fn(u16) -> bool, policy: Policy) -> Recovered {
-        let me = lane.owner();
-        self.recover_all(lane, vec![], || self.segment.take_dead(me, mine), policy)
+        let mut told = Told::default();
+        let recovered = self.with_lane(|lane| {
+            let me = lane.owner();
+            // Asked anew for each slot: a thread that joins meanwhile is not dead.
+            let next = || self.segment.take_dead(me, &|number| self.lanes().owns(number));
+            self.recover_all(lane, vec![], next, policy, &mut told);
+            told.all
+        });
+        self.tell(&told);
+        recovered
     }
 
     /// Recovers those taken already, and whomever `next` takes.
@@ -312,48 +338,69 @@ impl AtomicMatrix {
         mut taken: Vec<u16>,
         next: impl Fn() -> Option<u16>,
         policy: Policy,
-    ) -> Recovered {
-        let (mut recovered, mut open) = (Recovered::default(), vec![]);
+        told: &mut Told,
+    ) {
+        let mut open = vec![];
         while let Some(dead) = taken.pop().or_else(&next) {
             taken.extend(self.segment.inherit(dead, lane.owner()));
-            let found = self.recover_one(lane, dead, policy);
+            let found = self.recover_one(lane, dead, policy, told);
             match found.open_adoptions {
                 0 => self.segment.release_dead(dead),
                 _ => open.push(dead),
             }
-            recovered.add(Recovered { open_adoptions: 0, ..found });
+            told.all.add(Recovered { open_adoptions: 0, ..found });
         }
         for dead in open {
             // The adopter may have been among the dead.
-            let found = self.recover_one(lane, dead, policy);
+            let found = self.recover_one(lane, dead, policy, told);
             match found.open_adoptions {
                 0 => self.segment.release_dead(dead),
                 _ => self.segment.put_back(dead),
             }
-            recovered.add(found);
+            told.all.add(found);
         }
-        recovered
     }
 
     /// Recovers one dead participant; its slot is the caller's affair.
-    fn recover_one(&self, lane: &mut Lane, dead: u16, policy: Policy) -> Recovered {
+    fn recover_one(&self, lane: &mut Lane, dead: u16, policy: Policy, told: &mut Told) -> Recovered {
         let found = self.heap.recover(lane, dead, policy);
         let directory = Directory(&self.segment);
         directory.recover(dead);
         directory.retain(|entry| self.published(entry));
-        event!(
-            INFO,
-            "participant recovered",
-            id = %self.segment.id(),
-            participant = dead,
-            kept = policy == Policy::Keep,
-            live_blocks = found.live_blocks,
-            live_granules = found.live_granules,
-            in_flight_blocks = found.in_flight_blocks,
-            in_flight_granules = found.in_flight_granules,
-            open_adoptions = found.open_adoptions
-        );
+        told.each.push((dead, policy, found));
         found
+    }
+
+    /// Tells what was recovered. Not under a lock, nor inside an operation.
+    #[cfg_attr(not(feature = "tracing"), allow(unused_variables, reason = "without it there is nobody to tell"))]
+    fn tell(&self, told: &Told) {
+        for &(participant, policy, found) in &told.each {
+            event!(
+                INFO,
+                "participant recovered",
+                id = %self.segment.id(),
+                participant = participant,
+                kept = policy == Policy::Keep,
+                live_blocks = found.live_blocks,
+                live_granules = found.live_granules,
+                in_flight_blocks = found.in_flight_blocks,
+                in_flight_granules = found.in_flight_granules,
+                open_adoptions = found.open_adoptions
+            );
+        }
+        for &participant in &told.taken_over {
+            event!(
+                INFO,
+                "participant slot taken over from the dead",
+                id = %self.segment.id(),
+                participant = participant,
+                recovered = told.all.participants
+            );
+        }
+        if told.no_slot {
+            let participants = self.heap.layout().params.participants;
+            event!(WARN, "no participant slot", id = %self.segment.id(), participants = participants);
+        }
     }
 
     /// Whether the block that a directory entry names is live.
@@ -398,7 +445,12 @@ impl AtomicMatrix {
 
     /// Who holds a slot.
     pub(crate) fn participants(&self) -> Vec<Participant> {
-        self.segment.participants(&|number| self.lanes().owns(number))
+        // A forked child has no slots of its own. Its parent's it sees as unlocked, since both have the same open file.
+        let forked = self.check_process().is_err();
+        self.segment.participants(&|number| match forked {
+            true => self.segment.holder(number) == self.opener,
+            false => self.lanes().owns(number),
+        })
     }
 }
 
@@ -427,11 +479,9 @@ impl Drop for AtomicMatrix {
         }
         // Whoever only looked leaves nothing behind, and walks nothing.
         let mut open = if leaving.is_empty() { vec![] } else { self.heap.disown(&leaving) };
-        for _ in 0..LEAVE_ROUNDS {
-            if open.is_empty() {
-                break;
-            }
-            std::thread::sleep(BETWEEN_JOINS);
+        let begun = Instant::now();
+        while !open.is_empty() && begun.elapsed() < SLOT_WAIT {
+            std::thread::sleep(BETWEEN_LOOKS);
             open = self.heap.disown(&leaving);
         }
         for number in leaving {

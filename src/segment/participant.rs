@@ -207,6 +207,11 @@ impl Segment {
         self.lock_slot(number, false);
     }
 
+    /// The process that holds a slot, or held it last.
+    pub(crate) fn holder(&self, number: u16) -> u32 {
+        self.slot(number, SlotWord::State).load(&SLOT_LOOK) as u32
+    }
+
     /// Everybody who holds a slot. `mine` tells the caller's own slots, which its own lock says nothing about; it is asked after
     /// a slot has been read, so that it knows of every thread that had joined by then.
     pub(crate) fn participants(&self, mine: &impl Fn(u16) -> bool) -> Vec<Participant> {

@@ -6,13 +6,13 @@ mod common;
 mod page;
 
 use atomic_matrix::backend::Word;
-use atomic_matrix::backend::orderings::HELD_STORE;
+use atomic_matrix::backend::orderings::{HELD_STORE, TOKEN_WALK};
 use atomic_matrix::handlers::{Block, BlockState, Handler, HandlerFunctions, Policy, Recovered};
 use atomic_matrix::matrix::core::AtomicMatrix;
 use atomic_matrix::matrix::token::Token;
 use atomic_matrix::segment::Options;
 use atomic_matrix::segment::layout::Granule;
-use atomic_matrix::segment::region::Region;
+use atomic_matrix::segment::region::{Region, WordIndex};
 use atomic_matrix::{Error, Shared};
 use common::{MIB, Scratch, refused, rest_is_one_block, segment};
 use std::os::unix::process::CommandExt;
@@ -120,6 +120,51 @@ fn a_cast_pointer_has_the_blocks_bounds() {
     h.load_bytes(&bytes, &mut []).expect("nothing to copy");
     assert_eq!(h.load(&small).expect("live"), 0x0909_0909);
     assert_eq!(small.pointer().cast::<[u64; 1000]>().cast::<u32>(), small.pointer());
+}
+
+/// A block of a segment that is gone, used with a later one under the same id: its pointers can't be told from that one's. They may hit
+/// another block, but not its neighbours.
+#[test]
+fn a_block_of_a_former_segment_stays_within_the_block_it_hits() {
+    let scratch = Scratch::new();
+    let create = || scratch.options().size(MIB).create().expect("created");
+    let former = create();
+    // Each in a late generation.
+    let blocks: Vec<_> = (0..100)
+        .map(|_| {
+            (0..10).for_each(|_| former.free(former.allocate::<[u8; 4096]>().expect("room")));
+            former.allocate::<[u8; 4096]>().expect("room")
+        })
+        .collect();
+    former.unlink().expect("ours");
+    let h = create();
+    // Blocks of 64 bytes everywhere, until one is at the same offset in the same generation.
+    let all: Vec<_> = std::iter::from_fn(|| h.allocate_raw(64).ok()).collect();
+    let (mut block, hit) = blocks
+        .into_iter()
+        .find_map(|block| {
+            let mut small = *all.iter().find(|small| small.offset() == block.offset())?;
+            while small.generation() < block.generation() {
+                h.free_raw(small).expect("live");
+                small = h.allocate_raw(64).expect("room");
+            }
+            ((small.offset(), small.generation()) == (block.offset(), block.generation())).then_some((block, small))
+        })
+        .expect("a block there, of the same generation");
+    assert_eq!(h.usable_size(&block.pointer()).expect("live"), 64);
+    refused!(h, h.load(&block), Error::TooSmall { usable: 64, .. });
+    refused!(h, h.store(&mut block, [9; 4096]), Error::TooSmall { usable: 64, .. });
+    h.free_raw(hit).expect("live");
+}
+
+#[test]
+fn a_region_has_no_words_but_its_own() {
+    let (_scratch, h) = segment();
+    let (region, words) = (h.matrix().heap().region(), h.matrix().heap().layout().words);
+    let _ = region.word(WordIndex(words - 1)).load(&TOKEN_WALK);
+    for beyond in [words, usize::MAX] {
+        std::panic::catch_unwind(|| region.word(WordIndex(beyond)).load(&TOKEN_WALK)).expect_err("it has none");
+    }
 }
 
 #[test]

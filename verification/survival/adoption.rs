@@ -149,9 +149,20 @@ fn owner_and_adopter_are_dead_and_all_slots_are_theirs() {
         let adoption = Adoption::begins(&handler, t, &block);
         die(other);
         if adopter_lives {
-            let refused = scratch.attach_unreaped().allocate_raw(100);
+            // Whoever attaches finds no slot to recover the dead with, and may look all the same.
+            let refused = scratch.attach().allocate_raw(100);
             assert!(matches!(refused, Err(Error::NoParticipantSlot { .. })), "{refused:?}");
-            adoption.give_back();
+            // Whoever waits for a slot gets the dead one's as soon as that may be used.
+            std::thread::scope(|scope| {
+                let waits = scope.spawn(|| {
+                    let newcomer = scratch.attach();
+                    let got = std::iter::from_fn(|| Some(newcomer.allocate_raw(100))).take(50).find_map(Result::ok);
+                    got.map(|block| newcomer.free_raw(block))
+                });
+                std::thread::sleep(std::time::Duration::from_millis(10));
+                adoption.give_back();
+                assert!(waits.join().expect("no panic").is_some(), "it gets the slot at last");
+            });
         } else {
             die(adopter);
             let newcomer = scratch.attach();
@@ -194,6 +205,38 @@ fn an_owner_that_died_while_it_freed_a_block_keeps_that_one() {
     adopter.adopt_at(offset, Some(generation)).expect("kept");
     adopter.free_at(offset).expect("live");
     drop(adopter);
+    rest_is_one_block(&handler);
+}
+
+/// Who publishes a block that another is just adopting waits for that, a while: it can't be told whose it was.
+#[test]
+fn who_publishes_waits_for_an_adopter() {
+    let scratch = Scratch::new();
+    let handler = scratch.options().size(MIB).create().expect("created");
+    let (adopter, other) = (scratch.attach(), scratch.attach());
+    let own = adopter.allocate_raw(100).expect("room");
+    let block = other.allocate::<[u64; 12]>().expect("room");
+    let (a, t) = (owner(&handler, block.offset()), owner(&handler, own.offset()));
+    let adoption = Adoption::begins(&handler, t, &block.pointer().cast());
+    let found = other.publish("name", &block);
+    assert!(matches!(found, Err(Error::ChangingHands { participant, .. }) if participant == t), "{found:?}");
+    assert_eq!(handler.names(), [], "nothing has changed");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            assert_eq!(handler.names(), [], "not before it is known whose it is");
+            adoption.give_back();
+        });
+        match other.publish("name", &block) {
+            Ok(()) => assert_eq!(owner(&handler, block.offset()), 0, "published: nobody's"),
+            // On a machine so busy that it was given back after half a second.
+            Err(error) => assert!(matches!(error, Error::ChangingHands { .. }), "{error}"),
+        }
+    });
+    assert!([0, a].contains(&owner(&handler, block.offset())));
+    handler.free_at(block.offset()).expect("live");
+    adopter.free_raw(own).expect("live");
+    drop((adopter, other));
     rest_is_one_block(&handler);
 }
 
