@@ -3,7 +3,7 @@
 //! A number stands in a text as `<!-- n:KEY -->148<!-- /n -->`; `papers/data/numbers.txt` says where KEY comes from:
 //! `KEY | file | column=value; column=value | statistic | column | decimals`. Statistics: `one` (the filter must leave exactly one row),
 //! `text` (the same, for a cell that is no number), `max`, `min`, `median`, and `max (median)` or `min (median)`, which gives both, as in
-//! `113 (110)`. Decimals are a number, or `auto` for three digits. Every line must find its data, whether a text uses it or not.
+//! `113 (110)`, and `median (min to max)`, which gives the median alone where all three are written alike. Decimals are a number, or `auto` for three digits. Every line must find its data, whether a text uses it or not.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -66,6 +66,8 @@ fn evaluate(cells: &[String], statistic: &str, decimals: &str) -> Result<String,
         "median" => written(median),
         "max (median)" => Ok(format!("{} ({})", written(most)?, written(median)?)),
         "min (median)" => Ok(format!("{} ({})", written(least)?, written(median)?)),
+        "median (min to max)" if written(least)? == written(most)? => written(median),
+        "median (min to max)" => Ok(format!("{} ({} to {})", written(median)?, written(least)?, written(most)?)),
         _ => Err(format!("no statistic: {statistic}")),
     }
 }
@@ -154,6 +156,8 @@ fn statistics_are_those_of_the_matching_rows() {
     assert_eq!(ours, ["3", "1", "20"]);
     assert_eq!(evaluate(&ours, "max (median)", "auto").unwrap(), "20.0 (3.00)");
     assert_eq!(evaluate(&ours, "min", "1").unwrap(), "1.0");
+    assert_eq!(evaluate(&ours, "median (min to max)", "0").unwrap(), "3 (1 to 20)");
+    assert_eq!(evaluate(&ours[..1], "median (min to max)", "0").unwrap(), "3");
     assert_eq!(evaluate(&ours, "one", "1"), Err("3 rows match, not one".to_owned()));
     let theirs = cells(text, "peer=them", "value").unwrap();
     assert_eq!(evaluate(&theirs, "text", ""), Ok("ok".to_owned()));

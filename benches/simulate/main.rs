@@ -26,7 +26,7 @@ use files::{Folders, Origin};
 use indicatif::{ProgressBar, ProgressStyle};
 use model::machine::MOST;
 use model::workloads::Workload;
-use predict::Task;
+use predict::{SEEDS, Task};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -48,9 +48,9 @@ struct Arguments {
     /// Workloads; `lock` is the mix behind one lock, to see that the simulation tells good from bad.
     #[arg(long, value_enum, ignore_case = true, value_delimiter = ',', default_values = ["A", "C", "strict"])]
     workload: Vec<Workload>,
-    /// The same seed gives the same figures.
-    #[arg(long, default_value_t = 1, value_name = "N")]
-    seed: u64,
+    /// The same seed gives the same figures; one sample each.
+    #[arg(long, value_delimiter = ',', default_values_t = SEEDS, value_name = "N,...")]
+    seed: Vec<u64>,
     /// Nanoseconds that a line takes from core to core, instead of 25 (near) and 125 (far).
     #[arg(long, value_delimiter = ',', value_name = "NS,...")]
     transfer: Vec<f64>,
@@ -96,7 +96,7 @@ fn run(arguments: &Arguments) -> Outcome<()> {
     let whole = !quick
         && (arguments.cores.is_empty() && arguments.transfer.is_empty() && arguments.warm_up.is_none())
         && arguments.batches.is_none()
-        && (arguments.workload == all && arguments.seed == 1);
+        && (arguments.workload == all && arguments.seed == SEEDS);
     let papers = arguments.papers.clone().unwrap_or_else(|| match whole {
         true => root.clone(),
         false => PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("papers"),
@@ -117,9 +117,10 @@ fn run(arguments: &Arguments) -> Outcome<()> {
     if cores.is_empty() {
         cores = if quick { vec![1, 2, 8] } else { vec![1, 2, 4, 8, 16, 32, 64, 128] };
     }
-    let (warm_up, counted) = if quick { (300.0, 100.0) } else { (6000.0, 300.0) };
+    let (warm_up, counted) = if quick { (300.0, 100.0) } else { (12_000.0, 300.0) };
     let mut task = Task::new(&cores, arguments.warm_up.unwrap_or(warm_up), counted)?;
-    (task.workloads, task.seed, task.batches) = (arguments.workload.clone(), arguments.seed, arguments.batches);
+    (task.workloads, task.seeds, task.batches) =
+        (arguments.workload.clone(), arguments.seed.clone(), arguments.batches);
     if !arguments.transfer.is_empty() {
         task.transfers = arguments.transfer.clone();
     }

@@ -12,10 +12,13 @@ use crate::support::report::{self, number};
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 /// The distances of a whole run, in nanoseconds a transfer: those in which two virtual cores of one machine were found, by round trips
 /// of 94 and of about 500 ns. Cores of one die are near, those of different dies far.
 const DISTANCES: [f64; 2] = [25.0, 125.0];
+/// The seeds of a whole run: with many cores one sample says little.
+pub(crate) const SEEDS: [u64; 3] = [1, 2, 3];
 
 /// One prediction.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -26,6 +29,8 @@ pub(crate) struct Row {
     #[serde(rename = "simulated_cores")]
     pub(crate) cores: usize,
     pub(crate) transfer_ns: f64,
+    /// `near` and `far` of a whole run, `calibrated` where the points were measured, else `given`.
+    pub(crate) distance: String,
     pub(crate) seed: u64,
     pub(crate) simulated: f64,
     pub(crate) unit: String,
@@ -66,6 +71,15 @@ pub(crate) fn machine() -> Outcome<(Costs, Vec<Measured>, Origin)> {
     Ok((costs, files::read(&data.csv("simulated-points"))?, files::read(&path)?.remove(0)))
 }
 
+/// One run.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Run {
+    workload: Workload,
+    transfer: f64,
+    cores: usize,
+    seed: u64,
+}
+
 /// What is to be simulated.
 #[derive(Debug, Clone)]
 pub(crate) struct Task {
@@ -74,7 +88,8 @@ pub(crate) struct Task {
     pub(crate) transfers: Vec<f64>,
     /// What a transfer took while the points were measured: simulated at one and two cores only, to be held against them.
     calibrated: f64,
-    pub(crate) seed: u64,
+    /// One sample each.
+    pub(crate) seeds: Vec<u64>,
     /// Batches of a class that the exchange holds, if not as many as in production.
     pub(crate) batches: Option<usize>,
     /// Virtual microseconds before anything is counted, and counted.
@@ -92,27 +107,28 @@ impl Task {
             cores: cores.to_vec(),
             transfers: [DISTANCES.as_slice(), &[calibrated]].concat(),
             calibrated,
-            seed: 1,
+            seeds: SEEDS.to_vec(),
             batches: None,
             warm_up,
             counted,
         })
     }
     /// Runs it, writes the files and the plot.
-    pub(crate) fn run(&self, folders: &Folders, say: impl FnMut(&str)) -> Outcome<(Vec<Row>, Vec<Traffic>)> {
+    pub(crate) fn run(&self, folders: &Folders, say: impl Fn(&str) + Sync) -> Outcome<(Vec<Row>, Vec<Traffic>)> {
         let (costs, points, origin) = machine()?;
         let (rows, lines) = predict(self, costs, &points, say);
         write(folders, &rows, &lines, &origin)?;
         draw(folders)?;
         Ok((rows, lines))
     }
-    pub(crate) fn runs(&self) -> Vec<(Workload, f64, usize)> {
+    pub(crate) fn runs(&self) -> Vec<Run> {
         let mut runs = vec![];
         for &workload in &self.workloads {
             for &transfer in &self.transfers {
                 let most = if transfer == self.calibrated { 2 } else { usize::MAX };
                 let cores = self.cores.iter().filter(|&&cores| (workload.least_cores()..=most).contains(&cores));
-                runs.extend(cores.map(|&cores| (workload, transfer, cores)));
+                let each = |&cores| self.seeds.iter().map(move |&seed| Run { workload, transfer, cores, seed });
+                runs.extend(cores.flat_map(each));
             }
         }
         runs
@@ -144,14 +160,30 @@ fn traffic(workload: Workload, transfer_ns: f64, cores: usize, outcome: &workloa
     kinds.chain(lines).collect()
 }
 
-/// Runs everything, one after the other.
-fn predict(task: &Task, costs: Costs, measured: &[Measured], mut say: impl FnMut(&str)) -> (Vec<Row>, Vec<Traffic>) {
+/// Runs everything, as many at a time as this machine has processors; what comes out does not depend on that.
+fn predict(task: &Task, costs: Costs, measured: &[Measured], say: impl Fn(&str) + Sync) -> (Vec<Row>, Vec<Traffic>) {
+    let runs = task.runs();
+    let mut outcomes: Vec<Option<workloads::Outcome>> = vec![None; runs.len()];
+    // The longest begin first.
+    let mut order: Vec<_> = runs.iter().zip(&mut outcomes).collect();
+    order.sort_by_key(|(run, _)| run.cores);
+    let todo = Mutex::new(order);
+    let work = || {
+        while let Some((run, outcome)) = { todo.lock().unwrap_or_else(PoisonError::into_inner).pop() } {
+            let Run { workload, transfer, cores, seed } = *run;
+            say(&format!("simulated {}, {cores} core(s), {transfer:.0} ns a transfer, seed {seed}", workload.name()));
+            let plan = Plan { cores, seed, batches: task.batches, warm_up: task.warm_up, counted: task.counted };
+            *outcome = Some(simulate(workload, Costs { transfer, ..costs }, plan));
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(work);
+        }
+    });
     let (mut rows, mut lines) = (Vec::<Row>::new(), vec![]);
-    for (workload, transfer, cores) in task.runs() {
-        say(&format!("simulated {}, {cores} core(s), {transfer:.0} ns a transfer", workload.name()));
-        let plan = Plan { cores, seed: task.seed, batches: task.batches, warm_up: task.warm_up, counted: task.counted };
-        let outcome = simulate(workload, Costs { transfer, ..costs }, plan);
-        let first = rows.iter().find(|row| row.workload == workload && row.transfer_ns == transfer);
+    for (Run { workload, transfer, cores, seed }, outcome) in runs.into_iter().zip(outcomes.into_iter().flatten()) {
+        let first = rows.iter().find(|row| (row.workload, row.transfer_ns, row.seed) == (workload, transfer, seed));
         let each = first.map_or(outcome.rate / cores as f64, |row| row.simulated / row.cores as f64);
         // The points were measured at this machine's own distance.
         let point = measured.iter().find(|point| point.workload == workload && point.cores == cores);
@@ -165,7 +197,8 @@ fn predict(task: &Task, costs: Costs, measured: &[Measured], mut say: impl FnMut
             workload,
             cores,
             transfer_ns: transfer,
-            seed: task.seed,
+            distance: distance(transfer, costs.transfer).to_owned(),
+            seed,
             simulated: outcome.rate,
             unit: workload.unit().to_owned(),
             ideal: each * cores as f64,
@@ -175,9 +208,40 @@ fn predict(task: &Task, costs: Costs, measured: &[Measured], mut say: impl FnMut
             measured: point,
             error_percent: point.map(|point| (outcome.rate / point - 1.0) * 100.0),
         });
-        lines.extend(traffic(workload, transfer, cores, &outcome));
+        if task.seeds.first() == Some(&seed) {
+            lines.extend(traffic(workload, transfer, cores, &outcome));
+        }
     }
     (rows, lines)
+}
+
+fn distance(transfer: f64, calibrated: f64) -> &'static str {
+    match transfer {
+        ns if ns == calibrated => "calibrated",
+        ns if ns == DISTANCES[0] => "near",
+        ns if ns == DISTANCES[1] => "far",
+        _ => "given",
+    }
+}
+
+/// The rows that differ by their seed alone, in their order.
+fn by_seed(rows: &[Row]) -> Vec<Vec<&Row>> {
+    let mut groups: Vec<Vec<&Row>> = vec![];
+    for row in rows {
+        let same = |it: &Row| (it.workload, it.transfer_ns, it.cores) == (row.workload, row.transfer_ns, row.cores);
+        match groups.iter_mut().find(|group| same(group[0])) {
+            Some(group) => group.push(row),
+            None => groups.push(vec![row]),
+        }
+    }
+    groups
+}
+
+/// The least, the median and the most of a value.
+fn spread(rows: &[&Row], value: impl Fn(&Row) -> f64) -> [f64; 3] {
+    let mut values: Vec<f64> = rows.iter().map(|row| value(row)).collect();
+    values.sort_by(f64::total_cmp);
+    [values[0], values[values.len() / 2], values[values.len() - 1]]
 }
 
 pub(crate) fn print(rows: &[Row], lines: &[Traffic]) {
@@ -187,6 +251,7 @@ pub(crate) fn print(rows: &[Row], lines: &[Traffic]) {
         "ns a transfer",
         "cores",
         "simulated",
+        "least to most",
         "unit",
         "of ideal",
         "waiting",
@@ -196,22 +261,28 @@ pub(crate) fn print(rows: &[Row], lines: &[Traffic]) {
         "error",
     ];
     let mut table = report::table(&header, 1);
-    for row in rows {
+    for seeds in by_seed(rows) {
+        let row = seeds[0];
+        let [least, median, most] = spread(&seeds, |row| row.simulated);
+        let middle = |value: fn(&Row) -> f64| spread(&seeds, value)[1];
         table.add_row([
             row.workload.name().to_owned(),
             number(row.transfer_ns),
             row.cores.to_string(),
-            number(row.simulated),
+            number(median),
+            format!("{} to {}", number(least), number(most)),
             row.unit.clone(),
-            percent(row.simulated / row.ideal),
-            percent(row.waiting),
-            percent(row.queued),
-            row.barriers.to_string(),
+            percent(middle(|row| row.simulated / row.ideal)),
+            percent(middle(|row| row.waiting)),
+            percent(middle(|row| row.queued)),
+            number(middle(|row| row.barriers as f64)),
             row.measured.map_or("–".to_owned(), number),
-            row.error_percent.map_or("–".to_owned(), |error| format!("{error:+.1} %")),
+            row.measured.map_or("–".to_owned(), |point| format!("{:+.1} %", (median / point - 1.0) * 100.0)),
         ]);
     }
-    println!("SIMULATION, not measured (the column \"measured\" is): rates by virtual time\n\n{table}\n");
+    println!(
+        "SIMULATION, not measured (the column \"measured\" is): rates by virtual time, medians of the seeds\n\n{table}\n"
+    );
     for (workload, transfer, cores) in hot_runs(lines) {
         let mut table = report::table(&["line", "site", "transfers", "waited, µs", "queued, µs", "share"], 2);
         for line in
@@ -282,7 +353,7 @@ fn plot(rows: &[Row], origin: &str, path: &Path) -> Outcome<()> {
         _ => style::mark(TALC, 0),
     };
     let title = "Simulation: predicted scaling of AtomicMatrix";
-    let subtitle = "predicted by discrete events with the production heap, not measured, except for the points marked so; see papers/simulation.md";
+    let subtitle = "predicted by discrete events with the production heap, not measured, except for the points marked so; medians, bars from least to most of the seeds";
     let origin = format!("calibrated on {origin}");
     style::figure(path, (1320, 540), title, subtitle, &origin, |area| {
         let (panels, below) = area.split_vertically(area.dim_in_pixel().1 as i32 - 34);
@@ -301,17 +372,26 @@ fn plot(rows: &[Row], origin: &str, path: &Path) -> Outcome<()> {
             let words = Words { title: name, x: "cores (logarithmic)", y: unit, left: 52 };
             let panel = Panel::new(area, &words, Scale::places(&cores), Scale::log(values))?;
             for (place, &transfer) in transfers.iter().enumerate() {
-                let of = || own.iter().filter(|row| row.transfer_ns == transfer);
+                let of = rows.iter().filter(|row| (row.workload, row.transfer_ns) == (workload, transfer));
+                let of: Vec<Row> = of.cloned().collect();
+                let seeds = by_seed(&of);
+                let points = |value: fn(&Row) -> f64| -> Vec<(f64, f64)> {
+                    seeds.iter().map(|rows| (rows[0].cores as f64, spread(rows, value)[1])).collect()
+                };
                 if place == 0 {
-                    panel.line(&of().map(|row| (row.cores as f64, row.ideal)).collect::<Vec<_>>(), ideal, true)?;
+                    panel.line(&points(|row| row.ideal), ideal, true)?;
                 }
-                let points: Vec<_> = of().map(|row| (row.cores as f64, row.simulated)).collect();
-                if own.iter().any(|row| row.transfer_ns == transfer && row.cores > 2) {
-                    panel.line(&points, simulated(place), false)?;
+                if of.iter().any(|row| row.cores > 2) {
+                    panel.line(&points(|row| row.simulated), simulated(place), false)?;
                 }
-                panel.markers(&points, simulated(place))?;
-                let points: Vec<_> = of().filter_map(|row| Some((row.cores as f64, row.measured?))).collect();
-                panel.markers(&points, measured)?;
+                for rows in &seeds {
+                    let [least, _, most] = spread(rows, |row| row.simulated);
+                    let cores = rows[0].cores as f64;
+                    panel.line(&[(cores, least), (cores, most)], simulated(place), false)?;
+                }
+                panel.markers(&points(|row| row.simulated), simulated(place))?;
+                let known = seeds.iter().filter_map(|rows| Some((rows[0].cores as f64, rows[0].measured?)));
+                panel.markers(&known.collect::<Vec<_>>(), measured)?;
             }
         }
         let mut names = vec![("ideal".to_owned(), ideal), ("measured, best".to_owned(), measured)];
