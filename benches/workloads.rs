@@ -1,4 +1,4 @@
-//! Workloads against peers, in one run: the seed mix (A), ping (B), hand-over (C), packing (D).
+//! Workloads against peers, in one run: the mix (A), ping (B), hand-over (C), packing (D).
 //!
 //! ```console
 //! cargo bench --bench workloads
@@ -11,7 +11,7 @@
 //! - **C, hand-over**: one side allocates 128 bytes, touches them and passes the offset through a ring; the other frees.
 //!   Each side has a core of its own.
 //! - **D, packing**: fill 64 MiB with A's sizes until nothing fits, free everything, ask for a block of 90 %.
-//! - **S, the seed's endurance mix**: as A, with up to 10 000 live blocks for each worker, and nothing touched.
+//! - **S, the endurance mix**: as A, with up to 10 000 live blocks for each worker, and nothing touched.
 //!
 //! Runs are interleaved: in each repetition every peer has its turn, so that a disturbance hits all alike. On few
 //! cores contended figures are bimodal: compare best with best.

@@ -189,7 +189,7 @@ pub struct Handler {
     matrix: Arc<AtomicMatrix>,
 }
 
-/// The seed's four: allocate, write, read, free.
+/// The four basic calls: allocate, write, read, free.
 pub trait HandlerFunctions {
     /// Allocates a block for a `T`, uninitialised (whatever bytes were there before). O(1).
     ///
@@ -471,7 +471,7 @@ impl Handler {
         self.free_pointer(&block.pointer, true)
     }
 
-    /// The seed's name for freeing: ALLOCATED → ACKED, merged at once or when parked blocks flush.
+    /// Another name for freeing: ALLOCATED → ACKED, merged at once or when parked blocks flush.
     ///
     /// # Errors
     /// As [`Handler::free_raw`].

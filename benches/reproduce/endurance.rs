@@ -1,4 +1,4 @@
-//! The seed's endurance run, watched: what happens to the free memory over time, and after everything is freed.
+//! The endurance run, watched: what happens to the free memory over time, and after everything is freed.
 
 use crate::support::control::Control;
 use crate::support::peers::Matrix;
@@ -9,7 +9,7 @@ use atomic_matrix::handlers::Handler;
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 
-/// The seed's segment, as its endurance test has it.
+/// The endurance test's segment.
 pub(crate) const SEGMENT: usize = 50 << 20;
 const _: () = assert!(SEGMENT < ARENA);
 
@@ -42,7 +42,7 @@ pub(crate) struct Sample {
     pub(crate) missed_merges: u64,
     /// Bytes that are neither live nor free nor parked nor in an operation's hands: 0 at rest.
     pub(crate) unaccounted_bytes: i64,
-    /// The seed's "entropy percentage": free blocks / operations × 100. It falls with time whatever happens.
+    /// Free blocks / operations × 100, an "entropy percentage" that was asked for at first. It falls with time whatever happens.
     pub(crate) seed_percentage: f64,
 }
 

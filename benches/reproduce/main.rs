@@ -2,12 +2,12 @@
 //!
 //! ```console
 //! cargo bench --bench reproduce              # within five minutes
-//! cargo bench --bench reproduce -- --full    # with the seed's durations: about 75 minutes
+//! cargo bench --bench reproduce -- --full    # with long durations: about 75 minutes
 //! cargo bench --bench reproduce -- --plots   # draws again from the CSV files
 //! ```
 //!
 //! Sections, each with CSV under `papers/data` and plots under `papers/figures`: the peers side by side (A to D), scaling (A and
-//! the seed's endurance mix at 1, 2, 4, 8, 16 workers, threads and processes), endurance (fragmentation and entropy over
+//! the endurance mix at 1, 2, 4, 8, 16 workers, threads and processes), endurance (fragmentation and entropy over
 //! time, and after everything is freed), latency (allocate and free at two threads), packing (granules and sizes), and the
 //! simulation of more cores than there are (`benches/simulate`; predictions, from this repository's calibration).
 //! A section's file is written when the section ends; `--resume` skips those that this commit, machine and profile have measured already.

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 #[derive(Debug, Parser)]
 #[command(name = "reproduce")]
 pub(crate) struct Arguments {
-    /// The seed's durations (60 s for each number of workers, 600 s of endurance): about 75 minutes instead of five.
+    /// Long durations (60 s for each number of workers, 600 s of endurance): about 75 minutes instead of five.
     #[arg(long)]
     full: bool,
     /// A few seconds: shows that everything runs; the figures mean little. Writes to a folder under the build's.
@@ -45,9 +45,9 @@ pub(crate) struct Arguments {
 pub(crate) enum Section {
     /// The peers side by side: A at 1, 2 and 4 workers, B, C, D.
     Peers,
-    /// A and the seed's mix at 1, 2, 4, 8 and 16 workers.
+    /// A and the endurance mix at 1, 2, 4, 8 and 16 workers.
     Scaling,
-    /// The seed's endurance run, with fragmentation and entropy over time.
+    /// The endurance run, with fragmentation and entropy over time.
     Endurance,
     /// Percentiles of allocate and free at two threads.
     Latency,
@@ -77,7 +77,7 @@ impl Section {
 struct Profile {
     name: &'static str,
     peers: (u32, f64),
-    /// Repetitions and seconds of A, and of the seed's mix.
+    /// Repetitions and seconds of A, and of the endurance mix.
     scaling: [(u32, f64); 2],
     workers: &'static [u16],
     endurance: (usize, f64),

@@ -94,8 +94,8 @@ pub(crate) fn all(folders: &Folders) -> Outcome<()> {
             groups.extend(self::groups(others).into_iter().filter(new));
         }
         scaling(&groups, "A", &origin, &folders.figures.join("scaling-mix.svg"))?;
-        scaling(&groups, "S", &origin, &folders.figures.join("scaling-seed.svg"))?;
-        drawn.extend(["scaling-mix.svg", "scaling-seed.svg"]);
+        scaling(&groups, "S", &origin, &folders.figures.join("scaling-endurance.svg"))?;
+        drawn.extend(["scaling-mix.svg", "scaling-endurance.svg"]);
     }
     if let Some((samples, origin)) = load::<Sample>(folders, Section::Endurance.file())? {
         endurance(&samples, &origin, &folders.figures.join("endurance.svg"))?;
@@ -207,7 +207,7 @@ fn scaling(all: &[Group], workload: &str, origin: &str, path: &Path) -> Outcome<
         all.iter().filter(|group| group.workload == workload && !group.values.is_empty()).collect();
     let (title, subtitle) = match workload {
         "A" => ("Scaling of the mix (A)", "up to 200 live blocks of 32 to 544 bytes for each worker"),
-        _ => ("Scaling of the seed's mix", "up to 10 000 live blocks of 32 to 544 bytes for each worker"),
+        _ => ("Scaling of the endurance mix", "up to 10 000 live blocks of 32 to 544 bytes for each worker"),
     };
     print_groups(title, &groups);
     let mut names: Vec<String> = vec![];
@@ -258,9 +258,7 @@ fn endurance(samples: &[Sample], origin: &str, path: &Path) -> Outcome<()> {
             (s.free_blocks + s.parked_blocks) as f64
         }),
         ("Missed merges", "pairs of free neighbours; 0 at rest", false, |s| s.missed_merges as f64),
-        ("The seed's own ratio", "free blocks / operations, %: falls with time whatever happens", true, |s| {
-            s.seed_percentage
-        }),
+        ("Free blocks / operations", "%: falls with time whatever the allocator does", true, |s| s.seed_percentage),
     ];
     print_samples(samples);
     let hows = ["threads", "processes"];
@@ -317,7 +315,7 @@ fn print_samples(samples: &[Sample]) {
         "entropy, bits",
         "missed",
         "lost bytes",
-        "seed's %",
+        "free blocks / operations, %",
     ];
     let mut table = report::table(&header, 2);
     for (index, sample) in samples.iter().enumerate() {
@@ -343,7 +341,7 @@ fn print_samples(samples: &[Sample]) {
             format!("{:.2e}", sample.seed_percentage),
         ]);
     }
-    println!("Endurance: the seed's mix, watched\n\n{table}\n");
+    println!("Endurance, watched\n\n{table}\n");
 }
 
 fn latency(points: &[Point], origin: &str, path: &Path) -> Outcome<()> {

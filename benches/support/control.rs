@@ -13,7 +13,7 @@ const RECEIVED: u32 = SLOTS / 8;
 #[derive(Debug, Default)]
 struct Line(AtomicU32);
 
-/// What the workers of the seed's mix have done so far, told now and then.
+/// What the workers of the endurance mix have done so far, told now and then.
 #[repr(C, align(128))]
 #[derive(Debug, Default)]
 struct Tally {
@@ -30,7 +30,7 @@ pub(crate) struct Control {
     go: Line,
     stop: Line,
     ended: Line,
-    /// Workers of the seed's mix that have stopped, with what they hold.
+    /// Workers of the endurance mix that have stopped, with what they hold.
     resting: Line,
     /// They may free what they hold.
     release: Line,

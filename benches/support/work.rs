@@ -13,7 +13,7 @@ pub(crate) enum Role {
     Ping,
     Produce,
     Consume,
-    /// The seed's endurance mix.
+    /// The endurance mix.
     Seed,
 }
 
@@ -46,7 +46,7 @@ impl Count {
 
 /// Live blocks that a worker of the mix keeps at most.
 const LIVE: usize = 200;
-/// The same in the seed's mix.
+/// The same in the endurance mix.
 const QUOTA: usize = 10_000;
 const PING: usize = 64;
 const MESSAGE: usize = 128;
@@ -151,7 +151,7 @@ fn mix<P: Peer>(peer: &P, control: &Control, number: u64) -> Count {
     count
 }
 
-/// The seed's endurance workload: up to 10 000 live blocks, the mix's sizes and shares, nothing touched.
+/// The endurance workload: up to 10 000 live blocks, the mix's sizes and shares, nothing touched.
 #[inline(never)]
 fn seed<P: Peer>(peer: &P, control: &Control, number: u64) -> Count {
     let mut random = Random::new(number + 1);

@@ -449,7 +449,7 @@ fn keep_patterns(handler: &crate::handlers::Handler, seed: u64) -> u64 {
     checked
 }
 
-/// The seed's endurance test: 8 threads, 32 to 544 bytes, 70 % allocations and 30 % frees until the quota of a thread is
+/// The endurance test: 8 threads, 32 to 544 bytes, 70 % allocations and 30 % frees until the quota of a thread is
 /// full, frees in random order.
 #[test]
 #[ignore = "endurance: 600 s on 8 threads; MATRIX_ENDURANCE_SECONDS shortens it"]
@@ -544,9 +544,9 @@ fn report(handler: &crate::handlers::Handler, done: &Tallied, passed: f64) {
         println!("  fragmentation: {:.4} (1 - largest free / free)", stats.fragmentation);
         println!("  entropy: {:.4} bits (of the free bytes over the free blocks)", stats.entropy_bits);
         println!("  missed merges: {}", stats.missed_merges);
-        // The seed divides its free fragments by its operations: the longer the run, the smaller.
+        // The ratio asked for at first divides the free fragments by the operations: the longer the run, the smaller.
         let percentage = stats.free_blocks as f64 / operations as f64 * 100.0;
-        println!("  the seed's \"entropy percentage\": {percentage} % (free fragments / operations: no entropy)");
+        println!("  free fragments / operations: {percentage} % (falls with time: no entropy)");
         handler.heal().unwrap();
     }
 }

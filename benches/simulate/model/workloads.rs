@@ -13,17 +13,17 @@ use std::rc::Rc;
 /// What the cores do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 pub(crate) enum Workload {
-    /// The seed mix, as in production: biased parking.
+    /// The mix, as in production: biased parking.
     #[value(name = "A")]
     A,
     /// Hand-over, pairs of a producer and a consumer.
     #[value(name = "C")]
     C,
-    /// The seed mix, nothing parked.
+    /// The mix, nothing parked.
     #[value(name = "strict")]
     #[serde(rename = "strict")]
     Strict,
-    /// The seed mix in one heap behind one spin lock: a design that cannot scale, against which the simulation is checked.
+    /// The mix in one heap behind one spin lock: a design that cannot scale, against which the simulation is checked.
     #[value(name = "lock")]
     #[serde(rename = "lock")]
     Lock,
