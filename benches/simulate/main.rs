@@ -60,7 +60,7 @@ struct Arguments {
     /// Batches of each class that the exchange holds, instead of production's 64: to see what depends on them.
     #[arg(long, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=64))]
     batches: Option<usize>,
-    /// Measures costs and points on this machine first (about 20 s), and writes them to papers/data.
+    /// Measures costs and points on this machine first (about a minute), and writes them to papers/data.
     #[arg(long)]
     calibrate: bool,
     /// Prints the rows as CSV instead of tables.
@@ -107,7 +107,7 @@ fn run(arguments: &Arguments) -> Outcome<()> {
     bar.set_style(ProgressStyle::with_template("{spinner} {pos}/{len} {elapsed}: {msg}")?);
     bar.enable_steady_tick(Duration::from_millis(250));
     if arguments.calibrate {
-        let (runs, seconds) = if quick { (2, 0.02) } else { (7, 0.04) };
+        let (runs, seconds) = if quick { (2, 0.02) } else { (41, 0.04) };
         let (costs, points) = calibrate::calibrate(runs, seconds, |what| bar.set_message(what.to_owned()))?;
         let origin = Origin::new("calibrate", &Machine::this());
         files::write(&machine.0, &[(costs, &origin)])?;

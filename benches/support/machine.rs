@@ -21,8 +21,22 @@ fn output(program: &str, arguments: &[&str]) -> Option<String> {
 /// The field `name` of /proc/cpuinfo.
 fn cpuinfo(name: &str) -> Option<String> {
     let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
-    let line = text.lines().find(|line| line.starts_with(name))?;
-    Some(line.split_once(':')?.1.trim().to_owned())
+    let mut fields = text.lines().filter_map(|line| line.split_once(':'));
+    Some(fields.find(|(field, _)| field.trim() == name)?.1.trim().to_owned())
+}
+
+/// Name, family and model (clouds leave the number out of the name), and nominal clock, as far as the kernel knows them.
+fn processor() -> Option<String> {
+    let mut name = cpuinfo("model name")?;
+    let more = [("cpu family", "family "), ("model", "model "), ("cpu MHz", "")].map(|(field, word)| {
+        let value = cpuinfo(field)?;
+        Some(if word.is_empty() { format!("{:.0} MHz", value.parse::<f64>().ok()?) } else { word.to_owned() + &value })
+    });
+    let more: Vec<String> = more.into_iter().flatten().collect();
+    if !more.is_empty() {
+        name += &format!(" ({})", more.join(", "));
+    }
+    Some(name)
 }
 
 impl Machine {
@@ -35,7 +49,7 @@ impl Machine {
         let unknown = || "unknown".to_owned();
         Self {
             commit: commit.map_or_else(unknown, |commit| commit + plus),
-            cpu: cpuinfo("model name").unwrap_or_else(unknown),
+            cpu: processor().unwrap_or_else(unknown),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             kernel: std::fs::read_to_string("/proc/sys/kernel/osrelease")
                 .map_or_else(|_| unknown(), |text| text.trim().to_owned()),
