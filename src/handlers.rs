@@ -305,7 +305,8 @@ impl Options {
     }
 }
 
-/// How long who is just freeing or adopting a block is waited for, by whoever wants to give it another owner.
+/// How long who is just freeing or adopting a block is waited for, by whoever wants to give it another owner. (Publishing waits for
+/// the one, and then perhaps for the other.)
 const GIVE_WAIT: Duration = Duration::from_millis(500);
 const BETWEEN_GIVES: Duration = Duration::from_micros(100);
 
@@ -702,7 +703,7 @@ impl Handler {
     /// Copies the value out. Safe whatever others do: a writer at the same moment makes the copy a mixture.
     ///
     /// # Errors
-    /// As [`Handler::free_raw`].
+    /// As [`Handler::free_raw`], and [`Error::TooSmall`] if the block has fewer bytes than a `T`.
     pub fn load<T: Shared>(&self, block: &Block<T>) -> Result<T> {
         self.has_room(&block.pointer, size_of::<T>())?;
         let mut value = T::new_zeroed();
@@ -714,7 +715,7 @@ impl Handler {
     /// Copies a value in. Safe whatever others do: a reader at the same moment gets a mixture.
     ///
     /// # Errors
-    /// As [`Handler::free_raw`].
+    /// As [`Handler::free_raw`], and [`Error::TooSmall`] if the block has fewer bytes than a `T`.
     pub fn store<T: Shared>(&self, block: &mut Block<T>, value: T) -> Result<()> {
         self.has_room(&block.pointer, size_of::<T>())?;
         // SAFETY: as in `load`.
@@ -922,8 +923,9 @@ impl Handler {
     /// another process owns would be taken from it.
     ///
     /// # Errors
-    /// [`Error::NameTaken`], [`Error::NameTooLong`], [`Error::DirectoryFull`], and [`Error::NotLive`], [`Error::Stale`] or
-    /// [`Error::ChangingHands`] for the block.
+    /// [`Error::NameTaken`], [`Error::NameTooLong`], [`Error::DirectoryFull`]; for the block [`Error::ForeignBlock`],
+    /// [`Error::NotLive`], [`Error::Stale`] or [`Error::ChangingHands`] (after half a second, twice at most); [`Error::NoParticipantSlot`] and
+    /// [`Error::ForkedChild`].
     pub fn publish<T>(&self, name: &str, block: &Block<T>) -> Result<()> {
         self.check_name(name)?;
         // Whose it is has to be known, so that nobody else's is taken.

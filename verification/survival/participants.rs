@@ -75,6 +75,8 @@ fn forks() {
         assert!(matches!(in_child.allocate_raw(1000), Err(Error::ForkedChild { .. })));
         assert!(matches!(in_child.free_raw(block), Err(Error::ForkedChild { .. })));
         assert!(matches!(in_child.unlink(), Err(Error::ForkedChild { .. })));
+        // The lock that it shares with its parent tells it nothing.
+        assert!(in_child.participants().iter().all(|p| p.alive) && in_child.participants().len() == 1);
         // Attached anew it is somebody else.
         let own = AtomicMatrix::attach(id).expect("attached");
         check(&own, &block, usable, 7);
