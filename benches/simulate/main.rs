@@ -107,7 +107,7 @@ fn run(arguments: &Arguments) -> Outcome<()> {
     bar.set_style(ProgressStyle::with_template("{spinner} {pos}/{len} {elapsed}: {msg}")?);
     bar.enable_steady_tick(Duration::from_millis(250));
     if arguments.calibrate {
-        let (runs, seconds) = if quick { (2, 0.02) } else { (41, 0.04) };
+        let (runs, seconds) = if quick { (2, 0.02) } else { (201, 0.02) };
         let (costs, points) = calibrate::calibrate(runs, seconds, |what| bar.set_message(what.to_owned()))?;
         let origin = Origin::new("calibrate", &Machine::this());
         files::write(&machine.0, &[(costs, &origin)])?;
