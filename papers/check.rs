@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::{env, fs};
 
-const TEXTS: [&str; 2] = ["papers/atomicmatrix.md", "README.md"];
+const TEXTS: [&str; 3] = ["papers/atomicmatrix.md", "papers/simulation.md", "README.md"];
 const OPEN: &str = "<!-- n:";
 const CLOSE: &str = "<!-- /n -->";
 
@@ -22,7 +22,10 @@ fn written(value: f64, decimals: &str) -> Result<String, String> {
         "auto" => [10.0, 100.0].iter().filter(|&&bound| value.abs() < bound).count(),
         digits => digits.parse().map_err(|_| format!("{digits} is no number of decimals"))?,
     };
-    Ok(format!("{value:.decimals$}"))
+    let text = format!("{value:.decimals$}");
+    // What rounds to zero has no sign.
+    let zero = text.bytes().all(|byte| !byte.is_ascii_digit() || byte == b'0');
+    Ok(if zero { text.trim_start_matches('-').to_owned() } else { text })
 }
 
 /// The cells in `column` of the rows that the filter leaves. A run that did not take place has an empty one, which is left out.
@@ -158,6 +161,7 @@ fn statistics_are_those_of_the_matching_rows() {
     assert_eq!(evaluate(&ours, "min", "1").unwrap(), "1.0");
     assert_eq!(evaluate(&ours, "median (min to max)", "0").unwrap(), "3 (1 to 20)");
     assert_eq!(evaluate(&ours[..1], "median (min to max)", "0").unwrap(), "3");
+    assert_eq!(evaluate(&["-0.4".to_owned()], "one", "0").unwrap(), "0");
     assert_eq!(evaluate(&ours, "one", "1"), Err("3 rows match, not one".to_owned()));
     let theirs = cells(text, "peer=them", "value").unwrap();
     assert_eq!(evaluate(&theirs, "text", ""), Ok("ok".to_owned()));

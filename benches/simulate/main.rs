@@ -1,7 +1,7 @@
 //! Predicts how the heap scales on machines larger than this one: a simulation, not a measurement.
 //!
 //! ```console
-//! cargo bench --bench simulate                  # A, C and strict at 1 to 128 cores: papers/data, papers/figures
+//! cargo bench --bench simulate                  # A, C and strict at 1 to 128 cores: papers/data, papers/figures; a quarter of an hour
 //! cargo bench --bench simulate -- --quick       # up to 8 cores, a second
 //! cargo bench --bench simulate -- --calibrate   # measures this machine first
 //! ```
