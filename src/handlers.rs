@@ -22,7 +22,7 @@ use crate::matrix::heap::{Exhausted, Kind, Live, Refusal};
 pub use crate::matrix::recovery::{KEPT, Policy, Recovered};
 use crate::matrix::size_class::of_size;
 use crate::matrix::stats::Tally;
-use crate::matrix::token::Token;
+use crate::matrix::token::{Token, is_adopter};
 pub use crate::segment::Participant;
 use crate::segment::directory::{Directory, Entry, NAME_LIMIT, Published, Refused};
 use crate::segment::layout::{Geometry, Granule, SECTOR_ALIGN, SPAN_BYTES, Usual};
@@ -181,7 +181,7 @@ pub struct Name {
 
 /// A process's access to one segment. Clones are cheap and may go to other threads; each thread parks its own blocks.
 ///
-/// Operations are lock-free and make no kernel call, except a thread's first (which takes a participant slot and a page
+/// Operations are lock-free and make no kernel call on the quick path. A thread's first does (which takes a participant slot and a page
 /// of memory). They are not for signal handlers that interrupt one. A forked child cannot use its parent's
 /// handlers ([`Error::ForkedChild`]): it attaches anew.
 #[derive(Debug, Clone)]
@@ -906,11 +906,23 @@ impl Handler {
         let mut orphans = vec![];
         self.blocks(|block| {
             let live = matches!(block.state, BlockState::Allocated | BlockState::Typed | BlockState::TypedSmall);
-            if live && (block.owner == KEPT || dead.contains(&block.owner)) {
+            let left = |owner| owner == KEPT || dead.contains(&owner);
+            if live
+                && left(block.owner)
+                && self.whose_after_adoption(&block).is_none_or(|owner| owner == 0 || left(owner))
+            {
                 orphans.push(block);
             }
         })?;
         Ok(orphans)
+    }
+
+    /// Whose a live block becomes that a dead participant was adopting: its recovery gives it back (C1). None if nobody adopts it.
+    fn whose_after_adoption(&self, block: &BlockInfo) -> Option<u16> {
+        let heap = self.matrix.heap();
+        let g = self.matrix.granule_of(block.offset)?;
+        let token = heap.look(g);
+        is_adopter(token.owner()).then(|| heap.adopted_from(g, token)).flatten()
     }
 
     /// The segment's participants, the dead ones that nobody has recovered yet included. Reads only.

@@ -122,6 +122,21 @@ fn whoever_is_told_may_use_the_matrix() {
     drop(own);
 }
 
+/// The same of a segment that has lost its name: a listener may unlink it again.
+#[test]
+fn whoever_is_told_of_an_unlink_may_unlink() {
+    struct Again(atomic_matrix::handlers::Handler);
+    impl<S: tracing::Subscriber> Layer<S> for Again {
+        fn on_event(&self, _: &tracing::Event<'_>, _: Context<'_, S>) {
+            self.0.unlink().expect("nothing to do");
+        }
+    }
+    let scratch = common::Scratch::new();
+    let handler = scratch.options().size(1 << 20).create().expect("created");
+    let _told = tracing::subscriber::set_default(tracing_subscriber::registry().with(Again(handler.clone())));
+    handler.unlink().expect("ours");
+}
+
 #[test]
 fn a_thread_without_a_slot_is_an_event() {
     let collector = Collector::default();

@@ -42,6 +42,8 @@ pub struct AtomicMatrix {
 /// A lane in memory that a forked child finds zeroed.
 struct LaneCell {
     memory: memmap2::MmapMut,
+    /// The lane's participant number, which never changes.
+    owner: u16,
 }
 
 /// What stands in that memory.
@@ -70,6 +72,19 @@ struct Told {
     taken_over: Vec<u16>,
     /// Whether there was none to be had.
     no_slot: bool,
+}
+
+impl Told {
+    /// Walks over one number in turn are one recovery, whose last walk says what is open.
+    fn recovered(&mut self, dead: u16, policy: Policy, found: Recovered) {
+        match self.each.iter_mut().find(|(number, ..)| *number == dead) {
+            Some((.., before)) => {
+                before.add(found);
+                before.open_adoptions = found.open_adoptions;
+            }
+            None => self.each.push((dead, policy, found)),
+        }
+    }
 }
 
 /// A lane that this thread used, and of which matrix.
@@ -207,25 +222,29 @@ impl AtomicMatrix {
             let mine = mine.borrow();
             mine.0.iter().find(|(last, _)| last.instance == self.instance).map(|(last, _)| *last)
         });
-        let mut last = match known {
+        let mut told = Told::default();
+        let last = match known {
             Ok(Some(last)) => last,
-            _ => Last { instance: self.instance, page: self.idle_lane()? },
+            _ => match self.idle_lane(&mut told) {
+                Ok(page) => Last { instance: self.instance, page },
+                Err(error) => {
+                    told.no_slot = matches!(error, Error::NoParticipantSlot { .. });
+                    self.tell(&told);
+                    return Err(error);
+                }
+            },
         };
         let keep = MINE.try_with(|mine| {
             let mut mine = mine.borrow_mut();
             mine.0.retain(|(_, matrix)| matrix.strong_count() > 0);
-            match mine.0.iter().find(|(other, _)| other.instance == last.instance) {
-                // Found above; or got by whoever was told of a recovery meanwhile, on this thread.
-                Some((own, _)) if own.page != last.page => {
-                    self.lanes().idle.push(last.page);
-                    last = *own;
-                }
-                Some(_) => {}
-                None => mine.0.push((last, Arc::downgrade(self))),
+            if !mine.0.iter().any(|(other, _)| other.instance == last.instance) {
+                mine.0.push((last, Arc::downgrade(self)));
             }
             LAST.set(last);
             RECENT.with(|recent| recent[self.instance as usize % 4].set(last));
         });
+        // The lane is on record: who listens may use it, and may panic.
+        self.tell(&told);
         // SAFETY: the page is this thread's: it is in its list, or was just taken from the idle ones.
         let result = operation(unsafe { &mut (*last.page).lane });
         if keep.is_err() {
@@ -241,18 +260,10 @@ impl AtomicMatrix {
         if caller == self.opener { Ok(()) } else { Err(Error::ForkedChild { opener: self.opener, caller }) }
     }
 
-    /// A lane that no thread uses: an idle one, or a new participant's.
-    fn idle_lane(&self) -> Result<*mut LanePage> {
-        let mut told = Told::default();
-        let page = self.idle_lane_untold(&mut told);
-        told.no_slot = matches!(page, Err(Error::NoParticipantSlot { .. }));
-        self.tell(&told);
-        page
-    }
-
-    fn idle_lane_untold(&self, told: &mut Told) -> Result<*mut LanePage> {
-        let mut lanes = self.lanes();
-        if let Some(page) = lanes.idle.pop() {
+    /// A lane that no thread uses: an idle one, or a new participant's. Where every slot is held, but one is changing hands, or
+    /// is a dead one's whose blocks others are just adopting, that is waited for, no longer than [`SLOT_WAIT`] (L1).
+    fn idle_lane(&self, told: &mut Told) -> Result<*mut LanePage> {
+        if let Some(page) = self.lanes().idle.pop() {
             return Ok(page);
         }
         let io = |source: std::io::Error| Error::io("get memory for a thread's parked blocks", source);
@@ -261,34 +272,45 @@ impl AtomicMatrix {
         // SAFETY: an anonymous mapping of ours alone, page aligned, as long as asked for; nothing stands in it yet.
         unsafe { rustix::mm::madvise(page.cast(), memory.len(), rustix::mm::Advice::LinuxWipeOnFork) }
             .map_err(|error| io(error.into()))?;
-        let lane = self.new_lane(&lanes, told)?;
-        // SAFETY: as above.
-        unsafe { page.write(LanePage { instance: self.instance, lane }) };
-        lanes.all.push(LaneCell { memory });
-        Ok(page)
+        let begun = Instant::now();
+        loop {
+            let mut lanes = self.lanes();
+            if let Some(page) = lanes.idle.pop() {
+                return Ok(page);
+            }
+            if let Some(lane) = self.new_lane(&lanes, begun.elapsed() < SLOT_WAIT, told)? {
+                let owner = lane.owner();
+                // SAFETY: as above.
+                unsafe { page.write(LanePage { instance: self.instance, lane }) };
+                lanes.all.push(LaneCell { memory, owner });
+                return Ok(page);
+            }
+            // Others of this process ask meanwhile which slots are its own.
+            drop(lanes);
+            std::thread::sleep(BETWEEN_LOOKS);
+        }
     }
 
-    /// Takes a participant slot, and recovers whose it was, if that one is dead. Where every slot is held, but one is changing hands, or
-    /// is a dead one's whose blocks others are just adopting, that is waited for, no longer than [`SLOT_WAIT`] (L1).
-    fn new_lane(&self, lanes: &Lanes, told: &mut Told) -> Result<Lane> {
-        let (mut tried, begun) = (vec![], Instant::now());
+    /// Takes a participant slot, and recovers whose it was, if that one is dead. None if there may be one soon, and `patient`.
+    ///
+    /// What it takes and does not keep it abandons before it returns: no slot of this process's is missing in `lanes`.
+    fn new_lane(&self, lanes: &Lanes, patient: bool, told: &mut Told) -> Result<Option<Lane>> {
+        let mut tried = vec![];
         loop {
             let joined = self.segment.join(&|number| lanes.owns(number) || tried.contains(&number));
             match joined {
-                Joined::Free(owner) => return Ok(self.lane_of(owner)),
+                Joined::Free(owner) => return Ok(Some(self.lane_of(owner))),
                 Joined::TakenOver(owner) => {
                     let mut lane = self.lane_of(owner);
                     if self.recover_predecessor(&mut lane, told) {
-                        return Ok(lane);
+                        told.taken_over.push(owner);
+                        return Ok(Some(lane));
                     }
                     self.segment.abandon(owner);
                     tried.push(owner);
                 }
                 Joined::AllHeld if tried.is_empty() => break,
-                Joined::Changing | Joined::AllHeld if begun.elapsed() < SLOT_WAIT => {
-                    tried.clear();
-                    std::thread::sleep(BETWEEN_LOOKS);
-                }
+                Joined::Changing | Joined::AllHeld if patient => return Ok(None),
                 Joined::Changing | Joined::AllHeld => break,
             }
         }
@@ -307,7 +329,6 @@ impl AtomicMatrix {
         let inherited = self.segment.inherit(me, me);
         let found = self.recover_one(lane, me, self.policy(), told);
         told.all.add(found);
-        told.taken_over.push(me);
         self.recover_all(lane, inherited, || None, self.policy(), told);
         found.open_adoptions == 0
     }
@@ -367,7 +388,7 @@ impl AtomicMatrix {
         let directory = Directory(&self.segment);
         directory.recover(dead);
         directory.retain(|entry| self.published(entry));
-        told.each.push((dead, policy, found));
+        told.recovered(dead, policy, found);
         found
     }
 
@@ -445,20 +466,17 @@ impl AtomicMatrix {
 
     /// Who holds a slot.
     pub(crate) fn participants(&self) -> Vec<Participant> {
-        // A forked child has no slots of its own. Its parent's it sees as unlocked, since both have the same open file.
-        let forked = self.check_process().is_err();
-        self.segment.participants(&|number| match forked {
-            true => self.segment.holder(number) == self.opener,
-            false => self.lanes().owns(number),
-        })
+        match self.check_process() {
+            Ok(()) => self.segment.participants(&|number| self.lanes().owns(number), None),
+            Err(_) => self.segment.participants(&|_| false, Some(self.opener)),
+        }
     }
 }
 
 impl Lanes {
     /// Whether a participant number is this process's.
     fn owns(&self, number: u16) -> bool {
-        // SAFETY: the pages are alive, and a lane's number never changes.
-        self.all.iter().any(|cell| unsafe { (*cell.memory.as_ptr().cast::<LanePage>()).lane.owner() } == number)
+        self.all.iter().any(|cell| cell.owner == number)
     }
 }
 

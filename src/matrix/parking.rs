@@ -554,7 +554,6 @@ impl<R: Region> Heap<R> {
     #[inline(always)]
     pub unsafe fn free_live(&self, lane: &mut Lane, live: Live, typed: bool, geometry: &impl Geometry) -> bool {
         let Live { at: g, token } = live;
-        debug_assert_eq!(token.position(), g.0 & ((1 << geometry.span_shift()) - 1));
         let (busy, owners) = (lane.busy, Token(lane.live_bits));
         let own = if typed { token.is_typed() && token.owner() == owners.owner() } else { token.held_by_same(owners) };
         let size = if typed { token.size() } else { token.low_size() };
@@ -566,6 +565,8 @@ impl<R: Region> Heap<R> {
         let change = |now: Token| {
             let blind = R::Backend::mutated(Mutant::GenerationIgnored) && now.meaning() == token.meaning();
             let live = if blind { now } else { token };
+            // Another segment's pointer with this one's tag fits no token here.
+            debug_assert!(now != token || token.position() == g.0 & ((1 << geometry.span_shift()) - 1));
             let parked = match typed {
                 true => Token::new(State::Acked, live.owner(), live.generation(), place(live.position(), size)),
                 false => live.parked(),
@@ -1199,7 +1200,7 @@ impl<R: Region> Heap<R> {
     /// adopts it. None if it has changed meanwhile.
     ///
     /// An adopter's slot names the block for as long as its token says that it adopts it.
-    pub(super) fn adopted_from(&self, g: Granule, token: Token) -> Option<u16> {
+    pub(crate) fn adopted_from(&self, g: Granule, token: Token) -> Option<u16> {
         if !token.is_live() || !is_adopter(token.owner()) || !self.is_participant(token.holder()) {
             return Some(0);
         }

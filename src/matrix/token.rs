@@ -80,7 +80,7 @@ pub(super) const fn adopter(participant: u16) -> u16 {
 }
 /// Whether an owner's number is an adopter's.
 #[inline(always)]
-pub(super) const fn is_adopter(owner: u16) -> bool {
+pub(crate) const fn is_adopter(owner: u16) -> bool {
     owner & ADOPTER != 0
 }
 

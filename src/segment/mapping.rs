@@ -187,11 +187,13 @@ impl Segment {
         }
         // Looking at the name and removing it are two steps. Whoever unlinks this file holds its lock for both, so the
         // name can't have passed to another segment in between. Others' carelessness is not defended against.
-        let _locked = UnlinkLock::take(&self.file);
+        let locked = UnlinkLock::take(&self.file);
         if !place.remove(self.identity)? {
             return Err(Error::NameReplaced { name: place.path().to_owned() });
         }
         *unlinked = true;
+        // Whoever is told may use the segment.
+        drop((locked, unlinked));
         event!(INFO, "segment unlinked", id = %self.id(), path = %place.path().display());
         Ok(())
     }

@@ -207,23 +207,24 @@ impl Segment {
         self.lock_slot(number, false);
     }
 
-    /// The process that holds a slot, or held it last.
-    pub(crate) fn holder(&self, number: u16) -> u32 {
-        self.slot(number, SlotWord::State).load(&SLOT_LOOK) as u32
-    }
-
     /// Everybody who holds a slot. `mine` tells the caller's own slots, which its own lock says nothing about; it is asked after
     /// a slot has been read, so that it knows of every thread that had joined by then.
-    pub(crate) fn participants(&self, mine: &impl Fn(u16) -> bool) -> Vec<Participant> {
+    ///
+    /// A forked child has no slots of its own, and its lock is its parent's as well: of `parent`'s slots it tells nothing, either.
+    pub(crate) fn participants(&self, mine: &impl Fn(u16) -> bool, parent: Option<u32>) -> Vec<Participant> {
         (1..=self.layout().params.participants as u16)
             .filter_map(|number| {
                 let word = self.slot(number, SlotWord::State);
+                let is_dead = |state: u64| match parent {
+                    Some(parent) if parent == state as u32 => self.is_gone(number, state),
+                    _ => self.is_dead(number, state, mine),
+                };
                 let mut state = word.load(&SLOT_LOOK);
-                let mut alive = state & KIND == HELD && !self.is_dead(number, state, mine);
+                let mut alive = state & KIND == HELD && !is_dead(state);
                 // One that leaves in good order frees the slot before its lock: what looks dead must look so twice.
                 if state & KIND == HELD && !alive {
                     state = word.load(&SLOT_LOOK);
-                    alive = state & KIND == HELD && !self.is_dead(number, state, mine);
+                    alive = state & KIND == HELD && !is_dead(state);
                 }
                 (state & KIND != FREE).then(|| Participant {
                     number,
@@ -245,6 +246,11 @@ impl Segment {
             // meanwhile: the caller's compare-and-swap notices.
             return true;
         }
+        self.is_gone(number, state)
+    }
+
+    /// Whether the process that holds a held slot has ended, as far as one of the same PID namespace can tell.
+    fn is_gone(&self, number: u16, state: u64) -> bool {
         let started = self.slot(number, SlotWord::Start).load(&SLOT_LOOK);
         let here = namespace();
         let same_namespace = here != 0 && self.slot(number, SlotWord::Namespace).load(&SLOT_LOOK) == here;

@@ -96,6 +96,34 @@ fn the_dead_keep_their_slot_while_their_block_is_adopted() {
     assert_eq!(left, 1, "the newcomer's, which left in good order");
 }
 
+/// The recovery of a dead adopter gives the block back to its owner: as long as that one lives, it is nobody's to adopt or free.
+#[test]
+fn what_a_dead_adopter_was_adopting_is_an_orphan_only_if_its_owner_is_dead() {
+    let scratch = Scratch::new();
+    let handler = scratch.options().size(MIB).create().expect("created");
+    let (adopter, other) = (scratch.attach(), scratch.attach());
+    let own = adopter.allocate_raw(100).expect("room").offset();
+    let block = other.allocate_raw(100).expect("room");
+    let (a, t) = (owner(&handler, block.offset()), owner(&handler, own));
+    let _open = Adoption::begins(&handler, t, &block);
+    die(adopter);
+    let orphans = || -> Vec<u32> { handler.orphans().expect("sound").iter().map(|block| block.offset).collect() };
+    assert_eq!(orphans(), [own]);
+    assert_eq!(handler.reap().expect("a slot").live_blocks, 1);
+    assert_eq!((orphans().len(), owner(&handler, block.offset())), (0, a));
+    // Both dead.
+    let adopter = scratch.attach();
+    let own = adopter.allocate_raw(100).expect("room").offset();
+    let _open = Adoption::begins(&handler, owner(&handler, own), &block);
+    die(adopter);
+    die(other);
+    let mut both = vec![own, block.offset()];
+    both.sort();
+    assert_eq!(orphans(), both);
+    assert_eq!(handler.reap().expect("a slot").live_blocks, 2);
+    rest_is_one_block(&handler);
+}
+
 #[test]
 fn whoever_leaves_keeps_its_slot_while_its_block_is_adopted() {
     let scratch = Scratch::new();
