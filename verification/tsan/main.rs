@@ -11,7 +11,7 @@
 )]
 
 use atomic_matrix::Error;
-use atomic_matrix::backend::orderings::{BUSY_CLEAR, OWN_STORE, PARK};
+use atomic_matrix::backend::orderings::{BUSY_CLEAR, BUSY_SET, OWN_STORE, PARK};
 use atomic_matrix::backend::{Backend, Native, NativeWord, Site, Word};
 use atomic_matrix::handlers::{Handler, HandlerFunctions, Policy, RelativePtr};
 use atomic_matrix::matrix::heap::{Heap, Kind, Lane};
@@ -316,8 +316,10 @@ struct WeakWord<const SITE: usize>(NativeWord);
 /// and at the merge for instance: that each is needed where it stands, is shown by loom's schedules.)
 const WEAK: [&[(&Site, &Site)]; 3] = [
     &[(&PARK, &Site { order: Ordering::Acquire, ..PARK })],
-    // The thief reads the owner's slot as well as the token: either alone is enough.
+    // The thief reads the owner's slot as well as the token: either alone is enough. (To the sanitizer a word's release outlasts later
+    // relaxed stores, so that the name's would hide the missing one of its clearing.)
     &[
+        (&BUSY_SET, &Site { order: Ordering::Relaxed, ..BUSY_SET }),
         (&OWN_STORE, &Site { order: Ordering::Relaxed, ..OWN_STORE }),
         (&BUSY_CLEAR, &Site { order: Ordering::Relaxed, ..BUSY_CLEAR }),
     ],
