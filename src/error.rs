@@ -118,7 +118,7 @@ pub enum Error {
     },
     /// The block belongs to another segment.
     #[error(
-        "the block at offset {offset} does not belong to segment {segment}; use the handler of the segment that it was allocated from"
+        "the block at offset {offset} is not of this segment ({segment}), but of another, or of an earlier one of the same id; use a handler of the segment that it was allocated from"
     )]
     ForeignBlock {
         /// The block's offset, in its own segment.

@@ -29,6 +29,7 @@ use crate::segment::layout::{Geometry, Granule, SECTOR_ALIGN, SPAN_BYTES, Usual}
 use crate::segment::{Options, Segment};
 use crate::shared::Shared;
 use std::marker::PhantomData;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use uuid::Uuid;
@@ -44,6 +45,7 @@ pub struct RelativePtr<T> {
     /// The block's, when the pointer was made: its generation counts, and whoever frees it needs not wait for the rest.
     token: Token,
     offset: u32,
+    /// Which segment it points into: the serial of this process for its id and its creation.
     segment: u32,
     of: PhantomData<fn() -> T>,
 }
@@ -197,7 +199,7 @@ pub trait HandlerFunctions {
     /// [`Error::OutOfMemory`], [`Error::ZeroSize`], [`Error::TooLarge`], [`Error::BadAlignment`], [`Error::NoParticipantSlot`], [`Error::ForkedChild`].
     fn allocate<T: Shared>(&self) -> Result<Block<T>>;
 
-    /// Writes a value. For a copy that is safe whatever others do, see [`Handler::store`].
+    /// Writes a value. For a copy that checks the block first, see [`Handler::store`].
     ///
     /// # Panics
     /// If the block is another segment's.
@@ -206,7 +208,7 @@ pub trait HandlerFunctions {
     /// The block is live, and nobody else reads or writes its payload meanwhile.
     unsafe fn write<T: Shared>(&self, block: &mut Block<T>, value: T);
 
-    /// Reads the value. For a copy that is safe whatever others do, see [`Handler::load`].
+    /// Reads the value. For a copy that checks the block first, see [`Handler::load`].
     ///
     /// # Panics
     /// If the block is another segment's.
@@ -249,7 +251,12 @@ impl AtomicMatrix {
     /// # Errors
     /// See [`Error`]; an existing segment of another size is [`Error::SizeMismatch`] and stays as it is.
     pub fn bootstrap(id: Option<Uuid>, size: usize) -> Result<Handler> {
-        Options::new().id(id.unwrap_or_else(Uuid::new_v4)).size(size).open_or_create()
+        let options = Options::new().size(size);
+        // Without an id, creating makes a fresh one.
+        match id {
+            Some(id) => options.id(id).open_or_create(),
+            None => options.create(),
+        }
     }
 
     /// Attaches to an existing segment in `/dev/shm`; never creates one.
@@ -700,7 +707,11 @@ impl Handler {
         Ok(Block { pointer: self.pointer(live) })
     }
 
-    /// Copies the value out. Safe whatever others do: a writer at the same moment makes the copy a mixture.
+    /// Copies the value out. Memory-safe whatever others do: a writer at the same moment makes the copy a mixture.
+    ///
+    /// Best effort: the block is looked at, and then the bytes are copied. If somebody else frees it in between, and its place is
+    /// allocated anew, the copy is of the new block's bytes. So share a block for reading only while nobody frees it: one owner at a time, who passes it
+    /// on and keeps no copy of its offset.
     ///
     /// # Errors
     /// As [`Handler::free_raw`], and [`Error::TooSmall`] if the block has fewer bytes than a `T`.
@@ -712,7 +723,11 @@ impl Handler {
         Ok(value)
     }
 
-    /// Copies a value in. Safe whatever others do: a reader at the same moment gets a mixture.
+    /// Copies a value in. Memory-safe whatever others do: a reader at the same moment gets a mixture.
+    ///
+    /// Best effort: the block is looked at, and then the bytes are copied. If somebody else frees it in between, and its place is
+    /// allocated anew, the value goes into the new block, which may be another process's. So share a block for writing only while nobody frees it: one owner at a time, who passes it
+    /// on and keeps no copy of its offset.
     ///
     /// # Errors
     /// As [`Handler::free_raw`], and [`Error::TooSmall`] if the block has fewer bytes than a `T`.
@@ -723,7 +738,7 @@ impl Handler {
         Ok(())
     }
 
-    /// Copies bytes out of a block, from its start on.
+    /// Copies bytes out of a block, from its start on. Best effort, as [`Handler::load`].
     ///
     /// # Errors
     /// As [`Handler::free_raw`], and [`Error::TooSmall`].
@@ -734,7 +749,7 @@ impl Handler {
         Ok(())
     }
 
-    /// Copies bytes into a block, from its start on.
+    /// Copies bytes into a block, from its start on. Best effort, as [`Handler::store`].
     ///
     /// # Errors
     /// As [`Handler::free_raw`], and [`Error::TooSmall`].
@@ -1054,6 +1069,13 @@ impl Handler {
     /// The segment's id.
     pub fn id(&self) -> Uuid {
         self.matrix.segment().id()
+    }
+
+    /// A number that was drawn when the segment was made: it tells this segment from every other one, those included that had its id
+    /// before or will have it later. Pointers and blocks carry it in this process; an offset does not. Send it along with offsets where the
+    /// name may be removed and made anew while it is in use, and compare it with the receiver's.
+    pub fn creation(&self) -> NonZeroU64 {
+        self.matrix.segment().creation()
     }
 
     /// Bytes of one step of an offset: 1 in segments up to 4 GiB, the granule above.

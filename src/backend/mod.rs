@@ -6,9 +6,11 @@
 //! literals appear in this folder only; every access elsewhere names a [`Site`].
 
 pub mod decorators;
+pub(crate) mod identities;
 mod native;
 pub mod orderings;
 pub mod payload;
+pub(crate) mod random;
 
 #[cfg(feature = "loom")]
 pub mod loom;

@@ -68,9 +68,16 @@ impl Native {
     /// A random number that stands for this process, never 0: a child that is forked has another one.
     pub(crate) fn process() -> u64 {
         static WORD: OnceLock<Option<&'static AtomicU64>> = OnceLock::new();
-        let drawn = uuid::Uuid::new_v4().as_u64_pair().1;
+        let drawn = super::random::random().map_or_else(|_| Self::without_random(), |drawn| drawn as u64).max(1);
         let Some(word) = WORD.get_or_init(Self::word_of_process) else { return drawn };
         word.compare_exchange(0, drawn, Ordering::AcqRel, Ordering::Acquire).map_or_else(|found| found, |_| drawn)
+    }
+
+    /// A number where the kernel gives no random ones: of the process id and the time. Another process may have the same
+    /// process id only in another PID namespace, and then was hardly made in the same nanosecond.
+    fn without_random() -> u64 {
+        let now = std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_nanos() as u64);
+        now.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ u64::from(std::process::id()) << 32
     }
 
     /// A word that is 0 in a child that is forked; none if the system does not offer it.

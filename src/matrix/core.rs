@@ -145,7 +145,7 @@ impl AtomicMatrix {
             instance,
             usual: if is_usual { instance } else { NOT_USUAL },
             opener: segment.opener(),
-            tag: segment.id().as_u128() as u32,
+            tag: segment.serial(),
             offset_shift,
             segment,
             lanes: Mutex::default(),
@@ -163,7 +163,7 @@ impl AtomicMatrix {
         &self.segment
     }
 
-    /// Marks this segment's pointers: the last 32 bits of its id.
+    /// Marks this segment's pointers in this process: another segment's have another mark.
     #[inline(always)]
     pub(crate) fn tag(&self) -> u32 {
         self.tag

@@ -10,10 +10,12 @@ use super::options::{Home, Options, Plan};
 use super::place::{Identity, Place};
 use super::region::MappedRegion;
 use super::space::{FileSystem, reserve};
+use crate::backend::random::random;
 use crate::error::{Error, Result};
 use rustix::fs::{FlockOperation, MemfdFlags, Mode, SealFlags};
 use rustix::io::Errno;
 use std::fs::File;
+use std::num::NonZeroU64;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -84,6 +86,20 @@ impl Options {
     }
 }
 
+/// An id that no segment has.
+pub(crate) fn fresh_id() -> Result<Uuid> {
+    Ok(uuid::Builder::from_random_bytes(draw("the segment's id")?.to_ne_bytes()).into_uuid())
+}
+
+/// A number that no segment has had, nor will have.
+fn creation() -> Result<NonZeroU64> {
+    Ok(NonZeroU64::new(draw("the segment's creation number")? as u64).unwrap_or(NonZeroU64::MAX))
+}
+
+fn draw(what: &str) -> Result<u128> {
+    random().map_err(|e| Error::io(format!("draw {what} at random: getrandom(2) and /dev/urandom are refused"), e))
+}
+
 /// One creation, which may take several attempts at the name.
 struct Maker<'a, F> {
     options: &'a Options,
@@ -100,7 +116,7 @@ impl<'a, F: FnOnce(&MappedRegion)> Maker<'a, F> {
             let (found, allowed) = ("an existing file".to_owned(), "attach to it, or create with Options::memfd");
             return Err(Error::BadOption { option: "from_fd", found, allowed });
         }
-        let id = options.id.unwrap_or_else(Uuid::new_v4);
+        let id = options.id.map_or_else(fresh_id, Ok)?;
         let place = Place::of(options, Some(id))?.map(Arc::new);
         Ok(Self { options, id, place, format: Some(format), ready: None })
     }
@@ -165,7 +181,7 @@ impl<'a, F: FnOnce(&MappedRegion)> Maker<'a, F> {
         reserve(&file, 0, system.page).map_err(no_room)?;
         let strict = self.options.strict.unwrap_or(false);
         let keep = self.options.keep.unwrap_or(false);
-        let header = Header { layout, total, requested, id: self.id, strict, keep };
+        let header = Header { layout, total, requested, id: self.id, creation: creation()?, strict, keep };
         let segment = Segment::new(map(&file, total)?, file, header, true)?;
         header::formatting(segment.mapped());
         if self.options.reserve {

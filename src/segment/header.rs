@@ -11,7 +11,7 @@
 //! words 16-17 id
 //! word 18     flags (bit 0: strict, bit 1: keep the blocks of the dead, bit 2: parked blocks are biased); a program refuses those
 //!             that it does not know
-//! word 19     reserved, 0
+//! word 19     creation number: drawn at random, never 0; tells this segment from every other one that had or will have its id
 //! word 20     FNV-1a checksum of words 2 to 19
 //! ```
 //!
@@ -23,11 +23,12 @@ use super::region::{MappedRegion, Region, WordIndex};
 use crate::backend::Word;
 use crate::backend::orderings::{FORMAT, GUARD_WRITE};
 use crate::error::{Error, Result};
+use std::num::NonZeroU64;
 use std::path::Path;
 use uuid::Uuid;
 
 /// Version of the format. Any change of the layout or of a word's meaning counts it up.
-pub const VERSION: u64 = 6;
+pub const VERSION: u64 = 7;
 /// Words set aside for guard and header: one small page.
 pub(crate) const HEADER_WORDS: usize = 512;
 /// Words of a cache line.
@@ -72,6 +73,8 @@ pub(crate) struct Header {
     /// Bytes that the creator asked for.
     pub(crate) requested: u64,
     pub(crate) id: Uuid,
+    /// Tells this segment from every other one, those of the same id included.
+    pub(crate) creation: NonZeroU64,
     pub(crate) strict: bool,
     pub(crate) keep: bool,
 }
@@ -101,7 +104,7 @@ impl Header {
             id_high,
             id_low,
             if self.strict { STRICT } else { 0 } | if self.keep { KEEP } else { 0 } | if biased { BIASED } else { 0 },
-            0,
+            self.creation.get(),
             0,
         ];
         words[CHECKSUM] = checksum(&words);
@@ -129,11 +132,13 @@ impl Header {
             return Err(Error::WrongLength { name: name.into(), expected: total, found: length });
         }
         ranged("flags word", words[18], 0, STRICT | KEEP | BIASED)?;
-        expect("reserved word", 0, words[19])?;
         let requested = ranged("requested size", words[15], 1, total)?;
         let id = Uuid::from_u64_pair(words[16], words[17]);
+        let creation = NonZeroU64::new(words[19]);
+        let no_number = Error::LayoutMismatch { what: "creation number", expected: 1, found: 0 };
+        let creation = creation.ok_or(no_number)?;
         let flag = |bit| words[18] & bit != 0;
-        Ok(Self { layout, total, requested, id, strict: flag(STRICT), keep: flag(KEEP) })
+        Ok(Self { layout, total, requested, id, creation, strict: flag(STRICT), keep: flag(KEEP) })
     }
 }
 
@@ -229,8 +234,9 @@ mod tests {
 
     fn example() -> (Header, u64) {
         let layout = Layout::fit(1 << 20, Params::for_segment(1 << 20)).expect("a megabyte is enough");
-        let header =
-            Header { layout, total: 1 << 20, requested: 1_000_000, id: Uuid::new_v4(), strict: true, keep: true };
+        let creation = NonZeroU64::MAX;
+        let (total, requested, id) = (1 << 20, 1_000_000, Uuid::new_v4());
+        let header = Header { layout, total, requested, id, creation, strict: true, keep: true };
         (header, 1 << 20)
     }
 

@@ -5,6 +5,7 @@ use super::layout::{Granule, Layout};
 use super::options::Options;
 use super::place::{Identity, Place};
 use super::region::{MappedRegion, Region, WordIndex};
+use crate::backend::identities::serial_of;
 use crate::backend::{Native, NativeWord};
 use crate::error::{Error, Result};
 use memmap2::{Advice, MmapOptions, MmapRaw};
@@ -12,6 +13,7 @@ use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::ErrorKind;
+use std::num::NonZeroU64;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::ptr::NonNull;
@@ -34,6 +36,8 @@ pub struct Segment {
     place: Option<Arc<Place>>,
     identity: Identity,
     header: Header,
+    /// Of what tells this segment from every other one, in this process.
+    serial: u32,
     opener: u32,
     created: bool,
     /// Whether this segment has removed its name.
@@ -49,6 +53,15 @@ impl Segment {
         let (Some(base), true) = (base, header.layout.bytes() <= map.len() as u64) else {
             return Err(Error::Corrupt { what: "the mapping is shorter than the layout".to_owned() });
         };
+        let identity = Identity::of(&stat);
+        let (id_high, id_low) = header.id.as_u64_pair();
+        // The file as well: whoever copies a segment's file copies what its header says.
+        let (device, inode) = identity.numbers();
+        let Some(serial) = serial_of([id_high, id_low, header.creation.get(), device, inode]) else {
+            let what =
+                "this process has used 2^32 - 1 segments; their pointers can't be told apart any more".to_owned();
+            return Err(Error::Corrupt { what });
+        };
         // SAFETY: the mapping is page-aligned (checked above for 8 bytes), shared, readable and writable, and has at
         // least `layout.bytes() > layout.words * 8` bytes (checked above). It lives as long as the region, in the same
         // struct, and dropping or moving that struct doesn't move the memory. Other processes access the words through
@@ -60,8 +73,9 @@ impl Segment {
             map,
             file,
             place: None,
-            identity: Identity::of(&stat),
+            identity,
             header,
+            serial,
             opener: std::process::id(),
             created,
             unlinked: Mutex::new(false),
@@ -131,6 +145,18 @@ impl Segment {
     /// The segment's id.
     pub fn id(&self) -> Uuid {
         self.header.id
+    }
+
+    /// A number that was drawn when the segment was made: it tells this segment from every other one, those included that had
+    /// its id before or will have it later. To be sent along with offsets where a name may come to mean another segment.
+    pub fn creation(&self) -> NonZeroU64 {
+        self.header.creation
+    }
+
+    /// Equal for all mappings of this segment in this process, different for those of every other one.
+    #[inline(always)]
+    pub(crate) fn serial(&self) -> u32 {
+        self.serial
     }
 
     /// The path that it was created or attached under; none for a memory file.

@@ -30,6 +30,10 @@ impl Identity {
     pub(crate) fn of(file: &rustix::fs::Stat) -> Self {
         Self { device: file.st_dev, inode: file.st_ino }
     }
+    /// Its device's number and its own.
+    pub(crate) fn numbers(self) -> (u64, u64) {
+        (self.device, self.inode)
+    }
 }
 
 /// A name in a directory.

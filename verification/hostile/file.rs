@@ -240,7 +240,7 @@ impl Sound {
             7,
             7,
             parameters.strict.into(),
-            0,
+            7,
         ];
         words[..header.len()].copy_from_slice(&header);
         let mut made = Self { layout, words };

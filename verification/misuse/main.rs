@@ -122,39 +122,110 @@ fn a_cast_pointer_has_the_blocks_bounds() {
     assert_eq!(small.pointer().cast::<[u64; 1000]>().cast::<u32>(), small.pointer());
 }
 
-/// A block of a segment that is gone, used with a later one under the same id: its pointers can't be told from that one's. They may hit
-/// another block, but not its neighbours.
+/// A block of a segment that is gone, used with a later one under the same id: refused even where a block of the same size stands at
+/// the same offset in the same generation.
 #[test]
-fn a_block_of_a_former_segment_stays_within_the_block_it_hits() {
+fn a_block_of_a_former_segment_of_the_same_id_is_refused() {
     let scratch = Scratch::new();
     let create = || scratch.options().size(MIB).create().expect("created");
-    let former = create();
-    // Each in a late generation.
-    let blocks: Vec<_> = (0..100)
-        .map(|_| {
-            (0..10).for_each(|_| former.free(former.allocate::<[u8; 4096]>().expect("room")));
-            former.allocate::<[u8; 4096]>().expect("room")
-        })
-        .collect();
+    let (former, raw_size) = (create(), 100);
+    let (mut block, raw) = (former.allocate::<u64>().expect("room"), former.allocate_raw(raw_size).expect("room"));
+    former.store(&mut block, 1).expect("live");
     former.unlink().expect("ours");
     let h = create();
-    // Blocks of 64 bytes everywhere, until one is at the same offset in the same generation.
-    let all: Vec<_> = std::iter::from_fn(|| h.allocate_raw(64).ok()).collect();
-    let (mut block, hit) = blocks
-        .into_iter()
-        .find_map(|block| {
-            let mut small = *all.iter().find(|small| small.offset() == block.offset())?;
-            while small.generation() < block.generation() {
-                h.free_raw(small).expect("live");
-                small = h.allocate_raw(64).expect("room");
-            }
-            ((small.offset(), small.generation()) == (block.offset(), block.generation())).then_some((block, small))
+    assert!(former.id() == h.id() && former.creation() != h.creation());
+    let (mut same, same_raw) = (h.allocate::<u64>().expect("room"), h.allocate_raw(raw_size).expect("room"));
+    h.store(&mut same, 2).expect("live");
+    assert_eq!((same.offset(), same.generation()), (block.offset(), block.generation()), "they differ in nothing else");
+    assert_eq!((same_raw.offset(), same_raw.generation()), (raw.offset(), raw.generation()));
+    refused!(h, h.load(&block), Error::ForeignBlock { .. });
+    refused!(h, h.store(&mut block, 9), Error::ForeignBlock { .. });
+    refused!(h, h.publish("former", &block), Error::ForeignBlock { .. });
+    refused!(h, h.hand_over(&raw), Error::ForeignBlock { .. });
+    refused!(h, h.store_bytes(&raw, b"x"), Error::ForeignBlock { .. });
+    refused!(h, h.load_bytes(&raw, &mut [0]), Error::ForeignBlock { .. });
+    refused!(h, h.usable_size(&raw), Error::ForeignBlock { .. });
+    refused!(h, h.free_raw(raw), Error::ForeignBlock { .. });
+    refused!(h, h.try_free(block), Error::ForeignBlock { .. });
+    assert!(h.resolve(&raw).is_null());
+    assert_ne!(same.pointer(), former.get_block::<u64>(same.offset()).expect("live").pointer());
+    assert_eq!((h.load(&same).expect("live"), h.stats().expect("sound").live_blocks), (2, 2));
+    assert_eq!(former.stats().expect("sound").live_blocks, 2);
+}
+
+/// All of an id tells segments apart, and more than the id: ids of version 1 that one host made (their last 64 bits are equal), hand-made
+/// ones, ids that differ by one bit, and the copy of a file.
+#[test]
+fn segments_are_told_apart_by_all_of_their_id() {
+    let base = uuid::Uuid::new_v4().as_u128() & !(0xF << 76) | 1 << 76;
+    let ids = (0..128).step_by(3).map(|bit| base ^ 1 << bit).chain([base]);
+    let segments: Vec<_> = ids
+        .map(|id| {
+            let scratch = Scratch(uuid::Uuid::from_u128(id));
+            let h = scratch.options().size(64 << 10).participants(1).create().expect("created");
+            let block = h.allocate_raw(100).expect("room");
+            (scratch, h, block)
         })
-        .expect("a block there, of the same generation");
-    assert_eq!(h.usable_size(&block.pointer()).expect("live"), 64);
-    refused!(h, h.load(&block), Error::TooSmall { usable: 64, .. });
-    refused!(h, h.store(&mut block, [9; 4096]), Error::TooSmall { usable: 64, .. });
-    h.free_raw(hit).expect("live");
+        .collect();
+    let (_, h, own) = &segments[0];
+    for (_, other, foreign) in &segments[1..] {
+        assert_eq!((foreign.offset(), foreign.generation()), (own.offset(), own.generation()));
+        refused!(h, h.free_raw(*foreign), Error::ForeignBlock { .. });
+        refused!(other, other.free_raw(*own), Error::ForeignBlock { .. });
+    }
+}
+
+#[test]
+fn a_copy_of_a_segments_file_is_another_segment() {
+    let (scratch, h) = segment();
+    let block = h.allocate_raw(100).expect("room");
+    let file = h.matrix().segment().path().expect("a name").to_owned();
+    let copied = file.with_file_name(format!("atomic-matrix-{}-copy", scratch.0));
+    std::fs::copy(&file, &copied).expect("copied");
+    let copy = Options::new().path(&copied).inspect();
+    std::fs::remove_file(&copied).expect("removed");
+    let copy = copy.expect("it is a segment");
+    assert_eq!((copy.id(), copy.creation()), (h.id(), h.creation()));
+    refused!(copy, copy.free_raw(block), Error::ForeignBlock { .. });
+    let again = scratch.attach();
+    again.free_raw(block).expect("another mapping of the same segment");
+}
+
+/// A copy and a free at once: the copy may meet the block that stands there next, but neither its neighbours nor the heap's own words.
+#[test]
+fn a_copy_beside_a_free_stays_within_the_segment() {
+    let (_scratch, h) = segment();
+    let before = h.allocate::<[u8; 64]>().expect("room");
+    let shared = h.allocate::<[u8; 64]>().expect("room");
+    let after = h.allocate::<[u8; 64]>().expect("room");
+    let offset = shared.offset();
+    let (go, copied) = (std::sync::Barrier::new(2), std::sync::Mutex::new(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            go.wait();
+            for _ in 0..20_000 {
+                let Ok(mut block) = h.get_block::<[u8; 64]>(offset) else { continue };
+                let bytes = block.pointer().cast::<u8>();
+                let done = h.store(&mut block, [7; 64]).is_ok()
+                    && h.load(&block).is_ok()
+                    && h.store_bytes(&bytes, &[8; 64]).is_ok()
+                    && h.load_bytes(&bytes, &mut [0; 64]).is_ok();
+                *copied.lock().expect("no panic") += u32::from(done);
+            }
+        });
+        go.wait();
+        let mut mine = shared;
+        for _ in 0..20_000 {
+            h.free(mine);
+            mine = h.allocate::<[u8; 64]>().expect("room");
+        }
+    });
+    assert!(*copied.lock().expect("no panic") > 0, "some copies were made");
+    for neighbour in [before, after] {
+        let value = h.load(&neighbour).expect("live");
+        assert!(value.iter().all(|byte| *byte == value[0] && ![7, 8].contains(byte)), "{value:?}");
+    }
+    assert_eq!(h.verify().expect("sound").live_blocks, 3);
 }
 
 #[test]
@@ -546,8 +617,14 @@ fn getters_answer_in_every_state() {
         // SAFETY: used while the segment lives.
         let region = unsafe { segment.region() };
         (
-            (h.id(), h.offset_unit(), h.participants().len(), h.names().len()),
-            (segment.base().addr(), segment.len(), segment.requested_len(), segment.layout().clone(), segment.id()),
+            ((h.id(), h.creation()), h.offset_unit(), h.participants().len(), h.names().len()),
+            (
+                segment.base().addr(),
+                segment.len(),
+                segment.requested_len(),
+                segment.layout().clone(),
+                (segment.id(), segment.creation()),
+            ),
             (segment.path().map(Path::to_owned), segment.strict(), segment.keeps_orphans(), segment.created()),
             (segment.opener(), std::os::fd::AsRawFd::as_raw_fd(&segment.fd()), segment.offset_unit()),
             (h.matrix().heap().layout().clone(), region.layout().clone()),

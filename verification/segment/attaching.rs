@@ -82,7 +82,7 @@ fn damaged_segments_are_refused_and_both_sides_named() {
             seal(b);
         })
     };
-    for word in [5, 6, 7, 8, 9, 10, 11, 12, 13, 15, 18, 19] {
+    for word in [5, 6, 7, 8, 9, 10, 11, 12, 13, 15, 18] {
         for value in [u64::MAX, 1 << 40, 1 << 31, 99_999] {
             if (word, value) == (15, 99_999) {
                 continue; // The size asked for is a memory aid: any that is not larger than the file will do.
@@ -94,6 +94,7 @@ fn damaged_segments_are_refused_and_both_sides_named() {
             );
         }
     }
+    assert!(matches!(forged(19, 0), Error::LayoutMismatch { what: "creation number", found: 0, .. }));
     for value in [0, 4096, 1 << 62] {
         assert!(matches!(forged(14, value), Error::LayoutMismatch { .. } | Error::WrongLength { .. }));
     }

@@ -7,6 +7,7 @@
 mod adoption;
 #[path = "../common.rs"]
 mod common;
+mod identity;
 mod limits;
 mod orphans;
 mod participants;
