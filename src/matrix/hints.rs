@@ -14,13 +14,14 @@
 //! upward by the same rule. A participant that stops between its clear and its second look can hide a hint, not a
 //! block: whoever finds nothing sweeps the tokens (matrix::sweep), which hints what it meets again.
 
-use super::heap::{Heap, Lane};
-use super::size_class::{Class, at_least, of_size};
+use super::lane::Lane;
 use super::token::{State, Token};
+use super::words::Heap;
 use crate::backend::orderings::{HINT_CLEAR, HINT_LOOK, HINT_SET};
 use crate::backend::{Backend, Mutant, Word};
 use crate::segment::layout::{CHUNK, Granule};
 use crate::segment::region::{Region, WordIndex};
+use crate::segment::size_class::{Class, at_least, of_size};
 
 /// The bits of a second-level word that stand for something.
 const STEPS: u64 = 0xFF;
@@ -209,19 +210,6 @@ impl<R: Region> Heap<R> {
             }
         }
         None
-    }
-
-    /// Whether a block of this size can begin at `g`: sizes read from shared memory are checked before use (C2).
-    #[inline(always)]
-    pub(super) fn fits_sector(&self, g: Granule, token: Token) -> bool {
-        self.fits_granules(g, token.size())
-    }
-
-    /// Whether `size` granules fit from `g` on, and reach into the next span at least.
-    #[inline(always)]
-    pub(super) fn fits_granules(&self, g: Granule, size: u32) -> bool {
-        let granules = self.layout().granules;
-        g.0 < granules && size <= granules - g.0 && self.spans(g, size) > 0
     }
 
     /// What begins in a span, and where.

@@ -1,24 +1,40 @@
 //! The heap's three ideas (token, hint, ripple) and the allocator that composes them.
 //!
+//! From the ground up; each file uses those above it:
+//!
 //! - [`token`]: the only truth about which blocks exist;
+//! - `lane`: what one thread keeps to itself;
+//! - `words`: the heap's own words, and how they are looked at;
 //! - `hints`: where to look; [`size_class`]: what is filed where;
 //! - [`operation`]: cut, join and the Ripple, which anybody can finish;
-//! - [`parking`]: freed blocks that wait for the next request of their size;
-//! - [`recovery`]: what the dead leave;
-//! - [`sweep`] and [`stats`]: healing, the last try, and what is in the sector;
-//! - [`heap`]: allocate and free;
+//! - `bias`: the owner's plain stores, and what a thief pays instead;
+//! - `adoption`: a live block's owner changes while it may be about to free it; `transfer`: giving, publishing, taking;
+//! - `exchange`: batches change hands; `outbox`: what was freed for others goes home; `cache`: what waits, and for how long;
+//! - [`runs`]: free memory is cut to size;
+//! - [`sweep`] and [`stats`]: healing, the last try, and what is in the sector; [`recovery`]: what the dead leave;
+//! - `allocate` and `free`: the roof; [`heap`]: the whole, under one name;
 //! - [`core`]: a mapped segment with its heap, and the lanes of this process's threads.
 
+mod adoption;
+mod allocate;
+mod bias;
+mod cache;
 pub mod core;
+mod exchange;
+mod free;
 pub mod heap;
 mod hints;
+mod lane;
 pub mod operation;
-pub mod parking;
+mod outbox;
 pub mod recovery;
+pub mod runs;
 pub use crate::segment::size_class;
 pub mod stats;
 pub mod sweep;
 pub mod token;
+mod transfer;
+mod words;
 
 #[cfg(test)]
 mod tests;

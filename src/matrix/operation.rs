@@ -31,13 +31,14 @@
 //! finish, and one block that it held alone, no larger than what it asked for or was freeing.
 //! L1: an announced operation ends after a bounded number of anybody's steps, without waiting.
 
-use super::heap::{Heap, Lane};
-use super::size_class::{Class, LARGEST_PARKED, of_size};
+use super::lane::Lane;
 use super::token::{State, Token};
+use super::words::Heap;
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
 use crate::segment::layout::{Granule, SlotWord};
 use crate::segment::region::Region;
+use crate::segment::size_class::{Class, LARGEST_PARKED, of_size};
 
 /// An operation as it stands in a slot's word: kind (2 bits), granule (30), size (30).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -457,12 +458,6 @@ impl<R: Region> Heap<R> {
         let at = self.head_of(span, token);
         let adjacent = at.plus(token.size()) == g || R::Backend::mutated(Mutant::AdjacencyUnchecked);
         (token.is_free() && adjacent).then_some((at, token))
-    }
-
-    /// Where the block begins whose token is `token`, that of this span.
-    #[inline]
-    pub(super) fn head_of(&self, span: u32, token: Token) -> Granule {
-        self.layout().first_of(span).plus(token.position() & self.layout().span_mask)
     }
 
     /// Cuts a held block in two held ones after `size` granules; both have a span of their own.

@@ -14,18 +14,16 @@
 //! 4. The slot is released. Not before: a new holder's blocks bear the same number. And not while another is adopting a block of the
 //!    dead one's, which may yet give it back: the slot stays a dead one's, for the next recovery.
 
-use super::heap::{Heap, Lane, Live};
+use super::lane::Lane;
 use super::operation::{Held, Op};
-use super::size_class::of_size;
-use super::token::{State, Token, is_adopter};
+pub use super::token::KEPT;
+use super::token::{State, Token};
+use super::words::Heap;
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
-use crate::segment::directory::{Directory, Entry, Published, Refused};
-use crate::segment::layout::{Granule, MAX_PARTICIPANTS, SlotWord};
+use crate::segment::layout::{Granule, SlotWord};
 use crate::segment::region::Region;
-
-/// How often a block's owner is changed anew when another change came first.
-const GIVE_TRIES: u32 = 16;
+use crate::segment::size_class::of_size;
 
 /// What happens to live blocks of a participant that has died.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -35,15 +33,6 @@ pub enum Policy {
     GiveBack,
     /// They stay allocated and belong to [`KEPT`] until somebody adopts or frees them.
     Keep,
-}
-
-/// The owner of blocks that a dead participant left and [`Policy::Keep`] kept: no participant has this number.
-pub const KEPT: u16 = MAX_PARTICIPANTS as u16 + 1;
-
-/// Whether an owner's number is no participant's: such a block changes hands by compare-and-swap alone.
-#[inline(always)]
-pub(super) const fn is_nobody(owner: u16) -> bool {
-    matches!(owner, 0 | KEPT)
 }
 
 /// What a recovery found, in blocks and granules.
@@ -116,43 +105,6 @@ impl<R: Region> Heap<R> {
         recovered
     }
 
-    /// Visits each tile; a visit that returns false is repeated with the tile as it is then.
-    fn each_tile(&self, mut visit: impl FnMut(Granule, Token) -> bool) {
-        let granules = self.layout().granules;
-        let mut at = 0;
-        while at < granules {
-            let token = self.look(Granule(at));
-            let size = token.size();
-            if token.state() == State::Inside || !self.fits_sector(Granule(at), token) {
-                // Merged into the tile before, meanwhile.
-                at += 1;
-            } else if visit(Granule(at), token) {
-                at += size;
-            }
-        }
-    }
-
-    /// Participants leave in good order: their live blocks stay, and belong to nobody, before their numbers are used again. O(blocks).
-    ///
-    /// Those of them from whom others are just adopting blocks, which may yet become theirs again: their numbers must not be used again
-    /// until another walk finds none.
-    #[must_use]
-    pub fn disown(&self, leaving: &[u16]) -> Vec<u16> {
-        let mut open = vec![];
-        self.each_tile(|g, token| {
-            if token.is_live() && leaving.contains(&token.owner()) {
-                return self.rename(g, token, 0).is_some();
-            }
-            let from = self.adopted_from(g, token);
-            open.extend(from.filter(|from| leaving.contains(from)));
-            from.is_some()
-        });
-        if R::Backend::mutated(Mutant::OpenAdoptionIgnored) {
-            open.clear();
-        }
-        open
-    }
-
     /// Every free block gets the second look and the hints that the dead one may have owed it (L3).
     fn settle_all(&self, lane: &mut Lane) {
         self.each_tile(|g, token| {
@@ -212,103 +164,6 @@ impl<R: Region> Heap<R> {
             let token = Token(word.load(&HELD_LOOK));
             if token.state() != State::Inside {
                 word.store(Token::new(State::Inside, 0, token.next_generation(), 0).0, &HELD_STORE);
-            }
-        }
-    }
-
-    /// Gives the live block read as `token` another owner. None if it has changed. For the lane that owns it, and for the blocks
-    /// of nobody and of the dead; see [`Heap::rename_from`].
-    pub fn rename(&self, g: Granule, token: Token, owner: u16) -> Option<Token> {
-        let renamed = Token::new(token.state(), owner, token.generation(), token.low());
-        self.token(g).cas(token.0, renamed.0, &ADOPT).is_ok().then_some(renamed)
-    }
-
-    /// Gives a live block another owner, whoever has it, as long as it is this block. Else what stands there instead.
-    ///
-    /// # Errors
-    /// The token found, if the block is not live any more.
-    pub fn give_to(&self, mut live: Live, owner: u16) -> Result<(), Token> {
-        while self.rename(live.at, live.token, owner).is_none() {
-            // Somebody else adopted it at the same moment, or it was freed.
-            let found = self.look(live.at);
-            if !found.is_live() || found.generation() != live.token.generation() {
-                return Err(found);
-            }
-            live.token = found;
-        }
-        Ok(())
-    }
-
-    /// The same for a lane that need not be the owner: `me` gives the block to `to`. Waits for nobody.
-    ///
-    /// # Errors
-    /// The token found: of another block or of none, if this one is not live any more; of this one if its owner is just freeing it or
-    /// another is adopting it, and whoever wants to wait for them tries again.
-    pub fn give_from(&self, me: u16, mut live: Live, to: u16) -> Result<(), Token> {
-        for _ in 0..GIVE_TRIES {
-            if self.rename_from(me, live.at, live.token, to).is_some() {
-                return Ok(());
-            }
-            let found = self.look(live.at);
-            // Unchanged: its owner names it.
-            if !live.is_still(found) || is_adopter(found.owner()) || found == live.token {
-                return Err(found);
-            }
-            live.token = found;
-        }
-        Err(live.token)
-    }
-
-    /// Publishes a live block under a name; it then belongs to nobody, unless somebody else adopts or takes it meanwhile.
-    /// False if it is still its owner's, and [`Heap::publish_given`] has to be asked for that.
-    ///
-    /// # Errors
-    /// [`Refused`], and nothing has changed.
-    pub fn publish(&self, owner: u16, name: &[u8], live: Live, block: Entry) -> Result<bool, Refused> {
-        Directory(self.region()).publish(owner, name, block)?;
-        if R::Backend::mutated(Mutant::PublishedFromAnybody) {
-            let _ = self.give_to(live, 0);
-            return Ok(true);
-        }
-        Ok(self.publish_given(owner, live))
-    }
-
-    /// Makes a published block nobody's if it is still that owner's to whom it belonged before: whoever takes it as soon as it is
-    /// published keeps it. Freed meanwhile, the entry says so to whoever looks it up. False if its owner is just freeing it, or
-    /// another adopting it; or was when `live` was read: then it can't be told whose it was.
-    pub fn publish_given(&self, me: u16, live: Live) -> bool {
-        if live.is_changing_hands() {
-            return !live.is_still(self.look(live.at));
-        }
-        if live.token.owner() == 0 || self.rename_from(me, live.at, live.token, 0).is_some() {
-            return true;
-        }
-        let found = self.look(live.at);
-        !live.is_still(found) || found.owner() != live.token.owner() && !is_adopter(found.owner())
-    }
-
-    /// Takes nobody's live block and the publication that led to it: of all who try, one gets it. The name is given up last: who
-    /// dies in between leaves a block of its own and the name of a dead block.
-    pub fn take_published(&self, owner: u16, live: Live, found: Published) -> bool {
-        if !is_nobody(live.token.owner()) {
-            return false;
-        }
-        let Some(ours) = self.rename(live.at, live.token, owner) else { return false };
-        let won = Directory(self.region()).withdraw_this(found);
-        if !won {
-            // Withdrawn meanwhile: whoever did that was first, and the block is nobody's, as it was.
-            let _ = self.rename(live.at, ours, live.token.owner());
-        }
-        won
-    }
-
-    /// Batches that `dead` was filling or emptying: their indices are lost, the blocks are in the tokens.
-    fn empty_batches(&self, dead: u16) {
-        let busy = super::parking::busy(dead);
-        for control in self.layout().batch_controls() {
-            let control = self.word(control);
-            if control.load(&BATCH_LOOK) == busy {
-                let _ = control.cas(busy, 0, &BATCH_CLAIM);
             }
         }
     }

@@ -1,14 +1,16 @@
 //! Sweeps: walks over the tokens, for healing, for the last try of an allocation, and for statistics.
 
-use super::heap::{Fit, Heap, Lane};
+use super::lane::Lane;
 use super::operation::Held;
-use super::size_class::of_size;
+use super::runs::Fit;
 use super::stats::{Fault, Tally};
 use super::token::{State, Token};
+use super::words::Heap;
 use crate::backend::orderings::TOKEN_WALK;
 use crate::backend::{Backend, Mutant, Word};
 use crate::segment::layout::Granule;
 use crate::segment::region::Region;
+use crate::segment::size_class::of_size;
 
 /// New starts of one sweep that tiles in flight explain at most: in a damaged segment there may be any number of them.
 const EXPLAINED: usize = 1024;

@@ -29,6 +29,12 @@ fn heap_of<B: Backend>(granules: u32, granule_shift: u32) -> Heap<BoxedRegion<B>
     Heap::format(BoxedRegion::new(Layout::new(granules, params)))
 }
 
+/// A heap of boxed words with bias.
+pub(super) fn biased(bytes: u64, participants: usize) -> Heap<BoxedRegion<Native>> {
+    let params = Params { biased: true, participants, ..Params::for_segment(bytes) };
+    Heap::format(BoxedRegion::new(Layout::fit(bytes, params).expect("room for a sector")))
+}
+
 fn rest_is_one_block<B: Backend>(heap: &Heap<BoxedRegion<B>>, lane: &mut Lane) {
     heap.heal(lane);
     let tally = heap.verify().unwrap();
@@ -193,7 +199,7 @@ fn s4_tiles_cover_the_sector_wherever_a_participant_stops() {
 fn l2_a_stopped_participant_hides_no_more_than_its_own_block() {
     at_every_stop(|heap, other, size, what| {
         // What may be hidden: the stopped one's block, the one it asked for (or the run that it cuts up), no more.
-        let spans = super::parking::LARGEST_RUN + 8;
+        let spans = super::runs::LARGEST_RUN + 8;
         let hidden = size + (spans << heap.layout().span_shift);
         for n in [1, 7, 64, 1000, heap.layout().granules - 3 * size - hidden] {
             let block = heap.allocate(other, n, 1, Kind::Raw).unwrap_or_else(|e| panic!("{what}: no {n}: {e:?}"));

@@ -84,6 +84,15 @@ pub(crate) const fn is_adopter(owner: u16) -> bool {
     owner & ADOPTER != 0
 }
 
+/// The owner of blocks that a dead participant left and a recovery kept (`Policy::Keep`): no participant has this number.
+pub const KEPT: u16 = MAX_PARTICIPANTS as u16 + 1;
+
+/// Whether an owner's number is no participant's: such a block changes hands by compare-and-swap alone.
+#[inline(always)]
+pub(super) const fn is_nobody(owner: u16) -> bool {
+    matches!(owner, 0 | KEPT)
+}
+
 /// Bits of the size of a marked block: only parked classes are marked.
 const MARKED_SIZE_BITS: u32 = 8;
 const MARKED_SIZE: u32 = (1 << MARKED_SIZE_BITS) - 1;

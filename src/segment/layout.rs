@@ -77,7 +77,7 @@ pub struct Params {
     /// Words before the first array (guard and header).
     pub header_words: usize,
     /// Whether parked blocks are biased to the lane that parked them: it takes them and gives them without a locked
-    /// instruction, and whoever else takes them pays for a barrier (matrix::parking).
+    /// instruction, and whoever else takes them pays for a barrier (matrix::bias).
     pub biased: bool,
     /// Words of a cache line: arrays written by different participants are padded to it. 1 in models.
     pub line_words: usize,
@@ -415,12 +415,12 @@ pub enum SlotWord {
     Right = 3,
     /// The holder's PID namespace (its inode): a process id means nothing in another one.
     Namespace = 4,
-    /// Tells the holder's process from every other one: drawn at random (matrix::parking).
+    /// Tells the holder's process from every other one: drawn at random (matrix::bias).
     Process = 5,
     /// The live block of another that the holder is about to give another owner: its granule + 1, and above 32 bits whose it was; or 0
-    /// (matrix::parking).
+    /// (matrix::adoption).
     Adopting = 6,
-    /// The granule + 1 whose token the holder is about to store plainly, or 0 (matrix::parking).
+    /// The granule + 1 whose token the holder is about to store plainly, or 0 (matrix::bias).
     Busy = 8,
 }
 /// Words of a slot before padding.

@@ -1,0 +1,182 @@
+//! Adoption: a live block gets another owner while the one that it had may be about to free it.
+//!
+//! Where the block is the caller's own or nobody's, one compare-and-swap does it. Else its owner A may be about to store its token plainly
+//! (matrix::bias). Who adopts A's live block: a compare-and-swap makes the token say who adopts it (a number that is nobody's lane, so that
+//! nobody stores it plainly and nobody else adopts it), the slot says from whom; heavy fence; if A's slot does not name the block, it
+//! goes to its new owner, else back to A. A stopped adopter keeps from others that one block, until its recovery ends the adoption.
+
+use super::lane::is_parkable;
+use super::token::{State, Token, adopter, is_adopter, is_nobody};
+use super::words::Heap;
+use crate::backend::orderings::*;
+use crate::backend::{Backend, Mutant, Word};
+use crate::segment::layout::{Granule, SlotWord};
+use crate::segment::region::Region;
+
+/// How often an adopter's slot is read that does not say what the token says: as often it has ended one adoption and begun the
+/// same one again, or the token is forged.
+const ADOPTION_LOOKS: u32 = 1000;
+
+impl<R: Region> Heap<R> {
+    /// Gives the live block read as `token` another owner. None if it has changed. For the lane that owns it, and for the blocks
+    /// of nobody and of the dead; see [`Heap::rename_from`].
+    pub fn rename(&self, g: Granule, token: Token, owner: u16) -> Option<Token> {
+        let renamed = Token::new(token.state(), owner, token.generation(), token.low());
+        self.token(g).cas(token.0, renamed.0, &ADOPT).is_ok().then_some(renamed)
+    }
+
+    /// Gives, as `me`, the live block read as `token` another owner, whosever it is. None if it has changed, if its owner is freeing it, or
+    /// if another is just adopting it.
+    ///
+    /// One compare-and-swap where it is this lane's or nobody's, else two and a heavy fence.
+    pub fn rename_from(&self, me: u16, g: Granule, token: Token, to: u16) -> Option<Token> {
+        let owner = token.owner();
+        if !self.biased() || is_nobody(owner) || owner == me || !is_parkable(token.size()) {
+            return self.rename(g, token, to);
+        }
+        if self.is_adopting(owner) {
+            return None;
+        }
+        // First the token says that we adopt it: its owner may be about to store that it is parked, and nobody may build on it before
+        // that is ruled out. The slot says whose it was, for whoever ends this if we do not.
+        let adopting = self.slot(me, SlotWord::Adopting);
+        adopting.store((owner as u64) << 32 | (g.0 as u64 + 1), &ADOPTING);
+        let ours = self.rename(g, token, adopter(me));
+        let given = ours.and_then(|_| {
+            let other = self.still_names(me, owner, g);
+            self.end_adoption(me, g, other, to).filter(|_| other.is_none())
+        });
+        adopting.store(0, &ADOPTING);
+        given
+    }
+
+    /// Fences, and says whether `owner`, whose block at `g` is being adopted, may be about to store its token. Nobody else may, whatever
+    /// slots name it: a stale index or an offset leads many to a block that was never theirs. Where there is no fence to be had, it may.
+    fn still_names(&self, caller: u16, owner: u16, g: Granule) -> Option<u16> {
+        let fenced = R::Backend::heavy_fence(&THIEF_FENCE, self.reach(caller, std::iter::once(owner)));
+        if R::Backend::mutated(Mutant::BystanderBelieved) {
+            return (1..=self.layout().params.participants as u16).find(|&other| self.names(other, g));
+        }
+        (!fenced || self.names(owner, g)).then_some(owner)
+    }
+
+    /// What `me` is adopting at `g` goes back to `other`, if there is one. Else it becomes `to`'s; or nobody's, if it is parked or marked by
+    /// now. The token of a live block.
+    fn end_adoption(&self, me: u16, g: Granule, other: Option<u16>, to: u16) -> Option<Token> {
+        loop {
+            let now = self.look(g);
+            if now.parked_by() != adopter(me) {
+                return None;
+            }
+            let ended = match now.is_given_up() {
+                true => Token::new(State::Acked, other.unwrap_or(0), now.generation(), self.place(g, now.size())),
+                false if now.is_live() => Token::new(now.state(), other.unwrap_or(to), now.generation(), now.low()),
+                false => return None,
+            };
+            if self.token(g).cas(now.0, ended.0, &ADOPT).is_ok() {
+                return ended.is_live().then_some(ended);
+            }
+            R::Backend::pause();
+        }
+    }
+
+    /// The dead participant's adoption comes to its end: the block is whose it was. That takes no fence: its owner may store the token.
+    pub(super) fn finish_adoption(&self, dead: u16) {
+        let adopting = self.slot(dead, SlotWord::Adopting);
+        let named = adopting.load(&BUSY_LOOK);
+        if let Some(g) = (named as u32).checked_sub(1).map(Granule)
+            && g.0 < self.layout().granules
+            && self.look(g).parked_by() == adopter(dead)
+        {
+            // A number that is no participant's was not written by an adoption (C2).
+            let owner = Some((named >> 32) as u16).filter(|&owner| self.is_participant(owner));
+            self.end_adoption(dead, g, owner, dead);
+        }
+        adopting.store(0, &ADOPTING);
+    }
+
+    /// Whose the live block at `g` was, read as `token`, that another is just adopting, and whose it may yet become again; 0 if nobody
+    /// adopts it. None if it has changed meanwhile.
+    ///
+    /// An adopter's slot names the block for as long as its token says that it adopts it.
+    pub(crate) fn adopted_from(&self, g: Granule, token: Token) -> Option<u16> {
+        if !token.is_live() || !is_adopter(token.owner()) || !self.is_participant(token.holder()) {
+            return Some(0);
+        }
+        for _ in 0..ADOPTION_LOOKS {
+            let named = self.slot(token.holder(), SlotWord::Adopting).load(&BUSY_LOOK);
+            if named as u32 == g.0 + 1 {
+                return Some((named >> 32) as u16);
+            }
+            // Each time it has ended and begun anew, or no adoption wrote that.
+            if self.look(g) != token {
+                return None;
+            }
+        }
+        Some(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Native;
+    use crate::backend::decorators::{Probe, stopped_at};
+    use crate::matrix::heap::{Kind, Lane};
+    use crate::matrix::recovery::Policy;
+    use crate::segment::layout::{Layout, Params};
+    use crate::segment::region::BoxedRegion;
+
+    /// An adopter is killed at each of its accesses, beside an owner that names the block or does not, and a third that frees it then or does
+    /// not; its recoverer as well, at each of its own. The block is its owner's or freed, and no byte is lost.
+    #[test]
+    fn c1_an_adoption_is_ended_wherever_it_stops() {
+        const CASES: [(bool, bool); 4] = [(false, false), (false, true), (true, false), (true, true)];
+        let params = Params { biased: true, participants: 8, ..Params::for_segment(64 << 10) };
+        let layout = Layout::fit(64 << 10, params).expect("room for a sector");
+        let mut stops = 0;
+        for (named, freed) in CASES {
+            let (mut adopter_ends, mut k) = (false, 0);
+            while !adopter_ends {
+                let (mut recoverer_ends, mut deep) = (false, 0);
+                while !recoverer_ends {
+                    let what = format!("stopped at {k} and {deep}, named {named}, freed {freed}");
+                    let heap = Heap::format(BoxedRegion::<Probe<Native>>::new(layout.clone()));
+                    let (mut owner, mut third) = (Lane::new(1), Lane::new(3));
+                    let block = heap.allocate(&mut owner, 8, 1, Kind::Raw).expect("room");
+                    let (at, generation) = (block.at, block.token.generation());
+                    let busy = heap.slot(1, SlotWord::Busy);
+                    busy.store(if named { at.0 as u64 + 1 } else { 0 }, &BUSY_SET);
+                    adopter_ends = stopped_at(k, || heap.rename_from(2, at, block.token, 2)).is_some();
+                    if freed {
+                        heap.free(&mut third, at, Some(generation)).expect(&what);
+                    }
+                    let adopted = heap.look(at).owner() == 2;
+                    let recover = |by: u16, dead| heap.recover(&mut Lane::new(by), dead, Policy::GiveBack);
+                    recoverer_ends = stopped_at(deep, || recover(4, 2)).is_some();
+                    if !recoverer_ends {
+                        recover(5, 4);
+                        recover(5, 2);
+                    }
+                    let now = heap.look(at);
+                    match now.is_live() {
+                        true => assert_eq!((now.owner(), now.generation(), freed), (1, generation, false), "{what}"),
+                        false => assert!(freed || adopted, "S1: its owner may be about to store it, {what}"),
+                    }
+                    busy.store(0, &BUSY_CLEAR);
+                    if now.is_live() {
+                        heap.free(&mut owner, at, Some(generation)).expect(&what);
+                    }
+                    heap.heal(&mut third);
+                    let tally = heap.verify().expect(&what);
+                    assert_eq!((tally.free.blocks, tally.free.granules), (1, layout.granules as u64), "{what}");
+                    stops += 1;
+                    deep += 1;
+                }
+                k += 1;
+            }
+        }
+        println!("{stops} stops");
+        assert!(stops > 500, "{stops}");
+    }
+}

@@ -1,0 +1,322 @@
+//! Allocate: a parked block of the size from the own stack, else one cut from free memory.
+
+use super::lane::Lane;
+use super::operation::Held;
+use super::runs::Fit;
+use super::token::{State, Token, place};
+use super::words::{Exhausted, Heap, Kind, Live};
+use crate::backend::orderings::*;
+use crate::backend::{Backend, Mutant, Word};
+use crate::segment::layout::{Geometry, Granule};
+use crate::segment::region::Region;
+use crate::segment::size_class::{Bin, EXACT};
+
+impl<R: Region> Heap<R> {
+    /// Allocates at least `size` granules at a multiple of `align` granules (a power of two).
+    ///
+    /// O(1) where a parked or a hinted block serves. When nothing fits, the own stack is flushed and the sector swept,
+    /// and only then is the answer no.
+    ///
+    /// # Errors
+    /// [`Exhausted`] when no block fits.
+    #[inline]
+    pub fn allocate(&self, lane: &mut Lane, size: u32, align: u32, kind: Kind) -> Result<Live, Exhausted> {
+        let size = size.max(self.least());
+        if align <= 1
+            && let Some(live) = self.allocate_parked(lane, size, kind)
+        {
+            return Ok(live);
+        }
+        self.allocate_slowly(lane, size, align, kind)
+    }
+
+    /// The lane's own block of `size` granules (a span's at least) from its own stack, without a locked instruction, if the newest
+    /// there is one at a multiple of `mask` + 1 granules; else nothing was done.
+    ///
+    /// # Safety
+    /// The lane was never used with another heap, and the geometry is this heap's.
+    #[inline(always)]
+    pub unsafe fn allocate_own(
+        &self,
+        lane: &mut Lane,
+        size: usize,
+        mask: u32,
+        kind: Kind,
+        geometry: &impl Geometry,
+    ) -> Option<Live> {
+        if size >= EXACT as usize {
+            return None;
+        }
+        // SAFETY: the caller's.
+        let (at, token) = unsafe { self.pop_own(lane, size as u32, mask, kind, geometry) }?;
+        Some(Live { at, token })
+    }
+
+    /// The newest parked block of `size` granules (less than `EXACT`) from the own stack, if it is the lane's own as it should
+    /// be; else nothing was done. No locked instruction.
+    ///
+    /// # Safety
+    /// As for [`Heap::allocate_own`].
+    #[inline(always)]
+    pub(super) unsafe fn pop_own(
+        &self,
+        lane: &mut Lane,
+        size: u32,
+        mask: u32,
+        kind: Kind,
+        geometry: &impl Geometry,
+    ) -> Option<(Granule, Token)> {
+        const RAW: u64 = Token::new(State::Allocated, 0, 0, 0).0;
+        let (busy, shift) = (lane.busy, geometry.span_shift());
+        let stack = lane.stacks.get_mut(size as usize)?;
+        let newest = stack.top.wrapping_sub(1);
+        let g = Granule(*stack.items.get(newest as usize)?);
+        // Indices on stacks are in range, and what is below the oldest is not: a branch costs less than a clamp.
+        if g.0 >= lane.granules || g.0 & mask != 0 {
+            return None;
+        }
+        let at = place(g.0 & ((1 << shift) - 1), 0);
+        // The live token, but for the generation.
+        let (revival, expected) = match kind {
+            Kind::Raw => (const { Token::revival(State::Allocated, 0, 0) }, lane.live_bits | u64::from(at | size)),
+            Kind::Typed(_) => {
+                let spans = (g.plus(size).0 >> shift) - (g.0 >> shift);
+                let (state, low) = kind.state_of(at | size, spans);
+                let other_state = Token::new(state, 0, 0, 0).0.wrapping_sub(RAW);
+                let expected = lane.live_bits.wrapping_add(other_state) | u64::from(low);
+                (Token::revival(state, at | size, low), expected)
+            }
+        };
+        // SAFETY: the lane is bound, to this heap, says the caller: it has as many granules, spans like these, and this word.
+        let word = unsafe { self.region().token_in_range(g, shift) };
+        let change = |token: Token| {
+            let live = token.0.wrapping_add(revival);
+            let generation = live ^ expected;
+            (Token(generation).meaning() == 0 && generation != 0).then(|| {
+                // Put together anew, so that whoever asks it for its size need not wait for the word from memory.
+                let handed_out = Token(expected | generation);
+                self.label(g, handed_out.state(), kind);
+                (Token(live), handed_out)
+            })
+        };
+        // SAFETY: as above.
+        let live = unsafe { self.change_own(busy, g, word, change) }?;
+        stack.top = newest;
+        Some((g, live))
+    }
+
+    /// A block of at least `size` granules from the lane's own stack: at most one read-modify-write.
+    #[inline]
+    pub fn allocate_parked(&self, lane: &mut Lane, size: u32, kind: Kind) -> Option<Live> {
+        let bin = Bin::at_least(size)?;
+        if !lane.has_parked(bin) {
+            return None;
+        }
+        let (at, token) = self.pop(lane, bin, kind)?;
+        Some(Live { at, token })
+    }
+
+    /// A parked block of the bin from the own stack, taken in the given live state, whatever has become of the indices there.
+    #[inline(never)]
+    pub(super) fn pop(&self, lane: &mut Lane, bin: Bin, kind: Kind) -> Option<(Granule, Token)> {
+        let (owner, size, busy) = (lane.owner, bin.size(), self.busy_of(lane));
+        while let Some(g) = lane.stacks[bin.0].pop() {
+            let place = self.place(g, size);
+            let (state, low) = kind.state_of(place, self.spans(g, size));
+            if busy != 0 {
+                let (revival, expected) = (Token::revival(state, place, low), Token::new(state, owner, 0, low));
+                let change = |token: Token| {
+                    let live = Token(token.0.wrapping_add(revival));
+                    (live.meaning() == expected.0 && live.is_revived()).then(|| {
+                        self.label(g, state, kind);
+                        (live, live)
+                    })
+                };
+                // SAFETY: `busy_of` is in range.
+                if let Some(live) = unsafe { self.change_own(busy, g, self.token(g), change) } {
+                    return Some((g, live));
+                }
+            }
+            if let Some(live) = self.pop_shared(owner, g, size, kind) {
+                return Some((g, live));
+            }
+        }
+        None
+    }
+
+    /// Takes the parked block at `g` by compare-and-swap: the way without bias, and for nobody's and marked blocks.
+    #[inline]
+    fn pop_shared(&self, owner: u16, g: Granule, size: u32, kind: Kind) -> Option<Token> {
+        let (state, low) = kind.state_of(self.place(g, size), self.spans(g, size));
+        let word = self.token(g);
+        let token = self.said_of(g, Token(word.load(&TOKEN_HINT)));
+        let right_size = token.size() == size || R::Backend::mutated(Mutant::PopSizeUnchecked);
+        let live = Token::new(state, owner, token.next_generation(), low);
+        // Held first where it is to be labelled.
+        let labelled = state == State::Typed;
+        let taken = if labelled { Token::new(State::Coalescing, owner, live.generation(), low) } else { live };
+        let free_to_take = token.is_given_up() && right_size && self.may_take(owner, token);
+        if !free_to_take || word.cas(token.0, taken.0, &CLAIM).is_err() {
+            return None;
+        }
+        if labelled {
+            self.label(g, state, kind);
+            word.store(live.0, &HELD_STORE);
+        }
+        Some(live)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn allocate_slowly(&self, lane: &mut Lane, size: u32, align: u32, kind: Kind) -> Result<Live, Exhausted> {
+        self.bind(lane);
+        // A block cut at a multiple of its alignment begins a span: what is in front has its own.
+        let align = if align > 1 { align.max(self.least()) } else { 1 };
+        let asked = Fit { size, align };
+        let granules = self.layout().granules;
+        if size > granules {
+            return Err(self.exhausted());
+        }
+        let bin = Bin::at_least(size).filter(|bin| lane.parks() && bin.size() <= granules);
+        let parks = bin.filter(|_| align == 1);
+        let size = parks.map_or(size, Bin::size);
+        while let Some(bin) = parks
+            && self.take_batch(lane, bin)
+        {
+            if let Some(live) = self.allocate_parked(lane, size, kind) {
+                return Ok(live);
+            }
+        }
+        let room = size.saturating_add(asked.align - 1);
+        let held = match (parks, bin) {
+            (Some(bin), _) => self.carve(lane, bin),
+            // All blocks of such a run are at multiples.
+            (None, Some(bin)) if align <= self.least() && bin.size() == size && size.is_multiple_of(align) => {
+                self.carve_run(lane, bin).or_else(|| self.find_and_take(lane, room))
+            }
+            _ => self.find_and_take(lane, room),
+        };
+        let held = match held {
+            Some(held) => held,
+            None => self.last_try(lane, room, asked)?,
+        };
+        let held = self.trim(lane, held, size, asked.align);
+        Ok(self.retype(lane, held.at, held.token, kind))
+    }
+
+    /// Nothing was hinted that surely fits: merge what this lane has parked, then everything, and take the first block that
+    /// fits at all, without room to spare for alignment or class (L2). Twice, because blocks may have been freed behind the
+    /// first sweep.
+    #[cold]
+    fn last_try(&self, lane: &mut Lane, room: u32, asked: Fit) -> Result<Held, Exhausted> {
+        self.flush(lane);
+        let again = |lane: &mut Lane| self.sweep(lane, Some(asked));
+        let held = self.find_and_take(lane, room).or_else(|| again(lane)).or_else(|| again(lane));
+        held.ok_or_else(|| self.exhausted())
+    }
+
+    fn exhausted(&self) -> Exhausted {
+        let tally = self.tally().unwrap_or_default();
+        Exhausted { free: tally.free.granules + tally.parked.granules, largest: tally.largest_free }
+    }
+
+    /// Hands out a held block, in the form of `kind`.
+    fn retype(&self, lane: &Lane, at: Granule, token: Token, kind: Kind) -> Live {
+        let (state, low) = kind.state_of(self.place(at, token.size()), self.spans(at, token.size()));
+        let live = Token::new(state, lane.owner(), token.generation(), low);
+        self.label(at, state, kind);
+        self.token(at).store(live.0, &HELD_STORE);
+        Live { at, token: live }
+    }
+
+    /// Writes the fingerprint beside the head of a block that will be live in this state. Nobody else may have the block yet: it might be
+    /// freed and merged, and a head stand here.
+    #[inline(always)]
+    pub(super) fn label(&self, at: Granule, state: State, kind: Kind) {
+        if let (Kind::Typed(fingerprint), State::Typed) = (kind, state) {
+            let second = self.token(at.plus(self.least()));
+            let old = Token(second.load(&HELD_LOOK));
+            second.store(Token::new(State::Inside, 0, old.next_generation(), fingerprint).0, &HELD_STORE);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Native;
+    use crate::backend::decorators::{Probe, stopped_at};
+    use crate::matrix::lane::STACK;
+    use crate::matrix::tests::biased;
+    use crate::segment::layout::{Layout, Params};
+    use crate::segment::region::BoxedRegion;
+
+    /// A block that is live has its fingerprint, at whichever access its allocation stopped, on whichever way it was found: whoever frees it
+    /// by its offset may have merged it before the allocation goes on.
+    #[test]
+    fn s4_no_block_is_live_before_its_fingerprint_stands() {
+        const FINGERPRINT: u32 = 0x123_4567;
+        let params = Params { biased: true, participants: 4, ..Params::for_segment(64 << 10) };
+        let layout = Layout::fit(64 << 10, params).expect("room for a sector");
+        let mut stops = 0;
+        for way in 0..4 {
+            let (mut ends, mut k) = (false, 0);
+            while !ends {
+                let heap = Heap::format(BoxedRegion::<Probe<Native>>::new(layout.clone()));
+                let mut lane = Lane::with_ceiling(1, if way == 0 { 0 } else { STACK });
+                if way > 0 {
+                    let block = heap.allocate(&mut lane, 12, 1, Kind::Raw).expect("room");
+                    heap.free(&mut lane, block.at, None).expect("live");
+                }
+                if way == 3 {
+                    let at = Granule(lane.stacks[12].items[lane.stacks[12].top as usize - 1]);
+                    heap.token(at).store(Token::new(State::Acked, 0, 5, heap.place(at, 12)).0, &HELD_STORE);
+                }
+                ends = stopped_at(k, || {
+                    let quick = match way {
+                        // SAFETY: one heap, and its own geometry.
+                        1 => unsafe { heap.allocate_own(&mut lane, 12, 0, Kind::Typed(FINGERPRINT), heap.layout()) },
+                        _ => None,
+                    };
+                    quick.is_some() || heap.allocate(&mut lane, 12, 1, Kind::Typed(FINGERPRINT)).is_ok()
+                })
+                .is_some();
+                let mut live = 0;
+                heap.walk(|at, token| {
+                    if token.is_live() {
+                        live += 1;
+                        assert_eq!(heap.fingerprint(Live { at, token }), Some(FINGERPRINT), "{way}, stopped at {k}");
+                    }
+                })
+                .expect("S4");
+                assert!(live == 1 || !ends, "{way}");
+                stops += live;
+                k += 1;
+            }
+        }
+        assert!(stops >= 4, "{stops}");
+    }
+
+    /// A parked block of the last generation, one generation on, looks like a live one of the next lane: S1 if that lane has a stale index.
+    #[test]
+    fn s1_a_generation_that_wraps_makes_nobody_else_the_owner() {
+        let heap = biased(1 << 20, 16);
+        for (of, next) in [(4, 5), (0, 1)] {
+            let (mut lane, mut first) = (Lane::new(next), Lane::new(of.max(1) + 7));
+            heap.bind(&mut lane);
+            let block = heap.allocate(&mut first, 8, 1, Kind::Raw).expect("room");
+            let last = Token(u64::MAX).generation();
+            let parked = Token::new(State::Acked, of, last, heap.place(block.at, 8));
+            heap.token(block.at).store(parked.0, &HELD_STORE);
+            assert!(lane.stacks[8].push(block.at));
+            // SAFETY: one heap, and its own geometry.
+            let quick = unsafe { heap.allocate_own(&mut lane, 8, 0, Kind::Raw, heap.layout()) };
+            assert_eq!(quick, None, "S1: a block of {of}'s");
+            let slow = heap.pop(&mut lane, Bin(8), Kind::Raw);
+            match of {
+                0 => assert_eq!(slow.map(|(_, token)| (token.owner(), token.generation())), Some((next, 0))),
+                _ => assert_eq!(slow, None, "S1: a block of {of}'s"),
+            }
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! Bias: a lane changes the tokens of its own blocks by plain stores; whoever else wants one pays for a barrier.
+//!
+//! A parked block is in state ACKED: open to everybody, so nothing is hidden (L2) and a killed process takes nothing with it. It keeps its
+//! lane's number, and that lane alone may change the token by a plain store, under one rule:
+//! *A plain-stores a token whose owner is A, and only while A's slot names that granule* ([`SlotWord::Busy`]).
+//!
+//! - The owner A: name the granule, light fence, look at the token, store it (ACKED by A → ALLOCATED by A, or back), clear the
+//!   name. No locked instruction. If the token is not what it should be, nothing is stored.
+//! - A thief T (healing, the last try of an allocation): mark the token by compare-and-swap (ACKED by A → *marked* by T, a new
+//!   generation), for many blocks at once; one heavy fence (`membarrier`); then look at each owner's slot. If A's
+//!   slot names the block, A gets it back; else a compare-and-swap from exactly the mark makes it T's. Behind the
+//!   fence A's look sees the mark, or its name was in the slot for T to see, or its store was done and the mark is gone.
+//!   Nobody waits: another thief's mark that has stood for the time of a fence is replaced by one's own; an owner that meets a mark
+//!   on its block takes it back by compare-and-swap. A stopped owner keeps from others the one block that its slot names.
+//! - Who adopts A's live block does much the same (matrix::adoption).
+//! - Whoever frees another lane's block gives it back to that lane, ALLOCATED by A → ACKED by A, one compare-and-swap. If A frees it at
+//!   the same moment, both write the same. (Both are told that they freed it: of two racing frees without a generation in
+//!   between, the second is refused only where it comes after the first.) The indices go home in batches (matrix::outbox).
+//! - Nobody's blocks (owner 0) are taken by compare-and-swap, whoever comes.
+//!
+//! Dice, Huang, Yang: "Asymmetric Dekker Synchronization" (2001) has the idea of the unequal fences; membarrier(2) the call, in two
+//! kinds ([`Reach`]): owners of the thief's own process are reached in microseconds, others in some milliseconds. (What
+//! would reach those in microseconds, too, misses some: `verification/membarrier`.) So blocks of other processes are collected until
+//! one dear fence is worth it. Where the call is not to be had, the segment is made without bias, and every step is a compare-and-swap.
+
+use super::lane::{Lane, is_parkable};
+use super::token::{State, Token, is_adopter, is_nobody};
+use super::words::Heap;
+use crate::backend::orderings::*;
+use crate::backend::{Backend, Mutant, Reach, Word};
+use crate::segment::layout::{Granule, SlotWord};
+use crate::segment::region::{Region, WordIndex};
+use crate::segment::size_class::{Bin, EXACT};
+
+/// How many wait.
+const LIMBO: usize = 4096;
+
+/// Blocks of this process's lanes that one heavy fence serves at most.
+const LOOT: usize = 64;
+/// Tiles that a thief looks at for them.
+const LOOT_REACH: usize = 4 * LOOT;
+/// Blocks that a fence serves at most which reaches other processes, and takes a thousand times as long.
+const FAR_LOOT: usize = 4096;
+
+/// Blocks that a thief wants, before the fence.
+struct Loot {
+    most: usize,
+    /// Whether other processes' are among them.
+    far: bool,
+    /// Blocks with this thief's marks.
+    marked: Vec<(Granule, Token)>,
+    /// Blocks with another thief's marks.
+    anothers: Vec<(Granule, Token)>,
+}
+
+impl Loot {
+    const fn new(most: usize, far: bool) -> Self {
+        Self { most, far, marked: vec![], anothers: vec![] }
+    }
+    const fn is_full(&self) -> bool {
+        self.marked.len() + self.anothers.len() >= self.most
+    }
+}
+
+impl<R: Region> Heap<R> {
+    /// Binds a lane to this heap: it parks with bias if the heap does.
+    #[inline]
+    pub(super) fn bind(&self, lane: &mut Lane) {
+        if self.biased() {
+            lane.busy = self.layout().slot(lane.owner, SlotWord::Busy).0 as u32;
+            lane.granules = self.layout().granules;
+            lane.roomy = (lane.granules + 1).saturating_sub(EXACT);
+        }
+    }
+
+    /// Where a bound lane names granules in this heap, or 0: in range, even if the lane was bound to another heap.
+    pub(super) fn busy_of(&self, lane: &Lane) -> u32 {
+        if lane.busy == 0 { 0 } else { self.layout().slot(lane.owner, SlotWord::Busy).0 as u32 }
+    }
+
+    /// The owner's way to change a token of its own without a locked instruction: stores what `change` makes of it, if
+    /// anything. No other thread uses the lane's number; the lane is bound. `word` is the token of `g`. Once `change` has found the token as
+    /// it should be, the block is this lane's alone until the store.
+    ///
+    /// # Safety
+    /// `busy` is the index of a word of this heap's region.
+    #[inline(always)]
+    pub(super) unsafe fn change_own<T>(
+        &self,
+        busy: u32,
+        g: Granule,
+        word: &<R::Backend as Backend>::Word,
+        change: impl FnOnce(Token) -> Option<(Token, T)>,
+    ) -> Option<T> {
+        // SAFETY: the caller's.
+        let busy = unsafe { self.region().word_in_range(WordIndex(busy as usize)) };
+        if !R::Backend::mutated(Mutant::BusyUnset) {
+            busy.store(g.0 as u64 + 1, &BUSY_SET);
+        }
+        if !R::Backend::mutated(Mutant::OwnFenceDropped) {
+            R::Backend::light_fence(&OWN_FENCE);
+        }
+        let changed = change(Token(word.load(&OWN_LOOK))).map(|(token, result)| {
+            word.store(token.0, &OWN_STORE);
+            result
+        });
+        busy.store(0, &BUSY_CLEAR);
+        changed
+    }
+
+    /// Makes a parked block of this lane nobody's, so that anybody may take it by compare-and-swap.
+    pub(super) fn renounce(&self, lane: &Lane, bin: Bin, g: Granule) {
+        let place = self.place(g, bin.size());
+        let parked = Token::new(State::Acked, lane.owner, 0, place);
+        let change = |token: Token| {
+            let nobodys = Token::new(State::Acked, 0, token.generation(), place);
+            (token.meaning() == parked.0).then_some((nobodys, ()))
+        };
+        // SAFETY: `busy_of` is in range.
+        let _ = unsafe { self.change_own(self.busy_of(lane), g, self.token(g), change) };
+    }
+
+    /// Whether `owner` may take a parked block by one compare-and-swap: nobody else stores its token plainly.
+    #[inline]
+    pub(super) fn may_take(&self, owner: u16, token: Token) -> bool {
+        !self.biased() || token.parked_by() == owner || is_nobody(token.parked_by()) || !is_parkable(token.size())
+    }
+
+    /// Whether the participant `owner` is another process's than `me`. A slot that nobody holds is nobody's: whoever takes it passes a
+    /// full fence before it looks at a token.
+    fn is_far(&self, me: u16, owner: u16) -> bool {
+        let process = |number| self.slot(number, SlotWord::Process).load(&SLOT_LOOK);
+        let other = process(owner);
+        other != 0 && other != process(me)
+    }
+
+    /// What a heavy fence of `me` has to reach, for what it has marked to be seen by these owners.
+    pub(super) fn reach(&self, me: u16, mut owners: impl Iterator<Item = u16>) -> Reach {
+        R::Backend::fence(&REACH_FENCE);
+        let far = owners.any(|owner| self.is_far(me, owner)) && !R::Backend::mutated(Mutant::ReachTooShort);
+        if far { Reach::System } else { Reach::Process }
+    }
+
+    /// Whether `owner` may be about to store the token at `g` plainly; asked behind a heavy fence.
+    pub(super) fn names(&self, owner: u16, g: Granule) -> bool {
+        self.slot(owner, SlotWord::Busy).load(&BUSY_LOOK) == g.0 as u64 + 1
+    }
+
+    /// Whether an owner's number says that a participant is adopting the block and has not yet ruled out that whose it was stores
+    /// its token.
+    pub(super) fn is_adopting(&self, owner: u16) -> bool {
+        is_adopter(owner) && !R::Backend::mutated(Mutant::AdoptingIgnored)
+    }
+
+    /// Marks the block at `g` if it is parked by another lane, and nobody adopts it, and keeps it for [`Heap::take_over`].
+    fn mark(&self, lane: &Lane, g: Granule, loot: &mut Loot) {
+        let token = self.look(g);
+        let parked = token.is_given_up() && self.fits_sector(g, token) && !self.may_take(lane.owner, token);
+        if !parked
+            || self.is_adopting(token.parked_by())
+            || loot.is_full()
+            || !loot.far && self.is_far(lane.owner, token.parked_by())
+        {
+            return;
+        }
+        let is_marked = token.state() == State::Marked;
+        if is_marked && token.owner() != lane.owner && !R::Backend::mutated(Mutant::AnothersMarkUsed) {
+            loot.anothers.push((g, token));
+            return;
+        }
+        // One of its own number's is as good: its last holder is dead, and that one's compare-and-swap never comes.
+        let marked = if is_marked { token } else { token.marked(lane.owner) };
+        let unmarked = R::Backend::mutated(Mutant::MarkDropped);
+        if is_marked || unmarked || self.token(g).cas(token.0, marked.0, &MARK).is_ok() {
+            loot.marked.push((g, if unmarked { token } else { marked }));
+        }
+    }
+
+    /// Behind the heavy fence: marked blocks whose owners do not name them become this lane's parked blocks, the others
+    /// their owners' again. Another thief's mark that has stood for the time of a fence is replaced by one of this thief's, for a second
+    /// fence: of all who want a block, the last to mark it gets it (L1, L2).
+    fn take_over(&self, lane: &Lane, loot: Loot) {
+        let Loot { mut marked, mut anothers, .. } = loot;
+        while !marked.is_empty() || !anothers.is_empty() {
+            let reach = || self.reach(lane.owner, marked.iter().map(|(_, mark)| mark.parked_by()));
+            let fenced =
+                R::Backend::mutated(Mutant::ThiefFenceDropped) || R::Backend::heavy_fence(&THIEF_FENCE, reach());
+            for (g, mark) in marked {
+                let owner = mark.parked_by();
+                let free_to_go = fenced && (!self.names(owner, g) || R::Backend::mutated(Mutant::BusyIgnored));
+                let whose = if free_to_go { lane.owner } else { owner };
+                let acked = Token::new(State::Acked, whose, mark.generation(), self.place(g, mark.size()));
+                let _ = self.token(g).cas(mark.0, acked.0, &TAKE_OVER);
+            }
+            let mine = |(g, mark): (Granule, Token)| {
+                let marked = mark.marked(lane.owner);
+                self.token(g).cas(mark.0, marked.0, &MARK).is_ok().then_some((g, marked))
+            };
+            marked = std::mem::take(&mut anothers).into_iter().filter_map(mine).collect();
+        }
+    }
+
+    /// Takes parked blocks of other lanes over, from the one at `g` on, as many as one fence may serve. True if the block
+    /// at `g` may be taken now, or has changed.
+    pub(super) fn steal(&self, lane: &Lane, g: Granule) -> bool {
+        let before = self.look(g);
+        let (most, reach, far) = match self.is_far(lane.owner, before.parked_by()) {
+            true => (FAR_LOOT, usize::MAX, true),
+            false => (LOOT, LOOT_REACH, false),
+        };
+        let (mut at, mut loot) = (g, Loot::new(most, far));
+        for _ in 0..reach {
+            let token = self.look(at);
+            if token.state() == State::Inside || !self.fits_sector(at, token) || loot.is_full() {
+                break;
+            }
+            self.mark(lane, at, &mut loot);
+            at = at.plus(token.size());
+        }
+        self.take_over(lane, loot);
+        let now = self.look(g);
+        now.size() != before.size() || !now.is_given_up() || self.may_take(lane.owner, now)
+    }
+
+    /// Merges the blocks of a batch that are still parked, whoever parked them. Other processes' wait, with their likes, for one fence.
+    pub(super) fn merge_batch(&self, lane: &mut Lane, batch: &[u32]) {
+        let (me, biased) = (lane.owner, self.biased());
+        let is_far = |&g: &u32| biased && self.is_far(me, self.look(Granule(g)).parked_by());
+        let (far, near): (Vec<u32>, Vec<u32>) = batch.iter().partition(|g| is_far(g));
+        self.merge_all(lane, &near);
+        if !far.is_empty() {
+            let limbo = lane.limbo.get_or_insert_default();
+            limbo.0.extend(far);
+            if limbo.0.len() >= LIMBO {
+                self.empty_limbo(lane);
+            }
+        }
+    }
+
+    /// Merges the blocks that wait for a fence which reaches other processes.
+    pub(super) fn empty_limbo(&self, lane: &mut Lane) {
+        if let Some(limbo) = lane.limbo.take() {
+            self.merge_all(lane, &limbo.0);
+        }
+    }
+
+    /// Merges those of these blocks that are still parked, whoever parked them.
+    fn merge_all(&self, lane: &mut Lane, blocks: &[u32]) {
+        if self.biased() {
+            let mut loot = Loot::new(blocks.len(), true);
+            blocks.iter().for_each(|&g| self.mark(lane, Granule(g), &mut loot));
+            self.take_over(lane, loot);
+        }
+        for &g in blocks {
+            self.merge_parked(lane, Granule(g));
+        }
+    }
+
+    /// Merges the block at `g` if it is parked and this lane may take it.
+    pub(super) fn merge_parked(&self, lane: &mut Lane, g: Granule) {
+        let token = self.look(g);
+        if token.is_given_up() && self.fits_sector(g, token) && self.may_take(lane.owner, token) {
+            self.coalesce(lane, g, token);
+        }
+    }
+}

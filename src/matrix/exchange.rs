@@ -1,0 +1,194 @@
+//! The exchange: batches of parked blocks' indices change hands through slots in the segment.
+//!
+//! A batch that is lost (its filler stopped half-way) costs nothing but the aid: the blocks are in their tokens.
+//!
+//! What a lane has freed for another goes to that lane's *homes*: a producer's empty stack finds there what its consumer has freed,
+//! without a ripple and a split. A lane has up to 64 homes for each bin, its ring. Who fills them and who empties them go round it the
+//! same way, so that each finds the next one at the first look, no map is asked or told, and the two are seldom at one home at once. The
+//! rings of all lanes and bins lie in one array, scattered: where a home is in use by another, the next one serves.
+//!
+//! Nobody's blocks go to one of up to 64 *open slots* of their bin, where any lane in need takes them. A word for each bin tells which of
+//! them are full, so that nobody walks them; a bit may lie, and whoever meets a wrong one mends it.
+
+use super::lane::{Homeward, Lane};
+use super::words::Heap;
+use crate::backend::Word;
+use crate::backend::orderings::{BATCH_CLAIM, BATCH_INDEX, BATCH_LOOK, BATCH_MAP, BATCH_PASS};
+use crate::segment::layout::{BATCH, Granule, MAX_BATCHES};
+use crate::segment::region::{Region, WordIndex};
+use crate::segment::size_class::Bin;
+
+/// The control word of a slot: 0 empty, FULL | count (and in a home, whose blocks they are, of which bin), or BUSY | participant.
+const FULL: u64 = 1 << 32;
+const BUSY: u64 = 2 << 32;
+const FILLER_AT: u32 = 8;
+const BIN_AT: u32 = 24;
+
+/// The control word of a batch that a participant is filling or emptying.
+pub(super) const fn busy(owner: u16) -> u64 {
+    BUSY | owner as u64
+}
+
+/// The control word of a full batch, as far as it tells whose blocks they are and of which bin.
+const fn full(owner: u16, bin: Bin) -> u64 {
+    FULL | (bin.0 as u64) << BIN_AT | (owner as u64) << FILLER_AT
+}
+
+/// All homes of a ring are looked at.
+pub(super) const ALL: usize = usize::MAX;
+/// Open slots that a lane in need looks at.
+const OPEN_LOOKS: usize = 8;
+
+/// One bit for each of so many open slots.
+const fn all_open(slots: usize) -> u64 {
+    if slots >= MAX_BATCHES { u64::MAX } else { (1 << slots) - 1 }
+}
+
+/// Where a lane begins among the open slots: different lanes' beginnings lie apart.
+fn beginning(owner: u16, slots: usize) -> usize {
+    let spread = (owner as u32).wrapping_mul(0x9E37_79B9);
+    ((spread as u64 * slots as u64) >> 32) as usize
+}
+
+/// A ring's places, from `first` on and round to those before it.
+pub(super) fn places(first: u8, ring: usize) -> impl Iterator<Item = usize> {
+    let first = if (first as usize) < ring { first as usize } else { 0 };
+    (first..ring).chain(0..first)
+}
+
+/// The set bits' numbers, from `first` on and round to those before it.
+fn bits_from(bits: u64, first: usize) -> impl Iterator<Item = usize> {
+    let mut left = bits.rotate_right(first as u32);
+    std::iter::from_fn(move || {
+        let next = left.trailing_zeros();
+        (left != 0).then(|| {
+            left &= left - 1;
+            (next as usize + first) % 64
+        })
+    })
+}
+
+impl<R: Region> Heap<R> {
+    /// Puts a batch of nobody's blocks into the exchange; false if every open slot of the bin is in use.
+    pub(super) fn give_open(&self, lane: &Lane, bin: Bin, batch: &[u32]) -> bool {
+        let layout = self.layout();
+        let first = beginning(lane.owner, layout.params.batches);
+        let map = self.word(layout.batch_map(bin.0));
+        let empty = !map.load(&BATCH_MAP) & all_open(layout.params.batches);
+        for slot in bits_from(empty, first) {
+            let filled = self.fill(lane, layout.open_slot(bin.0, slot), batch, FULL);
+            if filled.is_ok() || filled.is_err_and(|found| found & FULL != 0) {
+                map.fetch_or(1 << slot, &BATCH_MAP);
+            }
+            if filled.is_ok() {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Puts a batch where its owner looks for it: behind the one that this lane put there last, or further on where others have been.
+    /// No map is asked, or told. False if none of so many homes of that ring is free.
+    pub(super) fn give_home(&self, lane: &Lane, way: &mut Homeward, looks: usize) -> bool {
+        let (layout, bin) = (self.layout(), Bin(way.bin as usize));
+        for at in places(way.next_home, layout.ring()).take(looks) {
+            let home = layout.home_of(way.owner, bin.0, at);
+            // A compare-and-swap in vain would take the line from those who use it.
+            if self.word(home).load(&BATCH_LOOK) == 0
+                && self.fill(lane, home, way.batch(), full(way.owner, bin)).is_ok()
+            {
+                way.next_home = at as u8 + 1;
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Puts a batch into the slot with this control word if it is empty; else what the word says comes back.
+    fn fill(&self, lane: &Lane, slot: WordIndex, batch: &[u32], full: u64) -> Result<(), u64> {
+        let control = self.word(slot);
+        control.cas(0, busy(lane.owner), &BATCH_CLAIM)?;
+        for (word, pair) in batch.chunks(2).enumerate() {
+            let both = pair[0] as u64 | (*pair.get(1).unwrap_or(&0) as u64) << 32;
+            self.word(WordIndex(slot.0 + 1 + word)).store(both, &BATCH_INDEX);
+        }
+        control.store(full | batch.len() as u64, &BATCH_PASS);
+        Ok(())
+    }
+
+    /// Takes a batch of the lane's own from so many of its homes: from where the next one is expected, or further on.
+    pub(super) fn take_home(&self, lane: &mut Lane, bin: Bin, looks: usize) -> bool {
+        let layout = self.layout();
+        let next = lane.stacks[bin.0].next_home;
+        for at in places(next, layout.ring()).take(looks) {
+            let home = layout.home_of(lane.owner, bin.0, at);
+            let control = self.word(home);
+            if at == next as usize {
+                control.expect_write();
+            }
+            let found = control.load(&BATCH_LOOK);
+            if found & !0xFF == full(lane.owner, bin)
+                && let Some(any) = self.empty(lane, bin, home, found)
+            {
+                lane.stacks[bin.0].next_home = at as u8 + 1;
+                return any;
+            }
+        }
+        false
+    }
+
+    /// Takes a batch of nobody's blocks.
+    pub(super) fn take_open(&self, lane: &mut Lane, bin: Bin) -> bool {
+        let layout = self.layout();
+        let first = beginning(lane.owner, layout.params.batches);
+        let map = self.word(layout.batch_map(bin.0));
+        let full = map.load(&BATCH_MAP) & all_open(layout.params.batches);
+        for slot in bits_from(full, first).take(OPEN_LOOKS) {
+            let at = layout.open_slot(bin.0, slot);
+            let control = self.word(at);
+            let found = control.load(&BATCH_LOOK);
+            if found & FULL == 0 {
+                map.fetch_and(!(1 << slot), &BATCH_MAP);
+                if control.load(&BATCH_LOOK) & FULL != 0 {
+                    map.fetch_or(1 << slot, &BATCH_MAP);
+                }
+                continue;
+            }
+            if let Some(any) = self.empty(lane, bin, at, found) {
+                map.fetch_and(!(1 << slot), &BATCH_MAP);
+                return any;
+            }
+        }
+        false
+    }
+
+    /// Takes the batch of the slot whose control word says `found`, onto the own stack; None if somebody else did.
+    fn empty(&self, lane: &mut Lane, bin: Bin, slot: WordIndex, found: u64) -> Option<bool> {
+        let layout = self.layout();
+        let control = self.word(slot);
+        control.cas(found, busy(lane.owner), &BATCH_CLAIM).ok()?;
+        let count = ((found & 0xFF) as usize).min(BATCH);
+        for i in 0..count {
+            let both = self.word(WordIndex(slot.0 + 1 + i / 2)).load(&BATCH_INDEX);
+            let g = Granule((both >> (32 * (i % 2))) as u32);
+            // Read from shared memory: checked before it enters a stack (C2).
+            if (g.0 as u64 + bin.size() as u64) <= layout.granules as u64 {
+                self.token(g).expect_write();
+                lane.stacks[bin.0].push(g);
+            }
+        }
+        control.store(0, &BATCH_PASS);
+        Some(count > 0)
+    }
+
+    /// Batches that `dead` was filling or emptying: their indices are lost, the blocks are in the tokens.
+    pub(super) fn empty_batches(&self, dead: u16) {
+        let busy = busy(dead);
+        for control in self.layout().batch_controls() {
+            let control = self.word(control);
+            if control.load(&BATCH_LOOK) == busy {
+                let _ = control.cas(busy, 0, &BATCH_CLAIM);
+            }
+        }
+    }
+}

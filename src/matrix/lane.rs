@@ -1,0 +1,196 @@
+//! A lane: what one thread keeps to itself. Its participant number, its parked blocks as indices, and what it has freed for others.
+//!
+//! A lane is plain process memory, a memory aid and no more: a block is what its token says, and an index that has gone stale is
+//! dropped. A process that dies takes indices with it, and no block.
+
+use super::token::{State, Token};
+use crate::segment::layout::{BATCH, Granule};
+use crate::segment::size_class::{BINS, Bin};
+
+/// Indices that a stack can hold.
+pub(super) const STACK: usize = 30;
+
+/// No granule's index: out of every sector's range.
+const NOTHING: u32 = u32::MAX;
+
+/// One bin's parked blocks, as indices; the newest is on top.
+#[derive(Debug, Clone)]
+#[repr(C, align(64))]
+pub(super) struct Stack {
+    /// Where the next index goes. A word: where a store is soon followed by a load of it, processors forward words (or foresee that they
+    /// will) several times as fast as bytes.
+    pub(super) top: u32,
+    /// Where the oldest one is: what is below never holds any, so that a stack of few is full where the others are.
+    pub(super) bottom: u8,
+    /// Refills that will leave other lanes' batches alone, since this lane has spilt.
+    pub(super) spilt: u8,
+    /// Where the next batch is expected in the ring of homes.
+    pub(super) next_home: u8,
+    /// Where the next batch of its own goes there.
+    pub(super) next_spill: u8,
+    pub(super) items: [u32; STACK],
+}
+
+/// What one thread keeps to itself: its participant number and its parked blocks.
+///
+/// A lane is plain process memory; losing it loses nothing.
+#[derive(Debug)]
+pub struct Lane {
+    pub(super) owner: u16,
+    /// Index of the word that names the granule whose token is about to be stored plainly; 0 without bias, and before the lane is
+    /// bound.
+    pub(super) busy: u32,
+    /// Granules of the heap that the lane is bound to; 0 as above.
+    pub(super) granules: u32,
+    /// Where every small block fits: granules before this one.
+    pub(super) roomy: u32,
+    /// The token of an untyped live block of this lane's, generation and size left out.
+    pub(super) live_bits: u64,
+    /// Refills that will look at [`FEW`] homes only, and how many it will be after the next look at all in vain.
+    pub(super) short_looks: u8,
+    pub(super) patience: u8,
+    pub(super) stacks: [Stack; BINS],
+    /// Freed blocks of other lanes on their way home, [`WAYS`] for each bin; none until there is one.
+    pub(super) homeward: Option<Box<[Homeward]>>,
+    /// Those of them that found no home free.
+    pub(super) backlog: Option<Box<Backlog>>,
+    /// Parked blocks of other processes' lanes that this one is to merge.
+    pub(super) limbo: Option<Box<Limbo>>,
+}
+
+/// Other lanes whose blocks of one bin are collected at a time; a lane's place is its number's last bits.
+pub(super) const WAYS: usize = 4;
+
+/// Homes that a lane looks at which has lately found none by looking at all: a look at one that has left the cache costs as much as a split.
+pub(super) const FEW: usize = 8;
+/// How often, at most, until it looks at all again.
+pub(super) const MOST_SHORT_LOOKS: u8 = 15;
+
+/// Indices of parked blocks that wait for a fence which reaches other processes.
+#[derive(Debug, Default)]
+pub(super) struct Limbo(pub(super) Vec<u32>);
+
+/// Batches that found no home free: they wait for one, or for a fence that serves them all.
+#[derive(Debug, Default)]
+pub(super) struct Backlog(pub(super) std::collections::VecDeque<Homeward>);
+
+/// Indices of blocks that this lane has freed for their owner.
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(C, align(64))]
+pub(super) struct Homeward {
+    pub(super) owner: u16,
+    pub(super) bin: u8,
+    pub(super) length: u8,
+    /// Where the next batch goes in the owner's ring of homes.
+    pub(super) next_home: u8,
+    pub(super) items: [u32; BATCH],
+}
+
+impl Homeward {
+    pub(super) fn batch(&self) -> &[u32] {
+        &self.items[..(self.length as usize).min(BATCH)]
+    }
+}
+
+impl Lane {
+    /// An empty lane of the participant `owner` (1 or more), which no other lane uses at the same time.
+    pub fn new(owner: u16) -> Self {
+        Self::with_ceiling(owner, STACK)
+    }
+    /// A lane whose stacks hold at most `ceiling` blocks (models want small ones); 0 parks nothing.
+    pub fn with_ceiling(owner: u16, ceiling: usize) -> Self {
+        let bottom = STACK - ceiling.min(STACK);
+        let stack = Stack {
+            top: bottom as u32,
+            bottom: bottom as u8,
+            spilt: 0,
+            next_home: 0,
+            next_spill: 0,
+            items: [NOTHING; STACK],
+        };
+        let live_bits = Token::new(State::Allocated, owner, 0, 0).0;
+        Self {
+            owner,
+            busy: 0,
+            granules: 0,
+            roomy: 0,
+            live_bits,
+            short_looks: MOST_SHORT_LOOKS,
+            patience: MOST_SHORT_LOOKS,
+            stacks: std::array::from_fn(|_| stack.clone()),
+            homeward: None,
+            backlog: None,
+            limbo: None,
+        }
+    }
+    /// The participant's number.
+    #[inline(always)]
+    pub fn owner(&self) -> u16 {
+        self.owner
+    }
+    /// Whether this lane looks for free blocks from the sector's end: half of the lanes do, so that they keep out of the others' way.
+    #[inline(always)]
+    pub(super) fn searches_from_above(&self) -> bool {
+        !self.owner.is_multiple_of(2)
+    }
+    pub(super) fn way(&mut self, at: usize) -> &mut Homeward {
+        let ways = self.homeward.get_or_insert_with(|| vec![Homeward::default(); WAYS * BINS].into());
+        &mut ways[at]
+    }
+    /// Whether blocks are parked here at all.
+    #[inline(always)]
+    pub(super) fn parks(&self) -> bool {
+        self.stacks[0].ceiling() != 0
+    }
+    /// Whether there are indices of a bin's blocks, stale ones perhaps.
+    #[inline(always)]
+    pub(super) fn has_parked(&self, bin: Bin) -> bool {
+        self.stacks[bin.0].length() != 0
+    }
+    /// Indices on the stacks; some may be stale.
+    pub fn parked(&self) -> usize {
+        self.stacks.iter().map(|stack| stack.length() as usize).sum()
+    }
+}
+
+impl Stack {
+    #[inline(always)]
+    pub(super) fn length(&self) -> u32 {
+        self.top - u32::from(self.bottom)
+    }
+    pub(super) fn ceiling(&self) -> usize {
+        STACK - self.bottom as usize
+    }
+    #[inline(always)]
+    pub(super) fn has_room(&self) -> bool {
+        (self.top as usize) < STACK
+    }
+    #[inline(always)]
+    pub(super) fn pop(&mut self) -> Option<Granule> {
+        let newest = self.top.checked_sub(1).filter(|&newest| newest >= u32::from(self.bottom))?;
+        self.top = newest;
+        self.items.get(newest as usize).map(|&g| Granule(g))
+    }
+    /// False if the stack is full.
+    #[inline(always)]
+    pub(super) fn push(&mut self, g: Granule) -> bool {
+        let Some(item) = self.items.get_mut(self.top as usize) else { return false };
+        *item = g.0;
+        self.top += 1;
+        true
+    }
+    /// Takes the oldest half, at most a batch.
+    pub(super) fn oldest_half(&mut self, into: &mut [u32; BATCH]) -> usize {
+        let (first, count) = (self.bottom as usize, self.length().div_ceil(2).min(BATCH as u32) as usize);
+        into[..count].copy_from_slice(&self.items[first..first + count]);
+        self.items.copy_within(first + count..self.top as usize, first);
+        self.top -= count as u32;
+        count
+    }
+}
+
+/// Whether blocks of `size` granules are parked when freed: the size must be a bin's own.
+#[inline(always)]
+pub(super) const fn is_parkable(size: u32) -> bool {
+    Bin::of(size).is_some()
+}

@@ -1,0 +1,156 @@
+//! The outbox: what a lane has freed for others goes home in batches.
+//!
+//! Full batches go to their owner's homes in the exchange. What finds no home free waits with the lane that freed it, and goes home
+//! later; more than an eighth of all homes could hold is merged, all behind one heavy fence.
+
+use super::exchange::{ALL, places};
+use super::lane::{Homeward, Lane, WAYS};
+use super::words::Heap;
+use crate::backend::Word;
+use crate::segment::layout::{BATCH, Granule};
+use crate::segment::region::Region;
+use crate::segment::size_class::Bin;
+
+/// Homes for each batch that a lane's backlog may have.
+const HOMES_PER_BACKLOG: usize = 8;
+
+impl<R: Region> Heap<R> {
+    /// Collects the index of a block for its owner; a full batch goes to the exchange.
+    #[inline]
+    pub(super) fn send_home(&self, lane: &mut Lane, bin: Bin, owner: u16, g: Granule) {
+        let full = BATCH.min(lane.stacks[bin.0].ceiling());
+        let at = bin.0 * WAYS + owner as usize % WAYS;
+        let way = lane.way(at);
+        if way.length as usize >= full || way.length > 0 && way.owner != owner {
+            self.dispatch(lane, at);
+        }
+        let way = lane.way(at);
+        if way.length as usize + 4 == BATCH
+            && let Some(next) = places(way.next_home, self.layout().ring()).next()
+        {
+            self.word(self.layout().home_of(owner, bin.0, next)).expect_write();
+        }
+        if way.length > 0 {
+            self.expect_next(way.items[(way.length as usize - 1) % BATCH], g);
+        }
+        (way.owner, way.bin) = (owner, bin.0 as u8);
+        way.items[way.length as usize % BATCH] = g.0;
+        way.length += 1;
+    }
+
+    /// Blocks of one run come back in a row, up or down, as their lane handed them out: fetches the token line behind this
+    /// one's before it is asked for. A line comes from another core's cache: it costs more than all else here.
+    #[inline(always)]
+    fn expect_next(&self, before: u32, g: Granule) {
+        let step = g.0.wrapping_sub(before) as i32;
+        let line = self.token_line();
+        if step.unsigned_abs() <= 2 * line {
+            let next = g.0.wrapping_add_signed(step.signum() * line as i32);
+            if next < self.layout().granules {
+                self.token(Granule(next)).expect_write();
+            }
+        }
+    }
+
+    /// Sends a batch home. Without room in the exchange it waits, with its likes, until there is some; too many of them are merged.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn dispatch(&self, lane: &mut Lane, at: usize) {
+        let mut way = *lane.way(at);
+        let new = (way.owner, way.bin);
+        let mut backlog = lane.backlog.take().unwrap_or_default();
+        if backlog.0.is_empty() {
+            if !self.give_home(lane, &mut way, ALL) {
+                backlog.0.push_back(way);
+            }
+        } else {
+            // The oldest first, which keeps to the order in which their owner handed them out. Two each time: a lane that has caught up is
+            // soon rid of them.
+            backlog.0.push_back(way);
+            for looks in [ALL, 1] {
+                let Some(mut oldest) = backlog.0.pop_front() else { break };
+                let own = (oldest.owner, oldest.bin) == new;
+                if own {
+                    oldest.next_home = way.next_home;
+                }
+                let given = self.give_home(lane, &mut oldest, looks);
+                if own {
+                    way.next_home = oldest.next_home;
+                }
+                match given {
+                    true => {}
+                    // Another owner's may be for one that takes nothing any more.
+                    false if own => backlog.0.push_front(oldest),
+                    false => backlog.0.push_back(oldest),
+                }
+            }
+        }
+        *lane.way(at) = Homeward { length: 0, ..way };
+        let full = backlog.0.len() > self.layout().homes() / HOMES_PER_BACKLOG;
+        lane.backlog = Some(backlog);
+        if full {
+            self.merge_backlog(lane);
+        }
+    }
+
+    /// Merges what waits for a home.
+    pub(super) fn merge_backlog(&self, lane: &mut Lane) {
+        if let Some(backlog) = lane.backlog.take() {
+            let blocks: Vec<u32> = backlog.0.iter().flat_map(Homeward::batch).copied().collect();
+            self.merge_batch(lane, &blocks);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Native;
+    use crate::backend::decorators::{Counts, Probe};
+    use crate::matrix::heap::{Kind, Live};
+    use crate::matrix::lane::STACK;
+    use crate::segment::layout::{Layout, Params};
+    use crate::segment::region::BoxedRegion;
+
+    /// What is freed for a lane that takes nothing waits, without a fence, and is cut no second time when that lane takes again; more than
+    /// that is merged, many blocks behind one fence.
+    #[test]
+    fn l4_what_finds_no_home_waits_and_goes_home_later() {
+        const BYTES: u64 = 16 << 20;
+        let params = Params { biased: true, ..Params::for_segment(BYTES) };
+        let layout = Layout::fit(BYTES, params).expect("room for a sector");
+        let heap = Heap::format(BoxedRegion::<Probe<Native>>::new(layout));
+        let (mut producer, mut consumer) = (Lane::new(1), Lane::new(2));
+        let mut send = |count: usize| -> Vec<Live> {
+            (0..count).map(|_| heap.allocate(&mut producer, 8, 1, Kind::Raw).expect("room")).collect()
+        };
+        let mut receive = |sent: Vec<Live>| {
+            Counts::reset();
+            sent.iter()
+                .for_each(|live| heap.free(&mut consumer, live.at, Some(live.token.generation())).expect("live"));
+            (Counts::get().heavy_fences, consumer.backlog.as_ref().map_or(0, |backlog| backlog.0.len()))
+        };
+        let ring = heap.layout().ring();
+        let burst = send(2 * ring * BATCH);
+        let mut seen: std::collections::BTreeSet<u32> = burst.iter().map(|live| live.at.0).collect();
+        let (fences, waiting) = receive(burst);
+        assert_eq!(fences, 0);
+        assert!(waiting >= ring / 2, "half of them find no home: {waiting}");
+        for _ in 0..4 * ring {
+            let sent = send(2 * BATCH);
+            seen.extend(sent.iter().map(|live| live.at.0));
+            let (fences, _) = receive(sent);
+            assert_eq!(fences, 0);
+        }
+        assert!(seen.len() <= 2 * ring * BATCH + STACK, "cut once more: {}", seen.len());
+        let many = send(20_000);
+        let (fences, waiting) = receive(many);
+        assert!((1..200).contains(&fences), "{fences} fences");
+        assert!(waiting <= heap.layout().homes() / HOMES_PER_BACKLOG, "{waiting} batches wait");
+        heap.flush(&mut consumer);
+        heap.flush(&mut producer);
+        heap.heal(&mut producer);
+        let tally = heap.verify().expect("at rest");
+        assert_eq!((tally.free.blocks, tally.free.granules), (1, heap.layout().granules as u64));
+    }
+}

@@ -1,0 +1,163 @@
+//! Runs: free memory is cut to size. One block, or a run of blocks of one bin, which a lane parks.
+
+use super::lane::{Lane, STACK};
+use super::operation::Held;
+use super::token::{State, Token};
+use super::words::{Heap, TOKEN_LINE};
+use crate::backend::orderings::{HELD_LOOK, HELD_STORE};
+use crate::backend::{Backend, Mutant, Word};
+use crate::segment::layout::Granule;
+use crate::segment::region::Region;
+use crate::segment::size_class::{BINS, Bin, EXACT};
+
+/// What is looked for: so many granules at a multiple of so many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Fit {
+    pub(super) size: u32,
+    pub(super) align: u32,
+}
+
+/// Token lines of a run at most.
+const RUN_LINES: u32 = 8;
+/// Spans that an operation may hide while it cuts up a run (L2): with what lies between its end and the free block's, less than a line.
+pub const LARGEST_RUN: u32 = (RUN_LINES + 1) * TOKEN_LINE;
+
+/// A run of blocks of `size` granules, for a stack of `ceiling`, where a token line has the tokens of `line` granules: its blocks
+/// and its granules. It ends where a token line ends, unless it is shorter than one.
+const fn run_of(size: u32, ceiling: u32, line: u32) -> (u32, u32) {
+    let most = RUN_LINES * line / size;
+    let wanted = if most < ceiling { most } else { ceiling };
+    let even =
+        if size.trailing_zeros() < line.trailing_zeros() { size.trailing_zeros() } else { line.trailing_zeros() };
+    // So many blocks fill whole lines.
+    let whole = line >> even;
+    let blocks = if wanted >= whole { wanted / whole * whole } else { wanted };
+    let granules = blocks * size;
+    (blocks, if granules > line { granules.next_multiple_of(line) } else { granules })
+}
+
+const _: () = {
+    let (mut bin, line) = (4, TOKEN_LINE << 2);
+    while bin < BINS {
+        let size = Bin(bin).size();
+        let (blocks, run) = run_of(size, STACK as u32, line);
+        assert!(run.is_multiple_of(line) && run <= RUN_LINES * line && run - blocks * size < line && line < EXACT);
+        bin += 1;
+    }
+};
+
+impl<R: Region> Heap<R> {
+    /// A block of `size` granules through the hints, held.
+    pub(super) fn find_and_take(&self, lane: &mut Lane, size: u32) -> Option<Held> {
+        loop {
+            let (g, token) = self.find(lane, size)?;
+            if let Some(held) = self.take(lane, g, token, size) {
+                return Some(held);
+            }
+            R::Backend::pause();
+        }
+    }
+
+    /// The granules to cut off the tail of a free block so that they begin with what is looked for, if the block has it.
+    pub(super) fn tail_for(&self, asked: Fit, at: Granule, size: u32) -> Option<u32> {
+        let end = at.0 + size;
+        let last = end.checked_sub(asked.size).filter(|&last| last >= at.0)?;
+        let first = Granule(last - last % asked.align);
+        // What would remain in front must have a span of its own.
+        let first = if self.layout().span(first) == self.layout().span(at) { at } else { first };
+        (first >= at && first.0.is_multiple_of(asked.align)).then(|| end - first.0)
+    }
+
+    /// Gives back what a held block has before the first multiple of `align` and behind `size`, as far as it has spans of its own.
+    pub(super) fn trim(&self, lane: &mut Lane, mut held: Held, size: u32, align: u32) -> Held {
+        let before = held.at.0.next_multiple_of(align) - held.at.0;
+        if before > 0 {
+            let (front, rest) = self.split_held(lane, held, before);
+            self.ripple(lane, front);
+            held = rest;
+        }
+        self.shorten(lane, held, size)
+    }
+
+    /// Gives back what a held block has behind `size`, if that has a span of its own.
+    pub(super) fn shorten(&self, lane: &mut Lane, held: Held, size: u32) -> Held {
+        let rest = held.token.size().saturating_sub(size);
+        if rest == 0 || self.spans(held.at.plus(size), rest) == 0 {
+            return held;
+        }
+        let (block, rest) = self.split_held(lane, held, size);
+        self.ripple(lane, rest);
+        block
+    }
+
+    /// Cuts one contiguous run from a free block, keeps the first block and parks the rest. The run begins and ends
+    /// at a cache line of tokens: a lane's parked blocks lie in token lines that no other lane writes.
+    pub(super) fn carve(&self, lane: &mut Lane, bin: Bin) -> Option<Held> {
+        self.carve_run(lane, bin).or_else(|| self.find_and_take(lane, bin.size()))
+    }
+
+    /// As [`Heap::carve`], or none where no run is to be had.
+    pub(super) fn carve_run(&self, lane: &mut Lane, bin: Bin) -> Option<Held> {
+        let (blocks, granules) = run_of(bin.size(), lane.stacks[bin.0].ceiling() as u32, self.token_line());
+        if blocks < 2 {
+            return None;
+        }
+        let run = self.take_run(lane, granules)?;
+        Some(self.cut_up(lane, bin, run, blocks))
+    }
+
+    /// Takes `size` granules, or a few more, that begin at a token line.
+    fn take_run(&self, lane: &mut Lane, size: u32) -> Option<Held> {
+        let line = self.token_line();
+        loop {
+            let (g, token) = self.find(lane, size + line - 1)?;
+            let beyond = (g.0 + token.size() - size) % line;
+            if let Some(run) = self.take(lane, g, token, size + beyond) {
+                return Some(self.shorten(lane, run, size));
+            }
+            R::Backend::pause();
+        }
+    }
+
+    /// Cuts a held run into `blocks` blocks of the bin: the first stays held, the others are parked. What is left over is parked
+    /// as a block of its own size; less than a span makes the last block larger.
+    ///
+    /// All heads are COALESCING until the run's own word has shrunk: an ACKED head under it could be taken by a stale
+    /// index while the run still covers it (S1 after a crash).
+    fn cut_up(&self, lane: &mut Lane, bin: Bin, run: Held, blocks: u32) -> Held {
+        let (size, owner) = (bin.size(), lane.owner);
+        let early = R::Backend::mutated(Mutant::CarveAckedEarly);
+        let over = run.token.size() - blocks * size;
+        let pieces = blocks + (over > self.layout().span_mask) as u32;
+        let piece = |i: u32| {
+            let at = i * size;
+            let length = if i + 1 == pieces { run.token.size() - at } else { size };
+            (run.at.plus(at), length)
+        };
+        for i in 1..pieces {
+            let (g, length) = piece(i);
+            let word = self.token(g);
+            let generation = Token(word.load(&HELD_LOOK)).next_generation();
+            let state = if early { State::Acked } else { State::Coalescing };
+            word.store(Token::new(state, owner, generation, self.place(g, length)).0, &HELD_STORE);
+        }
+        let (_, length) = piece(0);
+        let first = Token::new(State::Coalescing, owner, run.token.next_generation(), self.place(run.at, length));
+        self.token(run.at).store(first.0, &HELD_STORE);
+        for i in (1..pieces).rev() {
+            let (g, length) = piece(i);
+            let generation = Token(self.token(g).load(&HELD_LOOK)).generation();
+            let held = |state| Token::new(state, owner, generation, self.place(g, length));
+            match Bin::of(length).filter(|&own| own == bin || lane.stacks[own.0].has_room()) {
+                Some(own) => {
+                    if !early {
+                        self.token(g).store(held(State::Acked).0, &HELD_STORE);
+                    }
+                    self.remember(lane, own, g);
+                }
+                None => drop(self.ripple(lane, Held { at: g, token: held(State::Coalescing) })),
+            }
+        }
+        Held { at: run.at, token: first }
+    }
+}
