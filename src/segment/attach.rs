@@ -7,6 +7,7 @@
 use super::header::{self, Guard, Header};
 use super::mapping::{Segment, map};
 use super::options::{Home, Options};
+use super::orphan;
 use super::place::{Place, kind};
 use super::space::FileSystem;
 use crate::backend::Native;
@@ -55,7 +56,12 @@ impl Options {
     }
 
     pub(crate) fn attach_at(&self, place: Arc<Place>) -> Result<Segment> {
-        let file = place.open()?;
+        let file = match place.open() {
+            Err(Error::NotFound { name }) if self.rejoin => {
+                orphan::find(self, &place)?.ok_or(Error::NotFound { name })?
+            }
+            opened => opened?,
+        };
         // A name may come before its segment only where there are no unnamed files (or in tests).
         let early = || self.named || matches!(place.open_unnamed(), Ok(None));
         let segment = self.attach_file(file, place.path(), early)?;

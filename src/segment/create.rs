@@ -165,6 +165,7 @@ impl<'a, F: FnOnce(&MappedRegion)> Maker<'a, F> {
         let segment = self.fill(file, Path::new(&name))?;
         rustix::fs::fcntl_add_seals(segment.file(), SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)
             .map_err(|e| Error::io(format!("seal the memory file {name}"), e))?;
+        header::named(segment.mapped());
         Ok(segment)
     }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! word 0      guard: raw (0), formatting, ready
-//! word 1      process id of the creator
+//! word 1      process id of the creator; 0 once the segment has had its name, or needs none
 //! word 2      magic
 //! word 3      format version
 //! word 4      endianness marker
@@ -57,7 +57,7 @@ pub(crate) mod guard {
     pub(crate) const READY: u64 = super::MAGIC.rotate_left(34);
     /// Where the state is.
     pub(crate) const STATE: super::WordIndex = super::WordIndex(0);
-    /// Where the creator's process id is.
+    /// Where the creator's process id is, until the segment has its name.
     pub(crate) const CREATOR: super::WordIndex = super::WordIndex(1);
 }
 
@@ -205,6 +205,21 @@ pub(crate) fn formatting(region: &MappedRegion) {
 /// Says that the segment may be used.
 pub(crate) fn ready(region: &MappedRegion) {
     region.word(guard::STATE).store(guard::READY, &GUARD_WRITE);
+}
+
+/// Says that the segment has its name, or needs none: its creator is done with it.
+pub(crate) fn named(region: &MappedRegion) {
+    region.word(guard::CREATOR).store(0, &GUARD_WRITE);
+}
+
+/// Whether the segment in a copy of guard and header has had a name.
+pub(crate) fn had_name(words: &[u64]) -> bool {
+    words[1] == 0
+}
+
+/// Whether the header in a copy says this id.
+pub(crate) fn says_id(words: &[u64], id: Uuid) -> bool {
+    (words[16], words[17]) == id.as_u64_pair()
 }
 
 pub(crate) fn wrong_endianness(name: &Path) -> Error {

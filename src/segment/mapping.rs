@@ -1,6 +1,6 @@
 //! The segment as its user holds it: the mapping, the file behind it, and what its header says.
 
-use super::header::Header;
+use super::header::{self, Header};
 use super::layout::{Granule, Layout};
 use super::options::Options;
 use super::place::{Identity, Place};
@@ -83,6 +83,9 @@ impl Segment {
     }
 
     pub(crate) fn named(mut self, place: Arc<Place>) -> Self {
+        if self.created {
+            header::named(&self.region);
+        }
         self.place = Some(place);
         self
     }

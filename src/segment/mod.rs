@@ -11,6 +11,7 @@ mod header;
 pub mod layout;
 mod mapping;
 mod options;
+mod orphan;
 mod participant;
 mod place;
 pub mod region;

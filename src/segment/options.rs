@@ -61,6 +61,7 @@ pub struct Options {
     pub(crate) sealed: bool,
     pub(crate) trusted: Vec<u32>,
     pub(crate) patience: Duration,
+    pub(crate) rejoin: bool,
     pub(crate) named: bool,
 }
 
@@ -83,6 +84,7 @@ impl Default for Options {
             sealed: false,
             trusted: Vec::new(),
             patience: Duration::from_secs(5),
+            rejoin: false,
             named: false,
         }
     }
@@ -209,6 +211,16 @@ impl Options {
     /// without unnamed files (`O_TMPFILE`): elsewhere a name appears when the segment is ready.
     pub fn patience(mut self, limit: Duration) -> Self {
         self.patience = limit;
+        self
+    }
+    /// Whether to attach to a segment of this id that has lost its name while it is in use, before a new one is made (default off).
+    /// It is looked for among the open files of all processes that this one may look into (`/proc/PID/fd`: those of the same user,
+    /// or all for root), which takes some milliseconds; those that run where this process can't see them are not found.
+    ///
+    /// The kernel gives such a file no name again, so every newcomer has to ask for it. See
+    /// [`Segment::creation`](super::Segment::creation) for what tells the two segments apart otherwise.
+    pub fn rejoin(mut self, on: bool) -> Self {
+        self.rejoin = on;
         self
     }
     /// Creates under the name at once, as on file systems without unnamed files. For tests.

@@ -84,6 +84,12 @@ impl Place {
         &self.path
     }
 
+    /// The device of its directory.
+    pub(crate) fn device(&self) -> Result<u64> {
+        let stat = rustix::fs::fstat(&self.dir).map_err(|errno| self.failed("look at the directory of", errno))?;
+        Ok(stat.st_dev)
+    }
+
     fn failed(&self, verb: &str, errno: Errno) -> Error {
         Error::io(format!("{verb} {}", self.path.display()), errno)
     }
