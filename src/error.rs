@@ -128,7 +128,7 @@ pub enum Error {
     },
     /// Every participant slot is held.
     #[error(
-        "all {participants} participant slots of the segment are held; let a process or thread leave (a dead one's slot stays held as long as a child that it forked), or create the segment with more (Options::participants)"
+        "all {participants} participant slots of the segment are held; let a process or thread leave, or create the segment with more (Options::participants)"
     )]
     NoParticipantSlot {
         /// Slots of the segment.

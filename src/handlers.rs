@@ -186,6 +186,9 @@ pub struct Name {
 /// Operations are lock-free and make no kernel call on the quick path. A thread's first does (which takes a participant slot and a page
 /// of memory). They are not for signal handlers that interrupt one. A forked child cannot use its parent's
 /// handlers ([`Error::ForkedChild`]): it attaches anew.
+///
+/// Dropping a process's last handler is leaving in good order: its blocks stay, and are nobody's. A process that ends with a live handler
+/// counts as dead, also where it returns from `main` or calls `exit(0)` with the handler in a `static`: its blocks are given back.
 #[derive(Debug, Clone)]
 pub struct Handler {
     matrix: Arc<AtomicMatrix>,
@@ -730,8 +733,9 @@ impl Handler {
     /// on and keeps no copy of its offset.
     ///
     /// # Errors
-    /// As [`Handler::free_raw`], and [`Error::TooSmall`] if the block has fewer bytes than a `T`.
+    /// As [`Handler::free_raw`], [`Error::TooSmall`] if the block has fewer bytes than a `T`, and [`Error::ForkedChild`].
     pub fn store<T: Shared>(&self, block: &mut Block<T>, value: T) -> Result<()> {
+        self.matrix.check_process()?;
         self.has_room(&block.pointer, size_of::<T>())?;
         // SAFETY: as in `load`.
         unsafe { payload::copy_in(value.as_bytes(), self.address(block.offset())) };
@@ -752,8 +756,9 @@ impl Handler {
     /// Copies bytes into a block, from its start on. Best effort, as [`Handler::store`].
     ///
     /// # Errors
-    /// As [`Handler::free_raw`], and [`Error::TooSmall`].
+    /// As [`Handler::free_raw`], [`Error::TooSmall`] and [`Error::ForkedChild`].
     pub fn store_bytes(&self, pointer: &RelativePtr<u8>, from: &[u8]) -> Result<()> {
+        self.matrix.check_process()?;
         self.has_room(pointer, from.len())?;
         // SAFETY: as in `load_bytes`.
         unsafe { payload::copy_in(from, self.address(pointer.offset)) };

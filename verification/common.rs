@@ -125,20 +125,11 @@ pub(crate) fn setting(name: &str, default: u64) -> u64 {
 pub(crate) fn die(handler: Handler) {
     let segment = handler.matrix().segment();
     let (base, length, fd) = (segment.base(), segment.len(), std::os::fd::AsRawFd::as_raw_fd(&segment.fd()));
+    // SAFETY: it is never used again.
+    unsafe { segment.end_life() };
     std::mem::forget(handler);
     // SAFETY: the handler was the mapping's only user, is never dropped, and cannot be used any more.
     unsafe { rustix::mm::munmap(base.as_ptr().cast(), length) }.expect("mapped");
-    // A child that another test is just making has the descriptor until it executes: the locks are let go by name.
-    let whole = nix::libc::flock {
-        l_type: nix::libc::F_UNLCK as nix::libc::c_short,
-        l_whence: nix::libc::SEEK_SET as nix::libc::c_short,
-        l_start: 0,
-        l_len: 0,
-        l_pid: 0,
-    };
-    // SAFETY: it is open, and its owner was forgotten: nobody else uses it.
-    let borrowed = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
-    nix::fcntl::fcntl(borrowed, nix::fcntl::FcntlArg::F_OFD_SETLK(&whole)).expect("unlocked");
     // SAFETY: its owner was forgotten: nobody uses or closes it again.
     unsafe { rustix::io::close(fd) };
 }

@@ -10,6 +10,7 @@ pub(crate) mod identities;
 mod native;
 pub mod orderings;
 pub mod payload;
+mod process;
 pub(crate) mod random;
 
 #[cfg(feature = "loom")]

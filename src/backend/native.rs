@@ -1,9 +1,8 @@
 //! The production backend: the processor's own atomics.
 #![allow(clippy::disallowed_types, reason = "this module is where raw atomics live")]
 
-use super::{Backend, Reach, Site, Word};
+use super::{Backend, Reach, Site, Word, process};
 use rustix::thread::{MembarrierCommand, membarrier, membarrier_query};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering, compiler_fence, fence};
 
 /// The processor's own atomics.
@@ -65,30 +64,15 @@ impl Native {
             && membarrier(MembarrierCommand::PrivateExpedited).is_ok()
     }
 
-    /// A random number that stands for this process, never 0: a child that is forked has another one.
+    /// A number that stands for this process, never 0: a child that is forked has another one. No kernel call, once it is known.
+    #[inline]
     pub(crate) fn process() -> u64 {
-        static WORD: OnceLock<Option<&'static AtomicU64>> = OnceLock::new();
-        let drawn = super::random::random().map_or_else(|_| Self::without_random(), |drawn| drawn as u64).max(1);
-        let Some(word) = WORD.get_or_init(Self::word_of_process) else { return drawn };
-        word.compare_exchange(0, drawn, Ordering::AcqRel, Ordering::Acquire).map_or_else(|found| found, |_| drawn)
+        process::number()
     }
 
-    /// A number where the kernel gives no random ones: of the process id and the time. Another process may have the same
-    /// process id only in another PID namespace, and then was hardly made in the same nanosecond.
-    fn without_random() -> u64 {
-        let now = std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_nanos() as u64);
-        now.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ u64::from(std::process::id()) << 32
-    }
-
-    /// A word that is 0 in a child that is forked; none if the system does not offer it.
-    fn word_of_process() -> Option<&'static AtomicU64> {
-        let mut memory = memmap2::MmapMut::map_anon(size_of::<AtomicU64>()).ok()?;
-        let page = memory.as_mut_ptr();
-        // SAFETY: an anonymous mapping of ours alone, page aligned, as long as asked for; nothing stands in it yet.
-        unsafe { rustix::mm::madvise(page.cast(), memory.len(), rustix::mm::Advice::LinuxWipeOnFork) }.ok()?;
-        std::mem::forget(memory);
-        // SAFETY: aligned to a page, zeroed, and never unmapped.
-        Some(unsafe { AtomicU64::from_ptr(page.cast()) })
+    /// Whether this system has memory that a forked child finds zeroed, and can be believed.
+    pub(crate) fn wipes_on_fork() -> bool {
+        process::wipes()
     }
 
     /// A number that this process has not handed out before, from 1 on.

@@ -30,7 +30,8 @@ pub struct AtomicMatrix {
     /// The instance if this matrix is of the usual sort, which the quickest paths are compiled for: biased, with the default granule, and
     /// offsets in bytes. Else no lane's.
     usual: u64,
-    opener: u32,
+    /// Whether a forked child finds its parent's lanes zeroed.
+    wiped: bool,
     tag: u32,
     offset_shift: u32,
     /// The sector's own offset, and log2 of a granule in steps of an offset.
@@ -42,8 +43,6 @@ pub struct AtomicMatrix {
 /// A lane in memory that a forked child finds zeroed.
 struct LaneCell {
     memory: memmap2::MmapMut,
-    /// The lane's participant number, which never changes.
-    owner: u16,
 }
 
 /// What stands in that memory.
@@ -137,14 +136,18 @@ impl AtomicMatrix {
         let heap = Heap::new(unsafe { segment.region() });
         let (layout, offset_shift) = (heap.layout(), segment.offset_unit().trailing_zeros());
         let instance = Native::serial();
-        let is_usual = layout.is_usual() && layout.params.biased && offset_shift == 0;
+        // A lane that a forked child would not find zeroed is not used before a look at who we are.
+        let wiped = Native::wipes_on_fork();
+        let is_usual = layout.is_usual() && layout.params.biased && offset_shift == 0 && wiped;
+        // Now if it can be: descriptors and rights may be given up later. If not, the first call that needs it says why.
+        let _ = segment.life();
         Arc::new(Self {
             sector_offset: (layout.sector >> offset_shift) as u32,
             granule_steps: layout.params.granule_shift - offset_shift,
             heap,
             instance,
             usual: if is_usual { instance } else { NOT_USUAL },
-            opener: segment.opener(),
+            wiped,
             tag: segment.serial(),
             offset_shift,
             segment,
@@ -203,7 +206,7 @@ impl AtomicMatrix {
         // SAFETY: the instance is this matrix's, so the page is alive (`self.lanes` owns it), and it is this thread's alone. The
         // reference is used for one operation, and operations do not nest (no user code runs inside them).
         let page = unsafe { &mut *last.page };
-        (page.instance == self.instance).then_some(&mut page.lane)
+        (page.instance == self.instance && (self.wiped || self.check_process().is_ok())).then_some(&mut page.lane)
     }
 
     /// Runs `operation` with this thread's lane, which it gets at its first call.
@@ -255,9 +258,9 @@ impl AtomicMatrix {
     }
 
     /// A forked child shares the parent's lanes and participant numbers, so it may use none of them.
+    #[inline]
     pub(crate) fn check_process(&self) -> Result<()> {
-        let caller = std::process::id();
-        if caller == self.opener { Ok(()) } else { Err(Error::ForkedChild { opener: self.opener, caller }) }
+        self.segment.check_process()
     }
 
     /// A lane that no thread uses: an idle one, or a new participant's. Where every slot is held, but one is changing hands, or
@@ -269,36 +272,31 @@ impl AtomicMatrix {
         let io = |source: std::io::Error| Error::io("get memory for a thread's parked blocks", source);
         let mut memory = memmap2::MmapMut::map_anon(size_of::<LanePage>()).map_err(io)?;
         let page: *mut LanePage = memory.as_mut_ptr().cast();
-        // SAFETY: an anonymous mapping of ours alone, page aligned, as long as asked for; nothing stands in it yet.
-        unsafe { rustix::mm::madvise(page.cast(), memory.len(), rustix::mm::Advice::LinuxWipeOnFork) }
-            .map_err(|error| io(error.into()))?;
+        if self.wiped {
+            // SAFETY: an anonymous mapping of ours alone, page aligned, as long as asked for; nothing stands in it yet.
+            unsafe { rustix::mm::madvise(page.cast(), memory.len(), rustix::mm::Advice::LinuxWipeOnFork) }
+                .map_err(|error| io(error.into()))?;
+        }
         let begun = Instant::now();
         loop {
-            let mut lanes = self.lanes();
-            if let Some(page) = lanes.idle.pop() {
+            if let Some(page) = self.lanes().idle.pop() {
                 return Ok(page);
             }
-            if let Some(lane) = self.new_lane(&lanes, begun.elapsed() < SLOT_WAIT, told)? {
-                let owner = lane.owner();
+            if let Some(lane) = self.new_lane(begun.elapsed() < SLOT_WAIT, told)? {
                 // SAFETY: as above.
                 unsafe { page.write(LanePage { instance: self.instance, lane }) };
-                lanes.all.push(LaneCell { memory, owner });
+                self.lanes().all.push(LaneCell { memory });
                 return Ok(page);
             }
-            // Others of this process ask meanwhile which slots are its own.
-            drop(lanes);
             std::thread::sleep(BETWEEN_LOOKS);
         }
     }
 
     /// Takes a participant slot, and recovers whose it was, if that one is dead. None if there may be one soon, and `patient`.
-    ///
-    /// What it takes and does not keep it abandons before it returns: no slot of this process's is missing in `lanes`.
-    fn new_lane(&self, lanes: &Lanes, patient: bool, told: &mut Told) -> Result<Option<Lane>> {
+    fn new_lane(&self, patient: bool, told: &mut Told) -> Result<Option<Lane>> {
         let mut tried = vec![];
         loop {
-            let joined = self.segment.join(&|number| lanes.owns(number) || tried.contains(&number));
-            match joined {
+            match self.segment.join(&tried)? {
                 Joined::Free(owner) => return Ok(Some(self.lane_of(owner))),
                 Joined::TakenOver(owner) => {
                     let mut lane = self.lane_of(owner);
@@ -343,8 +341,7 @@ impl AtomicMatrix {
         let mut told = Told::default();
         let recovered = self.with_lane(|lane| {
             let me = lane.owner();
-            // Asked anew for each slot: a thread that joins meanwhile is not dead.
-            let next = || self.segment.take_dead(me, &|number| self.lanes().owns(number));
+            let next = || self.segment.take_dead(me);
             self.recover_all(lane, vec![], next, policy, &mut told);
             told.all
         });
@@ -466,17 +463,7 @@ impl AtomicMatrix {
 
     /// Who holds a slot.
     pub(crate) fn participants(&self) -> Vec<Participant> {
-        match self.check_process() {
-            Ok(()) => self.segment.participants(&|number| self.lanes().owns(number), None),
-            Err(_) => self.segment.participants(&|_| false, Some(self.opener)),
-        }
-    }
-}
-
-impl Lanes {
-    /// Whether a participant number is this process's.
-    fn owns(&self, number: u16) -> bool {
-        self.all.iter().any(|cell| cell.owner == number)
+        self.segment.participants()
     }
 }
 

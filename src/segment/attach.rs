@@ -65,7 +65,7 @@ impl Options {
         // A name may come before its segment only where there are no unnamed files (or in tests).
         let early = || self.named || matches!(place.open_unnamed(), Ok(None));
         let segment = self.attach_file(file, place.path(), early)?;
-        Ok(segment.named(place))
+        Ok(segment.named(&place))
     }
 
     fn attach_file(&self, file: File, name: &Path, early: impl FnOnce() -> bool) -> Result<Segment> {

@@ -132,7 +132,7 @@ impl<'a, F: FnOnce(&MappedRegion)> Maker<'a, F> {
         if let Some(segment) = &self.ready {
             place.link(segment.file())?;
         }
-        let segment = self.ready.take().map(|segment| segment.named(place));
+        let segment = self.ready.take().map(|segment| segment.named(&place));
         segment.ok_or_else(|| Error::Corrupt { what: "a segment was made twice".to_owned() })
     }
 
@@ -150,7 +150,7 @@ impl<'a, F: FnOnce(&MappedRegion)> Maker<'a, F> {
             let _ = rustix::fs::flock(&lock, FlockOperation::Unlock);
         }
         claim.place = None;
-        Ok(segment.named(place))
+        Ok(segment.named(&place))
     }
 
     fn make_memory_file(&mut self) -> Result<Segment> {

@@ -405,16 +405,14 @@ impl Layout {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(usize)]
 pub enum SlotWord {
-    /// Who holds the slot: 0 free, else kind, recoverer and process id (segment::participant).
+    /// Who holds the slot: 0 free, else kind, epoch, recoverer and life (segment::participant).
     State = 0,
-    /// The holder's start time, against reuse of process ids.
-    Start = 1,
+    /// The holder's process id, as its own PID namespace calls it: to be told, not to be believed.
+    Pid = 1,
     /// The operation in force: kind, granule, size (matrix::operation).
     Op = 2,
     /// The right-hand token of a join in force.
     Right = 3,
-    /// The holder's PID namespace (its inode): a process id means nothing in another one.
-    Namespace = 4,
     /// Tells the holder's process from every other one: drawn at random (matrix::bias).
     Process = 5,
     /// The live block of another that the holder is about to give another owner: its granule + 1, and above 32 bits whose it was; or 0

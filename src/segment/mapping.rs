@@ -2,22 +2,25 @@
 
 use super::header::{self, Header};
 use super::layout::{Granule, Layout};
+use super::life::{Descriptor, Life, NO_LIFE};
 use super::options::Options;
-use super::place::{Identity, Place};
+use super::participant::life_of;
+use super::place::Place;
 use super::region::{MappedRegion, Region, WordIndex};
+use super::space::FileSystem;
 use crate::backend::identities::serial_of;
 use crate::backend::{Native, NativeWord};
 use crate::error::{Error, Result};
 use memmap2::{Advice, MmapOptions, MmapRaw};
-use rustix::fs::FlockOperation;
+use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::num::NonZeroU64;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::path::Path;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -32,14 +35,17 @@ pub struct Segment {
     /// Over `map`, which never moves its memory and is dropped with it.
     region: MappedRegion,
     map: MmapRaw,
-    file: File,
-    place: Option<Arc<Place>>,
-    identity: Identity,
+    descriptor: Descriptor,
+    place: Option<Place>,
     header: Header,
     /// Of what tells this segment from every other one, in this process.
     serial: u32,
     opener: u32,
+    /// The opener, told from its forked children.
+    process: u64,
     created: bool,
+    /// What tells others that this attachment lives; taken when it is needed first, or as soon as it can be.
+    life: Mutex<Option<Life>>,
     /// Whether this segment has removed its name.
     unlinked: Mutex<bool>,
 }
@@ -47,16 +53,15 @@ pub struct Segment {
 impl Segment {
     /// `map` has `header.total` bytes, and `header.layout` fits into them.
     pub(crate) fn new(map: MmapRaw, file: File, header: Header, created: bool) -> Result<Self> {
-        let stat = rustix::fs::fstat(&file).map_err(|e| Error::io("look at the segment's file", e))?;
+        let descriptor = Descriptor::new(file)?;
         let aligned = |base: &NonNull<u8>| base.addr().get().is_multiple_of(align_of::<NativeWord>());
         let base = NonNull::new(map.as_mut_ptr()).filter(aligned);
         let (Some(base), true) = (base, header.layout.bytes() <= map.len() as u64) else {
             return Err(Error::Corrupt { what: "the mapping is shorter than the layout".to_owned() });
         };
-        let identity = Identity::of(&stat);
         let (id_high, id_low) = header.id.as_u64_pair();
         // The file as well: whoever copies a segment's file copies what its header says.
-        let (device, inode) = identity.numbers();
+        let (device, inode) = descriptor.identity().numbers();
         let Some(serial) = serial_of([id_high, id_low, header.creation.get(), device, inode]) else {
             let what =
                 "this process has used 2^32 - 1 segments; their pointers can't be told apart any more".to_owned();
@@ -71,22 +76,23 @@ impl Segment {
         Ok(Self {
             region,
             map,
-            file,
+            descriptor,
             place: None,
-            identity,
             header,
             serial,
             opener: std::process::id(),
+            process: Native::process(),
             created,
+            life: Mutex::new(None),
             unlinked: Mutex::new(false),
         })
     }
 
-    pub(crate) fn named(mut self, place: Arc<Place>) -> Self {
+    pub(crate) fn named(mut self, place: &Place) -> Self {
         if self.created {
             header::named(&self.region);
         }
-        self.place = Some(place);
+        self.place = Some(place.settled());
         self
     }
     /// Gives the kernel the advice that the options ask for. `huge`: the file's pages are huge without advice.
@@ -101,7 +107,7 @@ impl Segment {
         Ok(())
     }
     pub(crate) fn file(&self) -> &File {
-        &self.file
+        self.descriptor.file()
     }
     pub(crate) fn header(&self) -> &Header {
         &self.header
@@ -187,10 +193,72 @@ impl Segment {
         self.opener
     }
 
-    /// The segment's file: open for reading and writing, close-on-exec, of an open file description of its own, so that
-    /// locks on it are this attachment's.
+    /// The segment's file: open for reading and writing, close-on-exec. Whether this process lives does not hang on it: a program
+    /// that closes descriptors which it does not know (`close_range`) may close it.
     pub fn fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
+        self.descriptor.file().as_fd()
+    }
+
+    /// A forked child shares its parent's lanes, participant numbers and name: it may use none of them.
+    #[inline]
+    pub(crate) fn check_process(&self) -> Result<()> {
+        if self.process == Native::process() { Ok(()) } else { Err(self.forked()) }
+    }
+
+    #[cold]
+    fn forked(&self) -> Error {
+        Error::ForkedChild { opener: self.opener, caller: std::process::id() }
+    }
+
+    /// The number of this attachment's life, which begins here if it has not yet.
+    pub(crate) fn life(&self) -> Result<u32> {
+        let mut life = self.life.lock().unwrap_or_else(PoisonError::into_inner);
+        let begun = match life.take() {
+            Some(begun) => begun,
+            None => {
+                let named =
+                    |number| (1..=self.layout().params.participants as u16).any(|slot| life_of(self, slot) == number);
+                let file = File::from(self.open_again()?);
+                let page = FileSystem::of(&file)?.page as usize;
+                Life::begin(file.into(), page, named)?
+            }
+        };
+        Ok(life.insert(begun).number())
+    }
+
+    /// Ends this attachment's life, as the death of its process would: tests of the dead need it.
+    ///
+    /// # Safety
+    /// Nothing is done with the segment through this attachment any more.
+    #[doc(hidden)]
+    pub unsafe fn end_life(&self) {
+        self.life.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    /// Another open file description of the segment's file: through its descriptor, or by its name.
+    fn open_again(&self) -> Result<OwnedFd> {
+        let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW;
+        let by_number = PathBuf::from(format!("/proc/self/fd/{}", self.file().as_raw_fd()));
+        let mut failed = Errno::BADF;
+        for (path, flags) in [(Some(&*by_number), flags - OFlags::NOFOLLOW), (self.path(), flags)] {
+            match path.map(|path| rustix::fs::open(path, flags, Mode::empty())) {
+                Some(Ok(again)) if self.descriptor.is_same(&again) => return Ok(again),
+                Some(Err(Errno::MFILE | Errno::NFILE)) => failed = Errno::MFILE,
+                _ => {}
+            }
+        }
+        let what = "open the segment's file again, neither through /proc/self/fd nor by its name (where a program closes all \
+                    descriptors that it does not know, let it do that before it attaches)";
+        Err(Error::io(what, failed))
+    }
+
+    /// Whether whoever had this life is dead. Where it can't be told, it lives.
+    pub(crate) fn is_over(&self, life: u32) -> bool {
+        life == NO_LIFE
+            || self.descriptor.tells_dead(life).unwrap_or_else(|| {
+                let again = self.open_again().and_then(|again| Descriptor::new(again.into()));
+                again.ok().and_then(|again| again.tells_dead(life)).unwrap_or(false)
+            })
     }
 
     /// Bytes of one step of an offset: 1 in segments of up to 4 GiB, the granule in larger ones.
@@ -205,10 +273,7 @@ impl Segment {
     /// [`Error::NameReplaced`] if the name means another file by now, which is left alone; [`Error::ForkedChild`] in a
     /// process that inherited the segment by a fork; [`Error::PermissionDenied`] and [`Error::Io`].
     pub fn unlink(&self) -> Result<()> {
-        let caller = std::process::id();
-        if caller != self.opener {
-            return Err(Error::ForkedChild { opener: self.opener, caller });
-        }
+        self.check_process()?;
         let Some(place) = &self.place else { return Ok(()) };
         let mut unlinked = self.unlinked.lock().unwrap_or_else(PoisonError::into_inner);
         if *unlinked {
@@ -216,8 +281,8 @@ impl Segment {
         }
         // Looking at the name and removing it are two steps. Whoever unlinks this file holds its lock for both, so the
         // name can't have passed to another segment in between. Others' carelessness is not defended against.
-        let locked = UnlinkLock::take(&self.file);
-        if !place.remove(self.identity)? {
+        let locked = self.descriptor.is_ours().then(|| UnlinkLock::take(self.file()));
+        if !place.remove(self.descriptor.identity())? {
             return Err(Error::NameReplaced { name: place.path().to_owned() });
         }
         *unlinked = true;
@@ -302,10 +367,10 @@ mod tests {
     #[test]
     fn a_forked_child_does_not_unlink() {
         let mut segment = Options::new().size(1 << 20).create_segment().expect("there is room for a megabyte");
-        let us = std::mem::replace(&mut segment.opener, 1);
-        assert!(matches!(segment.unlink(), Err(Error::ForkedChild { opener: 1, caller }) if caller == us));
+        let us = std::mem::replace(&mut segment.process, 1);
+        assert!(matches!(segment.unlink(), Err(Error::ForkedChild { caller, .. }) if caller == std::process::id()));
         assert!(segment.path().is_some_and(Path::exists));
-        segment.opener = us;
+        segment.process = us;
         segment.unlink().expect("the opener may");
         assert!(!segment.path().is_some_and(Path::exists));
     }

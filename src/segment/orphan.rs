@@ -24,7 +24,7 @@ pub(super) fn find(options: &Options, place: &Place) -> Result<Option<File>> {
         let allowed = "give the segment's id with Options::id";
         return Err(Error::BadOption { option: "rejoin", found: "no id to look for".to_owned(), allowed });
     };
-    let device = place.device()?;
+    let device = place.device();
     let mut found: Option<(Identity, File)> = None;
     for descriptor in numbers("/proc").into_iter().flat_map(|process| numbers(process.join("fd"))) {
         let Some((identity, file)) = nameless(&descriptor, device, id) else { continue };

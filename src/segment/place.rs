@@ -1,7 +1,8 @@
-//! Where a segment's file has its name: a directory that is held open, and an entry in it.
+//! Where a segment's file has its name: a directory, and an entry in it.
 //!
 //! All name operations go through the directory's descriptor, so that they mean the same directory from the first to
-//! the last, whatever becomes of the path.
+//! the last, whatever becomes of the path. It is held while a segment is made or attached to. Afterwards the directory is opened again when it
+//! is needed, and must be the same one: a segment in use holds one descriptor, its file's.
 
 use super::options::{Home, Options};
 use crate::error::{Error, Result};
@@ -9,7 +10,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
@@ -36,10 +37,35 @@ impl Identity {
     }
 }
 
+/// A directory's descriptor.
+enum Directory<'a> {
+    Held(BorrowedFd<'a>),
+    Again(OwnedFd),
+}
+
+impl AsFd for Directory<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Held(fd) => *fd,
+            Self::Again(fd) => fd.as_fd(),
+        }
+    }
+}
+
+fn open_directory(dir: &Path) -> Result<(OwnedFd, Identity)> {
+    let failed = |e| Error::io(format!("open the directory {}{ELSEWHERE}", dir.display()), e);
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(dir, flags, Mode::empty()).map_err(failed)?;
+    let which = Identity::of(&rustix::fs::fstat(&opened).map_err(failed)?);
+    Ok((opened, which))
+}
+
 /// A name in a directory.
 #[derive(Debug)]
 pub(crate) struct Place {
-    dir: OwnedFd,
+    held: Option<OwnedFd>,
+    dir: PathBuf,
+    which: Identity,
     name: OsString,
     path: PathBuf,
 }
@@ -73,10 +99,27 @@ impl Place {
     }
 
     fn new(dir: &Path, name: &OsStr) -> Result<Self> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let opened = rustix::fs::open(dir, flags, Mode::empty())
-            .map_err(|e| Error::io(format!("open the directory {}{ELSEWHERE}", dir.display()), e))?;
-        Ok(Self { dir: opened, name: name.to_owned(), path: dir.join(name) })
+        let (held, which) = open_directory(dir)?;
+        Ok(Self { held: Some(held), dir: dir.to_owned(), which, name: name.to_owned(), path: dir.join(name) })
+    }
+
+    /// The same place, for who will seldom need it: without a descriptor.
+    pub(crate) fn settled(&self) -> Self {
+        let Self { dir, which, name, path, .. } = self;
+        Self { held: None, dir: dir.clone(), which: *which, name: name.clone(), path: path.clone() }
+    }
+
+    /// The directory.
+    fn dir(&self) -> Result<Directory<'_>> {
+        if let Some(held) = &self.held {
+            return Ok(Directory::Held(held.as_fd()));
+        }
+        let (again, which) = open_directory(&self.dir)?;
+        if which == self.which {
+            return Ok(Directory::Again(again));
+        }
+        let what = format!("find the directory of {}: another one has its name now", self.path.display());
+        Err(Error::io(what, Errno::STALE))
     }
 
     /// The file's path.
@@ -85,9 +128,8 @@ impl Place {
     }
 
     /// The device of its directory.
-    pub(crate) fn device(&self) -> Result<u64> {
-        let stat = rustix::fs::fstat(&self.dir).map_err(|errno| self.failed("look at the directory of", errno))?;
-        Ok(stat.st_dev)
+    pub(crate) fn device(&self) -> u64 {
+        self.which.device
     }
 
     fn failed(&self, verb: &str, errno: Errno) -> Error {
@@ -104,7 +146,7 @@ impl Place {
         let name = || self.path.clone();
         // Non-blocking, so that a device or a pipe under this name can't hold the caller up.
         let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-        match rustix::fs::openat(&self.dir, &self.name, flags, Mode::empty()) {
+        match rustix::fs::openat(self.dir()?, &self.name, flags, Mode::empty()) {
             Ok(file) => Ok(file.into()),
             Err(Errno::NOENT) => Err(Error::NotFound { name: name() }),
             Err(Errno::LOOP) => Err(Error::Symlink { name: name() }),
@@ -117,7 +159,7 @@ impl Place {
     /// A new file without a name, or none where the file system has no such thing.
     pub(crate) fn open_unnamed(&self) -> Result<Option<File>> {
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-        match rustix::fs::openat(&self.dir, ".", flags, PRIVATE) {
+        match rustix::fs::openat(self.dir()?, ".", flags, PRIVATE) {
             Ok(file) => Ok(Some(file.into())),
             Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => Ok(None),
             Err(errno) => Err(self.not_created(errno)),
@@ -127,7 +169,7 @@ impl Place {
     /// A new file under the name.
     pub(crate) fn open_new(&self) -> Result<File> {
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        match rustix::fs::openat(&self.dir, &self.name, flags, PRIVATE) {
+        match rustix::fs::openat(self.dir()?, &self.name, flags, PRIVATE) {
             Ok(file) => Ok(file.into()),
             Err(Errno::EXIST) => Err(Error::AlreadyExists { name: self.path.clone() }),
             Err(errno) => Err(self.not_created(errno)),
@@ -137,10 +179,11 @@ impl Place {
     /// Gives an unnamed file the name. Fails if there is something under it, even a dangling link.
     pub(crate) fn link(&self, file: &File) -> Result<()> {
         let by_number = format!("/proc/self/fd/{}", file.as_raw_fd());
-        let mut linked = rustix::fs::linkat(rustix::fs::CWD, by_number, &self.dir, &self.name, AtFlags::SYMLINK_FOLLOW);
+        let dir = self.dir()?;
+        let mut linked = rustix::fs::linkat(rustix::fs::CWD, by_number, &dir, &self.name, AtFlags::SYMLINK_FOLLOW);
         if linked == Err(Errno::NOENT) {
             // No /proc here: by descriptor, where the kernel permits it.
-            linked = rustix::fs::linkat(file, "", &self.dir, &self.name, AtFlags::EMPTY_PATH);
+            linked = rustix::fs::linkat(file, "", &dir, &self.name, AtFlags::EMPTY_PATH);
         }
         match linked {
             Ok(()) => Ok(()),
@@ -151,7 +194,7 @@ impl Place {
 
     /// Which file has the name now, if any.
     pub(crate) fn identity(&self) -> Result<Option<Identity>> {
-        match rustix::fs::statat(&self.dir, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
+        match rustix::fs::statat(self.dir()?, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(Identity::of(&stat))),
             Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(self.failed("look at", errno)),
@@ -163,7 +206,7 @@ impl Place {
         match self.identity()? {
             None => Ok(true),
             Some(other) if other != identity => Ok(false),
-            Some(_) => match rustix::fs::unlinkat(&self.dir, &self.name, AtFlags::empty()) {
+            Some(_) => match rustix::fs::unlinkat(self.dir()?, &self.name, AtFlags::empty()) {
                 Ok(()) | Err(Errno::NOENT) => Ok(true),
                 Err(errno) => Err(self.failed("unlink", errno)),
             },

@@ -59,7 +59,7 @@ pub(crate) enum Edit {
     /// A token.
     Token { at: u16, state: u8, owner: u8, generation: u8, low: Low },
     /// Who holds a slot.
-    Slot { number: u8, kind: u8, recoverer: u8, pid: Pid },
+    Slot { number: u8, kind: u8, recoverer: u8, life: Life },
     /// The operation that a slot announces.
     Op { owner: u8, kind: u8, at: u16, size: Low },
     /// The token that a slot quotes: as it stands at a granule.
@@ -114,11 +114,11 @@ pub(crate) enum Low {
     Any(u32),
 }
 
-/// A process number.
+/// A life's number.
 #[derive(Debug, Arbitrary)]
-pub(crate) enum Pid {
-    Ours,
-    Gone,
+pub(crate) enum Life {
+    Nobodys,
+    Last,
     First,
     Any(u32),
 }
@@ -189,7 +189,7 @@ impl Sound {
         let mut sound = Self { layout, words };
         // Nothing in it may depend on this process: an input means the same in every run.
         for number in 0..=3 {
-            for word in [SlotWord::State, SlotWord::Start, SlotWord::Namespace] {
+            for word in [SlotWord::State, SlotWord::Pid] {
                 let at = sound.layout.slot(number, word).0;
                 sound.words[at] = 0;
             }
@@ -313,17 +313,17 @@ impl Sound {
                 let at = self.layout.token(g).0;
                 self.words[at] = state << 61 | owner << 50 | generation << 30 | u64::from(low) & ((1 << 30) - 1);
             }
-            Edit::Slot { number, kind, recoverer, pid } => {
+            Edit::Slot { number, kind, recoverer, life } => {
                 let number = u16::from(*number) % owners;
-                let pid = match *pid {
-                    Pid::Ours => std::process::id(),
-                    Pid::Gone => i32::MAX as u32,
-                    Pid::First => 1,
-                    Pid::Any(pid) => pid,
+                let life = match *life {
+                    Life::Nobodys => 0,
+                    Life::Last => u32::MAX,
+                    Life::First => 1,
+                    Life::Any(life) => life,
                 };
                 let at = self.layout.slot(number, SlotWord::State).0;
                 let recoverer = u64::from(*recoverer) % u64::from(owners);
-                self.words[at] = u64::from(*kind % 4) << 62 | recoverer << 32 | u64::from(pid);
+                self.words[at] = u64::from(*kind % 4) << 62 | recoverer << 32 | u64::from(life);
             }
             Edit::Op { owner, kind, at, size } => {
                 let g = self.granule(*at);

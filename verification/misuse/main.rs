@@ -54,6 +54,10 @@ fn a_forked_child_may_not_change_anything() {
     let child = h.clone();
     forked("reap_with", move || is(child.reap_with(Policy::Keep).map(drop)));
     let child = h.clone();
+    forked("store", move || is(child.get_block::<u64>(offset).and_then(|mut block| child.store(&mut block, 8))));
+    let (child, bytes) = (h.clone(), block.pointer().cast());
+    forked("store_bytes", move || is(child.store_bytes(&bytes, &[8; 8])));
+    let child = h.clone();
     forked("reading", move || {
         child.get_block::<u64>(offset).and_then(|block| child.load(&block)).is_ok_and(|n| n == 7)
     });

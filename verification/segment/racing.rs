@@ -29,7 +29,7 @@ fn join(segment: &impl Region) -> u64 {
     for entry in 0..layout.params.directory {
         assert_eq!(segment.word(layout.directory(entry, 0)).load(&orderings::DIR_LOOK), 1);
     }
-    segment.word(layout.slot(0, SlotWord::Namespace)).fetch_add(1, &orderings::SLOT_CLAIM)
+    segment.word(layout.slot(0, SlotWord::Pid)).fetch_add(1, &orderings::SLOT_CLAIM)
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn racer() {
             println!("CREATED {round}");
         }
         join(&segment);
-        let count = segment.word(segment.layout().slot(0, SlotWord::Namespace));
+        let count = segment.word(segment.layout().slot(0, SlotWord::Pid));
         let since = Instant::now();
         while count.load(&orderings::DIR_LOOK) < PROCESSES as u64 {
             assert!(since.elapsed() < LOST, "the others are not in this segment: round {round}");

@@ -8,6 +8,7 @@ mod adoption;
 #[path = "../common.rs"]
 mod common;
 mod identity;
+mod life;
 mod limits;
 mod orphans;
 mod participants;
