@@ -11,12 +11,9 @@
 
 use atomic_matrix::handlers::{Handler, RelativePtr};
 use atomic_matrix::matrix::core::AtomicMatrix;
-use clap::Parser;
-use hdrhistogram::Histogram;
-use hdrhistogram::serialization::{Deserializer, Serializer, V2Serializer};
-use indicatif::{ProgressBar, ProgressStyle};
+use lexopt::prelude::*;
 use rustix::process::{Signal, set_parent_process_death_signal};
-use std::io::{Read, Write};
+use std::io::{IsTerminal, Read, Write};
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -25,30 +22,55 @@ use uuid::Uuid;
 
 type Failure = Box<dyn std::error::Error>;
 
-#[derive(Parser, Clone)]
-#[command(about = "Processes exchange blocks through one AtomicMatrix segment.")]
+const HELP: &str = "\
+Processes exchange blocks through one AtomicMatrix segment.
+
+  --producers N   producer processes, 1 to 16 (2)
+  --consumers N   consumer processes, 1 to 16 (2)
+  --seconds N     seconds of work, 1 to 3600 (8)
+  --size N        size of the segment in MiB, 8 to 65536 (64)";
+
 struct Arguments {
-    /// Producer processes.
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=16))]
     producers: u64,
-    /// Consumer processes.
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=16))]
     consumers: u64,
-    /// Seconds of work.
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: u64,
-    /// Size of the segment in MiB.
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(8..=65536))]
     size: u64,
-    /// (internal) what this process is: producer or consumer.
-    #[arg(long, hide = true)]
+    /// What this process is, if it is not the conductor: producer or consumer, of which segment, and which one.
     role: Option<String>,
-    /// (internal) the segment.
-    #[arg(long, hide = true)]
     id: Option<Uuid>,
-    /// (internal) which producer or consumer.
-    #[arg(long, hide = true, default_value_t = 0)]
     number: u64,
+}
+
+impl Arguments {
+    /// None if only help was asked for.
+    fn parse() -> Result<Option<Self>, Failure> {
+        let mut it = Self { producers: 2, consumers: 2, seconds: 8, size: 64, role: None, id: None, number: 0 };
+        let mut given = lexopt::Parser::from_env();
+        while let Some(argument) = given.next()? {
+            let (number, range) = match argument {
+                Long("producers") => (&mut it.producers, 1..=16),
+                Long("consumers") => (&mut it.consumers, 1..=16),
+                Long("seconds") => (&mut it.seconds, 1..=3600),
+                Long("size") => (&mut it.size, 8..=65_536),
+                Long("number") => (&mut it.number, 0..=16),
+                Long("role") => {
+                    it.role = Some(given.value()?.string()?);
+                    continue;
+                }
+                Long("id") => {
+                    it.id = Some(given.value()?.parse()?);
+                    continue;
+                }
+                Long("help") | Short('h') => return Ok(None),
+                other => return Err(format!("{}; see --help", other.unexpected()).into()),
+            };
+            *number = given.value()?.parse()?;
+            if !range.contains(number) {
+                return Err(format!("{number} is not in {} to {}; see --help", range.start(), range.end()).into());
+            }
+        }
+        Ok(Some(it))
+    }
 }
 
 /// One producer's ring to one consumer: head and tail on cache lines of their own, then the messages.
@@ -171,32 +193,58 @@ fn produce(handler: &Handler, arguments: &Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What a consumer reports: messages, bytes, damaged messages, latencies in nanoseconds.
+/// How often which latency was seen, in nanoseconds: each power of two in 32 steps, so within 3 %.
+struct Latencies([u64; 64 * STEPS]);
+
+const STEPS: usize = 32;
+
+impl Latencies {
+    fn new() -> Self {
+        Self([0; 64 * STEPS])
+    }
+    fn record(&mut self, nanos: u64) {
+        let nanos = nanos.max(STEPS as u64);
+        let power = nanos.ilog2();
+        self.0[power as usize * STEPS + (nanos >> (power - STEPS.ilog2())) as usize % STEPS] += 1;
+    }
+    /// The least upper bound of this share of all latencies.
+    fn percentile(&self, percent: f64) -> u64 {
+        let mut left = (self.0.iter().sum::<u64>() as f64 * percent / 100.0).ceil() as u64;
+        let step = self.0.iter().position(|&count| {
+            left = left.saturating_sub(count);
+            left == 0
+        });
+        let (power, part) = (step.unwrap_or(0) / STEPS, step.unwrap_or(0) % STEPS);
+        ((STEPS + part + 1) as u64) << power >> STEPS.ilog2()
+    }
+}
+
+/// What a consumer reports: messages, bytes, damaged messages, latencies.
 struct Report {
     messages: u64,
     bytes: u64,
     damaged: u64,
-    latency: Histogram<u64>,
+    latency: Latencies,
 }
 
 impl Report {
+    fn new() -> Self {
+        Self { messages: 0, bytes: 0, damaged: 0, latency: Latencies::new() }
+    }
     fn write(&self, output: &mut impl Write) -> Result<(), Failure> {
-        for number in [self.messages, self.bytes, self.damaged] {
+        for number in [self.messages, self.bytes, self.damaged].iter().chain(&self.latency.0) {
             output.write_all(&number.to_le_bytes())?;
         }
-        V2Serializer::new().serialize(&self.latency, output)?;
         Ok(output.flush()?)
     }
     /// Adds a report that was written.
     fn add(&mut self, mut bytes: &[u8]) -> Result<(), Failure> {
-        let mut number = || {
+        let sums = [&mut self.messages, &mut self.bytes, &mut self.damaged];
+        for sum in sums.into_iter().chain(&mut self.latency.0) {
             let mut number = [0; 8];
-            bytes.read_exact(&mut number).map(|()| u64::from_le_bytes(number))
-        };
-        self.messages += number()?;
-        self.bytes += number()?;
-        self.damaged += number()?;
-        self.latency.add(Deserializer::new().deserialize::<u64, _>(&mut bytes)?)?;
+            bytes.read_exact(&mut number)?;
+            *sum += u64::from_le_bytes(number);
+        }
         Ok(())
     }
 }
@@ -205,7 +253,7 @@ fn consume(handler: &Handler, arguments: &Arguments) -> Result<Report, Failure> 
     let mut rings = (0..arguments.producers)
         .map(|producer| Ok((Ring::join(handler, producer, arguments.number, TAIL)?, true)))
         .collect::<Result<Vec<_>, Failure>>()?;
-    let mut report = Report { messages: 0, bytes: 0, damaged: 0, latency: Histogram::new(3)? };
+    let mut report = Report::new();
     while rings.iter().any(|(_, open)| *open) {
         let mut idle = true;
         for (ring, open) in rings.iter_mut().filter(|(_, open)| *open) {
@@ -225,7 +273,7 @@ fn consume(handler: &Handler, arguments: &Arguments) -> Result<Report, Failure> 
             report.damaged += !whole as u64;
             report.bytes += size as u64;
             report.messages += 1;
-            report.latency.record(now().saturating_sub(started))?;
+            report.latency.record(now().saturating_sub(started));
             handler.free_at(offset)?;
         }
         if idle {
@@ -340,17 +388,20 @@ fn conduct(arguments: &Arguments) -> Result<bool, Failure> {
     let joining: Vec<Ring> = rings.iter().map(|&ring| Ring::of(&handler, ring)).collect();
     crew.wait(started + PATIENCE, "join", |_| joining.iter().all(Ring::complete))?;
     handler.unlink()?;
-    let bar = ProgressBar::new(arguments.seconds * 10);
-    bar.set_style(ProgressStyle::with_template("{bar:40} {elapsed}/{duration} {msg}")?);
+    let watched = std::io::stderr().is_terminal();
     let work = Duration::from_secs(arguments.seconds);
     while started.elapsed() < work && !crew.ended()? {
         std::thread::sleep(Duration::from_millis(100));
-        bar.set_position((started.elapsed().as_millis() / 100) as u64);
-        let stats = handler.stats()?;
-        bar.set_message(format!("{} live, {} parked blocks", stats.live_blocks, stats.parked_blocks));
+        let (seconds, stats) = (started.elapsed().as_secs(), handler.stats()?);
+        if watched {
+            let (of, live, parked) = (arguments.seconds, stats.live_blocks, stats.parked_blocks);
+            eprint!("\r\x1b[K{seconds} of {of} s: {live} live, {parked} parked blocks");
+        }
     }
-    bar.finish_and_clear();
-    let mut total = Report { messages: 0, bytes: 0, damaged: 0, latency: Histogram::new(3)? };
+    if watched {
+        eprint!("\r\x1b[K");
+    }
+    let mut total = Report::new();
     crew.wait(started + work + PATIENCE, "end", |ended| ended)?;
     let seconds = started.elapsed().as_secs_f64();
     for member in crew.members.drain(..) {
@@ -366,7 +417,7 @@ fn conduct(arguments: &Arguments) -> Result<bool, Failure> {
         total.bytes as f64 / 1048576.0 / seconds
     );
     for percent in [50.0, 90.0, 99.0, 99.9, 100.0] {
-        let micros = total.latency.value_at_percentile(percent) as f64 / 1000.0;
+        let micros = total.latency.percentile(percent) as f64 / 1000.0;
         println!("{micros:>14.1} µs from allocation to use, {percent} %");
     }
     println!("{:>14} damaged messages", total.damaged);
@@ -397,11 +448,16 @@ fn work(arguments: &Arguments, role: &str) -> Result<bool, Failure> {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let result = match &arguments.role {
-        Some(role) => work(&arguments, role),
-        None => conduct(&arguments),
-    };
+    let result = Arguments::parse().and_then(|arguments| match arguments {
+        None => {
+            println!("{HELP}");
+            Ok(true)
+        }
+        Some(arguments) => match &arguments.role {
+            Some(role) => work(&arguments, role),
+            None => conduct(&arguments),
+        },
+    });
     match result {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => {

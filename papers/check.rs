@@ -124,7 +124,7 @@ fn correct(name: &str, text: &str, numbers: &BTreeMap<String, String>) -> (Strin
 
 #[test]
 fn numbers_are_those_of_the_data() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let data = root.join("papers/data");
     let numbers = numbers(&data, &read(&data.join("numbers.txt")).unwrap()).unwrap_or_else(|faults| panic!("{faults}"));
     let mut faults = Vec::new();
@@ -173,7 +173,7 @@ fn statistics_are_those_of_the_matching_rows() {
 
 #[test]
 fn missing_data_fails() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("papers/data");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../papers/data");
     let faults = numbers(&folder, "a | nowhere.csv | x=1 | one | y | 0\nb | a").unwrap_err();
     assert!(faults.contains("a: can't read") && faults.contains("b: not a query"), "{faults}");
 }

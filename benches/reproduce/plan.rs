@@ -174,7 +174,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome<()> {
         (_, true) => &FULL,
         _ => &QUICK,
     };
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
     let papers = arguments.papers.clone().unwrap_or_else(|| match smoke {
         true => PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("papers"),
         false => root.join("papers"),

@@ -91,7 +91,7 @@ fn run(arguments: &Arguments) -> Outcome<()> {
         return Ok(());
     }
     let quick = arguments.quick || arguments.cargo.only_tests();
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("papers");
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../papers");
     let all = [Workload::A, Workload::C, Workload::Strict];
     let whole = !quick
         && (arguments.cores.is_empty() && arguments.transfer.is_empty() && arguments.warm_up.is_none())

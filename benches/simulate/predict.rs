@@ -64,7 +64,7 @@ pub(crate) struct Traffic {
 
 /// The calibrated machine: its costs, the points measured there, and which machine it was.
 pub(crate) fn machine() -> Outcome<(Costs, Vec<Measured>, Origin)> {
-    let data = Folders::make(&Path::new(env!("CARGO_MANIFEST_DIR")).join("papers"))?;
+    let data = Folders::make(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../papers"))?;
     let path = data.csv("simulated-machine");
     let costs: Costs =
         *files::read(&path)?.first().ok_or("no costs yet: cargo bench --bench simulate -- --calibrate")?;

@@ -53,7 +53,7 @@ impl Native {
     /// Makes both reaches of [`Backend::heavy_fence`] available to this process (membarrier(2), private expedited, Linux 4.14, and
     /// global, Linux 4.3). False if the system does not offer them.
     ///
-    /// Global *expedited* would reach other processes in microseconds, but misses some: `verification/membarrier`.
+    /// Global *expedited* would reach other processes in microseconds, but misses some: `verification/orders/membarrier`.
     pub(crate) fn join_heavy_fences() -> bool {
         Self::join_near_fences() && membarrier_query().contains_command(MembarrierCommand::Global)
     }

@@ -7,7 +7,6 @@
 //! that also has its parent's process id.
 #![allow(clippy::disallowed_types, reason = "this folder is where raw atomics live")]
 
-use nix::libc;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 /// The page's word; null until somebody asks, [`KEPT`] where the page is not to be had.

@@ -20,7 +20,7 @@
 //!
 //! Dice, Huang, Yang: "Asymmetric Dekker Synchronization" (2001) has the idea of the unequal fences; membarrier(2) the call, in two
 //! kinds ([`Reach`]): owners of the thief's own process are reached in microseconds, others in some milliseconds. (What
-//! would reach those in microseconds, too, misses some: `verification/membarrier`.) So blocks of other processes are collected until
+//! would reach those in microseconds, too, misses some: `verification/orders/membarrier`.) So blocks of other processes are collected until
 //! one dear fence is worth it. Where the call is not to be had, the segment is made without bias, and every step is a compare-and-swap.
 
 use super::lane::{Lane, is_parkable};

@@ -28,47 +28,35 @@
 //! pages in his own process. What errs, errs to the living side: where `MADV_DONTFORK` is refused or ignored, or another
 //! thread forks between this module's open and close and the child does not execute a program, that child keeps its dead parent's lock as long as it lives.
 
+use super::lock;
 use super::place::Identity;
 use crate::backend::Native;
 use crate::error::{Error, Result};
-use nix::fcntl::{FcntlArg, fcntl};
-use nix::libc;
+use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags};
+use std::ffi::c_void;
 use std::fs::File;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 
 /// The lives' bytes: far behind the end of every file, out of the way of other locks.
-const FIRST_BYTE: libc::off_t = 1 << 62;
+const FIRST_BYTE: u64 = 1 << 62;
 /// Numbers tried. More than there can be lives.
 const TRIES: u32 = 1 << 16;
 /// No attachment has this number: the life of whoever has given up.
 pub(crate) const NO_LIFE: u32 = 0;
 
-/// A life's byte, to be locked.
-fn byte(number: u32) -> libc::flock {
-    libc::flock {
-        l_type: libc::F_WRLCK as libc::c_short,
-        l_whence: libc::SEEK_SET as libc::c_short,
-        l_start: FIRST_BYTE + number as libc::off_t,
-        l_len: 1,
-        l_pid: 0,
-    }
-}
-
-/// Whether somebody holds a life's byte. None if the kernel does not say.
-fn is_locked(fd: BorrowedFd<'_>, number: u32) -> Option<bool> {
-    let mut found = byte(number);
-    fcntl(fd, FcntlArg::F_OFD_GETLK(&mut found)).ok()?;
-    Some(found.l_type != libc::F_UNLCK as libc::c_short)
+/// A life's byte.
+fn byte(number: u32) -> u64 {
+    FIRST_BYTE + u64::from(number)
 }
 
 /// This attachment's life: a locked byte, as long as this process's memory is there.
 #[derive(Debug)]
 pub(super) struct Life {
     number: u32,
-    page: NonNull<libc::c_void>,
+    page: NonNull<c_void>,
     length: usize,
     /// Whose memory it is: a forked child has another page there, or none.
     process: u64,
@@ -82,13 +70,13 @@ impl Life {
     /// `named` tells the numbers that slots still name.
     pub(super) fn begin(description: OwnedFd, length: usize, named: impl Fn(u32) -> bool) -> Result<Self> {
         let number = lock_one(description.as_fd(), named)?;
-        let failed = |errno| Error::io("map the page that holds this process's lock", errno);
+        let failed = |errno: Errno| Error::io("map the page that holds this process's lock", errno);
         // SAFETY: a new mapping at an address of the kernel's choice, which nobody may access.
         let mapped = unsafe {
             let (protection, flags) = (ProtFlags::empty(), MapFlags::SHARED);
             rustix::mm::mmap(std::ptr::null_mut(), length, protection, flags, &description, 0)
         };
-        let page = NonNull::new(mapped.map_err(failed)?).ok_or_else(|| failed(rustix::io::Errno::NOMEM))?;
+        let page = NonNull::new(mapped.map_err(failed)?).ok_or_else(|| failed(Errno::NOMEM))?;
         // Refused, children keep the lock: that errs to the living side.
         // SAFETY: the mapping is ours alone.
         let _ = unsafe { rustix::mm::madvise(page.as_ptr(), length, Advice::LinuxDontFork) };
@@ -117,17 +105,14 @@ fn lock_one(fd: BorrowedFd<'_>, named: impl Fn(u32) -> bool) -> Result<u32> {
         if number == NO_LIFE {
             continue;
         }
-        match fcntl(fd, FcntlArg::F_OFD_SETLK(&byte(number))) {
-            Ok(_) if !named(number) => return Ok(number),
-            Ok(_) => {
-                let unlock = libc::flock { l_type: libc::F_UNLCK as libc::c_short, ..byte(number) };
-                let _ = fcntl(fd, FcntlArg::F_OFD_SETLK(&unlock));
-            }
-            Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EACCES | nix::errno::Errno::EINTR) => {}
+        match lock::lock(fd, byte(number)) {
+            Ok(()) if !named(number) => return Ok(number),
+            Ok(()) => drop(lock::unlock(fd, byte(number))),
+            Err(Errno::AGAIN | Errno::ACCESS | Errno::INTR) => {}
             Err(errno) => {
                 let what = "lock a byte of the segment's file (fcntl(2), F_OFD_SETLK), by which others tell that this process lives; \
                             use a file system and a sandbox that have such locks";
-                return Err(Error::io(what, std::io::Error::from(errno)));
+                return Err(Error::io(what, errno));
             }
         }
     }
@@ -171,7 +156,7 @@ impl Descriptor {
         if !self.is_ours() {
             return None;
         }
-        let locked = is_locked(self.file.as_fd(), life)?;
+        let locked = lock::is_locked_elsewhere(self.file.as_fd(), byte(life)).ok()?;
         // A free byte of another file would say nothing.
         (locked || self.is_ours()).then_some(!locked)
     }

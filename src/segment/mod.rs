@@ -10,6 +10,7 @@ pub mod directory;
 mod header;
 pub mod layout;
 mod life;
+mod lock;
 mod mapping;
 mod options;
 mod orphan;

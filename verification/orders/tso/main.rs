@@ -1,0 +1,691 @@
+//! Biased parking on processors with store buffers: the owner's plain stores reach others late, and only the thief's barrier
+//! reaches into the owner's buffer (membarrier(2), modelled as an operation that drains all buffers at once).
+//!
+//! The production heap, one shared access at a time in an order that a seed decides, as in `verification/schedules/explorer`, but each
+//! player's stores wait in a buffer of its own (x86-TSO) and drain when the seed says so. loom, whose fences are full ones on both
+//! sides, cannot show what happens to an owner that does not fence. Players may stop for ever at any access.
+//!
+//! `MATRIX_SCHEDULES` sets how many of each sort are run, `MATRIX_SEED` the first seed.
+#![allow(missing_docs)]
+
+#[path = "../../support/common.rs"]
+mod common;
+#[path = "../../support/linear.rs"]
+mod linear;
+#[path = "../../schedules/explorer/turns.rs"]
+mod turns;
+#[path = "../../schedules/explorer/world.rs"]
+mod world;
+
+use atomic_matrix::backend::decorators::set_mutant;
+use atomic_matrix::backend::orderings::{BATCH_INDEX, BATCH_PASS, HELD_STORE, JOIN_FENCE, OWN_STORE, THIEF_FENCE};
+use atomic_matrix::backend::{Backend, Mutant, Reach, Site, Word};
+use atomic_matrix::matrix::heap::{Kind, Lane, Live};
+use atomic_matrix::matrix::recovery::Policy as Give;
+use atomic_matrix::matrix::token::Token;
+use atomic_matrix::segment::layout::Granule;
+use common::setting;
+use fastrand::Rng;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use turns::{Player, Policy, Scheduled, TURNS, play_buffered, unseen};
+use world::World;
+
+type ScheduledWord = <Scheduled as Backend>::Word;
+
+/// What kind of scenario.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Sort {
+    /// Owners take and park; others heal, allocate where there is hardly any room, and free what they were passed.
+    Mixed,
+    /// As `Mixed`, with room for runs, whose rest is parked as a block of another size, and with spans of one, two or four granules.
+    Runs,
+    /// One owner takes and parks the same blocks all the time while one other heals and takes what it got.
+    Duel,
+    /// As `Duel`, with two others.
+    Thieves,
+    /// One takes and parks the same block again and again while two others heal: a thief marks it twice by the same word
+    /// ([`recurring`]).
+    Recurring,
+    /// One frees its block while others adopt it, one from the other, or free it for it ([`adopters`]).
+    Adopters,
+    /// An owner dies or leaves while another adopts its block; its number is used again as soon as it may be ([`leavers`]).
+    Leavers,
+    /// As `Mixed`, and the first participant stops for ever.
+    OwnerStops,
+    /// As `Duel`, and the thief stops for ever.
+    ThiefStops,
+}
+
+const SORTS: [Sort; 9] = [
+    Sort::Mixed,
+    Sort::Runs,
+    Sort::Duel,
+    Sort::Thieves,
+    Sort::Recurring,
+    Sort::Adopters,
+    Sort::Leavers,
+    Sort::OwnerStops,
+    Sort::ThiefStops,
+];
+
+/// Blocks on their way to another participant, which frees them: a word that is stored behind the block's token, as a ring
+/// between two processes would.
+struct Post(Vec<ScheduledWord>);
+
+impl Post {
+    fn send(&self, block: Live) -> bool {
+        let message = (block.at.0 as u64 + 1) << 32 | block.token.generation() as u64;
+        let empty = self.0.iter().find(|word| word.load(&BATCH_INDEX) == 0);
+        empty.is_some_and(|word| word.cas(0, message, &BATCH_PASS).is_ok())
+    }
+    fn receive(&self) -> Option<(Granule, u32)> {
+        let full = self.0.iter().find(|word| word.load(&BATCH_INDEX) != 0)?;
+        let message = full.load(&BATCH_INDEX);
+        (message != 0 && full.cas(message, 0, &BATCH_PASS).is_ok())
+            .then(|| (Granule((message >> 32) as u32 - 1), message as u32))
+    }
+}
+
+struct Scene {
+    world: World,
+    post: Post,
+    sort: Sort,
+    largest: u32,
+    /// Blocks freed by a plain store, by what their allocation gave.
+    quick: Cell<u64>,
+}
+
+impl Scene {
+    fn passes_on(&self) -> bool {
+        !matches!(self.sort, Sort::Duel | Sort::Thieves)
+    }
+
+    fn step(&self, number: usize, lane: &mut Lane, live: &mut Vec<(Live, u16)>, random: &mut Rng) {
+        let world = &self.world;
+        let thief = number > 0;
+        match random.u32(0..12) {
+            0..5 => {
+                let size = random.u32(1..=self.largest);
+                // As a handler does: without a locked instruction if that serves, else in full.
+                let layout = world.heap.layout();
+                let kind = if live.len().is_multiple_of(2) { Kind::Raw } else { Kind::Typed(7) };
+                // SAFETY: every lane of this world is used with its heap alone.
+                let own = |lane: &mut Lane| unsafe { world.heap.allocate_own(lane, size as usize, 0, kind, layout) };
+                let quick = if random.bool() { own(lane) } else { None };
+                match quick {
+                    Some(block) => {
+                        world.claim(block, lane.owner(), size, 1);
+                        live.push((block, lane.owner()));
+                    }
+                    None => live.extend(world.allocate(lane, size, 1, kind).map(|block| (block, lane.owner()))),
+                }
+            }
+            5..9 if !live.is_empty() => {
+                let (block, owner) = live.swap_remove(random.usize(0..live.len()));
+                world.give_up(block, owner);
+                let generation = Some(block.token.generation());
+                let layout = world.heap.layout();
+                // SAFETY: as above.
+                let quick =
+                    random.bool() && unsafe { world.heap.free_live(lane, block, block.token.is_typed(), layout) };
+                match quick {
+                    true => self.quick.set(self.quick.get() + 1),
+                    false => world.heap.free(lane, block.at, generation).expect("S5: it is live"),
+                }
+                if random.u32(0..4) == 0 {
+                    assert!(world.heap.free(lane, block.at, generation).is_err(), "S5: {block:?} was freed twice");
+                }
+            }
+            9 if !live.is_empty() && self.passes_on() => {
+                let (block, owner) = live.swap_remove(random.usize(0..live.len()));
+                if owner != lane.owner() || !self.post.send(block) {
+                    live.push((block, owner));
+                }
+            }
+            10 if self.passes_on() => {
+                if let Some((at, generation)) = self.post.receive() {
+                    let token = world.heap.live_at(at).map(|live| live.token);
+                    let token: Token = token.unwrap_or_else(|refusal| panic!("S5: passed on, and {refusal:?}"));
+                    assert_eq!(token.generation(), generation, "S5: passed on, and another's");
+                    live.push((Live { at, token }, token.owner()));
+                }
+            }
+            _ if thief => world.heal(lane),
+            _ => {}
+        }
+    }
+}
+
+/// One scenario; panics with what is wrong. Says whether a thief fenced and whether an owner stored plainly.
+fn scenario(sort: Sort, seed: u64) -> [bool; 3] {
+    match sort {
+        Sort::Adopters => return adopters(seed),
+        Sort::Leavers => return leavers(seed),
+        Sort::Recurring => return recurring(seed),
+        _ => {}
+    }
+    let random = &mut Rng::with_seed(seed);
+    let duel = matches!(sort, Sort::Duel | Sort::ThiefStops | Sort::Thieves);
+    let shift = if sort == Sort::Runs { random.u32(4..=6) } else { 6 };
+    let granules = match sort {
+        Sort::Runs => random.u32(8..=40) << (6 - shift),
+        Sort::Thieves => random.u32(1..=2),
+        _ if duel => random.u32(2..=6),
+        _ => random.u32(4..=14),
+    };
+    let (players, steps) = match sort {
+        Sort::Runs => (random.usize(2..=3), random.usize(4..=12)),
+        Sort::Thieves => (3, random.usize(4..=10)),
+        _ if duel => (2, 8),
+        _ => (random.usize(2..=3), random.usize(3..=8)),
+    };
+    let scene = Rc::new(Scene {
+        world: World::roomy(granules, shift),
+        post: Post((0..3).map(|_| Scheduled::word(0)).collect()),
+        sort,
+        quick: Cell::new(0),
+        largest: if duel { 1 } else { random.u32(1..=if sort == Sort::Runs { granules / 3 } else { 2 }) },
+    });
+    let stopping = match sort {
+        Sort::OwnerStops => Some((0, random.u64(0..120))),
+        Sort::ThiefStops => Some((1, random.u64(0..200))),
+        _ => None,
+    };
+    let processes: Vec<u64> = (0..players).map(|_| random.u64(1..=2)).collect();
+    scene.world.set_processes(&processes);
+    let mut lanes = vec![];
+    let mut blocks = vec![];
+    let hands = (0..players).map(|number| {
+        let lane = Rc::new(RefCell::new(Lane::with_ceiling(number as u16 + 1, random.usize(1..=3))));
+        let live = Rc::new(RefCell::new(vec![]));
+        let (scene, mut random) = (scene.clone(), random.fork());
+        lanes.push(lane.clone());
+        blocks.push(live.clone());
+        let body = move || {
+            for _ in 0..steps {
+                scene.step(number, &mut lane.borrow_mut(), &mut live.borrow_mut(), &mut random);
+            }
+        };
+        match stopping {
+            Some((who, k)) if who == number => Player::stopped_at(body, k),
+            _ => Player::new(body),
+        }
+    });
+    let hands: Vec<Player> = hands.collect();
+    let policy = Policy::draw(random, 60 * players as u64);
+    let ends = play_buffered(hands, &processes, policy, random);
+    let met = |site: &Site| ends.iter().any(|end| end.passed(site));
+    let met = [met(&THIEF_FENCE), met(&OWN_STORE), scene.quick.get() > 0];
+    let World { heap, .. } = &scene.world;
+    assert_eq!(heap.tally().expect("S4").granules, scene.world.granules() as u64, "S4");
+    let stopped = ends.iter().position(|end| end.stopped);
+    if let Some(stopped) = stopped {
+        scene.world.bury(stopped as u16 + 1);
+        heap.recover(&mut Lane::with_ceiling(7, 0), stopped as u16 + 1, Give::GiveBack);
+    }
+    for (number, lane) in lanes.iter().enumerate().filter(|(number, _)| stopped != Some(*number)) {
+        for (block, owner) in blocks[number].borrow_mut().drain(..) {
+            let given_back = stopped.is_some_and(|dead| owner == dead as u16 + 1);
+            if !given_back {
+                scene.world.give_up(block, owner);
+                heap.free(&mut lane.borrow_mut(), block.at, Some(block.token.generation())).expect("S5: it is live");
+            }
+        }
+    }
+    while let Some((at, generation)) = scene.post.receive() {
+        // The stopped one's have been given back.
+        let freed = heap.free(&mut Lane::with_ceiling(7, 0), at, Some(generation));
+        assert!(stopped.is_some() || freed.is_ok(), "S5: passed on, and refused");
+    }
+    for (_, lane) in lanes.iter().enumerate().filter(|(number, _)| stopped != Some(*number)) {
+        heap.flush(&mut lane.borrow_mut());
+    }
+    heap.heal(&mut Lane::with_ceiling(7, 0));
+    // What a stopped one had in its hands while it passed it on stays live; without that, everything is one block.
+    let tally = heap.verify().unwrap_or_else(|fault| panic!("at rest: {fault}"));
+    if stopped.is_none() {
+        assert_eq!((tally.free.blocks, tally.free.granules), (1, granules as u64), "L3");
+    }
+    met
+}
+
+/// So many accesses at most for each of these turns.
+fn drawn(turns: [(usize, u64); TURNS], random: &mut Rng) -> Policy {
+    Policy::Turns(turns.map(|(player, most)| (player, random.u64(1..=most))))
+}
+
+/// The owner stands between its look and its store while a thief marks its block, gives it back and marks it again: the store takes the
+/// generation back, and the next mark is the same word as the last. Whoever had seen that one must not take the block now.
+fn recurring(seed: u64) -> [bool; 3] {
+    let random = &mut Rng::with_seed(seed);
+    let world = Rc::new(World::with(1, true, 6));
+    let processes: Vec<u64> = (0..3).map(|_| random.u64(1..=2)).collect();
+    world.set_processes(&processes);
+    let mut lane = Lane::with_ceiling(1, 1);
+    let block = world.allocate(&mut lane, 1, 1, Kind::Raw).expect("room");
+    world.free(&mut lane, block);
+    let owner = {
+        let world = world.clone();
+        move || {
+            for _ in 0..3 {
+                let Some(block) = world.allocate(&mut lane, 1, 1, Kind::Raw) else { return };
+                world.free(&mut lane, block);
+            }
+        }
+    };
+    let thief = |number: u16, heals: usize| {
+        let world = world.clone();
+        Player::new(move || {
+            let mut lane = Lane::with_ceiling(number, 0);
+            (0..heals).for_each(|_| world.heal(&mut lane));
+            if let Some(block) = world.allocate(&mut lane, 1, 1, Kind::Raw) {
+                world.free(&mut lane, block);
+            }
+        })
+    };
+    let hands = vec![Player::new(owner), thief(2, 4), thief(3, 1)];
+    let policy = drawn([(0, 4), (1, 30), (2, 14), (0, 3), (2, 4), (0, 8), (1, 20), (2, 24)], random);
+    let ends = play_buffered(hands, &processes, policy, random);
+    let met = |site: &Site| ends.iter().any(|end| end.passed(site));
+    world.heap.heal(&mut Lane::with_ceiling(7, 0));
+    let tally = world.heap.verify().unwrap_or_else(|fault| panic!("at rest: {fault}"));
+    assert_eq!(tally.free.blocks, 1, "L3");
+    [met(&THIEF_FENCE), met(&OWN_STORE), false]
+}
+
+/// An owner frees its block by a plain store while others adopt it, one from the other, or free it for its owner and take what is free. A
+/// bystander, to whom the block never belongs, names it all the same; it, or an adopter, may stop for ever.
+fn adopters(seed: u64) -> [bool; 3] {
+    let random = &mut Rng::with_seed(seed);
+    let world = Rc::new(World::roomy(3, 6));
+    let processes: Vec<u64> = (0..5).map(|_| random.u64(1..=2)).collect();
+    world.set_processes(&processes);
+    let lane = |owner: u16| Rc::new(RefCell::new(Lane::with_ceiling(owner, 2)));
+    let lanes: Vec<_> = (1..=5).map(lane).collect();
+    let block = world.allocate(&mut lanes[0].borrow_mut(), 1, 1, Kind::Raw).expect("room");
+    // From now on it is whose it comes to be: once adopted, never its first owner's again.
+    world.give_up(block, 1);
+    let generation = block.token.generation();
+    let holder = Rc::new(Cell::new(0));
+    let another_frees = random.bool();
+    // As a handler frees what it has a pointer to, or by the offset.
+    let quick = random.bool();
+    let owner = {
+        let (world, lane, holder) = (world.clone(), lanes[0].clone(), holder.clone());
+        Player::new(move || {
+            let lane_ref = &mut lane.borrow_mut();
+            let freed = match quick {
+                // SAFETY: every lane of this world is used with its heap alone.
+                true => unsafe { world.heap.free_live(lane_ref, block, false, world.heap.layout()) },
+                false => world.heap.free_to_stack(lane_ref, block.at, Some(generation)),
+            };
+            if freed {
+                assert!(another_frees || holder.get() == 0, "S1: freed by its owner, and another's");
+                world.allocate(lane_ref, 1, 1, Kind::Raw);
+            }
+        })
+    };
+    // Player and number of whoever stops, and where.
+    let stops = match random.u32(0..4) {
+        0 => Some((1, random.u64(1..40))),
+        1 => Some((3, random.u64(1..6))),
+        _ => None,
+    };
+    let player = |number: usize, body: Box<dyn FnOnce()>| match stops {
+        Some((who, k)) if who == number => Player::stopped_at(body, k),
+        _ => Player::new(body),
+    };
+    let adopts = |number: usize| {
+        let (world, holder) = (world.clone(), holder.clone());
+        let body = move || {
+            let me = number as u16 + 1;
+            for _ in 0..3 {
+                let Ok(live) = world.heap.live_at(block.at) else { return };
+                if live.token.generation() != generation || live.token.owner() == me {
+                    return;
+                }
+                let adopted = world.heap.rename_from(me, live.at, live.token, me).is_some();
+                // Another may have adopted it from here by now.
+                if adopted && unseen(|| world.heap.look(block.at)).owner() == me {
+                    holder.set(me);
+                }
+            }
+        };
+        player(number, Box::new(body))
+    };
+    let frees = |number: usize| {
+        let (world, lane) = (world.clone(), lanes[number].clone());
+        let body = move || {
+            let lane = &mut lane.borrow_mut();
+            if world.heap.free(lane, block.at, Some(generation)).is_ok() {
+                world.heal(lane);
+                world.allocate(lane, 1, 1, Kind::Raw);
+            }
+        };
+        player(number, Box::new(body))
+    };
+    // Which binds the lane.
+    world.heap.allocate(&mut lanes[3].borrow_mut(), 1, 1, Kind::Raw).expect("room");
+    let bystander = {
+        let (world, lane) = (world.clone(), lanes[3].clone());
+        let body = move || {
+            for _ in 0..3 {
+                let freed = world.heap.free_to_stack(&mut lane.borrow_mut(), block.at, Some(generation));
+                assert!(!freed, "S1: it was never this one's");
+            }
+        };
+        player(3, Box::new(body))
+    };
+    let third = if another_frees { frees(2) } else { adopts(2) };
+    let mut hands = vec![owner, adopts(1), third, bystander];
+    if random.bool() {
+        hands.push(adopts(4));
+    }
+    // The owner stands between its look and its store, or the bystander between name and look, while the others have their turns.
+    let turns = match random.bool() {
+        true => [(0, 5), (1, 40), (2, 80), (0, 40), (2, 80), (1, 40), (4, 80), (0, 40)],
+        false => [(3, 40), (0, 5), (1, 40), (2, 80), (0, 40), (4, 80), (1, 40), (3, 40)],
+    };
+    let policy = if random.bool() { drawn(turns, random) } else { Policy::draw(random, 25 * hands.len() as u64) };
+    let ends = play_buffered(hands, &processes, policy, random);
+    let met = |site: &Site| ends.iter().any(|end| end.passed(site));
+    let met = [met(&THIEF_FENCE), met(&OWN_STORE), quick && met(&OWN_STORE)];
+    let heap = &world.heap;
+    let is_here = || heap.live_at(block.at).is_ok_and(|live| live.token.generation() == generation);
+    let stopped = ends.iter().position(|end| end.stopped).map(|player| player as u16 + 1);
+    // Who stops while it adopts keeps this one block from the other adopters (L1).
+    if stopped != Some(2)
+        && let Ok(live) = heap.live_at(block.at)
+        && live.token.generation() == generation
+    {
+        let adopted = heap.give_from(7, live, live.token.owner().min(5));
+        assert!(adopted.is_ok(), "L1: nobody else changes it, and it can't be adopted");
+    }
+    let mut was_its = false;
+    if let Some(dead) = stopped {
+        was_its = heap.live_at(block.at).is_ok_and(|live| live.token.holder() == dead);
+        assert!(!was_its || dead == 2, "S1: it came to be the bystander's");
+        heap.recover(&mut Lane::with_ceiling(7, 0), dead, Give::GiveBack);
+        let now = heap.look(block.at);
+        assert_eq!((now.holder(), now.parked_by()), (now.owner(), now.parked_by() & 0x3FF), "C1: still being adopted");
+    }
+    if !another_frees && holder.get() != 0 && !was_its {
+        assert!(is_here(), "S1: adopted, and gone");
+    }
+    heap.tally().unwrap_or_else(|fault| panic!("at rest: {fault}"));
+    met
+}
+
+/// Calls it when it goes, even by the unwinding of who stops for ever.
+struct AtEnd<F: Fn()>(F);
+impl<F: Fn()> Drop for AtEnd<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+/// Waits for a flag, for some accesses of its own: between them others have their turns.
+fn waits_for(world: &World, flag: &Cell<bool>) -> bool {
+    (0..150).any(|_| {
+        world.heap.look(Granule(0));
+        flag.get()
+    })
+}
+
+/// An owner names its block, to free it, and dies at any access, or leaves in good order, while another adopts the block, and perhaps
+/// dies too. As soon as its slot may be released it is, and the next holder has the same number: it names the block as well, as a bystander
+/// to whom that never belongs.
+fn leavers(seed: u64) -> [bool; 3] {
+    const OWNER: u16 = 1;
+    const ADOPTER: u16 = 2;
+    const RECOVERER: u16 = 7;
+    let random = &mut Rng::with_seed(seed);
+    let world = Rc::new(World::roomy(3, 6));
+    let processes: Vec<u64> = (0..4).map(|_| random.u64(1..=2)).collect();
+    world.set_processes(&processes);
+    let mut lane = Lane::with_ceiling(OWNER, 2);
+    let block = world.allocate(&mut lane, 1, 1, Kind::Raw).expect("room");
+    world.give_up(block, OWNER);
+    let generation = block.token.generation();
+    let is_here = {
+        let world = world.clone();
+        move || world.heap.live_at(block.at).is_ok_and(|live| live.token.generation() == generation)
+    };
+    let flag = || Rc::new(Cell::new(false));
+    let (adopted, dead, released) = (flag(), flag(), flag());
+    let slot = {
+        let world = world.clone();
+        move |process: u64| world.set_processes(&[process])
+    };
+    let release = {
+        let (released, slot) = (released.clone(), slot.clone());
+        move || {
+            slot(0);
+            released.set(true);
+        }
+    };
+    let (leaves, quick) = (random.bool(), random.bool());
+    let owner = {
+        let (world, dead, release) = (world.clone(), dead.clone(), release.clone());
+        let body = move || {
+            let _dead = AtEnd(|| dead.set(true));
+            let _ = match quick {
+                // SAFETY: every lane of this world is used with its heap alone.
+                true => unsafe { world.heap.free_live(&mut lane, block, false, world.heap.layout()) },
+                false => world.heap.free_to_stack(&mut lane, block.at, Some(generation)),
+            };
+            if leaves {
+                world.heap.flush(&mut lane);
+                if (0..2).any(|_| world.heap.disown(&[OWNER]).is_empty()) {
+                    release();
+                }
+            }
+        };
+        if leaves { Player::new(body) } else { Player::stopped_at(body, random.u64(0..5)) }
+    };
+    let adopter = {
+        let (world, adopted) = (world.clone(), adopted.clone());
+        let body = move || {
+            for _ in 0..2 {
+                let Ok(live) = world.heap.live_at(block.at) else { return };
+                let same = live.token.generation() == generation;
+                if !same || world.heap.rename_from(ADOPTER, live.at, live.token, ADOPTER).is_some() {
+                    return adopted.set(same);
+                }
+            }
+        };
+        if random.u32(0..4) == 0 { Player::stopped_at(body, random.u64(1..20)) } else { Player::new(body) }
+    };
+    let recoverer = {
+        let (world, dead, released) = (world.clone(), dead.clone(), released.clone());
+        Player::new(move || {
+            if !waits_for(&world, &dead) || released.get() {
+                return;
+            }
+            // What a dead process has stored is stored.
+            Scheduled::heavy_fence(&THIEF_FENCE, Reach::System);
+            let lane = &mut Lane::with_ceiling(RECOVERER, 0);
+            if (0..2).any(|_| world.heap.recover(lane, OWNER, Give::GiveBack).open_adoptions == 0) {
+                release();
+            }
+        })
+    };
+    let next = {
+        let (world, released, process) = (world.clone(), released.clone(), processes[3]);
+        Player::new(move || {
+            if !waits_for(&world, &released) {
+                return;
+            }
+            slot(process);
+            Scheduled::fence(&JOIN_FENCE);
+            let lane = &mut Lane::with_ceiling(OWNER, 2);
+            let other = world.allocate(lane, 1, 1, Kind::Raw);
+            for _ in 0..2 {
+                let same = other.is_some_and(|other| other.at == block.at);
+                let freed = world.heap.free_to_stack(lane, block.at, Some(generation));
+                assert!(!freed || same, "S1: it was never this one's, but of the number's last holder");
+            }
+        })
+    };
+    let turns = match random.bool() {
+        true => [(0, 4), (1, 12), (0, 40), (2, 40), (3, 80), (1, 12), (3, 80), (2, 80)],
+        false => [(0, 4), (1, 12), (2, 80), (0, 40), (3, 80), (1, 12), (2, 80), (3, 80)],
+    };
+    let policy = if random.u32(0..4) > 0 { drawn(turns, random) } else { Policy::draw(random, 150) };
+    let ends = play_buffered(vec![owner, adopter, recoverer, next], &processes, policy, random);
+    let met = |site: &Site| ends.iter().any(|end| end.passed(site));
+    let met = [met(&THIEF_FENCE), met(&OWN_STORE), quick && met(&OWN_STORE)];
+    let heap = &world.heap;
+    let lane = &mut Lane::with_ceiling(RECOVERER, 0);
+    let adopter_died = ends[1].stopped;
+    if adopter_died {
+        heap.recover(lane, ADOPTER, Give::GiveBack);
+    }
+    if !released.get() {
+        let open = heap.recover(lane, OWNER, Give::GiveBack).open_adoptions;
+        assert_eq!(open, 0, "C1: nobody adopts it any more");
+    }
+    if is_here() {
+        // Nobody's, where its owner has left; or the adopter's.
+        let holder = heap.look(block.at).owner();
+        assert!(holder == 0 && leaves || holder == ADOPTER && !adopter_died, "C1: it is {holder}'s");
+    } else {
+        assert!(!adopted.get() || adopter_died, "S1: adopted, and gone");
+    }
+    heap.tally().unwrap_or_else(|fault| panic!("at rest: {fault}"));
+    met
+}
+
+fn play_many(sort: Sort) {
+    let (first, count) = (setting("MATRIX_SEED", 0), setting("MATRIX_SCHEDULES", 20_000));
+    let met = Cell::new([0; 3]);
+    for seed in first..first + count {
+        match std::panic::catch_unwind(|| scenario(sort, seed)) {
+            Ok(now) => met.set(std::array::from_fn(|what| met.get()[what] + now[what] as u64)),
+            Err(payload) => {
+                eprintln!("replay: MATRIX_SEED={seed} MATRIX_SCHEDULES=1 cargo test --test tso tso_");
+                std::panic::resume_unwind(payload);
+            }
+        }
+    }
+    let [fenced, stored, quick] = met.get();
+    println!(
+        "{sort:?}: {count} schedules from seed {first}, in {fenced} a thief fenced, in {stored} an owner stored plainly, in {quick} to free \
+         what it had a pointer to"
+    );
+    let quick = sort == Sort::Recurring || quick > count / 10;
+    assert!(
+        count < 1000 || fenced > count / 20 && stored > count / 2 && quick,
+        "the paths that this is about were hardly taken"
+    );
+}
+
+#[test]
+fn tso_s1_s4_s5_owners_and_thieves() {
+    play_many(Sort::Mixed);
+}
+
+#[test]
+fn tso_s1_s4_runs_are_cut_up_beside_thieves() {
+    play_many(Sort::Runs);
+}
+
+#[test]
+fn tso_s1_an_owner_and_a_thief() {
+    play_many(Sort::Duel);
+}
+
+#[test]
+fn tso_s1_l2_an_owner_and_two_thieves() {
+    play_many(Sort::Thieves);
+}
+
+#[test]
+fn tso_s1_a_mark_comes_back() {
+    play_many(Sort::Recurring);
+}
+
+#[test]
+fn tso_s1_a_block_is_adopted_and_freed_at_once() {
+    play_many(Sort::Adopters);
+}
+
+#[test]
+fn tso_c1_s1_an_owner_leaves_while_its_block_is_adopted() {
+    play_many(Sort::Leavers);
+}
+
+#[test]
+fn tso_c1_an_owner_stops_for_ever() {
+    play_many(Sort::OwnerStops);
+}
+
+#[test]
+fn tso_c1_a_thief_stops_for_ever() {
+    play_many(Sort::ThiefStops);
+}
+
+/// The machine has store buffers: two players that store and then load may both miss the other's store, but not behind fences.
+#[test]
+fn tso_both_stores_may_be_late() {
+    let late_among = |processes: [u64; 2], fence: fn()| {
+        (0..200).any(|seed| {
+            let words = Rc::new([Scheduled::word(0), Scheduled::word(0)]);
+            let seen = Rc::new(Cell::new([9, 9]));
+            let hand = |me: usize| {
+                let (words, seen) = (words.clone(), seen.clone());
+                Player::new(move || {
+                    words[me].store(1, &HELD_STORE);
+                    fence();
+                    let other = words[1 - me].load(&BATCH_INDEX);
+                    let mut both = seen.get();
+                    both[me] = other;
+                    seen.set(both);
+                })
+            };
+            turns::begin();
+            play_buffered(vec![hand(0), hand(1)], &processes, Policy::Bursts, &mut Rng::with_seed(seed));
+            seen.get() == [0, 0]
+        })
+    };
+    let late = |fence: fn()| late_among([1, 1], fence);
+    assert!(late(|| {}), "stores are never late");
+    assert!(!late(|| Scheduled::fence(&THIEF_FENCE)), "a fence does not drain");
+    assert!(late(|| Scheduled::light_fence(&THIEF_FENCE)), "a light fence drains");
+    let near = || _ = Scheduled::heavy_fence(&THIEF_FENCE, Reach::Process);
+    let far = || _ = Scheduled::heavy_fence(&THIEF_FENCE, Reach::System);
+    assert!(!late(near) && !late(far) && !late_among([1, 2], far), "a heavy fence does not drain");
+}
+
+/// Every fault in biased parking is noticed; without the processor's own reordering of the owner's accesses, which x86 does not do,
+/// the owner's fence is only the compiler's.
+#[test]
+fn mutant_tso_table() {
+    let mut lost = vec![];
+    // Where the search begins: of some, one scenario in a million shows it.
+    const FAULTS: [(Mutant, &[Sort], u64); 9] = [
+        (Mutant::BusyUnset, &SORTS, 0),
+        (Mutant::ThiefFenceDropped, &SORTS, 0),
+        (Mutant::BusyIgnored, &SORTS, 0),
+        (Mutant::MarkDropped, &SORTS, 0),
+        (Mutant::ReachTooShort, &SORTS, 0),
+        (Mutant::AnothersMarkUsed, &[Sort::Recurring], 5_223_000),
+        (Mutant::AdoptingIgnored, &[Sort::Adopters], 0),
+        (Mutant::BystanderBelieved, &[Sort::Adopters], 0),
+        (Mutant::OpenAdoptionIgnored, &[Sort::Leavers], 0),
+    ];
+    for (mutant, sorts, first) in FAULTS {
+        let noticed = |sort: Sort, seed: u64| {
+            set_mutant(Some(mutant));
+            let message = turns::caught(|| _ = scenario(sort, seed));
+            set_mutant(None);
+            Some(format!("{sort:?}, seed {seed}: {}", message?))
+        };
+        let count = setting("MATRIX_SCHEDULES", 100_000).max(100_000);
+        let found = (first..first + count).find_map(|seed| sorts.iter().find_map(|&sort| noticed(sort, seed)));
+        println!("mutant {mutant:?} | {}", found.as_deref().unwrap_or("SURVIVES"));
+        lost.extend(found.is_none().then_some(mutant));
+    }
+    assert!(lost.is_empty(), "not noticed: {lost:?}");
+}

@@ -1,0 +1,379 @@
+//! Random schedules of several participants, one shared access at a time, replayable by seed.
+//!
+//! Who goes on, and for how many accesses, is drawn from the seed ([`turns`]). Sequentially consistent: no evidence for an
+//! ordering. Tens of thousands of tiny scenarios a second, participants stopped for ever among them, with marks for S1, a
+//! bound for L2, and the hints and merges verified at the end *without healing* (L2, L3), after a recovery where somebody
+//! was stopped.
+//!
+//! `MATRIX_SCHEDULES` sets how many of each kind are run, `MATRIX_SEED` the first seed.
+#![allow(missing_docs)]
+
+#[path = "../../support/calls.rs"]
+mod calls;
+#[path = "../../support/common.rs"]
+mod common;
+#[path = "../../support/linear.rs"]
+mod linear;
+mod names;
+#[expect(unreachable_pub, reason = "the model is written as a module of its own")]
+#[path = "../../../models/sequential.rs"]
+mod sequential;
+mod turns;
+mod world;
+
+use atomic_matrix::backend::Mutant;
+use atomic_matrix::backend::decorators::set_mutant;
+use atomic_matrix::backend::orderings::MUTANTS;
+use atomic_matrix::matrix::heap::{Kind, Lane, Live};
+use atomic_matrix::matrix::recovery::Policy as Give;
+use atomic_matrix::matrix::runs::LARGEST_RUN;
+use common::setting;
+use fastrand::Rng;
+use std::cell::RefCell;
+use std::rc::Rc;
+use turns::{Player, Policy, play};
+use world::World;
+
+/// What kind of scenario.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Sort {
+    /// A few operations each, of any size, strict or parking.
+    Any,
+    /// The whole sector is freed by one while the others want single granules.
+    Hot,
+    /// Hardly any room: the same few granules all the time.
+    Tiny,
+    /// Searchers are led astray by old hints to where a block is being freed.
+    Search,
+    /// A block that the hints do not lead to is merged with its left neighbours while a sweep comes near.
+    Walk,
+    /// As `Any`, and one participant stops for ever.
+    Stop,
+    /// Runs of parked blocks are cut up and healed away, where other lanes remember old ones; one may stop for ever.
+    Runs,
+    /// As `Any`, `Tiny` and `Stop`, where two or four granules share a token, and blocks begin anywhere among them.
+    Packed,
+    /// Calls on names and on blocks that everybody knows: linearizable ([`names`]).
+    Names,
+}
+
+const SORTS: [Sort; 9] =
+    [Sort::Any, Sort::Hot, Sort::Tiny, Sort::Search, Sort::Walk, Sort::Stop, Sort::Runs, Sort::Packed, Sort::Names];
+
+/// What a scenario is made of.
+struct Plan {
+    granules: u32,
+    /// log2 of a granule's bytes.
+    shift: u32,
+    players: usize,
+    /// Of the lanes; 0 parks nothing.
+    ceiling: usize,
+    /// Granules that are asked for.
+    smallest: u32,
+    largest: u32,
+    /// Steps of each player, and of how many that are no allocations one heals.
+    steps: std::ops::Range<usize>,
+    heals: u32,
+    /// Whether some requests are aligned.
+    aligns: bool,
+    /// Accesses of all players, about.
+    length: u64,
+    /// Where the first player stops for ever.
+    stop_at: Option<u64>,
+}
+
+impl Plan {
+    fn draw(sort: Sort, random: &mut Rng) -> Self {
+        let granules = [5, 9, 20, 40, 70, 150][random.usize(0..6)];
+        let players = random.usize(2..=4);
+        let any = Self {
+            granules,
+            shift: 6,
+            players,
+            ceiling: if random.bool() { 0 } else { random.usize(1..=3) },
+            largest: [1, 4, granules / 3][random.usize(0..3)].max(1),
+            smallest: 1,
+            steps: 2..8,
+            heals: 12,
+            aligns: random.bool(),
+            length: 120 * players as u64,
+            stop_at: None,
+        };
+        let stop_at = random.u64(1..150);
+        let hot = Self { players: 3, ceiling: 0, largest: 1, steps: 1..2, length: 180, ..any };
+        match sort {
+            Sort::Any | Sort::Names => any,
+            Sort::Hot => Self { granules: [34, 40, 66][random.usize(0..3)], ..hot },
+            Sort::Walk => Self { granules: 128, aligns: false, smallest: 17, largest: 17, length: 120, ..hot },
+            Sort::Search => Self { granules: 70, largest: 2, length: 90, ..hot },
+            Sort::Tiny => {
+                let (players, largest) = (random.usize(3..=4), random.u32(1..=2));
+                Self { granules: random.u32(3..=9), players, ceiling: 0, largest, steps: 2..5, length: 200, ..any }
+            }
+            Sort::Stop => Self { stop_at: Some(stop_at), ..any },
+            Sort::Packed => {
+                let shift = random.u32(4..=5);
+                let span = 1 << (6 - shift);
+                let granules = [3, 5, 9, 20, 40][random.usize(0..5)] * span;
+                let (largest, steps) = (random.u32(span..=(granules / 3).max(2 * span)), 2..random.usize(4..10));
+                let stop_at = random.bool().then_some(stop_at);
+                Self { granules, shift, smallest: span, largest, steps, stop_at, ..any }
+            }
+            Sort::Runs => {
+                let (ceiling, stop_at) = (random.usize(4..=8), random.bool().then(|| random.u64(1..600)));
+                Self { granules: random.u32(20..50), ceiling, largest: 1, heals: 2, length: 400, stop_at, ..any }
+            }
+        }
+    }
+}
+
+/// The blocks of a player.
+type Holding = Rc<RefCell<Vec<Live>>>;
+
+/// What the players hold before they begin.
+fn prepare(sort: Sort, plan: &Plan, world: &World, lanes: &mut [Lane], random: &mut Rng) -> Vec<Vec<Live>> {
+    let mut live: Vec<Vec<Live>> = vec![vec![]; plan.players];
+    let mut take = |player: usize, size: u32| {
+        let block = world.allocate(&mut lanes[player], size, 1, Kind::Raw);
+        live[player].extend(block);
+        block
+    };
+    match sort {
+        Sort::Hot => _ = take(0, plan.granules),
+        Sort::Search => {
+            // The first player's last block is where the hints for sizes 1 and 2 lead, which are all old; a free block of 3 lies
+            // in another chunk.
+            let [_, free, ..] = [1, 3, 64, 1, 1].map(|size| take(0, size).expect("there is room"));
+            live[0].retain(|block| *block != free);
+            world.free(&mut lanes[0], free);
+        }
+        Sort::Walk => {
+            // From the end: a block that stays, one of 17 that becomes free, two neighbours for the first two players to free, and
+            // in the first chunk a free block of 16, which is of the class of 17.
+            let [_, free, left, further, ..] = [1, 17, 3, 2, 88, 1].map(|size| take(2, size).expect("there is room"));
+            live[2].retain(|block| ![free, left, further].contains(block));
+            world.free(&mut lanes[2], free);
+            for (player, block) in [left, further].into_iter().enumerate() {
+                world.change_hands(block, 3, player as u16 + 1);
+                live[player].push(block);
+            }
+        }
+        _ => {
+            (0..random.usize(0..12)).for_each(|_| _ = take(random.usize(0..plan.players), random.u32(1..=plan.largest)))
+        }
+    }
+    live
+}
+
+/// One scenario; panics with what is wrong.
+fn scenario(sort: Sort, seed: u64) {
+    if sort == Sort::Names {
+        return names::scenario(seed);
+    }
+    let random = &mut Rng::with_seed(seed);
+    let plan = Rc::new(Plan::draw(sort, random));
+    let world = Rc::new(World::of(plan.granules, plan.shift));
+    let mut lanes: Vec<_> = (1..=plan.players as u16).map(|owner| Lane::with_ceiling(owner, plan.ceiling)).collect();
+    let live = prepare(sort, &plan, &world, &mut lanes, random);
+    let live: Vec<Holding> = live.into_iter().map(|live| Rc::new(RefCell::new(live))).collect();
+    let lanes: Vec<_> = lanes.into_iter().map(|lane| Rc::new(RefCell::new(lane))).collect();
+    let hands = lanes.iter().zip(&live).enumerate().map(|(number, (lane, live))| {
+        let (world, plan, mut random) = (world.clone(), plan.clone(), random.fork());
+        let (lane, live) = (lane.clone(), live.clone());
+        let stop_at = plan.stop_at.filter(|_| number == 0);
+        let body = move || {
+            for _ in 0..random.usize(plan.steps.clone()) {
+                let allocates = match sort {
+                    Sort::Walk => number == 2,
+                    Sort::Hot | Sort::Search => number > 0,
+                    _ => random.bool(),
+                };
+                step(&world, &plan, &mut lane.borrow_mut(), &live, allocates, &mut random);
+            }
+        };
+        match stop_at {
+            Some(k) => Player::stopped_at(body, k),
+            None => Player::new(body),
+        }
+    });
+    let hands = hands.collect();
+    let policy = Policy::draw(random, plan.length);
+    let stopped = play(hands, policy, random)[0].stopped;
+    assert_eq!(world.heap.tally().expect("S4").granules, plan.granules as u64, "S4");
+    if stopped && random.bool() {
+        // What it hides: a run that it cuts up, a block that it merges, or what it asked for, with room for the alignment.
+        let spans = |n: u32| n << world.heap.layout().span_shift;
+        let hidden = if plan.ceiling > 0 { spans(LARGEST_RUN) } else { spans(30).max(plan.largest + spans(2) - 1) };
+        world.nothing_is_hidden(&mut Lane::with_ceiling(6, plan.ceiling), hidden);
+    }
+    if stopped {
+        world.bury(1);
+        world.heap.recover(&mut Lane::with_ceiling(7, 0), 1, Give::GiveBack);
+    }
+    for lane in &lanes[stopped as usize..] {
+        world.heap.flush(&mut lane.borrow_mut());
+    }
+    // With bias, what thieves and owners in flight have in their hands is not told apart well enough: a block may be on its way from one to the other.
+    if plan.ceiling == 0 && !plan.aligns && !stopped && !world.heap.layout().params.biased {
+        world.no_refusal_was_wrong();
+    }
+    // Every free block is hinted and no merge was missed, though nobody has healed.
+    world.heap.verify().unwrap_or_else(|fault| panic!("at rest: {fault}"));
+    for (lane, live) in lanes.iter().zip(&live).skip(stopped as usize) {
+        let lane = &mut *lane.borrow_mut();
+        live.borrow_mut().drain(..).for_each(|block| world.free(lane, block));
+        world.heap.flush(lane);
+    }
+    world.heap.heal(&mut Lane::with_ceiling(7, 0));
+    let tally = world.heap.verify().unwrap_or_else(|fault| panic!("all freed: {fault}"));
+    assert_eq!((tally.free.blocks, tally.free.granules), (1, plan.granules as u64), "L3");
+}
+
+fn step(world: &World, plan: &Plan, lane: &mut Lane, live: &Holding, allocates: bool, random: &mut Rng) {
+    let Plan { ceiling, largest, .. } = *plan;
+    if allocates {
+        let roomy = || largest == 1 && ceiling == 0 && world.live() + 9 <= world.granules();
+        let before = roomy();
+        let align = if plan.aligns && random.u32(0..3) == 0 { 2 } else { 1 };
+        let size = random.u32(plan.smallest..=largest);
+        match world.allocate(lane, size, align, Kind::Raw) {
+            Some(block) => live.borrow_mut().push(block),
+            None => assert!(
+                !(align == 1 && before && roomy()),
+                "L2: {} of {} granules are live",
+                world.live(),
+                world.granules()
+            ),
+        }
+    } else if plan.steps.len() > 1 && random.u32(0..plan.heals) == 0 {
+        world.heal(lane);
+    } else if !live.borrow().is_empty() {
+        let last = live.borrow().len() - 1;
+        let block = live.borrow_mut().swap_remove(if plan.steps.len() > 1 { random.usize(0..=last) } else { last });
+        world.free(lane, block);
+        if random.bool() {
+            let again = world.heap.free(lane, block.at, Some(block.token.generation()));
+            assert!(again.is_err(), "S5: {block:?} was freed twice");
+        }
+    }
+}
+
+fn play_many(sort: Sort) {
+    let (first, count) = (setting("MATRIX_SEED", 0), setting("MATRIX_SCHEDULES", 20_000));
+    for seed in first..first + count {
+        if let Err(payload) = std::panic::catch_unwind(|| scenario(sort, seed)) {
+            eprintln!("replay: MATRIX_SEED={seed} MATRIX_SCHEDULES=1 cargo test --test schedules schedules_");
+            std::panic::resume_unwind(payload);
+        }
+    }
+    println!("{sort:?}: {count} schedules from seed {first}");
+}
+
+#[test]
+fn schedules_s1_s4_l3_any_operations() {
+    play_many(Sort::Any);
+}
+
+#[test]
+fn schedules_l2_l3_one_frees_all_while_others_want_little() {
+    play_many(Sort::Hot);
+}
+
+#[test]
+fn schedules_s1_l3_the_same_few_granules() {
+    play_many(Sort::Tiny);
+}
+
+#[test]
+fn schedules_l2_searchers_and_old_hints() {
+    play_many(Sort::Search);
+}
+
+#[test]
+fn schedules_l2_a_block_moves_behind_a_sweep() {
+    play_many(Sort::Walk);
+}
+
+#[test]
+fn schedules_s1_c1_runs_are_cut_up() {
+    play_many(Sort::Runs);
+}
+
+#[test]
+fn schedules_s1_c1_several_granules_share_a_token() {
+    play_many(Sort::Packed);
+}
+
+#[test]
+fn schedules_s1_s5_names_and_frees_are_linearizable() {
+    play_many(Sort::Names);
+}
+
+#[test]
+fn schedules_c1_one_stops_for_ever() {
+    play_many(Sort::Stop);
+}
+
+/// The faults that are looked for: all, or the one that `MATRIX_MUTANT` names.
+fn mutants() -> impl Iterator<Item = Mutant> {
+    let only = std::env::var("MATRIX_MUTANT").ok();
+    let wanted = move |mutant: &Mutant| only.as_ref().is_none_or(|only| *only == format!("{mutant:?}"));
+    MUTANTS.iter().copied().filter(wanted)
+}
+
+/// What goes wrong with the fault switched on.
+fn noticed(mutant: Mutant, sort: Sort, seed: u64) -> Option<String> {
+    set_mutant(Some(mutant));
+    let message = turns::caught(|| scenario(sort, seed));
+    set_mutant(None);
+    Some(format!("{sort:?}, seed {seed}: {}", message?))
+}
+
+/// Seeds known to notice the faults that take a long search.
+const KNOWN: &[(Mutant, Sort, u64)] =
+    &[(Mutant::HelperRecheckDropped, Sort::Hot, 50_366), (Mutant::CarveAckedEarly, Sort::Any, 40_739)];
+
+/// Every fault is noticed: at a known seed, or by a search over all sorts, seed after seed.
+#[test]
+fn mutant_schedules_table() {
+    // Fences mean nothing without weak memory; what is about to be stored is sought by `tso`.
+    const SURVIVORS: &[Mutant] = &[
+        Mutant::LookFenceDropped,
+        Mutant::OwnFenceDropped,
+        Mutant::ThiefFenceDropped,
+        Mutant::MarkDropped,
+        Mutant::AnothersMarkUsed,
+        Mutant::ReachTooShort,
+        Mutant::AdoptingIgnored,
+        Mutant::BystanderBelieved,
+        Mutant::OpenAdoptionIgnored,
+    ];
+    let mut lost = vec![];
+    for mutant in mutants() {
+        let count =
+            if SURVIVORS.contains(&mutant) { 1000 } else { setting("MATRIX_SCHEDULES", 1_000_000).max(100_000) };
+        let known = KNOWN.iter().filter(|known| known.0 == mutant);
+        let mut known = known.filter_map(|&(mutant, sort, seed)| noticed(mutant, sort, seed));
+        let search = || (0..count).find_map(|seed| SORTS.iter().find_map(|&sort| noticed(mutant, sort, seed)));
+        let found = known.next().or_else(search);
+        println!("mutant {mutant:?} | {}", found.as_deref().unwrap_or("SURVIVES"));
+        if found.is_none() && !SURVIVORS.contains(&mutant) {
+            lost.push(mutant);
+        }
+    }
+    assert!(lost.is_empty(), "not noticed: {lost:?}");
+}
+
+/// How often each fault is noticed, by sort: what to tune a sort by.
+#[test]
+#[ignore = "a table for whoever changes the scenarios, about a minute"]
+fn mutant_rates() {
+    let count = setting("MATRIX_SCHEDULES", 20_000);
+    for mutant in mutants() {
+        let rates = SORTS.map(|sort| {
+            let seeds: Vec<_> = (0..count).filter(|&seed| noticed(mutant, sort, seed).is_some()).collect();
+            format!("{sort:?} {} (first {:?})", seeds.len(), seeds.first())
+        });
+        println!("mutant {mutant:?}, of {count} each | {}", rates.join(" | "));
+    }
+}
