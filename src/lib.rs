@@ -1,19 +1,76 @@
-//! AtomicMatrix: a lock-free, general-purpose allocator in shared memory.
+//! AtomicMatrix: memory that several processes allocate, pass on and free, in one shared segment.
 //!
-//! Independent processes map one segment and allocate, read and free blocks of any size, without copying and without
-//! a kernel call on the hot path. Start with [`handlers`].
+//! Independent processes on a Linux host map one segment in `/dev/shm`. Each of them allocates, reads and frees blocks of any
+//! size in it, without copies and without a kernel call on the hot path. No allocation and no free waits for another process, which may
+//! be stopped or killed at any moment: what it held comes back.
 //!
-//! The house, from the ground up: [`backend`] (words, fences, the table of orderings), [`segment`] (layout, creating and
-//! attaching, directory), [`matrix`] (token, hint, ripple), [`handlers`] (what a user holds).
+//! # Two programs that talk
+//!
+//! The sender (`examples/sender.rs`) makes the segment, allocates a block in it, and publishes the block under a name:
+//!
+#![doc = concat!("```no_run\n", include_str!("../examples/sender.rs"), "```")]
+//!
+//! The receiver (`examples/receiver.rs`) finds the segment and takes the block. The 64 KiB were written once and are read where they lie:
+//!
+#![doc = concat!("```no_run\n", include_str!("../examples/receiver.rs"), "```")]
+//!
+//! # Whose a block is
+//!
+//! A block belongs to the process that allocated it, until that process frees it or gives it away. If its owner dies, it is freed. While a
+//! block is nobody's no death frees it.
+//!
+//! ```text
+//!             allocate               publish, hand_over             take, adopt_at               free
+//!  (free) ───────────────▶ sender's ───────────────────▶ nobody's ───────────────▶ receiver's ─────────▶ (free)
+//!                              │                                                        │
+//!                              └────────────── its owner dies: freed ──────────────────┘
+//! ```
+//!
+//! # The names
+//!
+//! - [`Options`]: where a segment is, what it is called, how large it is; makes it or attaches to it. [`AtomicMatrix`] has two short ways,
+//!   [`AtomicMatrix::bootstrap`] and [`AtomicMatrix::attach`], by id ([`uuid`]).
+//! - [`Handler`]: a process's way into the segment, cheap to clone. [`HandlerFunctions`] are its four basic calls.
+//! - [`Block`]: a live block that holds a type. [`Shared`] are the types that may stand in one: plain bytes, with the same meaning everywhere
+//!   ([`shared!`] declares such a type). [`RelativePtr`]: a position that means the same in every process.
+//! - [`Stats`], [`BlockInfo`], [`Participant`], [`Name`]: what is in the segment, who uses it, what is published.
+//! - [`Policy`] and [`Recovered`]: what becomes of a dead process's blocks, and what became of them.
+//! - [`Error`] and [`Result`]: every message says what would help.
+//!
+//! What each misuse does: [`misuse`]. What is promised when who dies: [`promises`].
+//!
+//! # Features
+//!
+//! - `cli`: the program `matrix`, which looks into segments. The library is the same without it.
+//! - `tracing`: events of creation, recovery and exhaustion for the crate tracing.
+//! - `internals`: makes public what models and checks stand on. It may change with every commit, and safe code can break a heap with it.
+//!   `loom` and `shuttle` add the model checkers' backends.
+
+#![cfg_attr(
+    not(feature = "internals"),
+    allow(
+        dead_code,
+        unreachable_pub,
+        unused_imports,
+        rustdoc::private_intra_doc_links,
+        reason = "what the checks stand on is public with the feature internals, and checked with it"
+    )
+)]
 
 extern crate self as atomic_matrix;
 
 #[macro_use]
 mod trace;
+#[cfg(feature = "internals")]
 pub mod backend;
+#[cfg(not(feature = "internals"))]
+mod backend;
 mod error;
+#[doc(hidden)]
 pub mod handlers;
+#[doc(hidden)]
 pub mod matrix;
+#[doc(hidden)]
 pub mod segment;
 mod shared;
 #[doc = include_str!("../papers/promises.md")]
@@ -22,9 +79,19 @@ pub mod promises {}
 pub mod misuse {}
 
 pub use error::{Error, Result};
+#[doc(inline)]
+pub use handlers::{
+    Block, BlockInfo, BlockState, Handler, HandlerFunctions, KEPT, Name, Participant, Policy, Recovered, RelativePtr,
+    Stats,
+};
+#[doc(inline)]
+pub use matrix::core::AtomicMatrix;
+#[doc(inline)]
+pub use segment::{Options, Segment};
 #[doc(hidden)]
 pub use shared::mix as fingerprint;
 pub use shared::{Shared, zerocopy};
+pub use uuid;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -156,8 +156,14 @@ impl AtomicMatrix {
     }
 
     /// The heap.
+    #[cfg(feature = "internals")]
     #[inline(always)]
     pub fn heap(&self) -> &Heap<MappedRegion> {
+        &self.heap
+    }
+    #[cfg(not(feature = "internals"))]
+    #[inline(always)]
+    pub(crate) fn heap(&self) -> &Heap<MappedRegion> {
         &self.heap
     }
     /// The segment.

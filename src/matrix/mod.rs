@@ -22,17 +22,41 @@ mod cache;
 pub mod core;
 mod exchange;
 mod free;
+#[cfg(feature = "internals")]
 pub mod heap;
+#[cfg(not(feature = "internals"))]
+pub(crate) mod heap;
 mod hints;
 mod lane;
+#[cfg(feature = "internals")]
 pub mod operation;
+#[cfg(not(feature = "internals"))]
+pub(crate) mod operation;
 mod outbox;
+#[cfg(feature = "internals")]
 pub mod recovery;
+#[cfg(not(feature = "internals"))]
+pub(crate) mod recovery;
+#[cfg(feature = "internals")]
 pub mod runs;
+#[cfg(not(feature = "internals"))]
+pub(crate) mod runs;
+#[cfg(feature = "internals")]
 pub use crate::segment::size_class;
+#[cfg(not(feature = "internals"))]
+pub(crate) use crate::segment::size_class;
+#[cfg(feature = "internals")]
 pub mod stats;
+#[cfg(not(feature = "internals"))]
+pub(crate) mod stats;
+#[cfg(feature = "internals")]
 pub mod sweep;
+#[cfg(not(feature = "internals"))]
+pub(crate) mod sweep;
+#[cfg(feature = "internals")]
 pub mod token;
+#[cfg(not(feature = "internals"))]
+pub(crate) mod token;
 mod transfer;
 mod words;
 

@@ -40,6 +40,7 @@ impl Options {
     ///
     /// # Errors
     /// As [`Options::create_segment`].
+    #[doc(hidden)]
     pub fn create_segment_with(&self, format: impl FnOnce(&MappedRegion)) -> Result<Segment> {
         self.check()?;
         Maker::new(self, format)?.make()
@@ -59,6 +60,7 @@ impl Options {
     ///
     /// # Errors
     /// As [`Options::open_or_create_segment`].
+    #[doc(hidden)]
     pub fn open_or_create_segment_with(&self, format: impl FnOnce(&MappedRegion)) -> Result<Segment> {
         self.check()?;
         if let Home::Descriptor(_) = self.home {

@@ -138,6 +138,7 @@ impl Segment {
 
     /// Where everything lies in it.
     #[inline]
+    #[doc(hidden)]
     pub fn layout(&self) -> &Layout {
         self.region.layout()
     }
@@ -146,6 +147,7 @@ impl Segment {
     ///
     /// # Safety
     /// The region must not be used once this segment is dropped. (The segment is a [`Region`] itself: prefer that.)
+    #[doc(hidden)]
     pub unsafe fn region(&self) -> MappedRegion {
         // SAFETY: as in `new`; that the mapping outlives the region is the caller's promise.
         unsafe { MappedRegion::new(self.base(), self.layout().clone()) }

@@ -6,9 +6,15 @@
 
 mod attach;
 mod create;
+#[cfg(feature = "internals")]
 pub mod directory;
+#[cfg(not(feature = "internals"))]
+pub(crate) mod directory;
 mod header;
+#[cfg(feature = "internals")]
 pub mod layout;
+#[cfg(not(feature = "internals"))]
+pub(crate) mod layout;
 mod life;
 mod lock;
 mod mapping;
@@ -16,8 +22,14 @@ mod options;
 mod orphan;
 mod participant;
 mod place;
+#[cfg(feature = "internals")]
 pub mod region;
+#[cfg(not(feature = "internals"))]
+pub(crate) mod region;
+#[cfg(feature = "internals")]
 pub mod size_class;
+#[cfg(not(feature = "internals"))]
+pub(crate) mod size_class;
 mod space;
 
 pub use header::VERSION;

@@ -62,6 +62,8 @@ pub struct Options {
     pub(crate) trusted: Vec<u32>,
     pub(crate) patience: Duration,
     pub(crate) rejoin: bool,
+    /// The empty name was given.
+    nameless: bool,
     pub(crate) named: bool,
 }
 
@@ -85,12 +87,18 @@ impl Default for Options {
             trusted: Vec::new(),
             patience: Duration::from_secs(5),
             rejoin: false,
+            nameless: false,
             named: false,
         }
     }
 }
 
 impl Options {
+    /// The namespace of [`Options::name`].
+    pub const NAMES: Uuid = uuid::uuid!("6d1c5f0e-2b0a-4f43-9d0e-7a3c1b8e5a64");
+    /// The most participant slots that a segment can have.
+    pub const MAX_PARTICIPANTS: usize = MAX_PARTICIPANTS;
+
     /// The defaults: a file in `/dev/shm`, mode 0600, space reserved, 16-byte granules.
     pub fn new() -> Self {
         Self::default()
@@ -119,6 +127,29 @@ impl Options {
     pub fn size(mut self, bytes: usize) -> Self {
         self.size = Some(bytes);
         self
+    }
+    /// The segment's name in plain words, which stands for an id: every process that says the same name means the same segment.
+    ///
+    /// The id is the name's UUID of version 5 in the namespace [`Options::NAMES`], so other languages can compute it as well. Names are told apart by each byte.
+    /// Who may attach is not the name's business: see [`Options::mode`].
+    ///
+    /// ```
+    /// use atomic_matrix::{Options, uuid::Uuid};
+    ///
+    /// # let name = format!("example {}", std::process::id());
+    /// # let name = name.as_str();
+    /// let camera = Options::new().name(name).size(1 << 20).create()?;
+    /// let same = Options::new().name(name).attach()?;
+    /// assert_eq!(same.id(), Uuid::new_v5(&Options::NAMES, name.as_bytes()));
+    /// camera.unlink()?;
+    /// # Ok::<(), atomic_matrix::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Creating and attaching refuse the empty name ([`Error::BadOption`]).
+    pub fn name(mut self, name: &str) -> Self {
+        self.nameless = name.is_empty();
+        self.id(Uuid::new_v5(&Self::NAMES, name.as_bytes()))
     }
     /// The segment's id, and its name: `atomic-matrix-<id>`. Without it, creating makes a fresh one.
     pub fn id(mut self, id: Uuid) -> Self {
@@ -233,6 +264,9 @@ impl Options {
     /// What is wrong with the options, whatever they are used for.
     pub(crate) fn check(&self) -> Result<()> {
         let bad = |option, found: String, allowed| Err(Error::BadOption { option, found, allowed });
+        if self.nameless {
+            return bad("name", "the empty name".to_owned(), "give one character at least");
+        }
         if let Some(granule) = self.granule
             && !(granule.is_power_of_two() && GRANULES.contains(&granule))
         {

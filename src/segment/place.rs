@@ -76,7 +76,7 @@ impl Place {
         let named = |dir: &Path| match id {
             Some(id) => Self::new(dir, OsStr::new(&format!("atomic-matrix-{id}"))).map(Some),
             None => {
-                let allowed = "give the segment's id with Options::id, or its file with Options::path";
+                let allowed = "give the segment's name with Options::name, its id with Options::id, or its file with Options::path";
                 Err(Error::BadOption { option: "id", found: "not given".to_owned(), allowed })
             }
         };

@@ -4,7 +4,6 @@ use crate::args::Bench;
 use crate::{FAILED, FAULT, FINE, Failure, Outcome, text};
 use atomic_matrix::handlers::Handler;
 use atomic_matrix::segment::Options;
-use atomic_matrix::segment::layout::MAX_PARTICIPANTS;
 use serde_json::{Value, json};
 use std::io::{IsTerminal, Write};
 use std::sync::Barrier;
@@ -76,7 +75,7 @@ pub(crate) fn bench(asked: &Bench) -> Outcome {
     let size =
         usize::try_from(asked.size).map_err(|_| Failure::new(FAILED, "the size is more than this machine has"))?;
     // Without a name: nothing stays behind, however this ends. A slot for each thread that there ever is.
-    let slots = (3 * threads + 3).clamp(32, MAX_PARTICIPANTS);
+    let slots = (3 * threads + 3).clamp(32, Options::MAX_PARTICIPANTS);
     let handler = Options::new().memfd().size(size).participants(slots).strict(asked.strict).create();
     let handler = handler.map_err(|error| Failure::new(FAILED, error.to_string()))?;
     let mut rows: Vec<Row> = Work::ALL

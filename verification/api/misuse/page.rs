@@ -60,7 +60,8 @@ fn parsed(path: &Path) -> syn::File {
 fn hidden(attributes: &[syn::Attribute]) -> bool {
     attributes.iter().any(|attribute| {
         let inside = |word: &str| matches!(&attribute.meta, syn::Meta::List(list) if list.tokens.to_string() == word);
-        attribute.path().is_ident("doc") && inside("hidden") || attribute.path().is_ident("cfg") && inside("test")
+        let cfg = |words: &[&str]| attribute.path().is_ident("cfg") && words.iter().any(|word| inside(word));
+        attribute.path().is_ident("doc") && inside("hidden") || cfg(&["test", "feature = \"internals\""])
     })
 }
 

@@ -10,6 +10,7 @@ use rustix::fs::SealFlags;
 use rustix::io::FdFlags;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use uuid::Uuid;
 
 #[test]
 fn a_segment_is_created_attached_and_unlinked() {
@@ -130,6 +131,21 @@ fn bad_options_are_named() {
         bad(Options::new().mode(mode), "mode");
     }
     bad(Options::new().group(u32::MAX), "group");
+    bad(Options::new().name(""), "name");
+}
+
+#[test]
+fn a_name_stands_for_one_id() {
+    let name = format!("camera {}", Uuid::new_v4());
+    let id = |name: &str| Uuid::new_v5(&Options::NAMES, name.as_bytes());
+    let made = Options::new().name(&name).size(MIB).open_or_create_segment().expect("made");
+    assert_eq!((made.id(), made.created()), (id(&name), true));
+    let other = Options::new().name(&name).attach_segment().expect("by its name");
+    assert_eq!(other.id(), made.id());
+    made.unlink().expect("ours");
+    // What other languages compute, and what programs of other versions have.
+    assert_eq!(id("camera"), uuid::uuid!("1d93ea83-b680-56da-a94e-9cea40609004"));
+    assert_ne!(id("camera"), id("Camera"));
 }
 
 #[test]
