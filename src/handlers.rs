@@ -18,7 +18,7 @@
 use crate::backend::payload;
 use crate::error::{Error, Result};
 use crate::matrix::core::AtomicMatrix;
-use crate::matrix::heap::{Exhausted, Kind, Live, Refusal};
+use crate::matrix::heap::{Exhausted, Kind, Known, Live, Refusal};
 pub use crate::matrix::recovery::{KEPT, Policy, Recovered};
 use crate::matrix::size_class::of_size;
 use crate::matrix::stats::Tally;
@@ -383,37 +383,27 @@ impl Handler {
     #[inline(always)]
     fn allocate_bytes<T>(&self, size: usize, align: usize, kind: Kind) -> Result<RelativePtr<T>> {
         let quick = match kind {
-            Kind::Raw if align <= LEAST_ALIGN => self.raw_quickly(size),
-            Kind::Raw => self.aligned_quickly(size, align),
-            Kind::Typed(fingerprint) => self.typed_quickly(size, align, fingerprint),
+            Kind::Raw if align > LEAST_ALIGN => self.allocate_aligned(size, align),
+            Kind::Raw | Kind::Typed(_) => self.allocate_quick(size, align, kind),
         };
         match quick {
             Some(live) => {
                 let offset = self.matrix.offset_in_steps(live.at, Usual.granule_shift());
                 Ok(RelativePtr { token: live.token, offset, segment: self.tag(), of: PhantomData })
             }
-            None => Ok(self.pointer(self.allocate_slowly(size, align, kind)?)),
+            None => Ok(self.pointer(self.allocate_slow(size, align, kind)?)),
         }
     }
 
-    #[inline(always)]
-    fn raw_quickly(&self, size: usize) -> Option<Live> {
-        self.allocate_quickly(size, 1, Kind::Raw)
-    }
-
+    /// The quick step for layouts, whose alignment is not known when they are compiled: not inlined everywhere.
     #[inline(never)]
-    fn aligned_quickly(&self, size: usize, align: usize) -> Option<Live> {
-        self.allocate_quickly(size, align, Kind::Raw)
-    }
-
-    #[inline(always)]
-    fn typed_quickly(&self, size: usize, align: usize, fingerprint: u32) -> Option<Live> {
-        self.allocate_quickly(size, align, Kind::Typed(fingerprint))
+    fn allocate_aligned(&self, size: usize, align: usize) -> Option<Live> {
+        self.allocate_quick(size, align, Kind::Raw)
     }
 
     /// A parked block of this thread's, if the newest one of the size serves.
     #[inline(always)]
-    fn allocate_quickly(&self, size: usize, align: usize, kind: Kind) -> Option<Live> {
+    fn allocate_quick(&self, size: usize, align: usize, kind: Kind) -> Option<Live> {
         let matrix = &*self.matrix;
         let shift = Usual.granule_shift();
         // A span at least. A size of 0 becomes the largest of all.
@@ -428,7 +418,7 @@ impl Handler {
     }
 
     #[inline(never)]
-    fn allocate_slowly(&self, size: usize, align: usize, kind: Kind) -> Result<Live> {
+    fn allocate_slow(&self, size: usize, align: usize, kind: Kind) -> Result<Live> {
         let layout = self.matrix.heap().layout();
         let shift = layout.params.granule_shift;
         let sector = (layout.granules as u64) << shift;
@@ -470,7 +460,7 @@ impl Handler {
     /// [`Error::NotLive`], [`Error::Stale`], [`Error::BadOffset`], [`Error::ForeignBlock`]; nothing has changed then (S5).
     #[inline]
     pub fn free_raw(&self, pointer: RelativePtr<u8>) -> Result<()> {
-        self.free_pointer(&pointer, false)
+        self.free_pointer(&pointer, Known::Raw(pointer.token))
     }
 
     /// Frees a typed block and says whether it was live.
@@ -479,7 +469,7 @@ impl Handler {
     /// As [`Handler::free_raw`].
     #[inline]
     pub fn try_free<T>(&self, block: Block<T>) -> Result<()> {
-        self.free_pointer(&block.pointer, true)
+        self.free_pointer(&block.pointer, Known::Typed(block.pointer.token))
     }
 
     /// Another name for freeing: ALLOCATED → ACKED, merged at once or when parked blocks flush.
@@ -491,17 +481,14 @@ impl Handler {
     }
 
     #[inline(always)]
-    fn free_pointer<T>(&self, pointer: &RelativePtr<T>, typed: bool) -> Result<()> {
+    fn free_pointer<T>(&self, pointer: &RelativePtr<T>, known: Known) -> Result<()> {
         if pointer.segment != self.tag() {
             return Err(Error::ForeignBlock { offset: pointer.offset, segment: self.id() });
         }
-        let matrix = &*self.matrix;
-        let quick = matrix.usual_lane().is_some_and(|lane| {
-            let at = matrix.granule_in_steps(pointer.offset, Usual.granule_shift());
-            // SAFETY: as in `allocate_quickly`.
-            unsafe { matrix.heap().free_live(lane, Live { at, token: pointer.token }, typed, &Usual) }
-        });
-        if quick { Ok(()) } else { self.free_slowly(pointer.offset, Some(pointer.generation())) }
+        if self.free_quick(pointer.offset, known) {
+            return Ok(());
+        }
+        self.free_slow(pointer.offset, Some(pointer.generation()))
     }
 
     /// Frees the live block at an offset that another process passed on.
@@ -509,10 +496,11 @@ impl Handler {
     /// An offset alone cannot tell a block from a later one in the same place: free each offset once.
     ///
     /// # Errors
-    /// [`Error::NotLive`], [`Error::BadOffset`]; nothing has changed then (S5).
+    /// [`Error::NotLive`], [`Error::BadOffset`]; [`Error::Stale`] if another frees it at the same moment, and its place is allocated anew.
+    /// Nothing has changed then (S5).
     #[inline]
     pub fn free_at(&self, offset: u32) -> Result<()> {
-        if self.free_at_quickly(offset) { Ok(()) } else { self.free_slowly(offset, None) }
+        if self.free_quick(offset, Known::Offset) { Ok(()) } else { self.free_slow(offset, None) }
     }
 
     /// Tells that the block at an offset will be freed here soon: fetches the cache line of its token, which may be in another
@@ -535,29 +523,28 @@ impl Handler {
         self.matrix.heap().will_free(self.matrix.granule_at(offset));
     }
 
+    /// Parks a block of this thread's own, if that is all it takes.
     #[inline(always)]
-    fn free_at_quickly(&self, offset: u32) -> bool {
+    fn free_quick(&self, offset: u32, known: Known) -> bool {
         let matrix = &*self.matrix;
         let Some(lane) = matrix.usual_lane() else { return false };
         let g = matrix.granule_in_steps(offset, Usual.granule_shift());
-        // SAFETY: as in `allocate_quickly`.
-        unsafe { matrix.heap().free_own(lane, g, &Usual) }
+        // SAFETY: as in `allocate_quick`; and pointers keep the token that an allocation gave with their offset.
+        unsafe { matrix.heap().free_own(lane, g, known, &Usual) }
     }
 
     #[inline(never)]
-    fn free_slowly(&self, offset: u32, generation: Option<u32>) -> Result<()> {
+    fn free_slow(&self, offset: u32, generation: Option<u32>) -> Result<()> {
         let g = self.granule(offset)?;
         let freed = self.matrix.with_lane(|lane| self.matrix.heap().free(lane, g, generation))?;
-        freed.map_err(|refusal| self.refusal(offset, generation, refusal))
+        freed.map_err(|refusal| self.refusal(offset, refusal))
     }
 
     #[cold]
-    fn refusal(&self, offset: u32, expected: Option<u32>, refusal: Refusal) -> Error {
+    fn refusal(&self, offset: u32, refusal: Refusal) -> Error {
         match refusal {
             Refusal::NotLive(token) => Error::NotLive { offset, state: token.state().name() },
-            Refusal::Stale(token) => {
-                Error::Stale { offset, expected: expected.unwrap_or_default(), found: token.generation() }
-            }
+            Refusal::Stale { held, found } => Error::Stale { offset, expected: held, found: found.generation() },
             Refusal::OutOfRange => Error::BadOffset { offset, why: "it lies behind the sector" },
         }
     }
@@ -575,8 +562,8 @@ impl Handler {
         });
         given.map_err(|found| match found.is_live() {
             _ if live.is_still(found) => Error::ChangingHands { offset, participant: found.holder() },
-            true => self.refusal(offset, Some(live.token.generation()), Refusal::Stale(found)),
-            false => self.refusal(offset, None, Refusal::NotLive(found)),
+            true => self.refusal(offset, Refusal::Stale { held: live.token.generation(), found }),
+            false => self.refusal(offset, Refusal::NotLive(found)),
         })
     }
 
@@ -672,20 +659,21 @@ impl Handler {
 
     #[inline]
     fn live_at(&self, offset: u32) -> Result<Live> {
-        let g = self.granule(offset)?;
-        self.matrix.heap().live_at(g).map_err(|refusal| self.refusal(offset, None, refusal))
+        self.live_of(offset, None)
     }
 
     fn live<T>(&self, pointer: &RelativePtr<T>) -> Result<Live> {
         if pointer.segment != self.tag() {
             return Err(Error::ForeignBlock { offset: pointer.offset, segment: self.id() });
         }
-        let live = self.live_at(pointer.offset)?;
-        if live.token.generation() != pointer.generation() {
-            let refusal = Refusal::Stale(live.token);
-            return Err(self.refusal(pointer.offset, Some(pointer.generation()), refusal));
-        }
-        Ok(live)
+        self.live_of(pointer.offset, Some(pointer.generation()))
+    }
+
+    /// The live block at an offset, of this generation if one is given.
+    #[inline]
+    fn live_of(&self, offset: u32, generation: Option<u32>) -> Result<Live> {
+        let live = self.matrix.heap().live_of(self.granule(offset)?, generation);
+        live.map_err(|refusal| self.refusal(offset, refusal))
     }
 
     /// The typed block at an offset that another process passed on.
@@ -876,10 +864,7 @@ impl Handler {
     /// [`Error::BadOffset`], [`Error::NotLive`], [`Error::Stale`], [`Error::ChangingHands`], [`Error::NoParticipantSlot`],
     /// [`Error::ForkedChild`].
     pub fn adopt_at(&self, offset: u32, generation: Option<u32>) -> Result<RelativePtr<u8>> {
-        let live = self.live_at(offset)?;
-        if generation.is_some_and(|generation| generation != live.token.generation()) {
-            return Err(self.refusal(offset, generation, Refusal::Stale(live.token)));
-        }
+        let live = self.live_of(offset, generation)?;
         self.matrix.with_lane(|lane| {
             self.give(lane.owner(), offset, live, lane.owner())?;
             Ok(self.pointer(live.of(lane.owner())))

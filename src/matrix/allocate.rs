@@ -1,4 +1,4 @@
-//! Allocate: a parked block of the size from the own stack, else one cut from free memory.
+//! Allocate: one quick step for a parked block of the thread's own, then one thorough step for all. The calls are drawn in [`super::heap`].
 
 use super::lane::Lane;
 use super::operation::Held;
@@ -27,11 +27,11 @@ impl<R: Region> Heap<R> {
         {
             return Ok(live);
         }
-        self.allocate_slowly(lane, size, align, kind)
+        self.allocate_slow(lane, size, align, kind)
     }
 
-    /// The lane's own block of `size` granules (a span's at least) from its own stack, without a locked instruction, if the newest
-    /// there is one at a multiple of `mask` + 1 granules; else nothing was done.
+    /// The quick step: the lane's own block of `size` granules (a span's at least) from its own stack, without a locked instruction, if the
+    /// newest there is one at a multiple of `mask` + 1 granules; else nothing was done.
     ///
     /// # Safety
     /// The lane was never used with another heap, and the geometry is this heap's.
@@ -47,48 +47,55 @@ impl<R: Region> Heap<R> {
         if size >= EXACT as usize {
             return None;
         }
-        // SAFETY: the caller's.
-        let (at, token) = unsafe { self.pop_own(lane, size as u32, mask, kind, geometry) }?;
-        Some(Live { at, token })
-    }
-
-    /// The newest parked block of `size` granules (less than `EXACT`) from the own stack, if it is the lane's own as it should
-    /// be; else nothing was done. No locked instruction.
-    ///
-    /// # Safety
-    /// As for [`Heap::allocate_own`].
-    #[inline(always)]
-    pub(super) unsafe fn pop_own(
-        &self,
-        lane: &mut Lane,
-        size: u32,
-        mask: u32,
-        kind: Kind,
-        geometry: &impl Geometry,
-    ) -> Option<(Granule, Token)> {
-        const RAW: u64 = Token::new(State::Allocated, 0, 0, 0).0;
-        let (busy, shift) = (lane.busy, geometry.span_shift());
-        let stack = lane.stacks.get_mut(size as usize)?;
+        let (busy, live_bits, shift) = (lane.busy, lane.live_bits, geometry.span_shift());
+        let stack = lane.stacks.get_mut(size)?;
         let newest = stack.top.wrapping_sub(1);
         let g = Granule(*stack.items.get(newest as usize)?);
         // Indices on stacks are in range, and what is below the oldest is not: a branch costs less than a clamp.
         if g.0 >= lane.granules || g.0 & mask != 0 {
             return None;
         }
+        // SAFETY: the lane is bound, to this heap, says the caller: it has as many granules, spans like these, and these words.
+        let token = unsafe {
+            let word = self.region().token_in_range(g, shift);
+            self.revive(busy, live_bits, g, word, size as u32, kind, shift)
+        }?;
+        stack.top = newest;
+        Some(Live { at: g, token })
+    }
+
+    /// Makes the parked block at `g` live again by a plain store, if it is the lane's own, of `size` granules. The live token.
+    ///
+    /// # Safety
+    /// As for [`Heap::change_own`]: `busy` is the index of a word of this heap's region. `word` is the token of `g`.
+    #[inline(always)]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the quick step and the thorough one know some of them when they are compiled"
+    )]
+    unsafe fn revive(
+        &self,
+        busy: u32,
+        live_bits: u64,
+        g: Granule,
+        word: &<R::Backend as Backend>::Word,
+        size: u32,
+        kind: Kind,
+        shift: u32,
+    ) -> Option<Token> {
+        const RAW: u64 = Token::new(State::Allocated, 0, 0, 0).0;
         let at = place(g.0 & ((1 << shift) - 1), 0);
         // The live token, but for the generation.
         let (revival, expected) = match kind {
-            Kind::Raw => (const { Token::revival(State::Allocated, 0, 0) }, lane.live_bits | u64::from(at | size)),
+            Kind::Raw => (const { Token::revival(State::Allocated, 0, 0) }, live_bits | u64::from(at | size)),
             Kind::Typed(_) => {
                 let spans = (g.plus(size).0 >> shift) - (g.0 >> shift);
                 let (state, low) = kind.state_of(at | size, spans);
                 let other_state = Token::new(state, 0, 0, 0).0.wrapping_sub(RAW);
-                let expected = lane.live_bits.wrapping_add(other_state) | u64::from(low);
+                let expected = live_bits.wrapping_add(other_state) | u64::from(low);
                 (Token::revival(state, at | size, low), expected)
             }
         };
-        // SAFETY: the lane is bound, to this heap, says the caller: it has as many granules, spans like these, and this word.
-        let word = unsafe { self.region().token_in_range(g, shift) };
         let change = |token: Token| {
             let live = token.0.wrapping_add(revival);
             let generation = live ^ expected;
@@ -99,10 +106,8 @@ impl<R: Region> Heap<R> {
                 (Token(live), handed_out)
             })
         };
-        // SAFETY: as above.
-        let live = unsafe { self.change_own(busy, g, word, change) }?;
-        stack.top = newest;
-        Some((g, live))
+        // SAFETY: the caller's.
+        unsafe { self.change_own(busy, g, word, change) }
     }
 
     /// A block of at least `size` granules from the lane's own stack: at most one read-modify-write.
@@ -112,33 +117,19 @@ impl<R: Region> Heap<R> {
         if !lane.has_parked(bin) {
             return None;
         }
-        let (at, token) = self.pop(lane, bin, kind)?;
-        Some(Live { at, token })
+        self.pop(lane, bin, kind)
     }
 
-    /// A parked block of the bin from the own stack, taken in the given live state, whatever has become of the indices there.
+    /// A parked block of the bin from the own stack, whatever has become of the indices there.
     #[inline(never)]
-    pub(super) fn pop(&self, lane: &mut Lane, bin: Bin, kind: Kind) -> Option<(Granule, Token)> {
-        let (owner, size, busy) = (lane.owner, bin.size(), self.busy_of(lane));
+    fn pop(&self, lane: &mut Lane, bin: Bin, kind: Kind) -> Option<Live> {
+        let (busy, shift, size) = (self.busy_of(lane), self.layout().span_shift, bin.size());
         while let Some(g) = lane.stacks[bin.0].pop() {
-            let place = self.place(g, size);
-            let (state, low) = kind.state_of(place, self.spans(g, size));
-            if busy != 0 {
-                let (revival, expected) = (Token::revival(state, place, low), Token::new(state, owner, 0, low));
-                let change = |token: Token| {
-                    let live = Token(token.0.wrapping_add(revival));
-                    (live.meaning() == expected.0 && live.is_revived()).then(|| {
-                        self.label(g, state, kind);
-                        (live, live)
-                    })
-                };
-                // SAFETY: `busy_of` is in range.
-                if let Some(live) = unsafe { self.change_own(busy, g, self.token(g), change) } {
-                    return Some((g, live));
-                }
-            }
-            if let Some(live) = self.pop_shared(owner, g, size, kind) {
-                return Some((g, live));
+            // SAFETY: `busy_of` is in range.
+            let own = || unsafe { self.revive(busy, lane.live_bits, g, self.token(g), size, kind, shift) };
+            let own = if busy == 0 { None } else { own() };
+            if let Some(token) = own.or_else(|| self.claim_parked(lane.owner, g, size, kind)) {
+                return Some(Live { at: g, token });
             }
         }
         None
@@ -146,7 +137,7 @@ impl<R: Region> Heap<R> {
 
     /// Takes the parked block at `g` by compare-and-swap: the way without bias, and for nobody's and marked blocks.
     #[inline]
-    fn pop_shared(&self, owner: u16, g: Granule, size: u32, kind: Kind) -> Option<Token> {
+    fn claim_parked(&self, owner: u16, g: Granule, size: u32, kind: Kind) -> Option<Token> {
         let (state, low) = kind.state_of(self.place(g, size), self.spans(g, size));
         let word = self.token(g);
         let token = self.said_of(g, Token(word.load(&TOKEN_HINT)));
@@ -168,7 +159,7 @@ impl<R: Region> Heap<R> {
 
     #[cold]
     #[inline(never)]
-    fn allocate_slowly(&self, lane: &mut Lane, size: u32, align: u32, kind: Kind) -> Result<Live, Exhausted> {
+    fn allocate_slow(&self, lane: &mut Lane, size: u32, align: u32, kind: Kind) -> Result<Live, Exhausted> {
         self.bind(lane);
         // A block cut at a multiple of its alignment begins a span: what is in front has its own.
         let align = if align > 1 { align.max(self.least()) } else { 1 };
@@ -312,9 +303,9 @@ mod tests {
             // SAFETY: one heap, and its own geometry.
             let quick = unsafe { heap.allocate_own(&mut lane, 8, 0, Kind::Raw, heap.layout()) };
             assert_eq!(quick, None, "S1: a block of {of}'s");
-            let slow = heap.pop(&mut lane, Bin(8), Kind::Raw);
+            let slow = heap.pop(&mut lane, Bin(8), Kind::Raw).map(|live| live.token);
             match of {
-                0 => assert_eq!(slow.map(|(_, token)| (token.owner(), token.generation())), Some((next, 0))),
+                0 => assert_eq!(slow.map(|token| (token.owner(), token.generation())), Some((next, 0))),
                 _ => assert_eq!(slow, None, "S1: a block of {of}'s"),
             }
         }

@@ -66,7 +66,7 @@ impl<R: Region> Heap<R> {
     /// Binds a lane to this heap: it parks with bias if the heap does.
     #[inline]
     pub(super) fn bind(&self, lane: &mut Lane) {
-        if self.biased() {
+        if lane.busy == 0 && self.biased() {
             lane.busy = self.layout().slot(lane.owner, SlotWord::Busy).0 as u32;
             lane.granules = self.layout().granules;
             lane.roomy = (lane.granules + 1).saturating_sub(EXACT);

@@ -30,7 +30,7 @@ impl<R: Region> Heap<R> {
 
     #[cold]
     #[inline(never)]
-    fn spill(&self, lane: &mut Lane, bin: Bin) {
+    pub(super) fn spill(&self, lane: &mut Lane, bin: Bin) {
         let stack = &mut lane.stacks[bin.0];
         let mut spilt =
             Homeward { owner: lane.owner, bin: bin.0 as u8, next_home: stack.next_spill, ..Homeward::default() };

@@ -66,7 +66,12 @@ pub enum Refusal {
     /// No live block begins there; this is what stands there.
     NotLive(Token),
     /// A live block begins there, but it is not the one that the caller holds.
-    Stale(Token),
+    Stale {
+        /// The generation that the caller holds, or the one that the block had when this free began.
+        held: u32,
+        /// What stands there.
+        found: Token,
+    },
     /// Outside the sector.
     OutOfRange,
 }
@@ -215,6 +220,21 @@ impl<R: Region> Heap<R> {
             Ok(Live { at: g, token })
         } else {
             Err(Refusal::NotLive(token))
+        }
+    }
+
+    /// The live block that begins at `g`, of this generation if one is given.
+    ///
+    /// # Errors
+    /// [`Refusal`] if none does.
+    #[inline]
+    pub(crate) fn live_of(&self, g: Granule, generation: Option<u32>) -> Result<Live, Refusal> {
+        let live = self.live_at(g)?;
+        match generation {
+            Some(held) if held != live.token.generation() && !R::Backend::mutated(Mutant::GenerationIgnored) => {
+                Err(Refusal::Stale { held, found: live.token })
+            }
+            _ => Ok(live),
         }
     }
 

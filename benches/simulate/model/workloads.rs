@@ -2,7 +2,7 @@
 
 use super::costs::Costs;
 use super::machine::{self, Access, EXTRA, Place, Seen, Simulated, now, spend, touch};
-use atomic_matrix::matrix::heap::{Heap, Kind, Lane, Live};
+use atomic_matrix::matrix::heap::{Heap, Kind, Known, Lane, Live};
 use atomic_matrix::segment::layout::{Layout, Params, Usual};
 use atomic_matrix::segment::region::BoxedRegion;
 use fastrand::Rng;
@@ -111,8 +111,8 @@ fn free(heap: &SimulatedHeap, lane: &mut Lane, live: Live, exact: bool) {
     // SAFETY: as above.
     let freed = unsafe {
         match exact {
-            true => heap.free_live(lane, live, false, &Usual),
-            false => heap.free_own(lane, live.at, &Usual),
+            true => heap.free_own(lane, live.at, Known::Raw(live.token), &Usual),
+            false => heap.free_own(lane, live.at, Known::Offset, &Usual),
         }
     };
     if !freed {

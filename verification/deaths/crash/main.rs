@@ -80,7 +80,7 @@ fn survive(world: &World, owner: u16, ceiling: usize, live: &Holding, most: &Mos
                 if let Some(block) = block {
                     measured(&most.free, || world.free(lane, block));
                     let again = world.heap.free(lane, block.at, Some(block.token.generation()));
-                    assert!(matches!(again, Err(Refusal::NotLive(_) | Refusal::Stale(_))), "S5: {again:?}");
+                    assert!(matches!(again, Err(Refusal::NotLive(_) | Refusal::Stale { .. })), "S5: {again:?}");
                 }
             }
             16 => live.borrow_mut().extend(measured(&most.name, || take_named(world, owner))),

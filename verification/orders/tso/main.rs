@@ -20,7 +20,7 @@ mod world;
 use atomic_matrix::backend::decorators::set_mutant;
 use atomic_matrix::backend::orderings::{BATCH_INDEX, BATCH_PASS, HELD_STORE, JOIN_FENCE, OWN_STORE, THIEF_FENCE};
 use atomic_matrix::backend::{Backend, Mutant, Reach, Site, Word};
-use atomic_matrix::matrix::heap::{Kind, Lane, Live};
+use atomic_matrix::matrix::heap::{Kind, Known, Lane, Live};
 use atomic_matrix::matrix::recovery::Policy as Give;
 use atomic_matrix::matrix::token::Token;
 use atomic_matrix::segment::layout::Granule;
@@ -126,9 +126,9 @@ impl Scene {
                 world.give_up(block, owner);
                 let generation = Some(block.token.generation());
                 let layout = world.heap.layout();
+                let known = if block.token.is_typed() { Known::Typed(block.token) } else { Known::Raw(block.token) };
                 // SAFETY: as above.
-                let quick =
-                    random.bool() && unsafe { world.heap.free_live(lane, block, block.token.is_typed(), layout) };
+                let quick = random.bool() && unsafe { world.heap.free_own(lane, block.at, known, layout) };
                 match quick {
                     true => self.quick.set(self.quick.get() + 1),
                     false => world.heap.free(lane, block.at, generation).expect("S5: it is live"),
@@ -317,8 +317,10 @@ fn adopters(seed: u64) -> [bool; 3] {
             let lane_ref = &mut lane.borrow_mut();
             let freed = match quick {
                 // SAFETY: every lane of this world is used with its heap alone.
-                true => unsafe { world.heap.free_live(lane_ref, block, false, world.heap.layout()) },
-                false => world.heap.free_to_stack(lane_ref, block.at, Some(generation)),
+                true => unsafe {
+                    world.heap.free_own(lane_ref, block.at, Known::Raw(block.token), world.heap.layout())
+                },
+                false => world.heap.free_local(lane_ref, block),
             };
             if freed {
                 assert!(another_frees || holder.get() == 0, "S1: freed by its owner, and another's");
@@ -371,7 +373,9 @@ fn adopters(seed: u64) -> [bool; 3] {
         let (world, lane) = (world.clone(), lanes[3].clone());
         let body = move || {
             for _ in 0..3 {
-                let freed = world.heap.free_to_stack(&mut lane.borrow_mut(), block.at, Some(generation));
+                let (lane, layout) = (&mut lane.borrow_mut(), world.heap.layout());
+                // SAFETY: every lane of this world is used with its heap alone.
+                let freed = unsafe { world.heap.free_own(lane, block.at, Known::Offset, layout) };
                 assert!(!freed, "S1: it was never this one's");
             }
         };
@@ -472,8 +476,10 @@ fn leavers(seed: u64) -> [bool; 3] {
             let _dead = AtEnd(|| dead.set(true));
             let _ = match quick {
                 // SAFETY: every lane of this world is used with its heap alone.
-                true => unsafe { world.heap.free_live(&mut lane, block, false, world.heap.layout()) },
-                false => world.heap.free_to_stack(&mut lane, block.at, Some(generation)),
+                true => unsafe {
+                    world.heap.free_own(&mut lane, block.at, Known::Raw(block.token), world.heap.layout())
+                },
+                false => world.heap.free_local(&mut lane, block),
             };
             if leaves {
                 world.heap.flush(&mut lane);
@@ -523,7 +529,7 @@ fn leavers(seed: u64) -> [bool; 3] {
             let other = world.allocate(lane, 1, 1, Kind::Raw);
             for _ in 0..2 {
                 let same = other.is_some_and(|other| other.at == block.at);
-                let freed = world.heap.free_to_stack(lane, block.at, Some(generation));
+                let freed = world.heap.free_local(lane, block);
                 assert!(!freed || same, "S1: it was never this one's, but of the number's last holder");
             }
         })

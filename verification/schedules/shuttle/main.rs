@@ -231,7 +231,7 @@ impl Scenario {
                     let block = live.swap_remove(rng.below(live.len() as u32) as usize);
                     world.free(&mut lane, block);
                     let again = world.heap.free(&mut lane, block.at, Some(block.token.generation()));
-                    assert!(matches!(again, Err(Refusal::NotLive(_) | Refusal::Stale(_))), "S5");
+                    assert!(matches!(again, Err(Refusal::NotLive(_) | Refusal::Stale { .. })), "S5");
                 }
             }
         }
