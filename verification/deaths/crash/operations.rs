@@ -251,7 +251,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         prepare: |s| s.aim(2),
         run: Scene::free_target,
         through: &[&PARK],
-        around: &[&TOKEN_LOOK, &BATCH_CLAIM],
+        around: &[&CLAIM, &BATCH_CLAIM],
     },
     Operation {
         name: "free, spilt",
