@@ -217,9 +217,9 @@ pub enum Error {
         /// The segment's path.
         name: PathBuf,
     },
-    /// The kernel refused access.
+    /// The kernel refused access to the segment's file, or to its directory.
     #[error(
-        "no permission to {what}; the creator chooses who may attach (Options::mode and Options::group), the directory's owner who may create"
+        "no permission to {what}; the creator chooses who may attach (Options::mode and Options::group), the directory's owner who may create, and a sandbox may refuse the call to everybody"
     )]
     PermissionDenied {
         /// What was tried.
@@ -413,7 +413,7 @@ pub enum Error {
     },
     /// The kernel refused huge pages.
     #[error(
-        "the kernel refused huge pages for the segment; do without Options::huge_pages, enable them in /sys/kernel/mm/transparent_hugepage, or use a path on hugetlbfs"
+        "the kernel refused huge pages for the segment (madvise(2): {source}); do without Options::huge_pages, enable them in /sys/kernel/mm/transparent_hugepage, or use a path on hugetlbfs"
     )]
     HugePagesRefused {
         /// The kernel's answer.
@@ -421,7 +421,7 @@ pub enum Error {
     },
     /// The segment's pages could not be brought into memory.
     #[error(
-        "the segment's {bytes} bytes could not be brought into memory; free memory, keep Options::reserve on, or do without Options::populate"
+        "the segment's {bytes} bytes could not be brought into memory (madvise(2), MADV_POPULATE_WRITE, Linux 5.14: {source}); free memory, keep Options::reserve on, or do without Options::populate"
     )]
     NotPopulated {
         /// Bytes of the segment.
@@ -429,10 +429,10 @@ pub enum Error {
         /// The kernel's answer.
         source: std::io::Error,
     },
-    /// Another failure of the system.
-    #[error("could not {what}: {source}")]
+    /// Another failure of the system: a call was refused by the kernel or by a sandbox.
+    #[error("could not {what}: {source}; {}", advice(source))]
     Io {
-        /// What was tried.
+        /// What was tried, and with which call.
         what: String,
         /// The system's answer.
         source: std::io::Error,
@@ -440,14 +440,52 @@ pub enum Error {
 }
 
 impl Error {
-    /// A failure of the system, told apart where the reader can do something about it.
+    /// A failure of the system. `what` names the call.
     pub(crate) fn io(what: impl Into<String>, source: impl Into<std::io::Error>) -> Self {
         let (what, source) = (what.into(), source.into());
-        match (source.kind(), source.raw_os_error().map(Errno::from_raw_os_error)) {
-            (std::io::ErrorKind::PermissionDenied, _) => Self::PermissionDenied { what },
-            (_, Some(Errno::MFILE | Errno::NFILE)) => Self::NoDescriptor { what },
+        match errno(&source) {
+            Some(Errno::MFILE | Errno::NFILE) => Self::NoDescriptor { what },
             _ => Self::Io { what, source },
         }
+    }
+
+    /// A failure of a call that opens, names or changes a file, whose rights may be missing.
+    pub(crate) fn file(what: impl Into<String>, source: impl Into<std::io::Error>) -> Self {
+        let (what, source) = (what.into(), source.into());
+        match errno(&source) {
+            Some(Errno::ACCESS | Errno::PERM) => Self::PermissionDenied { what },
+            _ => Self::io(what, source),
+        }
+    }
+}
+
+fn errno(source: &std::io::Error) -> Option<Errno> {
+    source.raw_os_error().map(Errno::from_raw_os_error)
+}
+
+/// What helps where the system refused a call.
+fn advice(source: &std::io::Error) -> &'static str {
+    match errno(source) {
+        Some(Errno::PERM | Errno::ACCESS | Errno::NOSYS) => {
+            "a sandbox (seccomp) or a security module refuses the call, or this kernel does not know it: allow it there"
+        }
+        Some(Errno::INTR) => "signals interrupt it each time: try again, or block them meanwhile",
+        Some(Errno::AGAIN) => {
+            "if this process locks its memory (mlockall(2)), raise the limit for that (ulimit -l); else try again"
+        }
+        Some(Errno::NOMEM) => {
+            "free memory, or raise the limits of address space (ulimit -v) and mappings (vm.max_map_count)"
+        }
+        Some(Errno::NOLCK) => {
+            "the kernel has no lock left, or the file system has none: choose another place (Options::path)"
+        }
+        Some(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => {
+            "make room or a smaller segment, or choose another place (Options::path)"
+        }
+        Some(Errno::IO | Errno::ROFS | Errno::NODEV | Errno::INVAL | Errno::OPNOTSUPP) => {
+            "this file system or kernel does not offer it, or fails: choose another place (Options::path), /dev/shm for instance"
+        }
+        _ => "see the call's manual page for the cause, and try again",
     }
 }
 

@@ -15,8 +15,9 @@
 //! # }
 //! ```
 
-use crate::backend::payload;
+use crate::backend::{Native, payload};
 use crate::error::{Error, Result};
+use crate::kernel::nap;
 use crate::matrix::core::AtomicMatrix;
 use crate::matrix::heap::{Exhausted, Kind, Known, Live, Refusal};
 pub use crate::matrix::recovery::{KEPT, Policy, Recovered};
@@ -330,7 +331,7 @@ fn patiently(mut settled: impl FnMut() -> bool) -> bool {
         if begun.get_or_insert_with(Instant::now).elapsed() > GIVE_WAIT {
             return false;
         }
-        std::thread::sleep(BETWEEN_GIVES);
+        nap(BETWEEN_GIVES);
     }
 }
 
@@ -363,6 +364,7 @@ impl Handler {
     /// Allocates `size` bytes, aligned to the granule at least (16 bytes by default). O(1).
     ///
     /// # Errors
+    /// [`Error::NoMembarrier`] instead where the call is refused by now, and other threads' parked blocks could not be looked through;
     /// [`Error::OutOfMemory`] when nothing fits, after everything parked anywhere was merged and the dead were recovered
     /// (a participant that is stopped inside an operation can keep its own block, or one of at most 4.5 KiB by default, from the
     /// others, no more); [`Error::ZeroSize`];
@@ -435,14 +437,18 @@ impl Handler {
         let granules = (size as u64).div_ceil(1 << shift) as u32;
         let multiple = (align >> shift).max(1) as u32;
         let allocate = || self.matrix.with_lane(|lane| self.matrix.heap().allocate(lane, granules, multiple, kind));
-        match allocate()? {
-            Ok(live) => Ok(live),
-            // What the dead hold is free memory, too (L2), whether or not their numbers can be released already. Another may just have
-            // recovered them.
-            Err(_) => {
-                self.matrix.reap(self.matrix.policy())?;
-                allocate()?.map_err(|exhausted| self.out_of_memory(size, exhausted))
-            }
+        if let Ok(live) = allocate()? {
+            return Ok(live);
+        }
+        // What the dead hold is free memory, too (L2), whether or not their numbers can be released already. Another may just have
+        // recovered them.
+        let recover = || {
+            self.matrix.reap(self.matrix.policy())?;
+            allocate()
+        };
+        match Native::noting_refused_fences(recover) {
+            (Ok(Err(_)), true) => Err(Error::NoMembarrier),
+            (found, _) => found?.map_err(|exhausted| self.out_of_memory(size, exhausted)),
         }
     }
 
@@ -552,15 +558,20 @@ impl Handler {
     /// Gives a live block to `to`, as the participant `me`. Whoever is just freeing or adopting it is waited for, but not for long.
     fn give(&self, me: u16, offset: u32, live: Live, to: u16) -> Result<()> {
         let (mut now, mut given) = (live, Ok(()));
-        patiently(|| {
-            given = self.matrix.heap().give_from(me, now, to);
-            match given {
-                Err(found) if live.is_still(found) => now.token = found,
-                _ => return true,
-            }
-            false
-        });
+        let give = || {
+            patiently(|| {
+                given = self.matrix.heap().give_from(me, now, to);
+                match given {
+                    Err(found) if live.is_still(found) => now.token = found,
+                    _ => return true,
+                }
+                // Without a fence nobody gets it, however long that is waited for.
+                Native::fence_was_refused()
+            })
+        };
+        let (_, refused) = Native::noting_refused_fences(give);
         given.map_err(|found| match found.is_live() {
+            _ if live.is_still(found) && refused => Error::NoMembarrier,
             _ if live.is_still(found) => Error::ChangingHands { offset, participant: found.holder() },
             true => self.refusal(offset, Refusal::Stale { held: live.token.generation(), found }),
             false => self.refusal(offset, Refusal::NotLive(found)),
@@ -764,9 +775,13 @@ impl Handler {
     /// Merges all that is free or parked, whoever parked it. O(blocks).
     ///
     /// # Errors
-    /// [`Error::NoParticipantSlot`], [`Error::ForkedChild`].
+    /// [`Error::NoParticipantSlot`], [`Error::ForkedChild`]; [`Error::NoMembarrier`] if blocks that other threads have parked could not be
+    /// taken, because the call is refused by now: the others are merged.
     pub fn heal(&self) -> Result<()> {
-        self.matrix.with_lane(|lane| self.matrix.heap().heal(lane))
+        match Native::noting_refused_fences(|| self.matrix.with_lane(|lane| self.matrix.heap().heal(lane))) {
+            (Ok(()), true) => Err(Error::NoMembarrier),
+            (healed, _) => healed,
+        }
     }
 
     /// Counts what is in the segment. O(blocks); reads only.
@@ -847,7 +862,8 @@ impl Handler {
     /// maker's death does not free a block that is on its way.
     ///
     /// # Errors
-    /// As [`Handler::free_raw`], and [`Error::ChangingHands`].
+    /// As [`Handler::free_raw`], and [`Error::ChangingHands`]; [`Error::NoMembarrier`] if the block is another thread's and the call is
+    /// refused by now.
     pub fn hand_over<T>(&self, pointer: &RelativePtr<T>) -> Result<()> {
         let live = self.live(pointer)?;
         self.matrix.with_lane(|lane| self.give(lane.owner(), pointer.offset, live, 0))?
@@ -857,12 +873,15 @@ impl Handler {
     /// allocated it until it is handed over or adopted. When an owner dies, its blocks are given back; when it leaves in
     /// good order (its last handler is dropped), they stay and belong to nobody.
     ///
+    /// A block that another process owns costs 8 to 20 ms: a barrier has to reach every processor. One of the same process costs some
+    /// microseconds, and one that was handed over or published costs a compare-and-swap.
+    ///
     /// `generation` is what [`RelativePtr::generation`] said on the other side: without it, an offset that was freed
     /// meanwhile could mean another block by now.
     ///
     /// # Errors
     /// [`Error::BadOffset`], [`Error::NotLive`], [`Error::Stale`], [`Error::ChangingHands`], [`Error::NoParticipantSlot`],
-    /// [`Error::ForkedChild`].
+    /// [`Error::ForkedChild`]; [`Error::NoMembarrier`] if the call is refused by now.
     pub fn adopt_at(&self, offset: u32, generation: Option<u32>) -> Result<RelativePtr<u8>> {
         let live = self.live_of(offset, generation)?;
         self.matrix.with_lane(|lane| {
@@ -959,10 +978,18 @@ impl Handler {
         let entry = Entry { offset: block.offset(), generation: block.generation(), fingerprint };
         let heap = self.matrix.heap();
         let publish = |owner| {
-            let given = heap.publish(owner, name.as_bytes(), live, entry)?;
-            Ok(given || patiently(|| heap.publish_given(owner, live)))
+            let mut given = heap.publish(owner, name.as_bytes(), live, entry)?;
+            // Without a fence it stays its owner's, however long that is waited for.
+            let settled = || {
+                given = given || heap.publish_given(owner, live);
+                given || Native::fence_was_refused()
+            };
+            patiently(settled);
+            Ok(given)
         };
-        let given = self.matrix.with_lane(|lane| publish(lane.owner()))?.map_err(|refused| match refused {
+        let publish = || self.matrix.with_lane(|lane| publish(lane.owner()));
+        let (given, no_fence) = Native::noting_refused_fences(publish);
+        let given = given?.map_err(|refused| match refused {
             Refused::Taken => Error::NameTaken { name: name.to_owned() },
             Refused::Full => Error::DirectoryFull { entries: heap.layout().params.directory },
         })?;
@@ -971,6 +998,9 @@ impl Handler {
         }
         if let Some(found) = self.directory().lookup(name.as_bytes()).filter(|found| found.block == entry) {
             self.directory().withdraw_this(found);
+        }
+        if no_fence {
+            return Err(Error::NoMembarrier);
         }
         Err(Error::ChangingHands { offset: entry.offset, participant: heap.look(live.at).holder() })
     }

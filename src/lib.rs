@@ -68,6 +68,7 @@ mod backend;
 mod error;
 #[doc(hidden)]
 pub mod handlers;
+mod kernel;
 #[doc(hidden)]
 pub mod matrix;
 #[doc(hidden)]

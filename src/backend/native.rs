@@ -3,6 +3,7 @@
 
 use super::{Backend, Reach, Site, Word, process};
 use rustix::thread::{MembarrierCommand, membarrier, membarrier_query};
+use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering, compiler_fence, fence};
 
 /// The processor's own atomics.
@@ -49,6 +50,11 @@ impl Word for NativeWord {
     }
 }
 
+thread_local! {
+    /// Set where a heavy fence was refused. The algorithm goes on without it, and leaves to others what is theirs; the user is told.
+    static FENCE_REFUSED: Cell<bool> = const { Cell::new(false) };
+}
+
 impl Native {
     /// Makes both reaches of [`Backend::heavy_fence`] available to this process (membarrier(2), private expedited, Linux 4.14, and
     /// global, Linux 4.3). False if the system does not offer them.
@@ -56,6 +62,18 @@ impl Native {
     /// Global *expedited* would reach other processes in microseconds, but misses some: `verification/orders/membarrier`.
     pub(crate) fn join_heavy_fences() -> bool {
         Self::join_near_fences() && membarrier_query().contains_command(MembarrierCommand::Global)
+    }
+
+    /// Runs `operation`, and says whether the system refused this thread a heavy fence meanwhile.
+    pub(crate) fn noting_refused_fences<T>(operation: impl FnOnce() -> T) -> (T, bool) {
+        FENCE_REFUSED.set(false);
+        let result = operation();
+        (result, FENCE_REFUSED.get())
+    }
+
+    /// Whether the system has refused this thread a heavy fence since [`Native::noting_refused_fences`] began.
+    pub(crate) fn fence_was_refused() -> bool {
+        FENCE_REFUSED.get()
     }
 
     /// Registers this process and fences it.
@@ -103,11 +121,15 @@ impl Backend for Native {
     #[cold]
     fn heavy_fence(site: &'static Site, reach: Reach) -> bool {
         fence(site.order);
-        match reach {
+        let fenced = match reach {
             // A heap that is no segment's has not registered its process.
             Reach::Process => membarrier(MembarrierCommand::PrivateExpedited).is_ok() || Self::join_near_fences(),
             Reach::System => membarrier(MembarrierCommand::Global).is_ok(),
+        };
+        if !fenced {
+            FENCE_REFUSED.set(true);
         }
+        fenced
     }
     #[inline(always)]
     fn pause() {

@@ -1,11 +1,9 @@
 //! Random numbers of the kernel's: for names that nobody else has.
 
+use crate::kernel::again;
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
-use std::io::Read;
-
-/// How often an interrupted call is made again.
-const TRIES: u32 = 64;
 
 /// 128 random bits: of getrandom(2), or of `/dev/urandom` where the call is refused.
 ///
@@ -13,20 +11,17 @@ const TRIES: u32 = 64;
 /// What getrandom(2) said, if neither is to be had.
 pub(crate) fn random() -> Result<u128, Errno> {
     let mut bytes = [0; 16];
-    let mut refused = Errno::INTR;
-    for _ in 0..TRIES {
-        match getrandom(&mut bytes, GetRandomFlags::empty()) {
-            // Up to 256 bytes come whole.
-            Ok(16) => return Ok(u128::from_ne_bytes(bytes)),
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(errno) => {
-                refused = errno;
-                break;
-            }
-        }
-    }
-    let read = std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
-    read.map(|()| u128::from_ne_bytes(bytes)).map_err(|_| refused)
+    // Up to 256 bytes come whole.
+    let refused = match again(|| getrandom(&mut bytes, GetRandomFlags::empty())) {
+        Ok(16) => return Ok(u128::from_ne_bytes(bytes)),
+        Ok(_) => Errno::IO,
+        Err(errno) => errno,
+    };
+    let mut read = || {
+        let file = again(|| rustix::fs::open("/dev/urandom", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()))?;
+        again(|| rustix::io::read(&file, &mut bytes))
+    };
+    if read() == Ok(16) { Ok(u128::from_ne_bytes(bytes)) } else { Err(refused) }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use super::heap::{Heap, Lane};
 use super::recovery::{Policy, Recovered};
 use crate::backend::Native;
 use crate::error::{Error, Result};
+use crate::kernel::nap;
 use crate::segment::directory::{Directory, Entry};
 use crate::segment::layout::Granule;
 use crate::segment::region::MappedRegion;
@@ -275,13 +276,14 @@ impl AtomicMatrix {
         if let Some(page) = self.lanes().idle.pop() {
             return Ok(page);
         }
-        let io = |source: std::io::Error| Error::io("get memory for a thread's parked blocks", source);
-        let mut memory = memmap2::MmapMut::map_anon(size_of::<LanePage>()).map_err(io)?;
+        let failed =
+            |call: &str, source| Error::io(format!("get memory for a thread's parked blocks with {call}(2)"), source);
+        let mut memory = memmap2::MmapMut::map_anon(size_of::<LanePage>()).map_err(|e| failed("mmap", e))?;
         let page: *mut LanePage = memory.as_mut_ptr().cast();
         if self.wiped {
             // SAFETY: an anonymous mapping of ours alone, page aligned, as long as asked for; nothing stands in it yet.
             unsafe { rustix::mm::madvise(page.cast(), memory.len(), rustix::mm::Advice::LinuxWipeOnFork) }
-                .map_err(|error| io(error.into()))?;
+                .map_err(|e| failed("madvise", e.into()))?;
         }
         let begun = Instant::now();
         loop {
@@ -294,7 +296,7 @@ impl AtomicMatrix {
                 self.lanes().all.push(LaneCell { memory });
                 return Ok(page);
             }
-            std::thread::sleep(BETWEEN_LOOKS);
+            nap(BETWEEN_LOOKS);
         }
     }
 
@@ -492,7 +494,7 @@ impl Drop for AtomicMatrix {
         let mut open = if leaving.is_empty() { vec![] } else { self.heap.disown(&leaving) };
         let begun = Instant::now();
         while !open.is_empty() && begun.elapsed() < SLOT_WAIT {
-            std::thread::sleep(BETWEEN_LOOKS);
+            nap(BETWEEN_LOOKS);
             open = self.heap.disown(&leaving);
         }
         for number in leaving {

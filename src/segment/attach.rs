@@ -12,13 +12,12 @@ use super::place::{Place, kind};
 use super::space::FileSystem;
 use crate::backend::Native;
 use crate::error::{Error, Result};
+use crate::kernel::{again, nap, read_at};
 use rustix::fs::{FileType, FlockOperation, Mode, OFlags, SealFlags, Stat};
 use rustix::io::{Errno, FdFlags};
 use rustix::process::Pid;
 use std::fs::File;
-use std::io::ErrorKind;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -117,7 +116,7 @@ impl Options {
             if waited >= self.patience {
                 return Err(Error::NotReady { name: name.into(), pid: creator, waited_ms: waited.as_millis() as u64 });
             }
-            std::thread::sleep(LOOK_EVERY.min(self.patience - waited));
+            nap(LOOK_EVERY.min(self.patience - waited));
         }
     }
 
@@ -150,7 +149,7 @@ impl Options {
 }
 
 fn stat(file: &File, name: &Path) -> Result<Stat> {
-    rustix::fs::fstat(file).map_err(|e| Error::io(format!("look at {}", name.display()), e))
+    rustix::fs::fstat(file).map_err(|e| Error::io(format!("look at {} with fstat(2)", name.display()), e))
 }
 
 /// Whether a name may be there before its segment: asked once, and only if it matters.
@@ -204,10 +203,10 @@ fn look(file: &File, name: &Path) -> Result<Look> {
 /// A copy of guard and header, or none if the file is too short.
 fn read_header(file: &File, name: &Path) -> Result<Option<header::Copy>> {
     let mut bytes = [0; header::BYTES];
-    match file.read_exact_at(&mut bytes, 0) {
-        Ok(()) => {}
-        Err(e) if e.kind() == ErrorKind::UnexpectedEof => return Ok(None),
-        Err(e) => return Err(Error::io(format!("read {}", name.display()), e)),
+    match read_at(file, &mut bytes, 0) {
+        Ok(true) => {}
+        Ok(false) => return Ok(None),
+        Err(e) => return Err(Error::io(format!("read {} with pread64(2)", name.display()), e)),
     }
     let mut words = [0; header::WORDS];
     for (word, bytes) in words.iter_mut().zip(bytes.as_chunks().0) {
@@ -235,7 +234,7 @@ fn check_seals(fd: &OwnedFd, name: &Path) -> Result<()> {
     let found = match rustix::fs::fcntl_get_seals(fd) {
         Ok(found) => found,
         Err(Errno::INVAL) => SealFlags::empty(),
-        Err(errno) => return Err(Error::io(format!("look at the seals of {}", name.display()), errno)),
+        Err(errno) => return Err(Error::io(format!("look at the seals of {} with fcntl(2)", name.display()), errno)),
     };
     let missing: Vec<&str> = needed.difference(found).iter_names().map(|(name, _)| name).collect();
     if missing.is_empty() { Ok(()) } else { Err(Error::NotSealed { name: name.into(), missing: missing.join(", ") }) }
@@ -245,15 +244,15 @@ fn check_seals(fd: &OwnedFd, name: &Path) -> Result<()> {
 /// the giver's too, so that a living giver could not be told from a dead one.
 pub(super) fn own_description(fd: &OwnedFd) -> Result<File> {
     let failed = |what: &str, e| Error::io(format!("{what} descriptor {}", fd.as_raw_fd()), e);
-    rustix::io::fcntl_setfd(fd, FdFlags::CLOEXEC).map_err(|e| failed("set close-on-exec on", e))?;
-    let mode = rustix::fs::fcntl_getfl(fd).map_err(|e| failed("look at", e))? & OFlags::ACCMODE;
+    rustix::io::fcntl_setfd(fd, FdFlags::CLOEXEC).map_err(|e| failed("set close-on-exec with fcntl(2) on", e))?;
+    let mode = rustix::fs::fcntl_getfl(fd).map_err(|e| failed("look with fcntl(2) at", e))? & OFlags::ACCMODE;
     if mode != OFlags::RDWR {
         let (found, allowed) = ("not open for reading and writing".to_owned(), "open it with O_RDWR");
         return Err(Error::BadOption { option: "from_fd", found, allowed });
     }
     let by_number = format!("/proc/self/fd/{}", fd.as_raw_fd());
     let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let own = rustix::fs::open(by_number, flags, Mode::empty())
-        .map_err(|e| failed("open anew (through /proc) the file of", e))?;
+    let own = again(|| rustix::fs::open(by_number.as_str(), flags, Mode::empty()))
+        .map_err(|e| failed("open anew with open(2), through /proc, the file of", e))?;
     Ok(own.into())
 }

@@ -12,6 +12,7 @@ use super::region::MappedRegion;
 use super::space::{FileSystem, reserve};
 use crate::backend::random::random;
 use crate::error::{Error, Result};
+use crate::kernel::{again, nap};
 use rustix::fs::{FlockOperation, MemfdFlags, Mode, SealFlags};
 use rustix::io::Errno;
 use std::fs::File;
@@ -78,7 +79,7 @@ impl Options {
                 Err(Error::AlreadyExists { .. }) => {}
                 // Perhaps another creator has just taken the space, for this very segment.
                 Err(Error::NoSpace { .. }) if round < SPACE_ROUNDS && maker.place.is_some() => {
-                    std::thread::sleep(Duration::from_millis(1 << round));
+                    nap(Duration::from_millis(1 << round));
                 }
                 done => return done,
             }
@@ -99,7 +100,9 @@ fn creation() -> Result<NonZeroU64> {
 }
 
 fn draw(what: &str) -> Result<u128> {
-    random().map_err(|e| Error::io(format!("draw {what} at random: getrandom(2) and /dev/urandom are refused"), e))
+    random().map_err(|e| {
+        Error::io(format!("draw {what} at random with getrandom(2), or with open(2) and read(2) from /dev/urandom"), e)
+    })
 }
 
 /// One creation, which may take several attempts at the name.
@@ -141,10 +144,14 @@ impl<'a, F: FnOnce(&MappedRegion)> Maker<'a, F> {
     /// Where there are no unnamed files: the name first. It goes away again unless the segment gets ready.
     fn make_named(&mut self, place: Arc<Place>) -> Result<Segment> {
         let file = place.open_new()?;
-        let stat = rustix::fs::fstat(&file).map_err(|e| Error::io("look at the new file", e))?;
+        let stat = rustix::fs::fstat(&file).map_err(|e| {
+            // It is the one that has just been made: so fresh a name is nobody else's.
+            place.remove_new();
+            Error::io("look at the new file with fstat(2)", e)
+        })?;
         let mut claim = Claim { place: Some(place.clone()), identity: Identity::of(&stat) };
         // Held until the end: an attacher that can't see our process (another pid namespace) can see the lock.
-        let lock = file.try_clone().map_err(|e| Error::io("duplicate the new file's descriptor", e))?;
+        let lock = file.try_clone().map_err(|e| Error::io("duplicate the new file's descriptor with fcntl(2)", e))?;
         let locked = rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok();
         let segment = self.fill(file, place.path())?;
         if locked {
@@ -163,10 +170,11 @@ impl<'a, F: FnOnce(&MappedRegion)> Maker<'a, F> {
             Err(Errno::INVAL) => rustix::fs::memfd_create(&name, flags),
             made => made,
         };
-        let file = made.map_err(|e| Error::io(format!("create the memory file {name}"), e))?.into();
+        let file =
+            made.map_err(|e| Error::io(format!("create the memory file {name} with memfd_create(2)"), e))?.into();
         let segment = self.fill(file, Path::new(&name))?;
         rustix::fs::fcntl_add_seals(segment.file(), SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)
-            .map_err(|e| Error::io(format!("seal the memory file {name}"), e))?;
+            .map_err(|e| Error::io(format!("seal the memory file {name} with fcntl(2)"), e))?;
         header::named(segment.mapped());
         Ok(segment)
     }
@@ -178,8 +186,9 @@ impl<'a, F: FnOnce(&MappedRegion)> Maker<'a, F> {
         let Plan { layout, requested, total } = self.options.plan(system.page)?;
         system.check_room(total, self.options.reserve)?;
         self.set_rights(&file, name)?;
-        let no_room = |errno| system.no_room(errno, total, name);
-        rustix::fs::ftruncate(&file, total).map_err(no_room)?;
+        let no_room = |errno| system.no_room("fallocate(2) or pwrite64(2)", errno, total, name);
+        again(|| rustix::fs::ftruncate(&file, total))
+            .map_err(|errno| system.no_room("ftruncate(2)", errno, total, name))?;
         // The metadata's first page in any case, so that writing the guard can't die of a full file system.
         reserve(&file, 0, system.page).map_err(no_room)?;
         let strict = self.options.strict.unwrap_or(false);
@@ -204,14 +213,19 @@ impl<'a, F: FnOnce(&MappedRegion)> Maker<'a, F> {
         if let Some(group) = self.options.group {
             let group = rustix::fs::Gid::from_raw(group);
             rustix::fs::fchown(file, None, Some(group)).map_err(|e| {
-                Error::io(
-                    format!("give {} to group {} (only its members and root may)", name.display(), group.as_raw()),
+                Error::file(
+                    format!(
+                        "give {} to group {} with fchown(2) (only its members and root may)",
+                        name.display(),
+                        group.as_raw()
+                    ),
                     e,
                 )
             })?;
         }
-        rustix::fs::fchmod(file, Mode::from_raw_mode(self.options.mode))
-            .map_err(|e| Error::io(format!("set the mode of {} to {:#o}", name.display(), self.options.mode), e))
+        rustix::fs::fchmod(file, Mode::from_raw_mode(self.options.mode)).map_err(|e| {
+            Error::file(format!("set the mode of {} to {:#o} with fchmod(2)", name.display(), self.options.mode), e)
+        })
     }
 }
 

@@ -42,8 +42,8 @@ use std::ptr::NonNull;
 
 /// The lives' bytes: far behind the end of every file, out of the way of other locks.
 const FIRST_BYTE: u64 = 1 << 62;
-/// Numbers tried. More than there can be lives.
-const TRIES: u32 = 1 << 16;
+/// Numbers tried: there are a thousand lives at most among four thousand million numbers.
+const TRIES: u32 = 64;
 /// No attachment has this number: the life of whoever has given up.
 pub(crate) const NO_LIFE: u32 = 0;
 
@@ -70,7 +70,7 @@ impl Life {
     /// `named` tells the numbers that slots still name.
     pub(super) fn begin(description: OwnedFd, length: usize, named: impl Fn(u32) -> bool) -> Result<Self> {
         let number = lock_one(description.as_fd(), named)?;
-        let failed = |errno: Errno| Error::io("map the page that holds this process's lock", errno);
+        let failed = |errno: Errno| Error::io("map the page that holds this process's lock with mmap(2)", errno);
         // SAFETY: a new mapping at an address of the kernel's choice, which nobody may access.
         let mapped = unsafe {
             let (protection, flags) = (ProtFlags::empty(), MapFlags::SHARED);
@@ -116,7 +116,10 @@ fn lock_one(fd: BorrowedFd<'_>, named: impl Fn(u32) -> bool) -> Result<u32> {
             }
         }
     }
-    Err(Error::Corrupt { what: "others hold every lock of the segment's file that was tried".to_owned() })
+    let what = format!(
+        "lock a byte of the segment's file with fcntl(2) (F_OFD_SETLK): others hold all {TRIES} that were tried"
+    );
+    Err(Error::io(what, rustix::io::Errno::AGAIN))
 }
 
 /// The segment's descriptor. A host program may close descriptors that it does not know, and open its own files under
@@ -129,7 +132,7 @@ pub(super) struct Descriptor {
 
 impl Descriptor {
     pub(super) fn new(file: File) -> Result<Self> {
-        let stat = rustix::fs::fstat(&file).map_err(|e| Error::io("look at the segment's file", e))?;
+        let stat = rustix::fs::fstat(&file).map_err(|e| Error::io("look at the segment's file with fstat(2)", e))?;
         Ok(Self { file: ManuallyDrop::new(file), identity: Identity::of(&stat) })
     }
 

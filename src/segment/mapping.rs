@@ -11,6 +11,7 @@ use super::space::FileSystem;
 use crate::backend::identities::serial_of;
 use crate::backend::{Native, NativeWord};
 use crate::error::{Error, Result};
+use crate::kernel::nap;
 use memmap2::{Advice, MmapOptions, MmapRaw};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
@@ -243,13 +244,13 @@ impl Segment {
         let by_number = PathBuf::from(format!("/proc/self/fd/{}", self.file().as_raw_fd()));
         let mut failed = Errno::BADF;
         for (path, flags) in [(Some(&*by_number), flags - OFlags::NOFOLLOW), (self.path(), flags)] {
-            match path.map(|path| rustix::fs::open(path, flags, Mode::empty())) {
+            match path.map(|path| crate::kernel::again(|| rustix::fs::open(path, flags, Mode::empty()))) {
                 Some(Ok(again)) if self.descriptor.is_same(&again) => return Ok(again),
                 Some(Err(Errno::MFILE | Errno::NFILE)) => failed = Errno::MFILE,
                 _ => {}
             }
         }
-        let what = "open the segment's file again, neither through /proc/self/fd nor by its name (where a program closes all \
+        let what = "open the segment's file again with open(2), neither through /proc/self/fd nor by its name (where a program closes all \
                     descriptors that it does not know, let it do that before it attaches)";
         Err(Error::io(what, failed))
     }
@@ -333,7 +334,7 @@ impl<'a> UnlinkLock<'a> {
         for _ in 0..LOCK_LOOKS {
             match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => return Some(Self(file)),
-                Err(Errno::WOULDBLOCK | Errno::INTR) => std::thread::sleep(Duration::from_millis(1)),
+                Err(Errno::WOULDBLOCK | Errno::INTR) => nap(Duration::from_millis(1)),
                 Err(_) => return None,
             }
         }
@@ -356,7 +357,7 @@ pub(crate) fn map(file: &File, total: u64) -> Result<MmapRaw> {
             }
             _ => "",
         };
-        Error::io(format!("map {total} bytes{help}"), source)
+        Error::io(format!("map {total} bytes with mmap(2){help}"), source)
     };
     let length = usize::try_from(total).map_err(|_| failed(ErrorKind::OutOfMemory.into()))?;
     MmapOptions::new().len(length).map_raw(file).map_err(failed)

@@ -9,9 +9,12 @@ use super::header::{self, Guard};
 use super::options::Options;
 use super::place::{Identity, Place};
 use crate::error::{Error, Result};
-use rustix::fs::{FileType, Mode, OFlags};
+use crate::kernel::{again, read_at};
+use rustix::fs::{Dir, FileType, Mode, OFlags};
+use rustix::io::Errno;
+use std::ffi::OsString;
 use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
@@ -26,7 +29,11 @@ pub(super) fn find(options: &Options, place: &Place) -> Result<Option<File>> {
     };
     let device = place.device();
     let mut found: Option<(Identity, File)> = None;
-    for descriptor in numbers("/proc").into_iter().flat_map(|process| numbers(process.join("fd"))) {
+    let mut descriptors = vec![];
+    for process in numbers(Path::new("/proc"))? {
+        descriptors.append(&mut numbers(&process.join("fd"))?);
+    }
+    for descriptor in descriptors {
         let Some((identity, file)) = nameless(&descriptor, device, id) else { continue };
         match &found {
             Some((other, _)) if *other != identity => {
@@ -40,11 +47,28 @@ pub(super) fn find(options: &Options, place: &Place) -> Result<Option<File>> {
     Ok(found.map(|(_, file)| file))
 }
 
-/// Entries of a directory whose names are numbers; none if it may not be looked into.
-fn numbers(directory: impl AsRef<Path>) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-    let is_number = |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes()[0].is_ascii_digit());
-    entries.map(|entry| entry.path()).filter(is_number).collect()
+/// Entries of a directory whose names are numbers; none if it is gone, or another user's.
+///
+/// # Errors
+/// [`Error::Io`] if it can't be read otherwise: to go on as if nothing were there would make a second segment.
+fn numbers(directory: &Path) -> Result<Vec<PathBuf>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let read = || {
+        let opened = again(|| rustix::fs::open(directory, flags, Mode::empty()))?;
+        // Not std's, which panics where a sandbox refuses to close the directory.
+        let names = Dir::new(opened)?.map(|entry| entry.map(|entry| entry.file_name().to_bytes().to_vec()));
+        names.collect::<std::result::Result<Vec<_>, Errno>>()
+    };
+    let names = match read() {
+        Ok(names) => names,
+        Err(Errno::NOENT | Errno::SRCH | Errno::ACCESS) => vec![],
+        Err(errno) => {
+            let what = format!("look through {} with open(2), openat(2) and getdents64(2)", directory.display());
+            return Err(Error::io(what, errno));
+        }
+    };
+    let numbers = names.into_iter().filter(|name| name.first().is_some_and(u8::is_ascii_digit));
+    Ok(numbers.map(|name| directory.join(OsString::from_vec(name))).collect())
 }
 
 /// The file behind a descriptor of a process, opened anew, if it is such a segment. What is gone, or may not be opened, is none.
@@ -57,7 +81,7 @@ fn nameless(descriptor: &Path, device: u64, id: Uuid) -> Option<(Identity, File)
     let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = File::from(rustix::fs::open(descriptor, flags, Mode::empty()).ok()?);
     let mut bytes = [0; header::BYTES];
-    file.read_exact_at(&mut bytes, 0).ok()?;
+    read_at(&file, &mut bytes, 0).ok().filter(|whole| *whole)?;
     let words: Vec<u64> = bytes.as_chunks().0.iter().map(|word| u64::from_ne_bytes(*word)).collect();
     // One that never had a name is just being made, and may be thrown away yet.
     let ours = Guard::of(&words) == Guard::Ready && header::had_name(&words) && header::says_id(&words, id);

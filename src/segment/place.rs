@@ -6,6 +6,7 @@
 
 use super::options::{Home, Options};
 use crate::error::{Error, Result};
+use crate::kernel::again;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
@@ -53,10 +54,12 @@ impl AsFd for Directory<'_> {
 }
 
 fn open_directory(dir: &Path) -> Result<(OwnedFd, Identity)> {
-    let failed = |e| Error::io(format!("open the directory {}{ELSEWHERE}", dir.display()), e);
+    let failed = |verb: &str, call: &str, e| {
+        Error::file(format!("{verb} the directory {} with {call}(2){ELSEWHERE}", dir.display()), e)
+    };
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let opened = rustix::fs::open(dir, flags, Mode::empty()).map_err(failed)?;
-    let which = Identity::of(&rustix::fs::fstat(&opened).map_err(failed)?);
+    let opened = again(|| rustix::fs::open(dir, flags, Mode::empty())).map_err(|e| failed("open", "open", e))?;
+    let which = Identity::of(&rustix::fs::fstat(&opened).map_err(|e| failed("look at", "fstat", e))?);
     Ok((opened, which))
 }
 
@@ -84,9 +87,9 @@ impl Place {
             Home::MemoryFile | Home::Descriptor(_) => Ok(None),
             Home::SharedMemory => named(Path::new(SHARED_MEMORY)),
             Home::Path(path) => {
-                let path =
-                    std::path::absolute(path).map_err(|e| Error::io(format!("resolve {}", path.display()), e))?;
-                match (path.is_dir(), path.parent(), path.file_name()) {
+                let path = std::path::absolute(path)
+                    .map_err(|e| Error::io(format!("resolve {} with getcwd(2)", path.display()), e))?;
+                match (is_directory(&path)?, path.parent(), path.file_name()) {
                     (true, ..) => named(&path),
                     (false, Some(parent), Some(name)) => Self::new(parent, name).map(Some),
                     _ => {
@@ -132,13 +135,13 @@ impl Place {
         self.which.device
     }
 
-    fn failed(&self, verb: &str, errno: Errno) -> Error {
-        Error::io(format!("{verb} {}", self.path.display()), errno)
+    fn failed(&self, verb: &str, call: &str, errno: Errno) -> Error {
+        Error::file(format!("{verb} {} with {call}(2)", self.path.display()), errno)
     }
 
     fn not_created(&self, errno: Errno) -> Error {
         let why = if errno == Errno::NOSPC { ": there is no room for another file (df -i)" } else { "" };
-        Error::io(format!("create {}{why}{ELSEWHERE}", self.path.display()), errno)
+        Error::file(format!("create {} with openat(2){why}{ELSEWHERE}", self.path.display()), errno)
     }
 
     /// Opens the existing file. Links are not followed, and nothing but a regular file is opened for good.
@@ -146,20 +149,22 @@ impl Place {
         let name = || self.path.clone();
         // Non-blocking, so that a device or a pipe under this name can't hold the caller up.
         let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-        match rustix::fs::openat(self.dir()?, &self.name, flags, Mode::empty()) {
+        let dir = self.dir()?;
+        match again(|| rustix::fs::openat(&dir, &self.name, flags, Mode::empty())) {
             Ok(file) => Ok(file.into()),
             Err(Errno::NOENT) => Err(Error::NotFound { name: name() }),
             Err(Errno::LOOP) => Err(Error::Symlink { name: name() }),
             Err(Errno::ISDIR) => Err(Error::NotAFile { name: name(), kind: "directory" }),
             Err(Errno::NXIO | Errno::NODEV) => Err(Error::NotAFile { name: name(), kind: "socket or device" }),
-            Err(errno) => Err(self.failed("open", errno)),
+            Err(errno) => Err(self.failed("open", "openat", errno)),
         }
     }
 
     /// A new file without a name, or none where the file system has no such thing.
     pub(crate) fn open_unnamed(&self) -> Result<Option<File>> {
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-        match rustix::fs::openat(self.dir()?, ".", flags, PRIVATE) {
+        let dir = self.dir()?;
+        match again(|| rustix::fs::openat(&dir, ".", flags, PRIVATE)) {
             Ok(file) => Ok(Some(file.into())),
             Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => Ok(None),
             Err(errno) => Err(self.not_created(errno)),
@@ -169,11 +174,18 @@ impl Place {
     /// A new file under the name.
     pub(crate) fn open_new(&self) -> Result<File> {
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        match rustix::fs::openat(self.dir()?, &self.name, flags, PRIVATE) {
+        let dir = self.dir()?;
+        match again(|| rustix::fs::openat(&dir, &self.name, flags, PRIVATE)) {
             Ok(file) => Ok(file.into()),
             Err(Errno::EXIST) => Err(Error::AlreadyExists { name: self.path.clone() }),
             Err(errno) => Err(self.not_created(errno)),
         }
+    }
+
+    /// Removes the name of a file that this call's caller has just made.
+    pub(crate) fn remove_new(&self) {
+        // The error that brought us here is the one to report.
+        let _ = self.dir().map(|dir| rustix::fs::unlinkat(&dir, &self.name, AtFlags::empty()));
     }
 
     /// Gives an unnamed file the name. Fails if there is something under it, even a dangling link.
@@ -188,7 +200,7 @@ impl Place {
         match linked {
             Ok(()) => Ok(()),
             Err(Errno::EXIST) => Err(Error::AlreadyExists { name: self.path.clone() }),
-            Err(errno) => Err(self.failed("name", errno)),
+            Err(errno) => Err(self.failed("name", "linkat", errno)),
         }
     }
 
@@ -197,7 +209,7 @@ impl Place {
         match rustix::fs::statat(self.dir()?, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(Identity::of(&stat))),
             Err(Errno::NOENT) => Ok(None),
-            Err(errno) => Err(self.failed("look at", errno)),
+            Err(errno) => Err(self.failed("look at", "newfstatat", errno)),
         }
     }
 
@@ -208,9 +220,19 @@ impl Place {
             Some(other) if other != identity => Ok(false),
             Some(_) => match rustix::fs::unlinkat(self.dir()?, &self.name, AtFlags::empty()) {
                 Ok(()) | Err(Errno::NOENT) => Ok(true),
-                Err(errno) => Err(self.failed("unlink", errno)),
+                Err(errno) => Err(self.failed("unlink", "unlinkat", errno)),
             },
         }
+    }
+}
+
+/// Whether there is a directory under this path, or a link to one.
+fn is_directory(path: &Path) -> Result<bool> {
+    match rustix::fs::stat(path) {
+        Ok(stat) => Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory),
+        // What is wrong with the path is said where it is opened.
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS) => Ok(false),
+        Err(errno) => Err(Error::file(format!("look at {} with newfstatat(2)", path.display()), errno)),
     }
 }
 

@@ -4,10 +4,10 @@
 //! limit with the out-of-memory killer. So the limits are read first, and then the space is reserved.
 
 use crate::error::{Error, Result};
+use crate::kernel::{again, text, write_at};
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 /// Bytes reserved in one call: few enough that a timer signal can't interrupt every attempt.
@@ -28,9 +28,9 @@ pub(crate) struct FileSystem {
 
 impl FileSystem {
     pub(crate) fn of(file: &File) -> Result<Self> {
-        let failed = |e| Error::io("look at the segment's file system", e);
-        let kind = rustix::fs::fstatfs(file).map_err(failed)?.f_type as u64;
-        let space = rustix::fs::fstatvfs(file).map_err(failed)?;
+        let failed = |e| Error::io("look at the segment's file system with fstatfs(2)", e);
+        let kind = again(|| rustix::fs::fstatfs(file)).map_err(failed)?.f_type as u64;
+        let space = again(|| rustix::fs::fstatvfs(file)).map_err(failed)?;
         let huge = kind == HUGETLBFS;
         let small = rustix::param::page_size() as u64;
         let room = (space.f_blocks != 0).then(|| {
@@ -44,7 +44,7 @@ impl FileSystem {
     /// Refuses what can't work before anything is taken: the kernel would answer with a signal, or with the out-of-memory
     /// killer.
     pub(crate) fn check_room(&self, total: u64, reserve: bool) -> Result<()> {
-        if let Some(limit) = rustix::process::getrlimit(rustix::process::Resource::Fsize).current
+        if let Some(limit) = file_size_limit()
             && total > limit
         {
             return Err(Error::FileSizeLimit { needed: total, limit });
@@ -65,14 +65,14 @@ impl FileSystem {
 
     /// Translates a failed reservation.
     #[cold]
-    pub(crate) fn no_room(&self, errno: Errno, total: u64, name: &Path) -> Error {
+    pub(crate) fn no_room(&self, call: &str, errno: Errno, total: u64, name: &Path) -> Error {
         match errno {
             Errno::NOSPC | Errno::NOMEM | Errno::DQUOT => {
                 let room = self.room.map(|(free, _)| free);
                 let pages = if self.huge { free_huge_pages() } else { None };
                 self.full(total, room.into_iter().chain(pages).min().unwrap_or(0))
             }
-            _ => Error::io(format!("reserve {total} bytes for {}", name.display()), errno),
+            _ => Error::io(format!("reserve {total} bytes for {} with {call}", name.display()), errno),
         }
     }
 
@@ -92,15 +92,24 @@ impl FileSystem {
     }
 }
 
+/// The most bytes that a file of this process's may have, if there is a limit, and the kernel tells.
+fn file_size_limit() -> Option<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // Not through rustix, which panics where a sandbox refuses the call.
+    // SAFETY: the kernel writes one rlimit.
+    let told = unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut limit) };
+    (told == 0 && limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
+}
+
 /// Takes the space of the file's bytes `from..to`.
 pub(crate) fn reserve(file: &File, from: u64, to: u64) -> std::result::Result<(), Errno> {
     let mut done = from;
     while done < to {
         let step = RESERVE_STEP.min(to - done);
-        match rustix::fs::fallocate(file, FallocateFlags::empty(), done, step) {
+        match again(|| rustix::fs::fallocate(file, FallocateFlags::empty(), done, step)) {
             Ok(()) => done += step,
-            Err(Errno::INTR) => {}
-            Err(Errno::OPNOTSUPP) => return write_zeros(file, done, to),
+            // A sandbox that does not know the call, too.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => return write_zeros(file, done, to),
             Err(errno) => return Err(errno),
         }
     }
@@ -113,7 +122,7 @@ fn write_zeros(file: &File, from: u64, to: u64) -> std::result::Result<(), Errno
     let mut done = from;
     while done < to {
         let step = (to - done).min(zeros.len() as u64);
-        file.write_all_at(&zeros[..step as usize], done).map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))?;
+        write_at(file, &zeros[..step as usize], done)?;
         done += step;
     }
     Ok(())
@@ -128,9 +137,9 @@ fn meminfo(table: &str, key: &str) -> Option<u64> {
 
 /// Bytes of memory and swap that could still be had, if the kernel says: of the machine, and of the control group.
 fn available_memory() -> Option<u64> {
-    let table = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let table = text("/proc/meminfo")?;
     let machine = meminfo(&table, "MemAvailable")? + meminfo(&table, "SwapFree").unwrap_or(0);
-    let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let groups = text("/proc/self/cgroup").unwrap_or_default();
     let least = |path: Option<&str>, root: &str, available: fn(&Path) -> Option<u64>| {
         let (root, own) = (Path::new(root), Path::new(root).join(path?));
         own.ancestors().take_while(|dir| dir.starts_with(root)).filter_map(available).min()
@@ -147,7 +156,7 @@ fn available_memory() -> Option<u64> {
 
 /// What a control group may still take: file pages that it has cached make way. None if it is not limited.
 fn available_in_group(dir: &Path) -> Option<u64> {
-    let read = |name: &str| std::fs::read_to_string(dir.join(name)).ok();
+    let read = |name: &str| text(dir.join(name));
     let number = |name: &str| read(name)?.trim().parse::<u64>().ok();
     let stat = read("memory.stat")?;
     let cached =
@@ -156,14 +165,14 @@ fn available_in_group(dir: &Path) -> Option<u64> {
     let swap = match (number("memory.swap.max"), number("memory.swap.current")) {
         (Some(most), Some(taken)) => most.saturating_sub(taken),
         // Not limited in swap: the machine's free swap counts, and is in the machine's sum. Be generous.
-        _ => meminfo(&std::fs::read_to_string("/proc/meminfo").ok()?, "SwapFree").unwrap_or(0),
+        _ => meminfo(&text("/proc/meminfo")?, "SwapFree").unwrap_or(0),
     };
     Some(number("memory.max")?.saturating_sub(number("memory.current")?).saturating_add(makes_way).saturating_add(swap))
 }
 
 /// The same for a group of version 1, whose files have other names.
 fn available_in_old_group(dir: &Path) -> Option<u64> {
-    let read = |name: &str| std::fs::read_to_string(dir.join(name)).ok();
+    let read = |name: &str| text(dir.join(name));
     let number = |name: &str| read(name)?.trim().parse::<u64>().ok();
     let stat = read("memory.stat")?;
     let cached =
@@ -171,7 +180,7 @@ fn available_in_old_group(dir: &Path) -> Option<u64> {
     let makes_way = cached("total_active_file ") + cached("total_inactive_file ");
     let left = |limit: &str, used: &str| Some(number(limit)?.saturating_sub(number(used)?).saturating_add(makes_way));
     let memory = left("memory.limit_in_bytes", "memory.usage_in_bytes")?;
-    let swap = meminfo(&std::fs::read_to_string("/proc/meminfo").ok()?, "SwapFree").unwrap_or(0);
+    let swap = meminfo(&text("/proc/meminfo")?, "SwapFree").unwrap_or(0);
     // Memory and swap together may have a limit of their own.
     let both = left("memory.memsw.limit_in_bytes", "memory.memsw.usage_in_bytes").unwrap_or(u64::MAX);
     Some(memory.saturating_add(swap).min(both))
@@ -179,7 +188,7 @@ fn available_in_old_group(dir: &Path) -> Option<u64> {
 
 /// Bytes of huge pages (of the default size) that are neither in use nor promised.
 fn free_huge_pages() -> Option<u64> {
-    let table = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let table = text("/proc/meminfo")?;
     let free = meminfo(&table, "HugePages_Free")?.saturating_sub(meminfo(&table, "HugePages_Rsvd")?);
     Some(free * meminfo(&table, "Hugepagesize")?)
 }
