@@ -499,7 +499,8 @@ impl Handler {
 
     /// Frees the live block at an offset that another process passed on.
     ///
-    /// An offset alone cannot tell a block from a later one in the same place: free each offset once.
+    /// An offset alone cannot tell a block from a later one in the same place: free each offset once. A free needs no participant slot: where
+    /// there is none, the block is freed all the same.
     ///
     /// # Errors
     /// [`Error::NotLive`], [`Error::BadOffset`]; [`Error::Stale`] if another frees it at the same moment, and its place is allocated anew.
@@ -542,8 +543,7 @@ impl Handler {
     #[inline(never)]
     fn free_slow(&self, offset: u32, generation: Option<u32>) -> Result<()> {
         let g = self.granule(offset)?;
-        let freed = self.matrix.with_lane(|lane| self.matrix.heap().free(lane, g, generation))?;
-        freed.map_err(|refusal| self.refusal(offset, refusal))
+        self.matrix.free(g, generation)?.map_err(|refusal| self.refusal(offset, refusal))
     }
 
     #[cold]

@@ -75,6 +75,19 @@ impl<R: Region> Heap<R> {
 
     /// Merges everything that this lane has parked, or has on its way home to other lanes.
     pub fn flush(&self, lane: &mut Lane) {
+        self.flush_own(lane);
+        self.merge_backlog(lane);
+        self.empty_limbo(lane);
+    }
+
+    /// Merges what this lane has parked, and sends home what it has of other lanes. What finds no home, and what waits for a fence that
+    /// takes milliseconds, stays parked where it is. For a lane that ends.
+    pub(super) fn retire(&self, lane: &mut Lane) {
+        self.flush_own(lane);
+        (lane.backlog, lane.limbo) = (None, None);
+    }
+
+    fn flush_own(&self, lane: &mut Lane) {
         for bin in (0..self.layout().bins).map(Bin) {
             loop {
                 while let Some(g) = lane.stacks[bin.0].pop() {
@@ -91,7 +104,5 @@ impl<R: Region> Heap<R> {
             }
         }
         lane.homeward = None;
-        self.merge_backlog(lane);
-        self.empty_limbo(lane);
     }
 }

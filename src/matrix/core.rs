@@ -1,7 +1,9 @@
 //! [`AtomicMatrix`]: one mapped segment with its heap, and the lanes of this process's threads.
 
-use super::heap::{Heap, Lane};
+use super::heap::{Heap, Lane, Refusal};
+use super::lane::STACK;
 use super::recovery::{Policy, Recovered};
+use super::threads::{self, LanePage, Last};
 use crate::backend::Native;
 use crate::error::{Error, Result};
 use crate::kernel::nap;
@@ -9,14 +11,17 @@ use crate::segment::directory::{Directory, Entry};
 use crate::segment::layout::Granule;
 use crate::segment::region::MappedRegion;
 use crate::segment::{Joined, Options, Participant, Segment};
-use std::cell::{Cell, RefCell};
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 /// How long a slot is waited for that is changing hands; and by a participant that leaves, others that are just adopting blocks of its
 /// own, and may give them back. Then its slot stays, as if it had died.
 const SLOT_WAIT: Duration = Duration::from_millis(200);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(2);
+/// Blocks, of any kind, that an ending thread walks over to give its slot back at once: some microseconds.
+const QUICK_WALK: u32 = 4096;
+/// Where there are more blocks, a process keeps one in so many of the segment's slots for its next threads, before it walks for all of them.
+const SPARE: usize = 16;
 
 /// A mapped segment, its heap, and what this process keeps for it.
 ///
@@ -26,7 +31,7 @@ pub struct AtomicMatrix {
     // The heap's region points into the segment's mapping: declared first, dropped first.
     heap: Heap<MappedRegion>,
     segment: Segment,
-    /// Tells this mapping from every other one that this process ever made.
+    /// Tells this mapping from every other one that this process ever made; never 0.
     instance: u64,
     /// The instance if this matrix is of the usual sort, which the quickest paths are compiled for: biased, with the default granule, and
     /// offsets in bytes. Else no lane's.
@@ -44,20 +49,26 @@ pub struct AtomicMatrix {
 /// A lane in memory that a forked child finds zeroed.
 struct LaneCell {
     memory: memmap2::MmapMut,
+    /// The lane's participant number, which never changes.
+    owner: u16,
 }
 
-/// What stands in that memory.
-struct LanePage {
-    /// The matrix's instance; 0 in a forked child.
-    instance: u64,
-    lane: Lane,
+impl LaneCell {
+    fn page(&self) -> *mut LanePage {
+        self.memory.as_ptr().cast_mut().cast()
+    }
 }
 
 /// This process's lanes: all that exist, and those that no thread uses just now.
 #[derive(Default)]
 struct Lanes {
+    /// The first one is the process's home: blocks of ended threads become that lane's, and it stays.
     all: Vec<LaneCell>,
     idle: Vec<*mut LanePage>,
+    /// Lanes whose slots are just being given back.
+    leaving: usize,
+    /// When somebody was told last that there is no slot.
+    refused: Option<Instant>,
 }
 
 // SAFETY: the pointers go to memory that `all` owns; each is used by one thread at a time.
@@ -87,39 +98,7 @@ impl Told {
     }
 }
 
-/// A lane that this thread used, and of which matrix.
-#[derive(Clone, Copy)]
-struct Last {
-    instance: u64,
-    page: *mut LanePage,
-}
-
-const NOBODY: Last = Last { instance: 0, page: std::ptr::null_mut() };
 const NOT_USUAL: u64 = u64::MAX;
-
-thread_local! {
-    /// The lane that was used last. Without a destructor, so that reading it is one load.
-    static LAST: Cell<Last> = const { Cell::new(NOBODY) };
-    /// One for each of four matrices, by the last bits of the instance.
-    static RECENT: [Cell<Last>; 4] = const { [const { Cell::new(NOBODY) }; 4] };
-    /// All lanes of this thread, to give them back when it ends.
-    static MINE: RefCell<Mine> = const { RefCell::new(Mine(Vec::new())) };
-}
-
-struct Mine(Vec<(Last, Weak<AtomicMatrix>)>);
-
-impl Drop for Mine {
-    fn drop(&mut self) {
-        LAST.set(NOBODY);
-        RECENT.with(|recent| recent.iter().for_each(|last| last.set(NOBODY)));
-        for (last, matrix) in self.0.drain(..) {
-            // A forked child has none of them, and finds the lock as another thread may have left it.
-            if let Some(matrix) = matrix.upgrade().filter(|matrix| matrix.check_process().is_ok()) {
-                matrix.lanes().idle.push(last.page);
-            }
-        }
-    }
-}
 
 impl AtomicMatrix {
     /// What a creator or an attacher may choose.
@@ -156,6 +135,12 @@ impl AtomicMatrix {
         })
     }
 
+    /// Tells this mapping from every other one that this process ever made.
+    #[cfg(test)]
+    pub(super) fn instance(&self) -> u64 {
+        self.instance
+    }
+
     /// The heap.
     #[cfg(feature = "internals")]
     #[inline(always)]
@@ -188,28 +173,30 @@ impl AtomicMatrix {
         self.lanes.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// This thread's lane, if this matrix is of the usual sort and the thread used it last; or what the fork of this process has left of
+    /// This thread's lane, if this matrix is of the usual sort and the thread has one; or what the fork of this process has left of
     /// it: zeros, a lane that has nothing parked and is bound to no heap.
     #[inline(always)]
     #[expect(clippy::mut_from_ref, reason = "the lane is not part of the matrix: it is this thread's own page")]
     pub(crate) fn usual_lane(&self) -> Option<&mut Lane> {
-        let last = LAST.get();
+        let mut last = threads::last();
         if last.instance != self.usual {
-            return None;
+            last = self.find_usual_lane()?;
         }
         // SAFETY: as in `lane`; and a lane of zeros is a lane.
         Some(unsafe { &mut (*last.page).lane })
     }
 
-    /// This thread's lane, if this matrix is one of those that it used lately.
+    #[cold]
+    #[inline(never)]
+    fn find_usual_lane(&self) -> Option<Last> {
+        (self.usual != NOT_USUAL).then(|| threads::find(self.usual))?
+    }
+
+    /// This thread's lane in this matrix, if it has one.
     #[inline]
     #[expect(clippy::mut_from_ref, reason = "the lane is not part of the matrix: it is this thread's own page")]
     pub(crate) fn lane(&self) -> Option<&mut Lane> {
-        let last = RECENT.with(|recent| recent[self.instance as usize % 4].get());
-        if last.instance != self.instance {
-            return None;
-        }
-        LAST.set(last);
+        let last = threads::find(self.instance)?;
         // SAFETY: the instance is this matrix's, so the page is alive (`self.lanes` owns it), and it is this thread's alone. The
         // reference is used for one operation, and operations do not nest (no user code runs inside them).
         let page = unsafe { &mut *last.page };
@@ -220,48 +207,95 @@ impl AtomicMatrix {
     pub(crate) fn with_lane<T>(self: &Arc<Self>, operation: impl FnOnce(&mut Lane) -> T) -> Result<T> {
         match self.lane() {
             Some(lane) => Ok(operation(lane)),
-            None => self.with_lane_slowly(operation),
+            None => self.with_lane_slowly(SLOT_WAIT, operation),
         }
+    }
+
+    /// Frees a block: without a lane, if this thread has none and can't have one at once.
+    pub(crate) fn free(
+        self: &Arc<Self>,
+        g: Granule,
+        generation: Option<u32>,
+    ) -> Result<std::result::Result<(), Refusal>> {
+        if let Some(lane) = self.lane() {
+            return Ok(self.heap.free(lane, g, generation));
+        }
+        self.check_process()?;
+        let refused_lately = self.lanes().refused.is_some_and(|when| when.elapsed() < SLOT_WAIT);
+        if !refused_lately
+            && let Ok(freed) = self.with_lane_slowly(Duration::ZERO, |lane| self.heap.free(lane, g, generation))
+        {
+            return Ok(freed);
+        }
+        Ok(self.heap.free_unaided(g, generation))
     }
 
     #[cold]
     #[inline(never)]
-    fn with_lane_slowly<T>(self: &Arc<Self>, operation: impl FnOnce(&mut Lane) -> T) -> Result<T> {
+    fn with_lane_slowly<T>(self: &Arc<Self>, wait: Duration, operation: impl FnOnce(&mut Lane) -> T) -> Result<T> {
         self.check_process()?;
-        let known = MINE.try_with(|mine| {
-            let mine = mine.borrow();
-            mine.0.iter().find(|(last, _)| last.instance == self.instance).map(|(last, _)| *last)
-        });
         let mut told = Told::default();
-        let last = match known {
-            Ok(Some(last)) => last,
-            _ => match self.idle_lane(&mut told) {
-                Ok(page) => Last { instance: self.instance, page },
-                Err(error) => {
-                    told.no_slot = matches!(error, Error::NoParticipantSlot { .. });
-                    self.tell(&told);
-                    return Err(error);
-                }
-            },
-        };
-        let keep = MINE.try_with(|mine| {
-            let mut mine = mine.borrow_mut();
-            mine.0.retain(|(_, matrix)| matrix.strong_count() > 0);
-            if !mine.0.iter().any(|(other, _)| other.instance == last.instance) {
-                mine.0.push((last, Arc::downgrade(self)));
+        let last = match self.idle_lane(wait, &mut told) {
+            Ok(page) => Last { instance: self.instance, page },
+            Err(error) => {
+                told.no_slot = matches!(error, Error::NoParticipantSlot { .. });
+                self.lanes().refused = Some(Instant::now());
+                self.tell(&told);
+                return Err(error);
             }
-            LAST.set(last);
-            RECENT.with(|recent| recent[self.instance as usize % 4].set(last));
-        });
+        };
+        let kept = threads::keep(last, self);
         // The lane is on record: who listens may use it, and may panic.
         self.tell(&told);
-        // SAFETY: the page is this thread's: it is in its list, or was just taken from the idle ones.
+        // SAFETY: the page is this thread's: it was just taken from the idle ones, or made.
         let result = operation(unsafe { &mut (*last.page).lane });
-        if keep.is_err() {
+        if !kept {
             // The thread is ending and keeps nothing any more.
-            self.lanes().idle.push(last.page);
+            self.give_back_lane(last.page);
         }
         Ok(result)
+    }
+
+    /// A thread of this process has no use for its lane any more. Its slot goes back to the segment, unless it is the process's home,
+    /// or there are many blocks and few idle slots: then the next thread takes it.
+    pub(super) fn give_back_lane(&self, page: *mut LanePage) {
+        let mut lanes = self.lanes();
+        lanes.idle.push(page);
+        let spare = self.heap.layout().params.participants / SPARE;
+        let most = if lanes.idle.len() > spare + 1 { u32::MAX } else { QUICK_WALK };
+        let Some((home, others)) = lanes.all.split_first() else { return };
+        let leaving = others.iter().filter(|cell| lanes.idle.contains(&cell.page()));
+        let leaving: Vec<_> = leaving.map(|cell| (cell.page(), cell.owner)).collect();
+        if leaving.is_empty() {
+            return;
+        }
+        let home = home.owner;
+        lanes.idle.retain(|page| leaving.iter().all(|(leaving, _)| leaving != page));
+        lanes.leaving += leaving.len();
+        drop(lanes);
+        // SAFETY: this thread has taken them from the idle ones.
+        let left = unsafe { self.leave_for_home(&leaving, home, most) };
+        let mut lanes = self.lanes();
+        lanes.leaving -= leaving.len();
+        lanes.idle.extend(leaving.iter().map(|(page, _)| *page).filter(|page| !left.contains(page)));
+        lanes.all.retain(|cell| !left.contains(&cell.page()));
+    }
+
+    /// Gives slots of lanes back that this process does not use, as far as that is possible; tells which.
+    ///
+    /// # Safety
+    /// They are lanes of this matrix, and the caller's alone.
+    unsafe fn leave_for_home(&self, leaving: &[(*mut LanePage, u16)], home: u16, most: u32) -> Vec<*mut LanePage> {
+        let numbers: Vec<u16> = leaving.iter().map(|(_, number)| *number).collect();
+        let Some(open) = self.heap.pass_on(&numbers, home, most) else { return vec![] };
+        let mut left = vec![];
+        for &(page, number) in leaving.iter().filter(|(_, number)| !open.contains(number)) {
+            // SAFETY: the caller's.
+            self.heap.retire(unsafe { &mut (*page).lane });
+            self.segment.leave(number);
+            left.push(page);
+        }
+        left
     }
 
     /// A forked child shares the parent's lanes and participant numbers, so it may use none of them.
@@ -271,8 +305,8 @@ impl AtomicMatrix {
     }
 
     /// A lane that no thread uses: an idle one, or a new participant's. Where every slot is held, but one is changing hands, or
-    /// is a dead one's whose blocks others are just adopting, that is waited for, no longer than [`SLOT_WAIT`] (L1).
-    fn idle_lane(&self, told: &mut Told) -> Result<*mut LanePage> {
+    /// is a dead one's whose blocks others are just adopting, that is waited for, no longer than `wait` (L1).
+    fn idle_lane(&self, wait: Duration, told: &mut Told) -> Result<*mut LanePage> {
         if let Some(page) = self.lanes().idle.pop() {
             return Ok(page);
         }
@@ -290,41 +324,46 @@ impl AtomicMatrix {
             if let Some(page) = self.lanes().idle.pop() {
                 return Ok(page);
             }
-            if let Some(lane) = self.new_lane(begun.elapsed() < SLOT_WAIT, told)? {
-                // SAFETY: as above.
-                unsafe { page.write(LanePage { instance: self.instance, lane }) };
-                self.lanes().all.push(LaneCell { memory });
+            // SAFETY: as above; it is written anew for each slot that is tried.
+            if let Some(owner) = unsafe { self.new_lane(page, begun.elapsed() < wait, told) }? {
+                self.lanes().all.push(LaneCell { memory, owner });
                 return Ok(page);
             }
             nap(BETWEEN_LOOKS);
         }
     }
 
-    /// Takes a participant slot, and recovers whose it was, if that one is dead. None if there may be one soon, and `patient`.
-    fn new_lane(&self, patient: bool, told: &mut Told) -> Result<Option<Lane>> {
+    /// Takes a participant slot, writes its lane, and recovers whose slot it was, if that one is dead. None if there may be one soon, and
+    /// `patient`.
+    ///
+    /// # Safety
+    /// The page is the caller's alone.
+    unsafe fn new_lane(&self, page: *mut LanePage, patient: bool, told: &mut Told) -> Result<Option<u16>> {
         let mut tried = vec![];
+        let ceiling = if self.segment.strict() { 0 } else { STACK };
         loop {
             match self.segment.join(&tried)? {
-                Joined::Free(owner) => return Ok(Some(self.lane_of(owner))),
+                Joined::Free(owner) => {
+                    // SAFETY: the caller's.
+                    unsafe { LanePage::write(page, self.instance, owner, ceiling) };
+                    return Ok(Some(owner));
+                }
                 Joined::TakenOver(owner) => {
-                    let mut lane = self.lane_of(owner);
-                    if self.recover_predecessor(&mut lane, told) {
+                    // SAFETY: the caller's.
+                    let lane = unsafe { LanePage::write(page, self.instance, owner, ceiling) };
+                    if self.recover_predecessor(lane, told) {
                         told.taken_over.push(owner);
-                        return Ok(Some(lane));
+                        return Ok(Some(owner));
                     }
                     self.segment.abandon(owner);
                     tried.push(owner);
                 }
-                Joined::AllHeld if tried.is_empty() => break,
+                Joined::AllHeld if tried.is_empty() && self.lanes().leaving == 0 => break,
                 Joined::Changing | Joined::AllHeld if patient => return Ok(None),
                 Joined::Changing | Joined::AllHeld => break,
             }
         }
         Err(Error::NoParticipantSlot { participants: self.heap.layout().params.participants })
-    }
-
-    fn lane_of(&self, owner: u16) -> Lane {
-        if self.segment.strict() { Lane::with_ceiling(owner, 0) } else { Lane::new(owner) }
     }
 
     /// The first thing that a lane does whose slot was a dead participant's: recovers it, under the number that both have. To others this

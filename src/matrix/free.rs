@@ -116,6 +116,25 @@ impl<R: Region> Heap<R> {
         true
     }
 
+    /// Frees a block for a thread that has no lane, and can't get one: by one compare-and-swap, as for another's block. It is
+    /// parked, its owner's or nobody's, and nobody is told where: whoever runs short or heals merges it. Waits for nobody.
+    ///
+    /// # Errors
+    /// [`Refusal`], and nothing has changed (S5).
+    #[cold]
+    pub fn free_unaided(&self, g: Granule, mut generation: Option<u32>) -> Result<(), Refusal> {
+        loop {
+            let Live { token, .. } = self.live_of(g, generation)?;
+            // Its owner may be about to store the same word.
+            let owner = if self.biased() && is_parkable(token.size()) { token.owner() } else { 0 };
+            let acked = Token::new(State::Acked, owner, token.generation(), self.place(g, token.size()));
+            if self.token(g).cas(token.0, acked.0, &PARK).is_ok() {
+                return Ok(());
+            }
+            generation = Some(token.generation());
+        }
+    }
+
     /// The quick step: parks the live block at `g` on the lane's own stack, if it is the lane's own, what the caller knows, of less than
     /// `EXACT` granules, and there is room. No locked instruction. False: nothing was done.
     ///

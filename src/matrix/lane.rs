@@ -99,6 +99,18 @@ impl Lane {
     }
     /// A lane whose stacks hold at most `ceiling` blocks (models want small ones); 0 parks nothing.
     pub fn with_ceiling(owner: u16, ceiling: usize) -> Self {
+        let mut lane = std::mem::MaybeUninit::uninit();
+        // SAFETY: the place is ours; `write` leaves no field out.
+        unsafe {
+            Self::write(lane.as_mut_ptr(), owner, ceiling);
+            lane.assume_init()
+        }
+    }
+    /// Writes such a lane where it is to stand, without a copy of it on the stack.
+    ///
+    /// # Safety
+    /// The place is valid for writes and aligned. What stands there is overwritten, not dropped.
+    pub(super) unsafe fn write(place: *mut Self, owner: u16, ceiling: usize) {
         let bottom = STACK - ceiling.min(STACK);
         let stack = Stack {
             top: bottom as u32,
@@ -108,19 +120,21 @@ impl Lane {
             next_spill: 0,
             items: [NOTHING; STACK],
         };
-        let live_bits = Token::new(State::Allocated, owner, 0, 0).0;
-        Self {
-            owner,
-            busy: 0,
-            granules: 0,
-            roomy: 0,
-            live_bits,
-            short_looks: MOST_SHORT_LOOKS,
-            patience: MOST_SHORT_LOOKS,
-            stacks: std::array::from_fn(|_| stack.clone()),
-            homeward: None,
-            backlog: None,
-            limbo: None,
+        // SAFETY: fields of the caller's place; all of them.
+        unsafe {
+            (&raw mut (*place).owner).write(owner);
+            (&raw mut (*place).busy).write(0);
+            (&raw mut (*place).granules).write(0);
+            (&raw mut (*place).roomy).write(0);
+            (&raw mut (*place).live_bits).write(Token::new(State::Allocated, owner, 0, 0).0);
+            (&raw mut (*place).short_looks).write(MOST_SHORT_LOOKS);
+            (&raw mut (*place).patience).write(MOST_SHORT_LOOKS);
+            for bin in 0..BINS {
+                (&raw mut (*place).stacks[bin]).write(stack.clone());
+            }
+            (&raw mut (*place).homeward).write(None);
+            (&raw mut (*place).backlog).write(None);
+            (&raw mut (*place).limbo).write(None);
         }
     }
     /// The participant's number.

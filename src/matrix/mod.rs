@@ -13,7 +13,7 @@
 //! - [`runs`]: free memory is cut to size;
 //! - [`sweep`] and [`stats`]: healing, the last try, and what is in the sector; [`recovery`]: what the dead leave;
 //! - `allocate` and `free`: the roof; [`heap`]: the whole, under one name;
-//! - [`core`]: a mapped segment with its heap, and the lanes of this process's threads.
+//! - `threads`: which lane a thread has; [`core`]: a mapped segment with its heap, and the lanes of this process's threads.
 
 mod adoption;
 mod allocate;
@@ -53,6 +53,7 @@ pub(crate) mod stats;
 pub mod sweep;
 #[cfg(not(feature = "internals"))]
 pub(crate) mod sweep;
+mod threads;
 #[cfg(feature = "internals")]
 pub mod token;
 #[cfg(not(feature = "internals"))]

@@ -1,9 +1,10 @@
 //! Transfer: a live block changes its owner. It is given, handed over by a leaving participant, published under a name, and taken.
 
-use super::token::{Token, is_adopter, is_nobody};
+use super::token::{State, Token, is_adopter, is_nobody};
 use super::words::{Heap, Live};
 use crate::backend::{Backend, Mutant};
 use crate::segment::directory::{Directory, Entry, Published, Refused};
+use crate::segment::layout::Granule;
 use crate::segment::region::Region;
 
 /// How often a block's owner is changed anew when another change came first.
@@ -95,18 +96,41 @@ impl<R: Region> Heap<R> {
     /// until another walk finds none.
     #[must_use]
     pub fn disown(&self, leaving: &[u16]) -> Vec<u16> {
-        let mut open = vec![];
-        self.each_tile(|g, token| {
-            if token.is_live() && leaving.contains(&token.owner()) {
-                return self.rename(g, token, 0).is_some();
+        self.pass_on(leaving, 0, u32::MAX).unwrap_or_default()
+    }
+
+    /// As [`Heap::disown`], but their live blocks become `to`'s: another participant of their own process, which frees them if that dies.
+    /// None if there are more than `most` blocks of any kind; some may have been passed on then.
+    ///
+    /// `to` may be at work meanwhile: it stores tokens of its own alone, and these become its own by compare-and-swap. Those who leave are not.
+    #[must_use]
+    pub fn pass_on(&self, leaving: &[u16], to: u16, most: u32) -> Option<Vec<u16>> {
+        let (mut open, mut at, mut seen) = (vec![], 0, 0);
+        while at < self.layout().granules {
+            let g = Granule(at);
+            let token = self.look(g);
+            if token.state() == State::Inside || !self.fits_sector(g, token) {
+                // Merged into the tile before, meanwhile.
+                at += 1;
+                continue;
             }
-            let from = self.adopted_from(g, token);
-            open.extend(from.filter(|from| leaving.contains(from)));
-            from.is_some()
-        });
+            seen += 1;
+            if seen > most {
+                return None;
+            }
+            let done = if token.is_live() && leaving.contains(&token.owner()) {
+                self.rename(g, token, to).is_some()
+            } else {
+                let from = self.adopted_from(g, token);
+                open.extend(from.filter(|from| leaving.contains(from)));
+                from.is_some()
+            };
+            // Somebody else changed it: look again.
+            at += if done { token.size() } else { 0 };
+        }
         if R::Backend::mutated(Mutant::OpenAdoptionIgnored) {
             open.clear();
         }
-        open
+        Some(open)
     }
 }

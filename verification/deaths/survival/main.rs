@@ -14,6 +14,7 @@ mod orphans;
 mod participants;
 mod promises;
 mod sealed;
+mod slots;
 #[path = "../../api/segment/support.rs"]
 #[allow(dead_code, reason = "each test binary uses a part")]
 mod support;
