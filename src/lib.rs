@@ -35,6 +35,7 @@
 //!   ([`shared!`] declares such a type). [`RelativePtr`]: a position that means the same in every process.
 //! - [`Stats`], [`BlockInfo`], [`Participant`], [`Name`]: what is in the segment, who uses it, what is published.
 //! - [`Policy`] and [`Recovered`]: what becomes of a dead process's blocks, and what became of them.
+//! - [`ipc`]: what processes talk with, on top of that.
 //! - [`Error`] and [`Result`]: every message says what would help.
 //!
 //! What each misuse does: [`misuse`]. What is promised when who dies: [`promises`].
@@ -68,6 +69,7 @@ mod backend;
 mod error;
 #[doc(hidden)]
 pub mod handlers;
+pub mod ipc;
 mod kernel;
 #[doc(hidden)]
 pub mod matrix;

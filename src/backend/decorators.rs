@@ -5,6 +5,7 @@
 use super::{Backend, Mutant, Reach, Site, Word};
 use std::cell::Cell;
 use std::marker::PhantomData;
+use std::time::Duration;
 
 /// Accesses of this thread since [`Counts::reset`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub struct Counts {
     pub fences: u64,
     /// Fences that reach other threads.
     pub heavy_fences: u64,
+    /// Calls to sleep on a word, or to wake those who do.
+    pub sleeps_and_wakes: u64,
 }
 
 thread_local! {
@@ -28,7 +31,7 @@ thread_local! {
 }
 
 impl Counts {
-    const NONE: Self = Self { loads: 0, stores: 0, rmws: 0, fences: 0, heavy_fences: 0 };
+    const NONE: Self = Self { loads: 0, stores: 0, rmws: 0, fences: 0, heavy_fences: 0, sleeps_and_wakes: 0 };
 
     /// Forgets what was counted on this thread.
     pub fn reset() {
@@ -150,8 +153,20 @@ impl<B: Backend> Backend for Probe<B> {
         note(|c| c.heavy_fences += 1);
         B::heavy_fence(site, reach)
     }
+    fn fence_behind_rmw(site: &'static Site) {
+        note(|c| c.fences += 1);
+        B::fence_behind_rmw(site);
+    }
     fn pause() {
         B::pause();
+    }
+    fn wait(word: &Self::Word, expected: u64, at_most: Duration) -> bool {
+        note(|c| c.sleeps_and_wakes += 1);
+        B::wait(&word.0, expected, at_most)
+    }
+    fn wake(word: &Self::Word, most: u32) -> usize {
+        note(|c| c.sleeps_and_wakes += 1);
+        B::wake(&word.0, most)
     }
     fn mutated(mutant: Mutant) -> bool {
         MUTANT.get() == Some(mutant)

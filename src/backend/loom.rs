@@ -7,7 +7,9 @@
 use super::orderings::OWN_STORE;
 use super::{Backend, Mutant, Site, Word};
 use loom::sync::atomic::AtomicU64;
+use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 /// How a model is run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -38,7 +40,7 @@ pub struct Passes {
 }
 
 /// Sites that are counted: more than [`TABLE`](super::orderings::TABLE) has.
-const COUNTED: usize = 64;
+const COUNTED: usize = 128;
 
 thread_local! {
     static PASSES: [std::cell::Cell<Passes>; COUNTED] =
@@ -105,9 +107,23 @@ fn orders(site: &Site) -> (Ordering, Ordering) {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Loom;
 
-/// A word of [`Loom`].
+/// A word of [`Loom`], and who sleeps on it, if anybody ever does.
 #[derive(Debug)]
-pub struct LoomWord(AtomicU64);
+pub struct LoomWord(AtomicU64, OnceLock<Sleepers>);
+
+/// Who sleeps on a word. The lock stands for the kernel's, under which it looks at the word.
+#[derive(Debug)]
+struct Sleepers {
+    asleep: loom::sync::Mutex<usize>,
+    woken: loom::sync::Condvar,
+}
+
+impl LoomWord {
+    #[track_caller]
+    fn sleepers(&self) -> &Sleepers {
+        self.1.get_or_init(|| Sleepers { asleep: loom::sync::Mutex::new(0), woken: loom::sync::Condvar::new() })
+    }
+}
 
 impl Word for LoomWord {
     #[track_caller]
@@ -173,7 +189,7 @@ impl Backend for Loom {
 
     #[track_caller]
     fn word(value: u64) -> LoomWord {
-        LoomWord(AtomicU64::new(value))
+        LoomWord(AtomicU64::new(value), OnceLock::new())
     }
     #[track_caller]
     fn cell() -> LoomCell {
@@ -193,6 +209,27 @@ impl Backend for Loom {
     }
     fn pause() {
         loom::thread::yield_now();
+    }
+    #[track_caller]
+    fn wait(word: &LoomWord, expected: u64, _at_most: Duration) -> bool {
+        let sleepers = word.sleepers();
+        let mut asleep = sleepers.asleep.lock().expect("no thread panics under the lock");
+        let found =
+            if SETTING.get().all_rmw { word.0.fetch_add(0, Ordering::AcqRel) } else { word.0.load(Ordering::Relaxed) };
+        if found as u32 == expected as u32 {
+            *asleep += 1;
+            drop(sleepers.woken.wait(asleep));
+        }
+        false
+    }
+    #[track_caller]
+    fn wake(word: &LoomWord, most: u32) -> usize {
+        let sleepers = word.sleepers();
+        let mut asleep = sleepers.asleep.lock().expect("no thread panics under the lock");
+        let woken = (*asleep).min(most as usize);
+        *asleep -= woken;
+        (0..woken).for_each(|_| sleepers.woken.notify_one());
+        woken
     }
     fn mutated(mutant: Mutant) -> bool {
         SETTING.get().mutant == Some(mutant)

@@ -2,9 +2,11 @@
 #![allow(clippy::disallowed_types, reason = "this module is where raw atomics live")]
 
 use super::{Backend, Reach, Site, Word, process};
-use rustix::thread::{MembarrierCommand, membarrier, membarrier_query};
+use rustix::io::Errno;
+use rustix::thread::{MembarrierCommand, futex, membarrier, membarrier_query};
 use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, Ordering, compiler_fence, fence};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, compiler_fence, fence};
+use std::time::Duration;
 
 /// The processor's own atomics.
 #[derive(Debug, Clone, Copy, Default)]
@@ -16,6 +18,18 @@ pub struct Native;
 pub struct NativeWord(AtomicU64);
 
 const _: () = assert!(size_of::<NativeWord>() == 8 && align_of::<NativeWord>() == 8);
+
+/// How long one sleeps at a time where the system refuses to wait on a word.
+const BLIND_SLEEP: Duration = Duration::from_millis(1);
+
+impl NativeWord {
+    /// The half that the kernel compares. It is never accessed through this reference here: only its address is passed on.
+    fn low_half(&self) -> &AtomicU32 {
+        let half = usize::from(cfg!(target_endian = "big"));
+        // SAFETY: half of a word that lives as long as the reference; aligned to more than four bytes.
+        unsafe { AtomicU32::from_ptr(self.0.as_ptr().cast::<u32>().add(half)) }
+    }
+}
 
 impl Word for NativeWord {
     #[inline(always)]
@@ -132,7 +146,35 @@ impl Backend for Native {
         fenced
     }
     #[inline(always)]
+    #[cfg(target_arch = "x86_64")]
+    fn fence_behind_rmw(site: &'static Site) {
+        compiler_fence(site.order);
+    }
+    #[inline(always)]
     fn pause() {
         std::hint::spin_loop();
+    }
+    const SPINS: u32 = 100;
+    // A futex that processes share (not FUTEX_PRIVATE_FLAG): the kernel knows it by the file and the offset.
+    #[cold]
+    fn wait(word: &NativeWord, expected: u64, at_most: Duration) -> bool {
+        let timeout = futex::Timespec {
+            tv_sec: at_most.as_secs().min(i32::MAX as u64) as _,
+            tv_nsec: at_most.subsec_nanos() as _,
+        };
+        // The time is relative, and FUTEX_WAIT counts it by CLOCK_MONOTONIC.
+        match futex::wait(word.low_half(), futex::Flags::empty(), expected as u32, Some(&timeout)) {
+            Ok(()) | Err(Errno::AGAIN | Errno::INTR) => false,
+            Err(Errno::TIMEDOUT) => true,
+            // Refused (a filter of system calls): whoever waits looks again before long, and does not spin.
+            Err(_) => {
+                std::thread::sleep(BLIND_SLEEP.min(at_most));
+                at_most <= BLIND_SLEEP
+            }
+        }
+    }
+    #[cold]
+    fn wake(word: &NativeWord, most: u32) -> usize {
+        futex::wake(word.low_half(), futex::Flags::empty(), most.min(i32::MAX as u32)).unwrap_or(0)
     }
 }

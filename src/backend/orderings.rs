@@ -103,6 +103,23 @@ sites! {
     DIR_LOOK Acquire "S3" "reads a directory entry: pairs with DIR_WRITE";
     DIR_CLAIM AcqRel "S3" "claims or withdraws a directory entry";
     DIR_WRITE Release "S3" "fills a directory entry that is held, or publishes it";
+    // Waiting: a bell's two words (ipc::wait).
+    SLEEPERS_JOIN Relaxed "Q5" "one more sleeps, or is about to: SLEEP_FENCE orders it before the last look at what is waited for";
+    SLEEPERS_LEAVE Relaxed "Q5" "one fewer sleeps: only a count, which decides whether anybody is called";
+    SLEEPERS_LOOK Relaxed "Q5" "whether anybody sleeps: RING_FENCE orders it behind what was put. By a sleeper: whether it still counts, which BELL_LOOK orders";
+    SLEEPERS_RESET Relaxed "Q5" "those who counted were not asleep, and count anew: BELL_RING behind it tells them";
+    SLEEP_FENCE SeqCst "Q5" "between counting as a sleeper and the last look: pairs with RING_FENCE. Either the sleeper sees what was put, or who put it sees the sleeper";
+    RING_FENCE SeqCst "Q5" "between putting and looking for sleepers: pairs with SLEEP_FENCE";
+    BELL_RING Release "Q5" "something was put, or sleepers count anew: who hears this sees SLEEPERS_RESET";
+    BELL_LOOK Acquire "Q5" "what a sleeper has heard: pairs with BELL_RING";
+    // Copies of what another may free meanwhile.
+    COPY_FENCE Acquire "S5" "between copying another's payload and the second look at its token: if the copy has bytes of the next owner, which wrote them behind its claim, the look sees the claim";
+    // Locks, events, semaphores, barriers (ipc::sync).
+    SYNC_HINT Relaxed "-" "reads or marks a word whose next compare-and-swap decides, or that the caller holds";
+    SYNC_LOOK Acquire "Q5" "sees that an event is set, or that a barrier has opened: pairs with SYNC_GIVE and SYNC_PASS";
+    SYNC_TAKE Acquire "S3 Q5" "takes a lock, a permit or an event: pairs with SYNC_GIVE of whoever gave it";
+    SYNC_GIVE Release "S3 Q5" "gives a lock, permits or an event: what was written before is seen by whoever takes it";
+    SYNC_PASS AcqRel "S3 Q5" "arrives at a barrier: what each wrote before is seen by all behind it";
     // Start-up.
     GUARD_WRITE Release "L1" "says that the segment is formatted";
     // Formatting a segment that nobody else has seen.
@@ -168,9 +185,31 @@ pub enum Mutant {
     PublishedFromAnybody,
     /// A sweep goes on where a block has moved behind it.
     SweepGoesOn,
+    /// Sleepers are called before that is put which they wait for.
+    WakeBeforePut,
+    /// A sleeper orders nothing between counting as one and its last look.
+    SleepersFenceDropped,
+    /// Who puts something orders nothing between that and its look for sleepers.
+    RingFenceDropped,
+    /// Those who counted as sleepers and were not asleep are not told that they count anew.
+    ResetSilently,
+    /// A sleeper does not look whether it still counts.
+    ResetUnnoticed,
+    /// A lock that is released is no longer poisoned.
+    PoisonForgotten,
 }
 
-/// Every mutant.
+/// Every mutant of waiting and of locks.
+pub const WAITING_MUTANTS: &[Mutant] = &[
+    Mutant::WakeBeforePut,
+    Mutant::SleepersFenceDropped,
+    Mutant::RingFenceDropped,
+    Mutant::ResetSilently,
+    Mutant::ResetUnnoticed,
+    Mutant::PoisonForgotten,
+];
+
+/// Every mutant of the allocator.
 pub const MUTANTS: &[Mutant] = &[
     Mutant::LookFenceDropped,
     Mutant::SecondLookDropped,

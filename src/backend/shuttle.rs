@@ -4,7 +4,10 @@
 use super::decorators::{count_down, unless_stopped};
 use super::{Backend, Mutant, Site, Word};
 use shuttle::sync::atomic::{AtomicU64, fence};
+use shuttle::sync::{Condvar, Mutex};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 thread_local! {
     static MUTANT: std::cell::Cell<Option<Mutant>> = const { std::cell::Cell::new(None) };
@@ -37,9 +40,15 @@ fn gate() {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Shuttle;
 
-/// A word of [`Shuttle`].
+/// A word of [`Shuttle`], and who sleeps on it, if anybody ever does.
 #[derive(Debug)]
-pub struct ShuttleWord(AtomicU64);
+pub struct ShuttleWord(AtomicU64, OnceLock<(Mutex<usize>, Condvar)>);
+
+impl ShuttleWord {
+    fn sleepers(&self) -> &(Mutex<usize>, Condvar) {
+        self.1.get_or_init(|| (Mutex::new(0), Condvar::new()))
+    }
+}
 
 impl Word for ShuttleWord {
     fn load(&self, site: &'static Site) -> u64 {
@@ -77,7 +86,7 @@ impl Backend for Shuttle {
     type Cell = ShuttleCell;
 
     fn word(value: u64) -> ShuttleWord {
-        ShuttleWord(AtomicU64::new(value))
+        ShuttleWord(AtomicU64::new(value), OnceLock::new())
     }
     fn cell() -> ShuttleCell {
         ShuttleCell::default()
@@ -92,6 +101,25 @@ impl Backend for Shuttle {
     }
     fn pause() {
         shuttle::thread::yield_now();
+    }
+    fn wait(word: &ShuttleWord, expected: u64, _at_most: Duration) -> bool {
+        gate();
+        let (asleep, woken) = word.sleepers();
+        let mut asleep = asleep.lock().expect("no thread panics under the lock");
+        if word.0.load(Ordering::SeqCst) as u32 == expected as u32 {
+            *asleep += 1;
+            drop(woken.wait(asleep));
+        }
+        false
+    }
+    fn wake(word: &ShuttleWord, most: u32) -> usize {
+        gate();
+        let (asleep, woken) = word.sleepers();
+        let mut asleep = asleep.lock().expect("no thread panics under the lock");
+        let count = (*asleep).min(most as usize);
+        *asleep -= count;
+        (0..count).for_each(|_| woken.notify_one());
+        count
     }
     fn mutated(mutant: Mutant) -> bool {
         MUTANT.get() == Some(mutant)

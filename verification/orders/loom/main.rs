@@ -10,3 +10,4 @@ mod model;
 mod mutants;
 mod names;
 mod scenarios;
+mod waiting;

@@ -1,0 +1,67 @@
+//! A barrier: a known number of participants meet, again and again.
+//!
+//! Arriving is lock-free, and waits for the others by nature. *Killed* before it arrives: the others wait, each for as long as it is ready
+//! to. Killed after: it counts as having arrived. Whoever gives up takes its arrival back, unless the barrier has opened meanwhile.
+
+use crate::backend::orderings::*;
+use crate::backend::{Backend, Word};
+use crate::ipc::wait::Bell;
+use std::time::Instant;
+
+/// The words of a barrier: all 0 is one at which nobody has arrived.
+pub struct Gate<'a, B: Backend> {
+    /// `round | arrived`, 32 bits each.
+    pub round: &'a B::Word,
+    /// Rung when it opens.
+    pub bell: Bell<'a, B>,
+    /// How many meet: 1 at least.
+    pub parties: u32,
+}
+
+const ROUND: u64 = 1 << 32;
+
+fn round(word: u64) -> u64 {
+    word / ROUND
+}
+
+/// How a participant got through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Passed {
+    /// It was the last to arrive: one of each round.
+    Leader,
+    /// Others were there before or after.
+    Follower,
+}
+
+impl<B: Backend> Gate<'_, B> {
+    /// Arrives, and waits for the others; none if they do not come until the deadline.
+    pub fn meet(&self, deadline: Option<Instant>) -> Option<Passed> {
+        let mut now = self.round.load(&SYNC_HINT);
+        let arrived = loop {
+            let last = (now % ROUND) as u32 + 1 >= self.parties;
+            let next = if last { (round(now) + 1).wrapping_mul(ROUND) } else { now + 1 };
+            match self.round.cas(now, next, &SYNC_PASS) {
+                Ok(_) if last => {
+                    self.bell.ring(u32::MAX);
+                    return Some(Passed::Leader);
+                }
+                Ok(_) => break round(now),
+                Err(found) => now = found,
+            }
+        };
+        let opened = || (round(self.round.load(&SYNC_LOOK)) != arrived).then_some(Passed::Follower);
+        self.bell.wait(deadline, |_| opened()).or_else(|| self.give_up(arrived))
+    }
+
+    /// Takes an arrival back, unless all have arrived meanwhile.
+    fn give_up(&self, arrived: u64) -> Option<Passed> {
+        let mut now = self.round.load(&SYNC_LOOK);
+        while round(now) == arrived {
+            match self.round.cas(now, now - 1, &SYNC_PASS) {
+                Ok(_) => return None,
+                Err(found) => now = found,
+            }
+        }
+        Some(Passed::Follower)
+    }
+}

@@ -1,0 +1,203 @@
+//! Waiting: a *bell*, two words of a structure on which whoever finds nothing sleeps until somebody has put something.
+//!
+//! ```text
+//! sleeper                                    ringer
+//!  1 try; it is there: done                   1 put
+//!  2 sleepers += 1                            2 fence
+//!  3 heard ← rings; do I still count?         3 nobody sleeps: done
+//!  4 fence                                    4 rings += 1, wake
+//!  5 try again; it is there: 7                5 nobody was asleep, and sleepers is as before:
+//!  6 sleep while rings = heard                     sleepers ← (next epoch, 0), rings += 1, wake all
+//!  7 if I still count: sleepers −= 1; again
+//! ```
+//!
+//! **None is lost among the living (Q5).** Of the two fences one comes first. If it is the ringer's, the sleeper's second try finds
+//! what was put. If it is the sleeper's, the ringer sees it counted, and rings: then `rings` is not what the sleeper has heard
+//! any more, so it does not fall asleep, or is woken.
+//!
+//! **The dead do not stay counted.** A sleeper that is killed leaves `sleepers` too large, so that each put makes a
+//! system call for nobody. The first that wakes nobody starts the count anew, in the next *epoch*, and rings once more: whoever was counted
+//! and not yet asleep either hears that ring, and so sees that it does not count any more, or does not fall asleep over it. Nobody's recovery is needed.
+//!
+//! **Every sleep has a bound**, [`NAP`]: so long at most is lost if whoever was woken is killed before it takes anything, or whoever put something
+//! before it rings. After a nap that nobody ended the try is [`Look::Thorough`]: the time to ask whether those one waits for are alive. No
+//! clock decides that.
+
+use crate::backend::orderings::*;
+use crate::backend::{Backend, Mutant, Word};
+use std::time::{Duration, Instant};
+
+/// The longest that anybody sleeps without looking again.
+pub const NAP: Duration = Duration::from_millis(50);
+
+/// How a try looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// Whether it is there.
+    Quick,
+    /// A nap is over and nobody has rung: also whether those who should put it are alive.
+    Thorough,
+}
+
+/// The moment at which waiting ends: none if that is too far away for the clock.
+pub fn deadline(timeout: Duration) -> Option<Instant> {
+    Instant::now().checked_add(timeout)
+}
+
+/// Two words of a structure, both 0 at first: how often it was rung, and who sleeps.
+pub struct Bell<'a, B: Backend> {
+    /// One more for each ring.
+    pub rings: &'a B::Word,
+    /// `epoch | sleepers`, 32 bits each.
+    pub sleepers: &'a B::Word,
+}
+
+const EPOCH: u64 = 1 << 32;
+
+fn epoch(word: u64) -> u64 {
+    word / EPOCH
+}
+fn count(word: u64) -> u64 {
+    word % EPOCH
+}
+
+impl<B: Backend> Clone for Bell<'_, B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<B: Backend> Copy for Bell<'_, B> {}
+
+impl<'a, B: Backend> Bell<'a, B> {
+    /// A bell of two words.
+    pub fn new(rings: &'a B::Word, sleepers: &'a B::Word) -> Self {
+        Self { rings, sleepers }
+    }
+
+    /// Tries until something is there, asleep in between; none after the deadline, when it has tried once more.
+    ///
+    /// `attempt` takes what it finds: it must see whatever was put before a ring.
+    pub fn wait<T>(&self, deadline: Option<Instant>, mut attempt: impl FnMut(Look) -> Option<T>) -> Option<T> {
+        for _ in 0..B::SPINS {
+            if let Some(found) = attempt(Look::Quick) {
+                return Some(found);
+            }
+            B::pause();
+        }
+        let mut look = Look::Quick;
+        loop {
+            let joined = epoch(self.sleepers.fetch_add(1, &SLEEPERS_JOIN));
+            let heard = self.rings.load(&BELL_LOOK);
+            let counts = epoch(self.sleepers.load(&SLEEPERS_LOOK)) == joined || B::mutated(Mutant::ResetUnnoticed);
+            if !B::mutated(Mutant::SleepersFenceDropped) {
+                B::fence(&SLEEP_FENCE);
+            }
+            let found = attempt(look);
+            let left = deadline.map_or(NAP, |deadline| deadline.saturating_duration_since(Instant::now()));
+            let over = found.is_some() || left.is_zero();
+            if counts && !over {
+                let napped = B::wait(self.rings, heard, left.min(NAP));
+                look = if napped { Look::Thorough } else { Look::Quick };
+            }
+            self.get_up(joined);
+            if over {
+                return found;
+            }
+        }
+    }
+
+    /// Counts one sleeper fewer, unless they count anew since it joined.
+    fn get_up(&self, joined: u64) {
+        let mut now = self.sleepers.load(&SLEEPERS_LOOK);
+        while epoch(now) == joined && count(now) > 0 {
+            match self.sleepers.cas(now, now - 1, &SLEEPERS_LEAVE) {
+                Ok(_) => return,
+                Err(found) => now = found,
+            }
+        }
+    }
+
+    /// Puts something, by a read-modify-write, and wakes as many as `most` who wait for it.
+    ///
+    /// Where nobody sleeps this costs one load.
+    #[inline]
+    pub fn ring_after<T>(&self, most: u32, put: impl FnOnce() -> T) -> T {
+        if B::mutated(Mutant::WakeBeforePut) {
+            self.ring(most);
+            return put();
+        }
+        let done = put();
+        self.ring(most);
+        done
+    }
+
+    /// Wakes as many as `most` who wait for what this thread has put, if its last access to shared memory since then that changed
+    /// anything was a read-modify-write.
+    #[inline]
+    pub fn ring(&self, most: u32) {
+        if !B::mutated(Mutant::RingFenceDropped) {
+            B::fence_behind_rmw(&RING_FENCE);
+        }
+        self.call(most);
+    }
+
+    /// As [`Bell::ring`], behind a plain store.
+    #[inline]
+    pub fn ring_after_store(&self, most: u32) {
+        B::fence(&RING_FENCE);
+        self.call(most);
+    }
+
+    #[inline(always)]
+    fn call(&self, most: u32) {
+        let seen = self.sleepers.load(&SLEEPERS_LOOK);
+        if count(seen) > 0 {
+            self.wake(seen, most);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wake(&self, seen: u64, most: u32) {
+        self.rings.fetch_add(1, &BELL_RING);
+        if B::wake(self.rings, most) > 0 {
+            return;
+        }
+        let anew = (epoch(seen) + 1).wrapping_mul(EPOCH);
+        if self.sleepers.cas(seen, anew, &SLEEPERS_RESET).is_ok() && !B::mutated(Mutant::ResetSilently) {
+            self.rings.fetch_add(1, &BELL_RING);
+            B::wake(self.rings, u32::MAX);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Native;
+    use crate::ipc::sync::semaphore::Permits;
+
+    #[test]
+    fn who_waits_is_woken_or_gives_up_and_the_dead_do_not_stay_counted() {
+        // Three of the dead are counted.
+        let [count, rings, sleepers] = [0, 0, 3].map(Native::word);
+        let permits = Permits::<Native> { count: &count, bell: Bell::new(&rings, &sleepers) };
+        assert!(!permits.take(deadline(Duration::from_millis(1))), "there is none");
+        std::thread::scope(|scope| {
+            let taken: Vec<_> = (0..3).map(|_| scope.spawn(|| permits.take(None))).collect();
+            std::thread::sleep(Duration::from_millis(5));
+            permits.give(2);
+            permits.give(1);
+            assert!(taken.into_iter().all(|one| one.join().is_ok_and(|taken| taken)));
+        });
+        permits.give(1);
+        assert_eq!((permits.available(), count_now(&permits)), (1, 0), "nobody sleeps");
+        let before = rings.load(&BELL_LOOK);
+        permits.give(1);
+        assert_eq!(rings.load(&BELL_LOOK), before, "nobody is called");
+    }
+
+    fn count_now(permits: &Permits<'_, Native>) -> u64 {
+        count(permits.bell.sleepers.load(&SLEEPERS_LOOK))
+    }
+}
