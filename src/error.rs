@@ -126,6 +126,24 @@ pub enum Error {
         /// The segment that was asked.
         segment: Uuid,
     },
+    /// Somebody has the block.
+    #[error(
+        "the block at offset {offset} belongs to participant {participant}; it can be taken once that one has let it go, and by one alone"
+    )]
+    Owned {
+        /// The block's offset.
+        offset: u32,
+        /// Whose it is; 0 if it was let go just now.
+        participant: u16,
+    },
+    /// The bytes are no UTF-8.
+    #[error(
+        "the bytes of the block at offset {offset} are not UTF-8; read them as bytes, or do not write them meanwhile"
+    )]
+    NotText {
+        /// The block's offset.
+        offset: u32,
+    },
     /// Every participant slot is held.
     #[error(
         "all {participants} participant slots of the segment are held; let a process or thread leave, or create the segment with more (Options::participants)"

@@ -92,6 +92,10 @@ pub struct Block<T> {
 }
 
 impl<T> Block<T> {
+    /// A block whose type has been checked.
+    pub(crate) const fn at(pointer: RelativePtr<T>) -> Self {
+        Self { pointer }
+    }
     /// The offset from the segment's start, to pass on; see [`RelativePtr::offset`].
     pub const fn offset(&self) -> u32 {
         self.pointer.offset
@@ -383,7 +387,7 @@ impl Handler {
     }
 
     #[inline(always)]
-    fn allocate_bytes<T>(&self, size: usize, align: usize, kind: Kind) -> Result<RelativePtr<T>> {
+    pub(crate) fn allocate_bytes<T>(&self, size: usize, align: usize, kind: Kind) -> Result<RelativePtr<T>> {
         let quick = match kind {
             Kind::Raw if align > LEAST_ALIGN => self.allocate_aligned(size, align),
             Kind::Raw | Kind::Typed(_) => self.allocate_quick(size, align, kind),
@@ -484,6 +488,12 @@ impl Handler {
     /// As [`Handler::free_raw`].
     pub fn ack<T>(&self, block: Block<T>) -> Result<()> {
         self.try_free(block)
+    }
+
+    /// Frees a message's block.
+    #[inline]
+    pub(crate) fn free_message(&self, pointer: &RelativePtr<u8>) -> Result<()> {
+        self.free_pointer(pointer, Known::Typed(pointer.token))
     }
 
     #[inline(always)]
@@ -616,7 +626,7 @@ impl Handler {
     }
 
     #[inline(always)]
-    fn address(&self, offset: u32) -> *mut u8 {
+    pub(crate) fn address(&self, offset: u32) -> *mut u8 {
         let bytes = (offset as usize) << self.matrix.offset_shift();
         self.matrix.segment().base().as_ptr().wrapping_add(bytes)
     }
@@ -669,7 +679,7 @@ impl Handler {
     }
 
     #[inline]
-    fn live_at(&self, offset: u32) -> Result<Live> {
+    pub(crate) fn live_at(&self, offset: u32) -> Result<Live> {
         self.live_of(offset, None)
     }
 
@@ -691,6 +701,7 @@ impl Handler {
     ///
     /// # Errors
     /// [`Error::BadOffset`], [`Error::NotLive`], [`Error::TypeMismatch`] (checked by fingerprint; untyped blocks match no type), [`Error::TooSmall`].
+    /// A type that lies about its fingerprint is never given a block that is too small or not aligned for it.
     pub fn get_block<T: Shared>(&self, offset: u32) -> Result<Block<T>> {
         let live = self.live_at(offset)?;
         let found = self.matrix.heap().fingerprint(live);
@@ -705,6 +716,9 @@ impl Handler {
         let usable = self.bytes(live) as u64;
         if usable < size_of::<T>() as u64 {
             return Err(Error::TooSmall { offset, needed: size_of::<T>() as u64, usable });
+        }
+        if !self.address(offset).addr().is_multiple_of(align_of::<T>()) {
+            return Err(Error::BadOffset { offset, why: "the block there is not aligned as the type has to be" });
         }
         Ok(Block { pointer: self.pointer(live) })
     }
@@ -1116,7 +1130,7 @@ impl Handler {
     }
 
     #[inline(always)]
-    fn pointer<T>(&self, live: Live) -> RelativePtr<T> {
+    pub(crate) fn pointer<T>(&self, live: Live) -> RelativePtr<T> {
         RelativePtr { token: live.token, offset: self.matrix.offset_of(live.at), segment: self.tag(), of: PhantomData }
     }
 }

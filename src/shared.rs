@@ -59,7 +59,7 @@ unsafe impl<T: Shared, const N: usize> Shared for [T; N] {
 /// Defines a struct that may live in a segment.
 ///
 /// The struct gets `#[repr(C)]`, `Copy` and zerocopy's derives, which refuse padding and invalid bit patterns; every
-/// field must be [`Shared`] itself. Its fingerprint covers its name and its fields' names and types.
+/// field must be [`Shared`] itself. Its fingerprint covers its name, its size and alignment, and its fields' names and types.
 ///
 /// ```
 /// atomic_matrix::shared! {
@@ -91,7 +91,11 @@ macro_rules! shared {
         unsafe impl $crate::Shared for $name {
             const FINGERPRINT: u32 = $crate::fingerprint(
                 stringify!($name),
-                &[$($crate::fingerprint(stringify!($field), &[<$type as $crate::Shared>::FINGERPRINT])),*],
+                &[
+                    size_of::<Self>() as u32,
+                    align_of::<Self>() as u32,
+                    $($crate::fingerprint(stringify!($field), &[<$type as $crate::Shared>::FINGERPRINT])),*
+                ],
             );
         }
     };
@@ -109,6 +113,13 @@ mod tests {
         #[derive(Debug, PartialEq)]
         struct Two { a: u32, c: [u16; 2] }
     }
+    mod aligned {
+        crate::shared! {
+            #[derive(Debug, PartialEq)]
+            #[repr(align(8))]
+            pub(super) struct One { a: u32, b: [u16; 2] }
+        }
+    }
 
     #[test]
     fn fingerprints_differ_by_type_length_and_field() {
@@ -120,6 +131,7 @@ mod tests {
             <[u8; 129]>::FINGERPRINT,
             One::FINGERPRINT,
             Two::FINGERPRINT,
+            aligned::One::FINGERPRINT,
         ];
         let distinct: std::collections::HashSet<_> = prints.iter().collect();
         assert_eq!(distinct.len(), prints.len());

@@ -1,13 +1,36 @@
 //! What processes talk with: structures in the segment that no death can break.
 //!
+//! - [`Message`]: a block without `unsafe`, filled where it lies; [`Ref`]: what leads to it, in 64 bits; [`Framed`]: a header in front of items;
+//! - [`Text`], [`Slice`] and a [`Builder`] that grows: values of any length;
+//! - [`ParticipantId`]: who is alive;
 //! - `wait`: sleeping until somebody has put something, with a bound;
 //! - `sync`: locks, events, semaphores, barriers.
+//!
+//! Where one starts: [`Handler::message`](crate::Handler::message).
 
+mod iteration;
+#[doc(hidden)]
+pub mod liveness;
+#[doc(hidden)]
+pub mod message;
+#[doc(hidden)]
+pub mod payload;
 #[cfg(feature = "internals")]
 pub mod sync;
 #[cfg(not(feature = "internals"))]
 pub(crate) mod sync;
+#[doc(hidden)]
+pub mod text;
 #[cfg(feature = "internals")]
 pub mod wait;
 #[cfg(not(feature = "internals"))]
 pub(crate) mod wait;
+
+#[doc(inline)]
+pub use liveness::ParticipantId;
+#[doc(inline)]
+pub use message::{Message, Ref};
+#[doc(inline)]
+pub use payload::{Framed, Payload};
+#[doc(inline)]
+pub use text::{Builder, Slice, Text};

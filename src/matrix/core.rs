@@ -508,6 +508,11 @@ impl AtomicMatrix {
         (g.0 << steps).wrapping_add(self.sector_offset)
     }
 
+    /// Whether a participant is alive.
+    pub(crate) fn is_alive(&self, number: u16) -> bool {
+        self.segment.participant(number).is_some_and(|participant| participant.alive)
+    }
+
     /// Who holds a slot.
     pub(crate) fn participants(&self) -> Vec<Participant> {
         self.segment.participants()

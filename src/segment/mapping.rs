@@ -296,6 +296,31 @@ impl Segment {
     }
 }
 
+/// Whether a segment's name still means it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Named {
+    /// It does.
+    Still,
+    /// There is no such name any more: nobody new can attach.
+    Removed,
+    /// The name means another file by now.
+    Replaced,
+    /// It never had one: a memory file.
+    Never,
+}
+
+impl Segment {
+    /// Whether the name still means this segment.
+    pub(crate) fn named_now(&self) -> Result<Named> {
+        let Some(place) = &self.place else { return Ok(Named::Never) };
+        Ok(match place.identity()? {
+            None => Named::Removed,
+            Some(found) if found == self.descriptor.identity() => Named::Still,
+            Some(_) => Named::Replaced,
+        })
+    }
+}
+
 impl std::fmt::Debug for Segment {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Segment")

@@ -33,7 +33,7 @@ pub(crate) mod size_class;
 mod space;
 
 pub use header::VERSION;
-pub use mapping::Segment;
+pub use mapping::{Named, Segment};
 pub use options::Options;
 pub(crate) use participant::Joined;
 pub use participant::Participant;

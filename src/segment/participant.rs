@@ -133,24 +133,37 @@ impl Segment {
 
     /// Everybody who holds a slot.
     pub(crate) fn participants(&self) -> Vec<Participant> {
-        (1..=self.layout().params.participants as u16)
-            .filter_map(|number| {
-                let word = self.slot(number, SlotWord::State);
-                let mut state = word.load(&SLOT_LOOK);
-                let mut dead = self.is_dead(state);
-                // One that leaves in good order frees the slot before its life ends: what looks dead must look so twice.
-                if dead {
-                    state = word.load(&SLOT_LOOK);
-                    dead = self.is_dead(state);
-                }
-                (state & KIND != FREE).then(|| Participant {
-                    number,
-                    pid: self.slot(number, SlotWord::Pid).load(&SLOT_LOOK) as u32,
-                    alive: state & KIND == HELD && !dead,
-                    recovered_by: (state & KIND == RECOVERING).then(|| recoverer(state)),
-                })
-            })
-            .collect()
+        (1..=self.layout().params.participants as u16).filter_map(|number| self.participant(number)).collect()
+    }
+
+    /// Who holds a slot.
+    pub(crate) fn participant(&self, number: u16) -> Option<Participant> {
+        let word = self.slot(number, SlotWord::State);
+        let mut state = word.load(&SLOT_LOOK);
+        let mut dead = self.is_dead(state);
+        // One that leaves in good order frees the slot before its life ends: what looks dead must look so twice.
+        if dead {
+            state = word.load(&SLOT_LOOK);
+            dead = self.is_dead(state);
+        }
+        (state & KIND != FREE).then(|| Participant {
+            number,
+            pid: self.slot(number, SlotWord::Pid).load(&SLOT_LOOK) as u32,
+            alive: state & KIND == HELD && !dead,
+            recovered_by: (state & KIND == RECOVERING).then(|| recoverer(state)),
+        })
+    }
+
+    /// Whether anybody alive takes part who is not of this attachment.
+    pub(crate) fn has_others(&self) -> Result<bool> {
+        let mine = self.life()?;
+        let others = self.participants().into_iter().filter(|participant| participant.alive);
+        Ok(others.into_iter().any(|participant| life_of(self, participant.number) != mine))
+    }
+
+    /// How often a slot was given to somebody: it tells its holders apart.
+    pub(crate) fn epoch(&self, number: u16) -> u32 {
+        ((self.slot(number, SlotWord::State).load(&SLOT_LOOK) & EPOCH) >> EPOCH_AT) as u32
     }
 
     /// Whether a slot is held, and its holder is dead. A life begins before its first slot is taken and ends after its last one is given

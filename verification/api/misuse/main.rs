@@ -3,6 +3,7 @@
 
 #[path = "../../support/common.rs"]
 mod common;
+mod messages;
 mod page;
 
 use atomic_matrix::backend::Word;
@@ -45,6 +46,8 @@ fn a_forked_child_may_not_change_anything() {
     let is = |outcome: Result<(), Error>| matches!(outcome, Err(Error::ForkedChild { .. }));
     let child = h.clone();
     forked("allocate", move || is(child.allocate::<u64>().map(drop)));
+    let child = h.clone();
+    forked("join", move || is(child.join().map(drop)));
     let child = h.clone();
     forked("try_free", move || is(child.get_block::<u64>(offset).and_then(|block| child.try_free(block))));
     let child = h.clone();

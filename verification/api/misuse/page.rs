@@ -5,7 +5,11 @@ use std::path::{Path, PathBuf};
 use syn::visit::{self, Visit};
 
 /// Where the calls of users are.
-const USERS: [&str; 8] = [
+const USERS: [&str; 12] = [
+    "src/ipc/iteration.rs",
+    "src/ipc/liveness.rs",
+    "src/ipc/message.rs",
+    "src/ipc/text.rs",
     "src/handlers.rs",
     "src/shared.rs",
     "src/matrix/core.rs",
@@ -16,8 +20,11 @@ const USERS: [&str; 8] = [
     "src/segment/options.rs",
 ];
 /// Building blocks, as the page says: not the users'.
-const BLOCKS: [&str; 15] = [
+const BLOCKS: [&str; 18] = [
     "src/backend",
+    "src/ipc/payload.rs",
+    "src/ipc/sync",
+    "src/ipc/wait.rs",
     "src/matrix/exchange.rs",
     "src/matrix/heap.rs",
     "src/matrix/lane.rs",

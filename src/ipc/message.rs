@@ -1,0 +1,412 @@
+//! Blocks without `unsafe`: a [`Message`] is the only handle to its block, and so gives `&T` and `&mut T`.
+//!
+//! ```
+//! use atomic_matrix::segment::Options;
+//!
+//! # fn main() -> atomic_matrix::Result<()> {
+//! let handler = Options::new().memfd().size(8 << 20).create()?;
+//! let mut frame = handler.message_slice::<u8>(3 << 20)?; // 3 MiB, filled where it lies
+//! frame[0] = 7;
+//! let reference = frame.into_ref()?; // nobody's now: 64 bits for whatever queue there is
+//! let frame = handler.take_ref(reference)?; // mine, here or in another process
+//! assert_eq!((frame.len(), frame[0]), (3 << 20, 7));
+//! # Ok::<(), atomic_matrix::Error>(())
+//! # } // dropped: freed
+//! ```
+//!
+//! **Why a reference to shared memory is sound here.** A message's block has one owner: whoever allocated it, or took it by the one
+//! compare-and-swap that makes it somebody's ([`Handler::take_ref`], a channel's receive). Its token says so to every process, and no
+//! call of this library reads or writes a block that somebody holds as a message, but those that are given its bare offset
+//! ([`Handler::store`], [`Handler::adopt_at`] and their like), whose pages say that the caller vouches for it. Other processes may
+//! die; they do not lie (the crate's standing assumption: whoever may write the segment is trusted as one's own threads are, and nothing protects against
+//! a process that scribbles over memory that it maps). What is found in shared words is checked all the same: a length that does not fit
+//! its block is an error.
+//!
+//! What several read or write at the same time is no message: they copy ([`Handler::read_ref`]), or use a structure.
+//!
+//! *Killed* while it holds a message: its recovery frees the block. Killed in [`Message::into_ref`] before its step: likewise; after it: the block is nobody's,
+//! and stays until somebody takes or frees it by its reference. A channel has no such gap.
+
+use super::payload::{Framed, LENGTH_BYTES, Payload};
+use crate::backend::orderings::COPY_FENCE;
+use crate::backend::payload;
+use crate::backend::{Backend, Native};
+use crate::error::{Error, Result};
+use crate::handlers::{Block, Handler, RelativePtr};
+use crate::matrix::heap::{Kind, Live};
+use crate::shared::{Shared, mix};
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
+use zerocopy::IntoBytes;
+
+/// A block that this handle alone reads and writes. Dropped, it is freed.
+///
+/// It may go to another thread. [`Message::into_ref`] lets it go to another process.
+pub struct Message<'h, T: Payload + ?Sized> {
+    handler: &'h Handler,
+    value: NonNull<T>,
+    pointer: RelativePtr<u8>,
+}
+
+// SAFETY: the handle is the only one to its value, and handlers may be used by any thread.
+unsafe impl<T: Payload + ?Sized + Send> Send for Message<'_, T> {}
+// SAFETY: through a shared handle there are shared references to the value only.
+unsafe impl<T: Payload + ?Sized + Sync> Sync for Message<'_, T> {}
+
+impl<T: Payload + ?Sized> Deref for Message<'_, T> {
+    type Target = T;
+    #[inline(always)]
+    fn deref(&self) -> &T {
+        // SAFETY: the block is live and this handle's alone (see the module); any bytes are a value, and `Message::over` has
+        // checked address and length.
+        unsafe { self.value.as_ref() }
+    }
+}
+impl<T: Payload + ?Sized> DerefMut for Message<'_, T> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: as above.
+        unsafe { self.value.as_mut() }
+    }
+}
+impl<T: Payload + ?Sized> Drop for Message<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        // Refused in a forked child alone, whose parent has the block.
+        let _ = self.handler.free_message(&self.pointer);
+    }
+}
+impl<T: Payload + ?Sized + std::fmt::Debug> std::fmt::Debug for Message<'_, T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Message").field(&&**self).finish()
+    }
+}
+
+impl<'h, T: Payload + ?Sized> Message<'h, T> {
+    /// The message in a live block that is the caller's alone, whose type has been checked.
+    fn over(handler: &'h Handler, pointer: RelativePtr<u8>, items: usize) -> Self {
+        let first = handler.resolve(&pointer).wrapping_add(T::HEAD);
+        let value = NonNull::new(T::raw(first, items));
+        Self { handler, value: value.expect("the segment's own block has an address"), pointer }
+    }
+
+    /// The block's position, as plain data.
+    pub fn offset(&self) -> u32 {
+        self.pointer.offset()
+    }
+
+    /// The segment's handler.
+    pub fn handler(&self) -> &'h Handler {
+        self.handler
+    }
+
+    fn forget(self) -> (&'h Handler, RelativePtr<u8>) {
+        let message = ManuallyDrop::new(self);
+        (message.handler, message.pointer)
+    }
+
+    /// Lets the block go: it is nobody's until somebody takes it by the reference, and its maker's death does not free it.
+    ///
+    /// # Errors
+    /// [`Error::ForkedChild`], [`Error::NoParticipantSlot`]; the block is freed then, if it can be.
+    pub fn into_ref(self) -> Result<Ref<T>> {
+        self.handler.hand_over(&self.pointer)?;
+        let reference = Ref::new(self.handler, self.pointer.offset(), self.pointer.generation());
+        self.forget();
+        Ok(reference)
+    }
+}
+
+impl<T: Shared> Message<'_, T> {
+    /// The block as one that is not freed when its handle is dropped, for the calls that take [`Block`]s.
+    pub fn into_block(self) -> Block<T> {
+        let (_, pointer) = self.forget();
+        Block::at(pointer.cast())
+    }
+}
+
+impl<T: Shared> Message<'_, [T]> {
+    /// Keeps the first `items` items, if there are more. The block stays as large as it is.
+    pub fn truncate(&mut self, items: usize) {
+        if items < self.len() {
+            let first = self.handler.resolve(&self.pointer);
+            write_length(first, items);
+            let value = NonNull::new(<[T]>::raw(first.wrapping_add(<[T]>::HEAD), items));
+            self.value = value.expect("the segment's own block has an address");
+        }
+    }
+}
+
+/// A block's position in 64 bits: plain data, which means the same in every process of the segment. What it leads to is checked when it is used: that the
+/// block is still live and was not freed meanwhile, its type, its length.
+///
+/// It may lie in shared memory itself: it is [`Shared`]. `offset | generation | segment`, 32 + 20 + 12 bits, of which the last are of
+/// [`Handler::creation`]: another segment's reference is refused, but for one in 4096. The generation comes back after
+/// 2^20 reuses of one place.
+#[derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)]
+#[repr(transparent)]
+pub struct Ref<T: ?Sized>(u64, PhantomData<fn() -> T>);
+
+const GENERATION_AT: u32 = 32;
+const SEGMENT_AT: u32 = 52;
+
+impl<T: ?Sized> Clone for Ref<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<T: ?Sized> Copy for Ref<T> {}
+impl<T: ?Sized> PartialEq for Ref<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+impl<T: ?Sized> Eq for Ref<T> {}
+impl<T: ?Sized> std::fmt::Debug for Ref<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Ref({}, generation {})", self.offset(), self.generation())
+    }
+}
+// SAFETY: a number that means the same in every process of the segment, and is checked when it is used.
+unsafe impl<T: Payload + ?Sized + 'static> Shared for Ref<T> {
+    const FINGERPRINT: u32 = mix("reference", &[T::FINGERPRINT]);
+}
+
+impl<T: ?Sized> Ref<T> {
+    pub(super) fn new(handler: &Handler, offset: u32, generation: u32) -> Self {
+        let position = u64::from(offset) | u64::from(generation) << GENERATION_AT;
+        Self(position | segment_bits(handler) << SEGMENT_AT, PhantomData)
+    }
+    /// As a number, to be passed on.
+    pub const fn to_bits(self) -> u64 {
+        self.0
+    }
+    /// From a number that [`Ref::to_bits`] gave, here or elsewhere. Any number will do: what is wrong is refused when it is used.
+    pub const fn from_bits(bits: u64) -> Self {
+        Self(bits, PhantomData)
+    }
+    /// The block's offset.
+    pub const fn offset(self) -> u32 {
+        self.0 as u32
+    }
+    /// The block's generation.
+    pub const fn generation(self) -> u32 {
+        (self.0 >> GENERATION_AT) as u32 & ((1 << (SEGMENT_AT - GENERATION_AT)) - 1)
+    }
+}
+
+fn segment_bits(handler: &Handler) -> u64 {
+    handler.creation().get() >> SEGMENT_AT
+}
+
+fn write_length(first: *mut u8, items: usize) {
+    // SAFETY: the caller's own block, which has as many bytes at least, in front of its value.
+    unsafe { payload::copy_in(&(items as u64).to_le_bytes(), first) };
+}
+
+impl Handler {
+    /// A message for a `T`, to be filled through `&mut`; it holds whatever bytes were there before. O(1).
+    ///
+    /// ```
+    /// # let handler = atomic_matrix::segment::Options::new().memfd().size(1 << 20).create()?;
+    /// let mut message = handler.message::<[u64; 100]>()?;
+    /// message[99] = 7;
+    /// # Ok::<(), atomic_matrix::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`HandlerFunctions::allocate`](crate::handlers::HandlerFunctions::allocate).
+    #[inline]
+    pub fn message<T: Shared>(&self) -> Result<Message<'_, T>> {
+        let pointer = self.allocate_bytes(size_of::<T>(), align_of::<T>(), Kind::Typed(T::FINGERPRINT))?;
+        Ok(Message::over(self, pointer, 1))
+    }
+
+    /// A message with this value.
+    ///
+    /// # Errors
+    /// As [`Handler::message`].
+    #[inline]
+    pub fn message_of<T: Shared>(&self, value: T) -> Result<Message<'_, T>> {
+        let mut message = self.message()?;
+        *message = value;
+        Ok(message)
+    }
+
+    /// A message of so many items (0 to as many as the segment has room for), which are whatever bytes were there before. O(1).
+    ///
+    /// # Errors
+    /// As [`Handler::message`].
+    pub fn message_slice<T: Shared>(&self, items: usize) -> Result<Message<'_, [T]>> {
+        self.filled_message(items, |_| ())
+    }
+
+    /// A message with a header and so many items, which are whatever bytes were there before. O(1).
+    ///
+    /// ```
+    /// # let handler = atomic_matrix::segment::Options::new().memfd().size(1 << 20).create()?;
+    /// let mut image = handler.message_framed::<[u32; 2], u8>(640 * 480)?;
+    /// image.header = [640, 480];
+    /// image.items.fill(0);
+    /// # Ok::<(), atomic_matrix::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Handler::message`].
+    pub fn message_framed<H: Shared, T: Shared>(&self, items: usize) -> Result<Message<'_, Framed<H, T>>> {
+        self.filled_message(items, |_| ())
+    }
+
+    /// A message of so many items, after `fill` has had the address of the first: it makes them a value, where any bytes are none.
+    pub(super) fn filled_message<T: Payload + ?Sized>(
+        &self,
+        items: usize,
+        fill: impl FnOnce(*mut u8),
+    ) -> Result<Message<'_, T>> {
+        let most = self.matrix().segment().len() as u64;
+        let too_large = || Error::TooLarge { requested: u64::MAX, largest: most };
+        let bytes = T::bytes(items).filter(|&bytes| bytes <= isize::MAX as usize).ok_or_else(too_large)?;
+        let pointer = self.allocate_bytes(bytes, T::ALIGN, Kind::Typed(T::FINGERPRINT))?;
+        let first = self.resolve(&pointer);
+        write_length(first, items);
+        fill(first.wrapping_add(T::HEAD));
+        Ok(Message::over(self, pointer, items))
+    }
+
+    /// Takes the block that a reference leads to, if it is nobody's: of all who try, one gets it, and is the only one who has it.
+    ///
+    /// # Errors
+    /// [`Error::NotLive`], [`Error::Stale`], [`Error::BadOffset`], [`Error::ForeignBlock`], [`Error::TypeMismatch`], [`Error::TooSmall`] as [`Handler::get_block`];
+    /// [`Error::Owned`] if somebody has it; [`Error::NoParticipantSlot`], [`Error::ForkedChild`].
+    pub fn take_ref<T: Payload + ?Sized>(&self, reference: Ref<T>) -> Result<Message<'_, T>> {
+        let (live, _) = self.find_ref(reference)?;
+        let ours = self.matrix().with_lane(|lane| {
+            let free = live.token.owner() == 0;
+            free.then(|| self.matrix().heap().rename_from(lane.owner(), live.at, live.token, lane.owner())).flatten()
+        })?;
+        let owned = || Error::Owned { offset: reference.offset(), participant: self.owner_at(live) };
+        let pointer = self.pointer(Live { at: live.at, token: ours.ok_or_else(owned)? });
+        // Nobody changes it any more: now what it says of itself counts.
+        let found = self.find_ref(reference).and_then(|(_, items)| {
+            let first = self.address(reference.offset()).wrapping_add(T::HEAD);
+            // SAFETY: so many items lie in the block, which is this call's alone.
+            let whole = unsafe { T::is_whole(first, items) };
+            if whole { Ok(items) } else { Err(Error::NotText { offset: reference.offset() }) }
+        });
+        match found {
+            Ok(items) => Ok(Message::over(self, pointer, items)),
+            Err(error) => {
+                let _ = self.hand_over(&pointer);
+                Err(error)
+            }
+        }
+    }
+
+    /// A copy of the value that a reference leads to, whoever has it: for values that several read. If somebody writes it meanwhile the copy is a mixture; if
+    /// it is freed meanwhile, that is told.
+    ///
+    /// # Errors
+    /// As [`Handler::take_ref`], but for [`Error::Owned`] and [`Error::NoParticipantSlot`].
+    pub fn read_ref<T: Shared>(&self, reference: Ref<T>) -> Result<T> {
+        self.find_ref(reference)?;
+        let mut value = T::new_zeroed();
+        // SAFETY: the block is live and has a `T`'s bytes, inside the mapping; copies are atomic byte for byte.
+        unsafe { payload::copy_out(self.address(reference.offset()), value.as_mut_bytes()) };
+        self.is_still(reference)?;
+        Ok(value)
+    }
+
+    /// A copy of the items that a reference leads to, as [`Handler::read_ref`].
+    ///
+    /// # Errors
+    /// As [`Handler::read_ref`].
+    pub fn read_slice<T: Shared>(&self, reference: Ref<[T]>) -> Result<Vec<T>> {
+        self.read_items(reference)
+    }
+
+    /// A copy of what has items of `T` one after the other.
+    pub(super) fn read_items<T: Shared, P: Payload + ?Sized>(&self, reference: Ref<P>) -> Result<Vec<T>> {
+        let (_, items) = self.find_ref(reference)?;
+        let mut values = vec![T::new_zeroed(); items];
+        let first = self.address(reference.offset()).wrapping_add(P::HEAD);
+        // SAFETY: as in `read_ref`: so many items lie in the block.
+        unsafe { payload::copy_out(first, values.as_mut_slice().as_mut_bytes()) };
+        self.is_still(reference)?;
+        Ok(values)
+    }
+
+    /// Frees the block that a reference leads to, whoever has it.
+    ///
+    /// # Errors
+    /// As [`Handler::free_raw`].
+    pub fn free_ref<T: ?Sized>(&self, reference: Ref<T>) -> Result<()> {
+        let live = self.live_ref(reference)?;
+        self.free_message(&self.pointer(live))
+    }
+
+    fn live_ref<T: ?Sized>(&self, reference: Ref<T>) -> Result<Live> {
+        if reference.0 >> SEGMENT_AT != segment_bits(self) {
+            return Err(Error::ForeignBlock { offset: reference.offset(), segment: self.id() });
+        }
+        let live = self.live_at(reference.offset())?;
+        match live.token.generation() == reference.generation() {
+            true => Ok(live),
+            false => Err(Error::Stale {
+                offset: reference.offset(),
+                expected: reference.generation(),
+                found: live.token.generation(),
+            }),
+        }
+    }
+
+    fn is_still<T: ?Sized>(&self, reference: Ref<T>) -> Result<()> {
+        Native::fence(&COPY_FENCE);
+        self.live_ref(reference).map(|_| ())
+    }
+
+    fn owner_at(&self, live: Live) -> u16 {
+        self.matrix().heap().look(live.at).holder()
+    }
+
+    /// The live block of a reference, and how many items it says that it has: checked against type, alignment and size.
+    pub(super) fn find_ref<T: Payload + ?Sized>(&self, reference: Ref<T>) -> Result<(Live, usize)> {
+        let live = self.live_ref(reference)?;
+        let offset = reference.offset();
+        let found = self.matrix().heap().fingerprint(live);
+        if found != Some(T::FINGERPRINT) {
+            return Err(Error::TypeMismatch {
+                offset,
+                expected: std::any::type_name::<T>(),
+                expected_fingerprint: T::FINGERPRINT,
+                found_fingerprint: found,
+            });
+        }
+        let first = self.address(offset);
+        if !first.addr().is_multiple_of(T::ALIGN) {
+            return Err(Error::BadOffset { offset, why: "the block there is not aligned as the type has to be" });
+        }
+        let usable = self.usable_size_at(offset)?;
+        let items = if T::HEAD == 0 { 1 } else { read_length(first, usable) };
+        match T::bytes(items).filter(|&needed| needed <= usable) {
+            Some(_) => Ok((live, items)),
+            None => Err(Error::TooSmall {
+                offset,
+                needed: T::bytes(items).map_or(u64::MAX, |needed| needed as u64),
+                usable: usable as u64,
+            }),
+        }
+    }
+}
+
+/// The number of items in front of a value, whatever stands there.
+fn read_length(first: *mut u8, usable: usize) -> usize {
+    let mut length = [0; 8];
+    if usable < LENGTH_BYTES {
+        return usize::MAX;
+    }
+    // SAFETY: the block has as many bytes, inside the mapping; the copy is atomic byte for byte.
+    unsafe { payload::copy_out(first, &mut length) };
+    usize::try_from(u64::from_le_bytes(length)).unwrap_or(usize::MAX)
+}

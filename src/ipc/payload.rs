@@ -1,0 +1,93 @@
+//! What a message can hold, and how it lies in its block.
+//!
+//! A value of fixed size begins its block. What has a length has it in front: `items (8 bytes) | 8 bytes | value`, or more where the value
+//! is aligned to more than 16 bytes.
+
+use crate::shared::{Shared, mix};
+
+/// Bytes in front of what has a length: the length, and what keeps 16-byte types aligned.
+pub(super) const LENGTH_BYTES: usize = 16;
+
+/// What a message can hold: a [`Shared`] value, a slice of them, or a header and a slice ([`Framed`]).
+///
+/// # Safety
+/// As for [`Shared`]; and `raw` gives a pointer to a value of `layout(items)` bytes less `HEAD`.
+pub unsafe trait Payload {
+    /// Tells types apart across binaries, as [`Shared::FINGERPRINT`].
+    const FINGERPRINT: u32;
+    /// Bytes in front of the value: 0 if it has no length.
+    const HEAD: usize;
+    /// The alignment of the block.
+    const ALIGN: usize;
+    /// Bytes of a block for so many items, `HEAD` included; none if they are too many. Values without a length have one item.
+    fn bytes(items: usize) -> Option<usize>;
+    /// The value of so many items that begins at an address.
+    fn raw(first: *mut u8, items: usize) -> *mut Self;
+    /// Whether the bytes are a value: any are, unless the type says otherwise.
+    ///
+    /// # Safety
+    /// `first` is valid for reads of so many items, which nobody writes.
+    unsafe fn is_whole(_first: *const u8, _items: usize) -> bool {
+        true
+    }
+}
+
+// SAFETY: a shared type, without a length.
+unsafe impl<T: Shared> Payload for T {
+    const FINGERPRINT: u32 = T::FINGERPRINT;
+    const HEAD: usize = 0;
+    const ALIGN: usize = align_of::<T>();
+    fn bytes(_: usize) -> Option<usize> {
+        Some(size_of::<T>())
+    }
+    fn raw(first: *mut u8, _: usize) -> *mut T {
+        first.cast()
+    }
+}
+
+pub(super) const fn head(align: usize) -> usize {
+    if align > LENGTH_BYTES { align } else { LENGTH_BYTES }
+}
+
+// SAFETY: elements of a shared type one after the other, behind their number.
+unsafe impl<T: Shared> Payload for [T] {
+    const FINGERPRINT: u32 = mix("slice", &[T::FINGERPRINT]);
+    const HEAD: usize = head(align_of::<T>());
+    const ALIGN: usize = align_of::<T>();
+    fn bytes(items: usize) -> Option<usize> {
+        items.checked_mul(size_of::<T>())?.checked_add(Self::HEAD)
+    }
+    fn raw(first: *mut u8, items: usize) -> *mut [T] {
+        std::ptr::slice_from_raw_parts_mut(first.cast(), items)
+    }
+}
+
+/// A header, and as many items as the message was made for.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Framed<H, T> {
+    /// What stands in front.
+    pub header: H,
+    /// The items.
+    pub items: [T],
+}
+
+const fn max(a: usize, b: usize) -> usize {
+    if a > b { a } else { b }
+}
+
+// SAFETY: a shared header and elements of a shared type behind it, as repr(C) lays them out, behind their number. Bytes between
+// header and items, and behind the last item, are nobody's.
+unsafe impl<H: Shared, T: Shared> Payload for Framed<H, T> {
+    const FINGERPRINT: u32 = mix("framed", &[H::FINGERPRINT, T::FINGERPRINT]);
+    const HEAD: usize = head(Self::ALIGN);
+    const ALIGN: usize = max(align_of::<H>(), align_of::<T>());
+    fn bytes(items: usize) -> Option<usize> {
+        let first = size_of::<H>().checked_next_multiple_of(align_of::<T>())?;
+        let value = items.checked_mul(size_of::<T>())?.checked_add(first)?;
+        value.checked_next_multiple_of(Self::ALIGN)?.checked_add(Self::HEAD)
+    }
+    fn raw(first: *mut u8, items: usize) -> *mut Self {
+        std::ptr::slice_from_raw_parts_mut(first.cast::<T>(), items) as *mut Self
+    }
+}
