@@ -977,11 +977,16 @@ impl Handler {
     /// [`Error::NotLive`], [`Error::Stale`] or [`Error::ChangingHands`] (after half a second, twice at most); [`Error::NoParticipantSlot`] and
     /// [`Error::ForkedChild`].
     pub fn publish<T>(&self, name: &str, block: &Block<T>) -> Result<()> {
+        self.publish_as(name, &block.pointer.cast(), false).map(|_| ())
+    }
+
+    /// Publishes a live block under a name that is free, or `replaces` what it stands for: what that was.
+    pub(crate) fn publish_as(&self, name: &str, block: &RelativePtr<u8>, replaces: bool) -> Result<Option<Entry>> {
         self.check_name(name)?;
         // Whose it is has to be known, so that nobody else's is taken.
-        let mut found = self.live(&block.pointer);
+        let mut found = self.live(block);
         patiently(|| {
-            found = self.live(&block.pointer);
+            found = self.live(block);
             !found.as_ref().is_ok_and(|live| live.is_changing_hands())
         });
         let live = found?;
@@ -992,23 +997,26 @@ impl Handler {
         let entry = Entry { offset: block.offset(), generation: block.generation(), fingerprint };
         let heap = self.matrix.heap();
         let publish = |owner| {
-            let mut given = heap.publish(owner, name.as_bytes(), live, entry)?;
+            let (mut given, old) = match replaces {
+                true => heap.replace(owner, name.as_bytes(), live, entry)?,
+                false => (heap.publish(owner, name.as_bytes(), live, entry)?, None),
+            };
             // Without a fence it stays its owner's, however long that is waited for.
             let settled = || {
                 given = given || heap.publish_given(owner, live);
                 given || Native::fence_was_refused()
             };
             patiently(settled);
-            Ok(given)
+            Ok((given, old))
         };
         let publish = || self.matrix.with_lane(|lane| publish(lane.owner()));
         let (given, no_fence) = Native::noting_refused_fences(publish);
-        let given = given?.map_err(|refused| match refused {
+        let (given, old) = given?.map_err(|refused| match refused {
             Refused::Taken => Error::NameTaken { name: name.to_owned() },
             Refused::Full => Error::DirectoryFull { entries: heap.layout().params.directory },
         })?;
         if given {
-            return Ok(());
+            return Ok(old);
         }
         if let Some(found) = self.directory().lookup(name.as_bytes()).filter(|found| found.block == entry) {
             self.directory().withdraw_this(found);
@@ -1025,6 +1033,13 @@ impl Handler {
     /// [`Error::NameUnknown`], [`Error::TypeMismatch`], and [`Error::NotLive`] or [`Error::Stale`] if the block was freed since.
     pub fn lookup<T: Shared>(&self, name: &str) -> Result<Block<T>> {
         self.find_published(name).map(|(block, _)| block)
+    }
+
+    /// What is published under a name.
+    pub(crate) fn published_under(&self, name: &str) -> Result<Entry> {
+        self.check_name(name)?;
+        let found = self.directory().lookup(name.as_bytes());
+        found.map(|found| found.block).ok_or_else(|| Error::NameUnknown { name: name.to_owned() })
     }
 
     fn find_published<T: Shared>(&self, name: &str) -> Result<(Block<T>, Published)> {

@@ -168,7 +168,7 @@ impl Backend for Native {
             Err(Errno::TIMEDOUT) => true,
             // Refused (a filter of system calls): whoever waits looks again before long, and does not spin.
             Err(_) => {
-                std::thread::sleep(BLIND_SLEEP.min(at_most));
+                crate::kernel::nap(BLIND_SLEEP.min(at_most));
                 at_most <= BLIND_SLEEP
             }
         }

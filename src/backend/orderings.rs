@@ -119,7 +119,7 @@ sites! {
     SYNC_LOOK Acquire "Q5" "sees that an event is set, or that a barrier has opened: pairs with SYNC_GIVE and SYNC_PASS";
     SYNC_TAKE Acquire "S3 Q5" "takes a lock, a permit or an event: pairs with SYNC_GIVE of whoever gave it";
     SYNC_GIVE Release "S3 Q5" "gives a lock, permits or an event: what was written before is seen by whoever takes it";
-    SYNC_PASS AcqRel "S3 Q5" "arrives at a barrier: what each wrote before is seen by all behind it";
+    SYNC_PASS Release "S3 Q5" "arrives at a barrier: what each wrote before is seen by all behind it, by SYNC_LOOK or, for the one that opens it, by RING_FENCE";
     // Start-up.
     GUARD_WRITE Release "L1" "says that the segment is formatted";
     // Formatting a segment that nobody else has seen.
@@ -197,9 +197,11 @@ pub enum Mutant {
     ResetUnnoticed,
     /// A lock that is released is no longer poisoned.
     PoisonForgotten,
+    /// Who finds no entry of a name does not look whether something was published meanwhile.
+    TurnUnvalidated,
 }
 
-/// Every mutant of waiting and of locks.
+/// Every mutant of waiting, of locks and of names that are replaced.
 pub const WAITING_MUTANTS: &[Mutant] = &[
     Mutant::WakeBeforePut,
     Mutant::SleepersFenceDropped,
@@ -207,6 +209,7 @@ pub const WAITING_MUTANTS: &[Mutant] = &[
     Mutant::ResetSilently,
     Mutant::ResetUnnoticed,
     Mutant::PoisonForgotten,
+    Mutant::TurnUnvalidated,
 ];
 
 /// Every mutant of the allocator.

@@ -102,6 +102,16 @@ impl<'h, T: Payload + ?Sized> Message<'h, T> {
         self.handler
     }
 
+    pub(super) fn pointer(&self) -> RelativePtr<u8> {
+        self.pointer
+    }
+
+    /// The block is nobody's: what leads to it.
+    pub(super) fn given(self) -> Ref<T> {
+        let (handler, pointer) = self.forget();
+        Ref::new(handler, pointer.offset(), pointer.generation())
+    }
+
     fn forget(self) -> (&'h Handler, RelativePtr<u8>) {
         let message = ManuallyDrop::new(self);
         (message.handler, message.pointer)
@@ -113,9 +123,7 @@ impl<'h, T: Payload + ?Sized> Message<'h, T> {
     /// [`Error::ForkedChild`], [`Error::NoParticipantSlot`]; the block is freed then, if it can be.
     pub fn into_ref(self) -> Result<Ref<T>> {
         self.handler.hand_over(&self.pointer)?;
-        let reference = Ref::new(self.handler, self.pointer.offset(), self.pointer.generation());
-        self.forget();
-        Ok(reference)
+        Ok(self.given())
     }
 }
 

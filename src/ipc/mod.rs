@@ -13,6 +13,7 @@ mod iteration;
 pub mod liveness;
 #[doc(hidden)]
 pub mod message;
+mod names;
 #[doc(hidden)]
 pub mod payload;
 #[cfg(feature = "internals")]

@@ -61,6 +61,15 @@ impl<R: Region> Heap<R> {
         Ok(self.publish_given(owner, live))
     }
 
+    /// As [`Heap::publish`], whatever stands under the name: also what that was.
+    ///
+    /// # Errors
+    /// [`Refused::Full`], and nothing has changed.
+    pub fn replace(&self, owner: u16, name: &[u8], live: Live, block: Entry) -> Result<(bool, Option<Entry>), Refused> {
+        let old = Directory(self.region()).replace(owner, name, block)?;
+        Ok((self.publish_given(owner, live), old))
+    }
+
     /// Makes a published block nobody's if it is still that owner's to whom it belonged before: whoever takes it as soon as it is
     /// published keeps it. Freed meanwhile, the entry says so to whoever looks it up. False if its owner is just freeing it, or
     /// another adopting it; or was when `live` was read: then it can't be told whose it was.

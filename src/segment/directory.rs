@@ -6,11 +6,16 @@
 //! advances the turn with one compare-and-swap, which fails if anybody published meanwhile. An entry is published from
 //! that instant: readers count a PREPARED entry that the turn names as published, and whoever wants the next turn
 //! first marks it READY. Nobody waits for anybody (L1).
+//!
+//! A publication may *replace* one of the same name: its entry says which, and whoever marks it READY first makes that one BUSY, as the
+//! replacer's, who empties it. So the name stands for the old block until the turn, and for the new one from it on; and of one who replaces it and one who
+//! withdraws or takes it, one has it. A reader that finds no entry of a name looks again if
+//! the turn has moved meanwhile.
 
 use super::layout::DIRECTORY_WORDS;
 use super::region::Region;
 use crate::backend::orderings::{DIR_CLAIM, DIR_LOOK, DIR_WRITE};
-use crate::backend::{Backend, Word};
+use crate::backend::{Backend, Mutant, Word};
 
 /// The most entries that a directory can have: the turn word has so many bits for one.
 pub const MAX_ENTRIES: usize = 1 << TURN_BITS;
@@ -20,6 +25,7 @@ pub const NAME_LIMIT: usize = (DIRECTORY_WORDS - NAME) * 8;
 const STATE: usize = 0;
 const BLOCK: usize = 1;
 const FINGERPRINT: usize = 2;
+/// The name's length (8 bits); the entry that this one replaces, plus one (16 bits); and its version (40 bits).
 const LENGTH: usize = 3;
 const NAME: usize = 4;
 
@@ -30,10 +36,33 @@ const BUSY: u64 = 1 << 62;
 const PREPARED: u64 = 2 << 62;
 const READY: u64 = 3 << 62;
 const VERSION: u64 = (1 << 50) - 1;
+const OWNERS: u16 = 0x7FF;
+
+/// What an entry's length word says of the one that it replaces.
+const REPLACED_AT: u32 = 8;
+const REPLACED_VERSION_AT: u32 = 24;
+const REPLACED_VERSION: u64 = (1 << (64 - REPLACED_VERSION_AT)) - 1;
+const _: () = assert!(MAX_ENTRIES < 1 << (REPLACED_VERSION_AT - REPLACED_AT) && NAME_LIMIT < 1 << REPLACED_AT);
+
+const fn length_word(length: usize, replaced: Option<(usize, u64)>) -> u64 {
+    let replaced = match replaced {
+        Some((entry, state)) => (entry as u64 + 1) << REPLACED_AT | (state & REPLACED_VERSION) << REPLACED_VERSION_AT,
+        None => 0,
+    };
+    length as u64 | replaced
+}
+const fn name_length(word: u64) -> u64 {
+    word & ((1 << REPLACED_AT) - 1)
+}
 
 /// The participant field of a state word.
 const fn by(owner: u16) -> u64 {
     (owner as u64) << 50
+}
+
+/// A replaced entry, READY before, as it is until its replacer (whose PREPARED entry it was) empties it.
+const fn held_by(prepared: u64, ready: u64) -> u64 {
+    BUSY | prepared & by(OWNERS) | ready & VERSION
 }
 
 /// What an entry says about its block.
@@ -101,16 +130,41 @@ impl<R: Region> Directory<'_, R> {
             let word = self.word(turn.entry(), STATE);
             let state = word.load(&DIR_LOOK);
             if state & (KIND | VERSION) == PREPARED | turn.version() & VERSION {
-                let _ = word.cas(state, READY | state & VERSION, &DIR_CLAIM);
+                self.complete(turn.entry(), state);
             }
         }
         turn
     }
 
+    /// Ends a publication that has had its turn: what it replaces is emptied, then it is READY.
+    fn complete(&self, entry: usize, prepared: u64) {
+        let word = self.word(entry, STATE);
+        let replaced = self.replaced(entry);
+        // What was read is this publication's, and not a later one's in the same entry.
+        if let Some((old, version)) = replaced
+            && word.load(&DIR_LOOK) == prepared
+        {
+            let old = self.word(old, STATE);
+            let state = old.load(&DIR_LOOK);
+            if state & KIND == READY && state & REPLACED_VERSION == version {
+                // A version is used once: if the entry has changed since, this fails.
+                let _ = old.cas(state, held_by(prepared, state), &DIR_CLAIM);
+            }
+        }
+        let _ = word.cas(prepared, READY | prepared & VERSION, &DIR_CLAIM);
+    }
+
+    /// The entry that this one replaces, and the end of its version.
+    fn replaced(&self, entry: usize) -> Option<(usize, u64)> {
+        let length = self.word(entry, LENGTH).load(&DIR_LOOK);
+        let old = (length >> REPLACED_AT & ((1 << (REPLACED_VERSION_AT - REPLACED_AT)) - 1)) as usize;
+        (1..=self.entries()).contains(&old).then(|| (old - 1, length >> REPLACED_VERSION_AT))
+    }
+
     /// The entry's state if it is published and has this name.
     fn named(&self, entry: usize, name: &[u8]) -> Option<u64> {
         let state = self.word(entry, STATE).load(&DIR_LOOK);
-        if state & KIND != READY || self.word(entry, LENGTH).load(&DIR_LOOK) != name.len() as u64 {
+        if state & KIND != READY || name_length(self.word(entry, LENGTH).load(&DIR_LOOK)) != name.len() as u64 {
             return None;
         }
         let same = name.chunks(8).enumerate().all(|(i, part)| {
@@ -130,6 +184,25 @@ impl<R: Region> Directory<'_, R> {
     /// # Errors
     /// [`Refused`], and nothing has changed.
     pub fn publish(&self, owner: u16, name: &[u8], block: Entry) -> Result<(), Refused> {
+        self.publish_or_replace(owner, name, block, false).map(|_| ())
+    }
+
+    /// Publishes a block under a name, whatever stood under it before: that block, if there was one. There is an instant before which the name
+    /// stands for that, and from which on for this.
+    ///
+    /// # Errors
+    /// [`Refused::Full`], and nothing has changed.
+    pub fn replace(&self, owner: u16, name: &[u8], block: Entry) -> Result<Option<Entry>, Refused> {
+        self.publish_or_replace(owner, name, block, true)
+    }
+
+    fn publish_or_replace(
+        &self,
+        owner: u16,
+        name: &[u8],
+        block: Entry,
+        replaces: bool,
+    ) -> Result<Option<Entry>, Refused> {
         debug_assert!(name.len() <= NAME_LIMIT);
         let entry = (0..self.entries()).find(|&entry| {
             let state = self.word(entry, STATE);
@@ -138,48 +211,73 @@ impl<R: Region> Directory<'_, R> {
         let Some(entry) = entry else {
             let taken = {
                 self.turn();
-                self.find(name).is_some()
+                !replaces && self.find(name).is_some()
             };
             return Err(if taken { Refused::Taken } else { Refused::Full });
         };
-        let fingerprint = block.fingerprint.map_or(0, |print| print as u64 | 1 << 32);
-        self.word(entry, BLOCK).store(block.offset as u64 | (block.generation as u64) << 32, &DIR_WRITE);
-        self.word(entry, FINGERPRINT).store(fingerprint, &DIR_WRITE);
-        self.word(entry, LENGTH).store(name.len() as u64, &DIR_WRITE);
-        for (i, part) in name.chunks(8).enumerate() {
-            let mut bytes = [0; 8];
-            bytes[..part.len()].copy_from_slice(part);
-            self.word(entry, NAME + i).store(u64::from_le_bytes(bytes), &DIR_WRITE);
-        }
+        self.fill(entry, name, block);
         loop {
             let turn = self.turn();
-            if self.find(name).is_some() {
+            let found = self.find(name);
+            if found.is_some() && !replaces {
                 self.word(entry, STATE).store(EMPTY, &DIR_WRITE);
                 return Err(Refused::Taken);
             }
+            self.word(entry, STATE).store(BUSY | by(owner), &DIR_WRITE);
+            self.word(entry, LENGTH).store(length_word(name.len(), found), &DIR_WRITE);
+            let block_before = found.map(|(old, _)| self.entry(old));
             let next = turn.next(entry);
             let version = next.version() & VERSION;
             let prepared = PREPARED | by(owner) | version;
             self.word(entry, STATE).store(prepared, &DIR_WRITE);
             if self.turn_word().cas(turn.0, next.0, &DIR_CLAIM).is_ok() {
-                let _ = self.word(entry, STATE).cas(prepared, READY | version, &DIR_CLAIM);
-                return Ok(());
+                self.complete(entry, prepared);
+                return Ok(found.and_then(|(old, state)| {
+                    let (word, held) = (self.word(old, STATE), held_by(prepared, state));
+                    // Withdrawn or taken meanwhile: whoever did that was first, and has it.
+                    let ours = word.load(&DIR_LOOK) == held;
+                    // Nobody else changes it.
+                    ours.then(|| word.store(EMPTY, &DIR_WRITE)).and(block_before)
+                }));
             }
             R::Backend::pause();
         }
     }
 
+    /// Writes what a BUSY entry of the caller's says.
+    fn fill(&self, entry: usize, name: &[u8], block: Entry) {
+        let fingerprint = block.fingerprint.map_or(0, |print| print as u64 | 1 << 32);
+        self.word(entry, BLOCK).store(block.offset as u64 | (block.generation as u64) << 32, &DIR_WRITE);
+        self.word(entry, FINGERPRINT).store(fingerprint, &DIR_WRITE);
+        for (i, part) in name.chunks(8).enumerate() {
+            let mut bytes = [0; 8];
+            bytes[..part.len()].copy_from_slice(part);
+            self.word(entry, NAME + i).store(u64::from_le_bytes(bytes), &DIR_WRITE);
+        }
+    }
+
     /// What is published under a name.
     pub fn lookup(&self, name: &[u8]) -> Option<Published> {
-        self.turn();
         loop {
-            let (entry, state) = self.find(name)?;
-            let block = self.entry(entry);
-            if self.word(entry, STATE).load(&DIR_LOOK) == state {
-                return Some(Published { block, entry, state });
+            let turn = self.turn();
+            match self.find(name) {
+                Some((entry, state)) => {
+                    let block = self.entry(entry);
+                    if self.word(entry, STATE).load(&DIR_LOOK) == state {
+                        return Some(Published { block, entry, state });
+                    }
+                }
+                // It may have been replaced behind the search, by an entry in front of it.
+                None if self.is_turn(turn) => return None,
+                None => {}
             }
             R::Backend::pause();
         }
+    }
+
+    /// Whether nothing was published since this turn.
+    fn is_turn(&self, turn: Turn) -> bool {
+        R::Backend::mutated(Mutant::TurnUnvalidated) || self.turn_word().load(&DIR_LOOK) == turn.0
     }
 
     /// Withdraws this publication; false if somebody else has, whatever the name stands for by now.
@@ -189,13 +287,15 @@ impl<R: Region> Directory<'_, R> {
 
     /// Withdraws a name; false if it is not published. The block stays allocated.
     pub fn withdraw(&self, name: &[u8]) -> bool {
-        self.turn();
-        while let Some((entry, state)) = self.find(name) {
-            if self.word(entry, STATE).cas(state, EMPTY, &DIR_CLAIM).is_ok() {
-                return true;
+        loop {
+            let turn = self.turn();
+            match self.find(name) {
+                Some((entry, state)) if self.word(entry, STATE).cas(state, EMPTY, &DIR_CLAIM).is_ok() => return true,
+                None if self.is_turn(turn) => return false,
+                Some(_) | None => {}
             }
+            R::Backend::pause();
         }
-        false
     }
 
     /// Empties the entries that a dead participant was filling; what it had published stays.
@@ -205,7 +305,7 @@ impl<R: Region> Directory<'_, R> {
             let word = self.word(entry, STATE);
             let state = word.load(&DIR_LOOK);
             let filling = matches!(state & KIND, BUSY | PREPARED);
-            if filling && state & by(0x7FF) == by(dead) {
+            if filling && state & by(OWNERS) == by(dead) {
                 let _ = word.cas(state, EMPTY, &DIR_CLAIM);
             }
         }
@@ -228,16 +328,18 @@ impl<R: Region> Directory<'_, R> {
     pub fn each(&self, mut visit: impl FnMut(&[u8], Entry)) {
         // Reads only: the entry that the turn names is published even if nobody has marked it READY yet.
         let turn = Turn(self.turn_word().load(&DIR_LOOK));
+        let replaced = self.replaced_in(turn);
         for entry in 0..self.entries() {
             let word = self.word(entry, STATE);
             let state = word.load(&DIR_LOOK);
             let in_turn = turn.version() > 0
                 && turn.entry() == entry
                 && state & (KIND | VERSION) == PREPARED | turn.version() & VERSION;
-            if state & KIND != READY && !in_turn {
+            let gone = replaced == Some((entry, state & REPLACED_VERSION));
+            if state & KIND != READY && !in_turn || gone {
                 continue;
             }
-            let length = (self.word(entry, LENGTH).load(&DIR_LOOK) as usize).min(NAME_LIMIT);
+            let length = (name_length(self.word(entry, LENGTH).load(&DIR_LOOK)) as usize).min(NAME_LIMIT);
             let mut name = [0; NAME_LIMIT];
             for (i, part) in name.chunks_exact_mut(8).enumerate() {
                 part.copy_from_slice(&self.word(entry, NAME + i).load(&DIR_LOOK).to_le_bytes());
@@ -248,6 +350,15 @@ impl<R: Region> Directory<'_, R> {
                 visit(&name[..length], block);
             }
         }
+    }
+
+    /// What the publication of this turn replaces, if that is not emptied yet.
+    fn replaced_in(&self, turn: Turn) -> Option<(usize, u64)> {
+        let entry = Some(turn.entry()).filter(|&entry| turn.version() > 0 && entry < self.entries())?;
+        let state = self.word(entry, STATE).load(&DIR_LOOK);
+        let prepared = state & (KIND | VERSION) == PREPARED | turn.version() & VERSION;
+        let replaced = self.replaced(entry).filter(|_| prepared);
+        replaced.filter(|_| self.word(entry, STATE).load(&DIR_LOOK) == state)
     }
 
     fn entry(&self, entry: usize) -> Entry {

@@ -246,3 +246,38 @@ fn the_last_one_out_removes_the_name() {
     assert_eq!(handler.unlink_if_alone().ok(), Some(true));
     assert_eq!(handler.still_named().ok(), Some(Named::Removed));
 }
+
+#[test]
+fn a_name_is_replaced_if_there_is_an_entry() {
+    let handler = segment();
+    let first = handler.message_text("first").expect("there is room").publish("motd").expect("the name is free");
+    let raw = handler.allocate_raw(100).expect("there is room");
+    assert!(matches!(handler.publish_raw("motd", &raw), Err(Error::NameTaken { .. })));
+    let refused = handler.message_of(7u64).expect("there is room").publish("motd");
+    assert!(matches!(refused, Err(Error::NameTaken { .. })));
+    assert_eq!(handler.stats().expect("they tile").live_blocks, 2, "the message is freed");
+
+    let old = handler.message_text("second").expect("there is room").replace("motd").expect("it can be replaced");
+    assert_eq!(old.map(|old| (old.offset(), old.generation())), Some((first.offset(), first.generation())));
+    assert_eq!(handler.read_text(handler.lookup_ref("motd").expect("it is published")).ok().as_deref(), Some("second"));
+    assert!(matches!(handler.lookup_ref::<[u8]>("motd"), Err(Error::TypeMismatch { .. })));
+    assert!(matches!(handler.lookup_ref::<[u8]>("other"), Err(Error::NameUnknown { .. })));
+    handler.free_ref(first).expect("it is nobody's, and I was told of it");
+    let second = handler.replace_raw("motd", &raw).expect("it can be replaced").expect("there was one");
+    handler.free_raw(second).expect("as above");
+    let block = handler.allocate::<u64>().expect("there is room");
+    assert_eq!(handler.replace("motd", &block).ok().flatten(), Some(raw));
+    assert_eq!(handler.replace("new", &block).ok(), Some(None), "a name that nobody published");
+    assert_eq!(handler.names().len(), 2);
+
+    let mut taken = 0;
+    while handler.publish(&format!("{taken}"), &block).is_ok() {
+        taken += 1;
+    }
+    let full = handler.replace("motd", &block);
+    assert!(matches!(full, Err(Error::DirectoryFull { .. })), "{full:?}");
+    assert!(matches!(handler.replace_raw("motd", &raw), Err(Error::DirectoryFull { .. })));
+    let refused = handler.message_of(7u64).expect("there is room").replace("motd");
+    assert!(matches!(refused, Err(Error::DirectoryFull { .. })));
+    assert_eq!(handler.lookup::<u64>("motd").expect("it is published").pointer(), block.pointer());
+}

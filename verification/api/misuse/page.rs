@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use syn::visit::{self, Visit};
 
 /// Where the calls of users are.
-const USERS: [&str; 12] = [
+const USERS: [&str; 13] = [
     "src/ipc/iteration.rs",
     "src/ipc/liveness.rs",
     "src/ipc/message.rs",
+    "src/ipc/names.rs",
     "src/ipc/text.rs",
     "src/handlers.rs",
     "src/shared.rs",

@@ -52,6 +52,7 @@ mutants! {
     mutant_ring_fence_dropped_is_caught RingFenceDropped "loom_q5_waiter_meets_giver";
     mutant_reset_silently_is_caught ResetSilently "loom_q5_count_of_sleepers_is_mended";
     mutant_reset_unnoticed_is_caught ResetUnnoticed "loom_q5_count_of_sleepers_is_mended";
+    mutant_turn_unvalidated_is_caught TurnUnvalidated "loom_s5_a_replaced_name_never_stands_for_nothing";
     mutant_poison_forgotten_is_caught PoisonForgotten "loom_q5_lock_of_the_dead_is_taken_over";
 }
 
@@ -156,8 +157,7 @@ const FATES: &[(&Site, &str, Fate)] = &[
     (&SYNC_LOOK, "Relaxed", Killed("loom_q5_event_shows_what_was_written")),
     (&SYNC_TAKE, "Relaxed", Killed("loom_q5_lock_passes_on")),
     (&SYNC_GIVE, "Relaxed", Killed("loom_q5_lock_passes_on")),
-    (&SYNC_PASS, "Acquire", Killed("loom_q5_barrier_opens_twice")),
-    (&SYNC_PASS, "Release", Killed("loom_q5_barrier_opens_twice")),
+    (&SYNC_PASS, "Relaxed", Killed("loom_q5_barrier_opens_twice")),
     (&GUARD_WRITE, "Relaxed", Argued(LINK)),
 ];
 
@@ -214,6 +214,7 @@ const FAULTS: &[(Mutant, &str)] = &[
     (Mutant::ResetSilently, "`mutant_reset_silently_is_caught`; shuttle"),
     (Mutant::ResetUnnoticed, "`mutant_reset_unnoticed_is_caught`; shuttle"),
     (Mutant::PoisonForgotten, "`mutant_poison_forgotten_is_caught`"),
+    (Mutant::TurnUnvalidated, "`mutant_turn_unvalidated_is_caught`"),
 ];
 
 /// The failure of one scenario, or of the first of many, with sites weaker.

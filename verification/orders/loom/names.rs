@@ -100,4 +100,50 @@ scenarios! {
         assert!(owner == 2 || owner == 0, "S5: it has one owner or nobody: {owner}");
         assert!(!Directory(world.heap.region()).withdraw(NAME), "the name is gone");
     }
+
+    // A name is replaced beside a reader, by an entry that the reader has passed: it always stands for one of the two.
+    loom_s5_a_replaced_name_never_stands_for_nothing Some(2), Some(3), 50, [Mark("old"), Mark("new")] => {
+        let world = World::with_names(3, 2);
+        let mut lane = strict(1);
+        let [other, first, second] = [(); 3].map(|()| world.allocate(&mut lane, 1));
+        let directory = Directory(world.heap.region());
+        directory.publish(1, b"other", entry(other)).expect("it has room");
+        directory.publish(1, NAME, entry(first)).expect("it has room");
+        assert!(directory.withdraw(b"other"));
+        world.run([
+            part(move |w: &World| {
+                let old = Directory(w.heap.region()).replace(1, NAME, entry(second));
+                assert_eq!(old, Ok(Some(entry(first))));
+            }),
+            part(move |w: &World| {
+                let found = Directory(w.heap.region()).lookup(NAME).expect("S5: the name stands for something").block;
+                mark(if found == entry(first) { "old" } else { "new" });
+                assert!(found == entry(first) || found == entry(second));
+            }),
+        ]);
+        assert!(Directory(world.heap.region()).withdraw(NAME) && !Directory(world.heap.region()).withdraw(NAME));
+    }
+
+    // Two replace one name: one gets what was there, the other gets the one's.
+    loom_s5_two_replace_one_name Some(1), Some(2), 100, [Mark("first")] => {
+        let world = World::with_names(3, 3);
+        let mut lane = strict(1);
+        let [first, one, two] = [(); 3].map(|()| world.allocate(&mut lane, 1));
+        Directory(world.heap.region()).publish(1, NAME, entry(first)).expect("it has room");
+        let olds = Arc::new(Mutex::new(vec![]));
+        let parts = [(1, one), (2, two)].map(|(owner, block)| {
+            let olds = olds.clone();
+            part(move |w: &World| {
+                let old = Directory(w.heap.region()).replace(owner, NAME, entry(block)).expect("it has room");
+                if old == Some(entry(first)) { mark("first") }
+                olds.lock().unwrap().push(old.expect("there was one"));
+            })
+        });
+        world.run(parts);
+        let left = Directory(world.heap.region()).lookup(NAME).expect("it is published").block;
+        let mut all = olds.lock().unwrap().clone();
+        all.push(left);
+        assert_eq!([first, one, two].map(entry).iter().filter(|one| all.contains(one)).count(), 3, "S5: each is replaced once");
+        assert!(Directory(world.heap.region()).withdraw(NAME) && !Directory(world.heap.region()).withdraw(NAME));
+    }
 }
