@@ -7,8 +7,37 @@ use uuid::Uuid;
 /// The result of this crate's functions.
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// An enum and its messages, each beside what it is the message of.
+macro_rules! errors {
+    (
+        $(#[$of_all:meta])*
+        pub enum $enum:ident {
+            $(
+                $(#[doc = $about:literal])+
+                #[error($text:literal $(, $argument:expr)* $(,)?)]
+                $name:ident $({ $( $(#[doc = $field_about:literal])+ $field:ident: $type:ty, )+ })?,
+            )+
+        }
+    ) => {
+        $(#[$of_all])*
+        pub enum $enum {
+            $( $(#[doc = $about])+ $name $({ $( $(#[doc = $field_about])+ $field: $type, )+ })?, )+
+        }
+
+        impl std::fmt::Display for $enum {
+            #[allow(unused_variables, reason = "a message need not have all fields")]
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                match self {
+                    $( Self::$name $({ $($field),+ })? => write!(f, $text $(, $argument)*), )+
+                }
+            }
+        }
+    };
+}
+
+errors! {
 /// Every error of this crate. Sizes are in bytes.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
     // Allocating and freeing.
@@ -94,7 +123,7 @@ pub enum Error {
     /// The block holds another type.
     #[error(
         "the block at offset {offset} was asked for as {expected} (fingerprint {expected_fingerprint:#010x}), but {}; use the type that it was allocated with",
-        match .found_fingerprint { Some(found) => format!("holds a type of fingerprint {found:#010x}"), None => "holds no typed value".to_owned() }
+        match found_fingerprint { Some(found) => format!("holds a type of fingerprint {found:#010x}"), None => "holds no typed value".to_owned() }
     )]
     TypeMismatch {
         /// The offset given.
@@ -395,7 +424,7 @@ pub enum Error {
     #[error(
         "{} was not ready after {waited_ms} ms (its creator is {}); wait longer (Options::patience), or remove the file and try again",
         name.display(),
-        match .pid { Some(pid) => format!("process {pid}"), None => "unknown".to_owned() }
+        match pid { Some(pid) => format!("process {pid}"), None => "unknown".to_owned() }
     )]
     NotReady {
         /// The path.
@@ -455,6 +484,18 @@ pub enum Error {
         /// The system's answer.
         source: std::io::Error,
     },
+}
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::HugePagesRefused { source } | Self::NotPopulated { source, .. } | Self::Io { source, .. } => {
+                Some(source)
+            }
+            _ => None,
+        }
+    }
 }
 
 impl Error {
