@@ -3,7 +3,10 @@
 //! A number stands in a text as `<!-- n:KEY -->148<!-- /n -->`; `papers/data/numbers.txt` says where KEY comes from:
 //! `KEY | file | column=value; column=value | statistic | column | decimals`. Statistics: `one` (the filter must leave exactly one row),
 //! `text` (the same, for a cell that is no number), `max`, `min`, `median`, and `max (median)` or `min (median)`, which gives both, as in
-//! `113 (110)`, and `median (min to max)`, which gives the median alone where all three are written alike. Decimals are a number, or `auto` for three digits. Every line must find its data, whether a text uses it or not.
+//! `113 (110)`, and `median (min to max)`, which gives the median alone where all three are written alike. Decimals are a
+//! number, or `auto` for three digits. Every line must find its data, whether a text uses it or not.
+//!
+//! A table has no marks in it: `<!-- table:NAME -->` to `<!-- /table -->` is what `papers/data/tables.md` has under NAME, with `{KEY}` for numbers.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,6 +15,8 @@ use std::{env, fs};
 const TEXTS: [&str; 3] = ["papers/atomicmatrix.md", "papers/simulation.md", "README.md"];
 const OPEN: &str = "<!-- n:";
 const CLOSE: &str = "<!-- /n -->";
+const TABLE: &str = "<!-- table:";
+const TABLE_END: &str = "<!-- /table -->";
 
 fn read(path: &Path) -> Result<String, String> {
     fs::read_to_string(path).map_err(|error| format!("can't read {}: {error}", path.display()))
@@ -122,19 +127,71 @@ fn correct(name: &str, text: &str, numbers: &BTreeMap<String, String>) -> (Strin
     (out + rest, faults)
 }
 
+/// The tables that `tables.md` gives, with their numbers, by name.
+fn tables(text: &str, numbers: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>, String> {
+    let mut tables = BTreeMap::new();
+    for section in text.split("\n## ").skip(1) {
+        let (name, body) = section.split_once('\n').ok_or(format!("no table under {section}"))?;
+        let (mut out, mut rest) = (String::new(), body.trim());
+        while let Some((before, after)) = rest.split_once('{') {
+            let (key, tail) = after.split_once('}').ok_or(format!("table {name}: a brace is not closed"))?;
+            out += before;
+            out += numbers.get(key).ok_or(format!("table {name}: {key} is not in numbers.txt"))?;
+            rest = tail;
+        }
+        tables.insert(name.to_owned(), out + rest);
+    }
+    Ok(tables)
+}
+
+/// The text with every table as the data has it, and what differed.
+fn tabulate(name: &str, text: &str, tables: &BTreeMap<String, String>) -> (String, Vec<String>) {
+    let (mut out, mut faults, mut rest) = (String::new(), Vec::new(), text);
+    while let Some((before, after)) = rest.split_once(TABLE) {
+        let parsed = after.split_once(" -->").and_then(|(key, tail)| {
+            let (body, after) = tail.split_once(TABLE_END)?;
+            (!body.contains(TABLE)).then_some((key, body.trim(), after))
+        });
+        let Some((key, body, after)) = parsed else {
+            faults.push(format!("{name}: a table is not closed"));
+            break;
+        };
+        let right = tables.get(key).map(String::as_str);
+        match right {
+            None => faults.push(format!("{name}: {key} is not in tables.md")),
+            Some(right) if right != body => {
+                let line = right.lines().zip(body.lines()).find(|(right, line)| right != line);
+                let (right, line) = line.unwrap_or(("of another length", "of another length"));
+                faults.push(format!("{name}: table {key}: text {line}, data {right}"));
+            }
+            Some(_) => {}
+        }
+        out += &format!("{before}{TABLE}{key} -->\n{}\n{TABLE_END}", right.unwrap_or(body));
+        rest = after;
+    }
+    (out + rest, faults)
+}
+
 #[test]
 fn numbers_are_those_of_the_data() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let data = root.join("papers/data");
     let numbers = numbers(&data, &read(&data.join("numbers.txt")).unwrap()).unwrap_or_else(|faults| panic!("{faults}"));
+    let tables = tables(&read(&data.join("tables.md")).unwrap(), &numbers).unwrap_or_else(|fault| panic!("{fault}"));
+    let right = |name: &str, text: &str| {
+        let (text, mut faults) = correct(name, text, &numbers);
+        let (text, more) = tabulate(name, &text, &tables);
+        faults.extend(more);
+        (text, faults)
+    };
     let mut faults = Vec::new();
     for name in TEXTS {
         let text = read(&root.join(name)).unwrap();
-        let (mut right, mut found) = correct(name, &text, &numbers);
-        if env::var_os("MATRIX_PAPERS_WRITE").is_some() && right != text {
-            fs::write(root.join(name), &right).unwrap();
-            (right, found) = correct(name, &right, &numbers);
-            assert_eq!(right, read(&root.join(name)).unwrap());
+        let (mut should, mut found) = right(name, &text);
+        if env::var_os("MATRIX_PAPERS_WRITE").is_some() && should != text {
+            fs::write(root.join(name), &should).unwrap();
+            (should, found) = right(name, &should);
+            assert_eq!(should, read(&root.join(name)).unwrap());
         }
         faults.append(&mut found);
     }
@@ -150,6 +207,21 @@ fn a_changed_number_a_missing_key_and_an_open_mark_are_noticed() {
     assert!(correct("t", &text, &numbers).1.is_empty());
     assert_eq!(correct("t", "<!-- n:b -->1<!-- /n -->", &numbers).1, ["t:1: b is not in numbers.txt"]);
     assert_eq!(correct("t", "<!-- n:a -->1", &numbers).1, ["t:1: a mark is not closed"]);
+}
+
+#[test]
+fn a_changed_table_is_noticed() {
+    let numbers = BTreeMap::from([("a".to_owned(), "2.31".to_owned())]);
+    let all = tables("# Tables\n\n## one\n\n| x | {a} |\n\n## two\n\n| y |\n", &numbers).unwrap();
+    assert_eq!(all["one"], "| x | 2.31 |");
+    assert_eq!(all["two"], "| y |");
+    let (text, faults) = tabulate("t", "x\n<!-- table:one -->\n| x | 2.13 |\n<!-- /table -->\ny", &all);
+    assert_eq!(faults, ["t: table one: text | x | 2.13 |, data | x | 2.31 |"]);
+    assert_eq!(text, "x\n<!-- table:one -->\n| x | 2.31 |\n<!-- /table -->\ny");
+    assert!(tabulate("t", &text, &all).1.is_empty());
+    assert_eq!(tabulate("t", "<!-- table:none --><!-- /table -->", &all).1, ["t: none is not in tables.md"]);
+    assert_eq!(tabulate("t", "<!-- table:one -->", &all).1, ["t: a table is not closed"]);
+    assert!(tables("\n## one\n{b}", &numbers).is_err());
 }
 
 #[test]
@@ -169,6 +241,18 @@ fn statistics_are_those_of_the_matching_rows() {
     assert_eq!(cells(text, "peer=nobody", "value"), Err("no row matches peer=nobody".to_owned()));
     assert_eq!(cells(text, "peer=them", "speed"), Err("no column speed".to_owned()));
     assert_eq!(cells("a;b\nx, y;5", "a=x, y", "b").unwrap(), ["5"]);
+}
+
+#[test]
+fn the_programs_of_the_readme_are_the_examples() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let readme = read(&root.join("README.md")).unwrap();
+    for name in ["sender", "receiver"] {
+        let program = read(&root.join(format!("examples/{name}.rs"))).unwrap();
+        let (_, program) = program.split_once("\n\n").expect("what it is, then the program");
+        assert!(readme.contains(&format!("```rust,no_run\n{program}```")), "{name}");
+        assert!(program.lines().count() <= 15, "{name}");
+    }
 }
 
 #[test]

@@ -1,23 +1,25 @@
 //! AtomicMatrix: memory that several processes allocate, pass on and free, in one shared segment.
 //!
-//! Independent processes on a Linux host map one segment in `/dev/shm`. Each of them allocates, reads and frees blocks of any
-//! size in it, without copies and without a kernel call on the hot path. No allocation and no free waits for another process, which may
-//! be stopped or killed at any moment: what it held comes back.
+//! Independent processes on a Linux host map one segment in `/dev/shm`. Each of them allocates, reads and
+//! frees blocks of any size in it, without copies and without a kernel call on the hot path. No allocation
+//! and no free waits for another process, which may be stopped or killed at any moment: what it held comes
+//! back.
 //!
 //! # Two programs that talk
 //!
-//! The sender (`examples/sender.rs`) makes the segment, allocates a block in it, and publishes the block under a name:
+//! The sender (`examples/sender.rs`) makes the segment, allocates a block in it, and publishes the block
+//! under a name:
 //!
 #![doc = concat!("```no_run\n", include_str!("../examples/sender.rs"), "```")]
 //!
-//! The receiver (`examples/receiver.rs`) finds the segment and takes the block. The 64 KiB were written once and are read where they lie:
+//! The receiver (`examples/receiver.rs`) finds the segment and takes the block, which has not moved:
 //!
 #![doc = concat!("```no_run\n", include_str!("../examples/receiver.rs"), "```")]
 //!
 //! # Whose a block is
 //!
-//! A block belongs to the process that allocated it, until that process frees it or gives it away. If its owner dies, it is freed. While a
-//! block is nobody's no death frees it.
+//! A block belongs to the process that allocated it, until that process frees it or gives it away. If its
+//! owner dies, it is freed. While a block is nobody's no death frees it.
 //!
 //! ```text
 //!             allocate               publish, hand_over             take, adopt_at               free
@@ -28,12 +30,16 @@
 //!
 //! # The names
 //!
-//! - [`Options`]: where a segment is, what it is called, how large it is; makes it or attaches to it. [`AtomicMatrix`] has two short ways,
-//!   [`AtomicMatrix::bootstrap`] and [`AtomicMatrix::attach`], by id ([`uuid`]).
-//! - [`Handler`]: a process's way into the segment, cheap to clone. [`HandlerFunctions`] are its four basic calls.
-//! - [`Block`]: a live block that holds a type. [`Shared`] are the types that may stand in one: plain bytes, with the same meaning everywhere
-//!   ([`shared!`] declares such a type). [`RelativePtr`]: a position that means the same in every process.
-//! - [`Stats`], [`BlockInfo`], [`Participant`], [`Name`]: what is in the segment, who uses it, what is published.
+//! - [`Options`]: where a segment is, what it is called, how large it is; makes it or attaches to it.
+//!   [`AtomicMatrix`] has two short ways, [`AtomicMatrix::bootstrap`] and [`AtomicMatrix::attach`], by id
+//!   ([`uuid`]).
+//! - [`Handler`]: a process's way into the segment, cheap to clone. [`HandlerFunctions`] are its four basic
+//!   calls.
+//! - [`Block`]: a live block that holds a type. [`Shared`] are the types that may stand in one: plain bytes,
+//!   with the same meaning everywhere ([`shared!`] declares such a type). [`RelativePtr`]: a position that
+//!   means the same in every process.
+//! - [`Stats`], [`BlockInfo`], [`Participant`], [`Name`]: what is in the segment, who uses it, what is
+//!   published.
 //! - [`Policy`] and [`Recovered`]: what becomes of a dead process's blocks, and what became of them.
 //! - [`ipc`]: what processes talk with, on top of that.
 //! - [`Error`] and [`Result`]: every message says what would help.
@@ -44,8 +50,8 @@
 //!
 //! - `cli`: the program `matrix`, which looks into segments. The library is the same without it.
 //! - `tracing`: events of creation, recovery and exhaustion for the crate tracing.
-//! - `internals`: makes public what models and checks stand on. It may change with every commit, and safe code can break a heap with it.
-//!   `loom` and `shuttle` add the model checkers' backends.
+//! - `internals`: makes public what models and checks stand on. It may change with every commit, and safe
+//!   code can break a heap with it. `loom` and `shuttle` add the model checkers' backends.
 
 #![cfg_attr(
     not(feature = "internals"),
