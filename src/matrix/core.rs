@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::kernel::nap;
 use crate::segment::directory::{Directory, Entry};
 use crate::segment::layout::Granule;
+use crate::segment::offsets::Offsets;
 use crate::segment::region::MappedRegion;
 use crate::segment::{Joined, Options, Participant, Segment};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -40,9 +41,7 @@ pub struct AtomicMatrix {
     wiped: bool,
     tag: u32,
     offset_shift: u32,
-    /// The sector's own offset, and log2 of a granule in steps of an offset.
-    sector_offset: u32,
-    granule_steps: u32,
+    offsets: Offsets,
     lanes: Mutex<Lanes>,
 }
 
@@ -122,8 +121,7 @@ impl AtomicMatrix {
         // Now if it can be: descriptors and rights may be given up later. If not, the first call that needs it says why.
         let _ = segment.life();
         Arc::new(Self {
-            sector_offset: (layout.sector >> offset_shift) as u32,
-            granule_steps: layout.params.granule_shift - offset_shift,
+            offsets: Offsets::new(layout, offset_shift),
             heap,
             instance,
             usual: if is_usual { instance } else { NOT_USUAL },
@@ -162,6 +160,11 @@ impl AtomicMatrix {
     #[inline(always)]
     pub(crate) fn tag(&self) -> u32 {
         self.tag
+    }
+    /// What its offsets mean.
+    #[inline(always)]
+    pub(crate) fn offsets(&self) -> Offsets {
+        self.offsets
     }
     /// log2 of the bytes in a step of an offset.
     #[inline(always)]
@@ -470,42 +473,8 @@ impl AtomicMatrix {
 
     /// Whether the block that a directory entry names is live.
     fn published(&self, entry: Entry) -> bool {
-        let live = self.granule_of(entry.offset).and_then(|g| self.heap.live_at(g).ok());
-        live.is_some_and(|live| live.token.generation() == entry.generation)
-    }
-
-    /// The granule at an offset, if it is in the sector and a block can begin there.
-    #[inline(always)]
-    pub(crate) fn granule_of(&self, offset: u32) -> Option<Granule> {
-        let g = self.granule_at(offset);
-        (g.0 < self.heap.layout().granules).then_some(g)
-    }
-
-    /// The granule at an offset: one out of range for offsets in front of the sector, behind it or between granules.
-    ///
-    /// Granules and their steps fill at most 2^32, so what is in front wraps around behind the last granule, and what
-    /// is between granules has a high bit after the rotation.
-    #[inline(always)]
-    pub(crate) fn granule_at(&self, offset: u32) -> Granule {
-        self.granule_in_steps(offset, self.granule_steps)
-    }
-
-    /// As [`AtomicMatrix::granule_at`], for who knows log2 of a granule in steps of an offset.
-    #[inline(always)]
-    pub(crate) fn granule_in_steps(&self, offset: u32, steps: u32) -> Granule {
-        Granule(offset.wrapping_sub(self.sector_offset).rotate_right(steps))
-    }
-
-    /// The offset of a granule. Never 0: the sector does not begin the segment.
-    #[inline(always)]
-    pub(crate) fn offset_of(&self, g: Granule) -> u32 {
-        self.offset_in_steps(g, self.granule_steps)
-    }
-
-    /// As [`AtomicMatrix::offset_of`], for who knows log2 of a granule in steps of an offset.
-    #[inline(always)]
-    pub(crate) fn offset_in_steps(&self, g: Granule, steps: u32) -> u32 {
-        (g.0 << steps).wrapping_add(self.sector_offset)
+        let live = self.heap.live_at(self.offsets.granule(entry.offset));
+        live.is_ok_and(|live| live.token.generation() == entry.generation)
     }
 
     /// Whether a participant is alive.

@@ -1,0 +1,259 @@
+//! Blocks are allocated and freed.
+
+use super::handler::Handler;
+use super::pointer::{Block, RelativePtr};
+use crate::backend::Native;
+use crate::error::{Error, Result};
+use crate::matrix::heap::{Exhausted, Kind, Known, Live};
+use crate::segment::layout::{Geometry, SECTOR_ALIGN, SPAN_BYTES, Usual};
+use crate::shared::Shared;
+use std::marker::PhantomData;
+
+/// Every block is aligned to the smallest granule.
+const LEAST_ALIGN: usize = 16;
+
+/// The four basic calls: allocate, write, read, free.
+pub trait HandlerFunctions {
+    /// Allocates a block for a `T`, uninitialised (whatever bytes were there before). O(1).
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`], [`Error::ZeroSize`], [`Error::TooLarge`], [`Error::BadAlignment`], [`Error::NoParticipantSlot`], [`Error::ForkedChild`].
+    fn allocate<T: Shared>(&self) -> Result<Block<T>>;
+
+    /// Writes a value. For a copy that checks the block first, see [`Handler::store`].
+    ///
+    /// # Panics
+    /// If the block is another segment's.
+    ///
+    /// # Safety
+    /// The block is live, and nobody else reads or writes its payload meanwhile.
+    unsafe fn write<T: Shared>(&self, block: &mut Block<T>, value: T);
+
+    /// Reads the value. For a copy that checks the block first, see [`Handler::load`].
+    ///
+    /// # Panics
+    /// If the block is another segment's.
+    ///
+    /// # Safety
+    /// The block is live, and nobody writes its payload meanwhile.
+    unsafe fn read<T: Shared>(&self, block: &Block<T>) -> T;
+
+    /// Frees a block: ALLOCATED → ACKED, and merged at once or when parked blocks flush. If the block was freed
+    /// already through its offset, nothing happens; [`Handler::try_free`] tells.
+    fn free<T>(&self, block: Block<T>);
+}
+
+impl HandlerFunctions for Handler {
+    #[inline]
+    fn allocate<T: Shared>(&self) -> Result<Block<T>> {
+        let pointer = self.allocate_bytes(size_of::<T>(), align_of::<T>(), Kind::Typed(T::FINGERPRINT))?;
+        Ok(Block { pointer })
+    }
+    #[inline]
+    unsafe fn write<T: Shared>(&self, block: &mut Block<T>, value: T) {
+        // SAFETY: the caller vouches for the block; it was allocated for a T, at T's alignment.
+        unsafe { self.own(block).write(value) }
+    }
+    #[inline]
+    unsafe fn read<T: Shared>(&self, block: &Block<T>) -> T {
+        // SAFETY: as above; any bytes are a valid T.
+        unsafe { self.own(block).read() }
+    }
+    #[inline]
+    fn free<T>(&self, block: Block<T>) {
+        let _ = self.try_free(block);
+    }
+}
+
+impl Handler {
+    /// Allocates `size` bytes, aligned to the granule at least (16 bytes by default). O(1).
+    ///
+    /// # Errors
+    /// [`Error::NoMembarrier`] instead where the call is refused by now, and other threads' parked blocks could not be looked through;
+    /// [`Error::OutOfMemory`] when nothing fits, after everything parked anywhere was merged and the dead were recovered
+    /// (a participant that is stopped inside an operation can keep its own block, or one of at most 4.5 KiB by default, from the
+    /// others, no more); [`Error::ZeroSize`];
+    /// [`Error::TooLarge`]; [`Error::NoParticipantSlot`]; [`Error::ForkedChild`].
+    #[inline]
+    pub fn allocate_raw(&self, size: usize) -> Result<RelativePtr<u8>> {
+        self.allocate_bytes(size, 1, Kind::Raw)
+    }
+
+    /// Allocates for a layout: its size, at its alignment (up to 4096 bytes).
+    ///
+    /// # Errors
+    /// As [`Handler::allocate_raw`], and [`Error::BadAlignment`].
+    pub fn allocate_layout(&self, layout: std::alloc::Layout) -> Result<RelativePtr<u8>> {
+        self.allocate_bytes(layout.size(), layout.align(), Kind::Raw)
+    }
+
+    #[inline(always)]
+    pub(crate) fn allocate_bytes<T>(&self, size: usize, align: usize, kind: Kind) -> Result<RelativePtr<T>> {
+        let quick = match kind {
+            Kind::Raw if align > LEAST_ALIGN => self.allocate_aligned(size, align),
+            Kind::Raw | Kind::Typed(_) => self.allocate_quick(size, align, kind),
+        };
+        match quick {
+            Some(live) => {
+                let offset = self.matrix.offsets().usual().offset(live.at);
+                Ok(RelativePtr { token: live.token, offset, segment: self.tag(), of: PhantomData })
+            }
+            None => Ok(self.pointer(self.allocate_slow(size, align, kind)?)),
+        }
+    }
+
+    /// The quick step for layouts, whose alignment is not known when they are compiled: not inlined everywhere.
+    #[inline(never)]
+    fn allocate_aligned(&self, size: usize, align: usize) -> Option<Live> {
+        self.allocate_quick(size, align, Kind::Raw)
+    }
+
+    /// A parked block of this thread's, if the newest one of the size serves.
+    #[inline(always)]
+    fn allocate_quick(&self, size: usize, align: usize, kind: Kind) -> Option<Live> {
+        let matrix = &*self.matrix;
+        let shift = Usual.granule_shift();
+        // A span at least. A size of 0 becomes the largest of all.
+        let granules = (size.wrapping_sub(1).max(SPAN_BYTES - 1) >> shift).wrapping_add(1);
+        if align > SECTOR_ALIGN {
+            return None;
+        }
+        let mask = if align <= LEAST_ALIGN { 0 } else { ((align - 1) >> shift) as u32 };
+        let lane = matrix.usual_lane()?;
+        // SAFETY: a lane is used with one matrix's heap alone; where there is a usual lane, the heap is of the usual sort.
+        unsafe { matrix.heap().allocate_own(lane, granules, mask, kind, &Usual) }
+    }
+
+    #[inline(never)]
+    fn allocate_slow(&self, size: usize, align: usize, kind: Kind) -> Result<Live> {
+        let layout = self.matrix.heap().layout();
+        let shift = layout.params.granule_shift;
+        let sector = (layout.granules as u64) << shift;
+        if size == 0 {
+            return Err(Error::ZeroSize);
+        }
+        if size as u64 > sector {
+            return Err(Error::TooLarge { requested: size as u64, largest: sector });
+        }
+        // Large granules are aligned within the segment, but a mapping begins at any page.
+        if align > SECTOR_ALIGN || !align.is_power_of_two() {
+            return Err(Error::BadAlignment { requested: align, largest: SECTOR_ALIGN });
+        }
+        let granules = (size as u64).div_ceil(1 << shift) as u32;
+        let multiple = (align >> shift).max(1) as u32;
+        let allocate = || self.matrix.with_lane(|lane| self.matrix.heap().allocate(lane, granules, multiple, kind));
+        if let Ok(live) = allocate()? {
+            return Ok(live);
+        }
+        // What the dead hold is free memory, too (L2), whether or not their numbers can be released already. Another may just have
+        // recovered them.
+        let recover = || {
+            self.matrix.reap(self.matrix.policy())?;
+            allocate()
+        };
+        match Native::noting_refused_fences(recover) {
+            (Ok(Err(_)), true) => Err(Error::NoMembarrier),
+            (found, _) => found?.map_err(|exhausted| self.out_of_memory(size, exhausted)),
+        }
+    }
+
+    #[cold]
+    fn out_of_memory(&self, size: usize, exhausted: Exhausted) -> Error {
+        let shift = self.matrix.heap().layout().params.granule_shift;
+        let (free, largest) = (exhausted.free << shift, exhausted.largest << shift);
+        event!(WARN, "out of memory", id = %self.id(), requested = size, free = free, largest = largest);
+        Error::OutOfMemory { requested: size as u64, free, largest }
+    }
+
+    /// Frees a block that [`Handler::allocate_raw`] gave.
+    ///
+    /// # Errors
+    /// [`Error::NotLive`], [`Error::Stale`], [`Error::BadOffset`], [`Error::ForeignBlock`]; nothing has changed then (S5).
+    #[inline]
+    pub fn free_raw(&self, pointer: RelativePtr<u8>) -> Result<()> {
+        self.free_pointer(&pointer, Known::Raw(pointer.token))
+    }
+
+    /// Frees a typed block and says whether it was live.
+    ///
+    /// # Errors
+    /// As [`Handler::free_raw`].
+    #[inline]
+    pub fn try_free<T>(&self, block: Block<T>) -> Result<()> {
+        self.free_pointer(&block.pointer, Known::Typed(block.pointer.token))
+    }
+
+    /// Another name for freeing: ALLOCATED → ACKED, merged at once or when parked blocks flush.
+    ///
+    /// # Errors
+    /// As [`Handler::free_raw`].
+    pub fn ack<T>(&self, block: Block<T>) -> Result<()> {
+        self.try_free(block)
+    }
+
+    /// Frees a message's block.
+    #[inline]
+    pub(crate) fn free_message(&self, pointer: &RelativePtr<u8>) -> Result<()> {
+        self.free_pointer(pointer, Known::Typed(pointer.token))
+    }
+
+    #[inline(always)]
+    fn free_pointer<T>(&self, pointer: &RelativePtr<T>, known: Known) -> Result<()> {
+        if pointer.segment != self.tag() {
+            return Err(Error::ForeignBlock { offset: pointer.offset, segment: self.id() });
+        }
+        if self.free_quick(pointer.offset, known) {
+            return Ok(());
+        }
+        self.free_slow(pointer.offset, Some(pointer.generation()))
+    }
+
+    /// Frees the live block at an offset that another process passed on.
+    ///
+    /// An offset alone cannot tell a block from a later one in the same place: free each offset once. A free needs no participant slot: where
+    /// there is none, the block is freed all the same.
+    ///
+    /// # Errors
+    /// [`Error::NotLive`], [`Error::BadOffset`]; [`Error::Stale`] if another frees it at the same moment, and its place is allocated anew.
+    /// Nothing has changed then (S5).
+    #[inline]
+    pub fn free_at(&self, offset: u32) -> Result<()> {
+        if self.free_quick(offset, Known::Offset) { Ok(()) } else { self.free_slow(offset, None) }
+    }
+
+    /// Tells that the block at an offset will be freed here soon: fetches the cache line of its token, which may be in another
+    /// core's cache. A hint, which changes nothing, whatever the offset. For whoever drains a queue: a call for the message that is a dozen
+    /// further on, before this one is freed, hides the way that the line has to go.
+    ///
+    /// ```
+    /// # let handler = atomic_matrix::segment::Options::new().memfd().size(1 << 20).create()?;
+    /// let queue: Vec<u32> = (0..100).map(|_| Ok(handler.allocate_raw(128)?.offset())).collect::<atomic_matrix::Result<_>>()?;
+    /// for (at, &offset) in queue.iter().enumerate() {
+    ///     if let Some(&later) = queue.get(at + 12) {
+    ///         handler.will_free_at(later);
+    ///     }
+    ///     handler.free_at(offset)?;
+    /// }
+    /// # Ok::<(), atomic_matrix::Error>(())
+    /// ```
+    #[inline]
+    pub fn will_free_at(&self, offset: u32) {
+        self.matrix.heap().will_free(self.matrix.offsets().granule(offset));
+    }
+
+    /// Parks a block of this thread's own, if that is all it takes.
+    #[inline(always)]
+    fn free_quick(&self, offset: u32, known: Known) -> bool {
+        let matrix = &*self.matrix;
+        let Some(lane) = matrix.usual_lane() else { return false };
+        let g = matrix.offsets().usual().granule(offset);
+        // SAFETY: as in `allocate_quick`; and pointers keep the token that an allocation gave with their offset.
+        unsafe { matrix.heap().free_own(lane, g, known, &Usual) }
+    }
+
+    #[inline(never)]
+    fn free_slow(&self, offset: u32, generation: Option<u32>) -> Result<()> {
+        let g = self.granule(offset)?;
+        self.matrix.free(g, generation)?.map_err(|refusal| self.refusal(offset, refusal))
+    }
+}

@@ -1,0 +1,162 @@
+//! What is in a segment: counts, blocks, checks, and healing.
+
+use super::handler::Handler;
+use crate::backend::Native;
+use crate::error::{Error, Result};
+use crate::matrix::heap::Live;
+use crate::matrix::size_class::of_size;
+use crate::matrix::stats::Tally;
+use crate::matrix::token::State as BlockState;
+
+/// What is in a segment at one moment. Bytes, unless a field says otherwise. Exact at rest; under load each block is
+/// seen before or after whatever changes it.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Bytes of the allocation sector.
+    pub sector_bytes: u64,
+    /// Bytes of a granule, the step of sizes.
+    pub granule_bytes: u64,
+    /// Live blocks.
+    pub live_blocks: u64,
+    /// Bytes in live blocks.
+    pub live_bytes: u64,
+    /// Free blocks.
+    pub free_blocks: u64,
+    /// Bytes in free blocks.
+    pub free_bytes: u64,
+    /// Parked blocks: freed, and waiting unmerged for the next request of their size. They count as free.
+    pub parked_blocks: u64,
+    /// Bytes in parked blocks.
+    pub parked_bytes: u64,
+    /// Blocks in the hands of an operation in flight.
+    pub in_flight_blocks: u64,
+    /// Bytes in them.
+    pub in_flight_bytes: u64,
+    /// The largest free block.
+    pub largest_free: u64,
+    /// External fragmentation: 1 − largest free / free; 0 when one block remains.
+    pub fragmentation: f64,
+    /// Shannon entropy of the free memory, in bits: −Σ p·log2 p over the free blocks' shares; 0 when one block remains.
+    pub entropy_bits: f64,
+    /// Pairs of free neighbours that are not merged: 0 at rest.
+    pub missed_merges: u64,
+}
+
+/// One block of the sector, as [`Handler::blocks`] sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BlockInfo {
+    /// Its offset, as [`RelativePtr::offset`](crate::RelativePtr::offset) says it.
+    pub offset: u32,
+    /// Bytes from the beginning of the sector to the block.
+    pub position: u64,
+    /// Its bytes.
+    pub bytes: u64,
+    /// The smallest size of its size class, in bytes: all blocks of a class have the same.
+    pub class_bytes: u64,
+    /// Its state.
+    pub state: BlockState,
+    /// The participant that owns, parked or works on it; 0 is nobody, [`KEPT`](crate::KEPT) a dead one whose blocks were kept.
+    pub owner: u16,
+    /// Its generation.
+    pub generation: u32,
+    /// The fingerprint of its type, if it is live and typed.
+    pub fingerprint: Option<u32>,
+}
+
+impl Handler {
+    /// Merges all that is free or parked, whoever parked it. O(blocks).
+    ///
+    /// # Errors
+    /// [`Error::NoParticipantSlot`], [`Error::ForkedChild`]; [`Error::NoMembarrier`] if blocks that other threads have parked could not be
+    /// taken, because the call is refused by now: the others are merged.
+    pub fn heal(&self) -> Result<()> {
+        match Native::noting_refused_fences(|| self.matrix.with_lane(|lane| self.matrix.heap().heal(lane))) {
+            (Ok(()), true) => Err(Error::NoMembarrier),
+            (healed, _) => healed,
+        }
+    }
+
+    /// Counts what is in the segment. O(blocks); reads only.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if the blocks do not tile the sector.
+    pub fn stats(&self) -> Result<Stats> {
+        let tally = self.matrix.heap().tally().map_err(|fault| Error::Corrupt { what: fault.to_string() })?;
+        Ok(self.stats_of(&tally))
+    }
+
+    /// Calls `visit` for each block, in the order of the sector; O(blocks), reads only. Under load each block is seen before or
+    /// after whatever changes it, and blocks may overlap or leave gaps where they were merged or cut meanwhile.
+    ///
+    /// ```
+    /// # use atomic_matrix::handlers::HandlerFunctions;
+    /// # let handler = atomic_matrix::segment::Options::new().memfd().size(1 << 20).create()?;
+    /// let block = handler.allocate::<[u8; 100]>()?;
+    /// let mut found = None;
+    /// handler.blocks(|info| if info.offset == block.offset() { found = Some(info) })?;
+    /// assert_eq!(found.map(|info| info.bytes), Some(112));
+    /// # Ok::<(), atomic_matrix::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if the blocks do not tile the sector; those before the fault have been visited.
+    pub fn blocks(&self, mut visit: impl FnMut(BlockInfo)) -> Result<()> {
+        let heap = self.matrix.heap();
+        let shift = heap.layout().params.granule_shift;
+        let walked = heap.walk(|at, token| {
+            let position = (at.0 as u64) << shift;
+            visit(BlockInfo {
+                offset: self.matrix.offsets().offset(at),
+                position,
+                bytes: (token.size() as u64) << shift,
+                class_bytes: (of_size(token.size()).size() as u64) << shift,
+                state: token.state(),
+                owner: token.holder(),
+                generation: token.generation(),
+                fingerprint: heap.fingerprint(Live { at, token }),
+            });
+        });
+        walked.map_err(|fault| Error::Corrupt { what: fault.to_string() })
+    }
+
+    /// Walks the sector and checks it: blocks tile it, every free block is hinted on every level, no two free neighbours are
+    /// left unmerged. O(blocks); reads only. To be called at rest: operations in flight may look like faults.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] names the first fault.
+    pub fn verify(&self) -> Result<Stats> {
+        let tally = self.matrix.heap().verify().map_err(|fault| Error::Corrupt { what: fault.to_string() })?;
+        Ok(self.stats_of(&tally))
+    }
+
+    fn stats_of(&self, tally: &Tally) -> Stats {
+        let layout = self.matrix.heap().layout();
+        let bytes = |granules: u64| granules << layout.params.granule_shift;
+        Stats {
+            sector_bytes: bytes(layout.granules as u64),
+            granule_bytes: layout.params.granule() as u64,
+            live_blocks: tally.live.blocks,
+            live_bytes: bytes(tally.live.granules),
+            free_blocks: tally.free.blocks,
+            free_bytes: bytes(tally.free.granules),
+            parked_blocks: tally.parked.blocks,
+            parked_bytes: bytes(tally.parked.granules),
+            in_flight_blocks: tally.in_flight.blocks,
+            in_flight_bytes: bytes(tally.in_flight.granules),
+            largest_free: bytes(tally.largest_free),
+            fragmentation: tally.fragmentation(),
+            entropy_bits: tally.entropy_bits(),
+            missed_merges: tally.missed_merges,
+        }
+    }
+
+    /// The state of the block that begins at an offset: FREE → ALLOCATED → ACKED → COALESCING → FREE.
+    ///
+    /// # Errors
+    /// [`Error::BadOffset`].
+    pub fn state_at(&self, offset: u32) -> Result<BlockState> {
+        Ok(self.matrix.heap().look(self.granule(offset)?).state())
+    }
+}

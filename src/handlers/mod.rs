@@ -1,0 +1,37 @@
+//! What a user holds: handlers, typed blocks, relative pointers.
+//!
+//! One file a theme: `pointer` (positions and blocks), `handler` (the way into a segment, and what stands at an offset), `block` (allocate
+//! and free), `payload` (read and write), `ownership` (whose a block is, and what the dead leave), `names` (publish and take), `inspect`
+//! (what is in the segment).
+//!
+//! ```
+//! use atomic_matrix::handlers::HandlerFunctions;
+//! use atomic_matrix::matrix::core::AtomicMatrix;
+//!
+//! # fn main() -> atomic_matrix::Result<()> {
+//! let handler = AtomicMatrix::bootstrap(None, 1 << 20)?; // a fresh segment of 1 MiB
+//! let mut block = handler.allocate::<[u8; 128]>()?;
+//! handler.store(&mut block, [7; 128])?;
+//! let offset = block.offset(); // pass it on: it means the same in every process
+//! assert_eq!(handler.load(&handler.get_block::<[u8; 128]>(offset)?)?, [7; 128]);
+//! handler.free(block);
+//! handler.unlink()
+//! # }
+//! ```
+
+mod block;
+mod handler;
+mod inspect;
+mod names;
+mod ownership;
+mod payload;
+mod pointer;
+
+pub use crate::matrix::recovery::{KEPT, Policy, Recovered};
+pub use crate::matrix::token::State as BlockState;
+pub use crate::segment::Participant;
+pub use block::HandlerFunctions;
+pub use handler::Handler;
+pub use inspect::{BlockInfo, Stats};
+pub use names::Name;
+pub use pointer::{Block, RelativePtr};
