@@ -38,8 +38,12 @@ pub const fn mix(name: &str, parts: &[u32]) -> u32 {
         hash = fnv1a_hash_32(&[a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3]], None);
         i += 1;
     }
-    hash & crate::matrix::token::FINGERPRINT_MASK
+    hash &= crate::matrix::token::FINGERPRINT_MASK;
+    // The last sixteen are reserved for structures of the library.
+    if hash > crate::matrix::token::FINGERPRINT_MASK - RESERVED { hash - RESERVED } else { hash }
 }
+
+const RESERVED: u32 = 16;
 
 macro_rules! plain {
     ($($type:ident)*) => {$(

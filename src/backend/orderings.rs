@@ -120,6 +120,23 @@ sites! {
     SYNC_TAKE Acquire "S3 Q5" "takes a lock, a permit or an event: pairs with SYNC_GIVE of whoever gave it";
     SYNC_GIVE Release "S3 Q5" "gives a lock, permits or an event: what was written before is seen by whoever takes it";
     SYNC_PASS Release "S3 Q5" "arrives at a barrier: what each wrote before is seen by all behind it, by SYNC_LOOK or, for the one that opens it, by RING_FENCE";
+    // Links: which block a structure's word names, and who gets it (ipc::link, ipc::channel).
+    CELL_LOOK Acquire "Q1 Q2" "reads a cell: pairs with CELL_PUT, so that whoever finds the link sees the message, and with CELL_CLEAR";
+    CELL_PUT Release "Q1 Q2" "puts a link in: release publishes what the giver wrote into the block. The empty word expected was read with acquire, and does not return";
+    CELL_CLEAR AcqRel "Q1 Q2" "empties a cell whose block was taken: release, so that whoever fills it next goes on from there; acquire where it fails, since the step of the head that follows tells others that the cell is empty";
+    CELL_SEAL Release "Q6" "ends a channel in its first empty cell: a late sender finds it there";
+    LET_GO Release "Q1" "the giver's block becomes the structure's, one generation on, by the giver or by whoever meets it: release publishes what the giver wrote to whoever comes by the token alone";
+    TAKE Acquire "Q1 Q2" "the structure's block becomes the taker's: pairs with LET_GO";
+    TICKET_LOOK Acquire "Q2" "reads head or tail: pairs with TICKET_STEP, so that the cells before it are seen as they were left";
+    TICKET_RECHECK Acquire "Q2" "reads head or tail a second time, after the cell: what the cell said belongs to that ticket";
+    TICKET_STEP Release "Q2" "moves head or tail on by one: release publishes that the cell is filled, or empty";
+    // Structures: who uses one, and when it may be freed (ipc::structure).
+    STRUCTURE_WRITE Release "Q3" "writes a structure that nobody else has seen: whoever makes it publishes its name, or passes on its offset, after";
+    STRUCTURE_LOOK Acquire "Q3 Q6" "reads a structure's header, its state, or who uses it: pairs with STRUCTURE_CHANGE";
+    STRUCTURE_CHANGE AcqRel "Q3 Q6" "changes a structure's state, or who uses it: the last one to leave has done all else before, and whoever frees it comes after";
+    VISIT Release "Q3" "says which structure is about to be written by somebody who is not counted among its users; VISIT_FENCE orders it before the look";
+    VISIT_FENCE SeqCst "Q3" "between VISIT and the looks at token and state, and between the looks that find a structure unused and those at the pins: of one who comes and one who frees, one sees the other";
+    VISIT_LOOK Acquire "Q3" "reads who visits a structure: pairs with VISIT";
     // Start-up.
     GUARD_WRITE Release "L1" "says that the segment is formatted";
     // Formatting a segment that nobody else has seen.
@@ -199,6 +216,28 @@ pub enum Mutant {
     PoisonForgotten,
     /// Who finds no entry of a name does not look whether something was published meanwhile.
     TurnUnvalidated,
+    /// A recovery frees the blocks of the dead before it has settled their links.
+    BlocksBeforeLinks,
+    /// A recovery completes no links of the dead.
+    LinksUnsettled,
+    /// A recovery leaves the words of taken blocks in their cells.
+    VoidWordsKept,
+    /// A sender lets its block go before its link stands.
+    TokenBeforeCell,
+    /// A sender lets its block go by a plain store.
+    LetGoPlain,
+    /// A send does not advance the block's generation.
+    SentUnderOneGeneration,
+    /// A receiver does not look at the head again after the cell.
+    HeadUnvalidated,
+    /// A sender does not look at the tail again before it says that the channel is full.
+    TailUnvalidated,
+    /// A receiver has its message before the cell is empty.
+    TakenBeforeCleared,
+    /// A link whose giver has not let go yet is taken for void.
+    PendingTakenForVoid,
+    /// A structure is freed although somebody visits it.
+    VisitIgnored,
 }
 
 /// Every mutant of waiting, of locks and of names that are replaced.
@@ -210,6 +249,21 @@ pub const WAITING_MUTANTS: &[Mutant] = &[
     Mutant::ResetUnnoticed,
     Mutant::PoisonForgotten,
     Mutant::TurnUnvalidated,
+];
+
+/// Every mutant of the channel and of structures.
+pub const CHANNEL_MUTANTS: &[Mutant] = &[
+    Mutant::BlocksBeforeLinks,
+    Mutant::LinksUnsettled,
+    Mutant::VoidWordsKept,
+    Mutant::TokenBeforeCell,
+    Mutant::LetGoPlain,
+    Mutant::SentUnderOneGeneration,
+    Mutant::HeadUnvalidated,
+    Mutant::TailUnvalidated,
+    Mutant::TakenBeforeCleared,
+    Mutant::PendingTakenForVoid,
+    Mutant::VisitIgnored,
 ];
 
 /// Every mutant of the allocator.

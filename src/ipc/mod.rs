@@ -3,12 +3,18 @@
 //! - [`Message`]: a block without `unsafe`, filled where it lies; [`Ref`]: what leads to it, in 64 bits; [`Framed`]: a header in front of items;
 //! - [`Text`], [`Slice`] and a [`Builder`] that grows: values of any length;
 //! - [`ParticipantId`]: who is alive;
+//! - `link`: the lemma that carries every structure: ownership of a block moves *with* the operation, by one compare-and-swap;
+//! - `structure`: how a structure is made, used and freed; `ring`: the bounded queue with many senders and receivers;
 //! - `wait`: sleeping until somebody has put something, with a bound;
 //! - `sync`: locks, events, semaphores, barriers.
 //!
 //! Where one starts: [`Handler::message`](crate::Handler::message).
 
 mod iteration;
+#[cfg(feature = "internals")]
+pub mod link;
+#[cfg(not(feature = "internals"))]
+pub(crate) mod link;
 #[doc(hidden)]
 pub mod liveness;
 #[doc(hidden)]
@@ -16,6 +22,14 @@ pub mod message;
 mod names;
 #[doc(hidden)]
 pub mod payload;
+#[cfg(feature = "internals")]
+pub mod ring;
+#[cfg(not(feature = "internals"))]
+pub(crate) mod ring;
+#[cfg(feature = "internals")]
+pub mod structure;
+#[cfg(not(feature = "internals"))]
+pub(crate) mod structure;
 #[cfg(feature = "internals")]
 pub mod sync;
 #[cfg(not(feature = "internals"))]

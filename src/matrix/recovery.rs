@@ -70,6 +70,10 @@ impl<R: Region> Heap<R> {
     ///
     /// Its slot's state is the caller's affair: it may be released if no adoption is open. O(blocks).
     pub fn recover(&self, lane: &mut Lane, dead: u16, policy: Policy) -> Recovered {
+        let late = R::Backend::mutated(Mutant::BlocksBeforeLinks);
+        if !late {
+            self.settle_links(lane, dead);
+        }
         self.finish_announced(lane, dead);
         let mut recovered = Recovered::default();
         self.each_tile(|g, token| {
@@ -98,6 +102,9 @@ impl<R: Region> Heap<R> {
             self.settle_all(lane);
         }
         self.empty_batches(dead);
+        if late {
+            self.settle_links(lane, dead);
+        }
         if R::Backend::mutated(Mutant::OpenAdoptionIgnored) {
             recovered.open_adoptions = 0;
         }

@@ -121,7 +121,7 @@ impl<R: Region> Heap<R> {
     }
 
     #[inline(always)]
-    pub(super) fn token(&self, g: Granule) -> &<R::Backend as Backend>::Word {
+    pub(crate) fn token(&self, g: Granule) -> &<R::Backend as Backend>::Word {
         self.region.token(g)
     }
 
@@ -192,7 +192,7 @@ impl<R: Region> Heap<R> {
     }
 
     /// Visits each tile; a visit that returns false is repeated with the tile as it is then.
-    pub(super) fn each_tile(&self, mut visit: impl FnMut(Granule, Token) -> bool) {
+    pub(crate) fn each_tile(&self, mut visit: impl FnMut(Granule, Token) -> bool) {
         let granules = self.layout().granules;
         let mut at = 0;
         while at < granules {

@@ -263,6 +263,16 @@ impl Layout {
         }
     }
 
+    /// Words of payload in a granule.
+    pub const fn granule_words(&self) -> usize {
+        self.params.granule() / size_of::<u64>()
+    }
+
+    /// How many structures were ever made here (ipc::structure): a word of nobody's slot. A recovery looks for none where there were none.
+    pub fn structures(&self) -> WordIndex {
+        self.slot(0, SlotWord::Visiting)
+    }
+
     /// Whether this is how [`Usual`] has it.
     pub fn is_usual(&self) -> bool {
         self.params.granule_shift == Usual.granule_shift() && self.span_shift == Usual.span_shift()
@@ -418,6 +428,9 @@ pub enum SlotWord {
     /// The live block of another that the holder is about to give another owner: its granule + 1, and above 32 bits whose it was; or 0
     /// (matrix::adoption).
     Adopting = 6,
+    /// The structure that the holder writes although it is not counted among its users: its granule + 1, and above 32 bits its generation;
+    /// or 0. Of nobody's slot: how many structures were ever made (ipc::structure).
+    Visiting = 4,
     /// The granule + 1 whose token the holder is about to store plainly, or 0 (matrix::bias).
     Busy = 8,
 }

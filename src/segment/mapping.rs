@@ -349,6 +349,10 @@ impl Region for Segment {
     fn touch(&self, first: Granule, granules: u32) {
         self.region.touch(first, granules);
     }
+    #[inline(always)]
+    fn payload(&self, first: Granule, count: usize) -> Option<&[NativeWord]> {
+        self.region.payload(first, count)
+    }
 }
 
 /// The lock on a file that its unlinkers share. Advisory: after a while one goes on without it.

@@ -42,6 +42,13 @@ pub trait Region: Send + Sync {
     }
     /// Notes an exclusive access to `granules` granules of payload from `first` on (S1, S3). Free in production.
     fn touch(&self, first: Granule, granules: u32);
+    /// The first `count` words of the payload that begins at `first`, for structures that lie in a block of their own. None where
+    /// the sector has not so many there, or the region has no payload.
+    ///
+    /// They are atomic words whoever uses them. Who writes them without owning the block follows `ipc::structure`.
+    fn payload(&self, _first: Granule, _count: usize) -> Option<&[<Self::Backend as Backend>::Word]> {
+        None
+    }
 }
 
 impl<R: Region> Region for &R {
@@ -72,6 +79,10 @@ impl<R: Region> Region for &R {
     fn touch(&self, first: Granule, granules: u32) {
         R::touch(self, first, granules);
     }
+    #[inline(always)]
+    fn payload(&self, first: Granule, count: usize) -> Option<&[<Self::Backend as Backend>::Word]> {
+        R::payload(self, first, count)
+    }
 }
 
 /// A region of boxed words: for models, property tests and heaps private to a process.
@@ -79,14 +90,22 @@ pub struct BoxedRegion<B: Backend> {
     layout: Layout,
     words: Box<[B::Word]>,
     cells: Box<[B::Cell]>,
+    /// Payload of the last granules.
+    payload: Box<[B::Word]>,
 }
 
 impl<B: Backend> BoxedRegion<B> {
     /// All words zero.
     pub fn new(layout: Layout) -> Self {
+        Self::with_payload(layout, 0)
+    }
+
+    /// The same, with payload in the last granules of the sector, which the first blocks are cut off.
+    pub fn with_payload(layout: Layout, granules: u32) -> Self {
         let words = (0..layout.words).map(|_| B::word(0)).collect();
         let cells = (0..layout.granules).map(|_| B::cell()).collect();
-        Self { layout, words, cells }
+        let payload = (0..granules as usize * layout.granule_words()).map(|_| B::word(0)).collect();
+        Self { layout, words, cells, payload }
     }
 }
 
@@ -106,6 +125,12 @@ impl<B: Backend> Region for BoxedRegion<B> {
                 B::touch(cell);
             }
         }
+    }
+    fn payload(&self, first: Granule, count: usize) -> Option<&[B::Word]> {
+        let each = self.layout.granule_words();
+        let begins = self.layout.granules as usize - self.payload.len() / each;
+        let at = first.index().checked_sub(begins)? * each;
+        self.payload.get(at..at.checked_add(count)?)
     }
 }
 
@@ -128,8 +153,8 @@ impl MappedRegion {
     /// A region over the words at `base`.
     ///
     /// # Safety
-    /// `base` is 8-byte aligned, valid for reads and writes of `layout.words` words for as long as the region lives, and
-    /// every process accesses those words atomically, through a region.
+    /// `base` is 8-byte aligned, valid for reads and writes of `layout.bytes()` bytes for as long as the region lives, and
+    /// every process accesses the first `layout.words` words atomically, through a region.
     pub unsafe fn new(base: NonNull<u8>, layout: Layout) -> Self {
         let words = base.cast();
         // SAFETY: the first token is one of the region's words.
@@ -169,4 +194,18 @@ impl Region for MappedRegion {
     }
     #[inline(always)]
     fn touch(&self, _: Granule, _: u32) {}
+    #[inline(always)]
+    fn payload(&self, first: Granule, count: usize) -> Option<&[NativeWord]> {
+        let each = self.layout.granule_words();
+        let room = (self.layout.granules as usize).checked_sub(first.index())? * each;
+        if count > room {
+            return None;
+        }
+        // SAFETY: the sector lies within the mapping, whose bytes `new`'s caller vouches for; the range lies within the sector, by the
+        // look above, and is 8-byte aligned, as the sector and its granules are. The words are atomic.
+        unsafe {
+            let sector = self.words.as_ptr().cast::<u8>().add(self.layout.sector as usize).cast::<NativeWord>();
+            Some(std::slice::from_raw_parts(sector.add(first.index() * each), count))
+        }
+    }
 }

@@ -5,6 +5,7 @@
 //! interleaving, no weak memory), because the checker under-explores threads that only load.
 
 mod bias;
+mod channel;
 mod kills;
 mod model;
 mod mutants;

@@ -73,6 +73,21 @@ impl<B: Backend> World<B> {
         let heap = Heap::format(BoxedRegion::new(Layout::new(granules, params)));
         Arc::new(Self { heap, start: loom::sync::atomic::AtomicUsize::new(0) })
     }
+    /// One free block of `granules`, and in front of it so many as a structure takes, which has payload.
+    pub(crate) fn with_payload(granules: u32, structure: impl FnOnce(&Layout) -> u32) -> Arc<Self> {
+        let params = Params {
+            granule_shift: 6,
+            participants: 4,
+            batches: 0,
+            directory: 0,
+            header_words: 1,
+            line_words: 1,
+            biased: false,
+        };
+        let taken = structure(&Layout::new(1, params));
+        let heap = Heap::format(BoxedRegion::with_payload(Layout::new(granules + taken, params), taken));
+        Arc::new(Self { heap, start: loom::sync::atomic::AtomicUsize::new(0) })
+    }
     /// Another participant is about to fill every home: what a lane spills becomes nobody's.
     pub(crate) fn occupy_homes(&self) {
         const FILLING: u64 = 2 << 32 | 4;

@@ -59,7 +59,7 @@ impl Player {
 pub(crate) struct End {
     pub(crate) stopped: bool,
     pub(crate) accesses: u64,
-    passed: u64,
+    passed: u128,
 }
 
 impl End {
@@ -81,7 +81,7 @@ struct Hand {
     quota: Cell<u64>,
     stop_at: Cell<Option<u64>>,
     /// The sites passed, by their index.
-    passed: Cell<u64>,
+    passed: Cell<u128>,
 }
 
 impl Hand {

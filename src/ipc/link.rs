@@ -1,0 +1,205 @@
+//! The link: a word of a structure that names a block which the structure owns, or is about to.
+//!
+//! ```text
+//! link  = 1 | lap 5 | giver 10 | generation 20 | granule 28
+//! empty = 0 | 0 | ticket 62        sealed = 0 | 1 | ticket 62
+//! ```
+//!
+//! Who has the block is told by its *token* alone. For a link (giver A, generation g, block B):
+//!
+//! | B's token | the link is | who may do what |
+//! |---|---|---|
+//! | live, owner A, g − 1 | *pending*: put in, A has not let go yet | anyone: let go for A, → (nobody, g); a taker: → (R, g) |
+//! | live, nobody, g | *present*: the structure's | a taker: → (R, g) |
+//! | anything else | *void*: taken (or freed, or adopted, by misuse) | anyone: empty the word |
+//!
+//! - **L-a** The giver puts the link in first, by compare-and-swap from an exact empty word, and lets go second.
+//! - **L-b** A block leaves by being taken (its token); then its word is emptied; only then is it freed or given on.
+//! - **L-c** A recovery of D completes D's pending links and empties void words; then it frees D's blocks; then D's number may
+//!   be used again.
+//! - **L-d** The giver owns the block.
+//!
+//! Token and word never need to change together. Before the word's compare-and-swap B is the sender's, whose death frees it; after it,
+//! B is the structure's whatever the sender does, since its death completes the link. Before the token's, the message is in
+//! the structure; after it, it is the taker's. So each party's one compare-and-swap is the whole transfer (Q1).
+//!
+//! A link has a generation that its block has never had, because letting go advances it; so a pointer from before the send is refused
+//! afterwards (S5), and a word that names a block that was taken stays void. The limit is the one of all generations: a taker that is
+//! stopped between its look at a link and its compare-and-swap for exactly a multiple of 2^20 generations of that one block
+//! may take what has become another structure's by then (S3 in `papers/promises.md`).
+
+use crate::backend::orderings::{LET_GO, OWN_STORE, TAKE};
+use crate::backend::{Backend, Mutant, Word};
+use crate::matrix::heap::{Heap, Live};
+use crate::matrix::token::Token;
+use crate::segment::layout::{Granule, MAX_GRANULES, MAX_PARTICIPANTS};
+use crate::segment::region::Region;
+
+const LINK: u64 = 1 << 63;
+const SEALED: u64 = 1 << 62;
+/// Tickets have so many bits.
+const TICKET: u64 = SEALED - 1;
+/// Laps are told apart modulo this.
+pub const LAPS: u64 = 1 << 5;
+const LAP_AT: u32 = 58;
+const GIVER_AT: u32 = 48;
+const GENERATION_AT: u32 = 28;
+const GIVERS: u64 = (1 << (LAP_AT - GIVER_AT)) - 1;
+const GENERATIONS: u64 = (1 << (GIVER_AT - GENERATION_AT)) - 1;
+const GRANULES: u64 = (1 << GENERATION_AT) - 1;
+const _: () = assert!(MAX_PARTICIPANTS as u64 <= GIVERS && MAX_GRANULES as u64 <= GRANULES);
+
+/// What a cell holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cell {
+    /// Nothing: it waits for this ticket.
+    Empty(u64),
+    /// Nothing, and never again: whoever has this ticket finds the end.
+    Sealed(u64),
+    /// A link.
+    Link(Link),
+}
+
+impl Cell {
+    /// From a word.
+    #[inline(always)]
+    pub const fn of(word: u64) -> Self {
+        match word & (LINK | SEALED) {
+            0 => Self::Empty(word & TICKET),
+            SEALED => Self::Sealed(word & TICKET),
+            _ => Self::Link(Link(word)),
+        }
+    }
+    /// As a word.
+    #[inline(always)]
+    pub const fn word(self) -> u64 {
+        match self {
+            Self::Empty(ticket) => ticket & TICKET,
+            Self::Sealed(ticket) => SEALED | ticket & TICKET,
+            Self::Link(link) => link.0,
+        }
+    }
+}
+
+/// A word that names a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Link(u64);
+
+impl Link {
+    /// The link with which `giver` puts `block` in, in this lap (modulo [`LAPS`]).
+    #[inline(always)]
+    pub const fn new(lap: u64, giver: u16, generation: u32, at: Granule) -> Self {
+        Self(
+            LINK | (lap % LAPS) << LAP_AT
+                | (giver as u64 & GIVERS) << GIVER_AT
+                | (generation as u64 & GENERATIONS) << GENERATION_AT
+                | at.0 as u64 & GRANULES,
+        )
+    }
+    /// The lap, modulo [`LAPS`].
+    #[inline(always)]
+    pub const fn lap(self) -> u64 {
+        self.0 >> LAP_AT & (LAPS - 1)
+    }
+    /// Who put it in.
+    #[inline(always)]
+    pub const fn giver(self) -> u16 {
+        (self.0 >> GIVER_AT & GIVERS) as u16
+    }
+    /// The generation that the block has once it is let go.
+    #[inline(always)]
+    pub const fn generation(self) -> u32 {
+        (self.0 >> GENERATION_AT & GENERATIONS) as u32
+    }
+    /// The block.
+    #[inline(always)]
+    pub const fn at(self) -> Granule {
+        Granule((self.0 & GRANULES) as u32)
+    }
+}
+
+/// What a block's token says of a link to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Its giver has not let go yet.
+    Pending(Token),
+    /// It is the structure's.
+    Present(Token),
+    /// It was taken.
+    Void,
+}
+
+/// A block that was taken, and who had put it in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Taken {
+    /// The block, the taker's own now.
+    pub live: Live,
+    /// Whose it was.
+    pub giver: u16,
+}
+
+impl<R: Region> Heap<R> {
+    /// The generation with which a block read as `token` is linked.
+    #[inline(always)]
+    pub(super) fn linked_generation(token: Token) -> u32 {
+        match R::Backend::mutated(Mutant::SentUnderOneGeneration) {
+            true => token.generation(),
+            false => token.next_generation(),
+        }
+    }
+
+    /// What the token of a link's block says of it.
+    #[inline(always)]
+    pub(super) fn standing(&self, link: Link) -> Standing {
+        // Out of range, or of a size that does not fit: no structure has put that in (C2).
+        let Ok(Live { token, .. }) = self.live_at(link.at()) else { return Standing::Void };
+        let (owner, generation) = (token.owner(), link.generation());
+        if owner == 0 && token.generation() == generation {
+            Standing::Present(token)
+        } else if owner == link.giver() && owner != 0 && Self::linked_generation(token) == generation {
+            match R::Backend::mutated(Mutant::PendingTakenForVoid) {
+                true => Standing::Void,
+                false => Standing::Pending(token),
+            }
+        } else {
+            Standing::Void
+        }
+    }
+
+    /// Makes a pending link's block the structure's; the giver, or whoever meets it.
+    #[inline(always)]
+    pub(super) fn let_go(&self, link: Link, pending: Token) -> bool {
+        let gone = Token::new(pending.state(), 0, link.generation(), pending.low());
+        if R::Backend::mutated(Mutant::LetGoPlain) {
+            self.token(link.at()).store(gone.0, &OWN_STORE);
+            return true;
+        }
+        self.token(link.at()).cas(pending.0, gone.0, &LET_GO).is_ok()
+    }
+
+    /// Takes a link's block, read as `token`, for `me`. None if another was quicker.
+    #[inline(always)]
+    pub(super) fn take_link(&self, me: u16, link: Link, token: Token) -> Option<Taken> {
+        let ours = Token::new(token.state(), me, link.generation(), token.low());
+        let taken = self.token(link.at()).cas(token.0, ours.0, &TAKE).is_ok();
+        taken.then_some(Taken { live: Live { at: link.at(), token: ours }, giver: link.giver() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn q1_fields_of_a_link_do_not_touch_each_other() {
+        let full = Link::new(LAPS - 1, GIVERS as u16, GENERATIONS as u32, Granule(GRANULES as u32));
+        assert_eq!(full.0, u64::MAX);
+        let none = Link::new(0, 0, 0, Granule(0));
+        assert_eq!((none.lap(), none.giver(), none.generation(), none.at()), (0, 0, 0, Granule(0)));
+        let some = Link::new(33, 1022, 77, Granule(4_000_000));
+        assert_eq!((some.lap(), some.giver(), some.generation(), some.at()), (1, 1022, 77, Granule(4_000_000)));
+        for cell in [Cell::Empty(0), Cell::Empty(TICKET), Cell::Sealed(0), Cell::Sealed(7), Cell::Link(none)] {
+            assert_eq!(Cell::of(cell.word()), cell);
+        }
+    }
+}

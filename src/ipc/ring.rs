@@ -1,0 +1,314 @@
+//! The ring: a bounded first-in-first-out queue of blocks, for any number of senders and receivers, of which any may be killed at any step.
+//!
+//! Ticket t has cell t mod n, which begins as empty(t) and becomes empty(t + n) when its block is taken. `tail` and `head` are tickets that
+//! may lag; whoever meets a cell that is further helps them on.
+//!
+//! ```text
+//! send(B), A owns (A, g)                             receive, R
+//!  1 t ← tail                                         1 h ← head
+//!  2 c ← cell[t mod n]                                2 c ← cell[h mod n]
+//!     empty(t)    → 3                                    empty(h)     → Empty
+//!     filled: t   → tail t → t + 1, again                later ticket → head h → h + 1, again
+//!     filled: t−n → tail still t? its token:             filled: h    → head still h? its token:
+//!       not void → Full                                    not void → token → (R, g')       ◀ takes effect
+//!       void     → c → empty(t), help head, again          void     → c → empty(h + n), head, again
+//!  3 cell empty(t) → link(A, g+1, B)  ◀ takes effect   3 c → empty(h + n)
+//!  4 token (A, g) → (nobody, g+1)                      4 head h → h + 1
+//!  5 tail t → t + 1
+//! ```
+//!
+//! Each arrow is one compare-and-swap on an exact word. **Lock-free**: a call repeats a step only because somebody else's took effect,
+//! and nobody waits for one that has stopped. **Killed** before 3, a sender's block is its own, and freed with it; after 3 the
+//! message is sent, and 4 and 5 are anybody's. Before the token's change a receiver's message is in the queue; after it,
+//! it is the receiver's, freed with its blocks, and 3 and 4 are anybody's. Its **order** is that of the cells' changes; Full and Empty are exact
+//! (Q2): there was an instant within the call at which it was so.
+//!
+//! **The end**: once the structure is CLOSED, whoever finds the ring empty seals the cell. A sender that looked before finds the seal there and
+//! keeps its block, so nothing is behind the end (Q6).
+
+use super::link::{Cell, LAPS, Link, Standing, Taken};
+use super::structure::{CLOSED, HEAD, Settled, Sort, Structure, TAIL};
+use crate::backend::orderings::*;
+use crate::backend::{Backend, Mutant, Word};
+use crate::matrix::heap::{Heap, Lane, Live};
+use crate::segment::region::Region;
+
+/// Why nothing was sent. The block is still its sender's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotSent {
+    /// As many messages as there are cells are in the ring.
+    Full,
+    /// Nobody sends here any more.
+    Closed,
+    /// The block is not the sender's own live block.
+    NotOwn,
+    /// The words are not a ring's (C2).
+    Damaged,
+}
+
+/// Why nothing was received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotReceived {
+    /// There is nothing in the ring.
+    Empty,
+    /// There is nothing in the ring, and never will be.
+    Closed,
+    /// The words are not a ring's (C2).
+    Damaged,
+}
+
+/// A structure's ring.
+pub struct Ring<'a, R: Region> {
+    structure: Structure<'a, R>,
+    heap: &'a Heap<R>,
+    cells: &'a [<R::Backend as Backend>::Word],
+    shift: u32,
+}
+
+impl<'a, R: Region> Ring<'a, R> {
+    /// The ring of a structure. Who calls what writes is counted among its users, or visits it.
+    #[inline(always)]
+    pub fn of(structure: Structure<'a, R>) -> Self {
+        let Structure { heap, words, shape, cells, .. } = structure;
+        Self { structure, heap, cells: &words[cells..], shift: shape.cells_shift }
+    }
+
+    /// Cells.
+    #[inline(always)]
+    fn n(&self) -> u64 {
+        1 << self.shift
+    }
+    #[inline(always)]
+    fn cell(&self, ticket: u64) -> &'a <R::Backend as Backend>::Word {
+        &self.cells[(ticket & (self.n() - 1)) as usize]
+    }
+    #[inline(always)]
+    fn lap(&self, ticket: u64) -> u64 {
+        ticket >> self.shift & (LAPS - 1)
+    }
+    #[inline(always)]
+    fn head(&self) -> &'a <R::Backend as Backend>::Word {
+        self.structure.field(HEAD)
+    }
+    #[inline(always)]
+    fn tail(&self) -> &'a <R::Backend as Backend>::Word {
+        self.structure.field(TAIL)
+    }
+    /// One ticket on, unless somebody was quicker.
+    #[inline(always)]
+    fn step(&self, word: &<R::Backend as Backend>::Word, ticket: u64) {
+        let _ = word.cas(ticket, ticket + 1, &TICKET_STEP);
+    }
+    /// The cell of a ticket, read as this link, is emptied for its next ticket, unless somebody was quicker.
+    #[inline(always)]
+    fn clear(&self, ticket: u64, link: Link) {
+        let _ = self.cell(ticket).cas(Cell::Link(link).word(), Cell::Empty(ticket + self.n()).word(), &CELL_CLEAR);
+    }
+
+    /// Sends a live block of `me`'s, whatever it holds.
+    ///
+    /// # Errors
+    /// [`NotSent`], and the block is still `me`'s.
+    #[inline]
+    pub fn send(&self, me: u16, block: Live) -> Result<(), NotSent> {
+        if block.token.owner() != me || !block.token.is_live() || self.structure.shape.sort != Sort::Channel {
+            return Err(NotSent::NotOwn);
+        }
+        if self.structure.state() & CLOSED != 0 {
+            return Err(NotSent::Closed);
+        }
+        loop {
+            if let Some(ended) = self.send_at_tail(me, block) {
+                return ended;
+            }
+            R::Backend::pause();
+        }
+    }
+
+    /// One look at the tail's cell, and what follows from it. None if that did not end the call.
+    #[inline(always)]
+    fn send_at_tail(&self, me: u16, block: Live) -> Option<Result<(), NotSent>> {
+        let t = self.tail().load(&TICKET_LOOK);
+        let cell = self.cell(t);
+        let word = cell.load(&CELL_LOOK);
+        match Cell::of(word) {
+            Cell::Empty(ticket) if ticket == t => {
+                let link = Link::new(self.lap(t), me, Heap::<R>::linked_generation(block.token), block.at);
+                if R::Backend::mutated(Mutant::TokenBeforeCell) {
+                    self.heap.let_go(link, block.token);
+                }
+                if cell.cas(word, Cell::Link(link).word(), &CELL_PUT).is_ok() {
+                    self.heap.let_go(link, block.token);
+                    self.step(self.tail(), t);
+                    return Some(Ok(()));
+                }
+            }
+            // Sent with this ticket, and taken already.
+            Cell::Empty(ticket) if ticket == t + self.n() => self.step(self.tail(), t),
+            Cell::Link(link) if link.lap() == self.lap(t) => self.step(self.tail(), t),
+            Cell::Link(link) if link.lap() == self.lap(t.wrapping_sub(self.n())) => {
+                if self.has_moved(self.tail(), t, Mutant::TailUnvalidated) {
+                    return None;
+                }
+                if self.heap.standing(link) != Standing::Void {
+                    return Some(Err(NotSent::Full));
+                }
+                // Taken by one that has not emptied the cell yet.
+                let before = t.wrapping_sub(self.n());
+                self.clear(before, link);
+                self.step(self.head(), before);
+            }
+            Cell::Sealed(_) => return Some(Err(NotSent::Closed)),
+            // Read long after the tail; or no ring at all.
+            Cell::Empty(_) | Cell::Link(_) => {
+                let damaged = !self.has_moved(self.tail(), t, Mutant::TailUnvalidated);
+                return damaged.then_some(Err(NotSent::Damaged));
+            }
+        }
+        None
+    }
+
+    /// Receives the oldest message: its block is `me`'s.
+    ///
+    /// # Errors
+    /// [`NotReceived`].
+    #[inline]
+    pub fn receive(&self, me: u16) -> Result<Taken, NotReceived> {
+        loop {
+            if let Some(ended) = self.receive_at_head(me) {
+                return ended;
+            }
+            R::Backend::pause();
+        }
+    }
+
+    /// One look at the head's cell, and what follows from it. None if that did not end the call.
+    #[inline(always)]
+    fn receive_at_head(&self, me: u16) -> Option<Result<Taken, NotReceived>> {
+        let h = self.head().load(&TICKET_LOOK);
+        let cell = self.cell(h);
+        let word = cell.load(&CELL_LOOK);
+        match Cell::of(word) {
+            Cell::Empty(ticket) if ticket == h => {
+                if self.structure.state() & CLOSED == 0 {
+                    return Some(Err(NotReceived::Empty));
+                }
+                let _ = cell.cas(word, Cell::Sealed(h).word(), &CELL_SEAL);
+            }
+            Cell::Sealed(_) => return Some(Err(NotReceived::Closed)),
+            Cell::Link(link) if link.lap() == self.lap(h) => {
+                if self.has_moved(self.head(), h, Mutant::HeadUnvalidated) {
+                    return None;
+                }
+                let taken = match self.heap.standing(link) {
+                    Standing::Pending(token) | Standing::Present(token) => Some(self.heap.take_link(me, link, token)?),
+                    Standing::Void => None,
+                };
+                if taken.is_none() || !R::Backend::mutated(Mutant::TakenBeforeCleared) {
+                    self.clear(h, link);
+                    self.step(self.head(), h);
+                }
+                return taken.map(Ok);
+            }
+            // Taken with this ticket, and perhaps filled again.
+            Cell::Empty(ticket) if ticket == h + self.n() => self.step(self.head(), h),
+            Cell::Link(link) if link.lap() == self.lap(h + self.n()) => self.step(self.head(), h),
+            // Read long after the head; or no ring at all.
+            Cell::Empty(_) | Cell::Link(_) => {
+                let damaged = !self.has_moved(self.head(), h, Mutant::HeadUnvalidated);
+                return damaged.then_some(Err(NotReceived::Damaged));
+            }
+        }
+        None
+    }
+
+    /// Whether head or tail has left the ticket at which its cell was read.
+    #[inline(always)]
+    fn has_moved(&self, word: &<R::Backend as Backend>::Word, ticket: u64, unvalidated: Mutant) -> bool {
+        !R::Backend::mutated(unvalidated) && word.load(&TICKET_RECHECK) != ticket
+    }
+
+    /// Nobody sends any more, from now on; what is in the ring is received first.
+    pub fn close(&self) {
+        let state = self.structure.field(super::structure::STATE);
+        if state.fetch_or(CLOSED, &STRUCTURE_CHANGE) & CLOSED == 0 {
+            state.fetch_add(1 << super::structure::CHANGES_AT, &STRUCTURE_CHANGE);
+        }
+    }
+
+    /// Whether there is nothing in it, and never will be.
+    pub(super) fn is_drained(&self) -> bool {
+        let h = self.head().load(&TICKET_LOOK);
+        matches!(Cell::of(self.cell(h).load(&CELL_LOOK)), Cell::Sealed(_))
+    }
+
+    /// About how many messages there are: exact when nobody is inside a call.
+    pub fn len(&self) -> u64 {
+        let h = self.head().load(&TICKET_LOOK);
+        self.tail().load(&TICKET_LOOK).saturating_sub(h).min(self.n())
+    }
+
+    /// Whether there is about none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The links that stand in the ring just now, with what their blocks' tokens say, in no particular order. Reads only.
+    pub fn links(&self) -> impl Iterator<Item = (Link, Standing)> + use<'a, R> {
+        let (heap, cells) = (self.heap, self.cells);
+        cells.iter().filter_map(move |cell| match Cell::of(cell.load(&CELL_LOOK)) {
+            Cell::Link(link) => Some((link, heap.standing(link))),
+            _ => None,
+        })
+    }
+
+    /// L-c, for one ring: the dead one's pending links are completed, and void words at the head emptied.
+    pub(super) fn settle(&self, dead: u16, settled: &mut Settled) {
+        if !R::Backend::mutated(Mutant::LinksUnsettled) {
+            for cell in self.cells {
+                if let Cell::Link(link) = Cell::of(cell.load(&CELL_LOOK))
+                    && link.giver() == dead
+                    && let Standing::Pending(token) = self.heap.standing(link)
+                {
+                    settled.links += self.heap.let_go(link, token) as u64;
+                }
+            }
+        }
+        if R::Backend::mutated(Mutant::VoidWordsKept) {
+            return;
+        }
+        loop {
+            let h = self.head().load(&TICKET_LOOK);
+            let word = self.cell(h).load(&CELL_LOOK);
+            match Cell::of(word) {
+                Cell::Link(link) if link.lap() == self.lap(h) => {
+                    if self.head().load(&TICKET_RECHECK) != h {
+                        R::Backend::pause();
+                        continue;
+                    }
+                    if self.heap.standing(link) != Standing::Void {
+                        return;
+                    }
+                    settled.void_words += 1;
+                    self.clear(h, link);
+                }
+                Cell::Empty(ticket) if ticket == h + self.n() => {}
+                _ => return,
+            }
+            self.step(self.head(), h);
+        }
+    }
+
+    /// Receives and frees what is left in the ring of a structure that is REMOVED and that nobody uses, and seals it. Its messages go with it.
+    pub fn drain_removed(heap: &'a Heap<R>, lane: &mut Lane, live: Live) {
+        let me = lane.owner();
+        Structure::visit(heap, me, live, |structure| {
+            if structure.state() & super::structure::REMOVED == 0 || structure.is_used() {
+                return;
+            }
+            while let Ok(taken) = Self::of(structure).receive(me) {
+                let _ = heap.free(lane, taken.live.at, Some(taken.live.token.generation()));
+            }
+        });
+    }
+}

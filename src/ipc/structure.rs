@@ -1,0 +1,378 @@
+//! Structures: blocks whose words many participants change, and when such a block may be freed.
+//!
+//! All words of a structure lie in the structure's own block. That block is nobody's, and has a reserved type fingerprint, so that the
+//! recovery's own walk finds it: there is no registry, and no limit to their number.
+//!
+//! ```text
+//! [ seal, shape | state, deaths, highest | tail | head | bell, sleepers of receivers | the same of senders ] [ users ] [ cells ]
+//! ```
+//!
+//! **Who writes.** A late store to a block that was freed would hit whoever has the memory by then. So a structure is written only by who is *counted*
+//! among its users (a word for each participant), or *visits* it: its slot says so, and behind a full fence token and state were as they should be.
+//! A visitor writes only words that it has read since, and that have not reached their last value.
+//!
+//! **Who frees.** The block of a structure is freed once it is REMOVED (which is for ever, and turns away whoever comes), its ring is sealed and drained,
+//! and nobody is counted; then comes a full fence, then the looks that nobody visits it and still nobody is counted, then one
+//! compare-and-swap on its token. Of one who visits and one who frees, one sees the other's word: either the visitor is seen, and somebody who comes, leaves or recovers later frees it; or the
+//! visitor finds it REMOVED, or its words at their last values, and writes nothing. The memory is read after that at most, by atomic
+//! loads, and what was read is not used.
+//!
+//! **A maker that dies** leaves a block of its own, which its recovery frees; whoever finds its name meanwhile finds a block that is
+//! somebody's, and counts it as not published.
+
+use crate::backend::orderings::*;
+use crate::backend::{Backend, Mutant, Word};
+use crate::matrix::heap::{Exhausted, Heap, Kind, Lane, Live};
+use crate::matrix::token::FINGERPRINT_MASK;
+use crate::segment::layout::{Granule, Layout, SlotWord};
+use crate::segment::region::Region;
+
+/// The fingerprint of structures' blocks: [`crate::Shared`] types have none of the last sixteen.
+pub const STRUCTURE: u32 = FINGERPRINT_MASK;
+/// log2 of the most cells.
+pub const MAX_CELLS_SHIFT: u32 = 20;
+
+/// What a structure is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Sort {
+    /// A bounded queue, many senders and receivers (ipc::ring).
+    Channel = 1,
+    /// A bounded queue with one sender and one receiver.
+    Single = 2,
+}
+
+/// What a structure's maker chose: one word of its header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// What it is.
+    pub sort: Sort,
+    /// log2 of its cells.
+    pub cells_shift: u32,
+    /// What is in the blocks that it holds.
+    pub content: u32,
+}
+
+impl Shape {
+    const SEAL: u64 = 0xA70C_6D61_7472_6978;
+
+    fn word(self) -> u64 {
+        (self.sort as u64) << 56 | (self.cells_shift as u64) << 48 | self.content as u64
+    }
+    /// Whatever the word holds (C2).
+    fn of(word: u64) -> Option<Self> {
+        let sort = match word >> 56 {
+            1 => Sort::Channel,
+            2 => Sort::Single,
+            _ => return None,
+        };
+        let shape = Self { sort, cells_shift: (word >> 48) as u32 & 0xFF, content: word as u32 };
+        (shape.cells_shift <= MAX_CELLS_SHIFT && shape.word() == word).then_some(shape)
+    }
+    /// A checksum: splitmix64's finalizer.
+    fn seal(self) -> u64 {
+        let mut z = self.word() ^ Self::SEAL;
+        z = (z ^ z >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ z >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ z >> 31
+    }
+    /// Cells.
+    pub fn cells(self) -> usize {
+        1 << self.cells_shift
+    }
+    /// Words of such a structure.
+    pub fn words(self, layout: &Layout) -> usize {
+        cells_at(layout) + self.cells()
+    }
+    /// Granules of such a structure.
+    pub fn granules(self, layout: &Layout) -> u32 {
+        self.words(layout).div_ceil(layout.granule_words()) as u32
+    }
+}
+
+/// The words of a structure's header: the group, of which each begins a pair of cache lines, and the word in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Field(usize, usize);
+
+pub(super) const SEAL: Field = Field(0, 0);
+pub(super) const SHAPE: Field = Field(0, 1);
+pub(super) const STATE: Field = Field(1, 0);
+pub(super) const DEATHS: Field = Field(1, 1);
+pub(super) const HIGHEST: Field = Field(1, 2);
+pub(super) const TAIL: Field = Field(2, 0);
+pub(super) const HEAD: Field = Field(3, 0);
+const GROUPS: usize = 6;
+
+/// Words of a group.
+fn group(layout: &Layout) -> usize {
+    (layout.params.line_words * 2).max(4)
+}
+fn users_at(layout: &Layout) -> usize {
+    GROUPS * group(layout)
+}
+fn cells_at(layout: &Layout) -> usize {
+    (users_at(layout) + layout.params.participants).next_multiple_of(group(layout))
+}
+
+/// Nobody may put anything in any more: whoever finds the ring empty seals it.
+pub(super) const CLOSED: u64 = 1;
+/// The structure is freed as soon as nobody uses it.
+pub(super) const REMOVED: u64 = 2;
+/// There was a sender, or a receiver, at some time.
+pub(super) const HAD_SENDERS: u64 = 4;
+pub(super) const HAD_RECEIVERS: u64 = 8;
+/// Above this: how often somebody has left, or died, or the channel was closed.
+pub(super) const CHANGES_AT: u32 = 8;
+
+/// What somebody uses a structure as. A participant's word counts them, 16 bits each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Role {
+    /// A process that has the structure open.
+    User = 0,
+    /// A sender.
+    Sender = 16,
+    /// A receiver.
+    Receiver = 32,
+}
+
+impl Role {
+    const fn one(self) -> u64 {
+        1 << self as u32
+    }
+    /// How many of this role a participant's word counts.
+    const fn count(self, word: u64) -> u64 {
+        word >> self as u32 & 0xFFFF
+    }
+}
+
+/// What settling the links of the dead found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Settled {
+    /// Structures that were looked at.
+    pub structures: u64,
+    /// Links of the dead that were completed: their messages are sent.
+    pub links: u64,
+    /// Words of taken blocks that were emptied.
+    pub void_words: u64,
+}
+
+/// A structure that its caller may read; and write, while it is counted among its users, or visits it.
+pub struct Structure<'a, R: Region> {
+    pub(super) heap: &'a Heap<R>,
+    pub(super) words: &'a [<R::Backend as Backend>::Word],
+    /// What its maker chose.
+    pub shape: Shape,
+    /// Its block.
+    pub at: Granule,
+    pub(super) cells: usize,
+}
+
+impl<R: Region> Clone for Structure<'_, R> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<R: Region> Copy for Structure<'_, R> {}
+
+impl<'a, R: Region> Structure<'a, R> {
+    /// Makes a structure in a block of the lane's own, which nobody else has seen. It becomes everybody's when the block is made nobody's.
+    ///
+    /// # Errors
+    /// [`Exhausted`] when no block fits.
+    pub fn make(heap: &'a Heap<R>, lane: &mut Lane, shape: Shape) -> Result<Live, Exhausted> {
+        let layout = heap.layout();
+        // From now on a recovery looks for structures.
+        heap.region().word(layout.structures()).fetch_add(1, &STRUCTURE_CHANGE);
+        let align = (layout.params.line_words * 2 / layout.granule_words()).max(1) as u32;
+        let live = heap.allocate(lane, shape.granules(layout), align, Kind::Typed(STRUCTURE))?;
+        let Some(words) = heap.region().payload(live.at, shape.words(layout)) else {
+            let _ = heap.free(lane, live.at, None);
+            return Err(Exhausted { free: 0, largest: 0 });
+        };
+        // Every page is touched, so that there is memory for it, and its words are as they should be.
+        words[..cells_at(layout)].iter().for_each(|word| word.store(0, &STRUCTURE_WRITE));
+        for (ticket, cell) in words[cells_at(layout)..].iter().enumerate() {
+            cell.store(super::link::Cell::Empty(ticket as u64).word(), &STRUCTURE_WRITE);
+        }
+        let field = |Field(first, word): Field| &words[first * group(layout) + word];
+        field(SHAPE).store(shape.word(), &STRUCTURE_WRITE);
+        field(SEAL).store(shape.seal(), &STRUCTURE_WRITE);
+        Ok(live)
+    }
+
+    /// The structure in the block that begins at `at`, if one does and its header is whole. Reads only.
+    pub fn at(heap: &'a Heap<R>, live: Live) -> Option<Self> {
+        if heap.fingerprint(live) != Some(STRUCTURE) {
+            return None;
+        }
+        let layout = heap.layout();
+        let header = heap.region().payload(live.at, cells_at(layout))?;
+        let field = |Field(first, word): Field| header[first * group(layout) + word].load(&STRUCTURE_LOOK);
+        let shape = Shape::of(field(SHAPE)).filter(|shape| shape.seal() == field(SEAL))?;
+        let fits = shape.granules(layout) <= live.token.size();
+        let words = heap.region().payload(live.at, shape.words(layout)).filter(|_| fits)?;
+        Some(Self { heap, words, shape, at: live.at, cells: cells_at(layout) })
+    }
+
+    #[inline(always)]
+    pub(super) fn field(&self, Field(first, word): Field) -> &'a <R::Backend as Backend>::Word {
+        &self.words[first * group(self.heap.layout()) + word]
+    }
+    fn users(&self) -> &'a [<R::Backend as Backend>::Word] {
+        &self.words[users_at(self.heap.layout())..][..self.heap.layout().params.participants]
+    }
+    fn user(&self, number: u16) -> Option<&'a <R::Backend as Backend>::Word> {
+        self.users().get((number as usize).checked_sub(1)?)
+    }
+
+    /// Visits the structure in the block `live` as `me`: calls `act`, which may write it. None if it is not there any more, or not everybody's yet.
+    pub fn visit<T>(heap: &'a Heap<R>, me: u16, live: Live, act: impl FnOnce(Self) -> T) -> Option<T> {
+        let visiting = heap.region().word(heap.layout().slot(me, SlotWord::Visiting));
+        visiting.store((live.token.generation() as u64) << 32 | (live.at.0 as u64 + 1), &VISIT);
+        R::Backend::fence(&VISIT_FENCE);
+        // The token as it was read: nobody's, and this block.
+        let still = live.token.owner() == 0 && heap.look(live.at) == live.token;
+        let result = still.then(|| Self::at(heap, live)).flatten().map(act);
+        visiting.store(0, &VISIT);
+        result
+    }
+
+    /// Counts one more of a role among the users: the participant `me`, which visits the structure, or is counted already. False if the structure
+    /// is REMOVED.
+    pub fn join(&self, me: u16, role: Role) -> bool {
+        if self.state() & REMOVED != 0 {
+            return false;
+        }
+        let Some(user) = self.user(me) else { return false };
+        let mut highest = self.field(HIGHEST).load(&STRUCTURE_LOOK);
+        while highest < me as u64 {
+            match self.field(HIGHEST).cas(highest, me as u64, &STRUCTURE_CHANGE) {
+                Ok(_) => break,
+                Err(found) => highest = found,
+            }
+        }
+        user.fetch_add(role.one(), &STRUCTURE_CHANGE);
+        match role {
+            Role::User => {}
+            Role::Sender => _ = self.field(STATE).fetch_or(HAD_SENDERS, &STRUCTURE_CHANGE),
+            Role::Receiver => _ = self.field(STATE).fetch_or(HAD_RECEIVERS, &STRUCTURE_CHANGE),
+        }
+        true
+    }
+
+    /// One of a role leaves. If it was the last use, the structure must not be written any more, and [`Structure::free_if_unused`] has its turn.
+    pub fn leave(&self, number: u16, role: Role) {
+        let Some(user) = self.user(number) else { return };
+        if role != Role::User {
+            // Whoever sees the change looks at the users, and whoever leaves is counted as a user until later.
+            user.fetch_add(role.one().wrapping_neg(), &STRUCTURE_CHANGE);
+            self.field(STATE).fetch_add(1 << CHANGES_AT, &STRUCTURE_CHANGE);
+            return;
+        }
+        user.fetch_add(role.one().wrapping_neg(), &STRUCTURE_CHANGE);
+    }
+
+    /// The state word.
+    #[inline(always)]
+    pub(super) fn state(&self) -> u64 {
+        self.field(STATE).load(&STRUCTURE_LOOK)
+    }
+
+    /// How many of a role there are now.
+    pub fn count(&self, role: Role) -> u64 {
+        let highest = self.field(HIGHEST).load(&STRUCTURE_LOOK) as usize;
+        self.users().iter().take(highest).map(|user| role.count(user.load(&STRUCTURE_LOOK))).sum()
+    }
+
+    /// How many of a role have died, rather than left, since the structure was made (modulo 2^32).
+    pub fn deaths(&self, role: Role) -> u32 {
+        let deaths = self.field(DEATHS).load(&STRUCTURE_LOOK);
+        if role == Role::Receiver { (deaths >> 32) as u32 } else { deaths as u32 }
+    }
+
+    /// Whether anybody is counted among the users.
+    pub(super) fn is_used(&self) -> bool {
+        self.users().iter().any(|user| user.load(&STRUCTURE_LOOK) != 0)
+    }
+
+    /// Whoever still uses it may go on, nobody else comes; the block is freed after the last one.
+    pub fn remove(&self) {
+        self.field(STATE).fetch_or(REMOVED | CLOSED, &STRUCTURE_CHANGE);
+    }
+
+    /// The dead participant uses it no more.
+    pub(super) fn forget(&self, dead: u16) {
+        let Some(user) = self.user(dead) else { return };
+        let word = user.load(&STRUCTURE_LOOK);
+        // One of several recoverers does it. Changes come after: a recoverer that dies in between leaves its number to the next, and who waits
+        // looks at the users now and then anyway.
+        if word == 0 || user.cas(word, 0, &STRUCTURE_CHANGE).is_err() {
+            return;
+        }
+        let deaths = Role::Sender.count(word) | Role::Receiver.count(word) << 32;
+        if deaths != 0 {
+            self.field(DEATHS).fetch_add(deaths, &STRUCTURE_CHANGE);
+            self.field(STATE).fetch_add(1 << CHANGES_AT, &STRUCTURE_CHANGE);
+        }
+    }
+
+    /// Frees the block of a structure that is REMOVED and that nobody uses, once it is sealed and drained. For who has read `live` while it was counted
+    /// among the users, or visited it; it is neither any more. True if this call freed it.
+    pub fn free_if_unused(heap: &'a Heap<R>, lane: &mut Lane, live: Live) -> bool {
+        let now = heap.look(live.at);
+        let whole = (now == live.token).then(|| Self::at(heap, live)).flatten();
+        let Some(structure) = whole else { return false };
+        if structure.state() & REMOVED == 0 || structure.is_used() || !super::ring::Ring::of(structure).is_drained() {
+            return false;
+        }
+        R::Backend::fence(&VISIT_FENCE);
+        let layout = heap.layout();
+        let visits = |number: u16| {
+            let visiting = heap.region().word(layout.slot(number, SlotWord::Visiting)).load(&VISIT_LOOK);
+            visiting as u32 == live.at.0 + 1
+        };
+        let visited = (1..=layout.params.participants as u16).any(visits);
+        // Who visited it in between may be counted now.
+        if (visited && !R::Backend::mutated(Mutant::VisitIgnored)) || structure.is_used() {
+            return false;
+        }
+        heap.free(lane, live.at, Some(live.token.generation())).is_ok()
+    }
+}
+
+impl<R: Region> Heap<R> {
+    /// L-c: completes the links of the dead participant in all structures, empties void words, and counts it among no users. The first step of
+    /// its recovery, before its blocks are freed. Several may do this at once, any number of times. O(tiles + cells of structures).
+    pub fn settle_links(&self, lane: &mut Lane, dead: u16) -> Settled {
+        let mut settled = Settled::default();
+        if self.region().word(self.layout().structures()).load(&STRUCTURE_LOOK) == 0 {
+            return settled;
+        }
+        // The dead one's own visit holds no structure back.
+        let visiting = self.region().word(self.layout().slot(dead, SlotWord::Visiting));
+        let visited = visiting.load(&VISIT_LOOK);
+        if visited != 0 && dead != lane.owner() {
+            let _ = visiting.cas(visited, 0, &VISIT);
+        }
+        let me = lane.owner();
+        self.each_tile(|g, token| {
+            if token.is_typed() && token.owner() == 0 {
+                let live = Live { at: g, token };
+                let found = Structure::visit(self, me, live, |structure| {
+                    super::ring::Ring::of(structure).settle(dead, &mut settled);
+                    structure.forget(dead);
+                    settled.structures += 1;
+                    structure.state() & REMOVED != 0
+                });
+                // It may have been the last one, or have died on its way out.
+                if found == Some(true) {
+                    super::ring::Ring::drain_removed(self, lane, live);
+                    Structure::free_if_unused(self, lane, live);
+                }
+            }
+            true
+        });
+        settled
+    }
+}

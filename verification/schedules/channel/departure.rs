@@ -1,0 +1,161 @@
+//! Who comes to a structure, leaves it, removes it, dies in it, and recovers the dead: it is freed once, after everybody, and nobody
+//! writes it then.
+
+use super::common::setting;
+use super::scene::{Region, Scene};
+use super::turns::{Player, Policy, play, unseen};
+use atomic_matrix::backend::Word;
+use atomic_matrix::backend::orderings::STRUCTURE_LOOK;
+use atomic_matrix::ipc::ring::Ring;
+use atomic_matrix::ipc::structure::{Role, Structure};
+use atomic_matrix::matrix::heap::{Kind, Lane};
+use atomic_matrix::matrix::recovery::Policy as Give;
+use atomic_matrix::segment::region::Region as _;
+use fastrand::Rng;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+/// What the runs came to.
+#[derive(Default)]
+pub(crate) struct Met {
+    freed: Cell<u64>,
+    refused: Cell<u64>,
+    died: Cell<u64>,
+    by_recovery: Cell<u64>,
+}
+
+/// A structure, its memory as it was when it was freed, and what is in its ring.
+struct Stage {
+    scene: Scene,
+    freed: RefCell<Option<Vec<u64>>>,
+    frees: Cell<u64>,
+}
+
+impl Stage {
+    fn memory(&self) -> Vec<u64> {
+        let words = self.scene.channel.token.size() as usize * self.scene.heap.layout().granule_words();
+        let payload = self.scene.heap.region().payload(self.scene.channel.at, words).expect("it has payload");
+        unseen(|| payload.iter().map(|word| word.load(&STRUCTURE_LOOK)).collect())
+    }
+    /// The memory of a structure that is gone, as soon as it is.
+    fn look(&self) {
+        let gone = unseen(|| self.scene.heap.look(self.scene.channel.at)) != self.scene.channel.token;
+        if gone && self.freed.borrow().is_none() {
+            *self.freed.borrow_mut() = Some(self.memory());
+        }
+    }
+    fn free_if_unused(&self, lane: &mut Lane) {
+        Ring::<Region>::drain_removed(&self.scene.heap, lane, self.scene.channel);
+        if Structure::free_if_unused(&self.scene.heap, lane, self.scene.channel) {
+            self.frees.set(self.frees.get() + 1);
+            assert_eq!(self.frees.get(), 1, "Q3: freed twice");
+        }
+        self.look();
+    }
+
+    /// Comes, sends or receives, and leaves.
+    fn visit(&self, me: u16, removes: bool, random: &mut Rng, met: &Met) {
+        let (heap, channel) = (&self.scene.heap, self.scene.channel);
+        let lane = &mut Lane::with_ceiling(me, 0);
+        let joined =
+            Structure::visit(heap, me, channel, |structure| structure.join(me, Role::User).then_some(structure));
+        self.look();
+        let Some(Some(structure)) = joined else {
+            met.refused.set(met.refused.get() + 1);
+            return self.free_if_unused(lane);
+        };
+        let role = [Role::Sender, Role::Receiver][random.usize(0..2)];
+        let ring = Ring::of(structure);
+        let has_role = structure.join(me, role);
+        match role {
+            _ if !has_role => met.refused.set(met.refused.get() + 1),
+            Role::Sender => {
+                if let Ok(live) = heap.allocate(lane, 1, 1, Kind::Raw)
+                    && ring.send(me, live).is_err()
+                {
+                    heap.free(lane, live.at, Some(live.token.generation())).expect("it is ours");
+                }
+            }
+            _ => {
+                if let Ok(taken) = ring.receive(me) {
+                    heap.free(lane, taken.live.at, Some(taken.live.token.generation())).expect("it is ours");
+                }
+            }
+        }
+        if removes {
+            structure.remove();
+        }
+        assert!(self.freed.borrow().is_none(), "Q3: freed while somebody uses it");
+        if has_role {
+            structure.leave(me, role);
+        }
+        structure.leave(me, Role::User);
+        self.free_if_unused(lane);
+    }
+}
+
+pub(crate) fn run(seed: u64, met: &Met) {
+    let random = &mut Rng::with_seed(seed);
+    let stage = Rc::new(Stage {
+        scene: Scene::new(random.u32(0..=1), false, 0),
+        freed: RefCell::default(),
+        frees: Cell::new(0),
+    });
+    let remover = random.u16(1..=3);
+    let dying = random.bool().then(|| (random.u16(1..=3), random.u64(0..40)));
+    // Met outlives the players' bodies only through a leak that the run takes back.
+    let counts = Rc::new(Met::default());
+    let mut players: Vec<Player> = (1..=3)
+        .map(|me| {
+            let (stage, counts, mut random) = (stage.clone(), counts.clone(), random.fork());
+            let body = move || stage.visit(me, me == remover, &mut random, &counts);
+            match dying {
+                Some((dying, k)) if dying == me => Player::stopped_at(body, k),
+                _ => Player::new(body),
+            }
+        })
+        .collect();
+    // Somebody recovers one that died before, and was counted.
+    let before = random.bool();
+    if before {
+        stage.scene.join(5);
+        unseen(|| stage.scene.structure().join(5, Role::Sender));
+        let stage = stage.clone();
+        players.push(Player::new(move || {
+            stage.scene.heap.recover(&mut Lane::with_ceiling(4, 0), 5, Give::GiveBack);
+            stage.look();
+        }));
+    }
+    let policy = Policy::draw(random, 120);
+    let ends = play(players, policy, random);
+    stage.look();
+    let stopped = dying.filter(|&(me, _)| ends[me as usize - 1].stopped);
+    let gone = stage.freed.borrow().is_some();
+    if let Some((dead, _)) = stopped {
+        met.died.set(met.died.get() + 1);
+        stage.scene.heap.recover(&mut Lane::with_ceiling(6, 0), dead, Give::GiveBack);
+        stage.look();
+    }
+    // One more who comes: he finds nothing, or is the last to leave.
+    stage.visit(7, true, random, &counts);
+    let freed = stage.freed.borrow().clone().unwrap_or_else(|| panic!("Q6: nobody uses it, and it is still there"));
+    assert_eq!(stage.memory(), freed, "Q3: somebody wrote a structure that was freed");
+    let lane = &mut Lane::with_ceiling(8, 0);
+    stage.scene.heap.heal(lane);
+    let tally = stage.scene.heap.verify().unwrap_or_else(|fault| panic!("at rest: {fault}"));
+    assert_eq!((tally.live.blocks, tally.free.blocks), (0, 1), "Q3: {tally:?}");
+    met.freed.set(met.freed.get() + 1);
+    met.refused.set(met.refused.get() + counts.refused.get());
+    met.by_recovery.set(met.by_recovery.get() + u64::from(!gone && stopped.is_some()));
+}
+
+#[test]
+fn schedules_q3_q6_a_structure_is_freed_once_after_everybody() {
+    let met = Met::default();
+    for seed in 0..setting("MATRIX_CHANNEL_RUNS", 4000) {
+        super::naming(|| format!("seed {seed}"), || run(seed, &met));
+    }
+    let [freed, refused, died, by_recovery] = [&met.freed, &met.refused, &met.died, &met.by_recovery].map(Cell::get);
+    println!("{freed} freed, {by_recovery} of them after a death; {died} died, {refused} turned away");
+    assert!(refused > 100 && died > 100 && by_recovery > 10);
+}

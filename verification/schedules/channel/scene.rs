@@ -1,0 +1,252 @@
+//! A heap with one channel under the schedule, what its players hold, and what they were told.
+
+use super::linear::{Span, linearizable};
+use super::turns::{Scheduled, accesses, begin, moment, unseen};
+use atomic_matrix::ipc::link::Standing;
+use atomic_matrix::ipc::ring::{NotReceived, NotSent, Ring};
+use atomic_matrix::ipc::structure::{Role, Shape, Sort, Structure};
+use atomic_matrix::matrix::heap::{Heap, Kind, Lane, Live};
+use atomic_matrix::segment::layout::{Layout, Params};
+use atomic_matrix::segment::region::BoxedRegion;
+use fastrand::Rng;
+use std::cell::{Cell, RefCell};
+
+pub(crate) type Region = BoxedRegion<Scheduled>;
+
+/// Participants.
+pub(crate) const NUMBERS: usize = 12;
+const GRANULES: u32 = 96;
+const PAYLOAD: u32 = 16;
+
+/// A call and what came of it. A message is told by its block and the generation under which it was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Call {
+    Sent(u64),
+    Full,
+    Received(u64),
+    Empty,
+    /// Its caller was killed: it took effect, or did not, before its recovery ended.
+    MaySend(u64),
+    MayReceive,
+}
+
+/// The sequential queue: the states that a call may lead to.
+fn after(state: &[u64], call: Call, n: usize) -> Vec<Vec<u64>> {
+    let with = |id: u64| [state, &[id]].concat();
+    let rest = || state[1..].to_vec();
+    match call {
+        Call::Sent(id) if state.len() < n => vec![with(id)],
+        Call::Full if state.len() == n => vec![state.to_vec()],
+        Call::Received(id) if state.first() == Some(&id) => vec![rest()],
+        Call::Empty if state.is_empty() => vec![state.to_vec()],
+        Call::MaySend(id) if state.len() < n => vec![state.to_vec(), with(id)],
+        Call::MayReceive if !state.is_empty() => vec![state.to_vec(), rest()],
+        Call::MaySend(_) | Call::MayReceive => vec![state.to_vec()],
+        _ => vec![],
+    }
+}
+
+/// The channel of a scenario, and what is known of it.
+pub(crate) struct Scene {
+    pub(crate) heap: Heap<Region>,
+    pub(crate) channel: Live,
+    n: usize,
+    ceiling: usize,
+    /// The owner of each granule; 0 is nobody, or the channel (Q1).
+    marks: RefCell<Vec<u16>>,
+    held: Vec<RefCell<Vec<Live>>>,
+    history: RefCell<Vec<Span<Call>>>,
+    /// Each participant's call in flight, and when it began.
+    open: Vec<Cell<Option<(Call, u64)>>>,
+    /// The most accesses of a call.
+    pub(crate) most: Cell<u64>,
+}
+
+fn id_of(live: Live) -> u64 {
+    (live.at.0 as u64) << 32 | live.token.generation() as u64
+}
+
+impl Scene {
+    /// A channel of `1 << shift` cells; lanes park up to `ceiling` blocks of a size.
+    pub(crate) fn new(shift: u32, biased: bool, ceiling: usize) -> Self {
+        begin();
+        let params = Params {
+            granule_shift: 6,
+            participants: NUMBERS,
+            batches: 1,
+            directory: 3,
+            header_words: 2,
+            line_words: 1,
+            biased,
+        };
+        let heap = Heap::format(BoxedRegion::with_payload(Layout::new(GRANULES, params), PAYLOAD));
+        let shape = Shape { sort: Sort::Channel, cells_shift: shift, content: 7 };
+        let mut lane = Lane::with_ceiling(1, 0);
+        let made = Structure::make(&heap, &mut lane, shape).expect("there is room");
+        let token = heap.rename(made.at, made.token, 0).expect("it is ours");
+        Self {
+            heap,
+            channel: Live { at: made.at, token },
+            n: 1 << shift,
+            ceiling,
+            marks: RefCell::new(vec![0; GRANULES as usize]),
+            held: (0..=NUMBERS).map(|_| RefCell::default()).collect(),
+            history: RefCell::default(),
+            open: (0..=NUMBERS).map(|_| Cell::default()).collect(),
+            most: Cell::new(0),
+        }
+    }
+
+    pub(crate) fn lane(&self, me: u16) -> Lane {
+        Lane::with_ceiling(me, self.ceiling)
+    }
+    pub(crate) fn structure(&self) -> Structure<'_, Region> {
+        Structure::at(&self.heap, self.channel).expect("it is there")
+    }
+    pub(crate) fn ring(&self) -> Ring<'_, Region> {
+        Ring::of(self.structure())
+    }
+    pub(crate) fn join(&self, me: u16) {
+        unseen(|| {
+            let joined = Structure::visit(&self.heap, me, self.channel, |structure| structure.join(me, Role::User));
+            assert_eq!(joined, Some(true));
+        });
+    }
+
+    fn claim(&self, me: u16, live: Live) {
+        for mark in &mut self.marks.borrow_mut()[live.at.index()..][..live.token.size() as usize] {
+            assert_eq!(std::mem::replace(mark, me), 0, "Q1: {me} gets what another has: {live:?}");
+        }
+    }
+    fn give_up(&self, me: u16, live: Live) {
+        for mark in &mut self.marks.borrow_mut()[live.at.index()..][..live.token.size() as usize] {
+            assert_eq!(std::mem::replace(mark, 0), me, "Q1: {me} has not: {live:?}");
+        }
+    }
+    /// A participant has died: whatever it held may be given to others.
+    pub(crate) fn bury(&self, dead: u16) {
+        self.marks.borrow_mut().iter_mut().filter(|mark| **mark == dead).for_each(|mark| *mark = 0);
+        self.held[dead as usize].borrow_mut().clear();
+    }
+
+    /// A block of one or two granules.
+    pub(crate) fn allocate(&self, lane: &mut Lane, random: &mut Rng) {
+        let kind = if random.bool() { Kind::Raw } else { Kind::Typed(9) };
+        let Ok(live) = self.heap.allocate(lane, random.u32(1..=2), 1, kind) else { return };
+        self.claim(lane.owner(), live);
+        unseen(|| {
+            let named = self.ring().links().find(|(link, _)| link.at() == live.at);
+            assert_eq!(named, None, "Q1: a cell names a block that is used again");
+        });
+        self.held[lane.owner() as usize].borrow_mut().push(live);
+    }
+    pub(crate) fn free(&self, lane: &mut Lane) {
+        let me = lane.owner();
+        let Some(live) = self.held[me as usize].borrow_mut().pop() else { return };
+        self.give_up(me, live);
+        self.heap.free(lane, live.at, Some(live.token.generation())).expect("Q1: it is live and ours");
+    }
+
+    fn begin(&self, me: u16, call: Call) -> u64 {
+        self.open[me as usize].set(Some((call, moment())));
+        accesses()
+    }
+    fn end(&self, me: u16, call: Call, before: u64) {
+        self.most.set(self.most.get().max(accesses() - before));
+        let (_, from) = self.open[me as usize].take().expect("it has begun");
+        self.history.borrow_mut().push(Span { call, from, to: moment() });
+    }
+
+    /// Sends the block that it got last, if it has any.
+    pub(crate) fn send(&self, me: u16) {
+        let Some(live) = self.held[me as usize].borrow_mut().pop() else { return };
+        self.give_up(me, live);
+        let sent = live.token.generation() + 1;
+        let id = (live.at.0 as u64) << 32 | sent as u64;
+        let before = self.begin(me, Call::MaySend(id));
+        match self.ring().send(me, live) {
+            Ok(()) => {
+                self.end(me, Call::Sent(id), before);
+                // The pointer from before is refused (S5).
+                let stale = self.heap.free(&mut Lane::with_ceiling(me, 0), live.at, Some(live.token.generation()));
+                assert!(stale.is_err(), "S5: a sender frees what it has sent");
+            }
+            Err(NotSent::Full) => {
+                self.end(me, Call::Full, before);
+                self.claim(me, live);
+                self.held[me as usize].borrow_mut().push(live);
+            }
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+    /// True if there was a message.
+    pub(crate) fn receive(&self, me: u16) -> bool {
+        let before = self.begin(me, Call::MayReceive);
+        match self.ring().receive(me) {
+            Ok(taken) => {
+                self.end(me, Call::Received(id_of(taken.live)), before);
+                self.claim(me, taken.live);
+                self.held[me as usize].borrow_mut().push(taken.live);
+                true
+            }
+            Err(NotReceived::Empty) => {
+                self.end(me, Call::Empty, before);
+                false
+            }
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+
+    /// Q3: what the dead had put in, as it stands, counts as sent.
+    pub(crate) fn what_stands_is_sent(&self) {
+        let pending: Vec<u64> = unseen(|| {
+            let ids = self.ring().links().filter(|(_, standing)| *standing != Standing::Void);
+            ids.map(|(link, _)| (link.at().0 as u64) << 32 | link.generation() as u64).collect()
+        });
+        for open in &self.open {
+            if let Some((Call::MaySend(id), from)) = open.get()
+                && pending.contains(&id)
+            {
+                open.set(Some((Call::Sent(id), from)));
+            }
+        }
+    }
+    /// The recovery has ended, and nobody is inside a call: what the dead had begun took effect or never will, and no cell names a block
+    /// that was taken.
+    pub(crate) fn recovered(&self) {
+        let void = unseen(|| self.ring().links().find(|(_, standing)| *standing == Standing::Void));
+        assert_eq!(void, None, "Q1: the word of a taken block stands");
+        for open in &self.open {
+            if let Some((call, from)) = open.take() {
+                self.history.borrow_mut().push(Span { call, from, to: moment() });
+            }
+        }
+    }
+
+    /// Q2: the history is a sequential queue's.
+    pub(crate) fn is_a_queue(&self) {
+        let history = self.history.borrow();
+        assert!(linearizable(&history, vec![], |state, call| after(state, call, self.n)), "Q2: {history:?}");
+    }
+
+    /// Everybody frees what they hold: nothing is left but the channel, and nothing of that once it is removed.
+    pub(crate) fn nothing_is_left(&self, last: u16, users: &[u16]) {
+        for me in 1..=NUMBERS as u16 {
+            while !self.held[me as usize].borrow().is_empty() {
+                self.free(&mut Lane::with_ceiling(me, 0));
+            }
+        }
+        let lane = &mut Lane::with_ceiling(last, 0);
+        self.heap.heal(lane);
+        let tally = self.heap.verify().unwrap_or_else(|fault| panic!("at rest: {fault}"));
+        assert_eq!((tally.live.blocks, tally.free.blocks), (1, 1), "Q3: {tally:?}");
+        users.iter().for_each(|&user| self.structure().leave(user, Role::User));
+        assert_eq!(self.structure().count(Role::User), 0, "Q6");
+        let unused = Structure::visit(&self.heap, last, self.channel, |structure| structure.remove());
+        assert_eq!(unused, Some(()));
+        Ring::drain_removed(&self.heap, lane, self.channel);
+        assert!(Structure::free_if_unused(&self.heap, lane, self.channel), "Q6: nobody uses it");
+        let tally = self.heap.verify().unwrap_or_else(|fault| panic!("at rest: {fault}"));
+        assert_eq!((tally.live.blocks, tally.free.blocks), (0, 1), "{tally:?}");
+    }
+}
