@@ -103,7 +103,7 @@ pub(crate) enum Command {
 /// Which segment.
 #[derive(Args)]
 pub(crate) struct Target {
-    /// Id, beginning of an id, or path of a segment
+    /// Name, id, beginning of an id, or path of a segment
     pub(crate) segment: String,
     #[command(flatten)]
     pub(crate) place: Where,
@@ -112,7 +112,7 @@ pub(crate) struct Target {
 /// Where segments are looked for, and whose are believed.
 #[derive(Args)]
 pub(crate) struct Where {
-    /// Where ids are looked for
+    /// Where names and ids are looked for
     #[arg(long, value_name = "DIRECTORY", default_value = "/dev/shm")]
     pub(crate) dir: PathBuf,
     /// Also open segments of this user (who could cut the file while we look); may be given several times

@@ -52,7 +52,7 @@ pub(crate) fn files(dir: &Path) -> Result<Vec<Found>, Failure> {
 }
 
 impl Target {
-    /// The file that is meant: by path, by id, or by the only id that begins so.
+    /// The file that is meant: by path, by name, by id, or by the only id that begins so.
     pub(crate) fn find(&self) -> Result<Found, Failure> {
         let text = self.segment.as_str();
         let dir = &self.place.dir;
@@ -69,7 +69,13 @@ impl Target {
             let name = found.path.file_name().map(|name| name.to_string_lossy().into_owned());
             name.is_some_and(|name| !id.is_empty() && name[PREFIX.len()..].starts_with(&id))
         };
-        let mut matching: Vec<Found> = files(dir)?.into_iter().filter(called).collect();
+        let mut all = files(dir)?;
+        // A name is exact, the beginning of an id is not.
+        let named = Uuid::new_v5(&Options::NAMES, text.as_bytes());
+        if let Some(at) = all.iter().position(|found| found.id == Some(named)) {
+            return Ok(all.swap_remove(at));
+        }
+        let mut matching: Vec<Found> = all.into_iter().filter(called).collect();
         match matching.len() {
             1 => Ok(matching.remove(0)),
             0 => {

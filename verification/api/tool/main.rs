@@ -211,6 +211,20 @@ fn a_segment_is_meant_by_id_by_its_beginning_or_by_path() {
 }
 
 #[test]
+fn a_segment_is_found_by_its_plain_name() {
+    let dir = Dir::new();
+    // Other segments, some of whose ids may begin with the name's first letter.
+    let others = [dir.segment(MIB), dir.segment(MIB)];
+    let made = Options::new().path(&dir.0).name("cafe").size(MIB).create().expect("made");
+    for name in ["cafe".to_owned(), made.id().to_string()] {
+        let ran = dir.matrix(&["stat", &name, "--json"]);
+        assert!(ran.code == Some(0) && ran.out.contains(&made.id().to_string()), "{ran:?}");
+    }
+    assert_eq!(dir.matrix(&["stat", "Kafe"]).code, Some(3), "another name");
+    drop(others);
+}
+
+#[test]
 fn wrong_usage_is_2_and_help_is_0() {
     let matrix = |arguments: &[&str]| run(Command::new(env!("CARGO_BIN_EXE_matrix")).args(arguments));
     for wrong in [
