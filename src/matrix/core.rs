@@ -47,14 +47,21 @@ pub struct AtomicMatrix {
 
 /// A lane in memory that a forked child finds zeroed.
 struct LaneCell {
-    memory: memmap2::MmapMut,
+    _memory: memmap2::MmapMut,
+    page: *mut LanePage,
     /// The lane's participant number, which never changes.
     owner: u16,
 }
 
+/// Bytes of a page, and of a cache line.
+const PAGE: usize = 4096;
+const LINE: usize = 64;
+
 impl LaneCell {
-    fn page(&self) -> *mut LanePage {
-        self.memory.as_ptr().cast_mut().cast()
+    /// Where the lane stands. All lanes at the beginning of a page would share a few sets of the processor's cache: one thread's
+    /// lanes of many matrices begin a line further on each.
+    fn page_of(memory: &mut memmap2::MmapMut, instance: u64) -> *mut LanePage {
+        memory.as_mut_ptr().wrapping_add(instance as usize * LINE % PAGE).cast()
     }
 }
 
@@ -181,28 +188,22 @@ impl AtomicMatrix {
     #[inline(always)]
     #[expect(clippy::mut_from_ref, reason = "the lane is not part of the matrix: it is this thread's own page")]
     pub(crate) fn usual_lane(&self) -> Option<&mut Lane> {
-        let mut last = threads::last();
-        if last.instance != self.usual {
-            last = self.find_usual_lane()?;
-        }
+        let page = threads::find(self.usual);
         // SAFETY: as in `lane`; and a lane of zeros is a lane.
-        Some(unsafe { &mut (*last.page).lane })
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn find_usual_lane(&self) -> Option<Last> {
-        (self.usual != NOT_USUAL).then(|| threads::find(self.usual))?
+        (!page.is_null()).then(|| unsafe { &mut (*page).lane })
     }
 
     /// This thread's lane in this matrix, if it has one.
     #[inline]
     #[expect(clippy::mut_from_ref, reason = "the lane is not part of the matrix: it is this thread's own page")]
     pub(crate) fn lane(&self) -> Option<&mut Lane> {
-        let last = threads::find(self.instance)?;
+        let page = threads::find(self.instance);
+        if page.is_null() {
+            return None;
+        }
         // SAFETY: the instance is this matrix's, so the page is alive (`self.lanes` owns it), and it is this thread's alone. The
         // reference is used for one operation, and operations do not nest (no user code runs inside them).
-        let page = unsafe { &mut *last.page };
+        let page = unsafe { &mut *page };
         (page.instance == self.instance && (self.wiped || self.check_process().is_ok())).then_some(&mut page.lane)
     }
 
@@ -262,13 +263,21 @@ impl AtomicMatrix {
     /// A thread of this process has no use for its lane any more. Its slot goes back to the segment, unless it is the process's home,
     /// or there are many blocks and few idle slots: then the next thread takes it.
     pub(super) fn give_back_lane(&self, page: *mut LanePage) {
-        let mut lanes = self.lanes();
-        lanes.idle.push(page);
+        self.lanes().idle.push(page);
+        self.leave_idle_slots(QUICK_WALK);
         let spare = self.heap.layout().params.participants / SPARE;
-        let most = if lanes.idle.len() > spare + 1 { u32::MAX } else { QUICK_WALK };
+        // Others that ended at the same moment may have found too many blocks, too.
+        if self.lanes().idle.len() > spare + 1 {
+            self.leave_idle_slots(u32::MAX);
+        }
+    }
+
+    /// Gives all idle slots back but the home, if there are no more than `most` blocks.
+    fn leave_idle_slots(&self, most: u32) {
+        let mut lanes = self.lanes();
         let Some((home, others)) = lanes.all.split_first() else { return };
-        let leaving = others.iter().filter(|cell| lanes.idle.contains(&cell.page()));
-        let leaving: Vec<_> = leaving.map(|cell| (cell.page(), cell.owner)).collect();
+        let leaving = others.iter().filter(|cell| lanes.idle.contains(&cell.page));
+        let leaving: Vec<_> = leaving.map(|cell| (cell.page, cell.owner)).collect();
         if leaving.is_empty() {
             return;
         }
@@ -281,7 +290,7 @@ impl AtomicMatrix {
         let mut lanes = self.lanes();
         lanes.leaving -= leaving.len();
         lanes.idle.extend(leaving.iter().map(|(page, _)| *page).filter(|page| !left.contains(page)));
-        lanes.all.retain(|cell| !left.contains(&cell.page()));
+        lanes.all.retain(|cell| !left.contains(&cell.page));
     }
 
     /// Gives slots of lanes back that this process does not use, as far as that is possible; tells which.
@@ -315,11 +324,12 @@ impl AtomicMatrix {
         }
         let failed =
             |call: &str, source| Error::io(format!("get memory for a thread's parked blocks with {call}(2)"), source);
-        let mut memory = memmap2::MmapMut::map_anon(size_of::<LanePage>()).map_err(|e| failed("mmap", e))?;
-        let page: *mut LanePage = memory.as_mut_ptr().cast();
+        let mut memory = memmap2::MmapMut::map_anon(size_of::<LanePage>() + PAGE).map_err(|e| failed("mmap", e))?;
+        let page = LaneCell::page_of(&mut memory, self.instance);
         if self.wiped {
+            let (start, length) = (memory.as_mut_ptr().cast(), memory.len());
             // SAFETY: an anonymous mapping of ours alone, page aligned, as long as asked for; nothing stands in it yet.
-            unsafe { rustix::mm::madvise(page.cast(), memory.len(), rustix::mm::Advice::LinuxWipeOnFork) }
+            unsafe { rustix::mm::madvise(start, length, rustix::mm::Advice::LinuxWipeOnFork) }
                 .map_err(|e| failed("madvise", e.into()))?;
         }
         let begun = Instant::now();
@@ -329,7 +339,7 @@ impl AtomicMatrix {
             }
             // SAFETY: as above; it is written anew for each slot that is tried.
             if let Some(owner) = unsafe { self.new_lane(page, begun.elapsed() < wait, told) }? {
-                self.lanes().all.push(LaneCell { memory, owner });
+                self.lanes().all.push(LaneCell { _memory: memory, page, owner });
                 return Ok(page);
             }
             nap(BETWEEN_LOOKS);
@@ -499,7 +509,7 @@ impl Drop for AtomicMatrix {
         for cell in &mut lanes.all {
             // SAFETY: no handler is left, so no thread is inside an operation, and none will find the page again: it
             // would have to come with a handler of this instance.
-            let page = unsafe { &mut *cell.memory.as_mut_ptr().cast::<LanePage>() };
+            let page = unsafe { &mut *cell.page };
             self.heap.flush(&mut page.lane);
             leaving.push(page.lane.owner());
         }

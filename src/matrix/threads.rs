@@ -73,18 +73,19 @@ impl Drop for Mine {
     }
 }
 
-/// The lane that this thread used last.
+/// This thread's lane in a matrix; null if it has none.
 #[inline(always)]
-pub(super) fn last() -> Last {
-    LAST.get()
+pub(super) fn find(instance: u64) -> *mut LanePage {
+    let last = LAST.get();
+    if last.instance == instance { last.page } else { look_up(instance) }
 }
 
-/// This thread's lane in a matrix, if it has one. It is the last one used from here on.
-#[inline]
-pub(super) fn find(instance: u64) -> Option<Last> {
+/// As [`find`], for a lane that was not the last one used. It is from here on.
+#[inline(always)]
+fn look_up(instance: u64) -> *mut LanePage {
     let Table { places, mask } = TABLE.get();
     if places.is_null() {
-        return None;
+        return std::ptr::null_mut();
     }
     let mut at = instance as usize & mask;
     loop {
@@ -92,10 +93,10 @@ pub(super) fn find(instance: u64) -> Option<Last> {
         let found = unsafe { *places.add(at) };
         if found.instance == instance {
             LAST.set(found);
-            return Some(found);
+            return found.page;
         }
         if found.instance == NOBODY.instance {
-            return None;
+            return std::ptr::null_mut();
         }
         at = (at + 1) & mask;
     }
@@ -137,18 +138,19 @@ mod tests {
         for round in 0..5 {
             for handler in &handlers {
                 let block = handler.allocate_raw(100).expect("room");
-                let found = find(handler.matrix().instance()).expect("it has just been used");
-                assert_eq!(last().page, found.page);
+                let found = find(handler.matrix().instance());
+                assert!(!found.is_null() && found == LAST.get().page, "it has just been used");
                 // SAFETY: this thread's page, which nobody uses just now.
-                assert_eq!(unsafe { (*found.page).instance }, handler.matrix().instance());
+                assert_eq!(unsafe { (*found).instance }, handler.matrix().instance());
                 handler.free_raw(block).expect("live");
             }
-            let mut pages: Vec<_> = handlers.iter().map(|h| find(h.matrix().instance()).expect("used").page).collect();
+            let mut pages: Vec<_> = handlers.iter().map(|h| find(h.matrix().instance())).collect();
+            assert!(pages.iter().all(|page| !page.is_null()));
             pages.sort();
             pages.dedup();
             assert_eq!(pages.len(), handlers.len());
             handlers.iter_mut().skip(round).step_by(3).for_each(|handler| *handler = make());
         }
-        assert!(find(u64::MAX).is_none());
+        assert!(find(u64::MAX).is_null());
     }
 }

@@ -248,21 +248,26 @@ fn makes_no_kernel_call() {
 #[ignore = "by hand, in release: it measures"]
 fn fifty_segments_in_turn_are_as_quick_as_one() {
     let all = segments(50);
-    let pairs = |handlers: &[Handler]| {
+    let best = |handlers: &[Handler], operation: &mut dyn FnMut(&Handler)| {
         let mut best = f64::MAX;
         for _ in 0..40 {
             let begun = std::time::Instant::now();
             for _ in 0..50_000 / handlers.len() {
-                for handler in handlers {
-                    handler.free_raw(handler.allocate_raw(64).expect("room")).expect("live");
-                }
+                handlers.iter().for_each(&mut *operation);
             }
             best = best.min(begun.elapsed().as_nanos() as f64 / 50_000.0);
         }
         best
     };
-    for round in 0..4 {
-        let (one, five, fifty) = (pairs(&all[..1]), pairs(&all[..5]), pairs(&all));
-        println!("{round}: one {one:.1} ns, five in turn {five:.1} ns, fifty {fifty:.1} ns: {:.2}", fifty / one);
-    }
+    let mut buffer = [7; 64];
+    let mut pair = |handler: &Handler| handler.free_raw(handler.allocate_raw(64).expect("room")).expect("live");
+    let mut mix = |handler: &Handler| use_it(handler, &mut buffer);
+    let print = |name: &str, operation: &mut dyn FnMut(&Handler)| {
+        for _ in 0..4 {
+            let (one, five, fifty) = (best(&all[..1], operation), best(&all[..5], operation), best(&all, operation));
+            println!("{name}: one {one:.1} ns, five in turn {five:.1} ns, fifty {fifty:.1} ns: {:.2}", fifty / one);
+        }
+    };
+    print("a pair", &mut pair);
+    print("a mix", &mut mix);
 }
