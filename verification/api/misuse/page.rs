@@ -21,9 +21,12 @@ const USERS: [&str; 13] = [
     "src/segment/options.rs",
 ];
 /// Building blocks, as the page says: not the users'.
-const BLOCKS: [&str; 18] = [
+const BLOCKS: [&str; 21] = [
     "src/backend",
+    "src/ipc/link.rs",
     "src/ipc/payload.rs",
+    "src/ipc/ring.rs",
+    "src/ipc/structure.rs",
     "src/ipc/sync",
     "src/ipc/wait.rs",
     "src/matrix/exchange.rs",
@@ -199,6 +202,30 @@ fn errors() -> BTreeSet<String> {
     });
     let all: syn::ItemEnum = syn::parse_str(&body.expect("the errors are declared")).expect("it is an enum");
     all.variants.iter().map(|variant| variant.ident.to_string()).collect()
+}
+
+/// What can break a heap from safe code is public with the feature `internals` only.
+#[test]
+fn building_blocks_are_not_public_without_internals() {
+    // A trait and a type that users implement and hold.
+    for block in BLOCKS.into_iter().filter(|block| *block != "src/ipc/payload.rs") {
+        let (folder, file) = block.rsplit_once('/').expect("a path");
+        let above = if folder == "src" { "src/lib.rs".to_owned() } else { format!("{folder}/mod.rs") };
+        let modules = parsed(&root().join(above)).items.into_iter().filter_map(|item| match item {
+            syn::Item::Mod(module) if module.ident == file.trim_end_matches(".rs") => Some(module),
+            _ => None,
+        });
+        let (mut declared, mut open) = (0, 0);
+        for module in modules {
+            declared += 1;
+            let gated = module.attrs.iter().any(|attribute| {
+                let inside = |list: &syn::MetaList| list.tokens.to_string() == "feature = \"internals\"";
+                attribute.path().is_ident("cfg") && matches!(&attribute.meta, syn::Meta::List(list) if inside(list))
+            });
+            open += usize::from(matches!(module.vis, syn::Visibility::Public(_)) && !gated);
+        }
+        assert!(declared > 0 && open == 0, "{block}: {declared} declarations, {open} of them for everybody");
+    }
 }
 
 #[test]
