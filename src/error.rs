@@ -329,7 +329,7 @@ pub enum Error {
         found: u64,
     },
     /// The file is not a segment.
-    #[error("{} is not a segment ({why}); it was left untouched: choose another name, or remove it", name.display())]
+    #[error("{} is not a segment ({why}); it was left untouched: check the name, or choose another one", name.display())]
     NotASegment {
         /// The file's path.
         name: PathBuf,
@@ -401,8 +401,9 @@ pub enum Error {
     },
     /// The file belongs to a user who is not trusted.
     #[error(
-        "{} belongs to user {owner}, this process runs as user {user}; if that user is to be trusted, say so with Options::trust_owner({owner})",
-        name.display()
+        "{} belongs to user {owner}, this process runs as user {user}; {}",
+        name.display(),
+        whom_to_trust(*owner)
     )]
     WrongOwner {
         /// The path.
@@ -518,6 +519,21 @@ impl Error {
     }
 }
 
+/// The number that stands for all users that a user namespace does not know.
+pub(crate) fn overflow_user() -> u32 {
+    crate::kernel::text("/proc/sys/kernel/overflowuid").and_then(|text| text.trim().parse().ok()).unwrap_or(65_534)
+}
+
+/// What helps where a file is another user's.
+fn whom_to_trust(owner: u32) -> String {
+    if owner == overflow_user() {
+        return "this number stands for every user that is not known in this user namespace: do not trust it, but have the segment's \
+            owner mapped into the namespace"
+            .to_owned();
+    }
+    format!("if that user is to be trusted, say so with Options::trust_owner({owner})")
+}
+
 fn errno(source: &std::io::Error) -> Option<Errno> {
     source.raw_os_error().map(Errno::from_raw_os_error)
 }
@@ -550,3 +566,15 @@ fn advice(source: &std::io::Error) -> &'static str {
 
 // An error travels through every fast path's return value: keep it within a cache line and a half.
 const _: () = assert!(size_of::<Error>() <= 96);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_advised_to_trust_the_overflow_user() {
+        let told = |owner| Error::WrongOwner { name: "segment".into(), owner, user: 0 }.to_string();
+        assert!(told(12_345).contains("Options::trust_owner(12345)"));
+        assert!(!told(overflow_user()).contains("trust_owner") && told(overflow_user()).contains("user namespace"));
+    }
+}

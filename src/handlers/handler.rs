@@ -14,7 +14,8 @@ use uuid::Uuid;
 /// A process's access to one segment. Clones are cheap and may go to other threads; each thread parks its own blocks.
 ///
 /// Operations are lock-free and make no kernel call on the quick path. A thread's first does (which takes a participant slot and a page
-/// of memory). They are not for signal handlers that interrupt one. A forked child cannot use its parent's
+/// of memory). They are not for signal handlers that interrupt one, nor for a program's global allocator: the slow paths allocate
+/// themselves, and a call from inside one of them would wait for itself. A forked child cannot use its parent's
 /// handlers ([`Error::ForkedChild`]): it attaches anew.
 ///
 /// Dropping a process's last handler is leaving in good order: its blocks stay, and are nobody's. A process that ends with a live handler

@@ -185,7 +185,13 @@ fn look(file: &File, name: &Path) -> Result<Look> {
     let short = |found| Error::WrongLength { name: name.into(), expected: header::BYTES as u64, found };
     let not_a_segment = |why| Error::NotASegment { name: name.into(), why };
     let Some(words) = read_header(file, name)? else {
-        return Ok(Look::Raw(short(stat(file, name)?.st_size as u64)));
+        let length = stat(file, name)?.st_size as u64;
+        let mut first = [0; 8];
+        let begun = read_at(file, &mut first, 0).is_ok_and(|whole| whole);
+        if begun && Guard::of(&[u64::from_ne_bytes(first), 0]) == Guard::Garbage {
+            return Err(not_a_segment("it is too short for one, and does not begin with an init guard"));
+        }
+        return Ok(Look::Raw(short(length)));
     };
     match Guard::of(&words) {
         // What the guard announces was written before it: read the header after having seen it.

@@ -98,6 +98,10 @@ impl Segment {
     }
     /// Gives the kernel the advice that the options ask for. `huge`: the file's pages are huge without advice.
     pub(crate) fn settle(&self, options: &Options, huge: bool) -> Result<()> {
+        if !options.in_core_dumps {
+            // Refused, a core file is larger: nothing that an attempt should fail for.
+            let _ = self.map.advise(Advice::DontDump);
+        }
         if options.huge_pages && !huge {
             self.map.advise(Advice::HugePage).map_err(|source| Error::HugePagesRefused { source })?;
         }

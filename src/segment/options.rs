@@ -64,6 +64,7 @@ pub struct Options {
     pub(crate) rejoin: bool,
     /// The empty name was given.
     nameless: bool,
+    pub(crate) in_core_dumps: bool,
     pub(crate) named: bool,
 }
 
@@ -88,6 +89,7 @@ impl Default for Options {
             patience: Duration::from_secs(5),
             rejoin: false,
             nameless: false,
+            in_core_dumps: false,
             named: false,
         }
     }
@@ -168,7 +170,8 @@ impl Options {
         self.home = Home::MemoryFile;
         self
     }
-    /// Permission bits of the file (default 0600: this user only), whatever the umask. The owner must keep 0600.
+    /// Permission bits of the file (default 0600: this user only), whatever the umask. The owner must keep 0600. Who attaches
+    /// reads and writes: the group, and all others, have both rights or none (0660, 0666).
     pub fn mode(mut self, bits: u32) -> Self {
         self.mode = bits;
         self
@@ -232,7 +235,8 @@ impl Options {
         self.keep = Some(on);
         self
     }
-    /// Trusts segments that this user owns. Without it, only those of the own (effective) user and of root are attached to:
+    /// Trusts segments that this user owns. Not for the overflow user (65534): in a user namespace that number stands for every user whom
+    /// the namespace does not know. Without it, only those of the own (effective) user and of root are attached to:
     /// an owner can cut the file under its users. May be given several times.
     pub fn trust_owner(mut self, uid: u32) -> Self {
         self.trusted.push(uid);
@@ -252,6 +256,13 @@ impl Options {
     /// [`Segment::creation`](super::Segment::creation) for what tells the two segments apart otherwise.
     pub fn rejoin(mut self, on: bool) -> Self {
         self.rejoin = on;
+        self
+    }
+    /// Whether the segment is part of this process's core files (default off: `MADV_DONTDUMP`). On, the core of a process that uses
+    /// a memory file, or a file that has lost its name, holds the whole segment: its pages are all brought into memory and written,
+    /// those of a sparse file as well. (Named files are left out by the kernel's own default, see `coredump_filter` in core(5).)
+    pub fn in_core_dumps(mut self, on: bool) -> Self {
+        self.in_core_dumps = on;
         self
     }
     /// Creates under the name at once, as on file systems without unnamed files. For tests.
@@ -279,6 +290,11 @@ impl Options {
         }
         if self.mode & !0o777 != 0 || self.mode & 0o600 != 0o600 {
             let allowed = "permission bits up to 0777 can be set, and the owner's 0600 must be";
+            return bad("mode", format!("{:#o}", self.mode), allowed);
+        }
+        let halves = [self.mode >> 3 & 6, self.mode & 6];
+        if halves.iter().any(|rights| [2, 4].contains(rights)) {
+            let allowed = "who attaches reads and writes, so group and others have both rights or none: 0660 or 0666, for instance";
             return bad("mode", format!("{:#o}", self.mode), allowed);
         }
         if self.group == Some(u32::MAX) {

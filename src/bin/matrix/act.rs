@@ -2,7 +2,7 @@
 
 use crate::args::{One, Reap, Rm, Verify};
 use crate::look::{alive_and_dead, identity, merged};
-use crate::target::{PREFIX, reason};
+use crate::target::reason;
 use crate::{FAILED, FAULT, FINE, Failure, Outcome, code_of, look, text};
 use atomic_matrix::Error;
 use atomic_matrix::handlers::{Policy, Recovered};
@@ -144,11 +144,11 @@ pub(crate) fn rm(asked: &Rm) -> Outcome {
         }
         Err(error) => {
             // Only what is called like a segment, and can't be opened because of what is in it.
-            let named = found.path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PREFIX));
+            let named = found.is_called_like_one();
             let broken = code_of(&error) == FAULT
                 || matches!(error, Error::WrongVersion { .. } | Error::WrongEndianness { .. } | Error::NotReady { .. });
             if !(named && broken) {
-                return Err(crate::target::explain(&error));
+                return Err(found.explain(&error));
             }
             if !asked.force {
                 let message =

@@ -1,7 +1,7 @@
 //! Gathers what is in a segment.
 
 use crate::args::State;
-use crate::target::{Found, explain};
+use crate::target::Found;
 use crate::{Failure, args};
 use atomic_matrix::handlers::{BlockInfo, Handler, KEPT, Participant, Stats};
 use serde_json::{Value, json};
@@ -36,7 +36,7 @@ pub(crate) fn fold<T: Default>(handler: &Handler, see: impl Fn(&mut T, BlockInfo
         handler.blocks(|block| see(&mut seen, block))?;
         Ok(seen)
     });
-    seen.map_err(|error| explain(&error))
+    seen.map_err(Failure::of)
 }
 
 /// Blocks and their bytes.
@@ -88,7 +88,7 @@ struct Walked {
 
 impl Sight {
     pub(crate) fn of(handler: &Handler) -> Result<Self, Failure> {
-        let stats = stats(handler).map_err(|error| explain(&error))?;
+        let stats = stats(handler).map_err(Failure::of)?;
         let walked = fold(handler, |walked: &mut Walked, block| {
             let state = State::of(block.state);
             if state == State::Free {

@@ -42,6 +42,13 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// An error of a segment that was opened.
+    fn of(error: Error) -> Self {
+        Self::new(code_of(&error), target::reason(&error))
+    }
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         Self { code: code_of(&error), message: error.to_string() }

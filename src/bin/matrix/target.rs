@@ -25,6 +25,26 @@ impl Found {
         Self { path, id }
     }
 
+    /// An error with what helps here: the library's messages speak of its own options.
+    pub(crate) fn explain(&self, error: &Error) -> Failure {
+        match error {
+            // A file of another sort is no damaged segment, and nobody's to remove.
+            Error::NotASegment { why, .. } if !self.is_called_like_one() => {
+                let path = self.path.display();
+                Failure::new(
+                    NO_SEGMENT,
+                    format!("{path} is not a segment ({why}); `matrix ls` lists those that there are"),
+                )
+            }
+            error => Failure::new(crate::code_of(error), reason(error)),
+        }
+    }
+
+    /// Whether its name is a segment's.
+    pub(crate) fn is_called_like_one(&self) -> bool {
+        self.path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PREFIX))
+    }
+
     /// Attaches to look. A segment that somebody is just making is not waited for.
     pub(crate) fn inspect(&self, trusted: &[u32]) -> atomic_matrix::Result<Handler> {
         // A directory's path would mean a segment inside it.
@@ -98,20 +118,18 @@ impl Target {
     /// Attaches to it, reading only.
     pub(crate) fn inspect(&self) -> Result<(Found, Handler), Failure> {
         let found = self.find()?;
-        let handler = found.inspect(&self.place.trust_owner).map_err(|error| explain(&error))?;
-        Ok((found, handler))
+        match found.inspect(&self.place.trust_owner) {
+            Ok(handler) => Ok((found, handler)),
+            Err(error) => Err(found.explain(&error)),
+        }
     }
-}
-
-/// An error with what helps here: the library's messages speak of its own options.
-pub(crate) fn explain(error: &Error) -> Failure {
-    Failure::new(crate::code_of(error), reason(error))
 }
 
 /// What is wrong, in the words of this tool.
 pub(crate) fn reason(error: &Error) -> String {
     match error {
-        Error::WrongOwner { name, owner, user } => format!(
+        // The library says what is wrong with the overflow user.
+        Error::WrongOwner { name, owner, user } if error.to_string().contains("trust_owner") => format!(
             "{} belongs to user {owner}, and this is user {user}; to open it all the same: --trust-owner {owner}",
             name.display()
         ),

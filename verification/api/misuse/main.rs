@@ -235,6 +235,32 @@ fn a_copy_beside_a_free_stays_within_the_segment() {
     assert_eq!(h.verify().expect("sound").live_blocks, 3);
 }
 
+/// What the kernel says of the mapping at an address: its flags, in two letters each.
+fn mapping_flags(address: usize) -> String {
+    let maps = std::fs::read_to_string("/proc/self/smaps").expect("readable");
+    let mut inside = false;
+    for line in maps.lines() {
+        if let Some((from, _)) = line.split_once('-')
+            && let Ok(from) = usize::from_str_radix(from, 16)
+        {
+            inside = from == address;
+        }
+        if let Some(flags) = line.strip_prefix("VmFlags: ").filter(|_| inside) {
+            return flags.to_owned();
+        }
+    }
+    panic!("no mapping at {address:#x}")
+}
+
+#[test]
+fn core_files_leave_the_segment_out() {
+    for on in [false, true] {
+        let h = Options::new().memfd().size(MIB).in_core_dumps(on).create().expect("created");
+        let flags = mapping_flags(h.matrix().segment().base().addr().get());
+        assert_eq!(flags.split(' ').any(|flag| flag == "dd"), !on, "{flags}");
+    }
+}
+
 #[test]
 fn a_region_has_no_words_but_its_own() {
     let (_scratch, h) = segment();

@@ -304,7 +304,11 @@ fn damaged_files_are_rows_that_say_why() {
     assert_eq!(dir.matrix(&["rm", &victim.to_string_lossy()]).code, Some(1));
     assert!(victim.exists());
     assert_eq!(dir.matrix(&["rm", "--force", &victim.to_string_lossy()]).code, Some(0));
-    assert_eq!(dir.matrix(&["rm", "--force", &stranger.to_string_lossy()]).code, Some(1));
+    assert_eq!(dir.matrix(&["rm", "--force", &stranger.to_string_lossy()]).code, Some(3));
+    for command in ["stat", "verify", "map"] {
+        let ran = dir.matrix(&[command, &stranger.to_string_lossy()]);
+        assert_eq!((ran.code, ran.err.contains("not a segment"), ran.err.contains("remove")), (Some(3), true, false));
+    }
     assert!(!victim.exists() && stranger.exists());
 }
 

@@ -174,7 +174,7 @@ fn links_and_squatters() {
     says(Options::new().path(&link).attach(), &["symbolic link", "give the path of the segment itself"]);
     let taken = dir.0.join("taken");
     std::fs::write(&taken, "somebody else's notes, more than a header long".repeat(10)).expect("written");
-    says(Options::new().path(&taken).attach(), &["is not a segment", "choose another name, or remove it"]);
+    says(Options::new().path(&taken).attach(), &["is not a segment", "check the name, or choose another one"]);
     says(Options::new().path(&taken).size(MIB).open_or_create(), &["is not a segment", "left untouched"]);
     says(Options::new().path(&taken).size(MIB).create(), &["exists already", "choose another id"]);
     says(Options::new().path(&dir.0).id(id.0).attach(), &["there is no segment", "create it first"]);
@@ -242,6 +242,28 @@ fn has_its_file_cut() {
     let _ = std::io::stdin().read_exact(&mut [0]);
     let _ = handler.stats();
     println!("survived");
+}
+
+/// A segment takes one descriptor of a process, whatever it does with it, and however many handlers and threads it has.
+#[test]
+fn a_segment_takes_one_descriptor() {
+    let scratch = Scratch::new();
+    scratch.options().size(MIB).create().expect("created");
+    succeed(child("limits::counts_descriptors", &scratch.0.to_string()));
+}
+
+#[test]
+#[ignore = "a role: counts its descriptors"]
+fn counts_descriptors() {
+    let Some(id) = argument() else { return };
+    let open = || std::fs::read_dir("/proc/self/fd").expect("readable").count();
+    let before = open();
+    let handler = Options::new().id(id.parse().expect("an id")).attach().expect("attached");
+    assert_eq!(open() - before, 1);
+    let use_it = || handler.free_raw(handler.allocate_raw(100).expect("room")).expect("live");
+    std::thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(use_it))));
+    handler.heal().expect("a slot");
+    assert_eq!((open() - before, handler.participants().iter().all(|participant| participant.alive)), (1, true));
 }
 
 /// Sandboxes may refuse membarrier(2): segments made there do without, and others' say what they need.
