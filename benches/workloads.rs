@@ -5,6 +5,8 @@
 //! cargo bench --bench workloads -- --only A,C --threads 1,2,4,8 --repeat 9 --json figures.json
 //! ```
 //!
+//! A relative path means one below `benches/`, where cargo starts its programs.
+//!
 //! - **A, mix**: each worker keeps up to 200 live blocks; with probability 0.7 (below 200) it allocates 32 to 544
 //!   bytes and touches the first 8, else it frees a random live one. Only operations that happened count.
 //! - **B, ping**: allocate 64 bytes, touch, free at once.

@@ -105,3 +105,7 @@ pub use uuid;
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+#[cfg(doctest)]
+#[doc = concat!("```\n", include_str!("../examples/quickstart.rs"), "```")]
+struct Quickstart;
