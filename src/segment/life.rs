@@ -173,3 +173,67 @@ impl Drop for Descriptor {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+
+    /// A memory file, and a way to open it again.
+    fn file() -> (Descriptor, impl Fn() -> OwnedFd) {
+        let made = rustix::fs::memfd_create("lives", rustix::fs::MemfdFlags::CLOEXEC).expect("memory");
+        rustix::fs::ftruncate(&made, 4096).expect("memory");
+        let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&made));
+        let again = move || {
+            rustix::fs::open(&path, rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty())
+                .expect("there")
+        };
+        (Descriptor::new(made.into()).expect("open"), again)
+    }
+
+    #[test]
+    fn s1_a_life_is_seen_by_everybody_until_it_ends() {
+        let (descriptor, again) = file();
+        let life = Life::begin(again(), 4096, |_| false).expect("a lock");
+        let other = Life::begin(again(), 4096, |_| false).expect("a lock");
+        assert_ne!(life.number(), other.number());
+        let (one, two) = (life.number(), other.number());
+        assert_eq!((descriptor.tells_dead(one), descriptor.tells_dead(two)), (Some(false), Some(false)));
+        drop(life);
+        assert_eq!((descriptor.tells_dead(one), descriptor.tells_dead(two)), (Some(true), Some(false)));
+    }
+
+    /// A dead one's slot still names its number: nobody else may live under it, or the dead one would live with him.
+    #[test]
+    fn c1_a_number_that_a_slot_names_is_passed_over() {
+        let (descriptor, again) = file();
+        let named = RefCell::new(vec![]);
+        let life = Life::begin(again(), 4096, |number| {
+            let mut named = named.borrow_mut();
+            named.push(number);
+            named.len() < 5
+        });
+        let life = life.expect("a lock");
+        let named = named.into_inner();
+        let (chosen, passed) = named.split_last().expect("asked");
+        assert_eq!((*chosen, passed.len()), (life.number(), 4));
+        assert!(passed.iter().all(|&number| descriptor.tells_dead(number) == Some(true)), "let go again");
+        assert!(!named.contains(&NO_LIFE));
+    }
+
+    /// A descriptor that means another file by now tells nothing, and is not closed.
+    #[test]
+    fn s1_anothers_file_is_not_believed() {
+        let (descriptor, again) = file();
+        let life = Life::begin(again(), 4096, |_| false).expect("a lock");
+        let other = rustix::fs::memfd_create("log", rustix::fs::MemfdFlags::CLOEXEC).expect("memory");
+        // The number is taken from the segment, as a program does that opens its log under it.
+        let number = std::os::fd::AsRawFd::as_raw_fd(descriptor.file());
+        // SAFETY: the descriptor's number means another file from here on, and is closed below.
+        let mut foreign = unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(number) };
+        rustix::io::dup2(&other, &mut foreign).expect("open");
+        assert_eq!(descriptor.tells_dead(life.number()), None);
+        drop(descriptor);
+        rustix::fs::fstat(&foreign).expect("it is open still");
+    }
+}
