@@ -35,6 +35,8 @@ macro_rules! errors {
     };
 }
 
+pub(crate) use errors;
+
 errors! {
 /// Every error of this crate. Sizes are in bytes.
 #[derive(Debug)]
@@ -448,6 +450,18 @@ pub enum Error {
     NameReplaced {
         /// The path.
         name: PathBuf,
+    },
+    /// A message was not sent, and was freed: [`SendError`](crate::ipc::SendError) would have had it.
+    #[error("a message was not sent: {why}")]
+    NotSent {
+        /// Why.
+        why: crate::ipc::Unsent,
+    },
+    /// No message was received.
+    #[error("no message was received: {why}")]
+    NotReceived {
+        /// Why.
+        why: crate::ipc::Unreceived,
     },
     /// A forked child tried to unlink its parent's segment.
     #[error(

@@ -158,7 +158,7 @@ impl Handler {
     }
 
     #[cold]
-    fn out_of_memory(&self, size: usize, exhausted: Exhausted) -> Error {
+    pub(crate) fn out_of_memory(&self, size: usize, exhausted: Exhausted) -> Error {
         let shift = self.matrix.heap().layout().params.granule_shift;
         let (free, largest) = (exhausted.free << shift, exhausted.largest << shift);
         event!(WARN, "out of memory", id = %self.id(), requested = size, free = free, largest = largest);

@@ -157,7 +157,7 @@ impl Handler {
         Directory(self.matrix.heap().region())
     }
 
-    fn check_name(&self, name: &str) -> Result<()> {
+    pub(crate) fn check_name(&self, name: &str) -> Result<()> {
         if name.len() <= NAME_LIMIT && !name.is_empty() {
             return Ok(());
         }

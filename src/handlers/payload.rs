@@ -68,7 +68,7 @@ impl Handler {
         Ok(self.bytes(self.live_at(offset)?))
     }
 
-    fn bytes(&self, live: Live) -> usize {
+    pub(crate) fn bytes(&self, live: Live) -> usize {
         (live.token.size() as usize) << self.matrix.heap().layout().params.granule_shift
     }
 

@@ -86,7 +86,7 @@ impl<T: Payload + ?Sized + std::fmt::Debug> std::fmt::Debug for Message<'_, T> {
 
 impl<'h, T: Payload + ?Sized> Message<'h, T> {
     /// The message in a live block that is the caller's alone, whose type has been checked.
-    fn over(handler: &'h Handler, pointer: RelativePtr<u8>, items: usize) -> Self {
+    pub(super) fn over(handler: &'h Handler, pointer: RelativePtr<u8>, items: usize) -> Self {
         let first = handler.resolve(&pointer).wrapping_add(T::HEAD);
         let value = NonNull::new(T::raw(first, items));
         Self { handler, value: value.expect("the segment's own block has an address"), pointer }
@@ -95,6 +95,22 @@ impl<'h, T: Payload + ?Sized> Message<'h, T> {
     /// The block's position, as plain data.
     pub fn offset(&self) -> u32 {
         self.pointer.offset()
+    }
+
+    /// The generation of the block.
+    pub(super) fn generation(&self) -> u32 {
+        self.pointer.generation()
+    }
+
+    /// The message in a block that was just received, and is the caller's alone. None if it is of another type, or does not hold what it says.
+    #[inline]
+    pub(super) fn received(handler: &'h Handler, live: Live) -> Option<Self> {
+        let pointer = handler.pointer(live);
+        let items = handler.items_of::<T>(live).ok()?;
+        let first = handler.address(pointer.offset()).wrapping_add(T::HEAD);
+        // SAFETY: so many items lie in the block, which is the caller's alone.
+        let whole = unsafe { T::is_whole(first, items) };
+        whole.then(|| Self::over(handler, pointer, items))
     }
 
     /// The segment's handler.
@@ -112,7 +128,7 @@ impl<'h, T: Payload + ?Sized> Message<'h, T> {
         Ref::new(handler, pointer.offset(), pointer.generation())
     }
 
-    fn forget(self) -> (&'h Handler, RelativePtr<u8>) {
+    pub(super) fn forget(self) -> (&'h Handler, RelativePtr<u8>) {
         let message = ManuallyDrop::new(self);
         (message.handler, message.pointer)
     }
@@ -381,7 +397,13 @@ impl Handler {
     /// The live block of a reference, and how many items it says that it has: checked against type, alignment and size.
     pub(super) fn find_ref<T: Payload + ?Sized>(&self, reference: Ref<T>) -> Result<(Live, usize)> {
         let live = self.live_ref(reference)?;
-        let offset = reference.offset();
+        Ok((live, self.items_of::<T>(live)?))
+    }
+
+    /// How many items a live block says that it has: checked against type, alignment and size.
+    #[inline]
+    fn items_of<T: Payload + ?Sized>(&self, live: Live) -> Result<usize> {
+        let offset = self.matrix().offsets().offset(live.at);
         let found = self.matrix().heap().fingerprint(live);
         if found != Some(T::FINGERPRINT) {
             return Err(Error::TypeMismatch {
@@ -395,10 +417,10 @@ impl Handler {
         if !first.addr().is_multiple_of(T::ALIGN) {
             return Err(Error::BadOffset { offset, why: "the block there is not aligned as the type has to be" });
         }
-        let usable = self.usable_size_at(offset)?;
+        let usable = self.bytes(live);
         let items = if T::HEAD == 0 { 1 } else { read_length(first, usable) };
         match T::bytes(items).filter(|&needed| needed <= usable) {
-            Some(_) => Ok((live, items)),
+            Some(_) => Ok(items),
             None => Err(Error::TooSmall {
                 offset,
                 needed: T::bytes(items).map_or(u64::MAX, |needed| needed as u64),

@@ -1,5 +1,6 @@
 //! What processes talk with: structures in the segment that no death can break.
 //!
+//! - [`Channel`], [`Sender`], [`Receiver`]: a bounded queue of messages, for any number of processes;
 //! - [`Message`]: a block without `unsafe`, filled where it lies; [`Ref`]: what leads to it, in 64 bits; [`Framed`]: a header in front of items;
 //! - [`Text`], [`Slice`] and a [`Builder`] that grows: values of any length;
 //! - [`ParticipantId`]: who is alive;
@@ -10,6 +11,8 @@
 //!
 //! Where one starts: [`Handler::message`](crate::Handler::message).
 
+#[doc(hidden)]
+pub mod channel;
 mod iteration;
 #[cfg(feature = "internals")]
 pub mod link;
@@ -41,6 +44,8 @@ pub mod wait;
 #[cfg(not(feature = "internals"))]
 pub(crate) mod wait;
 
+#[doc(inline)]
+pub use channel::{Channel, ChannelOptions, Messages, Receiver, SendError, Sender, Unreceived, Unsent};
 #[doc(inline)]
 pub use liveness::ParticipantId;
 #[doc(inline)]

@@ -20,6 +20,7 @@
 //! **A maker that dies** leaves a block of its own, which its recovery frees; whoever finds its name meanwhile finds a block that is
 //! somebody's, and counts it as not published.
 
+use super::wait::Bell;
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
 use crate::matrix::heap::{Exhausted, Heap, Kind, Lane, Live};
@@ -101,6 +102,10 @@ pub(super) const DEATHS: Field = Field(1, 1);
 pub(super) const HIGHEST: Field = Field(1, 2);
 pub(super) const TAIL: Field = Field(2, 0);
 pub(super) const HEAD: Field = Field(3, 0);
+const RECEIVERS_RINGS: Field = Field(4, 0);
+const RECEIVERS_ASLEEP: Field = Field(4, 1);
+const SENDERS_RINGS: Field = Field(5, 0);
+const SENDERS_ASLEEP: Field = Field(5, 1);
 const GROUPS: usize = 6;
 
 /// Words of a group.
@@ -139,6 +144,14 @@ pub enum Role {
 impl Role {
     const fn one(self) -> u64 {
         1 << self as u32
+    }
+    /// Whom this one has to do with.
+    pub(super) const fn other(self) -> Self {
+        match self {
+            Self::Sender => Self::Receiver,
+            Self::Receiver => Self::Sender,
+            Self::User => Self::User,
+        }
     }
     /// How many of this role a participant's word counts.
     const fn count(self, word: u64) -> u64 {
@@ -215,6 +228,14 @@ impl<'a, R: Region> Structure<'a, R> {
         Some(Self { heap, words, shape, at: live.at, cells: cells_at(layout) })
     }
 
+    /// A structure that the caller is counted among the users of, without a look at its header.
+    #[inline(always)]
+    pub(super) fn known(heap: &'a Heap<R>, at: Granule, shape: Shape) -> Self {
+        let cells = cells_at(heap.layout());
+        let words = heap.region().payload(at, cells + shape.cells()).unwrap_or_default();
+        Self { heap, words, shape, at, cells }
+    }
+
     #[inline(always)]
     pub(super) fn field(&self, Field(first, word): Field) -> &'a <R::Backend as Backend>::Word {
         &self.words[first * group(self.heap.layout()) + word]
@@ -238,10 +259,10 @@ impl<'a, R: Region> Structure<'a, R> {
         result
     }
 
-    /// Counts one more of a role among the users: the participant `me`, which visits the structure, or is counted already. False if the structure
-    /// is REMOVED.
+    /// Counts one more of a role among the users: the participant `me`, which visits the structure; as another than a user, it is counted
+    /// already. False if the structure is REMOVED.
     pub fn join(&self, me: u16, role: Role) -> bool {
-        if self.state() & REMOVED != 0 {
+        if role == Role::User && self.is_removed() {
             return false;
         }
         let Some(user) = self.user(me) else { return false };
@@ -271,6 +292,20 @@ impl<'a, R: Region> Structure<'a, R> {
             return;
         }
         user.fetch_add(role.one().wrapping_neg(), &STRUCTURE_CHANGE);
+    }
+
+    /// Whether it is freed as soon as nobody uses it.
+    pub(super) fn is_removed(&self) -> bool {
+        self.state() & REMOVED != 0
+    }
+
+    /// The bell on which those of a role sleep until the others have put something.
+    #[inline(always)]
+    pub(super) fn bell(&self, sleepers: Role) -> Bell<'a, R::Backend> {
+        match sleepers {
+            Role::Sender => Bell::new(self.field(SENDERS_RINGS), self.field(SENDERS_ASLEEP)),
+            _ => Bell::new(self.field(RECEIVERS_RINGS), self.field(RECEIVERS_ASLEEP)),
+        }
     }
 
     /// The state word.
@@ -362,6 +397,8 @@ impl<R: Region> Heap<R> {
                 let found = Structure::visit(self, me, live, |structure| {
                     super::ring::Ring::of(structure).settle(dead, &mut settled);
                     structure.forget(dead);
+                    // Who waits for the dead one looks again.
+                    [Role::Sender, Role::Receiver].iter().for_each(|&role| structure.bell(role).ring(u32::MAX));
                     settled.structures += 1;
                     structure.state() & REMOVED != 0
                 });

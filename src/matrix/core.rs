@@ -207,6 +207,18 @@ impl AtomicMatrix {
         (page.instance == self.instance && (self.wiped || self.check_process().is_ok())).then_some(&mut page.lane)
     }
 
+    /// The number that this process keeps as long as it has the segment mapped: what it is counted as among the users of a structure.
+    pub(crate) fn home(self: &Arc<Self>) -> Result<u16> {
+        let first = || self.lanes().all.first().map(|cell| cell.owner);
+        match first() {
+            Some(home) if self.check_process().is_ok() => Ok(home),
+            _ => {
+                let own = self.with_lane(|lane| lane.owner())?;
+                Ok(first().unwrap_or(own))
+            }
+        }
+    }
+
     /// Runs `operation` with this thread's lane, which it gets at its first call.
     pub(crate) fn with_lane<T>(self: &Arc<Self>, operation: impl FnOnce(&mut Lane) -> T) -> Result<T> {
         match self.lane() {

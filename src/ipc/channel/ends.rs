@@ -1,0 +1,277 @@
+//! The two ends of a channel.
+
+use super::attached::End;
+use super::{SendError, Unreceived, Unsent};
+use crate::error::Result;
+use crate::handlers::Handler;
+use crate::ipc::link::Taken;
+use crate::ipc::message::Message;
+use crate::ipc::payload::Payload;
+use crate::ipc::ring::{NotReceived, NotSent};
+use crate::ipc::structure::Role;
+use crate::ipc::wait::{Look, deadline};
+use crate::matrix::heap::{Lane, Live};
+use crate::shared::Shared;
+use std::marker::PhantomData;
+use std::time::{Duration, Instant};
+
+/// Sends messages of `T`. Any thread may use it, and several at once.
+pub struct Sender<T: ?Sized> {
+    pub(super) end: End,
+    pub(super) of: PhantomData<fn() -> Box<T>>,
+}
+
+impl<T: Payload + ?Sized> Sender<T> {
+    /// The segment's handler, to allocate messages with.
+    pub fn handler(&self) -> &Handler {
+        &self.end.attached.handler
+    }
+
+    /// Sends, if there is room now. Lock-free; the message is not copied.
+    ///
+    /// A message that another thread has allocated is made this thread's first, which takes microseconds.
+    ///
+    /// # Errors
+    /// [`SendError`] with the message.
+    #[inline]
+    pub fn try_send<'h>(&self, message: Message<'h, T>) -> std::result::Result<(), SendError<'h, T>> {
+        match self.put(&message) {
+            Ok(()) => {
+                message.forget();
+                Ok(())
+            }
+            Err(why) => Err(SendError { message, why }),
+        }
+    }
+
+    /// Sends, and waits for room as long as it takes.
+    ///
+    /// # Errors
+    /// [`SendError`] with the message: not [`Unsent::Full`], nor [`Unsent::Timeout`].
+    #[inline]
+    pub fn send<'h>(&self, message: Message<'h, T>) -> std::result::Result<(), SendError<'h, T>> {
+        self.send_until(message, None)
+    }
+
+    /// Sends, and waits for room until the time is over.
+    ///
+    /// # Errors
+    /// [`SendError`] with the message: not [`Unsent::Full`].
+    pub fn send_timeout<'h>(
+        &self,
+        message: Message<'h, T>,
+        timeout: Duration,
+    ) -> std::result::Result<(), SendError<'h, T>> {
+        self.send_until(message, deadline(timeout))
+    }
+
+    /// Sends, and waits for room until then, if that is given.
+    ///
+    /// # Errors
+    /// As [`Sender::send_timeout`].
+    pub fn send_until<'h>(
+        &self,
+        message: Message<'h, T>,
+        until: Option<Instant>,
+    ) -> std::result::Result<(), SendError<'h, T>> {
+        let sent = match self.put(&message) {
+            Err(Unsent::Full) => self.wait(&message, until),
+            put => put,
+        };
+        match sent {
+            Ok(()) => {
+                message.forget();
+                Ok(())
+            }
+            Err(why) => Err(SendError { message, why }),
+        }
+    }
+
+    #[cold]
+    fn wait(&self, message: &Message<'_, T>, until: Option<Instant>) -> std::result::Result<(), Unsent> {
+        let attempt = |look| {
+            if look == Look::Thorough {
+                self.end.attached.look_after_the_dead();
+            }
+            match self.put(message) {
+                Err(Unsent::Full) => self.end.has_lost_the_others().map(|died| Err(Unsent::Disconnected { died })),
+                put => Some(put),
+            }
+        };
+        let structure = self.end.attached.structure();
+        structure.bell(Role::Sender).wait(until, attempt).unwrap_or(Err(Unsent::Timeout))
+    }
+
+    /// One try; wakes a receiver.
+    #[inline]
+    fn put(&self, message: &Message<'_, T>) -> std::result::Result<(), Unsent> {
+        let attached = &*self.end.attached;
+        let matrix = attached.handler.matrix();
+        if message.handler().creation() != attached.handler.creation() {
+            return Err(Unsent::NotOwn);
+        }
+        let put = |lane: &mut Lane| {
+            let (me, at) = (lane.owner(), matrix.offsets().granule(message.offset()));
+            let live = matrix.heap().live_of(at, Some(message.generation())).map_err(|_| Unsent::NotOwn)?;
+            let live = match live.token.owner() == me {
+                true => live,
+                // Another thread's: its owner may be about to store the token, which is ruled out first.
+                false => {
+                    let token = matrix.heap().rename_from(me, at, live.token, me).ok_or(Unsent::NotOwn)?;
+                    Live { at, token }
+                }
+            };
+            attached.ring().send(me, live).map_err(|why| match why {
+                NotSent::Full => Unsent::Full,
+                NotSent::Closed => Unsent::Closed,
+                NotSent::NotOwn => Unsent::NotOwn,
+                NotSent::Damaged => Unsent::Damaged,
+            })
+        };
+        matrix.with_lane(put).unwrap_or(Err(Unsent::NoParticipant))?;
+        attached.structure().bell(Role::Receiver).ring(1);
+        Ok(())
+    }
+}
+
+impl<T: Shared> Sender<T> {
+    /// Allocates a message for the value and sends it, and waits for room as long as it takes.
+    ///
+    /// # Errors
+    /// As [`Sender::send`] and [`Handler::message`].
+    #[inline]
+    pub fn send_value(&self, value: T) -> Result<()> {
+        Ok(self.send(self.handler().message_of(value)?)?)
+    }
+}
+
+impl<'h, T: Payload + ?Sized> Message<'h, T> {
+    /// Sends it on, as it lies: [`Sender::send`].
+    ///
+    /// # Errors
+    /// As [`Sender::send`].
+    pub fn forward(self, to: &Sender<T>) -> std::result::Result<(), SendError<'h, T>> {
+        to.send(self)
+    }
+}
+
+/// Receives messages of `T`. Any thread may use it, and several at once: each message goes to one of them.
+pub struct Receiver<T: ?Sized> {
+    pub(super) end: End,
+    pub(super) of: PhantomData<fn() -> Box<T>>,
+}
+
+impl<T: Payload + ?Sized> Receiver<T> {
+    /// The segment's handler.
+    pub fn handler(&self) -> &Handler {
+        &self.end.attached.handler
+    }
+
+    /// Receives the oldest message, if there is one now. Lock-free.
+    ///
+    /// # Errors
+    /// [`Unreceived`].
+    #[inline]
+    pub fn try_recv(&self) -> std::result::Result<Message<'_, T>, Unreceived> {
+        match self.get() {
+            Err(Unreceived::Empty) => match self.end.has_lost_the_others() {
+                None => Err(Unreceived::Empty),
+                // The last message may have come between the looks at the ring and at the senders.
+                Some(died) => match self.get() {
+                    Err(Unreceived::Empty) => Err(Unreceived::Disconnected { died }),
+                    got => got,
+                },
+            },
+            got => got,
+        }
+    }
+
+    /// Receives the oldest message, and waits for one as long as it takes.
+    ///
+    /// # Errors
+    /// [`Unreceived`]: not [`Unreceived::Empty`], nor [`Unreceived::Timeout`].
+    #[inline]
+    pub fn recv(&self) -> std::result::Result<Message<'_, T>, Unreceived> {
+        self.recv_until(None)
+    }
+
+    /// Receives the oldest message, and waits for one until the time is over.
+    ///
+    /// # Errors
+    /// [`Unreceived`]: not [`Unreceived::Empty`].
+    pub fn recv_timeout(&self, timeout: Duration) -> std::result::Result<Message<'_, T>, Unreceived> {
+        self.recv_until(deadline(timeout))
+    }
+
+    /// Receives the oldest message, and waits for one until then, if that is given.
+    ///
+    /// # Errors
+    /// As [`Receiver::recv_timeout`].
+    pub fn recv_until(&self, until: Option<Instant>) -> std::result::Result<Message<'_, T>, Unreceived> {
+        match self.get() {
+            Err(Unreceived::Empty) => self.wait(until),
+            got => got,
+        }
+    }
+
+    /// Messages as they come, until the channel is closed, or has no sender any more.
+    pub fn iter(&self) -> impl Iterator<Item = Message<'_, T>> {
+        std::iter::from_fn(|| self.recv().ok())
+    }
+
+    #[cold]
+    fn wait(&self, until: Option<Instant>) -> std::result::Result<Message<'_, T>, Unreceived> {
+        let attempt = |look| {
+            if look == Look::Thorough {
+                self.end.attached.look_after_the_dead();
+            }
+            match self.try_recv() {
+                Err(Unreceived::Empty) => None,
+                got => Some(got),
+            }
+        };
+        let bell = self.end.attached.structure().bell(Role::Receiver);
+        bell.wait(until, attempt).unwrap_or(Err(Unreceived::Timeout))
+    }
+
+    /// One try; wakes a sender.
+    #[inline]
+    fn get(&self) -> std::result::Result<Message<'_, T>, Unreceived> {
+        let attached = &*self.end.attached;
+        let taken = attached.handler.matrix().with_lane(|lane| attached.ring().receive(lane.owner()));
+        let taken = taken.map_err(|_| Unreceived::NoParticipant)?.map_err(|why| match why {
+            NotReceived::Empty => Unreceived::Empty,
+            NotReceived::Closed => Unreceived::Closed,
+            NotReceived::Damaged => Unreceived::Damaged,
+        })?;
+        attached.structure().bell(Role::Sender).ring(1);
+        self.message(taken)
+    }
+
+    #[inline]
+    fn message(&self, taken: Taken) -> std::result::Result<Message<'_, T>, Unreceived> {
+        let handler = &self.end.attached.handler;
+        Message::received(handler, taken.live).ok_or_else(|| {
+            let _ = handler.free_message(&handler.pointer(taken.live));
+            Unreceived::OfAnotherType
+        })
+    }
+}
+
+impl<'r, T: Payload + ?Sized> IntoIterator for &'r Receiver<T> {
+    type Item = Message<'r, T>;
+    type IntoIter = Messages<'r, T>;
+    fn into_iter(self) -> Messages<'r, T> {
+        Messages(self)
+    }
+}
+
+/// Messages as they come: see [`Receiver::iter`].
+pub struct Messages<'r, T: ?Sized>(&'r Receiver<T>);
+
+impl<'r, T: Payload + ?Sized> Iterator for Messages<'r, T> {
+    type Item = Message<'r, T>;
+    fn next(&mut self) -> Option<Message<'r, T>> {
+        self.0.recv().ok()
+    }
+}

@@ -1,0 +1,202 @@
+//! Channels: bounded queues of messages between processes, found by name, any number of senders and receivers.
+//!
+//! ```
+//! use atomic_matrix::matrix::core::AtomicMatrix;
+//! use std::time::Duration;
+//!
+//! # fn main() -> atomic_matrix::Result<()> {
+//! let handler = AtomicMatrix::options().memfd().size(1 << 20).create()?;
+//! let orders = handler.channel::<[u64; 4]>("orders").capacity(1024).open_or_create()?;
+//! let (sender, receiver) = (orders.sender()?, orders.receiver()?); // in this process or in another
+//! sender.send_value([1, 2, 3, 4])?;
+//! let order = receiver.recv_timeout(Duration::from_secs(1))?; // mine alone, where it lies; dropped, it is freed
+//! assert_eq!(*order, [1, 2, 3, 4]);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A message is a block of the common heap, of any size that its type has ([`Message`]): `channel::<[u8]>` carries slices of any length.
+//! Sending and receiving moves its ownership, never its bytes; so does sending it on.
+//!
+//! **Progress.** [`Sender::try_send`] and [`Receiver::try_recv`] are lock-free and need nobody else's step: a process that is stopped or killed anywhere
+//! holds nobody up. The others sleep until there is room or a message, 50 ms at the longest without looking again.
+//!
+//! **Killed.** A sender: its message is sent, or it is not and is freed, by a recovery, which any process does in passing. A receiver: its message is in the
+//! channel, or it was the receiver's and is freed with it. Nothing is lost or delivered twice otherwise, and nobody needs to do anything
+//! (`ipc::ring`, obligations Q1 to Q4).
+//!
+//! **Limits.** 1 to 2^20 messages (a power of two), 8 bytes each and 8 for each participant slot; 16 383 senders and receivers of one thread.
+
+mod attached;
+mod ends;
+mod error;
+#[cfg(test)]
+mod tests;
+
+pub use ends::{Messages, Receiver, Sender};
+pub use error::{SendError, Unreceived, Unsent};
+
+use super::payload::Payload;
+use super::structure::{MAX_CELLS_SHIFT, Role, Shape, Sort};
+use crate::error::{Error, Result};
+use crate::handlers::Handler;
+use crate::segment::directory::Directory;
+use attached::{Attached, End, MAKING_WAIT};
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// How a channel is opened; from [`Handler::channel`].
+#[must_use = "a channel is opened by `open`, `create` or `open_or_create`"]
+pub struct ChannelOptions<'h, T: ?Sized> {
+    handler: &'h Handler,
+    name: String,
+    capacity: usize,
+    of: PhantomData<fn() -> Box<T>>,
+}
+
+impl Handler {
+    /// The channel of that name, for messages of `T`: to be opened or created.
+    pub fn channel<T: Payload + ?Sized>(&self, name: &str) -> ChannelOptions<'_, T> {
+        ChannelOptions { handler: self, name: name.to_owned(), capacity: 64, of: PhantomData }
+    }
+}
+
+impl<T: Payload + ?Sized> ChannelOptions<'_, T> {
+    /// How many messages it has room for, if it is created: rounded up to a power of two, at most 2^20; 64 unless said otherwise.
+    pub fn capacity(mut self, messages: usize) -> Self {
+        self.capacity = messages;
+        self
+    }
+
+    fn shape(&self) -> Result<Shape> {
+        let cells_shift = self.capacity.checked_next_power_of_two().map_or(u32::MAX, usize::trailing_zeros);
+        if self.capacity == 0 || cells_shift > MAX_CELLS_SHIFT {
+            let found = self.capacity.to_string();
+            return Err(Error::BadOption { option: "capacity", found, allowed: "1 to 1048576 messages" });
+        }
+        Ok(Shape { sort: Sort::Channel, cells_shift, content: T::FINGERPRINT })
+    }
+
+    /// Opens it; it must be there.
+    ///
+    /// # Errors
+    /// [`Error::NameUnknown`]; [`Error::TypeMismatch`] if what has that name is no channel of this type; [`Error::ChangingHands`] if
+    /// it is just being made for half a second; [`Error::NameTooLong`], [`Error::NoParticipantSlot`], [`Error::ForkedChild`].
+    pub fn open(self) -> Result<Channel<T>> {
+        let found = Attached::find(self.handler, &self.name, self.shape()?)?;
+        found.map(Channel::of).ok_or(Error::NameUnknown { name: self.name })
+    }
+
+    /// Creates it; the name must be free.
+    ///
+    /// # Errors
+    /// [`Error::NameTaken`], and others as [`Handler::publish`] and [`Handler::allocate_raw`]; [`Error::BadOption`] for the capacity.
+    pub fn create(self) -> Result<Channel<T>> {
+        Attached::make(self.handler, &self.name, self.shape()?).map(Channel::of)
+    }
+
+    /// Opens it, or creates it if it is not there, however many processes call this at the same moment.
+    ///
+    /// # Errors
+    /// As [`ChannelOptions::open`] and [`ChannelOptions::create`], but for [`Error::NameUnknown`] and [`Error::NameTaken`].
+    pub fn open_or_create(self) -> Result<Channel<T>> {
+        let shape = self.shape()?;
+        let begun = Instant::now();
+        loop {
+            if let Some(found) = Attached::find(self.handler, &self.name, shape)? {
+                return Ok(Channel::of(found));
+            }
+            match Attached::make(self.handler, &self.name, shape) {
+                Err(Error::NameTaken { .. }) if begun.elapsed() < MAKING_WAIT => {}
+                made => return made.map(Channel::of),
+            }
+        }
+    }
+}
+
+/// A channel that this process has open. Clones and its senders and receivers share it; the last one to be dropped leaves it.
+///
+/// It stays in the segment, with its messages, when nobody has it open: until it is removed ([`Channel::remove`]) or the segment is.
+pub struct Channel<T: ?Sized> {
+    attached: Arc<Attached>,
+    of: PhantomData<fn() -> Box<T>>,
+}
+
+impl<T: ?Sized> Clone for Channel<T> {
+    fn clone(&self) -> Self {
+        Self { attached: self.attached.clone(), of: PhantomData }
+    }
+}
+
+impl<T: Payload + ?Sized> Channel<T> {
+    fn of(attached: Arc<Attached>) -> Self {
+        Self { attached, of: PhantomData }
+    }
+
+    /// A sender. It counts as one until it is dropped, or its process ends.
+    ///
+    /// # Errors
+    /// [`Error::NoParticipantSlot`], [`Error::ForkedChild`].
+    pub fn sender(&self) -> Result<Sender<T>> {
+        Ok(Sender { end: End::new(&self.attached, Role::Sender)?, of: PhantomData })
+    }
+    /// A receiver. It counts as one until it is dropped, or its process ends.
+    ///
+    /// # Errors
+    /// [`Error::NoParticipantSlot`], [`Error::ForkedChild`].
+    pub fn receiver(&self) -> Result<Receiver<T>> {
+        Ok(Receiver { end: End::new(&self.attached, Role::Receiver)?, of: PhantomData })
+    }
+
+    /// Messages that it has room for.
+    pub fn capacity(&self) -> usize {
+        self.attached.shape.cells()
+    }
+    /// Messages in it: exact when nobody is inside a call.
+    pub fn len(&self) -> usize {
+        self.attached.ring().len() as usize
+    }
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// Senders that there are now, in all processes, and receivers.
+    pub fn ends(&self) -> (u64, u64) {
+        (self.attached.structure().count(Role::Sender), self.attached.structure().count(Role::Receiver))
+    }
+
+    /// Nobody sends any more, in any process: sends are refused, receivers get what is in it, then [`Unreceived::Closed`]. It can't be opened
+    /// again: remove it.
+    pub fn close(&self) {
+        let structure = self.attached.structure();
+        self.attached.ring().close();
+        [Role::Sender, Role::Receiver].iter().for_each(|&role| structure.bell(role).ring(u32::MAX));
+    }
+
+    /// Takes its name away and closes it. Whoever has it open may receive what is in it; the last one to leave frees it, with
+    /// what nobody received. A channel of the same name may be created at once.
+    ///
+    /// # Errors
+    /// [`Error::ForkedChild`].
+    pub fn remove(&self) -> Result<()> {
+        let matrix = self.attached.handler.matrix();
+        matrix.check_process()?;
+        let offset = matrix.offsets().offset(self.attached.live.at);
+        let mut names = vec![];
+        Directory(matrix.segment()).each(|name, block| {
+            if block.offset == offset && block.generation == self.attached.live.token.generation() {
+                names.push(name.to_owned());
+            }
+        });
+        for name in names {
+            if let Some(found) = Directory(matrix.segment()).lookup(&name).filter(|found| found.block.offset == offset)
+            {
+                Directory(matrix.segment()).withdraw_this(found);
+            }
+        }
+        self.attached.structure().remove();
+        self.close();
+        Ok(())
+    }
+}

@@ -1,0 +1,138 @@
+use super::*;
+use crate::ipc::message::Message;
+use crate::matrix::core::AtomicMatrix;
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_millis(20);
+const LONG: Duration = Duration::from_secs(20);
+
+fn handler() -> Handler {
+    AtomicMatrix::options().memfd().size(2 << 20).create().expect("created")
+}
+
+/// Another process's handler, as far as the segment can tell.
+fn other(handler: &Handler) -> Handler {
+    let fd = handler.matrix().segment().fd().try_clone_to_owned().expect("duplicated");
+    crate::segment::Options::from_fd(fd).attach().expect("attached")
+}
+
+#[test]
+fn q2_messages_arrive_in_their_order_whatever_their_size() {
+    let handler = handler();
+    let channel = handler.channel::<[u8]>("bytes").capacity(3).open_or_create().expect("made");
+    assert_eq!(channel.capacity(), 4);
+    let (tx, rx) = (channel.sender().expect("a sender"), channel.receiver().expect("a receiver"));
+    assert_eq!(rx.try_recv().err(), Some(Unreceived::Empty));
+    let sizes = [0, 1, 4000, 70_000];
+    for (k, &size) in sizes.iter().enumerate() {
+        let mut message = handler.message_slice::<u8>(size).expect("room");
+        message.fill(k as u8);
+        tx.try_send(message).expect("there is room");
+    }
+    let refused = tx.try_send(handler.message_slice(9).expect("room")).expect_err("it is full");
+    assert_eq!((refused.why, refused.message.len(), channel.len()), (Unsent::Full, 9, 4));
+    let refused = tx.send_timeout(refused.message, SOON).expect_err("it stays full");
+    assert_eq!(refused.why, Unsent::Timeout);
+    drop(refused);
+    for (k, &size) in sizes.iter().enumerate() {
+        let message = rx.recv_timeout(LONG).expect("it was sent");
+        assert!(message.len() == size && message.iter().all(|&byte| byte == k as u8));
+    }
+    assert_eq!(rx.recv_timeout(SOON).err(), Some(Unreceived::Timeout));
+    drop((tx, rx));
+    channel.remove().expect("ours");
+    drop(channel);
+    handler.heal().expect("a slot");
+    assert_eq!(handler.verify().expect("sound").free_blocks, 1, "Q3: nothing is left");
+}
+
+#[test]
+fn q5_whoever_sleeps_is_woken_by_messages_room_and_departures() {
+    let handler = handler();
+    let channel = handler.channel::<u64>("numbers").capacity(2).create().expect("made");
+    let back = handler.channel::<u64>("back").capacity(2).create().expect("made");
+    std::thread::scope(|scope| {
+        let (rx, on) = (channel.receiver().expect("a receiver"), back.sender().expect("a sender"));
+        scope.spawn(move || {
+            for mut message in &rx {
+                *message += 1;
+                message.forward(&on).expect("somebody receives");
+            }
+            assert_eq!(rx.recv().err(), Some(Unreceived::Disconnected { died: false }));
+        });
+        let (tx, sums) = (channel.sender().expect("a sender"), back.receiver().expect("a receiver"));
+        scope.spawn(move || (0..1000).for_each(|k| tx.send_value(k).expect("somebody receives")));
+        (0..1000).for_each(|k| assert_eq!(*sums.recv().expect("it comes"), k + 1, "Q2"));
+        assert_eq!(sums.recv().err(), Some(Unreceived::Disconnected { died: false }), "Q6");
+    });
+    let tx = channel.sender().expect("a sender");
+    (0..2).for_each(|k| tx.send_value(k).expect("room"));
+    let refused = tx.send(handler.message_of(2).expect("room")).expect_err("nobody receives any more");
+    assert_eq!(refused.why, Unsent::Disconnected { died: false });
+}
+
+#[test]
+fn q6_a_closed_channel_is_received_to_its_end() {
+    let handler = handler();
+    let channel = handler.channel::<u64>("numbers").create().expect("made");
+    let (tx, rx) = (channel.sender().expect("a sender"), channel.receiver().expect("a receiver"));
+    tx.send_value(7).expect("room");
+    channel.close();
+    assert_eq!(tx.try_send(handler.message_of(8).expect("room")).expect_err("closed").why, Unsent::Closed);
+    assert_eq!(*rx.recv().expect("it was sent before"), 7);
+    assert_eq!(rx.recv().err(), Some(Unreceived::Closed));
+    assert!(matches!(tx.send_value(9), Err(Error::NotSent { why: Unsent::Closed })));
+}
+
+#[test]
+fn q6_a_removed_channel_is_freed_after_its_last_user() {
+    let handler = handler();
+    let first = handler.channel::<u64>("numbers").create().expect("made");
+    assert!(matches!(handler.channel::<u64>("numbers").create(), Err(Error::NameTaken { .. })));
+    assert!(matches!(handler.channel::<u32>("numbers").open(), Err(Error::TypeMismatch { .. })));
+    assert!(matches!(handler.channel::<u64>("others").open(), Err(Error::NameUnknown { .. })));
+    let again = handler.channel::<u64>("numbers").open().expect("it is there");
+    let (tx, rx) = (first.sender().expect("a sender"), again.receiver().expect("a receiver"));
+    assert_eq!(first.ends(), (1, 1));
+    tx.send_value(1).expect("room");
+    first.remove().expect("ours");
+    let second = handler.channel::<u64>("numbers").create().expect("the name is free");
+    assert_eq!(*rx.recv().expect("what was sent is received"), 1);
+    assert_eq!(rx.recv().err(), Some(Unreceived::Closed));
+    drop((first, again, tx, rx));
+    second.remove().expect("ours");
+    drop(second);
+    handler.heal().expect("a slot");
+    assert_eq!(handler.verify().expect("sound").free_blocks, 1, "Q3: nothing is left");
+}
+
+#[test]
+fn q1_a_message_of_another_thread_or_segment() {
+    let (handler, foreign) = (handler(), handler());
+    let channel = handler.channel::<u64>("numbers").create().expect("made");
+    let (tx, rx) = (channel.sender().expect("a sender"), channel.receiver().expect("a receiver"));
+    let message: Message<'_, u64> =
+        std::thread::scope(|scope| scope.spawn(|| handler.message_of(5).expect("room")).join().expect("it ends"));
+    tx.try_send(message).expect("it becomes this thread's");
+    assert_eq!(*rx.try_recv().expect("it was sent"), 5);
+    let refused = tx.try_send(foreign.message_of(6).expect("room")).expect_err("another segment's");
+    assert_eq!((refused.why, *refused.message), (Unsent::NotOwn, 6));
+}
+
+/// Whoever was killed with a sender is told of, and counted no more.
+#[test]
+fn q6_a_sender_that_dies_is_told() {
+    let made = handler();
+    let channel = made.channel::<u64>("numbers").create().expect("made");
+    let rx = channel.receiver().expect("a receiver");
+    let dying = other(&made);
+    let theirs = dying.channel::<u64>("numbers").open().expect("it is there");
+    let tx = theirs.sender().expect("a sender");
+    tx.send_value(3).expect("room");
+    // SAFETY: no handle of it is used or dropped from here on.
+    unsafe { dying.matrix().segment().end_life() };
+    std::mem::forget((tx, theirs, dying));
+    assert_eq!(*rx.recv_timeout(LONG).expect("it was sent"), 3);
+    assert_eq!(rx.recv_timeout(LONG).err(), Some(Unreceived::Disconnected { died: true }));
+    assert_eq!(channel.ends(), (0, 1));
+}
