@@ -136,3 +136,34 @@ fn q6_a_sender_that_dies_is_told() {
     assert_eq!(rx.recv_timeout(LONG).err(), Some(Unreceived::Disconnected { died: true }));
     assert_eq!(channel.ends(), (0, 1));
 }
+
+#[test]
+fn s5_misuse_of_channels_is_refused() {
+    let handler = handler();
+    for messages in [0, (1 << 20) + 1, usize::MAX] {
+        let refused = handler.channel::<u64>("numbers").capacity(messages).create();
+        assert!(matches!(refused, Err(Error::BadOption { .. })));
+    }
+    let channel = handler.channel::<u64>("numbers").capacity(1).open_or_create().expect("made");
+    assert!(matches!(handler.channel::<[u64]>("numbers").open_or_create(), Err(Error::TypeMismatch { .. })));
+    let block = handler.message_of(1_u64).expect("room");
+    block.publish("block").expect("the name is free");
+    assert!(matches!(handler.channel::<u64>("block").open(), Err(Error::TypeMismatch { .. })));
+    let (tx, rx) = (channel.sender().expect("a sender"), channel.receiver().expect("a receiver"));
+    assert_eq!((tx.handler().id(), rx.handler().id()), (handler.id(), handler.id()));
+    // Who keeps a receiver and does not receive counts as one: a sender is told no more than that it is full.
+    tx.send_value(1).expect("room");
+    let now = Some(std::time::Instant::now());
+    assert_eq!(tx.send_until(handler.message_of(2).expect("room"), now).expect_err("full").why, Unsent::Timeout);
+    assert_eq!((channel.capacity(), channel.len(), channel.is_empty(), channel.ends()), (1, 1, false, (1, 1)));
+    channel.close();
+    channel.close();
+    let refused = handler.message_of(3).expect("room").forward(&tx).expect_err("closed");
+    assert_eq!((refused.why, *refused.message), (Unsent::Closed, 3));
+    assert_eq!(tx.send(refused.message).expect_err("closed").why, Unsent::Closed);
+    assert!(matches!(tx.send_value(4), Err(Error::NotSent { .. })));
+    assert_eq!(rx.iter().map(|message| *message).collect::<Vec<_>>(), [1]);
+    assert_eq!((rx.recv_until(now).err(), rx.try_recv().err()), (Some(Unreceived::Closed), Some(Unreceived::Closed)));
+    assert!(matches!(rx.recv_timeout(SOON).map_err(Error::from), Err(Error::NotReceived { .. })));
+    assert!(matches!(rx.recv().map_err(Error::from), Err(Error::NotReceived { .. })));
+}

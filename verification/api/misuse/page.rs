@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use syn::visit::{self, Visit};
 
 /// Where the calls of users are.
-const USERS: [&str; 13] = [
+const USERS: [&str; 14] = [
+    "src/ipc/channel",
     "src/ipc/iteration.rs",
     "src/ipc/liveness.rs",
     "src/ipc/message.rs",
