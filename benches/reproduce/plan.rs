@@ -7,7 +7,7 @@ use crate::support::machine::Machine;
 use crate::support::noise::{self, Noise};
 use crate::support::registry::{self, HARNESS, MALLOC, MATRIX, PROCESSES, TALC};
 use crate::support::{Outcome, processes, report};
-use crate::{endurance, latency, packing, plots, predict};
+use crate::{calibrate, endurance, latency, packing, plots, predict};
 use clap::{Parser, ValueEnum};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -86,6 +86,8 @@ struct Profile {
     cores: &'static [usize],
     /// Virtual microseconds of the simulation, before anything is counted and counted, and seconds that it takes, about.
     simulate: (f64, f64, f64),
+    /// Runs of each point that a machine is calibrated by.
+    calibrate: usize,
 }
 
 const QUICK: Profile = Profile {
@@ -97,6 +99,7 @@ const QUICK: Profile = Profile {
     latency: 2.0,
     cores: &[1, 2, 4, 8, 16],
     simulate: (500.0, 200.0, 10.0),
+    calibrate: 41,
 };
 const FULL: Profile = Profile {
     name: "full",
@@ -107,6 +110,7 @@ const FULL: Profile = Profile {
     latency: 20.0,
     cores: &[1, 2, 4, 8, 16, 32, 64, 128],
     simulate: (6000.0, 300.0, 240.0),
+    calibrate: 201,
 };
 const SMOKE: Profile = Profile {
     name: "smoke",
@@ -117,8 +121,12 @@ const SMOKE: Profile = Profile {
     latency: 0.1,
     cores: &[1, 2],
     simulate: (100.0, 50.0, 1.0),
+    calibrate: 2,
 };
 
+/// Seconds of a run by which a machine is calibrated; what is measured so, the probes included.
+const CALIBRATE: f64 = 0.02;
+const CALIBRATED: f64 = 8.0;
 /// What the packing section takes, about.
 const PACKING: f64 = 12.0;
 /// Peers of the scaling section.
@@ -180,13 +188,13 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome<()> {
         false => root.join("papers"),
     });
     let folders = Folders::make(&papers)?;
-    if !arguments.plots {
-        measure(arguments, profile, &folders)?;
-    }
-    plots::all(&folders)
+    let failed = if arguments.plots { vec![] } else { measure(arguments, profile, &folders)? };
+    plots::all(&folders)?;
+    if failed.is_empty() { Ok(()) } else { Err(failed.join("; ").into()) }
 }
 
-fn measure(arguments: &Arguments, profile: &Profile, folders: &Folders) -> Outcome<()> {
+/// Measures what is asked for; says which sections failed, and why.
+fn measure(arguments: &Arguments, profile: &Profile, folders: &Folders) -> Outcome<Vec<String>> {
     let origin = Origin::new(profile.name, &Machine::this());
     let mut sections = vec![];
     for section in SECTIONS {
@@ -200,6 +208,11 @@ fn measure(arguments: &Arguments, profile: &Profile, folders: &Folders) -> Outco
     for &section in &sections {
         seconds += profile.planned(section)?;
     }
+    let calibrate = sections.contains(&Section::Simulate) && predict::machine(folders).is_err();
+    if calibrate {
+        eprintln!("no costs of a simulated machine are kept: this machine is calibrated before it is simulated");
+        seconds += CALIBRATED * CALIBRATE * profile.calibrate as f64;
+    }
     eprintln!(
         "{} profile, {} section(s), about {:.0} minute(s): {}",
         profile.name,
@@ -208,11 +221,13 @@ fn measure(arguments: &Arguments, profile: &Profile, folders: &Folders) -> Outco
         origin.caption()
     );
     let progress = Progress::over(seconds)?;
+    let mut failed = vec![];
     for section in sections {
-        one(section, profile, folders, &origin, &progress)?;
+        let measured = one(section, profile, folders, &origin, &progress);
+        failed.extend(measured.err().map(|error| format!("{} was not measured: {error}", section.file())));
     }
     progress.finish();
-    Ok(())
+    Ok(failed)
 }
 
 /// Measures a section and writes its file.
@@ -260,7 +275,14 @@ fn one(section: Section, profile: &Profile, folders: &Folders, origin: &Origin, 
         }
         Section::Simulate => {
             let (warm_up, counted, seconds) = profile.simulate;
-            let task = predict::Task::new(profile.cores, warm_up, counted)?;
+            if predict::machine(folders).is_err() {
+                let (costs, points) = calibrate::calibrate(profile.calibrate, CALIBRATE, |what| {
+                    progress.say(&format!("calibration, {what}"))
+                })?;
+                predict::keep(folders, costs, &points, &Origin { profile: "calibrate".to_owned(), ..origin.clone() })?;
+                progress.done(CALIBRATED * CALIBRATE * profile.calibrate as f64);
+            }
+            let task = predict::Task::new(folders, profile.cores, warm_up, counted)?;
             let step = seconds / task.runs().len() as f64;
             let (rows, lines) = task.run(folders, |what| {
                 progress.say(what);

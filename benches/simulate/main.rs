@@ -102,7 +102,6 @@ fn run(arguments: &Arguments) -> Outcome<()> {
         false => PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("papers"),
     });
     let machine = Folders::make(&root)?;
-    let machine = (machine.csv("simulated-machine"), machine.csv("simulated-points"));
     let bar = ProgressBar::new_spinner();
     bar.set_style(ProgressStyle::with_template("{spinner} {pos}/{len} {elapsed}: {msg}")?);
     bar.enable_steady_tick(Duration::from_millis(250));
@@ -110,15 +109,14 @@ fn run(arguments: &Arguments) -> Outcome<()> {
         let (runs, seconds) = if quick { (2, 0.02) } else { (201, 0.02) };
         let (costs, points) = calibrate::calibrate(runs, seconds, |what| bar.set_message(what.to_owned()))?;
         let origin = Origin::new("calibrate", &Machine::this());
-        files::write(&machine.0, &[(costs, &origin)])?;
-        files::write(&machine.1, &points.iter().map(|point| (point, &origin)).collect::<Vec<_>>())?;
+        predict::keep(&machine, costs, &points, &origin)?;
     }
     let mut cores = arguments.cores.clone();
     if cores.is_empty() {
         cores = if quick { vec![1, 2, 8] } else { vec![1, 2, 4, 8, 16, 32, 64, 128] };
     }
     let (warm_up, counted) = if quick { (300.0, 100.0) } else { (12_000.0, 300.0) };
-    let mut task = Task::new(&cores, arguments.warm_up.unwrap_or(warm_up), counted)?;
+    let mut task = Task::new(&machine, &cores, arguments.warm_up.unwrap_or(warm_up), counted)?;
     (task.workloads, task.seeds, task.batches) =
         (arguments.workload.clone(), arguments.seed.clone(), arguments.batches);
     if !arguments.transfer.is_empty() {

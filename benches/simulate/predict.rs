@@ -63,12 +63,25 @@ pub(crate) struct Traffic {
 }
 
 /// The calibrated machine: its costs, the points measured there, and which machine it was.
-pub(crate) fn machine() -> Outcome<(Costs, Vec<Measured>, Origin)> {
-    let data = Folders::make(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../papers"))?;
-    let path = data.csv("simulated-machine");
-    let costs: Costs =
-        *files::read(&path)?.first().ok_or("no costs yet: cargo bench --bench simulate -- --calibrate")?;
-    Ok((costs, files::read(&data.csv("simulated-points"))?, files::read(&path)?.remove(0)))
+type Calibrated = (Costs, Vec<Measured>, Origin);
+
+/// What is kept of a calibrated machine: in these folders, or in the repository's.
+pub(crate) fn machine(folders: &Folders) -> Outcome<Calibrated> {
+    let repository = Folders::make(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../papers"))?;
+    for folders in [folders, &repository] {
+        let path = folders.csv("simulated-machine");
+        if let Some(costs) = files::read::<Costs>(&path)?.first() {
+            return Ok((*costs, files::read(&folders.csv("simulated-points"))?, files::read(&path)?.remove(0)));
+        }
+    }
+    Err("no costs of a simulated machine are kept: cargo bench --bench simulate -- --calibrate".into())
+}
+
+/// Keeps what was measured of this machine.
+pub(crate) fn keep(folders: &Folders, costs: Costs, points: &[Measured], origin: &Origin) -> Outcome<()> {
+    files::write(&folders.csv("simulated-machine"), &[(costs, origin)])?;
+    let points: Vec<_> = points.iter().map(|point| (point, origin)).collect();
+    files::write(&folders.csv("simulated-points"), &points)
 }
 
 /// One run.
@@ -99,8 +112,8 @@ pub(crate) struct Task {
 
 impl Task {
     /// All workloads, near and far, and what was measured.
-    pub(crate) fn new(cores: &[usize], warm_up: f64, counted: f64) -> Outcome<Self> {
-        let calibrated = machine()?.0.transfer;
+    pub(crate) fn new(folders: &Folders, cores: &[usize], warm_up: f64, counted: f64) -> Outcome<Self> {
+        let calibrated = machine(folders)?.0.transfer;
         let workloads = vec![Workload::A, Workload::C, Workload::Strict];
         Ok(Self {
             workloads,
@@ -115,7 +128,7 @@ impl Task {
     }
     /// Runs it, writes the files and the plot.
     pub(crate) fn run(&self, folders: &Folders, say: impl Fn(&str) + Sync) -> Outcome<(Vec<Row>, Vec<Traffic>)> {
-        let (costs, points, origin) = machine()?;
+        let (costs, points, origin) = machine(folders)?;
         let (rows, lines) = predict(self, costs, &points, say);
         write(folders, &rows, &lines, &origin)?;
         draw(folders)?;
