@@ -3,7 +3,7 @@
 use super::heap::{Heap, Lane, Refusal};
 use super::lane::STACK;
 use super::recovery::{Policy, Recovered};
-use super::threads::{self, LanePage, Last};
+use super::threads::{self, Keeper, LanePage, Last};
 use crate::backend::Native;
 use crate::error::{Error, Result};
 use crate::kernel::nap;
@@ -260,7 +260,8 @@ impl AtomicMatrix {
                 return Err(error);
             }
         };
-        let kept = threads::keep(last, self);
+        let keeper = Arc::downgrade(self);
+        let kept = threads::keep(last, keeper);
         // The lane is on record: who listens may use it, and may panic.
         self.tell(&told);
         // SAFETY: the page is this thread's: it was just taken from the idle ones, or made.
@@ -274,7 +275,7 @@ impl AtomicMatrix {
 
     /// A thread of this process has no use for its lane any more. Its slot goes back to the segment, unless it is the process's home,
     /// or there are many blocks and few idle slots: then the next thread takes it.
-    pub(super) fn give_back_lane(&self, page: *mut LanePage) {
+    fn give_back_lane(&self, page: *mut LanePage) {
         self.lanes().idle.push(page);
         self.leave_idle_slots(QUICK_WALK);
         let spare = self.heap.layout().params.participants / SPARE;
@@ -507,6 +508,15 @@ impl AtomicMatrix {
     /// Who holds a slot.
     pub(crate) fn participants(&self) -> Vec<Participant> {
         self.segment.participants()
+    }
+}
+
+impl Keeper for AtomicMatrix {
+    fn thread_ends(&self, page: *mut LanePage) {
+        // A forked child has none of them, and finds the locks as other threads may have left them.
+        if self.check_process().is_ok() {
+            self.give_back_lane(page);
+        }
     }
 }
 

@@ -1,9 +1,8 @@
 //! Which lane a thread has in which matrix: found without a lock, a destructor's flag or a kernel call, however many matrices it uses.
 
-use super::core::AtomicMatrix;
 use super::heap::Lane;
 use std::cell::{Cell, RefCell};
-use std::sync::{Arc, Weak};
+use std::sync::Weak;
 
 /// A lane, in memory of its own that a forked child finds zeroed.
 pub(super) struct LanePage {
@@ -25,6 +24,12 @@ impl LanePage {
             &mut (*page).lane
         }
     }
+}
+
+/// Whose the lanes are.
+pub(super) trait Keeper {
+    /// The thread that uses this lane ends.
+    fn thread_ends(&self, page: *mut LanePage);
 }
 
 /// A lane of this thread, and of which matrix.
@@ -56,7 +61,7 @@ thread_local! {
 }
 
 struct Mine {
-    lanes: Vec<(Last, Weak<AtomicMatrix>)>,
+    lanes: Vec<(Last, Weak<dyn Keeper>)>,
     places: Vec<Last>,
 }
 
@@ -65,9 +70,8 @@ impl Drop for Mine {
         LAST.set(NOBODY);
         TABLE.set(NO_TABLE);
         for (last, matrix) in self.lanes.drain(..) {
-            // A forked child has none of them, and finds the locks as other threads may have left them.
-            if let Some(matrix) = matrix.upgrade().filter(|matrix| matrix.check_process().is_ok()) {
-                matrix.give_back_lane(last.page);
+            if let Some(matrix) = matrix.upgrade() {
+                matrix.thread_ends(last.page);
             }
         }
     }
@@ -103,12 +107,12 @@ fn look_up(instance: u64) -> *mut LanePage {
 }
 
 /// Notes a lane that this thread has got. False if the thread is ending and keeps nothing any more.
-pub(super) fn keep(got: Last, matrix: &Arc<AtomicMatrix>) -> bool {
+pub(super) fn keep(got: Last, matrix: Weak<dyn Keeper>) -> bool {
     let kept = MINE.try_with(|mine| {
         let Mine { lanes, places } = &mut *mine.borrow_mut();
         TABLE.set(NO_TABLE);
         lanes.retain(|(other, matrix)| matrix.strong_count() > 0 && other.instance != got.instance);
-        lanes.push((got, Arc::downgrade(matrix)));
+        lanes.push((got, matrix));
         let mask = (2 * lanes.len()).next_power_of_two() - 1;
         places.clear();
         places.resize(mask + 1, NOBODY);

@@ -4,6 +4,7 @@
 //! on other file systems the init guard says "formatting", and the wait is bounded (L1): a creator that died is named in
 //! the error at once.
 
+use super::descriptor::{check_seals, own_description};
 use super::header::{self, Guard, Header};
 use super::mapping::{Segment, map};
 use super::options::{Home, Options};
@@ -12,12 +13,12 @@ use super::place::{Place, kind};
 use super::space::FileSystem;
 use crate::backend::Native;
 use crate::error::{Error, Result};
-use crate::kernel::{again, nap, read_at};
-use rustix::fs::{FileType, FlockOperation, Mode, OFlags, SealFlags, Stat};
-use rustix::io::{Errno, FdFlags};
+use crate::kernel::{nap, read_at};
+use rustix::fs::{FileType, FlockOperation, Stat};
+use rustix::io::Errno;
 use rustix::process::Pid;
 use std::fs::File;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -231,34 +232,4 @@ fn died(pid: u64, file: &File) -> bool {
         Ok(()) => rustix::fs::flock(file, FlockOperation::Unlock).is_ok(),
         Err(errno) => errno != Errno::WOULDBLOCK,
     }
-}
-
-/// Whether nobody can cut the file, whoever has it open. Seals are never taken off again, so what is found holds.
-fn check_seals(fd: &OwnedFd, name: &Path) -> Result<()> {
-    let needed = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
-    // Files that know no seals (all but memory files and those of a tmpfs) answer EINVAL.
-    let found = match rustix::fs::fcntl_get_seals(fd) {
-        Ok(found) => found,
-        Err(Errno::INVAL) => SealFlags::empty(),
-        Err(errno) => return Err(Error::io(format!("look at the seals of {} with fcntl(2)", name.display()), errno)),
-    };
-    let missing: Vec<&str> = needed.difference(found).iter_names().map(|(name, _)| name).collect();
-    if missing.is_empty() { Ok(()) } else { Err(Error::NotSealed { name: name.into(), missing: missing.join(", ") }) }
-}
-
-/// An open file description of our own for the descriptor's file: locks belong to descriptions, and the one passed on is
-/// the giver's too, so that a living giver could not be told from a dead one.
-pub(super) fn own_description(fd: &OwnedFd) -> Result<File> {
-    let failed = |what: &str, e| Error::io(format!("{what} descriptor {}", fd.as_raw_fd()), e);
-    rustix::io::fcntl_setfd(fd, FdFlags::CLOEXEC).map_err(|e| failed("set close-on-exec with fcntl(2) on", e))?;
-    let mode = rustix::fs::fcntl_getfl(fd).map_err(|e| failed("look with fcntl(2) at", e))? & OFlags::ACCMODE;
-    if mode != OFlags::RDWR {
-        let (found, allowed) = ("not open for reading and writing".to_owned(), "open it with O_RDWR");
-        return Err(Error::BadOption { option: "from_fd", found, allowed });
-    }
-    let by_number = format!("/proc/self/fd/{}", fd.as_raw_fd());
-    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let own = again(|| rustix::fs::open(by_number.as_str(), flags, Mode::empty()))
-        .map_err(|e| failed("open anew with open(2), through /proc, the file of", e))?;
-    Ok(own.into())
 }

@@ -7,8 +7,11 @@
 //! Everything before the sector is an array of 64-bit words, addressed by index. One arithmetic serves the
 //! mapped segment and the models, which only choose smaller [`Params`].
 
-use super::region::WordIndex;
 use super::size_class::{BINS, Bin};
+
+/// Index of a 64-bit word of a region.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WordIndex(pub usize);
 
 /// Index of a granule of the allocation sector. The one behind the last is the sentinel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -40,6 +40,13 @@ use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 
+/// The bits of a slot's state word that name its holder's life.
+pub(super) const LIFE: u64 = 0xFFFF_FFFF;
+/// The life that a slot's state word names.
+pub(super) const fn life_in(state: u64) -> u32 {
+    (state & LIFE) as u32
+}
+
 /// The lives' bytes: far behind the end of every file, out of the way of other locks.
 const FIRST_BYTE: u64 = 1 << 62;
 /// Numbers tried: there are a thousand lives at most among four thousand million numbers.

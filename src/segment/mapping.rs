@@ -1,15 +1,15 @@
 //! The segment as its user holds it: the mapping, the file behind it, and what its header says.
 
 use super::header::{self, Header};
-use super::layout::{Granule, Layout};
-use super::life::{Descriptor, Life, NO_LIFE};
+use super::layout::{Granule, Layout, SlotWord};
+use super::life::{Descriptor, Life, NO_LIFE, life_in};
 use super::options::Options;
-use super::participant::life_of;
 use super::place::Place;
 use super::region::{MappedRegion, Region, WordIndex};
 use super::space::FileSystem;
 use crate::backend::identities::serial_of;
-use crate::backend::{Native, NativeWord};
+use crate::backend::orderings::SLOT_LOOK;
+use crate::backend::{Native, NativeWord, Word};
 use crate::error::{Error, Result};
 use crate::kernel::nap;
 use memmap2::{Advice, MmapOptions, MmapRaw};
@@ -217,6 +217,11 @@ impl Segment {
         Error::ForkedChild { opener: self.opener, caller: std::process::id() }
     }
 
+    /// The life that a slot names.
+    pub(super) fn life_at(&self, number: u16) -> u32 {
+        life_in(self.slot(number, SlotWord::State).load(&SLOT_LOOK))
+    }
+
     /// The number of this attachment's life, which begins here if it has not yet.
     pub(crate) fn life(&self) -> Result<u32> {
         let mut life = self.life.lock().unwrap_or_else(PoisonError::into_inner);
@@ -224,7 +229,7 @@ impl Segment {
             Some(begun) => begun,
             None => {
                 let named =
-                    |number| (1..=self.layout().params.participants as u16).any(|slot| life_of(self, slot) == number);
+                    |number| (1..=self.layout().params.participants as u16).any(|slot| self.life_at(slot) == number);
                 let file = File::from(self.open_again()?);
                 let page = FileSystem::of(&file)?.page as usize;
                 Life::begin(file.into(), page, named)?

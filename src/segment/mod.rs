@@ -6,6 +6,7 @@
 
 mod attach;
 mod create;
+mod descriptor;
 #[cfg(feature = "internals")]
 pub mod directory;
 #[cfg(not(feature = "internals"))]

@@ -1,6 +1,6 @@
 //! What a creator or an attacher may choose.
 
-use super::attach::own_description;
+use super::descriptor::own_description;
 use super::header::{HEADER_WORDS, LINE_WORDS};
 use super::layout::{Layout, MAX_GRANULES, MAX_PARTICIPANTS, Params};
 use crate::backend::Native;

@@ -10,9 +10,9 @@
 //! Until it has recovered what its predecessor left, both are one participant to everybody else; if it is killed meanwhile, what is
 //! left is a dead participant as before.
 
-use super::Segment;
 use super::layout::SlotWord;
-use super::life::NO_LIFE;
+use super::life::{LIFE, NO_LIFE, life_in};
+use super::mapping::Segment;
 use super::region::Region;
 use crate::backend::orderings::{JOIN_FENCE, SLOT_CLAIM, SLOT_LOOK, SLOT_WRITE};
 use crate::backend::{Backend, Native, Word};
@@ -25,7 +25,6 @@ const HELD: u64 = 1 << 62;
 const RECOVERING: u64 = 2 << 62;
 const EPOCH_AT: u32 = 43;
 const EPOCH: u64 = ((1 << 19) - 1) << EPOCH_AT;
-const LIFE: u64 = 0xFFFF_FFFF;
 
 const fn next_epoch(state: u64) -> u64 {
     state & !EPOCH | (state + (1 << EPOCH_AT)) & EPOCH
@@ -41,14 +40,6 @@ const fn free(state: u64) -> u64 {
 }
 fn recoverer(state: u64) -> u16 {
     (state >> 32 & 0x7FF) as u16
-}
-const fn life(state: u64) -> u32 {
-    (state & LIFE) as u32
-}
-
-/// The life that a slot names.
-pub(super) fn life_of(segment: &Segment, number: u16) -> u32 {
-    life(segment.slot(number, SlotWord::State).load(&SLOT_LOOK))
 }
 
 /// What a slot says about its holder.
@@ -78,7 +69,7 @@ pub(crate) enum Joined {
 }
 
 impl Segment {
-    fn slot(&self, number: u16, word: SlotWord) -> &crate::backend::NativeWord {
+    pub(super) fn slot(&self, number: u16, word: SlotWord) -> &crate::backend::NativeWord {
         self.word(self.layout().slot(number, word))
     }
 
@@ -158,7 +149,7 @@ impl Segment {
     pub(crate) fn has_others(&self) -> Result<bool> {
         let mine = self.life()?;
         let others = self.participants().into_iter().filter(|participant| participant.alive);
-        Ok(others.into_iter().any(|participant| life_of(self, participant.number) != mine))
+        Ok(others.into_iter().any(|participant| self.life_at(participant.number) != mine))
     }
 
     /// How often a slot was given to somebody: it tells its holders apart.
@@ -169,7 +160,7 @@ impl Segment {
     /// Whether a slot is held, and its holder is dead. A life begins before its first slot is taken and ends after its last one is given
     /// up: so this one is gone, unless the slot has changed hands since the word was read, which the caller's compare-and-swap notices.
     fn is_dead(&self, state: u64) -> bool {
-        state & KIND == HELD && self.is_over(life(state))
+        state & KIND == HELD && self.is_over(life_in(state))
     }
 
     /// Takes one dead participant's slot, to recover it as participant `me`: its number, or none if nobody is dead.

@@ -1,12 +1,9 @@
 //! Regions: the memory that a heap lives in, as words addressed by index.
 
 use crate::backend::{Backend, Native, NativeWord};
+pub use crate::segment::layout::WordIndex;
 use crate::segment::layout::{Granule, Layout};
 use std::ptr::NonNull;
-
-/// Index of a 64-bit word of a region.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WordIndex(pub usize);
 
 /// The memory of one heap: words of a [`Backend`], and a stand-in for each granule's payload.
 pub trait Region: Send + Sync {
