@@ -180,7 +180,7 @@ pub struct LoomCell(loom::cell::UnsafeCell<u64>);
 // SAFETY: the checker runs all its threads on one thread of the operating system, and fails the model at the first access
 // that races another one.
 unsafe impl Send for LoomCell {}
-// SAFETY: as above.
+// SAFETY: the checker runs all its threads on one thread of the operating system, and fails the model where accesses race.
 unsafe impl Sync for LoomCell {}
 
 impl Backend for Loom {

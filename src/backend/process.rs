@@ -89,7 +89,7 @@ fn wiped_page() -> Option<*mut AtomicU64> {
     let page: *mut u8 = memory.as_mut_ptr();
     // SAFETY: an anonymous mapping of ours alone, page aligned, as long as asked for; nothing stands in it yet.
     let believed = unsafe { libc::madvise(page.cast(), memory.len(), NO_ADVICE) } != 0
-        // SAFETY: as above.
+        // SAFETY: the same mapping, in which nothing stands yet.
         && unsafe { rustix::mm::madvise(page.cast(), memory.len(), rustix::mm::Advice::LinuxWipeOnFork) }.is_ok();
     believed.then(|| {
         std::mem::forget(memory);

@@ -56,7 +56,7 @@ impl HandlerFunctions for Handler {
     }
     #[inline]
     unsafe fn read<T: Shared>(&self, block: &Block<T>) -> T {
-        // SAFETY: as above; any bytes are a valid T.
+        // SAFETY: the caller vouches for the block; it was allocated for a T, at T's alignment, and any bytes are a valid T.
         unsafe { self.own(block).read() }
     }
     #[inline]

@@ -67,7 +67,7 @@ impl<T: Payload + ?Sized> Deref for Message<'_, T> {
 impl<T: Payload + ?Sized> DerefMut for Message<'_, T> {
     #[inline(always)]
     fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: as above.
+        // SAFETY: the block is live and this handle's alone, as for `deref`, and the handle is borrowed mutably.
         unsafe { self.value.as_mut() }
     }
 }

@@ -350,7 +350,7 @@ impl AtomicMatrix {
             if let Some(page) = self.lanes().idle.pop() {
                 return Ok(page);
             }
-            // SAFETY: as above; it is written anew for each slot that is tried.
+            // SAFETY: the mapping is ours alone and as long as a page's; it is written anew for each slot that is tried.
             if let Some(owner) = unsafe { self.new_lane(page, begun.elapsed() < wait, told) }? {
                 self.lanes().all.push(LaneCell { _memory: memory, page, owner });
                 return Ok(page);

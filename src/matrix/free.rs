@@ -182,7 +182,7 @@ impl<R: Region> Heap<R> {
             };
             lane.stacks.get_mut(size)?.push(g).then_some((parked, ()))
         };
-        // SAFETY: as above.
+        // SAFETY: the lane is bound, to this heap, says the caller: its slot's word is one of the region's.
         unsafe { self.change_own(busy, g, word, change) }.is_some()
     }
 

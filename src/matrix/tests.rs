@@ -587,18 +587,18 @@ fn l2_a_hole_that_fits_exactly_serves() {
     }
 }
 
-/// Words that no allocator wrote: nothing hangs, nothing leads outside the sector, nothing that does not fit is handed out.
-#[test]
-fn c2_hostile_words_neither_hang_nor_lead_outside() {
-    use super::operation::Op;
-    use super::token::{Token, place};
+/// Words that no allocator wrote.
+mod hostile {
+    use super::super::operation::Op;
+    use super::super::token::{Token, place};
+    use super::{BoxedRegion, Granule, Heap, Native, State};
     use crate::backend::Word;
     use crate::backend::orderings::FORMAT;
     use crate::segment::layout::SlotWord;
     use crate::segment::region::{Region, WordIndex};
 
-    const GRANULES: u32 = 300;
-    type Damage = fn(&Heap<BoxedRegion<Native>>);
+    pub(super) const GRANULES: u32 = 300;
+    pub(super) type Damage = fn(&Heap<BoxedRegion<Native>>);
     fn set(heap: &Heap<BoxedRegion<Native>>, g: u32, token: Token) {
         heap.region().word(heap.layout().token(Granule(g))).store(token.0, &FORMAT);
     }
@@ -609,7 +609,7 @@ fn c2_hostile_words_neither_hang_nor_lead_outside() {
         word(1).store(index as u64, &FORMAT);
         word(0).store(1 << 32 | 1, &FORMAT);
     }
-    let cases: &[(&str, Damage)] = &[
+    pub(super) const CASES: &[(&str, Damage)] = &[
         ("a batch names a granule out of range, and the sentinel is parked", |heap| {
             set(heap, GRANULES, Token::new(State::Acked, 0, 0, 1));
             batch(heap, 1, u32::MAX);
@@ -659,7 +659,13 @@ fn c2_hostile_words_neither_hang_nor_lead_outside() {
             slot(SlotWord::Op).store(Op::Join { at: Granule(GRANULES + 9) }.encode(), &FORMAT);
         }),
     ];
-    for (what, damage) in cases {
+}
+
+/// Words that no allocator wrote: nothing hangs, nothing leads outside the sector, nothing that does not fit is handed out.
+#[test]
+fn c2_hostile_words_neither_hang_nor_lead_outside() {
+    use hostile::{CASES, GRANULES};
+    for (what, damage) in CASES {
         for (ceiling, shift) in [(0, WIDE), (30, WIDE), (0, PACKED), (30, PACKED)] {
             let heap = heap_of::<Native>(GRANULES, shift);
             damage(&heap);

@@ -192,6 +192,32 @@ const fn up(n: usize, to: usize) -> usize {
     n.div_ceil(to) * to
 }
 
+/// The levels of a class's tree, from the lowest: their words, and where each begins.
+struct Tree {
+    levels: usize,
+    level_words: [usize; MAX_LEVELS],
+    level_base: [usize; MAX_LEVELS],
+    words: usize,
+}
+
+impl Tree {
+    /// A tree whose lowest level has a bit for each chunk.
+    fn over(chunks: usize) -> Self {
+        let mut tree = Self { levels: 0, level_words: [0; MAX_LEVELS], level_base: [0; MAX_LEVELS], words: 0 };
+        let mut below = chunks;
+        loop {
+            below = below.div_ceil(64);
+            tree.level_words[tree.levels] = below;
+            tree.level_base[tree.levels] = tree.words;
+            tree.words += below;
+            tree.levels += 1;
+            if below == 1 {
+                return tree;
+            }
+        }
+    }
+}
+
 impl Layout {
     /// The layout of a sector of `granules` granules (1 to [`MAX_GRANULES`]), rounded up to whole spans.
     pub fn new(granules: u32, params: Params) -> Self {
@@ -203,19 +229,8 @@ impl Layout {
         let classes = super::size_class::of_size(granules).0 + 1;
         let chunks = n.div_ceil(CHUNK);
 
-        let (mut level_words, mut level_base) = ([0; MAX_LEVELS], [0; MAX_LEVELS]);
-        let (mut levels, mut below, mut tree) = (0, chunks, 0);
-        loop {
-            below = below.div_ceil(64);
-            level_words[levels] = below;
-            level_base[levels] = tree;
-            tree += below;
-            levels += 1;
-            if below == 1 {
-                break;
-            }
-        }
-        let tree_stride = up(tree, line);
+        let Tree { levels, level_words, level_base, words } = Tree::over(chunks);
+        let tree_stride = up(words, line);
         let slot_stride = up(SLOT_WORDS, line * 2);
         let batch_stride = up(BATCH_WORDS, line);
 

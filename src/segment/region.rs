@@ -143,7 +143,7 @@ pub struct MappedRegion {
 
 // SAFETY: it gives out shared references to atomic words only; the mapping is valid in every thread.
 unsafe impl Send for MappedRegion {}
-// SAFETY: as above.
+// SAFETY: it gives out shared references to atomic words only.
 unsafe impl Sync for MappedRegion {}
 
 impl MappedRegion {

@@ -270,13 +270,30 @@ fn svg(handler: &Handler, rows: usize) -> Result<String, Failure> {
     for piece in &pieces {
         rectangles(&mut out, piece, rows);
     }
+    legend(&mut out, &sight, exact, bottom + 14.0);
+    let caption = if exact {
+        format!(
+            "A row is {}; every block is drawn, addresses grow to the right and down.",
+            per(stats.sector_bytes, rows)
+        )
+    } else {
+        let cell = per(stats.sector_bytes, rows * COLUMNS);
+        let row = per(stats.sector_bytes, rows);
+        format!("A row is {row}, drawn in cells of {cell}; addresses grow to the right and down.")
+    };
+    let _ = writeln!(out, "<text x=\"{LEFT}\" y=\"{}\" font-size=\"12\">{caption}</text>\n</svg>", bottom + 76.0);
+    Ok(out)
+}
+
+/// What the fills stand for, and how much of each there is.
+fn legend(out: &mut String, sight: &Sight, exact: bool, y: f64) {
     let mut x = LEFT;
     for look in Look::ALL.into_iter().filter(|look| !exact || !matches!(look, Look::Partly(_))) {
-        let y = bottom + 14.0;
         let note = match look {
             Look::Mostly(state) => {
                 let amount = sight.amount(state);
-                let of = text::percent(amount.bytes, stats.sector_bytes).replace('<', "&lt;").replace('>', "&gt;");
+                let of =
+                    text::percent(amount.bytes, sight.stats.sector_bytes).replace('<', "&lt;").replace('>', "&gt;");
                 format!("{}, {of}", text::count(amount.blocks, "block"))
             }
             Look::Partly(_) => "as dense as its share".to_owned(),
@@ -295,18 +312,6 @@ fn svg(handler: &Handler, rows: usize) -> Result<String, Failure> {
         );
         x += if exact { 250.0 } else { 200.0 };
     }
-    let caption = if exact {
-        format!(
-            "A row is {}; every block is drawn, addresses grow to the right and down.",
-            per(stats.sector_bytes, rows)
-        )
-    } else {
-        let cell = per(stats.sector_bytes, rows * COLUMNS);
-        let row = per(stats.sector_bytes, rows);
-        format!("A row is {row}, drawn in cells of {cell}; addresses grow to the right and down.")
-    };
-    let _ = writeln!(out, "<text x=\"{LEFT}\" y=\"{}\" font-size=\"12\">{caption}</text>\n</svg>", bottom + 76.0);
-    Ok(out)
 }
 
 fn per(bytes: u64, parts: usize) -> String {

@@ -1,0 +1,241 @@
+//! The source is tidy: widths and lengths, one direction of use, safety comments that stand for themselves.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use syn::{Item, UseTree};
+
+/// Columns of a line.
+const COLUMNS: usize = 120;
+/// Lines of a function, its signature included.
+const FUNCTION: usize = 70;
+/// Lines of a file.
+const FILE: usize = 600;
+
+/// Files that may be longer, and why.
+const LONGER: [(&str, &str); 2] = [
+    ("matrix/tests.rs", "unit tests of the heap as a whole, which no one file of it could hold"),
+    ("error.rs", "one list: every error with its message, the page that users read"),
+];
+
+fn source() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../src")
+}
+
+/// Every file below `src`, by its name there.
+fn files() -> BTreeMap<String, String> {
+    let (root, mut found) = (source(), BTreeMap::new());
+    let mut folders = vec![root.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("readable").map(|entry| entry.expect("readable").path()) {
+            if entry.is_dir() {
+                folders.push(entry);
+            } else if entry.extension().is_some_and(|extension| extension == "rs") {
+                let name = entry.strip_prefix(&root).expect("inside").to_string_lossy().into_owned();
+                found.insert(name, std::fs::read_to_string(&entry).expect("readable"));
+            }
+        }
+    }
+    assert!(found.len() > 60, "{} files", found.len());
+    found
+}
+
+/// Lines that are too wide.
+fn wide(text: &str) -> Vec<usize> {
+    let lines = text.lines().enumerate();
+    lines.filter(|(_, line)| line.chars().count() > COLUMNS).map(|(at, _)| at + 1).collect()
+}
+
+/// Functions that are too long, by their first lines. The text is as rustfmt leaves it: a function ends with the first brace that stands
+/// as far to the right as its beginning.
+fn long_functions(text: &str) -> Vec<(usize, usize)> {
+    let lines: Vec<&str> = text.lines().collect();
+    let indent = |line: &str| line.len() - line.trim_start().len();
+    let begins = |line: &str| {
+        let words = line.trim_start().split("fn ").next().unwrap_or_default();
+        let qualifiers = ["pub ", "pub(crate) ", "pub(super) ", "const ", "unsafe ", "async "];
+        let rest = qualifiers.iter().fold(words.to_owned(), |words, qualifier| words.replace(qualifier, ""));
+        line.contains("fn ") && rest.is_empty()
+    };
+    let mut found = vec![];
+    for (at, line) in lines.iter().enumerate().filter(|(_, line)| begins(line)) {
+        let end = |line: &&&str| indent(line) == indent(lines[at]) && line.trim_start().starts_with('}');
+        let ended = line.ends_with('}') || line.ends_with(';');
+        let length = if ended { 1 } else { lines[at..].iter().take_while(|line| !end(line)).count() + 1 };
+        if length > FUNCTION {
+            found.push((at + 1, length));
+        }
+    }
+    found
+}
+
+/// Safety comments that lean on another one without saying which.
+fn leaning(text: &str) -> Vec<usize> {
+    let leans = |line: &str| {
+        let said = line.split("SAFETY:").nth(1).unwrap_or_default().trim_start();
+        said.starts_with("as above") || said.starts_with("see above") || said.starts_with("as before")
+    };
+    text.lines().enumerate().filter(|(_, line)| leans(line)).map(|(at, _)| at + 1).collect()
+}
+
+/// A file's place among the modules: `matrix/free.rs` is `matrix`, `free`.
+fn module(file: &str) -> Vec<String> {
+    let mut path: Vec<String> = file.trim_end_matches(".rs").split('/').map(str::to_owned).collect();
+    if matches!(path.last().map(String::as_str), Some("mod" | "lib")) {
+        path.pop();
+    }
+    path
+}
+
+/// The paths that a tree of uses names.
+fn named(tree: &UseTree, before: &[String], found: &mut Vec<(Vec<String>, String)>) {
+    let with = |name: &syn::Ident| [before, &[name.to_string()]].concat();
+    match tree {
+        UseTree::Path(path) => named(&path.tree, &with(&path.ident), found),
+        UseTree::Name(name) => found.push((with(&name.ident), name.ident.to_string())),
+        UseTree::Rename(name) => found.push((with(&name.ident), name.rename.to_string())),
+        UseTree::Glob(_) => found.push((before.to_vec(), String::new())),
+        UseTree::Group(group) => group.items.iter().for_each(|tree| named(tree, before, found)),
+    }
+}
+
+/// What a file names by `use`, outside tests: the path from the crate's root, the name it has here, and whether it is passed on.
+fn uses(file: &str, text: &str, modules: &BTreeSet<Vec<String>>) -> Vec<(Vec<String>, String, bool)> {
+    let me = module(file);
+    let parsed = syn::parse_file(text).expect("it is Rust");
+    let mut found = vec![];
+    for item in &parsed.items {
+        let Item::Use(item) = item else { continue };
+        let mut paths = vec![];
+        named(&item.tree, &[], &mut paths);
+        let passed_on = !matches!(item.vis, syn::Visibility::Inherited);
+        for (path, name) in paths {
+            let supers = path.iter().take_while(|part| *part == "super").count();
+            let path = match path[0].as_str() {
+                "crate" => path[1..].to_vec(),
+                "self" => [&me, &path[1..]].concat(),
+                "super" => [&me[..me.len() - supers], &path[supers..]].concat(),
+                _ if modules.contains(&[&me, &path[..1]].concat()) => [&me, &path[..]].concat(),
+                _ => continue,
+            };
+            found.push((path, name, passed_on));
+        }
+    }
+    found
+}
+
+/// Which file uses which. A folder's face only passes its files' names on: who goes through it uses the file.
+fn graph(files: &BTreeMap<String, String>) -> BTreeMap<String, BTreeSet<String>> {
+    let by_module: BTreeMap<Vec<String>, &String> = files.keys().map(|file| (module(file), file)).collect();
+    let modules = by_module.keys().cloned().collect();
+    let all: BTreeMap<&String, _> = files.iter().map(|(file, text)| (file, uses(file, text, &modules))).collect();
+    // The file that a path leads to, through faces.
+    let defines = |path: &[String]| {
+        let mut path = path.to_vec();
+        loop {
+            let at = (0..=path.len()).rev().find(|&length| by_module.contains_key(&path[..length]))?;
+            let file = by_module[&path[..at]];
+            let Some(name) = path.get(at) else { return Some(file) };
+            match all[file].iter().find(|(.., here, passed_on)| here == name && *passed_on) {
+                Some((on, ..)) if *on != path => path = [on.clone(), path[at + 1..].to_vec()].concat(),
+                _ => return Some(file),
+            }
+        }
+    };
+    let mut graph: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (&file, uses) in &all {
+        let is_face = |path: &[String]| file.ends_with("mod.rs") && path.starts_with(&module(file));
+        for (path, _, passed_on) in uses {
+            let used = defines(path).filter(|&used| used != file && used != "lib.rs" && file != "lib.rs");
+            if let Some(used) = used.filter(|_| !(*passed_on && is_face(path))) {
+                graph.entry(file.clone()).or_default().insert(used.clone());
+            }
+        }
+    }
+    graph
+}
+
+/// A circle in the graph, if there is one.
+fn circle(graph: &BTreeMap<String, BTreeSet<String>>) -> Option<Vec<String>> {
+    fn walk<'a>(
+        graph: &'a BTreeMap<String, BTreeSet<String>>,
+        at: &'a str,
+        way: &mut Vec<&'a str>,
+        done: &mut BTreeSet<&'a str>,
+    ) -> Option<Vec<String>> {
+        if let Some(begins) = way.iter().position(|&file| file == at) {
+            return Some(way[begins..].iter().map(|&file| file.to_owned()).collect());
+        }
+        if done.contains(at) {
+            return None;
+        }
+        way.push(at);
+        let found = graph.get(at).into_iter().flatten().find_map(|next| walk(graph, next, way, done));
+        way.pop();
+        done.insert(at);
+        found
+    }
+    let mut done = BTreeSet::new();
+    graph.keys().find_map(|file| walk(graph, file, &mut vec![], &mut done))
+}
+
+#[test]
+fn lines_and_functions_and_files_are_short() {
+    let mut faults = vec![];
+    for (file, text) in files() {
+        faults.extend(wide(&text).into_iter().map(|line| format!("src/{file}:{line}: over {COLUMNS} columns")));
+        let long = long_functions(&text).into_iter();
+        faults.extend(long.map(|(line, length)| format!("src/{file}:{line}: a function of {length} lines")));
+        let length = text.lines().count();
+        if length > FILE && !LONGER.iter().any(|(longer, _)| *longer == file) {
+            faults.push(format!("src/{file}: {length} lines, and no reason in LONGER"));
+        }
+    }
+    assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
+}
+
+#[test]
+fn safety_comments_stand_for_themselves() {
+    let leaning = files().into_iter().flat_map(|(file, text)| {
+        leaning(&text)
+            .into_iter()
+            .map(move |line| format!("src/{file}:{line}: say what makes it safe, or name the contract"))
+    });
+    let faults: Vec<_> = leaning.collect();
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn files_use_each_other_in_one_direction() {
+    let graph = graph(&files());
+    let edges: usize = graph.values().map(BTreeSet::len).sum();
+    assert!(edges > 100, "{edges} uses found");
+    if let Some(circle) = circle(&graph) {
+        panic!("these files use each other in a circle: {}", circle.join(" → "));
+    }
+}
+
+#[test]
+fn untidy_source_is_noticed() {
+    assert_eq!(wide(&format!("{}\n{}", "─".repeat(120), "─".repeat(121))), [2]);
+    let body = "        x();\n".repeat(69);
+    let text = format!("impl A {{\n    pub(super) fn short() {{}}\n    const fn long(\n    ) {{\n{body}    }}\n}}\n");
+    assert_eq!(long_functions(&text), [(3, 72)]);
+    assert_eq!(leaning("// SAFETY: as above.\n// SAFETY: as above, it is aligned.\n// SAFETY: in range."), [1, 2]);
+    let file = |name: &str, text: &str| (name.to_owned(), text.to_owned());
+    let folder = |b: &str| {
+        BTreeMap::from([
+            file("lib.rs", "mod a; pub use a::c::C;"),
+            file("a/mod.rs", "mod b; mod c; pub use c::C; pub struct A;"),
+            file("a/b.rs", b),
+            file("a/c.rs", "use super::{A, b::B}; pub struct C;"),
+        ])
+    };
+    assert_eq!(circle(&graph(&folder("use super::A; pub struct B;"))), None);
+    for b in
+        ["use crate::a::C; pub struct B;", "use super::C as D; pub struct B;", "use super::c::{self}; pub struct B;"]
+    {
+        let found = circle(&graph(&folder(b))).unwrap_or_else(|| panic!("{b}"));
+        assert_eq!(found, ["a/b.rs", "a/c.rs"], "{b}");
+    }
+    assert_eq!(circle(&graph(&folder("pub struct B; #[cfg(test)] mod tests { use super::super::c::C; }"))), None);
+}
