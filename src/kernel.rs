@@ -1,7 +1,8 @@
 //! System calls as this crate makes them: an interrupted call is made again, but not for ever.
 //!
-//! The standard library repeats an interrupted call until it comes through, and takes a refused sleep for a fault of its own. A timer that
-//! fires faster than a call can be made, or a sandbox, must neither hold a caller up for ever nor end it.
+//! The standard library repeats an interrupted call until it comes through, and takes a refused sleep for a
+//! fault of its own. A timer that fires faster than a call can be made, or a sandbox, must neither hold a
+//! caller up for ever nor end it.
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -28,7 +29,8 @@ pub(crate) fn again<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, 
     call()
 }
 
-/// Sleeps for this time, or less: if the call is refused or interrupted, it is not made again. Whoever waits looks at the clock.
+/// Sleeps for this time, or less: if the call is refused or interrupted, it is not made again. Whoever waits
+/// looks at the clock.
 pub(crate) fn nap(time: Duration) {
     let time = Timespec { tv_sec: time.as_secs() as i64, tv_nsec: time.subsec_nanos().into() };
     match nanosleep(&time) {

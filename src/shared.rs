@@ -6,10 +6,10 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// A type whose values may lie in shared memory: plain bytes with the same meaning in every process.
 ///
-/// zerocopy's traits are the base: any bytes are a valid value, there is no padding, and nothing inside is mutable behind a
-/// shared reference. They would also accept `usize` and file descriptors, which mean nothing to another process;
-/// so this trait is implemented for integers of fixed size, floats and arrays, and by [`shared!`](crate::shared!) for structs
-/// whose fields all implement it.
+/// zerocopy's traits are the base: any bytes are a valid value, there is no padding, and nothing inside is
+/// mutable behind a shared reference. They would also accept `usize` and file descriptors, which mean nothing
+/// to another process; so this trait is implemented for integers of fixed size, floats and arrays, and by
+/// [`shared!`](crate::shared!) for structs whose fields all implement it.
 ///
 /// ```compile_fail
 /// fn only_shared<T: atomic_matrix::Shared>() {}
@@ -62,8 +62,9 @@ unsafe impl<T: Shared, const N: usize> Shared for [T; N] {
 
 /// Defines a struct that may live in a segment.
 ///
-/// The struct gets `#[repr(C)]`, `Copy` and zerocopy's derives, which refuse padding and invalid bit patterns; every
-/// field must be [`Shared`] itself. Its fingerprint covers its name, its size and alignment, and its fields' names and types.
+/// The struct gets `#[repr(C)]`, `Copy` and zerocopy's derives, which refuse padding and invalid bit
+/// patterns; every field must be [`Shared`] itself. Its fingerprint covers its name, its size and alignment,
+/// and its fields' names and types.
 ///
 /// ```
 /// atomic_matrix::shared! {
@@ -78,7 +79,9 @@ unsafe impl<T: Shared, const N: usize> Shared for [T; N] {
 /// ```
 #[macro_export]
 macro_rules! shared {
-    ($(#[$meta:meta])* $vis:vis struct $name:ident { $($(#[$field_meta:meta])* $field_vis:vis $field:ident : $type:ty),* $(,)? }) => {
+    ($(#[$meta:meta])* $vis:vis struct $name:ident {
+        $($(#[$field_meta:meta])* $field_vis:vis $field:ident : $type:ty),* $(,)?
+    }) => {
         #[derive(
             Clone,
             Copy,

@@ -27,8 +27,8 @@ thread_local! {
         const { std::cell::Cell::new(Setting { all_rmw: false, mutant: None, weakened: [None; 2] }) };
 }
 
-/// How often a site was passed since [`Passes::reset`], over all threads of the models that this thread ran: what tells a
-/// model that took the path it is about from one that passed without.
+/// How often a site was passed since [`Passes::reset`], over all threads of the models that this thread ran:
+/// what tells a model that took the path it is about from one that passed without.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Passes {
     /// Loads.
@@ -137,8 +137,9 @@ impl Word for LoomWord {
         if SETTING.get().all_rmw {
             self.0.swap(value, Ordering::AcqRel);
         } else if site.index == OWN_STORE.index {
-            // The checker can lose a plain store that races a read-modify-write (it orders the latter behind it and lets it read
-            // an older value). No other site stores where somebody else may compare and swap.
+            // The checker can lose a plain store that races a read-modify-write (it orders the latter behind
+            // it and lets it read an older value). No other site stores where somebody else may compare and
+            // swap.
             self.0.swap(value, orders(site).0);
         } else {
             self.0.store(value, orders(site).0);
@@ -150,7 +151,8 @@ impl Word for LoomWord {
             true => (Ordering::AcqRel, Ordering::Acquire),
             false => orders(site),
         };
-        // The checker's own failing compare-and-swap always reads the newest value; a processor's may read an older one.
+        // The checker's own failing compare-and-swap always reads the newest value; a processor's may read an
+        // older one.
         let found = if SETTING.get().all_rmw { old } else { self.0.load(fail) };
         let result = if found == old { self.0.compare_exchange(old, new, order, fail) } else { Err(found) };
         Passes::note(site, |passes| *if result.is_ok() { &mut passes.changes } else { &mut passes.refusals } += 1);
@@ -177,10 +179,11 @@ impl Word for LoomWord {
 #[derive(Debug)]
 pub struct LoomCell(loom::cell::UnsafeCell<u64>);
 
-// SAFETY: the checker runs all its threads on one thread of the operating system, and fails the model at the first access
-// that races another one.
+// SAFETY: the checker runs all its threads on one thread of the operating system, and fails the model at the
+// first access that races another one.
 unsafe impl Send for LoomCell {}
-// SAFETY: the checker runs all its threads on one thread of the operating system, and fails the model where accesses race.
+// SAFETY: the checker runs all its threads on one thread of the operating system, and fails the model where
+// accesses race.
 unsafe impl Sync for LoomCell {}
 
 impl Backend for Loom {

@@ -79,8 +79,9 @@ pub trait Backend: Send + Sync + 'static {
         Self::fence(site);
         true
     }
-    /// As [`Backend::fence`], where the last access of this thread that the fence has to order was a read-modify-write, or
-    /// followed by one: on x86 that was a full barrier already, and only the compiler is told.
+    /// As [`Backend::fence`], where the last access of this thread that the fence has to order was a
+    /// read-modify-write, or followed by one: on x86 that was a full barrier already, and only the compiler
+    /// is told.
     #[inline(always)]
     fn fence_behind_rmw(site: &'static Site) {
         Self::fence(site);
@@ -89,9 +90,10 @@ pub trait Backend: Send + Sync + 'static {
     fn pause();
     /// How often one looks again before one sleeps.
     const SPINS: u32 = 0;
-    /// Sleeps until [`Backend::wake`] is called on the word, for `at_most` at the longest, by a clock that nobody sets. Does not
-    /// sleep if the word's low 32 bits are not those of `expected`: that look and falling asleep are one step to whoever
-    /// changes the word and then wakes. May return for no reason. Says whether the time was over.
+    /// Sleeps until [`Backend::wake`] is called on the word, for `at_most` at the longest, by a clock that
+    /// nobody sets. Does not sleep if the word's low 32 bits are not those of `expected`: that look and
+    /// falling asleep are one step to whoever changes the word and then wakes. May return for no reason. Says
+    /// whether the time was over.
     ///
     /// Checkers sleep until they are woken, whatever `at_most`, so that a lost wake-up is a deadlock; a backend
     /// that says nothing of it only yields.

@@ -23,7 +23,8 @@ const _: () = assert!(size_of::<NativeWord>() == 8 && align_of::<NativeWord>() =
 const BLIND_SLEEP: Duration = Duration::from_millis(1);
 
 impl NativeWord {
-    /// The half that the kernel compares. It is never accessed through this reference here: only its address is passed on.
+    /// The half that the kernel compares. It is never accessed through this reference here: only its address
+    /// is passed on.
     fn low_half(&self) -> &AtomicU32 {
         let half = usize::from(cfg!(target_endian = "big"));
         // SAFETY: half of a word that lives as long as the reference; aligned to more than four bytes.
@@ -65,15 +66,17 @@ impl Word for NativeWord {
 }
 
 thread_local! {
-    /// Set where a heavy fence was refused. The algorithm goes on without it, and leaves to others what is theirs; the user is told.
+    /// Set where a heavy fence was refused. The algorithm goes on without it, and leaves to others what is
+    /// theirs; the user is told.
     static FENCE_REFUSED: Cell<bool> = const { Cell::new(false) };
 }
 
 impl Native {
-    /// Makes both reaches of [`Backend::heavy_fence`] available to this process (membarrier(2), private expedited, Linux 4.14, and
-    /// global, Linux 4.3). False if the system does not offer them.
+    /// Makes both reaches of [`Backend::heavy_fence`] available to this process (membarrier(2), private
+    /// expedited, Linux 4.14, and global, Linux 4.3). False if the system does not offer them.
     ///
-    /// Global *expedited* would reach other processes in microseconds, but misses some: `verification/orders/membarrier`.
+    /// Global *expedited* would reach other processes in microseconds, but misses some:
+    /// `verification/orders/membarrier`.
     pub(crate) fn join_heavy_fences() -> bool {
         Self::join_near_fences() && membarrier_query().contains_command(MembarrierCommand::Global)
     }
@@ -96,7 +99,8 @@ impl Native {
             && membarrier(MembarrierCommand::PrivateExpedited).is_ok()
     }
 
-    /// A number that stands for this process, never 0: a child that is forked has another one. No kernel call, once it is known.
+    /// A number that stands for this process, never 0: a child that is forked has another one. No kernel
+    /// call, once it is known.
     #[inline]
     pub(crate) fn process() -> u64 {
         process::number()

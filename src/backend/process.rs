@@ -1,10 +1,11 @@
 //! Which process this is: a number that a forked child does not share.
 //!
-//! A process id does not do: a parent may be number 1 of its PID namespace, and its child number 1 of a nested one; and asking costs
-//! a kernel call. The number stands in a page that the kernel zeroes in a child (`MADV_WIPEONFORK`, Linux 4.14). Emulators and sandboxes may
-//! refuse that, or only say that they do it: whoever accepts advice that does not exist is not believed (as BoringSSL does it). Then the
-//! number is kept beside the process id, and a handler of the C library's `fork` takes it back: not for a child made by a bare `clone`
-//! that also has its parent's process id.
+//! A process id does not do: a parent may be number 1 of its PID namespace, and its child number 1 of a
+//! nested one; and asking costs a kernel call. The number stands in a page that the kernel zeroes in a child
+//! (`MADV_WIPEONFORK`, Linux 4.14). Emulators and sandboxes may refuse that, or only say that they do it:
+//! whoever accepts advice that does not exist is not believed (as BoringSSL does it). Then the number is kept
+//! beside the process id, and a handler of the C library's `fork` takes it back: not for a child made by a
+//! bare `clone` that also has its parent's process id.
 #![allow(clippy::disallowed_types, reason = "this folder is where raw atomics live")]
 
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};

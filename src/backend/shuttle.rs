@@ -22,8 +22,8 @@ shuttle::thread_local! {
     static STOP_AFTER: std::cell::Cell<Option<u64>> = std::cell::Cell::new(None);
 }
 
-/// Ends `operation`, and the calling thread's part in the model, before its access number `k` (from 0): `None` if it was ended. The shared
-/// words stay as they are, as if its process had been killed.
+/// Ends `operation`, and the calling thread's part in the model, before its access number `k` (from 0):
+/// `None` if it was ended. The shared words stay as they are, as if its process had been killed.
 pub fn stopped_at<T>(k: u64, operation: impl FnOnce() -> T) -> Option<T> {
     STOP_AFTER.with(|left| left.set(Some(k)));
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(operation));

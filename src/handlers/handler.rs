@@ -13,21 +13,23 @@ use uuid::Uuid;
 
 /// A process's access to one segment. Clones are cheap and may go to other threads; each thread parks its own blocks.
 ///
-/// Operations are lock-free and make no kernel call on the quick path. A thread's first does (which takes a participant slot and a page
-/// of memory). They are not for signal handlers that interrupt one, nor for a program's global allocator: the slow paths allocate
-/// themselves, and a call from inside one of them would wait for itself. A forked child cannot use its parent's
-/// handlers ([`Error::ForkedChild`]): it attaches anew.
+/// Operations are lock-free and make no kernel call on the quick path. A thread's first does (which takes a
+/// participant slot and a page of memory). They are not for signal handlers that interrupt one, nor for a
+/// program's global allocator: the slow paths allocate themselves, and a call from inside one of them would
+/// wait for itself. A forked child cannot use its parent's handlers ([`Error::ForkedChild`]): it attaches
+/// anew.
 ///
-/// Dropping a process's last handler is leaving in good order: its blocks stay, and are nobody's. A process that ends with a live handler
-/// counts as dead, also where it returns from `main` or calls `exit(0)` with the handler in a `static`: its blocks are given back.
+/// Dropping a process's last handler is leaving in good order: its blocks stay, and are nobody's. A process
+/// that ends with a live handler counts as dead, also where it returns from `main` or calls `exit(0)` with
+/// the handler in a `static`: its blocks are given back.
 #[derive(Debug, Clone)]
 pub struct Handler {
     pub(super) matrix: Arc<AtomicMatrix>,
 }
 
 impl AtomicMatrix {
-    /// Creates a segment of `size` bytes in `/dev/shm`, or attaches to it if it exists, however many processes call this
-    /// at the same moment. Without an id, a fresh one is made ([`Handler::id`] tells it).
+    /// Creates a segment of `size` bytes in `/dev/shm`, or attaches to it if it exists, however many
+    /// processes call this at the same moment. Without an id, a fresh one is made ([`Handler::id`] tells it).
     ///
     /// # Errors
     /// See [`Error`]; an existing segment of another size is [`Error::SizeMismatch`] and stays as it is.
@@ -64,9 +66,10 @@ impl Options {
     pub fn attach(&self) -> Result<Handler> {
         Handler::of(self.attach_segment()?)
     }
-    /// Attaches to look: takes no participant slot, recovers nobody, and writes nothing, as long as nothing is called on the
-    /// handler that does. [`Handler::stats`], [`Handler::verify`], [`Handler::blocks`], [`Handler::participants`] and
-    /// the calls that read one block only read. The file is opened for reading and writing all the same.
+    /// Attaches to look: takes no participant slot, recovers nobody, and writes nothing, as long as nothing
+    /// is called on the handler that does. [`Handler::stats`], [`Handler::verify`], [`Handler::blocks`],
+    /// [`Handler::participants`] and the calls that read one block only read. The file is opened for reading
+    /// and writing all the same.
     ///
     /// ```
     /// # use atomic_matrix::segment::Options;
@@ -119,8 +122,8 @@ impl Handler {
         Ok(handler)
     }
 
-    /// Removes the segment's name. Processes that have it mapped go on; nobody new can attach. Does nothing if the name is gone
-    /// already.
+    /// Removes the segment's name. Processes that have it mapped go on; nobody new can attach. Does nothing
+    /// if the name is gone already.
     ///
     /// # Errors
     /// [`Error::NameReplaced`], [`Error::ForkedChild`], [`Error::PermissionDenied`].
@@ -133,9 +136,10 @@ impl Handler {
         self.matrix.segment().id()
     }
 
-    /// A number that was drawn when the segment was made: it tells this segment from every other one, those included that had its id
-    /// before or will have it later. Pointers and blocks carry it in this process; an offset does not. Send it along with offsets where the
-    /// name may be removed and made anew while it is in use, and compare it with the receiver's.
+    /// A number that was drawn when the segment was made: it tells this segment from every other one, those
+    /// included that had its id before or will have it later. Pointers and blocks carry it in this process;
+    /// an offset does not. Send it along with offsets where the name may be removed and made anew while it is
+    /// in use, and compare it with the receiver's.
     pub fn creation(&self) -> NonZeroU64 {
         self.matrix.segment().creation()
     }

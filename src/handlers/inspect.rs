@@ -57,7 +57,8 @@ pub struct BlockInfo {
     pub class_bytes: u64,
     /// Its state.
     pub state: BlockState,
-    /// The participant that owns, parked or works on it; 0 is nobody, [`KEPT`](crate::KEPT) a dead one whose blocks were kept.
+    /// The participant that owns, parked or works on it; 0 is nobody, [`KEPT`](crate::KEPT) a dead one whose
+    /// blocks were kept.
     pub owner: u16,
     /// Its generation.
     pub generation: u32,
@@ -69,8 +70,8 @@ impl Handler {
     /// Merges all that is free or parked, whoever parked it. O(blocks).
     ///
     /// # Errors
-    /// [`Error::NoParticipantSlot`], [`Error::ForkedChild`]; [`Error::NoMembarrier`] if blocks that other threads have parked could not be
-    /// taken, because the call is refused by now: the others are merged.
+    /// [`Error::NoParticipantSlot`], [`Error::ForkedChild`]; [`Error::NoMembarrier`] if blocks that other
+    /// threads have parked could not be taken, because the call is refused by now: the others are merged.
     pub fn heal(&self) -> Result<()> {
         match Native::noting_refused_fences(|| self.matrix.with_lane(|lane| self.matrix.heap().heal(lane))) {
             (Ok(()), true) => Err(Error::NoMembarrier),
@@ -87,8 +88,9 @@ impl Handler {
         Ok(self.stats_of(&tally))
     }
 
-    /// Calls `visit` for each block, in the order of the sector; O(blocks), reads only. Under load each block is seen before or
-    /// after whatever changes it, and blocks may overlap or leave gaps where they were merged or cut meanwhile.
+    /// Calls `visit` for each block, in the order of the sector; O(blocks), reads only. Under load each block
+    /// is seen before or after whatever changes it, and blocks may overlap or leave gaps where they were
+    /// merged or cut meanwhile.
     ///
     /// ```
     /// # use atomic_matrix::handlers::HandlerFunctions;
@@ -121,8 +123,9 @@ impl Handler {
         walked.map_err(|fault| Error::Corrupt { what: fault.to_string() })
     }
 
-    /// Walks the sector and checks it: blocks tile it, every free block is hinted on every level, no two free neighbours are
-    /// left unmerged. O(blocks); reads only. To be called at rest: operations in flight may look like faults.
+    /// Walks the sector and checks it: blocks tile it, every free block is hinted on every level, no two free
+    /// neighbours are left unmerged. O(blocks); reads only. To be called at rest: operations in flight may
+    /// look like faults.
     ///
     /// # Errors
     /// [`Error::Corrupt`] names the first fault.

@@ -1,8 +1,8 @@
 //! What a user holds: handlers, typed blocks, relative pointers.
 //!
-//! One file a theme: `pointer` (positions and blocks), `handler` (the way into a segment, and what stands at an offset), `block` (allocate
-//! and free), `payload` (read and write), `ownership` (whose a block is, and what the dead leave), `names` (publish and take), `inspect`
-//! (what is in the segment).
+//! One file a theme: `pointer` (positions and blocks), `handler` (the way into a segment, and what stands at
+//! an offset), `block` (allocate and free), `payload` (read and write), `ownership` (whose a block is, and
+//! what the dead leave), `names` (publish and take), `inspect` (what is in the segment).
 //!
 //! ```
 //! use atomic_matrix::handlers::HandlerFunctions;

@@ -12,8 +12,8 @@ use crate::matrix::token::{KEPT, State as BlockState, is_adopter};
 use crate::segment::Participant;
 use std::time::{Duration, Instant};
 
-/// How long who is just freeing or adopting a block is waited for, by whoever wants to give it another owner. (Publishing waits for
-/// the one, and then perhaps for the other.)
+/// How long who is just freeing or adopting a block is waited for, by whoever wants to give it another owner.
+/// (Publishing waits for the one, and then perhaps for the other.)
 const GIVE_WAIT: Duration = Duration::from_millis(500);
 const BETWEEN_GIVES: Duration = Duration::from_micros(100);
 
@@ -36,26 +36,29 @@ impl Handler {
     /// maker's death does not free a block that is on its way.
     ///
     /// # Errors
-    /// As [`Handler::free_raw`], and [`Error::ChangingHands`]; [`Error::NoMembarrier`] if the block is another thread's and the call is
-    /// refused by now.
+    /// As [`Handler::free_raw`], and [`Error::ChangingHands`]; [`Error::NoMembarrier`] if the block is
+    /// another thread's and the call is refused by now.
     pub fn hand_over<T>(&self, pointer: &RelativePtr<T>) -> Result<()> {
         let live = self.live(pointer)?;
         self.matrix.with_lane(|lane| self.give(lane.owner(), pointer.offset, live, 0))?
     }
 
-    /// Makes this process the owner of the live block at an offset that another one passed on. A block belongs to whoever
-    /// allocated it until it is handed over or adopted. When an owner dies, its blocks are given back; when it leaves in
-    /// good order (its last handler is dropped), they stay and belong to nobody.
+    /// Makes this process the owner of the live block at an offset that another one passed on. A block
+    /// belongs to whoever allocated it until it is handed over or adopted. When an owner dies, its blocks are
+    /// given back; when it leaves in good order (its last handler is dropped), they stay and belong to
+    /// nobody.
     ///
-    /// A block that another process owns costs 8 to 20 ms: a barrier has to reach every processor. One of the same process costs some
-    /// microseconds, and one that was handed over or published costs a compare-and-swap.
+    /// A block that another process owns costs 8 to 20 ms: a barrier has to reach every processor. One of the
+    /// same process costs some microseconds, and one that was handed over or published costs a
+    /// compare-and-swap.
     ///
     /// `generation` is what [`RelativePtr::generation`] said on the other side: without it, an offset that was freed
     /// meanwhile could mean another block by now.
     ///
     /// # Errors
-    /// [`Error::BadOffset`], [`Error::NotLive`], [`Error::Stale`], [`Error::ChangingHands`], [`Error::NoParticipantSlot`],
-    /// [`Error::ForkedChild`]; [`Error::NoMembarrier`] if the call is refused by now.
+    /// [`Error::BadOffset`], [`Error::NotLive`], [`Error::Stale`], [`Error::ChangingHands`],
+    /// [`Error::NoParticipantSlot`], [`Error::ForkedChild`]; [`Error::NoMembarrier`] if the call is refused
+    /// by now.
     pub fn adopt_at(&self, offset: u32, generation: Option<u32>) -> Result<RelativePtr<u8>> {
         let live = self.live_of(offset, generation)?;
         self.matrix.with_lane(|lane| {
@@ -64,7 +67,8 @@ impl Handler {
         })?
     }
 
-    /// Gives a live block to `to`, as the participant `me`. Whoever is just freeing or adopting it is waited for, but not for long.
+    /// Gives a live block to `to`, as the participant `me`. Whoever is just freeing or adopting it is waited
+    /// for, but not for long.
     fn give(&self, me: u16, offset: u32, live: Live, to: u16) -> Result<()> {
         let (mut now, mut given) = (live, Ok(()));
         let give = || {
@@ -87,9 +91,10 @@ impl Handler {
         })
     }
 
-    /// Recovers participants that have died: finishes what they had begun, frees their blocks (or keeps them, with
-    /// [`Options::keep_orphans`](crate::Options::keep_orphans)), releases their slots (but not before others have ended adoptions from them:
-    /// [`Recovered::open_adoptions`]). It happens by itself when somebody attaches, and before an allocation fails.
+    /// Recovers participants that have died: finishes what they had begun, frees their blocks (or keeps them,
+    /// with [`Options::keep_orphans`](crate::Options::keep_orphans)), releases their slots (but not before
+    /// others have ended adoptions from them: [`Recovered::open_adoptions`]). It happens by itself when
+    /// somebody attaches, and before an allocation fails.
     ///
     /// # Errors
     /// [`Error::NoParticipantSlot`], [`Error::ForkedChild`].
@@ -138,7 +143,8 @@ impl Handler {
         Ok(orphans)
     }
 
-    /// Whose a live block becomes that a dead participant was adopting: its recovery gives it back (C1). None if nobody adopts it.
+    /// Whose a live block becomes that a dead participant was adopting: its recovery gives it back (C1). None
+    /// if nobody adopts it.
     fn whose_after_adoption(&self, block: &BlockInfo) -> Option<u16> {
         let heap = self.matrix.heap();
         let g = self.granule(block.offset).ok()?;

@@ -35,7 +35,8 @@ impl<T> std::fmt::Debug for RelativePtr<T> {
 }
 
 impl<T> RelativePtr<T> {
-    /// The offset from the segment's start, in steps of [`Handler::offset_unit`](crate::Handler::offset_unit): bytes in segments up to 4 GiB, granules above.
+    /// The offset from the segment's start, in steps of
+    /// [`Handler::offset_unit`](crate::Handler::offset_unit): bytes in segments up to 4 GiB, granules above.
     pub const fn offset(&self) -> u32 {
         self.offset
     }
@@ -49,7 +50,8 @@ impl<T> RelativePtr<T> {
     }
 }
 
-/// A live block that holds a `T`. Dropping it does not free it: it is shared memory, and somebody else may have its offset.
+/// A live block that holds a `T`. Dropping it does not free it: it is shared memory, and somebody else may
+/// have its offset.
 #[derive(Debug)]
 #[must_use = "a block stays allocated until it is freed, here or by whoever gets its offset"]
 pub struct Block<T> {

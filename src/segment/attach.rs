@@ -1,8 +1,8 @@
 //! Attaching to a segment: everything is checked on a copy before a byte of it is mapped (C2).
 //!
-//! The file is never changed and never resized. Where a name appears only with a ready segment, nothing is waited for;
-//! on other file systems the init guard says "formatting", and the wait is bounded (L1): a creator that died is named in
-//! the error at once.
+//! The file is never changed and never resized. Where a name appears only with a ready segment, nothing is
+//! waited for; on other file systems the init guard says "formatting", and the wait is bounded (L1): a
+//! creator that died is named in the error at once.
 
 use super::descriptor::{check_seals, own_description};
 use super::header::{self, Guard, Header};
@@ -30,9 +30,9 @@ impl Options {
     /// Attaches to an existing segment; never creates, changes or resizes a file.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; [`Error::Symlink`], [`Error::NotAFile`] and [`Error::WrongOwner`] for what is not opened at
-    /// all; [`Error::NotASegment`], [`Error::WrongVersion`], [`Error::SizeMismatch`], [`Error::LayoutMismatch`] and others
-    /// for a file that is not the segment asked for.
+    /// [`Error::NotFound`]; [`Error::Symlink`], [`Error::NotAFile`] and [`Error::WrongOwner`] for what is not
+    /// opened at all; [`Error::NotASegment`], [`Error::WrongVersion`], [`Error::SizeMismatch`],
+    /// [`Error::LayoutMismatch`] and others for a file that is not the segment asked for.
     pub fn attach_segment(&self) -> Result<Segment> {
         self.check()?;
         match &self.home {
@@ -222,9 +222,9 @@ fn read_header(file: &File, name: &Path) -> Result<Option<header::Copy>> {
     Ok(Some(words))
 }
 
-/// Whether the creator is gone: there is no such process, and (if it is only invisible, in another pid namespace) nobody
-/// holds the lock under which a file is formatted. A number that can't be a process's counts as alive: the wait is
-/// bounded anyway.
+/// Whether the creator is gone: there is no such process, and (if it is only invisible, in another pid
+/// namespace) nobody holds the lock under which a file is formatted. A number that can't be a process's
+/// counts as alive: the wait is bounded anyway.
 fn died(pid: u64, file: &File) -> bool {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
     let gone = pid.is_some_and(|pid| rustix::process::test_kill_process(pid) == Err(Errno::SRCH));

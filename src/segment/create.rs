@@ -31,8 +31,8 @@ impl Options {
     /// Creates the segment. [`Options::size`] is needed.
     ///
     /// # Errors
-    /// [`Error::AlreadyExists`] if the name is taken, [`Error::NoSpace`] if it doesn't fit, [`Error::SegmentTooSmall`] and
-    /// others. No error leaves a file behind.
+    /// [`Error::AlreadyExists`] if the name is taken, [`Error::NoSpace`] if it doesn't fit,
+    /// [`Error::SegmentTooSmall`] and others. No error leaves a file behind.
     pub fn create_segment(&self) -> Result<Segment> {
         self.create_segment_with(|_| ())
     }
@@ -50,7 +50,8 @@ impl Options {
     /// Attaches to the segment, or creates it if there is none, however many processes do so at the same moment.
     ///
     /// # Errors
-    /// As [`Options::create_segment`] and [`Options::attach_segment`]; [`Error::Raced`] if the name kept coming and going.
+    /// As [`Options::create_segment`] and [`Options::attach_segment`]; [`Error::Raced`] if the name kept
+    /// coming and going.
     pub fn open_or_create_segment(&self) -> Result<Segment> {
         self.open_or_create_segment_with(|_| ())
     }

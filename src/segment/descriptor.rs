@@ -8,8 +8,8 @@ use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
-/// An open file description of our own for the descriptor's file: locks belong to descriptions, and the one passed on is
-/// the giver's too, so that a living giver could not be told from a dead one.
+/// An open file description of our own for the descriptor's file: locks belong to descriptions, and the one
+/// passed on is the giver's too, so that a living giver could not be told from a dead one.
 pub(super) fn own_description(fd: &OwnedFd) -> Result<File> {
     let failed = |what: &str, e| Error::io(format!("{what} descriptor {}", fd.as_raw_fd()), e);
     rustix::io::fcntl_setfd(fd, FdFlags::CLOEXEC).map_err(|e| failed("set close-on-exec with fcntl(2) on", e))?;

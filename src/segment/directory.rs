@@ -7,10 +7,10 @@
 //! that instant: readers count a PREPARED entry that the turn names as published, and whoever wants the next turn
 //! first marks it READY. Nobody waits for anybody (L1).
 //!
-//! A publication may *replace* one of the same name: its entry says which, and whoever marks it READY first makes that one BUSY, as the
-//! replacer's, who empties it. So the name stands for the old block until the turn, and for the new one from it on; and of one who replaces it and one who
-//! withdraws or takes it, one has it. A reader that finds no entry of a name looks again if
-//! the turn has moved meanwhile.
+//! A publication may *replace* one of the same name: its entry says which, and whoever marks it READY first
+//! makes that one BUSY, as the replacer's, who empties it. So the name stands for the old block until the
+//! turn, and for the new one from it on; and of one who replaces it and one who withdraws or takes it, one
+//! has it. A reader that finds no entry of a name looks again if the turn has moved meanwhile.
 
 use super::layout::DIRECTORY_WORDS;
 use super::region::Region;
@@ -187,8 +187,8 @@ impl<R: Region> Directory<'_, R> {
         self.publish_or_replace(owner, name, block, false).map(|_| ())
     }
 
-    /// Publishes a block under a name, whatever stood under it before: that block, if there was one. There is an instant before which the name
-    /// stands for that, and from which on for this.
+    /// Publishes a block under a name, whatever stood under it before: that block, if there was one. There is
+    /// an instant before which the name stands for that, and from which on for this.
     ///
     /// # Errors
     /// [`Refused::Full`], and nothing has changed.
@@ -324,7 +324,8 @@ impl<R: Region> Directory<'_, R> {
         }
     }
 
-    /// Calls `visit` with each published name and its block. Entries that change meanwhile are seen before or after, or not.
+    /// Calls `visit` with each published name and its block. Entries that change meanwhile are seen before or
+    /// after, or not.
     pub fn each(&self, mut visit: impl FnMut(&[u8], Entry)) {
         // Reads only: the entry that the turn names is published even if nobody has marked it READY yet.
         let turn = Turn(self.turn_word().load(&DIR_LOOK));

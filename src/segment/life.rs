@@ -1,14 +1,17 @@
 //! Life: what decides whether a participant lives.
 //!
-//! Whoever is alive must never be recovered (S1), and what may be believed of another process depends on who looks. So there is one
-//! piece of evidence, which is the kernel's and the same in every view: a lock on a byte of the segment's file.
+//! Whoever is alive must never be recovered (S1), and what may be believed of another process depends on who
+//! looks. So there is one piece of evidence, which is the kernel's and the same in every view: a lock on a
+//! byte of the segment's file.
 //!
-//! An attachment takes its lock before it takes its first slot. The lock belongs to an open file description of its own (`F_OFD_SETLK`,
-//! fcntl(2)), and that description is held by nothing but a page of this process's address space: the page is mapped, its descriptor is
-//! closed, and `MADV_DONTFORK` keeps the page from children. So the lock ends when the address space does, however that ends (return, kill,
-//! exec), and by nothing else: descriptors may be closed and used again, children may live on. Which byte it is, the *life's number*, stands in
-//! the state word of every slot that the attachment takes, so that word and evidence are one. The kernel gives one byte to
-//! one description; and a newcomer passes over numbers that a slot still names.
+//! An attachment takes its lock before it takes its first slot. The lock belongs to an open file description
+//! of its own (`F_OFD_SETLK`, fcntl(2)), and that description is held by nothing but a page of this process's
+//! address space: the page is mapped, its descriptor is closed, and `MADV_DONTFORK` keeps the page from
+//! children. So the lock ends when the address space does, however that ends (return, kill, exec), and by
+//! nothing else: descriptors may be closed and used again, children may live on. Which byte it is, the
+//! *life's number*, stands in the state word of every slot that the attachment takes, so that word and
+//! evidence are one. The kernel gives one byte to one description; and a newcomer passes over numbers that a
+//! slot still names.
 //!
 //! | evidence | whose view | believed | what decides instead |
 //! |---|---|---|---|
@@ -24,9 +27,10 @@
 //! | equal namespace ids, the boot id | `/proc`'s, where there is one | never | the life's byte |
 //! | a heartbeat | the reader's clock: a stopped process is not dead | never | the life's byte |
 //!
-//! What is assumed: the kernel keeps `F_OFD` locks for this file, among all who map it (one machine); and nobody unmaps others'
-//! pages in his own process. What errs, errs to the living side: where `MADV_DONTFORK` is refused or ignored, or another
-//! thread forks between this module's open and close and the child does not execute a program, that child keeps its dead parent's lock as long as it lives.
+//! What is assumed: the kernel keeps `F_OFD` locks for this file, among all who map it (one machine); and
+//! nobody unmaps others' pages in his own process. What errs, errs to the living side: where `MADV_DONTFORK`
+//! is refused or ignored, or another thread forks between this module's open and close and the child does not
+//! execute a program, that child keeps its dead parent's lock as long as it lives.
 
 use super::lock;
 use super::place::Identity;
@@ -73,8 +77,8 @@ pub(super) struct Life {
 unsafe impl Send for Life {}
 
 impl Life {
-    /// Takes a life's byte in the name of a fresh open file description, which is given up to a page of memory of `length` bytes.
-    /// `named` tells the numbers that slots still name.
+    /// Takes a life's byte in the name of a fresh open file description, which is given up to a page of
+    /// memory of `length` bytes. `named` tells the numbers that slots still name.
     pub(super) fn begin(description: OwnedFd, length: usize, named: impl Fn(u32) -> bool) -> Result<Self> {
         let number = lock_one(description.as_fd(), named)?;
         let failed = |errno: Errno| Error::io("map the page that holds this process's lock with mmap(2)", errno);
@@ -104,7 +108,8 @@ impl Drop for Life {
     }
 }
 
-/// Locks a byte that nobody holds and no slot names. The lock comes first: while it is held nobody alive can write that number.
+/// Locks a byte that nobody holds and no slot names. The lock comes first: while it is held nobody alive can
+/// write that number.
 fn lock_one(fd: BorrowedFd<'_>, named: impl Fn(u32) -> bool) -> Result<u32> {
     let mut number = (Native::process() ^ Native::serial().wrapping_mul(0x9E37_79B9_7F4A_7C15)) as u32;
     for _ in 0..TRIES {
@@ -117,7 +122,8 @@ fn lock_one(fd: BorrowedFd<'_>, named: impl Fn(u32) -> bool) -> Result<u32> {
             Ok(()) => drop(lock::unlock(fd, byte(number))),
             Err(Errno::AGAIN | Errno::ACCESS | Errno::INTR) => {}
             Err(errno) => {
-                let what = "lock a byte of the segment's file (fcntl(2), F_OFD_SETLK), by which others tell that this process lives; \
+                let what = "lock a byte of the segment's file (fcntl(2), F_OFD_SETLK), by which others tell that \
+                    this process lives; \
                             use a file system and a sandbox that have such locks";
                 return Err(Error::io(what, errno));
             }
@@ -129,8 +135,9 @@ fn lock_one(fd: BorrowedFd<'_>, named: impl Fn(u32) -> bool) -> Result<u32> {
     Err(Error::io(what, rustix::io::Errno::AGAIN))
 }
 
-/// The segment's descriptor. A host program may close descriptors that it does not know, and open its own files under
-/// their numbers: before each use that matters it is asked whether it is still the segment's file, and if not, it is left alone.
+/// The segment's descriptor. A host program may close descriptors that it does not know, and open its own
+/// files under their numbers: before each use that matters it is asked whether it is still the segment's
+/// file, and if not, it is left alone.
 #[derive(Debug)]
 pub(super) struct Descriptor {
     file: ManuallyDrop<File>,

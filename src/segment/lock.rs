@@ -29,7 +29,8 @@ fn control(file: BorrowedFd<'_>, command: libc::c_int, kind: libc::c_int, offset
         l_len: 1,
         l_pid: 0, // The kernel wants it so.
     };
-    // SAFETY: the descriptor is open while it is borrowed, and these commands read and write one `flock`, which is ours.
+    // SAFETY: the descriptor is open while it is borrowed, and these commands read and write one `flock`,
+    // which is ours.
     match unsafe { libc::fcntl(file.as_raw_fd(), command, &raw mut range) } {
         -1 => Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)),
         _ => Ok(range.l_type.into()),

@@ -68,11 +68,12 @@ impl Segment {
                 "this process has used 2^32 - 1 segments; their pointers can't be told apart any more".to_owned();
             return Err(Error::Corrupt { what });
         };
-        // SAFETY: the mapping is page-aligned (checked above for 8 bytes), shared, readable and writable, and has at
-        // least `layout.bytes() > layout.words * 8` bytes (checked above). It lives as long as the region, in the same
-        // struct, and dropping or moving that struct doesn't move the memory. Other processes access the words through
-        // regions only (they may die, they don't lie), and the file is never cut: attaching never resizes, memory files are
-        // sealed, and only trusted owners may write the others.
+        // SAFETY: the mapping is page-aligned (checked above for 8 bytes), shared, readable and writable, and
+        // has at least `layout.bytes() > layout.words * 8` bytes (checked above). It lives as long as the
+        // region, in the same struct, and dropping or moving that struct doesn't move the memory. Other
+        // processes access the words through regions only (they may die, they don't lie), and the file is
+        // never cut: attaching never resizes, memory files are sealed, and only trusted owners may write the
+        // others.
         let region = unsafe { MappedRegion::new(base, header.layout.clone()) };
         Ok(Self {
             region,
@@ -163,8 +164,9 @@ impl Segment {
         self.header.id
     }
 
-    /// A number that was drawn when the segment was made: it tells this segment from every other one, those included that had
-    /// its id before or will have it later. To be sent along with offsets where a name may come to mean another segment.
+    /// A number that was drawn when the segment was made: it tells this segment from every other one, those
+    /// included that had its id before or will have it later. To be sent along with offsets where a name may
+    /// come to mean another segment.
     pub fn creation(&self) -> NonZeroU64 {
         self.header.creation
     }
@@ -200,8 +202,8 @@ impl Segment {
         self.opener
     }
 
-    /// The segment's file: open for reading and writing, close-on-exec. Whether this process lives does not hang on it: a program
-    /// that closes descriptors which it does not know (`close_range`) may close it.
+    /// The segment's file: open for reading and writing, close-on-exec. Whether this process lives does not
+    /// hang on it: a program that closes descriptors which it does not know (`close_range`) may close it.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.descriptor.file().as_fd()
     }
@@ -259,7 +261,8 @@ impl Segment {
                 _ => {}
             }
         }
-        let what = "open the segment's file again with open(2), neither through /proc/self/fd nor by its name (where a program closes all \
+        let what = "open the segment's file again with open(2), neither through /proc/self/fd nor by its name \
+            (where a program closes all \
                     descriptors that it does not know, let it do that before it attaches)";
         Err(Error::io(what, failed))
     }
@@ -278,8 +281,8 @@ impl Segment {
         if self.header.total <= 1 << 32 { 1 } else { self.layout().params.granule() }
     }
 
-    /// Removes the segment's name, so that nobody can attach any more; those attached go on. Does nothing if the name is
-    /// gone already (by this segment or by another), or if there never was one.
+    /// Removes the segment's name, so that nobody can attach any more; those attached go on. Does nothing if
+    /// the name is gone already (by this segment or by another), or if there never was one.
     ///
     /// # Errors
     /// [`Error::NameReplaced`] if the name means another file by now, which is left alone; [`Error::ForkedChild`] in a

@@ -108,16 +108,18 @@ impl Options {
 
     /// The segment behind a descriptor that another process passed on, a memory file for instance; to attach only.
     ///
-    /// The descriptor must be open for reading and writing. The file is opened anew, close-on-exec, for these options and their copies,
-    /// and the descriptor closed: the giver's locks, which tell whether it lives, would last as long as it.
+    /// The descriptor must be open for reading and writing. The file is opened anew, close-on-exec, for these
+    /// options and their copies, and the descriptor closed: the giver's locks, which tell whether it lives,
+    /// would last as long as it.
     pub fn from_fd(fd: OwnedFd) -> Self {
         // What can't be opened anew is kept, for the attempt to attach to say why.
         let fd = own_description(&fd).map_or(fd, OwnedFd::from);
         Self { home: Home::Descriptor(Arc::new(fd)), ..Self::default() }
     }
 
-    /// As [`Options::from_fd`], for a descriptor from a peer that is not trusted: attaching fails unless the file is sealed against
-    /// shrinking, growing and further seals ([`Options::memfd`] makes such files), so that no peer can cut it under its users.
+    /// As [`Options::from_fd`], for a descriptor from a peer that is not trusted: attaching fails unless the
+    /// file is sealed against shrinking, growing and further seals ([`Options::memfd`] makes such files), so
+    /// that no peer can cut it under its users.
     ///
     /// Seals protect from SIGBUS, not from lies: who has the descriptor may write anything into the segment.
     pub fn from_sealed_fd(fd: OwnedFd) -> Self {
@@ -130,10 +132,12 @@ impl Options {
         self.size = Some(bytes);
         self
     }
-    /// The segment's name in plain words, which stands for an id: every process that says the same name means the same segment.
+    /// The segment's name in plain words, which stands for an id: every process that says the same name means
+    /// the same segment.
     ///
-    /// The id is the name's UUID of version 5 in the namespace [`Options::NAMES`], so other languages can compute it as well. Names are told apart by each byte.
-    /// Who may attach is not the name's business: see [`Options::mode`].
+    /// The id is the name's UUID of version 5 in the namespace [`Options::NAMES`], so other languages can
+    /// compute it as well. Names are told apart by each byte. Who may attach is not the name's business: see
+    /// [`Options::mode`].
     ///
     /// ```
     /// use atomic_matrix::{Options, uuid::Uuid};
@@ -170,8 +174,8 @@ impl Options {
         self.home = Home::MemoryFile;
         self
     }
-    /// Permission bits of the file (default 0600: this user only), whatever the umask. The owner must keep 0600. Who attaches
-    /// reads and writes: the group, and all others, have both rights or none (0660, 0666).
+    /// Permission bits of the file (default 0600: this user only), whatever the umask. The owner must keep 0600.
+    /// Who attaches reads and writes: the group, and all others, have both rights or none (0660, 0666).
     pub fn mode(mut self, bits: u32) -> Self {
         self.mode = bits;
         self
@@ -186,24 +190,26 @@ impl Options {
         self.populate = on;
         self
     }
-    /// Advises the kernel to back the mapping with huge pages (default off). In `/dev/shm` it follows the advice only if
-    /// `/sys/kernel/mm/transparent_hugepage/shmem_enabled` says `advise` or more; on hugetlbfs pages are huge anyway.
+    /// Advises the kernel to back the mapping with huge pages (default off). In `/dev/shm` it follows the
+    /// advice only if `/sys/kernel/mm/transparent_hugepage/shmem_enabled` says `advise` or more; on hugetlbfs
+    /// pages are huge anyway.
     pub fn huge_pages(mut self, on: bool) -> Self {
         self.huge_pages = on;
         self
     }
-    /// Bytes of a granule, the step of sizes and the least alignment: a power of two from 16 to 65536. By default 16, and in
-    /// segments of more than 4 GiB the least that reaches.
+    /// Bytes of a granule, the step of sizes and the least alignment: a power of two from 16 to 65536. By
+    /// default 16, and in segments of more than 4 GiB the least that reaches.
     ///
-    /// A block takes 64 bytes at least (or a granule, if that is more): so much has one token. With 16 a segment holds most; with
-    /// 64, no two blocks ever share a cache line, whatever their sizes. (With 16, blocks whose size is a multiple of 64 begin at a line
-    /// where they come from a run, as nearly all do; a type's or a layout's alignment is always kept.)
+    /// A block takes 64 bytes at least (or a granule, if that is more): so much has one token. With 16 a
+    /// segment holds most; with 64, no two blocks ever share a cache line, whatever their sizes. (With 16,
+    /// blocks whose size is a multiple of 64 begin at a line where they come from a run, as nearly all do; a
+    /// type's or a layout's alignment is always kept.)
     pub fn granule(mut self, bytes: usize) -> Self {
         self.granule = Some(bytes);
         self
     }
-    /// Participant slots: threads that use the segment at the same time, over all processes (1 to 1022; the default grows
-    /// with the size, from 32 to as many).
+    /// Participant slots: threads that use the segment at the same time, over all processes (1 to 1022; the
+    /// default grows with the size, from 32 to as many).
     pub fn participants(mut self, slots: usize) -> Self {
         self.participants = Some(slots);
         self
@@ -214,30 +220,33 @@ impl Options {
         self.reserve = on;
         self
     }
-    /// Strict mode (default off): freed blocks are merged at once, none is parked. Stored in the segment; an attacher that
-    /// asks for the opposite gets an error.
+    /// Strict mode (default off): freed blocks are merged at once, none is parked. Stored in the segment; an
+    /// attacher that asks for the opposite gets an error.
     pub fn strict(mut self, on: bool) -> Self {
         self.strict = Some(on);
         self
     }
-    /// Biased parking (default on where the kernel has membarrier(2), private expedited and global: Linux 4.14, no `nohz_full`): a thread
-    /// takes and frees blocks of its own without a locked instruction, and whoever else takes its parked blocks, or adopts its live ones,
-    /// pays for a barrier: some microseconds within a process, some milliseconds (13 were measured) between two. Stored in
-    /// the segment: all who attach need the call. Off in strict mode, where nothing is parked.
+    /// Biased parking (default on where the kernel has membarrier(2), private expedited and global: Linux
+    /// 4.14, no `nohz_full`): a thread takes and frees blocks of its own without a locked instruction, and
+    /// whoever else takes its parked blocks, or adopts its live ones, pays for a barrier: some microseconds
+    /// within a process, some milliseconds (13 were measured) between two. Stored in the segment: all who
+    /// attach need the call. Off in strict mode, where nothing is parked.
     pub fn biased(mut self, on: bool) -> Self {
         self.biased = Some(on);
         self
     }
-    /// Whether live blocks of participants that died stay allocated (default off: they are freed). Stored in the segment, so that
-    /// everybody who recovers does the same; an attacher that asks for the opposite gets an error.
-    /// [`Handler::orphans`](crate::handlers::Handler::orphans) lists them; they can be adopted or freed like any block.
+    /// Whether live blocks of participants that died stay allocated (default off: they are freed). Stored in
+    /// the segment, so that everybody who recovers does the same; an attacher that asks for the opposite gets
+    /// an error. [`Handler::orphans`](crate::handlers::Handler::orphans) lists them; they can be adopted or
+    /// freed like any block.
     pub fn keep_orphans(mut self, on: bool) -> Self {
         self.keep = Some(on);
         self
     }
-    /// Trusts segments that this user owns. Not for the overflow user (65534): in a user namespace that number stands for every user whom
-    /// the namespace does not know. Without it, only those of the own (effective) user and of root are attached to:
-    /// an owner can cut the file under its users. May be given several times.
+    /// Trusts segments that this user owns. Not for the overflow user (65534): in a user namespace that
+    /// number stands for every user whom the namespace does not know. Without it, only those of the own
+    /// (effective) user and of root are attached to: an owner can cut the file under its users. May be given
+    /// several times.
     pub fn trust_owner(mut self, uid: u32) -> Self {
         self.trusted.push(uid);
         self
@@ -248,9 +257,10 @@ impl Options {
         self.patience = limit;
         self
     }
-    /// Whether to attach to a segment of this id that has lost its name while it is in use, before a new one is made (default off).
-    /// It is looked for among the open files of all processes that this one may look into (`/proc/PID/fd`: those of the same user,
-    /// or all for root), which takes some milliseconds; those that run where this process can't see them are not found.
+    /// Whether to attach to a segment of this id that has lost its name while it is in use, before a new one
+    /// is made (default off). It is looked for among the open files of all processes that this one may look
+    /// into (`/proc/PID/fd`: those of the same user, or all for root), which takes some milliseconds; those
+    /// that run where this process can't see them are not found.
     ///
     /// The kernel gives such a file no name again, so every newcomer has to ask for it. See
     /// [`Segment::creation`](super::Segment::creation) for what tells the two segments apart otherwise.
@@ -258,9 +268,10 @@ impl Options {
         self.rejoin = on;
         self
     }
-    /// Whether the segment is part of this process's core files (default off: `MADV_DONTDUMP`). On, the core of a process that uses
-    /// a memory file, or a file that has lost its name, holds the whole segment: its pages are all brought into memory and written,
-    /// those of a sparse file as well. (Named files are left out by the kernel's own default, see `coredump_filter` in core(5).)
+    /// Whether the segment is part of this process's core files (default off: `MADV_DONTDUMP`). On, the core
+    /// of a process that uses a memory file, or a file that has lost its name, holds the whole segment: its
+    /// pages are all brought into memory and written, those of a sparse file as well. (Named files are left
+    /// out by the kernel's own default, see `coredump_filter` in core(5).)
     pub fn in_core_dumps(mut self, on: bool) -> Self {
         self.in_core_dumps = on;
         self
@@ -294,7 +305,8 @@ impl Options {
         }
         let halves = [self.mode >> 3 & 6, self.mode & 6];
         if halves.iter().any(|rights| [2, 4].contains(rights)) {
-            let allowed = "who attaches reads and writes, so group and others have both rights or none: 0660 or 0666, for instance";
+            let allowed = "who attaches reads and writes, so group and others have both rights or none: 0660 or \
+                0666, for instance";
             return bad("mode", format!("{:#o}", self.mode), allowed);
         }
         if self.group == Some(u32::MAX) {

@@ -1,9 +1,9 @@
 //! A segment that has lost its name, found again through a process that has it open.
 //!
 //! Somebody may remove the name while the segment is in use. Its users hold descriptors of the file, and
-//! `/proc/PID/fd` opens the file anew for everybody who may look into such a process (ptrace(2): its own user, or root).
-//! The kernel gives a file that has lost its last name no other one (linkat(2)), so the segment stays without a name, and
-//! each newcomer has to find it in this way.
+//! `/proc/PID/fd` opens the file anew for everybody who may look into such a process (ptrace(2): its own
+//! user, or root). The kernel gives a file that has lost its last name no other one (linkat(2)), so the
+//! segment stays without a name, and each newcomer has to find it in this way.
 
 use super::header::{self, Guard};
 use super::options::Options;
@@ -71,7 +71,8 @@ fn numbers(directory: &Path) -> Result<Vec<PathBuf>> {
     Ok(numbers.map(|name| directory.join(OsString::from_vec(name))).collect())
 }
 
-/// The file behind a descriptor of a process, opened anew, if it is such a segment. What is gone, or may not be opened, is none.
+/// The file behind a descriptor of a process, opened anew, if it is such a segment. What is gone, or may not
+/// be opened, is none.
 fn nameless(descriptor: &Path, device: u64, id: Uuid) -> Option<(Identity, File)> {
     let stat = rustix::fs::stat(descriptor).ok()?;
     let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;

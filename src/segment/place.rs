@@ -1,8 +1,9 @@
 //! Where a segment's file has its name: a directory, and an entry in it.
 //!
-//! All name operations go through the directory's descriptor, so that they mean the same directory from the first to
-//! the last, whatever becomes of the path. It is held while a segment is made or attached to. Afterwards the directory is opened again when it
-//! is needed, and must be the same one: a segment in use holds one descriptor, its file's.
+//! All name operations go through the directory's descriptor, so that they mean the same directory from the
+//! first to the last, whatever becomes of the path. It is held while a segment is made or attached to.
+//! Afterwards the directory is opened again when it is needed, and must be the same one: a segment in use
+//! holds one descriptor, its file's.
 
 use super::options::{Home, Options};
 use crate::error::{Error, Result};
@@ -79,7 +80,8 @@ impl Place {
         let named = |dir: &Path| match id {
             Some(id) => Self::new(dir, OsStr::new(&format!("atomic-matrix-{id}"))).map(Some),
             None => {
-                let allowed = "give the segment's name with Options::name, its id with Options::id, or its file with Options::path";
+                let allowed = "give the segment's name with Options::name, its id with Options::id, or its file \
+                    with Options::path";
                 Err(Error::BadOption { option: "id", found: "not given".to_owned(), allowed })
             }
         };

@@ -39,8 +39,8 @@ pub trait Region: Send + Sync {
     }
     /// Notes an exclusive access to `granules` granules of payload from `first` on (S1, S3). Free in production.
     fn touch(&self, first: Granule, granules: u32);
-    /// The first `count` words of the payload that begins at `first`, for structures that lie in a block of their own. None where
-    /// the sector has not so many there, or the region has no payload.
+    /// The first `count` words of the payload that begins at `first`, for structures that lie in a block of
+    /// their own. None where the sector has not so many there, or the region has no payload.
     ///
     /// They are atomic words whoever uses them. Who writes them without owning the block follows `ipc::structure`.
     fn payload(&self, _first: Granule, _count: usize) -> Option<&[<Self::Backend as Backend>::Word]> {
@@ -150,8 +150,8 @@ impl MappedRegion {
     /// A region over the words at `base`.
     ///
     /// # Safety
-    /// `base` is 8-byte aligned, valid for reads and writes of `layout.bytes()` bytes for as long as the region lives, and
-    /// every process accesses the first `layout.words` words atomically, through a region.
+    /// `base` is 8-byte aligned, valid for reads and writes of `layout.bytes()` bytes for as long as the
+    /// region lives, and every process accesses the first `layout.words` words atomically, through a region.
     pub unsafe fn new(base: NonNull<u8>, layout: Layout) -> Self {
         let words = base.cast();
         // SAFETY: the first token is one of the region's words.
@@ -198,8 +198,9 @@ impl Region for MappedRegion {
         if count > room {
             return None;
         }
-        // SAFETY: the sector lies within the mapping, whose bytes `new`'s caller vouches for; the range lies within the sector, by the
-        // look above, and is 8-byte aligned, as the sector and its granules are. The words are atomic.
+        // SAFETY: the sector lies within the mapping, whose bytes `new`'s caller vouches for; the range lies
+        // within the sector, by the look above, and is 8-byte aligned, as the sector and its granules are.
+        // The words are atomic.
         unsafe {
             let sector = self.words.as_ptr().cast::<u8>().add(self.layout.sector as usize).cast::<NativeWord>();
             Some(std::slice::from_raw_parts(sector.add(first.index() * each), count))

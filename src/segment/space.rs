@@ -41,8 +41,8 @@ impl FileSystem {
         Ok(Self { page, huge, in_memory: kind == TMPFS, room })
     }
 
-    /// Refuses what can't work before anything is taken: the kernel would answer with a signal, or with the out-of-memory
-    /// killer.
+    /// Refuses what can't work before anything is taken: the kernel would answer with a signal, or with the
+    /// out-of-memory killer.
     pub(crate) fn check_room(&self, total: u64, reserve: bool) -> Result<()> {
         if let Some(limit) = file_size_limit()
             && total > limit

@@ -84,7 +84,8 @@ pub(crate) fn reap(asked: &Reap) -> Outcome {
         (0, _) => "  held no live block\n".to_owned(),
         (_, false) => format!("  freed {blocks}, {}\n", text::bytes(live)),
         (_, true) => format!(
-            "  kept {blocks}, {}: allocated still, and nobody's until somebody adopts or frees them (adopt_at, free_at);\n  matrix blocks {} --dead lists them\n",
+            "  kept {blocks}, {}: allocated still, and nobody's until somebody adopts or frees them (adopt_at, \
+            free_at);\n  matrix blocks {} --dead lists them\n",
             text::bytes(live),
             text::plain(&asked.one.target.segment)
         ),
@@ -161,7 +162,8 @@ pub(crate) fn rm(asked: &Rm) -> Outcome {
         }
     };
     if asked.one.json {
-        let value = json!({ "path": found.path.to_string_lossy(), "removed": true, "alive": alive.map_or(Value::Null, Value::from) });
+        let alive = alive.map_or(Value::Null, Value::from);
+        let value = json!({ "path": found.path.to_string_lossy(), "removed": true, "alive": alive });
         return Ok((text::json(&value), FINE));
     }
     Ok((format!("removed {path}\n"), FINE))

@@ -43,33 +43,38 @@ pub(crate) struct Matrix {
 pub(crate) enum Command {
     /// Lists segments: id, size, owner, participants
     ///
-    /// ALIVE and DEAD are participants: threads that use the segment. LIVE is the share of the sector in live blocks. A damaged
-    /// segment is a row that says what is wrong with it. Ends with exit code 1 if one of them is damaged.
+    /// ALIVE and DEAD are participants: threads that use the segment. LIVE is the share of the sector in live
+    /// blocks. A damaged segment is a row that says what is wrong with it. Ends with exit code 1 if one of
+    /// them is damaged.
     Ls(Ls),
     /// Shows what is in a segment, and who holds how much
     ///
-    /// Live, free, parked and in flight; largest free block, fragmentation (1 - largest free / free), Shannon entropy of the free
-    /// memory, free neighbours that are not merged; free blocks by size class; what each participant holds.
+    /// Live, free, parked and in flight; largest free block, fragmentation (1 - largest free / free), Shannon
+    /// entropy of the free memory, free neighbours that are not merged; free blocks by size class; what each
+    /// participant holds.
     Stat(Stat),
     /// Lists the blocks of a segment
     ///
-    /// States: live (allocated), free, parked (freed, waiting unmerged for the next request of their size), in-flight (in the hands
-    /// of an operation). The owner is a participant's number; 0 is nobody, 1023 stands for what was kept from the dead.
+    /// States: live (allocated), free, parked (freed, waiting unmerged for the next request of their size),
+    /// in-flight (in the hands of an operation). The owner is a participant's number; 0 is nobody, 1023
+    /// stands for what was kept from the dead.
     Blocks(Blocks),
     /// Lists published names: their blocks, who owns them, their size
     ///
-    /// A published block belongs to nobody until somebody adopts or takes it. A name stays although its block was freed, until it is
-    /// withdrawn. TYPE is the fingerprint of the type that it was published as.
+    /// A published block belongs to nobody until somebody adopts or takes it. A name stays although its block
+    /// was freed, until it is withdrawn. TYPE is the fingerprint of the type that it was published as.
     Directory(One),
     /// Draws the sector, in the terminal or as SVG
     ///
-    /// Each cell stands for equally many bytes. A cell that is partly live shows its live share by its height (in SVG by its density);
-    /// one that is mostly parked or in flight shows that. An SVG picture of up to 4000 blocks shows each of them.
+    /// Each cell stands for equally many bytes. A cell that is partly live shows its live share by its height
+    /// (in SVG by its density); one that is mostly parked or in flight shows that. An SVG picture of up to
+    /// 4000 blocks shows each of them.
     Map(Map),
     /// Checks a segment
     ///
-    /// Blocks tile the sector, every free block can be found, no two free neighbours are unmerged. Under load an operation in flight may look like a fault; therefore a fault counts only if it is there at every one of
-    /// several looks. For certainty, verify at rest.
+    /// Blocks tile the sector, every free block can be found, no two free neighbours are unmerged. Under load
+    /// an operation in flight may look like a fault; therefore a fault counts only if it is there at every
+    /// one of several looks. For certainty, verify at rest.
     Verify(Verify),
     /// Shows what is in a segment again and again
     ///
@@ -77,21 +82,25 @@ pub(crate) enum Command {
     Watch(Watch),
     /// Recovers participants that have died (changes the segment)
     ///
-    /// Finishes what they had begun and releases their slots. Their live blocks are freed, or stay allocated: as the segment's creator
-    /// chose (Options::keep_orphans), unless --keep or --free says otherwise for this once. Blocks that they had published, handed
-    /// over or lost to an adopter are not theirs, and stay. Everybody who attaches does all this, too. Nothing happens if nobody is dead.
+    /// Finishes what they had begun and releases their slots. Their live blocks are freed, or stay allocated:
+    /// as the segment's creator chose (Options::keep_orphans), unless --keep or --free says otherwise for
+    /// this once. Blocks that they had published, handed over or lost to an adopter are not theirs, and stay.
+    /// Everybody who attaches does all this, too. Nothing happens if nobody is dead.
     Reap(Reap),
     /// Merges all that is free or parked (changes the segment)
     Heal(One),
     /// Removes a segment
     ///
-    /// Its name goes away: those attached go on, nobody new can attach. Refused with exit code 4 if participants are alive. A process that has attached but never allocated is no participant, and is not noticed.
+    /// Its name goes away: those attached go on, nobody new can attach. Refused with exit code 4 if
+    /// participants are alive. A process that has attached but never allocated is no participant, and is not
+    /// noticed.
     Rm(Rm),
     /// Measures how fast it is on this machine, in a segment of its own
     ///
-    /// A: blocks of 32 to 544 bytes, allocated and freed at random, 200 live in each thread. B: 64 bytes allocated and freed. C: 128 bytes
-    /// allocated by one thread and freed by another. Takes (--repeat times --seconds) for each row. Other programs on the machine slow it
-    /// down: compare best with best. Ends with exit code 1 if the heap is not whole afterwards.
+    /// A: blocks of 32 to 544 bytes, allocated and freed at random, 200 live in each thread. B: 64 bytes
+    /// allocated and freed. C: 128 bytes allocated by one thread and freed by another. Takes (--repeat times
+    /// --seconds) for each row. Other programs on the machine slow it down: compare best with best. Ends with
+    /// exit code 1 if the heap is not whole afterwards.
     Bench(Bench),
     /// Writes a completion script for a shell
     Completions {
@@ -157,7 +166,8 @@ pub(crate) struct Blocks {
     /// Only blocks of this participant (0: nobody's)
     #[arg(long, value_name = "NUMBER")]
     pub(crate) owner: Option<u16>,
-    /// Only blocks that participants which died have left: of those that nobody has recovered yet, and (owner 1023) kept from the recovered
+    /// Only blocks that participants which died have left: of those that nobody has recovered yet, and (owner 1023)
+    /// kept from the recovered
     #[arg(long)]
     pub(crate) dead: bool,
     /// Only blocks of at least so many bytes; K, M and G may follow
@@ -211,7 +221,8 @@ pub(crate) struct Watch {
 pub(crate) struct Reap {
     #[command(flatten)]
     pub(crate) one: One,
-    /// Their live blocks stay allocated, and belong to nobody until somebody adopts or frees them; `blocks --dead` lists them
+    /// Their live blocks stay allocated, and belong to nobody until somebody adopts or frees them;
+    /// `blocks --dead` lists them
     #[arg(long, conflicts_with = "free")]
     pub(crate) keep: bool,
     /// Their live blocks are freed, although the segment's creator chose to keep them

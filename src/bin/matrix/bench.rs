@@ -124,7 +124,8 @@ pub(crate) fn bench(asked: &Bench) -> Outcome {
         text::bytes(granule),
         if asked.strict { ", strict: nothing is parked" } else { "" },
     );
-    out += "M/s: million operations (A: allocations and frees), pairs (B) or messages (C) in a second, of all threads together; EACH: the time of one\n";
+    out += "M/s: million operations (A: allocations and frees), pairs (B) or messages (C) in a second, of all \
+        threads together; EACH: the time of one\n";
     out += if sound {
         "afterwards everything was freed: one block, sound\n"
     } else {

@@ -1,7 +1,8 @@
 //! `matrix`: looks into segments from outside, and tidies them up when told to.
 //!
-//! `args` says what can be asked, `target` finds the segment meant, `look` gathers what is in it, `list`, `stat`, `blocks`, `directory`,
-//! `map`, `act` and `bench` are the commands, `text` holds what several of them write.
+//! `args` says what can be asked, `target` finds the segment meant, `look` gathers what is in it, `list`,
+//! `stat`, `blocks`, `directory`, `map`, `act` and `bench` are the commands, `text` holds what several of
+//! them write.
 
 mod act;
 mod args;

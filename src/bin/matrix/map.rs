@@ -18,8 +18,8 @@ const COLUMNS: usize = 1000;
 const ROW: f64 = 22.0;
 const GAP: f64 = 5.0;
 
-/// Okabe and Ito's colours, which the colour-blind tell apart as well; the terminal's nearest, and a glyph of its own for
-/// each, so that no colour is needed.
+/// Okabe and Ito's colours, which the colour-blind tell apart as well; the terminal's nearest, and a glyph of
+/// its own for each, so that no colour is needed.
 const fn fill(state: State) -> &'static str {
     match state {
         State::Live => "#0072B2",
@@ -156,7 +156,8 @@ pub(crate) fn map(asked: &Map) -> Outcome {
         let rows: Vec<Value> = (0..cells.parts.len())
             .map(|cell| {
                 let [live, free, parked, in_flight] = cells.parts[cell];
-                json!({ "position": cells.position(cell), "live": live, "free": free, "parked": parked, "in_flight": in_flight })
+                let position = cells.position(cell);
+                json!({ "position": position, "live": live, "free": free, "parked": parked, "in_flight": in_flight })
             })
             .collect();
         let more = json!({ "sector_bytes": cells.sector, "cells": rows });
@@ -235,12 +236,15 @@ fn svg(handler: &Handler, rows: usize) -> Result<String, Failure> {
     let id = handler.id();
     let (alive, dead) = look::alive_and_dead(&sight.participants);
     let mut out = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\" \
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" \
+        height=\"{height}\" \
          role=\"img\" aria-labelledby=\"title desc\" font-family=\"sans-serif\" font-size=\"14\" fill=\"#222222\">\n\
          <title id=\"title\">Sector of segment {id}</title>\n\
-         <desc id=\"desc\">Which parts of the sector are live, parked, in flight and free, in the order of addresses, row by row.</desc>\n\
+         <desc id=\"desc\">Which parts of the sector are live, parked, in flight and free, in the order of \
+             addresses, row by row.</desc>\n\
          <defs>\n\
-         <pattern id=\"parked\" width=\"6\" height=\"6\" patternUnits=\"userSpaceOnUse\" patternTransform=\"rotate(45)\">\
+         <pattern id=\"parked\" width=\"6\" height=\"6\" patternUnits=\"userSpaceOnUse\" \
+             patternTransform=\"rotate(45)\">\
          <rect width=\"6\" height=\"6\" fill=\"#E69F00\"/><rect width=\"2\" height=\"6\" fill=\"#FFD98A\"/></pattern>\n\
          <pattern id=\"in-flight\" width=\"6\" height=\"6\" patternUnits=\"userSpaceOnUse\">\
          <rect width=\"6\" height=\"6\" fill=\"#D55E00\"/><path d=\"M0 0L6 6M6 0L0 6\" stroke=\"#5A2700\"/></pattern>\n\
@@ -260,7 +264,8 @@ fn svg(handler: &Handler, rows: usize) -> Result<String, Failure> {
         let _ = writeln!(
             out,
             "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\" font-size=\"12\">{}</text>\
-             <rect x=\"{LEFT}\" y=\"{y:.1}\" width=\"{COLUMNS}\" height=\"{ROW}\" fill=\"{}\" stroke=\"#BBBBBB\" stroke-width=\"0.5\"/>",
+             <rect x=\"{LEFT}\" y=\"{y:.1}\" width=\"{COLUMNS}\" height=\"{ROW}\" fill=\"{}\" stroke=\"#BBBBBB\" \
+                 stroke-width=\"0.5\"/>",
             LEFT - 8.0,
             y + ROW * 0.7,
             text::bytes(position),
@@ -300,7 +305,8 @@ fn legend(out: &mut String, sight: &Sight, exact: bool, y: f64) {
         };
         let _ = writeln!(
             out,
-            "<rect x=\"{x}\" y=\"{y}\" width=\"26\" height=\"18\" fill=\"{}\" fill-opacity=\"{:.1}\" stroke=\"#888888\" stroke-width=\"0.5\"/>\
+            "<rect x=\"{x}\" y=\"{y}\" width=\"26\" height=\"18\" fill=\"{}\" fill-opacity=\"{:.1}\" \
+            stroke=\"#888888\" stroke-width=\"0.5\"/>\
              <text x=\"{}\" y=\"{}\">{}</text><text x=\"{}\" y=\"{}\" font-size=\"12\">{note}</text>",
             look.fill(),
             look.opacity(),

@@ -100,7 +100,8 @@ impl Target {
             1 => Ok(matching.remove(0)),
             0 => {
                 let message = format!(
-                    "there is no segment {text} in {}; `matrix ls` lists those that there are, and a path must contain a slash",
+                    "there is no segment {text} in {}; `matrix ls` lists those that there are, and a path must \
+                    contain a slash",
                     dir.display()
                 );
                 Err(Failure::new(NO_SEGMENT, message))
