@@ -1,5 +1,26 @@
 //! The heap's three ideas (token, hint, ripple) and the allocator that composes them.
 //!
+//! Its words, and what others call them:
+//!
+//! - *granule*: the step of sizes, 16 bytes. *Span*: 64 bytes, which share one token.
+//! - *token*: the header word of the block that begins in a span. It stands apart from the block.
+//! - *generation*: 20 bits of a token that tell a block from the earlier ones in its place.
+//! - *lane*: what one thread keeps to itself (thread cache). *Bin*: a size of the blocks that it keeps (size class of a cache).
+//! - *parked*: freed and kept for the next request of its size, unmerged; its state is ACKED.
+//! - *bias*: a lane changes tokens of its own blocks without a locked instruction (biased locking). Who takes another's is a *thief*.
+//! - *busy word*: where a lane names the granule whose token it is about to store (hazard pointer).
+//! - *mark*, *take over*: a thief announces that it takes a parked block, and takes it behind a heavy fence (bias revocation).
+//! - *adoption*: a live block gets another owner. *Nobody's*: it has none (orphan).
+//! - *outbox*, *homes*: where blocks freed for another lane are collected, and where that lane finds them (remote frees).
+//! - *open slots*: where batches of nobody's blocks change lanes (transfer cache).
+//! - *cut*, *join*, *ripple*: split off a free block's tail, merge two neighbours, free and merge (coalescing).
+//! - *announce*, *help*, *commit*: an operation on a free block is written down, anybody may finish it, one compare-and-swap ends it.
+//! - *held*: in the hands of one participant alone. *Freeze*: a join's right-hand head becomes an inside word.
+//! - *hint*: a bit that says where a free block may begin (TLSF's bitmaps). It may be wrong.
+//! - *second look*: after a block became free, a look at both neighbours, so that no two of them stay unmerged.
+//! - *run*: free memory that is cut into parked blocks of one bin at once.
+//! - *participant*: a holder of a slot of the segment, one for each lane. *Recovery*: what a dead one left is given back.
+//!
 //! From the ground up; each file uses those above it:
 //!
 //! - [`token`]: the only truth about which blocks exist;

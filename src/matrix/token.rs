@@ -13,6 +13,26 @@
 //! The generation of a word never stands still: whoever writes a word gives it the generation after the one
 //! found there (ALLOCATED → ACKED → COALESCING keep it, the state tells them apart). A value therefore does not
 //! return within 2^20 changes of that one word, and a compare-and-swap prepared long ago fails.
+//!
+//! # Who may write what
+//!
+//! | state | owner field | written by | at the sites | becomes |
+//! |---|---|---|---|---|
+//! | FREE | 0 | anybody, who ends an announced operation; the holder | COMMIT; HELD_STORE | COALESCING, INSIDE |
+//! | COALESCING, held | its holder | one claimer; the holder | CLAIM, CARVE; HELD_STORE | FREE, ALLOCATED, ACKED, INSIDE |
+//! | COALESCING, announced | the announcer | the announcer | ANNOUNCE | FREE |
+//! | ALLOCATED, typed or not | its owner; its adopter; 0; KEPT | the holder; the owner (B1); a claimer; a giver (B4) | HELD_STORE; OWN_STORE; CLAIM; ADOPT | ACKED |
+//! | ACKED | whose stack it is for; 0 | the owner (B1); a freer (B3); a thief (B2); the end of an adoption (B4) | OWN_STORE; PARK; TAKE_OVER; ADOPT | ALLOCATED, MARKED, COALESCING |
+//! | MARKED | the thief | a thief (B2) | MARK | ACKED; ALLOCATED or COALESCING by its owner |
+//! | INSIDE | 0 | the holder; helpers of an announced operation | HELD_STORE; FREEZE, FOOTER | COALESCING |
+//!
+//! - B1, *owner store*: a lane stores plainly the token of a parkable block of its own, while its slot names the granule.
+//! - B2, *theft*: mark, heavy fence, look at the owner's slot, take over or give back. Each step is a compare-and-swap.
+//! - B3, *remote free*: one compare-and-swap, which keeps the owner. The owner's own free at that moment writes the same word.
+//! - B4, *adoption*: the token says who adopts it, heavy fence, look at the owner's slot, then it is the new owner's, or its owner's again.
+//!
+//! Only B1 is a plain store on a word that others may write; HELD_STORE is one on a word that nobody else may. All others are
+//! compare-and-swaps. B1, B2 and B3 are in `matrix::bias` and `matrix::free`, B4 in `matrix::adoption`, the rest in `matrix::operation`.
 
 use crate::segment::layout::MAX_PARTICIPANTS;
 

@@ -15,7 +15,7 @@
 //! # }
 //! ```
 //!
-//! A message is a block of the common heap, of any size that its type has ([`Message`]): `channel::<[u8]>` carries slices of any length.
+//! A message is a block of the common heap, of any size that its type has ([`Message`](super::Message)): `channel::<[u8]>` carries slices of any length.
 //! Sending and receiving moves its ownership, never its bytes; so does sending it on.
 //!
 //! **Progress.** [`Sender::try_send`] and [`Receiver::try_recv`] are lock-free and need nobody else's step: a process that is stopped or killed anywhere
