@@ -197,6 +197,13 @@ impl Handler {
         self.free_pointer(pointer, Known::Typed(pointer.token))
     }
 
+    /// Frees a message's block into the hands of the participant that it came from, if that is this thread's to do. False: nothing was done.
+    #[inline]
+    pub(crate) fn free_message_to(&self, pointer: &RelativePtr<u8>, giver: u16) -> bool {
+        let live = Live { at: self.matrix.offsets().granule(pointer.offset), token: pointer.token };
+        self.matrix.lane().is_some_and(|lane| self.matrix.heap().free_to(lane, live, giver))
+    }
+
     #[inline(always)]
     fn free_pointer<T>(&self, pointer: &RelativePtr<T>, known: Known) -> Result<()> {
         if pointer.segment != self.tag() {

@@ -27,6 +27,7 @@
 //! *Killed* while it holds a message: its recovery frees the block. Killed in [`Message::into_ref`] before its step: likewise; after it: the block is nobody's,
 //! and stays until somebody takes or frees it by its reference. A channel has no such gap.
 
+use super::link::Taken;
 use super::payload::{Framed, LENGTH_BYTES, Payload};
 use crate::backend::orderings::COPY_FENCE;
 use crate::backend::payload;
@@ -48,6 +49,8 @@ pub struct Message<'h, T: Payload + ?Sized> {
     handler: &'h Handler,
     value: NonNull<T>,
     pointer: RelativePtr<u8>,
+    /// Whose it was, if it was received: its block goes back there.
+    giver: u16,
 }
 
 // SAFETY: the handle is the only one to its value, and handlers may be used by any thread.
@@ -75,7 +78,9 @@ impl<T: Payload + ?Sized> Drop for Message<'_, T> {
     #[inline]
     fn drop(&mut self) {
         // Refused in a forked child alone, whose parent has the block.
-        let _ = self.handler.free_message(&self.pointer);
+        if self.giver == 0 || !self.handler.free_message_to(&self.pointer, self.giver) {
+            let _ = self.handler.free_message(&self.pointer);
+        }
     }
 }
 impl<T: Payload + ?Sized + std::fmt::Debug> std::fmt::Debug for Message<'_, T> {
@@ -89,7 +94,7 @@ impl<'h, T: Payload + ?Sized> Message<'h, T> {
     pub(super) fn over(handler: &'h Handler, pointer: RelativePtr<u8>, items: usize) -> Self {
         let first = handler.resolve(&pointer).wrapping_add(T::HEAD);
         let value = NonNull::new(T::raw(first, items));
-        Self { handler, value: value.expect("the segment's own block has an address"), pointer }
+        Self { handler, value: value.expect("the segment's own block has an address"), pointer, giver: 0 }
     }
 
     /// The block's position, as plain data.
@@ -104,13 +109,17 @@ impl<'h, T: Payload + ?Sized> Message<'h, T> {
 
     /// The message in a block that was just received, and is the caller's alone. None if it is of another type, or does not hold what it says.
     #[inline]
-    pub(super) fn received(handler: &'h Handler, live: Live) -> Option<Self> {
+    pub(super) fn received(handler: &'h Handler, Taken { live, giver }: Taken) -> Option<Self> {
         let pointer = handler.pointer(live);
         let items = handler.items_of::<T>(live).ok()?;
         let first = handler.address(pointer.offset()).wrapping_add(T::HEAD);
         // SAFETY: so many items lie in the block, which is the caller's alone.
         let whole = unsafe { T::is_whole(first, items) };
-        whole.then(|| Self::over(handler, pointer, items))
+        whole.then(|| {
+            let mut message = Self::over(handler, pointer, items);
+            message.giver = giver;
+            message
+        })
     }
 
     /// The segment's handler.

@@ -83,6 +83,28 @@ impl<R: Region> Heap<R> {
         unsafe { self.change_own(busy, g, self.token(g), change) }.is_some()
     }
 
+    /// Frees the lane's own block into the hands of `home`, the lane that it came from: it is parked as that one's, and goes the way home
+    /// of blocks that are freed for others. No locked instruction. False: it has changed, or is not parked for others, and nothing was done.
+    ///
+    /// Once the token says `home`, nobody stores it plainly but who has that number and was given its index.
+    #[inline(never)]
+    pub fn free_to(&self, lane: &mut Lane, live: Live, home: u16) -> bool {
+        self.bind(lane);
+        let Live { at: g, token } = live;
+        let (busy, bin) = (self.busy_of(lane), Bin::of(token.size()));
+        let is_own = self.biased() && busy != 0 && lane.parks() && token.owner() == lane.owner;
+        let is_anothers = home != lane.owner && self.is_participant(home);
+        let Some(bin) = bin.filter(|_| is_own && is_anothers) else { return false };
+        let parked = Token::new(State::Acked, home, token.generation(), self.place(g, token.size()));
+        let change = |now: Token| (now == token).then_some((parked, ()));
+        // SAFETY: `busy_of` is in range.
+        if unsafe { self.change_own(busy, g, self.token(g), change) }.is_none() {
+            return false;
+        }
+        self.send_home(lane, bin, home, g);
+        true
+    }
+
     /// Gives another lane's block back to that lane's parked blocks. False: it has changed, and nothing was done.
     #[inline(never)]
     fn free_remote(&self, lane: &mut Lane, live: Live) -> bool {

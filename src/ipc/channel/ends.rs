@@ -251,7 +251,7 @@ impl<T: Payload + ?Sized> Receiver<T> {
     #[inline]
     fn message(&self, taken: Taken) -> std::result::Result<Message<'_, T>, Unreceived> {
         let handler = &self.end.attached.handler;
-        Message::received(handler, taken.live).ok_or_else(|| {
+        Message::received(handler, taken).ok_or_else(|| {
             let _ = handler.free_message(&handler.pointer(taken.live));
             Unreceived::OfAnotherType
         })

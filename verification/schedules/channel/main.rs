@@ -23,7 +23,7 @@ use fastrand::Rng;
 use scene::Scene;
 use std::cell::Cell;
 use std::rc::Rc;
-use turns::{Player, Policy, play};
+use turns::{Player, Policy, play, play_buffered};
 
 /// Who plays what: the victim, one that died before, survivors, recoverers, and who looks on at the end.
 const VICTIM: u16 = 1;
@@ -150,7 +150,11 @@ fn run(what: Option<(Act, u64)>, crowd: Crowd, seed: u64, tally: &Tally) -> bool
         SURVIVORS.iter().map(one).collect()
     };
     players.extend(survivors(if what.is_some() { 3 } else { 7 }, random));
-    let ends = play(players, policy, random);
+    // Half of the runs with a store buffer for each player, as x86 has.
+    let ends = match random.bool() {
+        true => play_buffered(players, &[1; 3], policy, random),
+        false => play(players, policy, random),
+    };
     let finished = what.is_none() || !ends[0].stopped;
     tally.amid.set(tally.amid.get().max(scene.most.replace(0)));
     if !finished {

@@ -55,6 +55,8 @@ pub(crate) struct Scene {
     /// The owner of each granule; 0 is nobody, or the channel (Q1).
     marks: RefCell<Vec<u16>>,
     held: Vec<RefCell<Vec<Live>>>,
+    /// Who gave a block, by where it begins.
+    givers: RefCell<Vec<u16>>,
     history: RefCell<Vec<Span<Call>>>,
     /// Each participant's call in flight, and when it began.
     open: Vec<Cell<Option<(Call, u64)>>>,
@@ -90,6 +92,7 @@ impl Scene {
             n: 1 << shift,
             ceiling,
             marks: RefCell::new(vec![0; GRANULES as usize]),
+            givers: RefCell::new(vec![0; GRANULES as usize]),
             held: (0..=NUMBERS).map(|_| RefCell::default()).collect(),
             history: RefCell::default(),
             open: (0..=NUMBERS).map(|_| Cell::default()).collect(),
@@ -134,6 +137,7 @@ impl Scene {
         let kind = if random.bool() { Kind::Raw } else { Kind::Typed(9) };
         let Ok(live) = self.heap.allocate(lane, random.u32(1..=2), 1, kind) else { return };
         self.claim(lane.owner(), live);
+        self.givers.borrow_mut()[live.at.index()] = 0;
         unseen(|| {
             let named = self.ring().links().find(|(link, _)| link.at() == live.at);
             assert_eq!(named, None, "Q1: a cell names a block that is used again");
@@ -144,6 +148,10 @@ impl Scene {
         let me = lane.owner();
         let Some(live) = self.held[me as usize].borrow_mut().pop() else { return };
         self.give_up(me, live);
+        let giver = std::mem::take(&mut self.givers.borrow_mut()[live.at.index()]);
+        if giver != 0 && self.heap.free_to(lane, live, giver) {
+            return;
+        }
         self.heap.free(lane, live.at, Some(live.token.generation())).expect("Q1: it is live and ours");
     }
 
@@ -186,6 +194,7 @@ impl Scene {
             Ok(taken) => {
                 self.end(me, Call::Received(id_of(taken.live)), before);
                 self.claim(me, taken.live);
+                self.givers.borrow_mut()[taken.live.at.index()] = taken.giver;
                 self.held[me as usize].borrow_mut().push(taken.live);
                 true
             }
