@@ -98,6 +98,11 @@ sites! {
     SLOT_CLAIM AcqRel "C1" "takes a participant slot";
     SLOT_LOOK Acquire "C1" "reads who holds a slot";
     SLOT_WRITE Release "C1" "fills or releases a slot that is held";
+    PIN Release "S1 C1" "a helper of a recovery says which number must not be released, and takes that back: release, so that whoever reads that the pin is gone has the helper's compare-and-swap behind it";
+    PIN_FENCE SeqCst "S1 C1" "between the pin and the look whether the recovery stands: pairs with UNPIN_FENCE. Either the helper sees that it has ended, or the pin is seen";
+    PIN_LOOK Acquire "S1 C1" "looks whether a number is pinned that is about to be released: pairs with PIN";
+    UNPIN_FENCE SeqCst "S1 C1" "between the end of a recovery and the looks at the pins: pairs with PIN_FENCE";
+    ERASE Relaxed "S4 C1" "erases a head inside a block that a dead one held alone, by version: the block's own word, which changes behind it, publishes it";
     JOIN_FENCE SeqCst "S1" "between saying whose a slot is and its first use: pairs with REACH_FENCE";
     // Directory.
     DIR_LOOK Acquire "S3" "reads a directory entry: pairs with DIR_WRITE";
@@ -194,6 +199,12 @@ pub enum Mutant {
     LeafAloneRehinted,
     /// A hint is not looked for above a word that was not empty: a chain that a stopped participant broke stays broken.
     ChainUnrepaired,
+    /// A helper changes a word that bears a dead one's number without a look whether the recovery still stands.
+    RecoveryRecheckDropped,
+    /// A helper orders nothing between pinning a number and looking whether the recovery stands.
+    PinFenceDropped,
+    /// A number is released while a helper pins it.
+    PinIgnored,
     /// A recovery does not look at the neighbours and the hints of every free block.
     RecoveryUnsettled,
     /// A free is refused if the block changes hands at the same moment.
@@ -292,6 +303,9 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant::LargeHeld,
     Mutant::LeafAloneRehinted,
     Mutant::ChainUnrepaired,
+    Mutant::RecoveryRecheckDropped,
+    Mutant::PinFenceDropped,
+    Mutant::PinIgnored,
     Mutant::RecoveryUnsettled,
     Mutant::NewOwnerRefused,
     Mutant::PublishedFromAnybody,

@@ -365,7 +365,8 @@ impl<'a, R: Region> Structure<'a, R> {
         let layout = heap.layout();
         let visits = |number: u16| {
             let visiting = heap.region().word(layout.slot(number, SlotWord::Visiting)).load(&VISIT_LOOK);
-            visiting as u32 == live.at.0 + 1
+            // A dead one's own visit holds no structure back.
+            visiting as u32 == live.at.0 + 1 && !heap.slots().is_abandoned(number)
         };
         let visited = (1..=layout.params.participants as u16).any(visits);
         // Who visited it in between may be counted now.
@@ -380,30 +381,39 @@ impl<R: Region> Heap<R> {
     /// L-c: completes the links of the dead participant in all structures, empties void words, and counts it among no users. The first step of
     /// its recovery, before its blocks are freed. Several may do this at once, any number of times. O(tiles + cells of structures).
     pub fn settle_links(&self, lane: &mut Lane, dead: u16) -> Settled {
+        self.settle_links_of(lane.owner(), Some(lane), &[dead], |_| true)
+    }
+
+    /// The same for all of the dead in one walk, as far as each may still be settled: `pins` says so, and that nobody else gets its number meanwhile.
+    /// Without a lane, as a newcomer that visits under the number that it has reserved, nothing is freed.
+    pub(crate) fn settle_links_of(
+        &self,
+        me: u16,
+        mut lane: Option<&mut Lane>,
+        dead: &[u16],
+        mut pins: impl FnMut(u16) -> bool,
+    ) -> Settled {
         let mut settled = Settled::default();
         if self.region().word(self.layout().structures()).load(&STRUCTURE_LOOK) == 0 {
             return settled;
         }
-        // The dead one's own visit holds no structure back.
-        let visiting = self.region().word(self.layout().slot(dead, SlotWord::Visiting));
-        let visited = visiting.load(&VISIT_LOOK);
-        if visited != 0 && dead != lane.owner() {
-            let _ = visiting.cas(visited, 0, &VISIT);
-        }
-        let me = lane.owner();
         self.each_tile(|g, token| {
             if token.is_typed() && token.owner() == 0 {
                 let live = Live { at: g, token };
                 let found = Structure::visit(self, me, live, |structure| {
-                    super::ring::Ring::of(structure).settle(dead, &mut settled);
-                    structure.forget(dead);
+                    for &dead in dead.iter().filter(|&&dead| pins(dead)) {
+                        super::ring::Ring::of(structure).settle(dead, &mut settled);
+                        structure.forget(dead);
+                    }
                     // Who waits for the dead one looks again.
                     [Role::Sender, Role::Receiver].iter().for_each(|&role| structure.bell(role).ring(u32::MAX));
                     settled.structures += 1;
                     structure.state() & REMOVED != 0
                 });
                 // It may have been the last one, or have died on its way out.
-                if found == Some(true) {
+                if let Some(lane) = &mut lane
+                    && found == Some(true)
+                {
                     super::ring::Ring::drain_removed(self, lane, live);
                     Structure::free_if_unused(self, lane, live);
                 }

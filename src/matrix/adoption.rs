@@ -81,9 +81,9 @@ impl<R: Region> Heap<R> {
     }
 
     /// The dead participant's adoption comes to its end: the block is whose it was. That takes no fence: its owner may store the token.
+    /// The number is pinned, so that the word is nobody else's adoption.
     pub(super) fn finish_adoption(&self, dead: u16) {
-        let adopting = self.slot(dead, SlotWord::Adopting);
-        let named = adopting.load(&BUSY_LOOK);
+        let named = self.slot(dead, SlotWord::Adopting).load(&BUSY_LOOK);
         if let Some(g) = (named as u32).checked_sub(1).map(Granule)
             && g.0 < self.layout().granules
             && self.look(g).parked_by() == adopter(dead)
@@ -92,7 +92,6 @@ impl<R: Region> Heap<R> {
             let owner = Some((named >> 32) as u16).filter(|&owner| self.is_participant(owner));
             self.end_adoption(dead, g, owner, dead);
         }
-        adopting.store(0, &ADOPTING);
     }
 
     /// Whose the live block at `g` was, read as `token`, that another is just adopting, and whose it may yet become again; 0 if nobody

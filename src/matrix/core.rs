@@ -2,7 +2,7 @@
 
 use super::heap::{Heap, Lane, Refusal};
 use super::lane::STACK;
-use super::recovery::{Policy, Recovered};
+use super::recovery::{Policy, Recovered, Recovery};
 use super::threads::{self, Keeper, LanePage, Last};
 use crate::backend::Native;
 use crate::error::{Error, Result};
@@ -11,6 +11,7 @@ use crate::segment::directory::{Directory, Entry};
 use crate::segment::layout::Granule;
 use crate::segment::offsets::Offsets;
 use crate::segment::region::MappedRegion;
+use crate::segment::slot::Dead;
 use crate::segment::{Joined, Options, Participant, Segment};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -92,15 +93,11 @@ struct Told {
 }
 
 impl Told {
-    /// Walks over one number in turn are one recovery, whose last walk says what is open.
-    fn recovered(&mut self, dead: u16, policy: Policy, found: Recovered) {
-        match self.each.iter_mut().find(|(number, ..)| *number == dead) {
-            Some((.., before)) => {
-                before.add(found);
-                before.open_adoptions = found.open_adoptions;
-            }
-            None => self.each.push((dead, policy, found)),
-        }
+    /// What a recovery found, if it found or ended anything.
+    fn recovered(&mut self, policy: Policy, recovery: &Recovery) {
+        self.all.add(recovery.total());
+        let found = recovery.found().filter(|(_, found)| *found != Recovered::default());
+        self.each.extend(found.map(|(dead, found)| (dead, policy, found)));
     }
 }
 
@@ -345,63 +342,58 @@ impl AtomicMatrix {
             unsafe { rustix::mm::madvise(start, length, rustix::mm::Advice::LinuxWipeOnFork) }
                 .map_err(|e| failed("madvise", e.into()))?;
         }
-        let begun = Instant::now();
+        let (begun, mut tried) = (Instant::now(), vec![]);
         loop {
             if let Some(page) = self.lanes().idle.pop() {
                 return Ok(page);
             }
-            // SAFETY: the mapping is ours alone and as long as a page's; it is written anew for each slot that is tried.
-            if let Some(owner) = unsafe { self.new_lane(page, begun.elapsed() < wait, told) }? {
-                self.lanes().all.push(LaneCell { _memory: memory, page, owner });
-                return Ok(page);
-            }
-            nap(BETWEEN_LOOKS);
-        }
-    }
-
-    /// Takes a participant slot, writes its lane, and recovers whose slot it was, if that one is dead. None if there may be one soon, and
-    /// `patient`.
-    ///
-    /// # Safety
-    /// The page is the caller's alone.
-    unsafe fn new_lane(&self, page: *mut LanePage, patient: bool, told: &mut Told) -> Result<Option<u16>> {
-        let mut tried = vec![];
-        let ceiling = if self.segment.strict() { 0 } else { STACK };
-        loop {
-            match self.segment.join(&tried)? {
-                Joined::Free(owner) => {
-                    // SAFETY: the caller's.
-                    unsafe { LanePage::write(page, self.instance, owner, ceiling) };
-                    return Ok(Some(owner));
-                }
-                Joined::TakenOver(owner) => {
-                    // SAFETY: the caller's.
-                    let lane = unsafe { LanePage::write(page, self.instance, owner, ceiling) };
-                    if self.recover_predecessor(lane, told) {
-                        told.taken_over.push(owner);
-                        return Ok(Some(owner));
+            let owner = match self.segment.join(&tried)? {
+                Joined::Free(owner) => owner,
+                Joined::Dead(dead) => {
+                    if !self.succeed(dead, told)? {
+                        tried.push(dead.number);
+                        continue;
                     }
-                    self.segment.abandon(owner);
-                    tried.push(owner);
+                    dead.number
                 }
-                Joined::AllHeld if tried.is_empty() && self.lanes().leaving == 0 => break,
-                Joined::Changing | Joined::AllHeld if patient => return Ok(None),
-                Joined::Changing | Joined::AllHeld => break,
+                joined => {
+                    let may_change = joined == Joined::Changing || !tried.is_empty() || self.lanes().leaving > 0;
+                    if !may_change || begun.elapsed() >= wait {
+                        let participants = self.heap.layout().params.participants;
+                        return Err(Error::NoParticipantSlot { participants });
+                    }
+                    tried.clear();
+                    nap(BETWEEN_LOOKS);
+                    continue;
+                }
+            };
+            let ceiling = if self.segment.strict() { 0 } else { STACK };
+            // SAFETY: the mapping is ours alone and as long as a page's; nobody else has been told of it.
+            let lane = unsafe { LanePage::write(page, self.instance, owner, ceiling) };
+            if told.taken_over.contains(&owner) {
+                self.heap.settle_all(lane);
+                // What it has visited without a lane it may free now.
+                let _ = self.heap.settle_links(lane, owner);
             }
+            self.lanes().all.push(LaneCell { _memory: memory, page, owner });
+            return Ok(page);
         }
-        Err(Error::NoParticipantSlot { participants: self.heap.layout().params.participants })
     }
 
-    /// The first thing that a lane does whose slot was a dead participant's: recovers it, under the number that both have. To others this
-    /// is one participant, which may die again, half-way: what it leaves is in every word what the dead one left, or what
-    /// a participant leaves that does one thing after another. False if the number can't be used yet.
-    fn recover_predecessor(&self, lane: &mut Lane, told: &mut Told) -> bool {
-        let me = lane.owner();
-        let inherited = self.segment.inherit(me, me);
-        let found = self.recover_one(lane, me, self.policy(), told);
-        told.all.add(found);
-        self.recover_all(lane, inherited, || None, self.policy(), told);
-        found.open_adoptions == 0
+    /// Recovers a dead participant whose number is reserved for this process, and takes the number. Others may help. False if it can't be
+    /// used yet; then it is anybody's again.
+    fn succeed(&self, dead: Dead, told: &mut Told) -> Result<bool> {
+        let policy = self.policy();
+        let mut recovery = Recovery::of(vec![dead], policy);
+        let may_be_taken = self.heap.recover_predecessor(&mut recovery);
+        self.retain_names();
+        told.recovered(policy, &recovery);
+        let taken = may_be_taken && self.segment.succeed(dead.number)?;
+        match taken {
+            true => told.taken_over.push(dead.number),
+            false => self.segment.give_up(dead.number),
+        }
+        Ok(taken)
     }
 
     /// What happens to live blocks of the dead in this segment, unless somebody asks otherwise.
@@ -409,57 +401,26 @@ impl AtomicMatrix {
         if self.segment.keeps_orphans() { Policy::Keep } else { Policy::GiveBack }
     }
 
-    /// Recovers every participant that has died (C1).
+    /// Recovers every participant that has died (C1), and helps recoveries that others have begun. Waits for nobody.
     pub(crate) fn reap(self: &Arc<Self>, policy: Policy) -> Result<Recovered> {
         let mut told = Told::default();
         let recovered = self.with_lane(|lane| {
-            let me = lane.owner();
-            let next = || self.segment.take_dead(me);
-            self.recover_all(lane, vec![], next, policy, &mut told);
+            let dead = self.segment.take_dead(lane.owner());
+            if !dead.is_empty() {
+                let mut recovery = Recovery::of(dead, policy);
+                self.heap.recover_all(lane, &mut recovery);
+                self.retain_names();
+                told.recovered(policy, &recovery);
+            }
             told.all
         });
         self.tell(&told);
         recovered
     }
 
-    /// Recovers those taken already, and whomever `next` takes.
-    fn recover_all(
-        &self,
-        lane: &mut Lane,
-        mut taken: Vec<u16>,
-        next: impl Fn() -> Option<u16>,
-        policy: Policy,
-        told: &mut Told,
-    ) {
-        let mut open = vec![];
-        while let Some(dead) = taken.pop().or_else(&next) {
-            taken.extend(self.segment.inherit(dead, lane.owner()));
-            let found = self.recover_one(lane, dead, policy, told);
-            match found.open_adoptions {
-                0 => self.segment.release_dead(dead),
-                _ => open.push(dead),
-            }
-            told.all.add(Recovered { open_adoptions: 0, ..found });
-        }
-        for dead in open {
-            // The adopter may have been among the dead.
-            let found = self.recover_one(lane, dead, policy, told);
-            match found.open_adoptions {
-                0 => self.segment.release_dead(dead),
-                _ => self.segment.put_back(dead),
-            }
-            told.all.add(found);
-        }
-    }
-
-    /// Recovers one dead participant; its slot is the caller's affair.
-    fn recover_one(&self, lane: &mut Lane, dead: u16, policy: Policy, told: &mut Told) -> Recovered {
-        let found = self.heap.recover(lane, dead, policy);
-        let directory = Directory(&self.segment);
-        directory.recover(dead);
-        directory.retain(|entry| self.published(entry));
-        told.recovered(dead, policy, found);
-        found
+    /// Withdraws the names of blocks that are not live any more.
+    fn retain_names(&self) {
+        Directory(&self.segment).retain(|entry| self.published(entry));
     }
 
     /// Tells what was recovered. Not under a lock, nor inside an operation.

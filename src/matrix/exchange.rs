@@ -25,8 +25,18 @@ const FILLER_AT: u32 = 8;
 const BIN_AT: u32 = 24;
 
 /// The control word of a batch that a participant is filling or emptying.
-pub(super) const fn busy(owner: u16) -> u64 {
+const fn busy(owner: u16) -> u64 {
     BUSY | owner as u64
+}
+
+/// The participant that fills or empties a batch, or for whom it waits in a home, by its control word.
+pub(super) const fn filler_of(control: u64) -> Option<u16> {
+    let owner = match control >> 32 {
+        2 => control as u16,
+        1 => (control >> FILLER_AT) as u16,
+        _ => 0,
+    };
+    if owner == 0 { None } else { Some(owner) }
 }
 
 /// The control word of a full batch, as far as it tells whose blocks they are and of which bin.
@@ -179,16 +189,5 @@ impl<R: Region> Heap<R> {
         }
         control.store(0, &BATCH_PASS);
         Some(count > 0)
-    }
-
-    /// Batches that `dead` was filling or emptying: their indices are lost, the blocks are in the tokens.
-    pub(super) fn empty_batches(&self, dead: u16) {
-        let busy = busy(dead);
-        for control in self.layout().batch_controls() {
-            let control = self.word(control);
-            if control.load(&BATCH_LOOK) == busy {
-                let _ = control.cas(busy, 0, &BATCH_CLAIM);
-            }
-        }
     }
 }

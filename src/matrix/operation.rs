@@ -114,6 +114,17 @@ enum Joined {
     NotAnnounced,
 }
 
+/// What a helper has found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Helped {
+    /// The token announces nothing.
+    NotAnnounced,
+    /// It has changed.
+    Changed,
+    /// Its operation is over; the block that begins there was FREE with this size.
+    Finished(u32),
+}
+
 impl<R: Region> Heap<R> {
     /// Takes `size` granules from the free block read as `token` at `g`: all of it, or its tail. All of it also where what would remain
     /// has no span of its own, which is less than a span.
@@ -215,16 +226,29 @@ impl<R: Region> Heap<R> {
 
     /// Finishes the operation that `token` at `g` announces, if it announces one. True if the token may have changed.
     pub(super) fn help(&self, lane: &mut Lane, g: Granule, token: Token) -> bool {
+        match self.finish(g, token) {
+            Helped::NotAnnounced => false,
+            Helped::Changed => true,
+            Helped::Finished(size) => {
+                // Whoever finishes an operation also does what comes after: the announcer may have stopped for ever.
+                self.settle_free(lane, g, size, None);
+                true
+            }
+        }
+    }
+
+    /// The steps of the operation that `token` at `g` announces, without what comes after.
+    pub(super) fn finish(&self, g: Granule, token: Token) -> Helped {
         let owner = token.owner();
         let op = Op::decode(self.word(self.layout().slot(owner, SlotWord::Op)).load(&OP_READ));
         let quoted = Token(self.word(self.layout().slot(owner, SlotWord::Right)).load(&OP_READ));
         if !self.still(g, token) && !R::Backend::mutated(Mutant::HelperRecheckDropped) {
-            return true;
+            return Helped::Changed;
         }
         if !self.fits_sector(g, token) {
-            return false;
+            return Helped::NotAnnounced;
         }
-        let size = match op {
+        Helped::Finished(match op {
             Op::Cut { at, size } if at == g && self.may_be_cut(g, token, size) => {
                 self.finish_cut(g, token, size);
                 token.size() - size
@@ -239,11 +263,8 @@ impl<R: Region> Heap<R> {
                     Joined::Aborted | Joined::NotAnnounced => token.size(),
                 }
             }
-            _ => return false,
-        };
-        // Whoever finishes an operation also does what comes after: the announcer may have stopped for ever.
-        self.settle_free(lane, g, size, None);
-        true
+            _ => return Helped::NotAnnounced,
+        })
     }
 
     /// Whether both parts have a span of their own if so much is cut off.
@@ -297,7 +318,7 @@ impl<R: Region> Heap<R> {
 
     /// Whether the head at `g` is still `token`: what was read before belongs to it.
     #[inline]
-    fn still(&self, g: Granule, token: Token) -> bool {
+    pub(super) fn still(&self, g: Granule, token: Token) -> bool {
         self.token(g).load(&TOKEN_RECHECK) == token.0
     }
 

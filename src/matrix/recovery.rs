@@ -1,176 +1,273 @@
-//! Recovery: what a dead participant left is given back, and its number may be used again (C1).
+//! Recovery: what the dead left is given back, and their numbers may be used again (C1).
 //!
-//! Who is dead is decided below this file's callers (segment::participant); here a participant that will never take another
-//! step is cleaned up by one survivor at a time, which the slot's state word names. If the survivor dies as well,
-//! another takes the slot over and starts again: every step is a compare-and-swap that finds its work done or
-//! undone.
+//! Who is dead is decided below this file's callers (segment::participant); here participants that will never take another step are
+//! cleaned up, all of them in one walk. Nothing is locked: each step is a compare-and-swap that finds its work done or undone, and leaves
+//! what the dead one had to everybody at once. So any number of participants may walk for the same dead at the same time, each for itself:
+//! whoever needs memory or a number helps a recovery that stands still, and need not ask whether its recoverer has died (L2).
 //!
-//! 1. The operation that the dead one had announced is finished, as anybody may (matrix::operation).
-//! 2. A walk over the tiles. What the dead one held alone (COALESCING with its number) is taken over, heads that it had written
-//!    ahead inside are erased, and the Ripple frees it. Its live blocks are given back, or kept for whoever adopts them, by
-//!    policy. Its parked blocks are anybody's already. Every free block is hinted again: the dead one may have stopped
-//!    between a clear and its second look.
-//! 3. Batches of the exchange and directory entries that it was filling become empty.
-//! 4. The slot is released. Not before: a new holder's blocks bear the same number. And not while another is adopting a block of the
-//!    dead one's, which may yet give it back: the slot stays a dead one's, for the next recovery.
+//! 1. Links that they had half given are completed (ipc::structure). The operations that the dead had announced are finished, as anybody may (matrix::operation), and so are their adoptions. Batches of
+//!    the exchange and directory entries that they were filling become empty.
+//! 2. A walk over the tiles. Live blocks of the dead become nobody's parked blocks, or are kept for whoever adopts them, by policy. So do
+//!    blocks that they had parked, and what they held alone (COALESCING with their number), once the heads that they had written ahead
+//!    inside are erased. Whoever's compare-and-swap it was merges the block, as any parked one. Every free block is looked at and hinted
+//!    again: the dead may have stopped between a commit or a clear and its second look.
+//! 3. Whoever has walked through ends the recovery and releases the numbers (segment::slot). Not before: a new holder's blocks bear the
+//!    same number. And not while another is adopting a block of the dead one's, which may yet give it back: that recovery stays in force,
+//!    and the next one walks for it again.
+//!
+//! A walk by whoever has no number yet merges nothing: it only makes what the dead one left nobody's. The newcomer does the merging and the
+//! looking when it has the number.
 
+use super::exchange::filler_of;
 use super::lane::Lane;
-use super::operation::{Held, Op};
+use super::operation::Op;
+pub use super::recovered::{Policy, Recovered};
 pub use super::token::KEPT;
 use super::token::{State, Token};
+pub use super::walk::Recovery;
 use super::words::Heap;
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
+use crate::segment::directory::Directory;
 use crate::segment::layout::{Granule, SlotWord};
 use crate::segment::region::Region;
-use crate::segment::size_class::of_size;
-
-/// What happens to live blocks of a participant that has died.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Policy {
-    /// They are freed. Blocks that a living process has adopted or that are published are not the dead one's any more.
-    #[default]
-    GiveBack,
-    /// They stay allocated and belong to [`KEPT`] until somebody adopts or frees them.
-    Keep,
-}
-
-/// What a recovery found, in blocks and granules.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Recovered {
-    /// Participants recovered.
-    pub participants: u64,
-    /// Live blocks of the dead, freed or kept by policy.
-    pub live_blocks: u64,
-    /// Granules in them.
-    pub live_granules: u64,
-    /// Blocks in flight, given back.
-    pub in_flight_blocks: u64,
-    /// Granules in them.
-    pub in_flight_granules: u64,
-    /// Live blocks that others were just adopting from the dead. Such a dead participant does not count as recovered: it keeps its
-    /// slot until a recovery finds those adoptions ended, and whatever has become its own again by then.
-    pub open_adoptions: u64,
-}
-
-impl Recovered {
-    /// Adds another recovery's counts.
-    pub fn add(&mut self, other: Self) {
-        self.participants += other.participants;
-        self.live_blocks += other.live_blocks;
-        self.live_granules += other.live_granules;
-        self.in_flight_blocks += other.in_flight_blocks;
-        self.in_flight_granules += other.in_flight_granules;
-        self.open_adoptions += other.open_adoptions;
-    }
-}
+use crate::segment::slot::Slots;
 
 impl<R: Region> Heap<R> {
-    /// Cleans up after the participant `dead`, which takes no more steps, and which only this lane recovers.
-    ///
-    /// Its slot's state is the caller's affair: it may be released if no adoption is open. O(blocks).
+    /// The participants' slots.
+    pub fn slots(&self) -> Slots<'_, R> {
+        Slots(self.region())
+    }
+
+    /// Cleans up after the participant `dead`, which takes no more steps, and releases its number if no adoption from it is open. O(blocks).
     pub fn recover(&self, lane: &mut Lane, dead: u16, policy: Policy) -> Recovered {
-        let late = R::Backend::mutated(Mutant::BlocksBeforeLinks);
-        if !late {
-            self.settle_links(lane, dead);
+        let mut recovery = Recovery::of(vec![self.slots().bury(dead, lane.owner())], policy);
+        self.recover_all(lane, &mut recovery);
+        recovery.total()
+    }
+
+    /// As a newcomer without a lane, who is the only one to take the number: walks for the dead participant `number`. True if the number
+    /// may be taken now ([`Slots::take`]); then its new lane has to [settle](Heap::settle_all).
+    pub fn recover_predecessor(&self, recovery: &mut Recovery) -> bool {
+        self.begin_recovery(None, recovery);
+        while !self.recover_tiles(None, recovery, u32::MAX) {}
+        self.end_walked(recovery);
+        recovery.total().open_adoptions == 0
+    }
+
+    /// The whole of a recovery, or what is left of it.
+    pub fn recover_all(&self, lane: &mut Lane, recovery: &mut Recovery) {
+        self.begin_recovery(Some(lane), recovery);
+        while !self.recover_tiles(Some(lane), recovery, u32::MAX) {}
+        self.end_recovery(lane, recovery);
+    }
+
+    /// What comes before the walk: operations, adoptions, batches and entries that the dead had begun.
+    pub fn begin_recovery(&self, mut lane: Option<&mut Lane>, recovery: &mut Recovery) {
+        let me = lane.as_deref().map(Lane::owner);
+        if !R::Backend::mutated(Mutant::BlocksBeforeLinks) {
+            self.recover_links(lane.as_deref_mut(), recovery);
         }
-        self.finish_announced(lane, dead);
-        let mut recovered = Recovered::default();
-        self.each_tile(|g, token| {
-            let size = token.size();
-            match self.adopted_from(g, token) {
-                None => return false,
-                Some(from) => recovered.open_adoptions += (from == dead) as u64,
+        let directory = Directory(self.region());
+        for at in 0..recovery.dead.len() {
+            let number = recovery.dead[at].number;
+            if self.pins(me, recovery, number) {
+                self.finish_announced(lane.as_deref_mut(), number);
+                self.finish_adoption(number);
+                directory.recover(number);
             }
-            if token.owner() == dead && (token.state() == State::Coalescing || token.is_live()) {
-                match self.give_back(lane, g, token, policy) {
-                    // Somebody else changed it: look again.
-                    false => return false,
-                    true if token.is_live() => {
-                        recovered.live_blocks += 1;
-                        recovered.live_granules += size as u64;
-                    }
-                    true => {
-                        recovered.in_flight_blocks += 1;
-                        recovered.in_flight_granules += size as u64;
-                    }
-                }
+        }
+        self.empty_batches(me, recovery);
+        if recovery.by_number.iter().all(Option::is_none) {
+            // Others have walked for all of them.
+            recovery.at = self.layout().spans();
+        }
+    }
+
+    /// The links of the dead, in all structures. A newcomer, which has no number yet, visits them as the number that it has reserved.
+    fn recover_links(&self, lane: Option<&mut Lane>, recovery: &mut Recovery) {
+        let dead: Vec<u16> = recovery.dead.iter().map(|dead| dead.number).collect();
+        let me = lane.as_deref().map(Lane::owner);
+        let Some(visitor) = me.or(dead.first().copied()) else { return };
+        let _ = self.settle_links_of(visitor, lane, &dead, |number| self.pins(me, recovery, number));
+    }
+
+    /// Walks on, over so many tiles at most; true at the end. Without a lane nothing is merged: see [`Heap::settle_all`].
+    pub fn recover_tiles(&self, mut lane: Option<&mut Lane>, recovery: &mut Recovery, tiles: u32) -> bool {
+        let spans = self.layout().spans();
+        for _ in 0..tiles {
+            if recovery.at >= spans {
+                break;
             }
-            true
-        });
-        if !R::Backend::mutated(Mutant::RecoveryUnsettled) {
+            let Some((g, token)) = self.tile_in(recovery.at) else {
+                recovery.at = self.beyond_merged(recovery);
+                continue;
+            };
+            if self.recover_tile(lane.as_deref_mut(), recovery, g, token) {
+                recovery.at = self.layout().span(g.plus(token.size()));
+            }
+        }
+        recovery.at >= spans
+    }
+
+    /// What comes behind the walk: the numbers are released, as far as nobody adopts from their holders or pins them. Whoever releases a
+    /// number that a newcomer without a lane has walked for owes the second looks: `lane`'s own number is held until they are done.
+    pub fn end_recovery(&self, lane: &mut Lane, recovery: &mut Recovery) {
+        if R::Backend::mutated(Mutant::BlocksBeforeLinks) {
+            self.recover_links(Some(lane), recovery);
+        }
+        let slots = self.slots();
+        self.pause_recovery(lane, recovery);
+        let unlooked = recovery.dead.iter().any(|dead| dead.is_recovered());
+        self.end_walked(recovery);
+        let walked = recovery.dead.iter().filter(|dead| recovery.found[dead.number as usize].open_adoptions == 0);
+        slots.release(lane.owner(), &walked.copied().collect::<Vec<_>>());
+        if unlooked {
             self.settle_all(lane);
         }
-        self.empty_batches(dead);
-        if late {
-            self.settle_links(lane, dead);
-        }
-        if R::Backend::mutated(Mutant::OpenAdoptionIgnored) {
-            recovered.open_adoptions = 0;
-        }
-        recovered.participants = (recovered.open_adoptions == 0) as u64;
-        recovered
     }
 
-    /// Every free block gets the second look and the hints that the dead one may have owed it (L3).
-    fn settle_all(&self, lane: &mut Lane) {
-        self.each_tile(|g, token| {
-            if token.is_free() {
-                let at = self.settle_free(lane, g, token.size(), Some(of_size(token.size())));
-                let now = self.look(at);
-                if now.is_free() && self.fits_sector(at, now) && !self.is_hinted(at, of_size(now.size())) {
-                    self.hint(at, of_size(now.size()), true);
+    /// Sets a recovery aside that may go on later, or never: it keeps no number from anybody meanwhile.
+    pub fn pause_recovery(&self, lane: &Lane, recovery: &mut Recovery) {
+        self.slots().unpin(lane.owner());
+        recovery.pinned = 0;
+    }
+
+    /// Ends the recoveries of a complete walk that has found no open adoption.
+    pub fn end_walked(&self, recovery: &mut Recovery) {
+        for dead in &recovery.dead {
+            let found = &mut recovery.found[dead.number as usize];
+            if R::Backend::mutated(Mutant::OpenAdoptionIgnored) {
+                found.open_adoptions = 0;
+            }
+            found.participants = (found.open_adoptions == 0 && self.slots().end(*dead)) as u64;
+        }
+    }
+
+    /// Whether the recovery of `number` is in force, and stays so until the next pin: then no token that bears the number is another
+    /// holder's. A newcomer, which has no lane, has locked the one number that it recovers.
+    fn pins(&self, me: Option<u16>, recovery: &mut Recovery, number: u16) -> bool {
+        let Some(dead) = recovery.of_number(number) else { return false };
+        if let Some(me) = me
+            && recovery.pinned != number
+        {
+            self.slots().pin(me, number);
+            recovery.pinned = number;
+        }
+        let stands = self.slots().stands(dead);
+        if !stands {
+            // Somebody else has walked through.
+            recovery.by_number[number as usize] = None;
+        }
+        stands
+    }
+
+    /// One tile of the walk; false if it has to be looked at again.
+    fn recover_tile(&self, lane: Option<&mut Lane>, recovery: &mut Recovery, g: Granule, token: Token) -> bool {
+        if token.is_free() {
+            recovery.behind = g;
+            if let Some(lane) = lane
+                && !R::Backend::mutated(Mutant::RecoveryUnsettled)
+            {
+                self.settle(lane, g, token);
+            }
+            return true;
+        }
+        match self.adopted_from(g, token) {
+            None => return false,
+            Some(from) => {
+                if let Some(dead) = recovery.of_number(from) {
+                    recovery.found[dead.number as usize].open_adoptions += 1;
                 }
             }
-            true
-        });
+        }
+        let number = token.parked_by();
+        if recovery.of_number(number).is_none() || !self.pins(lane.as_deref().map(Lane::owner), recovery, number) {
+            return true;
+        }
+        let Some(given) = self.give_back(g, token, recovery.policy) else { return false };
+        let (size, found) = (token.size() as u64, &mut recovery.found[number as usize]);
+        if token.is_live() {
+            (found.live_blocks, found.live_granules) = (found.live_blocks + 1, found.live_granules + size);
+        } else if token.state() == State::Coalescing {
+            (found.in_flight_blocks, found.in_flight_granules) =
+                (found.in_flight_blocks + 1, found.in_flight_granules + size);
+        }
+        if let Some(lane) = lane
+            && given.is_given_up()
+            && let Some(merged) = self.coalesce(lane, g, given)
+        {
+            recovery.behind = merged;
+        }
+        true
     }
 
-    /// Finishes what `dead` had announced, and takes the announcement down.
-    fn finish_announced(&self, lane: &mut Lane, dead: u16) {
+    /// Where a walk goes on that has met no tile: another has merged it, with the free block that was met last perhaps.
+    fn beyond_merged(&self, recovery: &Recovery) -> u32 {
+        let behind = self.look(recovery.behind);
+        let end = match behind.is_free() && self.fits_sector(recovery.behind, behind) {
+            true => self.layout().span(recovery.behind.plus(behind.size())),
+            false => 0,
+        };
+        end.max(recovery.at + 1)
+    }
+
+    /// Finishes what `dead` had announced. Its slot's words stay as they are: the number's next holder clears them.
+    fn finish_announced(&self, lane: Option<&mut Lane>, dead: u16) {
         let word = self.word(self.layout().slot(dead, SlotWord::Op));
         if let Op::Cut { at, .. } | Op::Join { at } | Op::Free { at } = Op::decode(word.load(&OP_READ)) {
             let token = self.look(at);
             if token.state() == State::Coalescing && token.owner() == dead && at.0 < self.layout().granules {
-                self.help(lane, at, token);
+                match lane {
+                    Some(lane) => drop(self.help(lane, at, token)),
+                    None => drop(self.finish(at, token)),
+                }
             }
         }
-        word.store(Op::None.encode(), &OP_WRITE);
-        // It stores nothing any more.
-        self.word(self.layout().slot(dead, SlotWord::Busy)).store(0, &BUSY_CLEAR);
-        self.finish_adoption(dead);
     }
 
-    /// Frees (or keeps) one block of a dead participant; false if it changed under our hands.
-    fn give_back(&self, lane: &mut Lane, g: Granule, token: Token, policy: Policy) -> bool {
+    /// Makes one block of a dead participant's nobody's parked block, or keeps it; what its token is now. None if it has changed.
+    fn give_back(&self, g: Granule, token: Token, policy: Policy) -> Option<Token> {
         if token.is_live() && policy == Policy::Keep {
-            return self.rename(g, token, KEPT).is_some();
+            return self.rename(g, token, KEPT);
         }
-        if token.is_live() {
-            let acked = Token::new(State::Acked, lane.owner(), token.generation(), self.place(g, token.size()));
-            let parked = self.token(g).cas(token.0, acked.0, &PARK).is_ok();
-            if parked {
-                self.coalesce(lane, g, acked);
+        if token.state() == State::Coalescing && !self.erase_inside(g, token) {
+            return None;
+        }
+        // Under the generation of a live block it stays parked; a parked word must not come back.
+        let generation = if token.is_live() { token.generation() } else { token.next_generation() };
+        let parked = Token::new(State::Acked, 0, generation, self.place(g, token.size()));
+        self.token(g).cas(token.0, parked.0, &PARK).is_ok().then_some(parked)
+    }
+
+    /// Erases heads that were written ahead inside a block that a dead one held alone: a run that was being cut up. False if another has
+    /// given the block back meanwhile.
+    fn erase_inside(&self, g: Granule, token: Token) -> bool {
+        let first = self.layout().span(g);
+        for span in first + 1..first + self.spans(g, token.size()) {
+            let head = self.look_span(span);
+            if head.state() == State::Inside {
+                continue;
             }
-            return parked;
+            // As long as the block's own word stands, what stands inside is a dead one's.
+            if !self.still(g, token) {
+                return false;
+            }
+            let erased = Token::new(State::Inside, 0, head.next_generation(), 0);
+            let _ = self.token(self.layout().first_of(span)).cas(head.0, erased.0, &ERASE);
         }
-        let held = Token::new(State::Coalescing, lane.owner(), token.next_generation(), self.place(g, token.size()));
-        if self.token(g).cas(token.0, held.0, &CLAIM).is_err() {
-            return false;
-        }
-        self.erase_inside(g, token.size());
-        self.ripple(lane, Held { at: g, token: held });
         true
     }
 
-    /// Erases heads that were written ahead inside a block that this lane holds: a run that was being cut up.
-    fn erase_inside(&self, g: Granule, size: u32) {
-        let first = self.layout().span(g);
-        for span in first + 1..first + self.spans(g, size) {
-            let word = self.token(self.layout().first_of(span));
-            let token = Token(word.load(&HELD_LOOK));
-            if token.state() != State::Inside {
-                word.store(Token::new(State::Inside, 0, token.next_generation(), 0).0, &HELD_STORE);
+    /// Batches that the dead were filling or emptying, and those that wait for them: their indices are lost, the blocks are in the tokens.
+    fn empty_batches(&self, me: Option<u16>, recovery: &mut Recovery) {
+        for control in self.layout().batch_controls() {
+            let control = self.word(control);
+            let found = control.load(&BATCH_LOOK);
+            if let Some(number) = filler_of(found)
+                && self.pins(me, recovery, number)
+            {
+                let _ = control.cas(found, 0, &BATCH_CLAIM);
             }
         }
     }

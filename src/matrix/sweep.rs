@@ -4,7 +4,7 @@ use super::lane::Lane;
 use super::operation::Held;
 use super::runs::Fit;
 use super::stats::{Fault, Tally};
-use super::token::{State, Token};
+use super::token::{State, Token, is_nobody};
 use super::words::Heap;
 use crate::backend::orderings::TOKEN_WALK;
 use crate::backend::{Backend, Mutant, Word};
@@ -85,6 +85,28 @@ impl<R: Region> Heap<R> {
     pub fn heal(&self, lane: &mut Lane) {
         self.flush(lane);
         let _ = self.sweep(lane, None);
+    }
+
+    /// A newcomer has taken the number of a dead one, for whom it has walked without a lane: it merges what is nobody's, and every free block
+    /// gets the second look and the hints that the dead one may have owed it (L3). O(blocks).
+    pub fn settle_all(&self, lane: &mut Lane) {
+        self.each_tile(|g, token| {
+            if token.is_free() {
+                self.settle(lane, g, token);
+            } else if token.state() == State::Acked && is_nobody(token.owner()) {
+                return self.coalesce(lane, g, token).is_some();
+            }
+            true
+        });
+    }
+
+    /// The second look at a free block, and its hints.
+    pub(super) fn settle(&self, lane: &mut Lane, g: Granule, token: Token) {
+        let at = self.settle_free(lane, g, token.size(), Some(of_size(token.size())));
+        let now = self.look(at);
+        if now.is_free() && self.fits_sector(at, now) && !self.is_hinted(at, of_size(now.size())) {
+            self.hint(at, of_size(now.size()), true);
+        }
     }
 
     /// Calls `visit` for each tile, in order, reading only. What changes meanwhile is seen before or after its change.

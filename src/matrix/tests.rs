@@ -1,6 +1,7 @@
 //! Unit tests of the heap over boxed words.
 
 use super::heap::{Heap, Kind, Lane, Refusal};
+use super::recovery::{Policy, Recovery};
 use super::token::State;
 use crate::backend::decorators::{Counts, Probe, stopped_at};
 use crate::backend::{Backend, Native};
@@ -293,11 +294,27 @@ fn l4_work_grows_neither_with_the_segment_nor_with_its_blocks() {
     }
 }
 
+/// A newcomer takes a dead participant's number over.
+fn take_over<B: Backend>(heap: &Heap<BoxedRegion<B>>, lane: &mut Lane) {
+    let number = lane.owner();
+    let mut recovery = Recovery::of(vec![heap.slots().bury(number, number)], Policy::GiveBack);
+    assert!(heap.recover_predecessor(&mut recovery), "nobody adopts");
+    assert!(heap.slots().take(number, 0), "nobody pins it");
+    heap.settle_all(lane);
+}
+
+/// Participant 1 is recovered by a survivor, or by a newcomer that takes its number over.
+fn recover_first<B: Backend>(heap: &Heap<BoxedRegion<B>>, lane: &mut Lane, newcomer: bool) {
+    match newcomer {
+        true => take_over(heap, lane),
+        false => drop(heap.recover(lane, 1, Policy::GiveBack)),
+    }
+}
+
 /// C1: a participant is killed at every step of every operation, its survivor (killed at every step of the recovery,
 /// too, and replaced) gives back what it held, and nothing is missing.
 #[test]
 fn c1_killed_at_every_step_and_recovered() {
-    use super::recovery::Policy;
     const GRANULES: u32 = 512;
     let (mut kills, mut kills_in_recovery) = (0, 0);
     // Recovered by survivors, or by newcomers that have taken over the dead one's slot and number.
@@ -331,14 +348,17 @@ fn c1_killed_at_every_step_and_recovered() {
                     // The survivor works on at once.
                     let more = heap.allocate(&mut witness, 3, 1, Kind::Raw).unwrap();
                     heap.free(&mut witness, kept.at, None).unwrap();
+                    let recover =
+                        |number| recover_first(&heap, &mut Lane::with_ceiling(number, ceiling), first == second);
                     if let Some(deep) = deep {
-                        let mut recoverer = Lane::with_ceiling(first, ceiling);
-                        let done = stopped_at(deep, || heap.recover(&mut recoverer, 1, Policy::GiveBack));
+                        let done = stopped_at(deep, || recover(first));
                         kills_in_recovery += done.is_none() as u32;
                     }
                     let mut lane = Lane::new(second);
-                    heap.recover(&mut lane, first, Policy::GiveBack);
-                    heap.recover(&mut lane, 1, Policy::GiveBack);
+                    if first != second {
+                        heap.recover(&mut lane, first, Policy::GiveBack);
+                    }
+                    recover(second);
                     assert!(heap.live_at(more.at).is_ok(), "S1: {part} of {size} killed at {k}, {deep:?}");
                     heap.free(&mut witness, more.at, None).unwrap();
                     if ceiling == 0 && part != "spill" {
@@ -682,7 +702,7 @@ fn c2_hostile_words_neither_hang_nor_lead_outside() {
                     let _ = heap.free(&mut lane, block.at, None);
                 }
             }
-            heap.recover(&mut lane, 1, super::recovery::Policy::GiveBack);
+            heap.recover(&mut lane, 1, Policy::GiveBack);
             heap.heal(&mut lane);
             let _ = (heap.tally(), heap.verify());
         }

@@ -191,18 +191,22 @@ impl<R: Region> Heap<R> {
         (1..=self.layout().params.participants).contains(&(owner as usize))
     }
 
+    /// The tile that begins in a span, if one does.
+    pub(super) fn tile_in(&self, span: u32) -> Option<(Granule, Token)> {
+        let token = self.look_span(span);
+        let g = self.head_of(span, token);
+        (token.state() != State::Inside && self.fits_sector(g, token)).then_some((g, token))
+    }
+
     /// Visits each tile; a visit that returns false is repeated with the tile as it is then.
     pub(crate) fn each_tile(&self, mut visit: impl FnMut(Granule, Token) -> bool) {
-        let granules = self.layout().granules;
         let mut at = 0;
-        while at < granules {
-            let token = self.look(Granule(at));
-            let size = token.size();
-            if token.state() == State::Inside || !self.fits_sector(Granule(at), token) {
+        while at < self.layout().spans() {
+            match self.tile_in(at) {
                 // Merged into the tile before, meanwhile.
-                at += 1;
-            } else if visit(Granule(at), token) {
-                at += size;
+                None => at += 1,
+                Some((g, token)) if visit(g, token) => at = self.layout().span(g.plus(token.size())),
+                Some(_) => {}
             }
         }
     }

@@ -433,7 +433,7 @@ impl Layout {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(usize)]
 pub enum SlotWord {
-    /// Who holds the slot: 0 free, else kind, epoch, recoverer and life (segment::participant).
+    /// Who holds the slot: 0 free, else kind, epoch, recoverer and life (segment::slot).
     State = 0,
     /// The holder's process id, as its own PID namespace calls it: to be told, not to be believed.
     Pid = 1,
@@ -449,6 +449,8 @@ pub enum SlotWord {
     /// The structure that the holder writes although it is not counted among its users: its granule + 1, and above 32 bits its generation;
     /// or 0. Of nobody's slot: how many structures were ever made (ipc::structure).
     Visiting = 4,
+    /// The number of a dead participant that the holder walks for, and that must not be released just now, or 0 (segment::slot).
+    Pin = 7,
     /// The granule + 1 whose token the holder is about to store plainly, or 0 (matrix::bias).
     Busy = 8,
 }

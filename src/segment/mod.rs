@@ -32,6 +32,10 @@ pub(crate) mod region;
 pub mod size_class;
 #[cfg(not(feature = "internals"))]
 pub(crate) mod size_class;
+#[cfg(feature = "internals")]
+pub mod slot;
+#[cfg(not(feature = "internals"))]
+pub(crate) mod slot;
 mod space;
 
 pub use header::VERSION;

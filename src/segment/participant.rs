@@ -4,43 +4,19 @@
 //! whether that goes on ([`super::life`]): there are no heartbeats, and a process that is stopped or slow lives. One compare-and-swap takes a slot.
 //!
 //! A number whose blocks others are just adopting can't be used again before they have done that, since they may give them back: its
-//! slot stays a dead participant's.
+//! recovery stays in force (segment::slot).
 //!
-//! Where every slot is held, a newcomer takes over a dead participant's, and is the next holder before anything is recovered.
-//! Until it has recovered what its predecessor left, both are one participant to everybody else; if it is killed meanwhile, what is
-//! left is a dead participant as before.
+//! Where every slot is held, a newcomer reserves a dead participant's number, recovers it, and takes it. Others may help with that recovery
+//! as with any.
 
 use super::layout::SlotWord;
-use super::life::{LIFE, NO_LIFE, life_in};
+use super::life::{NO_LIFE, life_in};
 use super::mapping::Segment;
 use super::region::Region;
-use crate::backend::orderings::{JOIN_FENCE, SLOT_CLAIM, SLOT_LOOK, SLOT_WRITE};
+use super::slot::{Dead, FREE, HELD, KIND, RECOVERING, Slots, epoch, free, held, recoverer};
+use crate::backend::orderings::{JOIN_FENCE, SLOT_LOOK, SLOT_WRITE};
 use crate::backend::{Backend, Native, Word};
 use crate::error::Result;
-
-/// A slot's state word: kind (2 bits), epoch (19 bits, one more for each holder), recoverer (11 bits), the holder's life (32 bits).
-const KIND: u64 = 3 << 62;
-const FREE: u64 = 0;
-const HELD: u64 = 1 << 62;
-const RECOVERING: u64 = 2 << 62;
-const EPOCH_AT: u32 = 43;
-const EPOCH: u64 = ((1 << 19) - 1) << EPOCH_AT;
-
-const fn next_epoch(state: u64) -> u64 {
-    state & !EPOCH | (state + (1 << EPOCH_AT)) & EPOCH
-}
-const fn held(before: u64, life: u32) -> u64 {
-    HELD | next_epoch(before) & EPOCH | life as u64
-}
-const fn recovering(state: u64, by: u16) -> u64 {
-    RECOVERING | state & (EPOCH | LIFE) | (by as u64) << 32
-}
-const fn free(state: u64) -> u64 {
-    FREE | state & EPOCH
-}
-fn recoverer(state: u64) -> u16 {
-    (state >> 32 & 0x7FF) as u16
-}
 
 /// What a slot says about its holder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,8 +36,9 @@ pub struct Participant {
 pub(crate) enum Joined {
     /// The slot was free.
     Free(u16),
-    /// The slot was a dead participant's, which nobody has recovered: that is for its new holder to do, before anything else.
-    TakenOver(u16),
+    /// Every slot is held, but this one by a dead participant. Its number is reserved: whoever has walked for it may take it
+    /// ([`Segment::succeed`]), or gives it up ([`Segment::give_up`]).
+    Dead(Dead),
     /// Every slot is held, but one of them is just being given up, taken or recovered.
     Changing,
     /// Every slot is held by the living.
@@ -73,18 +50,20 @@ impl Segment {
         self.word(self.layout().slot(number, word))
     }
 
-    /// Takes a slot and says who we are: a free one, else a dead participant's. Not one of those `passed` over.
+    /// Takes a slot and says who we are: a free one. Else a dead participant's number is reserved, for its caller to recover it. Not one of those
+    /// `passed` over.
     ///
     /// # Errors
     /// If this attachment's life can't begin.
     pub(crate) fn join(&self, passed: &[u16]) -> Result<Joined> {
         let life = self.life()?;
-        let numbers = (1..=self.layout().params.participants as u16).filter(|number| !passed.contains(number));
+        let slots = Slots(self);
+        let numbers = slots.numbers().filter(|number| !passed.contains(number));
         let mut changing = false;
         for number in numbers.clone() {
             let found = self.slot(number, SlotWord::State).load(&SLOT_LOOK);
             if found & KIND == FREE {
-                if self.take_slot(number, found, life) {
+                if self.take_slot(number, life) {
                     return Ok(Joined::Free(number));
                 }
                 changing = true;
@@ -93,22 +72,45 @@ impl Segment {
         for number in numbers {
             let found = self.slot(number, SlotWord::State).load(&SLOT_LOOK);
             changing |= found & KIND != HELD;
-            if self.is_dead(found) {
-                if self.take_slot(number, found, life) {
-                    return Ok(Joined::TakenOver(number));
-                }
-                changing = true;
+            let life_over = |reserved| reserved == NO_LIFE || self.is_over(reserved);
+            let reserved = match found & KIND {
+                HELD if self.is_dead(found) => slots.declare_dead(number, found, number, life),
+                HELD | FREE => continue,
+                _ => slots
+                    .begun(number)
+                    .filter(|dead| life_over(dead.reserved_by()))
+                    .and_then(|dead| slots.reserve(dead, life)),
+            };
+            changing = true;
+            if let Some(dead) = reserved {
+                return Ok(Joined::Dead(dead));
             }
         }
         Ok(if changing { Joined::Changing } else { Joined::AllHeld })
     }
 
-    /// Takes the slot whose word was read as `found`, if it still is.
-    fn take_slot(&self, number: u16, found: u64, life: u32) -> bool {
+    /// Takes the number that [`Segment::join`] has reserved and that its caller has walked for. False if it is pinned.
+    pub(crate) fn succeed(&self, number: u16) -> Result<bool> {
+        Ok(self.take_slot(number, self.life()?))
+    }
+
+    /// The number that [`Segment::join`] has reserved is anybody's again.
+    pub(crate) fn give_up(&self, number: u16) {
+        let slots = Slots(self);
+        while let Some(dead) = slots.begun(number).filter(|dead| Some(dead.reserved_by()) == self.life().ok()) {
+            if slots.reserve(dead, NO_LIFE).is_some() {
+                break;
+            }
+        }
+    }
+
+    /// Takes a slot, if it may be taken.
+    fn take_slot(&self, number: u16, life: u32) -> bool {
         // Others may be taking it, too, or a survivor to recover it: one of them changes the word.
-        if self.slot(number, SlotWord::State).cas(found, held(found, life), &SLOT_CLAIM).is_err() {
+        if !Slots(self).take(number, life) {
             return false;
         }
+        Slots(self).clear(number);
         self.slot(number, SlotWord::Pid).store(u64::from(self.opener()), &SLOT_WRITE);
         self.slot(number, SlotWord::Process).store(Native::process(), &SLOT_WRITE);
         // Before the first token is looked at: a thief that takes the last holder's process for this one has marked what it wants
@@ -119,7 +121,10 @@ impl Segment {
 
     /// Gives a slot of this process back.
     pub(crate) fn leave(&self, number: u16) {
-        self.release_dead(number);
+        let word = self.slot(number, SlotWord::State);
+        self.slot(number, SlotWord::Process).store(0, &SLOT_WRITE);
+        self.slot(number, SlotWord::Pid).store(0, &SLOT_WRITE);
+        word.store(free(word.load(&SLOT_LOOK)), &SLOT_WRITE);
     }
 
     /// Everybody who holds a slot.
@@ -137,7 +142,7 @@ impl Segment {
             state = word.load(&SLOT_LOOK);
             dead = self.is_dead(state);
         }
-        (state & KIND != FREE).then(|| Participant {
+        matches!(state & KIND, HELD | RECOVERING).then(|| Participant {
             number,
             pid: self.slot(number, SlotWord::Pid).load(&SLOT_LOOK) as u32,
             alive: state & KIND == HELD && !dead,
@@ -154,7 +159,7 @@ impl Segment {
 
     /// How often a slot was given to somebody: it tells its holders apart.
     pub(crate) fn epoch(&self, number: u16) -> u32 {
-        ((self.slot(number, SlotWord::State).load(&SLOT_LOOK) & EPOCH) >> EPOCH_AT) as u32
+        epoch(self.slot(number, SlotWord::State).load(&SLOT_LOOK))
     }
 
     /// Whether a slot is held, and its holder is dead. A life begins before its first slot is taken and ends after its last one is given
@@ -163,68 +168,34 @@ impl Segment {
         state & KIND == HELD && self.is_over(life_in(state))
     }
 
-    /// Takes one dead participant's slot, to recover it as participant `me`: its number, or none if nobody is dead.
-    pub(crate) fn take_dead(&self, me: u16) -> Option<u16> {
-        (1..=self.layout().params.participants as u16).find(|&number| {
-            let word = self.slot(number, SlotWord::State);
-            let state = word.load(&SLOT_LOOK);
-            let dead = match state & KIND {
-                HELD => self.is_dead(state),
-                // Its recoverer died as well: that one's slot tells. One that has been released left no recovery behind.
-                RECOVERING if recoverer(state) != me => {
-                    let by = self.slot(recoverer(state), SlotWord::State).load(&SLOT_LOOK);
-                    self.is_dead(by)
-                }
-                _ => false,
-            };
-            dead && word.cas(state, recovering(state, me), &SLOT_CLAIM).is_ok()
-        })
-    }
-
-    /// Slots that a dead recoverer had taken become this one's to recover, before the dead one's number can be reused. Where both have
-    /// the same number, because `me` has taken the slot over, only the epoch tells them apart.
-    pub(crate) fn inherit(&self, dead: u16, me: u16) -> Vec<u16> {
-        let mut inherited = vec![];
-        for number in 1..=self.layout().params.participants as u16 {
-            let word = self.slot(number, SlotWord::State);
-            let state = word.load(&SLOT_LOOK);
-            if state & KIND == RECOVERING
-                && recoverer(state) == dead
-                && word.cas(state, recovering(next_epoch(state), me), &SLOT_CLAIM).is_ok()
-            {
-                inherited.push(number);
-            }
-        }
-        inherited
-    }
-
-    /// A slot that this process has taken to recover it is a dead participant's again: it can't be released yet.
-    ///
-    /// In a new epoch: whoever has read the word of this recovery, and found its recoverer dead later, must not take a later one for it.
-    pub(crate) fn put_back(&self, number: u16) {
-        let word = self.slot(number, SlotWord::State);
-        let state = word.load(&SLOT_LOOK);
-        word.store(held(state, NO_LIFE), &SLOT_WRITE);
+    /// Everybody who has died, as participant `me` declares, and those who have been declared dead and whose numbers are not released yet:
+    /// their recoveries may stand still, and are helped.
+    pub(crate) fn take_dead(&self, me: u16) -> Vec<Dead> {
+        let slots = Slots(self);
+        let dead = |number| {
+            let state = self.slot(number, SlotWord::State).load(&SLOT_LOOK);
+            let declared = if self.is_dead(state) { slots.declare_dead(number, state, me, NO_LIFE) } else { None };
+            let dead = declared.or_else(|| slots.begun(number))?;
+            // A newcomer that has reserved the number and died takes it no more.
+            let reserved = dead.reserved_by();
+            let over = reserved != NO_LIFE && self.is_over(reserved);
+            Some(if over { slots.reserve(dead, NO_LIFE).unwrap_or(dead) } else { dead })
+        };
+        slots.numbers().filter_map(dead).collect()
     }
 
     /// A slot of this process's becomes a dead participant's, as if the process had died.
     pub(crate) fn abandon(&self, number: u16) {
-        self.put_back(number);
-    }
-
-    /// A slot that this process holds or has recovered may be used again.
-    pub(crate) fn release_dead(&self, number: u16) {
         let word = self.slot(number, SlotWord::State);
-        self.slot(number, SlotWord::Process).store(0, &SLOT_WRITE);
-        self.slot(number, SlotWord::Pid).store(0, &SLOT_WRITE);
-        word.store(free(word.load(&SLOT_LOOK)), &SLOT_WRITE);
+        let state = word.load(&SLOT_LOOK);
+        word.store(held(state, NO_LIFE), &SLOT_WRITE);
     }
 }
 
 #[cfg(test)]
 mod tests {
 
-    /// A recoverer dies between taking a dead one's slot and releasing it: the next one recovers both.
+    /// A recoverer dies between declaring another dead and releasing its number: the next one recovers both.
     #[test]
     fn c1_a_dead_recoverers_work_is_taken_over() {
         use crate::segment::Options;
@@ -245,7 +216,8 @@ mod tests {
         let dead = die(&first);
         let _own = second.allocate_raw(1000).expect("room");
         let recoverer = die(&second);
-        assert_eq!(second.matrix().segment().take_dead(recoverer), Some(dead));
+        let taken = second.matrix().segment().take_dead(recoverer);
+        assert!(taken.iter().any(|taken| taken.number == dead), "{taken:?}");
         let seen = made.participants();
         assert_eq!(seen.iter().find(|p| p.number == dead).and_then(|p| p.recovered_by), Some(recoverer));
         let recovered = made.reap().expect("a slot");

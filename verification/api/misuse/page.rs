@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use syn::visit::{self, Visit};
 
 /// Where the calls of users are.
-const USERS: [&str; 14] = [
+const USERS: [&str; 15] = [
     "src/ipc/channel",
     "src/ipc/iteration.rs",
     "src/ipc/liveness.rs",
@@ -15,6 +15,7 @@ const USERS: [&str; 14] = [
     "src/handlers",
     "src/shared.rs",
     "src/matrix/core.rs",
+    "src/matrix/recovered.rs",
     "src/matrix/recovery.rs",
     "src/segment/attach.rs",
     "src/segment/create.rs",
@@ -22,7 +23,7 @@ const USERS: [&str; 14] = [
     "src/segment/options.rs",
 ];
 /// Building blocks, as the page says: not the users'.
-const BLOCKS: [&str; 21] = [
+const BLOCKS: [&str; 23] = [
     "src/backend",
     "src/ipc/link.rs",
     "src/ipc/payload.rs",
@@ -39,11 +40,13 @@ const BLOCKS: [&str; 21] = [
     "src/matrix/stats.rs",
     "src/matrix/sweep.rs",
     "src/matrix/token.rs",
+    "src/matrix/walk.rs",
     "src/matrix/words.rs",
     "src/segment/directory.rs",
     "src/segment/layout.rs",
     "src/segment/region.rs",
     "src/segment/size_class.rs",
+    "src/segment/slot.rs",
 ];
 
 fn root() -> &'static Path {

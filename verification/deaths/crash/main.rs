@@ -8,6 +8,7 @@
 
 #[path = "../../support/common.rs"]
 mod common;
+mod late;
 #[path = "../../support/linear.rs"]
 mod linear;
 mod operations;
@@ -383,6 +384,14 @@ fn crash_c1_l1_every_operation_stopped_at_every_access() {
     assert!(stops > 1000 && kills > 1000);
 }
 
+/// Whoever needs what a dead participant left helps a recovery that stands still, and a late helper does no harm.
+#[test]
+fn crash_l2_c1_a_recovery_that_stands_still_is_helped() {
+    let (taken, kept) = late::every_access(|what| FAILED.set(what));
+    println!("set aside while the number was taken: {taken} times, while it was kept: {kept} times");
+    assert!(taken > 50 && kept > 1000);
+}
+
 /// Which faults the enumeration notices, and where first. SURVIVORS are known; any other that survives fails the test.
 #[test]
 fn mutant_crash_table() {
@@ -399,6 +408,7 @@ fn mutant_crash_table() {
         Mutant::AdoptingIgnored,
         Mutant::BystanderBelieved,
         Mutant::OpenAdoptionIgnored,
+        Mutant::PinFenceDropped,
         Mutant::HelperRecheckDropped,
         Mutant::HintRelookDropped,
         Mutant::CarveAckedEarly,
@@ -416,9 +426,13 @@ fn mutant_crash_table() {
             continue;
         }
         set_mutant(Some(mutant));
-        let noticed = OPERATIONS.iter().find_map(|operation| {
-            let message = turns::caught(|| _ = enumerate(operation, 4, &Row::default()))?;
-            Some(format!("{}: {message}", FAILED.take()))
+        let late = turns::caught(|| _ = late::every_access(|what| FAILED.set(what)));
+        let late = late.map(|message| format!("{}: {message}", FAILED.take()));
+        let noticed = late.or_else(|| {
+            OPERATIONS.iter().find_map(|operation| {
+                let message = turns::caught(|| _ = enumerate(operation, 4, &Row::default()))?;
+                Some(format!("{}: {message}", FAILED.take()))
+            })
         });
         set_mutant(None);
         println!("mutant {mutant:?} | {}", noticed.as_deref().unwrap_or("SURVIVES"));

@@ -12,7 +12,7 @@ use std::rc::Rc;
 /// The number of the participant that is stopped.
 pub(crate) const VICTIM: u16 = 1;
 /// One that has died before.
-const DEAD: u16 = 8;
+pub(crate) const DEAD: u16 = 8;
 /// The name in the directory that the operations on names are about.
 pub(crate) const NAME: &[u8] = b"name";
 
@@ -455,18 +455,18 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         name: "recover",
         granules: 40,
         ceiling: 0,
-        prepare: |s| dead(s, 12),
+        prepare: |s| died(s, 12),
         run: |s| recover(&s.world, &mut s.lane, DEAD, Policy::GiveBack),
-        through: &[&OP_WRITE, &CLAIM, &FREEZE, &BATCH_LOOK],
+        through: &[&PIN, &PARK, &CLAIM, &FREEZE, &BATCH_LOOK],
         around: &[],
     },
     Operation {
         name: "recover, keeping blocks",
         granules: 40,
         ceiling: 0,
-        prepare: |s| dead(s, 5),
+        prepare: |s| died(s, 5),
         run: |s| recover(&s.world, &mut s.lane, DEAD, Policy::Keep),
-        through: &[&OP_WRITE, &ADOPT, &BATCH_LOOK],
+        through: &[&PIN, &ADOPT, &BATCH_LOOK],
         around: &[],
     },
     Operation {
@@ -489,9 +489,15 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     },
 ];
 
+/// A participant has died.
+fn died(s: &mut Scene, k: u64) {
+    dead(&s.world, k);
+    s.dead.push(DEAD);
+}
+
 /// A participant has died with two live blocks, `k` accesses into a third allocation.
-fn dead(s: &mut Scene, k: u64) {
-    let world = s.world.clone();
+pub(crate) fn dead(world: &Rc<World>, k: u64) {
+    let world = world.clone();
     let body = move || {
         let lane = &mut Lane::with_ceiling(DEAD, 0);
         let blocks = [3, 4].map(|size| world.heap.allocate(lane, size, 1, Kind::Raw).expect("there is room"));
@@ -500,5 +506,4 @@ fn dead(s: &mut Scene, k: u64) {
         let _ = world.heap.allocate(lane, 5, 1, Kind::Raw);
     };
     assert!(super::turns::alone(body, None).stopped);
-    s.dead.push(DEAD);
 }

@@ -7,6 +7,7 @@
 mod adoption;
 #[path = "../../support/common.rs"]
 mod common;
+mod crowd;
 mod identity;
 mod life;
 mod limits;

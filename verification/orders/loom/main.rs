@@ -11,4 +11,5 @@ mod model;
 mod mutants;
 mod names;
 mod scenarios;
+mod slots;
 mod waiting;

@@ -2,7 +2,7 @@
 
 use crate::kills::stale_index_at_every_step;
 use crate::model::{Scenario, executions, explore, quietly};
-use crate::{bias, channel, names, scenarios, waiting};
+use crate::{bias, channel, names, scenarios, slots, waiting};
 use atomic_matrix::backend::loom::{Setting, weaker};
 use atomic_matrix::backend::orderings::*;
 use atomic_matrix::backend::{Mutant, Site};
@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 
 /// Every scenario of every file.
 fn all() -> impl Iterator<Item = &'static Scenario> {
-    [scenarios::ALL, bias::ALL, names::ALL, waiting::ALL, channel::ALL].into_iter().flatten()
+    [scenarios::ALL, bias::ALL, names::ALL, slots::ALL, waiting::ALL, channel::ALL].into_iter().flatten()
 }
 
 /// The first failure of the named scenarios under a setting: scenario, executions, message.
@@ -47,6 +47,9 @@ mutants! {
     mutant_pop_size_unchecked_is_caught PopSizeUnchecked "loom_s4_pop_races_resize";
     mutant_generation_ignored_is_caught GenerationIgnored "loom_s5_stale_free_is_refused";
     mutant_footer_dropped_is_caught FooterDropped "loom_l3_frees_beside_a_free_block_merge";
+    mutant_recovery_recheck_dropped_is_caught RecoveryRecheckDropped "loom_c1_a_number_waits_for_a_late_helper";
+    mutant_pin_fence_dropped_is_caught PinFenceDropped "loom_c1_a_number_waits_for_a_late_helper";
+    mutant_pin_ignored_is_caught PinIgnored "loom_c1_a_number_waits_for_a_late_helper";
     mutant_wake_before_put_is_caught WakeBeforePut "loom_q5_waiter_meets_giver";
     mutant_sleepers_fence_dropped_is_caught SleepersFenceDropped "loom_q5_waiter_meets_giver";
     mutant_ring_fence_dropped_is_caught RingFenceDropped "loom_q5_waiter_meets_giver";
@@ -137,6 +140,17 @@ const FATES: &[(&Site, &str, Fate)] = &[
     (&SLOT_CLAIM, "Release", Argued(KERNEL)),
     (&SLOT_LOOK, "Relaxed", Argued(KERNEL)),
     (&SLOT_WRITE, "Relaxed", Argued(KERNEL)),
+    (
+        &PIN,
+        "Relaxed",
+        Argued(
+            "Whoever reads that the pin is gone must find the helper's compare-and-swap before its own in the token's order of modification. loom's order \
+             of modification is its order of execution, so it cannot put the helper's behind; neither can x86.",
+        ),
+    ),
+    (&PIN_LOOK, "Relaxed", Argued("The other side of PIN; the same.")),
+    (&PIN_FENCE, "AcqRel", Killed("loom_c1_a_number_waits_for_a_late_helper")),
+    (&UNPIN_FENCE, "AcqRel", Killed("loom_c1_a_number_waits_for_a_late_helper")),
     (&JOIN_FENCE, "AcqRel", Argued(JOINING)),
     (&DIR_LOOK, "Relaxed", Killed("loom_s3_reader_of_a_name_sees_the_payload")),
     (&DIR_CLAIM, "Acquire", Killed("loom_s5_one_of_two_publishes")),
@@ -209,7 +223,7 @@ const AID: &str = "Not for safety: a stale index is dropped by the pop, which ch
 const KERNEL: &str = "Not modelled: beside each of these accesses the kernel is asked (file locks, /proc). Needed where a survivor has recovered a slot and \
                       a newcomer takes it: only the release that gives the slot up and the acquire that takes it put the recovery before the new \
                       holder. x86 cannot show it missing. With real processes: `--test survival takeover`, the campaign.";
-const JOINING: &str = "Not modelled: a slot does not change hands in a model. A thief marks, fences (REACH_FENCE) and reads whose the slot is; a newcomer writes \
+const JOINING: &str = "Not modelled: no thief meets a slot that changes hands in a model. A thief marks, fences (REACH_FENCE) and reads whose the slot is; a newcomer writes \
                        whose it is, fences, and looks at its first token. Either the thief reads the newcomer, and its heavy fence reaches it, or the \
                        newcomer sees the mark.";
 const COPIES: &str = "Not modelled: payload is no words of a model. Without it the second look may come before the copy: on ARM, not on x86. With it, a copy that has a byte of \
@@ -247,6 +261,9 @@ const FAULTS: &[(Mutant, &str)] = &[
     (Mutant::LargeHeld, "`mutant_schedules_table`; `mutant_crash_table`"),
     (Mutant::LeafAloneRehinted, "`mutant_schedules_table`, sort Search"),
     (Mutant::ChainUnrepaired, "`mutant_schedules_table`; `mutant_crash_table`"),
+    (Mutant::RecoveryRecheckDropped, "`mutant_recovery_recheck_dropped_is_caught`; `mutant_crash_table`"),
+    (Mutant::PinFenceDropped, "`mutant_pin_fence_dropped_is_caught`"),
+    (Mutant::PinIgnored, "`mutant_pin_ignored_is_caught`; `mutant_crash_table`"),
     (Mutant::RecoveryUnsettled, "`mutant_schedules_table`; `mutant_crash_table`"),
     (Mutant::NewOwnerRefused, "`mutant_schedules_table`, sort Names"),
     (Mutant::PublishedFromAnybody, "`mutant_schedules_table`, sort Names"),

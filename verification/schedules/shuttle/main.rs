@@ -438,6 +438,10 @@ fn mutant_shuttle_table() {
         Mutant::AdoptingIgnored,
         Mutant::BystanderBelieved,
         Mutant::OpenAdoptionIgnored,
+        // A number's next holder is met in `crash` and under loom.
+        Mutant::RecoveryRecheckDropped,
+        Mutant::PinFenceDropped,
+        Mutant::PinIgnored,
         Mutant::HelperRecheckDropped,
         Mutant::HintRelookDropped,
         Mutant::CarveAckedEarly,

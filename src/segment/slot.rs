@@ -1,0 +1,230 @@
+//! Slots: what a participant number's state word says, and how a dead holder's number becomes free again.
+//!
+//! ```text
+//! FREE ──> HELD ──> RECOVERING ──> RECOVERED ──> FREE
+//! ```
+//!
+//! Who is dead is decided elsewhere (segment::participant). From RECOVERING on, the word is the recovery's
+//! name: it says which holder has died, by its epoch. Anybody may walk for it, several at a time, and the one
+//! who began may stop: whoever needs what the dead one left helps (matrix::recovery). Whoever has walked
+//! through ends the recovery by one compare-and-swap, RECOVERING → RECOVERED.
+//!
+//! A helper that has stopped half-way must not meet the next holder of the number. A live block's word may
+//! come back: the dead one's block is adopted, handed over, and adopted by a new holder of the same number,
+//! all under one generation. So a helper *pins* the number before it changes a word that bears it, and looks
+//! again whether the recovery still stands; and a number is released, RECOVERED → FREE, only if nobody pins
+//! it. Each side fences between its write and its look: either the helper sees that the recovery has ended,
+//! and changes nothing, or the pin is seen, and the number waits. A pin of a participant that has been
+//! declared dead is void. What a stopped helper keeps from others is a number, not memory.
+//!
+//! A newcomer that has no number yet *reserves* the number that it walks for: the word of the recovery names
+//! its life, and nobody but itself takes or releases the number, unless that life is over.
+
+use super::layout::SlotWord;
+use super::life::{LIFE, NO_LIFE, life_in};
+use super::region::Region;
+use crate::backend::orderings::{
+    ADOPTING, BUSY_CLEAR, OP_WRITE, PIN, PIN_FENCE, PIN_LOOK, SLOT_CLAIM, SLOT_LOOK, UNPIN_FENCE, VISIT, VISIT_LOOK,
+};
+use crate::backend::{Backend, Mutant, Word};
+
+/// A slot's state word: kind (2 bits), epoch (19 bits, one more for each holder), recoverer (11 bits), a life
+/// (32 bits): the holder's, or in a recovery that of the newcomer who has reserved the number.
+pub(super) const KIND: u64 = 3 << 62;
+pub(super) const FREE: u64 = 0;
+pub(super) const HELD: u64 = 1 << 62;
+pub(super) const RECOVERING: u64 = 2 << 62;
+const RECOVERED: u64 = 3 << 62;
+const EPOCH_AT: u32 = 43;
+const EPOCH: u64 = ((1 << 19) - 1) << EPOCH_AT;
+const BY: u64 = 0x7FF << 32;
+
+pub(super) const fn held(before: u64, life: u32) -> u64 {
+    HELD | before.wrapping_add(1 << EPOCH_AT) & EPOCH | life as u64
+}
+pub(super) const fn free(state: u64) -> u64 {
+    FREE | state & EPOCH
+}
+pub(super) const fn recoverer(state: u64) -> u16 {
+    ((state & BY) >> 32) as u16
+}
+pub(super) const fn epoch(state: u64) -> u32 {
+    ((state & EPOCH) >> EPOCH_AT) as u32
+}
+
+/// A dead holder of a number, told from those before and after it: the recovery that is in force for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dead {
+    /// The number: the owner in tokens.
+    pub number: u16,
+    /// The state word of its slot, as it was read.
+    word: u64,
+}
+
+impl Dead {
+    /// Whether this recovery had been ended by somebody who had walked through: only the number waits.
+    pub(crate) const fn is_recovered(self) -> bool {
+        self.is(RECOVERED, self.word)
+    }
+    /// The life that has reserved the number, or [`NO_LIFE`].
+    pub(super) const fn reserved_by(self) -> u32 {
+        life_in(self.word)
+    }
+    /// Whether a slot's word is of this recovery, and of that kind.
+    const fn is(self, kind: u64, word: u64) -> bool {
+        word & (KIND | EPOCH) == kind | self.word & EPOCH
+    }
+}
+
+/// The slots of a region.
+pub struct Slots<'a, R: Region>(pub &'a R);
+
+impl<'a, R: Region> Slots<'a, R> {
+    pub(super) fn slot(&self, number: u16, word: SlotWord) -> &'a <R::Backend as Backend>::Word {
+        self.0.word(self.0.layout().slot(number, word))
+    }
+    pub(super) fn state(&self, number: u16) -> u64 {
+        self.slot(number, SlotWord::State).load(&SLOT_LOOK)
+    }
+    /// Every participant number.
+    pub fn numbers(&self) -> std::ops::RangeInclusive<u16> {
+        1..=self.0.layout().params.participants as u16
+    }
+    /// Whether somebody holds the slot, dead or alive.
+    pub fn is_held(&self, number: u16) -> bool {
+        self.state(number) & KIND == HELD
+    }
+
+    /// Whether the slot's holder has been declared dead, and no newcomer acts under its number.
+    pub(crate) fn is_abandoned(&self, number: u16) -> bool {
+        self.begun(number).is_some_and(|dead| dead.reserved_by() == NO_LIFE)
+    }
+
+    /// Declares the holder that the word `found` tells of dead, and reserves its number for a newcomer's
+    /// `life`, if there is one. None if the slot has changed since.
+    pub(super) fn declare_dead(&self, number: u16, found: u64, by: u16, life: u32) -> Option<Dead> {
+        let word = RECOVERING | found & EPOCH | u64::from(by) << 32 | u64::from(life);
+        let declared = self.slot(number, SlotWord::State).cas(found, word, &SLOT_CLAIM).is_ok();
+        declared.then_some(Dead { number, word })
+    }
+
+    /// The recovery that is in force for a number, or that has ended and not released it yet.
+    pub fn begun(&self, number: u16) -> Option<Dead> {
+        let word = self.state(number);
+        matches!(word & KIND, RECOVERING | RECOVERED).then_some(Dead { number, word })
+    }
+
+    /// Reserves the number of a recovery that somebody has begun for a newcomer's life, or for nobody
+    /// ([`NO_LIFE`]), instead of whoever has reserved it by now. None if the slot has changed.
+    pub fn reserve(&self, dead: Dead, life: u32) -> Option<Dead> {
+        let word = dead.word & !LIFE | u64::from(life);
+        let reserved = self.slot(dead.number, SlotWord::State).cas(dead.word, word, &SLOT_CLAIM).is_ok();
+        reserved.then_some(Dead { word, ..dead })
+    }
+
+    /// For models, which know who is dead: whoever used this number takes no step any more, and `by` says so.
+    pub fn bury(&self, number: u16, by: u16) -> Dead {
+        loop {
+            let dead = self.begun(number).or_else(|| self.declare_dead(number, self.state(number), by, NO_LIFE));
+            if let Some(dead) = dead {
+                return dead;
+            }
+        }
+    }
+
+    /// Takes a number that is free, or that has been recovered, is reserved for this life or for nobody, and
+    /// is not pinned. Its holder's words are as the last one has left them until it [clears](Self::clear)
+    /// them: no token bears the number.
+    pub fn take(&self, number: u16, own: u32) -> bool {
+        let found = self.state(number);
+        let reserved = life_in(found);
+        let free_to_take = match found & KIND {
+            FREE => true,
+            RECOVERED => (reserved == own || reserved == NO_LIFE) && !self.pinned().contains(&number),
+            _ => false,
+        };
+        free_to_take && self.slot(number, SlotWord::State).cas(found, held(found, own), &SLOT_CLAIM).is_ok()
+    }
+
+    /// The words in which the last holder said what it was about to do: a newcomer begins with nothing.
+    /// Nobody reads them for a number that no token bears.
+    pub fn clear(&self, number: u16) {
+        self.slot(number, SlotWord::Op).store(0, &OP_WRITE);
+        self.slot(number, SlotWord::Adopting).store(0, &ADOPTING);
+        self.slot(number, SlotWord::Busy).store(0, &BUSY_CLEAR);
+        self.slot(number, SlotWord::Visiting).store(0, &VISIT);
+        self.slot(number, SlotWord::Pin).store(0, &PIN);
+    }
+
+    /// Whether this recovery is still in force: nobody has walked through. Asked behind a pin, it says that
+    /// no token that bears the number is another holder's, until the pin is taken back.
+    pub(crate) fn stands(&self, dead: Dead) -> bool {
+        dead.is(RECOVERING, self.state(dead.number)) || R::Backend::mutated(Mutant::RecoveryRecheckDropped)
+    }
+
+    /// As `me`: the number must not be released until the pin is moved or taken back.
+    pub(crate) fn pin(&self, me: u16, number: u16) {
+        self.slot(me, SlotWord::Pin).store(number.into(), &PIN);
+        if !R::Backend::mutated(Mutant::PinFenceDropped) {
+            R::Backend::fence(&PIN_FENCE);
+        }
+    }
+
+    /// As `me`: takes the pin back.
+    pub(crate) fn unpin(&self, me: u16) {
+        self.slot(me, SlotWord::Pin).store(0, &PIN);
+    }
+
+    /// Ends a recovery, behind a walk that was complete. True for the one who did.
+    pub(crate) fn end(&self, dead: Dead) -> bool {
+        self.change(dead, RECOVERING, |word| RECOVERED | word & (EPOCH | LIFE))
+    }
+
+    /// Changes the word of a recovery that is of this kind, whoever has reserved the number; false if it is
+    /// not, or not any more.
+    fn change(&self, dead: Dead, kind: u64, to: impl Fn(u64) -> u64) -> bool {
+        loop {
+            let word = self.state(dead.number);
+            if !dead.is(kind, word) {
+                return false;
+            }
+            if self.slot(dead.number, SlotWord::State).cas(word, to(word), &SLOT_CLAIM).is_ok() {
+                return true;
+            }
+        }
+    }
+
+    /// Which of these numbers are pinned: asked behind the end of their recoveries.
+    pub(super) fn pinned(&self) -> Vec<u16> {
+        R::Backend::fence(&UNPIN_FENCE);
+        if R::Backend::mutated(Mutant::PinIgnored) {
+            return vec![];
+        }
+        let pin = |me| self.slot(me, SlotWord::Pin).load(&PIN_LOOK) as u16;
+        // Who has been declared dead takes no further step, and a free slot's pin is a dead one's.
+        self.numbers().filter(|&me| self.is_held(me)).map(pin).filter(|&number| number != 0).collect()
+    }
+
+    /// As `me`, releases the numbers of those recoveries, which have ended, but for pinned and reserved ones.
+    pub(crate) fn release(&self, me: u16, dead: &[Dead]) {
+        // Visits of the dead come to their ends. Pinned meanwhile: a late one must not end a new holder's.
+        for dead in dead {
+            let visiting = self.slot(dead.number, SlotWord::Visiting);
+            let visited = visiting.load(&VISIT_LOOK);
+            if visited != 0 {
+                self.pin(me, dead.number);
+                if dead.is(RECOVERED, self.state(dead.number)) && self.is_abandoned(dead.number) {
+                    let _ = visiting.cas(visited, 0, &VISIT);
+                }
+                self.unpin(me);
+            }
+        }
+        let pinned = self.pinned();
+        for dead in dead.iter().filter(|dead| !pinned.contains(&dead.number)) {
+            let word = self.state(dead.number);
+            if dead.is(RECOVERED, word) && life_in(word) == NO_LIFE {
+                let _ = self.slot(dead.number, SlotWord::State).cas(word, free(word), &SLOT_CLAIM);
+            }
+        }
+    }
+}
