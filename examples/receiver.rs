@@ -1,11 +1,12 @@
 //! The receiver: run it second.
 
-use atomic_matrix::{HandlerFunctions, Options, Result};
+use atomic_matrix::{Options, Result};
 
 fn main() -> Result<()> {
     let camera = Options::new().name("camera").attach()?;
-    let frame = camera.take::<[u8; 65536]>("frame")?; // ours from now on
-    println!("received {:?}...", &camera.load(&frame)?[..4]);
-    camera.free(frame);
+    let frames = camera.channel::<[u8]>("frames").open()?.receiver()?;
+    let frame = frames.recv()?; // ours from now on, where it was written
+    println!("received {} bytes: {:?}...", frame.len(), &frame[..4]);
+    drop(frame); // freed
     camera.unlink() // the segment's name; its memory goes with its last user
 }

@@ -7,12 +7,12 @@
 //!
 //! # Two programs that talk
 //!
-//! The sender (`examples/sender.rs`) makes the segment, allocates a block in it, and publishes the block
-//! under a name:
+//! The sender (`examples/sender.rs`) makes the segment, fills a message where it lies, and sends it through a
+//! channel:
 //!
 #![doc = concat!("```no_run\n", include_str!("../examples/sender.rs"), "```")]
 //!
-//! The receiver (`examples/receiver.rs`) finds the segment and takes the block, which has not moved:
+//! The receiver (`examples/receiver.rs`) finds both by their names, and owns the message, which has not moved:
 //!
 #![doc = concat!("```no_run\n", include_str!("../examples/receiver.rs"), "```")]
 //!
@@ -22,10 +22,10 @@
 //! owner dies, it is freed. While a block is nobody's no death frees it.
 //!
 //! ```text
-//!             allocate               publish, hand_over             take, adopt_at               free
-//!  (free) ───────────────▶ sender's ───────────────────▶ nobody's ───────────────▶ receiver's ─────────▶ (free)
-//!                              │                                                        │
-//!                              └────────────── its owner dies: freed ──────────────────┘
+//!             allocate               send, publish               receive, take               drop, free
+//!  (free) ───────────────▶ sender's ───────────────▶ nobody's ───────────────▶ receiver's ───────────────▶ (free)
+//!                              │                                                    │
+//!                              └──────────────── its owner dies: freed ─────────────┘
 //! ```
 //!
 //! # The names
@@ -41,7 +41,8 @@
 //! - [`Stats`], [`BlockInfo`], [`Participant`], [`Name`]: what is in the segment, who uses it, what is
 //!   published.
 //! - [`Policy`] and [`Recovered`]: what becomes of a dead process's blocks, and what became of them.
-//! - [`ipc`]: what processes talk with, on top of that.
+//! - [`ipc`]: what processes talk with, on top of that: [`Message`](ipc::Message) and
+//!   [`Channel`](ipc::Channel), and what they wait with.
 //! - [`Error`] and [`Result`]: every message says what would help.
 //!
 //! What each misuse does: [`misuse`]. What is promised when who dies: [`promises`].
