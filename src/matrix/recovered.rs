@@ -1,14 +1,12 @@
 //! What a recovery does with live blocks of the dead, and what it found.
 
-pub use super::token::KEPT;
-
 /// What happens to live blocks of a participant that has died.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Policy {
     /// They are freed. Blocks that a living process has adopted or that are published are not the dead one's any more.
     #[default]
     GiveBack,
-    /// They stay allocated and belong to [`KEPT`] until somebody adopts or frees them.
+    /// They stay allocated and belong to [`KEPT`](super::token::KEPT) until somebody adopts or frees them.
     Keep,
 }
 
