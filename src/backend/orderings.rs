@@ -118,7 +118,7 @@ sites! {
     BELL_RING Release "Q5" "something was put, or sleepers count anew: who hears this sees SLEEPERS_RESET";
     BELL_LOOK Acquire "Q5" "what a sleeper has heard: pairs with BELL_RING";
     // Copies of what another may free meanwhile.
-    COPY_FENCE Acquire "S5" "between copying another's payload and the second look at its token: if the copy has bytes of the next owner, which wrote them behind its claim, the look sees the claim";
+    COPY_FENCE Acquire "S5 B1" "between copying another's payload and the second look at its token, or at what leads to it: if the copy has bytes of the next owner, which wrote them behind its claim, the look sees the claim";
     // Locks, events, semaphores, barriers (ipc::sync).
     SYNC_HINT Relaxed "-" "reads or marks a word whose next compare-and-swap decides, or that the caller holds";
     SYNC_LOOK Acquire "Q5" "sees that an event is set, or that a barrier has opened: pairs with SYNC_GIVE and SYNC_PASS";
@@ -142,6 +142,13 @@ sites! {
     VISIT Release "Q3" "says which structure is about to be written by somebody who is not counted among its users; VISIT_FENCE orders it before the look";
     VISIT_FENCE SeqCst "Q3" "between VISIT and the looks at token and state, and between the looks that find a structure unused and those at the pins: of one who comes and one who frees, one sees the other";
     VISIT_LOOK Acquire "Q3" "reads who visits a structure: pairs with VISIT";
+    // Logs: the cursors of readers (ipc::log).
+    CURSOR_CLAIM Relaxed "-" "becomes a reader, behind CURSOR_LOOK at the free cursor and in front of CURSOR_FENCE; or takes a dead one's cursor away: what that one did, it did before anybody found it dead";
+    CURSOR_STEP Release "T1" "the reader's own cursor moves on: what it has read it has read before, and whoever overwrites that comes behind";
+    CURSOR_OWN Relaxed "-" "reads the caller's own cursor";
+    CURSOR_LOOK Acquire "T1" "a publisher's look at the cursors, and at who has joined: pairs with CURSOR_STEP and CURSOR_JOIN";
+    CURSOR_JOIN Release "T1" "somebody has joined since: publishers look at the cursors again";
+    CURSOR_FENCE SeqCst "T1" "between a new cursor and the look at the tail, and between a publisher's looks at tail and cursors: either the publisher sees the cursor, or the reader that the tail has passed it";
     // Start-up.
     GUARD_WRITE Release "L1" "says that the segment is formatted";
     // Formatting a segment that nobody else has seen.
@@ -249,6 +256,14 @@ pub enum Mutant {
     PendingTakenForVoid,
     /// A structure is freed although somebody visits it.
     VisitIgnored,
+    /// A reader that joins does not look whether the tail has passed its cursor meanwhile.
+    JoinUnvalidated,
+    /// A publisher overwrites what a reader has yet to read.
+    CursorsIgnored,
+    /// A publisher does not look whether somebody has joined since it looked at the cursors.
+    JoinsIgnored,
+    /// What a publisher takes out is freed before its cell is empty.
+    FreedBeforeCleared,
 }
 
 /// Every mutant of waiting, of locks and of names that are replaced.
@@ -275,6 +290,17 @@ pub const CHANNEL_MUTANTS: &[Mutant] = &[
     Mutant::TakenBeforeCleared,
     Mutant::PendingTakenForVoid,
     Mutant::VisitIgnored,
+];
+
+/// Mutants that a log has to notice.
+pub const TOPIC_MUTANTS: &[Mutant] = &[
+    Mutant::JoinUnvalidated,
+    Mutant::CursorsIgnored,
+    Mutant::JoinsIgnored,
+    Mutant::FreedBeforeCleared,
+    Mutant::TailUnvalidated,
+    Mutant::BlocksBeforeLinks,
+    Mutant::LinksUnsettled,
 ];
 
 /// Every mutant of the allocator.

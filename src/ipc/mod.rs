@@ -5,7 +5,7 @@
 //! - [`Text`], [`Slice`] and a [`Builder`] that grows: values of any length;
 //! - [`ParticipantId`]: who is alive;
 //! - `link`: the lemma that carries every structure: ownership of a block moves *with* the operation, by one compare-and-swap;
-//! - `structure`: how a structure is made, used and freed; `ring`: the bounded queue with many senders and receivers;
+//! - `structure`: how a structure is made, used and freed; `ring`: the bounded queue with many senders and receivers; `log`: the last publications, which all read;
 //! - `wait`: sleeping until somebody has put something, with a bound;
 //! - `sync`: locks, events, semaphores, barriers.
 //!
@@ -20,6 +20,10 @@ pub mod link;
 pub(crate) mod link;
 #[doc(hidden)]
 pub mod liveness;
+#[cfg(feature = "internals")]
+pub mod log;
+#[cfg(not(feature = "internals"))]
+pub(crate) mod log;
 #[doc(hidden)]
 pub mod message;
 mod names;

@@ -299,16 +299,10 @@ impl<'a, R: Region> Ring<'a, R> {
         }
     }
 
-    /// Receives and frees what is left in the ring of a structure that is REMOVED and that nobody uses, and seals it. Its messages go with it.
-    pub fn drain_removed(heap: &'a Heap<R>, lane: &mut Lane, live: Live) {
-        let me = lane.owner();
-        Structure::visit(heap, me, live, |structure| {
-            if structure.state() & super::structure::REMOVED == 0 || structure.is_used() {
-                return;
-            }
-            while let Ok(taken) = Self::of(structure).receive(me) {
-                let _ = heap.free(lane, taken.live.at, Some(taken.live.token.generation()));
-            }
-        });
+    /// Receives and frees what is left in the ring of a structure that is REMOVED and that nobody uses, and seals it.
+    pub(super) fn drain(&self, lane: &mut Lane) {
+        while let Ok(taken) = self.receive(lane.owner()) {
+            let _ = self.heap.free(lane, taken.live.at, Some(taken.live.token.generation()));
+        }
     }
 }

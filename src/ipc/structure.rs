@@ -20,6 +20,8 @@
 //! **A maker that dies** leaves a block of its own, which its recovery frees; whoever finds its name meanwhile finds a block that is
 //! somebody's, and counts it as not published.
 
+use super::log::Log;
+use super::ring::Ring;
 use super::wait::Bell;
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
@@ -41,6 +43,10 @@ pub enum Sort {
     Channel = 1,
     /// A bounded queue with one sender and one receiver.
     Single = 2,
+    /// The last publications, each read by all; one that a reader has yet to read is not overwritten (ipc::log).
+    Topic = 3,
+    /// The last publications, which are overwritten whoever reads (ipc::log).
+    Board = 4,
 }
 
 /// What a structure's maker chose: one word of its header.
@@ -50,6 +56,8 @@ pub struct Shape {
     pub sort: Sort,
     /// log2 of its cells.
     pub cells_shift: u32,
+    /// Cursors of readers.
+    pub readers: u16,
     /// What is in the blocks that it holds.
     pub content: u32,
 }
@@ -58,16 +66,19 @@ impl Shape {
     const SEAL: u64 = 0xA70C_6D61_7472_6978;
 
     fn word(self) -> u64 {
-        (self.sort as u64) << 56 | (self.cells_shift as u64) << 48 | self.content as u64
+        (self.sort as u64) << 56 | (self.cells_shift as u64) << 48 | (self.readers as u64) << 32 | self.content as u64
     }
     /// Whatever the word holds (C2).
     fn of(word: u64) -> Option<Self> {
         let sort = match word >> 56 {
             1 => Sort::Channel,
             2 => Sort::Single,
+            3 => Sort::Topic,
+            4 => Sort::Board,
             _ => return None,
         };
-        let shape = Self { sort, cells_shift: (word >> 48) as u32 & 0xFF, content: word as u32 };
+        let (cells_shift, readers) = ((word >> 48) as u32 & 0xFF, (word >> 32) as u16);
+        let shape = Self { sort, cells_shift, readers, content: word as u32 };
         (shape.cells_shift <= MAX_CELLS_SHIFT && shape.word() == word).then_some(shape)
     }
     /// A checksum: splitmix64's finalizer.
@@ -83,7 +94,12 @@ impl Shape {
     }
     /// Words of such a structure.
     pub fn words(self, layout: &Layout) -> usize {
-        cells_at(layout) + self.cells()
+        self.readers_at(layout) + self.readers as usize * group(layout)
+    }
+    /// Where the cursors of readers begin: each has a pair of cache lines.
+    fn readers_at(self, layout: &Layout) -> usize {
+        let cells = cells_at(layout) + self.cells();
+        if self.readers == 0 { cells } else { cells.next_multiple_of(group(layout)) }
     }
     /// Granules of such a structure.
     pub fn granules(self, layout: &Layout) -> u32 {
@@ -205,9 +221,10 @@ impl<'a, R: Region> Structure<'a, R> {
         };
         // Every page is touched, so that there is memory for it, and its words are as they should be.
         words[..cells_at(layout)].iter().for_each(|word| word.store(0, &STRUCTURE_WRITE));
-        for (ticket, cell) in words[cells_at(layout)..].iter().enumerate() {
+        for (ticket, cell) in words[cells_at(layout)..][..shape.cells()].iter().enumerate() {
             cell.store(super::link::Cell::Empty(ticket as u64).word(), &STRUCTURE_WRITE);
         }
+        words[cells_at(layout) + shape.cells()..].iter().for_each(|word| word.store(0, &STRUCTURE_WRITE));
         let field = |Field(first, word): Field| &words[first * group(layout) + word];
         field(SHAPE).store(shape.word(), &STRUCTURE_WRITE);
         field(SEAL).store(shape.seal(), &STRUCTURE_WRITE);
@@ -232,13 +249,19 @@ impl<'a, R: Region> Structure<'a, R> {
     #[inline(always)]
     pub(super) fn known(heap: &'a Heap<R>, at: Granule, shape: Shape) -> Self {
         let cells = cells_at(heap.layout());
-        let words = heap.region().payload(at, cells + shape.cells()).unwrap_or_default();
+        let words = heap.region().payload(at, shape.words(heap.layout())).unwrap_or_default();
         Self { heap, words, shape, at, cells }
     }
 
     #[inline(always)]
     pub(super) fn field(&self, Field(first, word): Field) -> &'a <R::Backend as Backend>::Word {
         &self.words[first * group(self.heap.layout()) + word]
+    }
+    /// The cursors of readers.
+    pub(super) fn readers(&self) -> impl Iterator<Item = &'a <R::Backend as Backend>::Word> + use<'a, R> {
+        let layout = self.heap.layout();
+        let cursors = &self.words[self.shape.readers_at(layout)..];
+        cursors.chunks_exact(group(layout)).take(self.shape.readers as usize).map(|cursor| &cursor[0])
     }
     fn users(&self) -> &'a [<R::Backend as Backend>::Word] {
         &self.words[users_at(self.heap.layout())..][..self.heap.layout().params.participants]
@@ -352,13 +375,43 @@ impl<'a, R: Region> Structure<'a, R> {
         }
     }
 
+    /// Whether it holds no block any more, and never will.
+    fn is_drained(self) -> bool {
+        match self.shape.sort {
+            Sort::Channel | Sort::Single => Ring::of(self).is_drained(),
+            Sort::Topic | Sort::Board => Log::of(self).is_drained(),
+        }
+    }
+
+    /// L-c, for one structure.
+    fn settle(self, dead: u16, settled: &mut Settled) {
+        match self.shape.sort {
+            Sort::Channel | Sort::Single => Ring::of(self).settle(dead, settled),
+            Sort::Topic | Sort::Board => Log::of(self).settle(dead, settled),
+        }
+    }
+
+    /// Takes out and frees what is left in a structure that is REMOVED and that nobody uses. Its messages go with it.
+    pub fn drain_removed(heap: &'a Heap<R>, lane: &mut Lane, live: Live) {
+        let me = lane.owner();
+        Structure::visit(heap, me, live, |structure| {
+            if structure.state() & REMOVED == 0 || structure.is_used() {
+                return;
+            }
+            match structure.shape.sort {
+                Sort::Channel | Sort::Single => Ring::of(structure).drain(lane),
+                Sort::Topic | Sort::Board => Log::of(structure).drain(lane),
+            }
+        });
+    }
+
     /// Frees the block of a structure that is REMOVED and that nobody uses, once it is sealed and drained. For who has read `live` while it was counted
     /// among the users, or visited it; it is neither any more. True if this call freed it.
     pub fn free_if_unused(heap: &'a Heap<R>, lane: &mut Lane, live: Live) -> bool {
         let now = heap.look(live.at);
         let whole = (now == live.token).then(|| Self::at(heap, live)).flatten();
         let Some(structure) = whole else { return false };
-        if structure.state() & REMOVED == 0 || structure.is_used() || !super::ring::Ring::of(structure).is_drained() {
+        if structure.state() & REMOVED == 0 || structure.is_used() || !structure.is_drained() {
             return false;
         }
         R::Backend::fence(&VISIT_FENCE);
@@ -402,7 +455,7 @@ impl<R: Region> Heap<R> {
                 let live = Live { at: g, token };
                 let found = Structure::visit(self, me, live, |structure| {
                     for &dead in dead.iter().filter(|&&dead| pins(dead)) {
-                        super::ring::Ring::of(structure).settle(dead, &mut settled);
+                        structure.settle(dead, &mut settled);
                         structure.forget(dead);
                     }
                     // Who waits for the dead one looks again.
@@ -414,7 +467,7 @@ impl<R: Region> Heap<R> {
                 if let Some(lane) = &mut lane
                     && found == Some(true)
                 {
-                    super::ring::Ring::drain_removed(self, lane, live);
+                    Structure::drain_removed(self, lane, live);
                     Structure::free_if_unused(self, lane, live);
                 }
             }

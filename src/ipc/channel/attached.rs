@@ -104,7 +104,7 @@ impl Attached {
     }
 
     fn free_if_unused(handler: &Handler, lane: &mut Lane, live: Live) {
-        Ring::drain_removed(handler.matrix().heap(), lane, live);
+        Structure::drain_removed(handler.matrix().heap(), lane, live);
         Structure::free_if_unused(handler.matrix().heap(), lane, live);
     }
 

@@ -75,7 +75,7 @@ impl<T: Payload + ?Sized> ChannelOptions<'_, T> {
             let found = self.capacity.to_string();
             return Err(Error::BadOption { option: "capacity", found, allowed: "1 to 1048576 messages" });
         }
-        Ok(Shape { sort: Sort::Channel, cells_shift, content: T::FINGERPRINT })
+        Ok(Shape { sort: Sort::Channel, cells_shift, readers: 0, content: T::FINGERPRINT })
     }
 
     /// Opens it; it must be there.

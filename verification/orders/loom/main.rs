@@ -12,4 +12,5 @@ mod mutants;
 mod names;
 mod scenarios;
 mod slots;
+mod topic;
 mod waiting;

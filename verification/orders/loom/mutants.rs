@@ -2,7 +2,7 @@
 
 use crate::kills::stale_index_at_every_step;
 use crate::model::{Scenario, executions, explore, quietly};
-use crate::{bias, channel, names, scenarios, slots, waiting};
+use crate::{bias, channel, names, scenarios, slots, topic, waiting};
 use atomic_matrix::backend::loom::{Setting, weaker};
 use atomic_matrix::backend::orderings::*;
 use atomic_matrix::backend::{Mutant, Site};
@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 
 /// Every scenario of every file.
 fn all() -> impl Iterator<Item = &'static Scenario> {
-    [scenarios::ALL, bias::ALL, names::ALL, slots::ALL, waiting::ALL, channel::ALL].into_iter().flatten()
+    [scenarios::ALL, bias::ALL, names::ALL, slots::ALL, waiting::ALL, channel::ALL, topic::ALL].into_iter().flatten()
 }
 
 /// The first failure of the named scenarios under a setting: scenario, executions, message.
@@ -209,6 +209,10 @@ const FATES: &[(&Site, &str, Fate)] = &[
     (&VISIT, "Relaxed", Killed("loom_q3_a_structure_is_freed_beside_a_comer")),
     (&VISIT_FENCE, "AcqRel", Killed("loom_q3_a_structure_is_freed_beside_a_comer")),
     (&VISIT_LOOK, "Relaxed", Killed("loom_q3_a_structure_is_freed_beside_a_comer")),
+    (&CURSOR_STEP, "Relaxed", Killed("loom_t1_what_is_read_is_not_overwritten")),
+    (&CURSOR_LOOK, "Relaxed", Killed("loom_t1_what_is_read_is_not_overwritten")),
+    (&CURSOR_JOIN, "Relaxed", Argued(JOINED)),
+    (&CURSOR_FENCE, "AcqRel", Killed("loom_t1_a_reader_joins_beside_a_publisher")),
     (&GUARD_WRITE, "Relaxed", Argued(LINK)),
 ];
 
@@ -226,6 +230,8 @@ const KERNEL: &str = "Not modelled: beside each of these accesses the kernel is 
 const JOINING: &str = "Not modelled: no thief meets a slot that changes hands in a model. A thief marks, fences (REACH_FENCE) and reads whose the slot is; a newcomer writes \
                        whose it is, fences, and looks at its first token. Either the thief reads the newcomer, and its heavy fence reaches it, or the \
                        newcomer sees the mark.";
+const JOINED: &str = "CURSOR_FENCE stands behind it in the reader, and in front of the look in the publisher: a publisher that has not seen it is one whose fence was \
+                      first, and then the reader finds the tail past its cursor.";
 const COPIES: &str = "Not modelled: payload is no words of a model. Without it the second look may come before the copy: on ARM, not on x86. With it, a copy that has a byte of \
                       the next owner comes behind that one's claim of the block wherever stores are seen by all in one order (x86, ARMv8), since the claim \
                       acquires, and so precedes, the next owner's stores.";
@@ -268,6 +274,10 @@ const FAULTS: &[(Mutant, &str)] = &[
     (Mutant::NewOwnerRefused, "`mutant_schedules_table`, sort Names"),
     (Mutant::PublishedFromAnybody, "`mutant_schedules_table`, sort Names"),
     (Mutant::SweepGoesOn, "`mutant_schedules_table`, sort Walk"),
+    (Mutant::JoinUnvalidated, "`mutant_topic_table`"),
+    (Mutant::CursorsIgnored, "`mutant_topic_table`"),
+    (Mutant::JoinsIgnored, "`mutant_topic_table`"),
+    (Mutant::FreedBeforeCleared, "`mutant_topic_table`"),
     (Mutant::WakeBeforePut, "`mutant_wake_before_put_is_caught`; shuttle"),
     (Mutant::SleepersFenceDropped, "`mutant_sleepers_fence_dropped_is_caught`"),
     (Mutant::RingFenceDropped, "`mutant_ring_fence_dropped_is_caught`"),
@@ -338,7 +348,7 @@ fn mutants_report_is_current() {
             assert_eq!(rows, 1, "{} {:?} -> {weak:?} has {rows} rows", site.name, site.order);
         }
     }
-    for mutant in MUTANTS.iter().chain(WAITING_MUTANTS).chain(CHANNEL_MUTANTS) {
+    for mutant in MUTANTS.iter().chain(WAITING_MUTANTS).chain(CHANNEL_MUTANTS).chain(TOPIC_MUTANTS) {
         assert_eq!(FAULTS.iter().filter(|row| row.0 == *mutant).count(), 1, "{mutant:?} has no row");
     }
     let (path, now) = (concat!(env!("CARGO_MANIFEST_DIR"), "/mutants.md"), table());

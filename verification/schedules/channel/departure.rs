@@ -45,7 +45,7 @@ impl Stage {
         }
     }
     fn free_if_unused(&self, lane: &mut Lane) {
-        Ring::<Region>::drain_removed(&self.scene.heap, lane, self.scene.channel);
+        Structure::<Region>::drain_removed(&self.scene.heap, lane, self.scene.channel);
         if Structure::free_if_unused(&self.scene.heap, lane, self.scene.channel) {
             self.frees.set(self.frees.get() + 1);
             assert_eq!(self.frees.get(), 1, "Q3: freed twice");

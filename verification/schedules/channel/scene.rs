@@ -82,7 +82,7 @@ impl Scene {
             biased,
         };
         let heap = Heap::format(BoxedRegion::with_payload(Layout::new(GRANULES, params), PAYLOAD));
-        let shape = Shape { sort: Sort::Channel, cells_shift: shift, content: 7 };
+        let shape = Shape { sort: Sort::Channel, cells_shift: shift, readers: 0, content: 7 };
         let mut lane = Lane::with_ceiling(1, 0);
         let made = Structure::make(&heap, &mut lane, shape).expect("there is room");
         let token = heap.rename(made.at, made.token, 0).expect("it is ours");
@@ -253,7 +253,7 @@ impl Scene {
         assert_eq!(self.structure().count(Role::User), 0, "Q6");
         let unused = Structure::visit(&self.heap, last, self.channel, |structure| structure.remove());
         assert_eq!(unused, Some(()));
-        Ring::drain_removed(&self.heap, lane, self.channel);
+        Structure::drain_removed(&self.heap, lane, self.channel);
         assert!(Structure::free_if_unused(&self.heap, lane, self.channel), "Q6: nobody uses it");
         let tally = self.heap.verify().unwrap_or_else(|fault| panic!("at rest: {fault}"));
         assert_eq!((tally.live.blocks, tally.free.blocks), (0, 1), "{tally:?}");

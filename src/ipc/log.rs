@@ -1,0 +1,402 @@
+//! The log under topics and boards: the last n publications, for any number of publishers and readers, of which any may be killed at any step.
+//!
+//! Ticket t has cell t mod n, which keeps its link until the publisher of ticket t + n takes the block out. A reader is a *cursor*, one word: whose it is, and
+//! the ticket that it reads next. It takes nothing: a publication costs the same for any number of readers.
+//!
+//! ```text
+//! publish(B), A owns (A, g)                          read, cursor at c
+//!  1 t ← tail                                         1 w ← cell[c mod n]
+//!  2 w ← cell[t mod n]                                   filled: c     → 2
+//!     empty(t)    → 5                                    empty(c), filled: c−n → nothing yet
+//!     filled: t   → tail t → t + 1, again                later         → overrun: cursor to the oldest, told
+//!     filled: t−n → tail still t?                     2 lossless: the block stays while the cursor does
+//!       a cursor ≤ t−n → Full (lossless)                lossy: copy, fence, cell still w? else overrun
+//!       its token: not void → token → (A, g')         3 cursor c → c + 1
+//!  3    cell w → empty(t)                            join, history of h < n
+//!  4    what was taken is freed, again                1 cursor ← c = tail − h, joins += 1
+//!  5 cell empty(t) → link(A, g+1, B)  ◀ takes effect  2 fence; tail < c + n? else again
+//!  6 token (A, g) → (nobody, g+1)
+//!  7 tail t → t + 1
+//! ```
+//!
+//! Publishing is **lock-free**, reading **wait-free** (lossy: a copy that was overrun is told as such, and the next begins at the oldest). **Killed**: a publisher
+//! before 5 has its block still, and it is freed with it; what it took out of the ring in 2 is its own, and freed likewise; after 5 it is
+//! published, and 6 and 7 are anybody's. A reader's cursor falls with its participant.
+//!
+//! **What a cursor protects (T1).** The block of ticket c is taken by a publisher that has read tail = c + n and then the cursors. A reader that joins
+//! writes its cursor, fences, and reads tail < c + n. Were the publisher's fence first, the reader would find the tail at c + n; so the reader's was, and the publisher sees the
+//! cursor. A publisher remembers the lowest cursor that it has seen, and how many had joined: as long as nobody has joined since, no cursor is lower.
+//!
+//! **A copy is whole (B1)** if its cell is unchanged behind it: a block is freed, and so written, only after its cell has been emptied.
+
+use super::link::{Cell, LAPS, Link, Standing};
+use super::ring::NotSent;
+use super::structure::{CLOSED, Settled, Sort, Structure, TAIL};
+use crate::backend::orderings::*;
+use crate::backend::{Backend, Mutant, Word};
+use crate::matrix::heap::{Heap, Lane, Live};
+use crate::segment::region::Region;
+
+/// A cursor's word: whose it is, above the ticket that it reads next; 0 is nobody's.
+const TICKET_BITS: u32 = 53;
+const TICKETS: u64 = (1 << TICKET_BITS) - 1;
+
+const fn cursor(owner: u16, ticket: u64) -> u64 {
+    (owner as u64) << TICKET_BITS | ticket & TICKETS
+}
+const fn owner(word: u64) -> u16 {
+    (word >> TICKET_BITS) as u16
+}
+const fn ticket(word: u64) -> u64 {
+    word & TICKETS
+}
+
+/// What a publisher remembers of the cursors.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Lowest {
+    ticket: u64,
+    joins: u64,
+    known: bool,
+}
+
+/// What a reader finds at its cursor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// A publication: its block, and the link that names it as long as it is there.
+    Block(Live, Link),
+    /// Nothing yet.
+    Nothing,
+    /// Nothing, and the log is closed.
+    Closed,
+    /// So many publications were overwritten before they were read; the cursor is at the oldest now.
+    Lagged(u64),
+}
+
+/// A structure's log.
+pub struct Log<'a, R: Region> {
+    structure: Structure<'a, R>,
+    heap: &'a Heap<R>,
+    cells: &'a [<R::Backend as Backend>::Word],
+    shift: u32,
+}
+
+impl<'a, R: Region> Log<'a, R> {
+    /// The log of a structure. Who calls what writes is counted among its users, or has it pinned.
+    #[inline(always)]
+    pub fn of(structure: Structure<'a, R>) -> Self {
+        let Structure { heap, words, shape, cells, .. } = structure;
+        Self { structure, heap, cells: &words[cells..][..shape.cells()], shift: shape.cells_shift }
+    }
+
+    #[inline(always)]
+    fn n(&self) -> u64 {
+        1 << self.shift
+    }
+    #[inline(always)]
+    fn cell(&self, ticket: u64) -> &'a <R::Backend as Backend>::Word {
+        &self.cells[(ticket & (self.n() - 1)) as usize]
+    }
+    #[inline(always)]
+    fn lap(&self, ticket: u64) -> u64 {
+        ticket >> self.shift & (LAPS - 1)
+    }
+    #[inline(always)]
+    fn tail(&self) -> &'a <R::Backend as Backend>::Word {
+        self.structure.field(TAIL)
+    }
+    fn joins(&self) -> &'a <R::Backend as Backend>::Word {
+        self.structure.field(super::structure::HEAD)
+    }
+    fn is_lossless(&self) -> bool {
+        self.structure.shape.sort == Sort::Topic
+    }
+    #[inline(always)]
+    fn step(&self, ticket: u64) {
+        let _ = self.tail().cas(ticket, ticket + 1, &TICKET_STEP);
+    }
+    #[inline(always)]
+    fn has_moved(&self, ticket: u64) -> bool {
+        !R::Backend::mutated(Mutant::TailUnvalidated) && self.tail().load(&TICKET_RECHECK) != ticket
+    }
+
+    /// Publishes a live block of the lane's own.
+    ///
+    /// # Errors
+    /// [`NotSent`], and the block is still the lane's.
+    pub fn publish(&self, lane: &mut Lane, block: Live, lowest: &mut Lowest) -> Result<(), NotSent> {
+        if block.token.owner() != lane.owner() || !block.token.is_live() {
+            return Err(NotSent::NotOwn);
+        }
+        loop {
+            if self.structure.state() & CLOSED != 0 {
+                return Err(NotSent::Closed);
+            }
+            if let Some(ended) = self.publish_at_tail(lane, block, lowest) {
+                return ended;
+            }
+            R::Backend::pause();
+        }
+    }
+
+    /// One look at the tail's cell, and what follows from it. None if that did not end the call.
+    fn publish_at_tail(&self, lane: &mut Lane, block: Live, lowest: &mut Lowest) -> Option<Result<(), NotSent>> {
+        let t = self.tail().load(&TICKET_LOOK);
+        let cell = self.cell(t);
+        let word = cell.load(&CELL_LOOK);
+        match Cell::of(word) {
+            Cell::Empty(ticket) if ticket == t => {
+                let link = Link::new(self.lap(t), lane.owner(), Heap::<R>::linked_generation(block.token), block.at);
+                cell.cas(word, Cell::Link(link).word(), &CELL_PUT).ok()?;
+                self.heap.let_go(link, block.token);
+                self.step(t);
+                return Some(Ok(()));
+            }
+            Cell::Link(link) if link.lap() == self.lap(t) => self.step(t),
+            Cell::Link(link) if link.lap() == self.lap(t.wrapping_sub(self.n())) => {
+                if self.has_moved(t) {
+                    return None;
+                }
+                let oldest = t.wrapping_sub(self.n());
+                if self.is_lossless() && !R::Backend::mutated(Mutant::CursorsIgnored) && self.is_read(oldest, lowest) {
+                    return Some(Err(NotSent::Full));
+                }
+                self.take_out(lane, t, word, link);
+            }
+            _ => return (!self.has_moved(t)).then_some(Err(NotSent::Damaged)),
+        }
+        None
+    }
+
+    /// Takes the block of a link out of the cell that waits for ticket `t`, empties the cell, and frees the block; as far as nobody was quicker.
+    fn take_out(&self, lane: &mut Lane, t: u64, word: u64, link: Link) {
+        let taken = match self.heap.standing(link) {
+            Standing::Pending(token) | Standing::Present(token) => {
+                let Some(taken) = self.heap.take_link(lane.owner(), link, token) else { return };
+                Some(taken.live)
+            }
+            Standing::Void => None,
+        };
+        let mut free = |live: Option<Live>| {
+            if let Some(live) = live {
+                let _ = self.heap.free(lane, live.at, Some(live.token.generation()));
+            }
+        };
+        let early = R::Backend::mutated(Mutant::FreedBeforeCleared);
+        if early {
+            free(taken);
+        }
+        let _ = self.cell(t).cas(word, Cell::Empty(t).word(), &CELL_CLEAR);
+        if !early {
+            free(taken);
+        }
+    }
+
+    /// Whether a cursor is at this ticket, or before it.
+    fn is_read(&self, oldest: u64, lowest: &mut Lowest) -> bool {
+        R::Backend::fence(&CURSOR_FENCE);
+        let joins = self.joins().load(&CURSOR_LOOK);
+        let same = lowest.joins == joins || R::Backend::mutated(Mutant::JoinsIgnored);
+        if lowest.known && same && lowest.ticket > oldest {
+            return false;
+        }
+        let cursors = self.cursors().map(|word| word.load(&CURSOR_LOOK)).filter(|&word| word != 0);
+        let ticket = cursors.map(ticket).min().unwrap_or(TICKETS);
+        *lowest = Lowest { ticket, joins, known: true };
+        ticket <= oldest
+    }
+
+    fn cursors(&self) -> impl Iterator<Item = &'a <R::Backend as Backend>::Word> {
+        self.structure.readers()
+    }
+
+    /// Who holds publishers up: the participants whose cursors are at the oldest ticket, or before it.
+    pub fn laggards(&self) -> impl Iterator<Item = u16> {
+        let oldest = self.tail().load(&TICKET_LOOK).wrapping_sub(self.n());
+        self.cursors().filter_map(move |word| {
+            let word = word.load(&CURSOR_LOOK);
+            (word != 0 && ticket(word) <= oldest).then(|| owner(word))
+        })
+    }
+
+    /// Becomes a reader, as `me`, of the last `history` publications (n − 1 at most) and all that come: which cursor is its own. None if all are held.
+    pub fn join(&self, me: u16, history: u64) -> Option<usize> {
+        let history = history.min(self.n() - 1);
+        let begin = || {
+            let tail = self.tail().load(&TICKET_LOOK);
+            tail - history.min(tail)
+        };
+        let first = begin();
+        let index = self
+            .cursors()
+            .position(|word| word.load(&CURSOR_LOOK) == 0 && word.cas(0, cursor(me, first), &CURSOR_CLAIM).is_ok())?;
+        let word = self.cursors().nth(index)?;
+        let mut from = first;
+        loop {
+            self.joins().fetch_add(1, &CURSOR_JOIN);
+            R::Backend::fence(&CURSOR_FENCE);
+            let tail = self.tail().load(&TICKET_LOOK);
+            if tail < from + self.n() || R::Backend::mutated(Mutant::JoinUnvalidated) {
+                return Some(index);
+            }
+            from = begin();
+            word.store(cursor(me, from), &CURSOR_STEP);
+            R::Backend::pause();
+        }
+    }
+
+    /// What is at a cursor, which is the caller's.
+    pub fn look(&self, index: usize) -> Found {
+        let Some(mine) = self.cursors().nth(index) else { return Found::Closed };
+        let word = mine.load(&CURSOR_OWN);
+        let c = ticket(word);
+        match Cell::of(self.cell(c).load(&CELL_LOOK)) {
+            Cell::Link(link) if link.lap() == self.lap(c) => match self.heap.live_at(link.at()) {
+                Ok(live) if self.heap.standing(link) != Standing::Void => Found::Block(live, link),
+                // Being overwritten; or freed by somebody who had no right to.
+                _ => self.overrun(mine, word, 1),
+            },
+            Cell::Empty(ticket) if ticket == c => self.nothing(),
+            Cell::Link(link) if link.lap() == self.lap(c.wrapping_sub(self.n())) && c >= self.n() => self.nothing(),
+            _ => self.overrun(mine, word, 0),
+        }
+    }
+
+    fn nothing(&self) -> Found {
+        if self.structure.state() & CLOSED == 0 { Found::Nothing } else { Found::Closed }
+    }
+
+    /// Whether the cell still names this block: then a copy of it that was made before is whole.
+    pub fn is_still(&self, index: usize, link: Link) -> bool {
+        R::Backend::fence(&COPY_FENCE);
+        let Some(mine) = self.cursors().nth(index) else { return false };
+        let c = ticket(mine.load(&CURSOR_OWN));
+        self.cell(c).load(&CELL_LOOK) == Cell::Link(link).word()
+    }
+
+    /// The cursor is one further.
+    pub fn advance(&self, index: usize) {
+        if let Some(mine) = self.cursors().nth(index) {
+            let word = mine.load(&CURSOR_OWN);
+            mine.store(word + 1, &CURSOR_STEP);
+        }
+    }
+
+    /// A cursor was overrun: it goes to the oldest that is there, and `least` further at least.
+    fn overrun(&self, mine: &<R::Backend as Backend>::Word, word: u64, least: u64) -> Found {
+        let tail = self.tail().load(&TICKET_LOOK);
+        let oldest = (tail + 1).saturating_sub(self.n()).max(ticket(word) + least);
+        let lost = oldest - ticket(word);
+        if lost == 0 {
+            return self.nothing();
+        }
+        mine.store(cursor(owner(word), oldest), &CURSOR_STEP);
+        Found::Lagged(lost)
+    }
+
+    /// The reader whose cursor this is leaves.
+    pub fn leave(&self, index: usize) {
+        if let Some(mine) = self.cursors().nth(index) {
+            mine.store(0, &CURSOR_STEP);
+        }
+    }
+
+    /// The newest publication, if there is one: as of an instant within the call.
+    pub fn newest(&self) -> Option<(Live, Link, u64)> {
+        loop {
+            let t = self.tail().load(&TICKET_LOOK);
+            match Cell::of(self.cell(t).load(&CELL_LOOK)) {
+                Cell::Link(link) if link.lap() == self.lap(t) => self.step(t),
+                _ => {
+                    let last = t.checked_sub(1)?;
+                    if let Cell::Link(link) = Cell::of(self.cell(last).load(&CELL_LOOK))
+                        && link.lap() == self.lap(last)
+                        && self.tail().load(&TICKET_RECHECK) == t
+                    {
+                        // Freed by somebody who had no right to: there is none.
+                        let live = self.heap.live_at(link.at()).ok()?;
+                        return Some((live, link, last));
+                    }
+                }
+            }
+            R::Backend::pause();
+        }
+    }
+
+    /// Whether the cell of a ticket still names this block: then a copy of it that was made before is whole.
+    pub fn is_still_at(&self, ticket: u64, link: Link) -> bool {
+        R::Backend::fence(&COPY_FENCE);
+        self.cell(ticket).load(&CELL_LOOK) == Cell::Link(link).word()
+    }
+
+    /// The ticket that a cursor reads next.
+    pub fn position(&self, index: usize) -> u64 {
+        self.cursors().nth(index).map_or(0, |word| ticket(word.load(&CURSOR_OWN)))
+    }
+    /// Whether a cursor is this participant's.
+    pub fn is_held(&self, index: usize, by: u16) -> bool {
+        self.cursors().nth(index).is_some_and(|word| owner(word.load(&CURSOR_LOOK)) == by)
+    }
+    /// The links that stand in the log just now, with what their blocks' tokens say. Reads only.
+    pub fn links(&self) -> impl Iterator<Item = (Link, Standing)> + use<'a, R> {
+        let (heap, cells) = (self.heap, self.cells);
+        cells.iter().filter_map(move |cell| match Cell::of(cell.load(&CELL_LOOK)) {
+            Cell::Link(link) => Some((link, heap.standing(link))),
+            _ => None,
+        })
+    }
+
+    /// Publications so far.
+    pub fn published(&self) -> u64 {
+        self.tail().load(&TICKET_LOOK)
+    }
+
+    /// L-c, for one log: the dead one's pending links are completed, its cursors fall, and a void word at the tail is emptied.
+    pub(super) fn settle(&self, dead: u16, settled: &mut Settled) {
+        for cell in self.cells {
+            if let Cell::Link(link) = Cell::of(cell.load(&CELL_LOOK))
+                && link.giver() == dead
+                && let Standing::Pending(token) = self.heap.standing(link)
+                && !R::Backend::mutated(Mutant::LinksUnsettled)
+            {
+                settled.links += self.heap.let_go(link, token) as u64;
+            }
+        }
+        for mine in self.cursors() {
+            let word = mine.load(&CURSOR_LOOK);
+            if word != 0 && owner(word) == dead {
+                let _ = mine.cas(word, 0, &CURSOR_CLAIM);
+            }
+        }
+        let t = self.tail().load(&TICKET_LOOK);
+        let word = self.cell(t).load(&CELL_LOOK);
+        if let Cell::Link(link) = Cell::of(word)
+            && link.lap() != self.lap(t)
+            && !self.has_moved(t)
+            && self.heap.standing(link) == Standing::Void
+        {
+            settled.void_words += 1;
+            let _ = self.cell(t).cas(word, Cell::Empty(t).word(), &CELL_CLEAR);
+        }
+    }
+
+    /// Frees what is left in the log of a structure that is REMOVED and that nobody uses.
+    pub(super) fn drain(&self, lane: &mut Lane) {
+        for (index, cell) in self.cells.iter().enumerate() {
+            let word = cell.load(&CELL_LOOK);
+            let Cell::Link(link) = Cell::of(word) else { continue };
+            let taken = match self.heap.standing(link) {
+                Standing::Pending(token) | Standing::Present(token) => self.heap.take_link(lane.owner(), link, token),
+                Standing::Void => None,
+            };
+            let _ = cell.cas(word, Cell::Sealed(index as u64).word(), &CELL_CLEAR);
+            if let Some(taken) = taken {
+                let _ = self.heap.free(lane, taken.live.at, Some(taken.live.token.generation()));
+            }
+        }
+    }
+
+    /// Whether no cell names a block any more.
+    pub(super) fn is_drained(&self) -> bool {
+        !self.cells.iter().any(|cell| matches!(Cell::of(cell.load(&CELL_LOOK)), Cell::Link(_)))
+    }
+}

@@ -1,0 +1,214 @@
+//! Topics and boards under the schedule: their calls in any order, each of them stopped before each of its accesses, the recovery killed as well.
+//! On the production code, one shared access at a time (`verification/schedules/explorer/turns.rs`), so every failure replays from its seed.
+//!
+//! `MATRIX_TOPIC_SEEDS` sets how many interleavings are tried for each stop (default 30), `MATRIX_TOPIC_RUNS` how many without one.
+#![allow(missing_docs)]
+
+#[path = "../../support/common.rs"]
+mod common;
+mod scene;
+#[path = "../explorer/turns.rs"]
+mod turns;
+
+use atomic_matrix::backend::decorators::set_mutant;
+use atomic_matrix::backend::orderings::TOPIC_MUTANTS;
+use atomic_matrix::ipc::structure::Sort;
+use atomic_matrix::matrix::heap::Lane;
+use atomic_matrix::matrix::recovery::Policy as Give;
+use common::setting;
+use fastrand::Rng;
+use scene::{Scene, Subscriber};
+use std::cell::Cell;
+use std::rc::Rc;
+use turns::{Player, Policy, play};
+
+/// Who plays what.
+const VICTIM: u16 = 1;
+const PUBLISHERS: [u16; 2] = [2, 3];
+const READERS: [u16; 2] = [4, 5];
+const RECOVERERS: [u16; 2] = [6, 7];
+const LAST: u16 = 8;
+
+/// What a victim does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Act {
+    Publish,
+    Read,
+    JoinAndRead,
+}
+
+const ACTS: [Act; 3] = [Act::Publish, Act::Read, Act::JoinAndRead];
+
+#[derive(Default)]
+struct Tally {
+    stops: Cell<u64>,
+    killed: Cell<u64>,
+    most: Cell<u64>,
+    reads: Cell<u64>,
+    lagged: Cell<u64>,
+}
+
+fn act(scene: &Scene, me: u16, act: Act, subscriber: &mut Option<Subscriber>, random: &mut Rng) {
+    match act {
+        Act::Publish => scene.publish(me, random),
+        Act::Read => _ = scene.read(subscriber.as_mut().expect("it has joined"), false),
+        Act::JoinAndRead => {
+            if let Some(mut new) = scene.join(me, random.u64(0..3)) {
+                scene.read(&mut new, false);
+                scene.read(&mut new, false);
+                *subscriber = Some(new);
+            }
+        }
+    }
+}
+
+fn publisher(scene: &Rc<Scene>, me: u16, calls: usize, random: &mut Rng) -> Player {
+    let (scene, mut random) = (scene.clone(), random.fork());
+    Player::new(move || (0..calls).for_each(|_| scene.publish(me, &mut random)))
+}
+
+fn reader(scene: &Rc<Scene>, me: u16, calls: usize, random: &mut Rng) -> Player {
+    let (scene, history) = (scene.clone(), random.u64(0..3));
+    Player::new(move || {
+        let Some(mut subscriber) = scene.join(me, history) else { return };
+        (0..calls).for_each(|_| _ = scene.read(&mut subscriber, false));
+        scene.keep(subscriber);
+    })
+}
+
+fn recover(scene: &Scene, me: u16, dead: &[u16]) {
+    let lane = &mut Lane::with_ceiling(me, 0);
+    dead.iter().for_each(|&dead| _ = scene.heap.recover(lane, dead, Give::GiveBack));
+}
+
+/// One scenario from its seed. True if the victim came to its end.
+fn run(sort: Sort, what: Option<(Act, u64)>, seed: u64, tally: &Tally) -> bool {
+    let random = &mut Rng::with_seed(seed);
+    let scene = Rc::new(Scene::new(sort, random.u32(0..=2), random.bool()));
+    let everybody = [VICTIM, PUBLISHERS[0], PUBLISHERS[1], READERS[0], READERS[1], LAST];
+    everybody.iter().for_each(|&me| scene.enter(me));
+    (0..random.usize(0..5)).for_each(|_| scene.publish(PUBLISHERS[0], random));
+    let mut dead = vec![];
+    let policy = Policy::draw(random, 60);
+    let mut players = vec![];
+    let mut finished = true;
+    if let Some((what, k)) = what {
+        let mut subscriber = if what == Act::Read { scene.join(VICTIM, 1) } else { None };
+        if what == Act::Publish {
+            scene.allocate(VICTIM);
+        }
+        let (own, mut random) = (scene.clone(), random.fork());
+        let body = move || {
+            act(&own, VICTIM, what, &mut subscriber, &mut random);
+            subscriber.into_iter().for_each(|subscriber| own.keep(subscriber));
+        };
+        players.push(Player::stopped_at(body, k));
+    }
+    players.push(publisher(&scene, PUBLISHERS[0], 3, random));
+    players.push(publisher(&scene, PUBLISHERS[1], 3, random));
+    players.push(reader(&scene, READERS[0], 5, random));
+    players.push(reader(&scene, READERS[1], 3, random));
+    let ends = play(players, policy, random);
+    if what.is_some() && ends[0].stopped {
+        finished = false;
+        tally.stops.set(tally.stops.get() + 1);
+        dead.push(VICTIM);
+        scene.bury(VICTIM);
+        let (first, second) = (RECOVERERS[0], RECOVERERS[1]);
+        let (recoverer, dying) = (scene.clone(), dead.clone());
+        let body = move || recover(&recoverer, first, &dying);
+        let mut players = match random.bool() {
+            true => vec![Player::stopped_at(body, random.u64(0..250))],
+            false => vec![Player::new(body)],
+        };
+        players.push(publisher(&scene, PUBLISHERS[1], 2, random));
+        players.push(reader(&scene, READERS[0], 2, random));
+        if play(players, policy, random)[0].stopped {
+            tally.killed.set(tally.killed.get() + 1);
+            dead.push(first);
+            recover(&scene, second, &dead);
+        }
+    }
+    scene.recovered();
+    scene.everybody_reads_on();
+    scene.nothing_is_left(LAST, &dead);
+    tally.most.set(tally.most.get().max(scene.most.get()));
+    tally.reads.set(tally.reads.get() + scene.reads.get());
+    tally.lagged.set(tally.lagged.get() + scene.lagged.get());
+    finished
+}
+
+fn naming<T>(what: impl Fn() -> String, run: impl FnOnce() -> T) -> T {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).unwrap_or_else(|payload| {
+        if !turns::quiet() {
+            eprintln!("{}", what());
+        }
+        std::panic::resume_unwind(payload)
+    })
+}
+
+fn enumerate(sort: Sort, seeds: u64, tally: &Tally) {
+    for what in ACTS {
+        for k in 0.. {
+            let mut finished = true;
+            for seed in 0..seeds {
+                let seed = seed << 16 ^ k << 4 ^ what as u64;
+                let name = || format!("{sort:?}, {what:?} stopped at {k}, seed {seed}");
+                finished &= naming(name, || run(sort, Some((what, k)), seed, tally));
+            }
+            if finished {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn crash_t1_a_topic_stopped_at_every_access() {
+    let tally = Tally::default();
+    enumerate(Sort::Topic, setting("MATRIX_TOPIC_SEEDS", 30), &tally);
+    let (stops, killed, reads) = (tally.stops.get(), tally.killed.get(), tally.reads.get());
+    println!("{stops} stops, {killed} recoveries killed, {reads} reads; accesses of a call: {}", tally.most.get());
+    assert!(stops > 300 && killed > 30 && reads > 1000, "{stops} {killed} {reads}");
+    assert_eq!(tally.lagged.get(), 0, "T1: a lossless topic loses nothing");
+    assert!(tally.most.get() <= 200, "Q4: {}", tally.most.get());
+}
+
+#[test]
+fn crash_t1_b1_a_board_stopped_at_every_access() {
+    let tally = Tally::default();
+    enumerate(Sort::Board, setting("MATRIX_TOPIC_SEEDS", 30), &tally);
+    let (stops, lagged) = (tally.stops.get(), tally.lagged.get());
+    println!("{stops} stops, {lagged} publications overrun; accesses of a call: {}", tally.most.get());
+    assert!(stops > 300 && lagged > 100, "{stops} {lagged}");
+}
+
+#[test]
+fn schedules_t1_calls_in_any_order() {
+    let tally = Tally::default();
+    for seed in 0..setting("MATRIX_TOPIC_RUNS", 2000) {
+        for sort in [Sort::Topic, Sort::Board] {
+            naming(|| format!("{sort:?}, seed {seed}"), || run(sort, None, seed, &tally));
+        }
+    }
+    println!("{} reads, {} overrun", tally.reads.get(), tally.lagged.get());
+}
+
+/// Which check notices each planted fault. Any that survives fails.
+#[test]
+fn mutant_topic_table() {
+    let mut lost = vec![];
+    for &mutant in TOPIC_MUTANTS {
+        set_mutant(Some(mutant));
+        let noticed = [Sort::Topic, Sort::Board, Sort::Topic].into_iter().zip([8, 8, 60]).find_map(|(sort, seeds)| {
+            turns::caught(|| enumerate(sort, seeds, &Tally::default()))
+                .or_else(|| turns::caught(|| (0..4000).for_each(|seed| _ = run(sort, None, seed, &Tally::default()))))
+        });
+        set_mutant(None);
+        match noticed {
+            Some(message) => println!("mutant {mutant:?} | {message}"),
+            None => lost.push(mutant),
+        }
+    }
+    assert!(lost.is_empty(), "{lost:?} survive");
+}

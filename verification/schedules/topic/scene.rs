@@ -1,0 +1,235 @@
+//! A heap with one log under the schedule, what its players hold, and what they have read.
+
+use super::turns::{Scheduled, accesses, begin, unseen};
+use atomic_matrix::ipc::link::Standing;
+use atomic_matrix::ipc::log::{Found, Log, Lowest};
+use atomic_matrix::ipc::ring::NotSent;
+use atomic_matrix::ipc::structure::{Role, Shape, Sort, Structure};
+use atomic_matrix::matrix::heap::{Heap, Kind, Lane, Live};
+use atomic_matrix::segment::layout::{Layout, Params};
+use atomic_matrix::segment::region::BoxedRegion;
+use fastrand::Rng;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+
+type Region = BoxedRegion<Scheduled>;
+
+const NUMBERS: usize = 9;
+const GRANULES: u32 = 96;
+const PAYLOAD: u32 = 20;
+
+/// Who reads, and what it has to find next.
+pub(crate) struct Subscriber {
+    me: u16,
+    index: usize,
+    next: u64,
+}
+
+pub(crate) struct Scene {
+    pub(crate) heap: Heap<Region>,
+    topic: Live,
+    sort: Sort,
+    /// The owner of each granule; 0 is nobody, or the log. How often it got one.
+    marks: RefCell<Vec<u16>>,
+    claims: RefCell<Vec<u64>>,
+    held: Vec<RefCell<Vec<Live>>>,
+    lowest: Vec<Cell<Lowest>>,
+    /// What each ticket was, as far as anybody has read it (T1).
+    tickets: RefCell<BTreeMap<u64, u64>>,
+    published: RefCell<Vec<u64>>,
+    kept: RefCell<Vec<Subscriber>>,
+    pub(crate) most: Cell<u64>,
+    pub(crate) reads: Cell<u64>,
+    pub(crate) lagged: Cell<u64>,
+}
+
+impl Scene {
+    pub(crate) fn new(sort: Sort, shift: u32, biased: bool) -> Self {
+        begin();
+        let params = Params {
+            granule_shift: 6,
+            participants: NUMBERS,
+            batches: 1,
+            directory: 3,
+            header_words: 2,
+            line_words: 1,
+            biased,
+        };
+        let heap = Heap::format(BoxedRegion::with_payload(Layout::new(GRANULES, params), PAYLOAD));
+        let shape = Shape { sort, cells_shift: shift, readers: 4, content: 7 };
+        let made = Structure::make(&heap, &mut Lane::with_ceiling(1, 0), shape).expect("there is room");
+        let token = heap.rename(made.at, made.token, 0).expect("it is ours");
+        Self {
+            heap,
+            topic: Live { at: made.at, token },
+            sort,
+            marks: RefCell::new(vec![0; GRANULES as usize]),
+            claims: RefCell::new(vec![0; GRANULES as usize]),
+            held: (0..=NUMBERS).map(|_| RefCell::default()).collect(),
+            lowest: (0..=NUMBERS).map(|_| Cell::default()).collect(),
+            tickets: RefCell::default(),
+            published: RefCell::default(),
+            kept: RefCell::default(),
+            most: Cell::new(0),
+            reads: Cell::new(0),
+            lagged: Cell::new(0),
+        }
+    }
+
+    fn structure(&self) -> Structure<'_, Region> {
+        unseen(|| Structure::at(&self.heap, self.topic).expect("it is there"))
+    }
+    fn log(&self) -> Log<'_, Region> {
+        Log::of(self.structure())
+    }
+    pub(crate) fn enter(&self, me: u16) {
+        unseen(|| {
+            let joined = Structure::visit(&self.heap, me, self.topic, |structure| structure.join(me, Role::User));
+            assert_eq!(joined, Some(true));
+        });
+    }
+
+    fn claim(&self, me: u16, live: Live) {
+        let granules = live.at.index()..live.at.index() + live.token.size() as usize;
+        for granule in granules {
+            assert_eq!(std::mem::replace(&mut self.marks.borrow_mut()[granule], me), 0, "{me} gets what another has");
+            self.claims.borrow_mut()[granule] += 1;
+        }
+    }
+    pub(crate) fn allocate(&self, me: u16) {
+        let Ok(live) = self.heap.allocate(&mut Lane::with_ceiling(me, 0), 1, 1, Kind::Typed(9)) else { return };
+        self.claim(me, live);
+        let named = unseen(|| self.log().links().any(|(link, _)| link.at() == live.at));
+        assert!(!named, "Q1: a cell names a block that is used again");
+        self.held[me as usize].borrow_mut().push(live);
+    }
+    /// A participant has died: whatever it held may be given to others.
+    pub(crate) fn bury(&self, dead: u16) {
+        self.marks.borrow_mut().iter_mut().filter(|mark| **mark == dead).for_each(|mark| *mark = 0);
+        self.held[dead as usize].borrow_mut().clear();
+    }
+
+    /// Publishes a block, or frees it where the log is full.
+    pub(crate) fn publish(&self, me: u16, _random: &mut Rng) {
+        if self.held[me as usize].borrow().is_empty() {
+            self.allocate(me);
+        }
+        let Some(live) = self.held[me as usize].borrow_mut().pop() else { return };
+        self.marks.borrow_mut()[live.at.index()] = 0;
+        let id = (live.at.0 as u64) << 32 | (live.token.generation() + 1) as u64;
+        let before = accesses();
+        let mut lowest = self.lowest[me as usize].get();
+        let outcome = self.log().publish(&mut Lane::with_ceiling(me, 0), live, &mut lowest);
+        self.lowest[me as usize].set(lowest);
+        self.most.set(self.most.get().max(accesses() - before));
+        match outcome {
+            Ok(()) => self.published.borrow_mut().push(id),
+            Err(NotSent::Full) => {
+                assert_eq!(self.sort, Sort::Topic, "a lossy log is never full");
+                self.claim(me, live);
+                self.held[me as usize].borrow_mut().push(live);
+            }
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn join(&self, me: u16, history: u64) -> Option<Subscriber> {
+        let index = self.log().join(me, history)?;
+        let next = unseen(|| self.log().position(index));
+        Some(Subscriber { me, index, next })
+    }
+
+    /// Reads what is at the cursor; true if there was something. At rest nothing may be overrun while it is read.
+    pub(crate) fn read(&self, subscriber: &mut Subscriber, rest: bool) -> bool {
+        let Subscriber { index, .. } = *subscriber;
+        match self.log().look(index) {
+            Found::Block(live, link) => {
+                let (granule, ticket) = (live.at.index(), subscriber.next);
+                assert_eq!(unseen(|| self.log().position(index)), ticket, "T1: in order");
+                let claimed = self.claims.borrow()[granule];
+                let whole = self.log().is_still(index, link);
+                let untouched = self.claims.borrow()[granule] == claimed;
+                assert!(!whole || untouched, "B1: a copy is torn");
+                if self.sort == Sort::Topic {
+                    assert!(whole && untouched, "T1: a block is overwritten while it is read");
+                    assert!(
+                        unseen(|| self.log().links().any(|known| known.0 == link && known.1 != Standing::Void)),
+                        "T1"
+                    );
+                }
+                if !whole {
+                    assert!(!rest);
+                    return true;
+                }
+                let id = (live.at.0 as u64) << 32 | link.generation() as u64;
+                let known = *self.tickets.borrow_mut().entry(ticket).or_insert(id);
+                assert_eq!(known, id, "T1: ticket {ticket} is the same for all");
+                self.reads.set(self.reads.get() + 1);
+                self.log().advance(index);
+                subscriber.next += 1;
+                true
+            }
+            Found::Lagged(lost) => {
+                assert!(lost > 0);
+                assert_eq!(self.sort, Sort::Board, "T1: a lossless topic loses nothing");
+                subscriber.next += lost;
+                self.lagged.set(self.lagged.get() + lost);
+                assert_eq!(unseen(|| self.log().position(index)), subscriber.next, "T1: exactly so many");
+                true
+            }
+            Found::Nothing => false,
+            Found::Closed => panic!("nobody closed it"),
+        }
+    }
+    pub(crate) fn keep(&self, subscriber: Subscriber) {
+        self.kept.borrow_mut().push(subscriber);
+    }
+
+    /// The dead one's links are settled: nothing is pending, and nothing of its is read any more.
+    pub(crate) fn recovered(&self) {
+        let pending = unseen(|| self.log().links().any(|(_, standing)| matches!(standing, Standing::Pending(_))));
+        assert!(!pending, "Q3: a link is pending, and nobody is inside a call");
+    }
+
+    /// At rest, everybody who still reads sees all that is left, and the last that was published.
+    pub(crate) fn everybody_reads_on(&self) {
+        unseen(|| {
+            for mut subscriber in self.kept.borrow_mut().drain(..) {
+                if !self.log().is_held(subscriber.index, subscriber.me) {
+                    continue;
+                }
+                while self.read(&mut subscriber, true) {}
+                assert_eq!(subscriber.next, self.log().published(), "T1: every ticket");
+                self.log().leave(subscriber.index);
+            }
+            let known: Vec<u64> = self.tickets.borrow().values().copied().collect();
+            let mut once = known.clone();
+            once.sort_unstable();
+            once.dedup();
+            assert_eq!(once.len(), known.len(), "T1: a publication has one ticket");
+            let newest = self.log().newest().map(|(live, link, _)| (live.at.0 as u64) << 32 | link.generation() as u64);
+            assert_eq!(newest.is_some(), self.log().published() > 0);
+        });
+    }
+
+    /// Everybody frees what they hold and leaves: nothing is left but the log, and nothing of that once it is removed.
+    pub(crate) fn nothing_is_left(&self, last: u16, dead: &[u16]) {
+        unseen(|| {
+            let lane = &mut Lane::with_ceiling(last, 0);
+            for me in 1..=NUMBERS {
+                for live in self.held[me].borrow_mut().drain(..) {
+                    self.heap.free(lane, live.at, Some(live.token.generation())).expect("it is live");
+                }
+            }
+            let users: Vec<u16> = [1, 2, 3, 4, 5, 8].into_iter().filter(|user| !dead.contains(user)).collect();
+            users.iter().for_each(|&user| self.structure().leave(user, Role::User));
+            assert_eq!(self.structure().count(Role::User), 0);
+            assert_eq!(Structure::visit(&self.heap, last, self.topic, |structure| structure.remove()), Some(()));
+            Structure::drain_removed(&self.heap, lane, self.topic);
+            assert!(Structure::free_if_unused(&self.heap, lane, self.topic), "nobody uses it");
+            self.heap.heal(lane);
+            let tally = self.heap.verify().unwrap_or_else(|fault| panic!("at rest: {fault}"));
+            assert_eq!((tally.live.blocks, tally.free.blocks), (0, 1), "{tally:?}");
+        });
+    }
+}
