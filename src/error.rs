@@ -463,6 +463,18 @@ pub enum Error {
         /// Why.
         why: crate::ipc::Unreceived,
     },
+    /// A topic has as many subscribers as it was made for.
+    #[error("the topic has {subscribers} subscribers, as many as it was made for; drop one, or make it with more (TopicOptions::subscribers)")]
+    NoSubscriberSlot {
+        /// How many there may be.
+        subscribers: u16,
+    },
+    /// The thread has the mutex already.
+    #[error("this thread has locked the mutex already, and would wait for itself; drop its guard first")]
+    LockedByCaller,
+    /// Nobody publishes any more, and everything was read.
+    #[error("the topic was removed, and all that was published is read; open or create it anew")]
+    TopicClosed,
     /// A forked child tried to unlink its parent's segment.
     #[error(
         "process {caller} did not open this segment, process {opener} did (this is a forked child); unlink it there, or attach anew in the child"

@@ -411,7 +411,7 @@ impl Handler {
 
     /// How many items a live block says that it has: checked against type, alignment and size.
     #[inline]
-    fn items_of<T: Payload + ?Sized>(&self, live: Live) -> Result<usize> {
+    pub(super) fn items_of<T: Payload + ?Sized>(&self, live: Live) -> Result<usize> {
         let offset = self.matrix().offsets().offset(live.at);
         let found = self.matrix().heap().fingerprint(live);
         if found != Some(T::FINGERPRINT) {

@@ -1,6 +1,8 @@
 //! What processes talk with: structures in the segment that no death can break.
 //!
 //! - [`Channel`], [`Sender`], [`Receiver`]: a bounded queue of messages, for any number of processes;
+//! - [`Topic`], [`Subscriber`]: every subscriber sees every publication, where it lies; [`Board`]: the latest value;
+//! - [`Mutex`], [`Event`], [`Semaphore`], [`Barrier`]: with a bound on each wait, and poisoning;
 //! - [`Message`]: a block without `unsafe`, filled where it lies; [`Ref`]: what leads to it, in 64 bits; [`Framed`]: a header in front of items;
 //! - [`Text`], [`Slice`] and a [`Builder`] that grows: values of any length;
 //! - [`ParticipantId`]: who is alive;
@@ -11,6 +13,8 @@
 //!
 //! Where one starts: [`Handler::message`](crate::Handler::message).
 
+#[doc(hidden)]
+pub mod board;
 #[doc(hidden)]
 pub mod channel;
 mod iteration;
@@ -26,6 +30,8 @@ pub mod log;
 pub(crate) mod log;
 #[doc(hidden)]
 pub mod message;
+#[doc(hidden)]
+pub mod named;
 mod names;
 #[doc(hidden)]
 pub mod payload;
@@ -43,11 +49,15 @@ pub mod sync;
 pub(crate) mod sync;
 #[doc(hidden)]
 pub mod text;
+#[doc(hidden)]
+pub mod topic;
 #[cfg(feature = "internals")]
 pub mod wait;
 #[cfg(not(feature = "internals"))]
 pub(crate) mod wait;
 
+#[doc(inline)]
+pub use board::Board;
 #[doc(inline)]
 pub use channel::{Channel, ChannelOptions, Messages, Receiver, SendError, Sender, Unreceived, Unsent};
 #[doc(inline)]
@@ -55,6 +65,10 @@ pub use liveness::ParticipantId;
 #[doc(inline)]
 pub use message::{Message, Ref};
 #[doc(inline)]
+pub use named::{Barrier, Event, Mutex, MutexGuard, Semaphore};
+#[doc(inline)]
 pub use payload::{Framed, Payload};
 #[doc(inline)]
 pub use text::{Builder, Slice, Text};
+#[doc(inline)]
+pub use topic::{Reading, Subscriber, Topic, TopicOptions};

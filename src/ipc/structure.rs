@@ -20,8 +20,6 @@
 //! **A maker that dies** leaves a block of its own, which its recovery frees; whoever finds its name meanwhile finds a block that is
 //! somebody's, and counts it as not published.
 
-use super::log::Log;
-use super::ring::Ring;
 use super::wait::Bell;
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
@@ -47,6 +45,14 @@ pub enum Sort {
     Topic = 3,
     /// The last publications, which are overwritten whoever reads (ipc::log).
     Board = 4,
+    /// A flag (ipc::sync).
+    Event = 5,
+    /// Permits, of which there are as many at first as its shape has readers.
+    Semaphore = 6,
+    /// A barrier for as many as its shape has readers.
+    Barrier = 7,
+    /// A lock, and what it protects in its cells.
+    Lock = 8,
 }
 
 /// What a structure's maker chose: one word of its header.
@@ -56,7 +62,7 @@ pub struct Shape {
     pub sort: Sort,
     /// log2 of its cells.
     pub cells_shift: u32,
-    /// Cursors of readers.
+    /// Cursors of readers; or permits, or parties.
     pub readers: u16,
     /// What is in the blocks that it holds.
     pub content: u32,
@@ -75,6 +81,10 @@ impl Shape {
             2 => Sort::Single,
             3 => Sort::Topic,
             4 => Sort::Board,
+            5 => Sort::Event,
+            6 => Sort::Semaphore,
+            7 => Sort::Barrier,
+            8 => Sort::Lock,
             _ => return None,
         };
         let (cells_shift, readers) = ((word >> 48) as u32 & 0xFF, (word >> 32) as u16);
@@ -94,12 +104,20 @@ impl Shape {
     }
     /// Words of such a structure.
     pub fn words(self, layout: &Layout) -> usize {
-        self.readers_at(layout) + self.readers as usize * group(layout)
+        self.readers_at(layout) + self.cursors() * group(layout)
+    }
+    /// Cursors of readers.
+    fn cursors(self) -> usize {
+        if matches!(self.sort, Sort::Topic | Sort::Board) { self.readers.into() } else { 0 }
+    }
+    /// Whether its cells hold links.
+    fn has_links(self) -> bool {
+        matches!(self.sort, Sort::Channel | Sort::Single | Sort::Topic | Sort::Board)
     }
     /// Where the cursors of readers begin: each has a pair of cache lines.
     fn readers_at(self, layout: &Layout) -> usize {
         let cells = cells_at(layout) + self.cells();
-        if self.readers == 0 { cells } else { cells.next_multiple_of(group(layout)) }
+        if self.cursors() == 0 { cells } else { cells.next_multiple_of(group(layout)) }
     }
     /// Granules of such a structure.
     pub fn granules(self, layout: &Layout) -> u32 {
@@ -222,10 +240,14 @@ impl<'a, R: Region> Structure<'a, R> {
         // Every page is touched, so that there is memory for it, and its words are as they should be.
         words[..cells_at(layout)].iter().for_each(|word| word.store(0, &STRUCTURE_WRITE));
         for (ticket, cell) in words[cells_at(layout)..][..shape.cells()].iter().enumerate() {
-            cell.store(super::link::Cell::Empty(ticket as u64).word(), &STRUCTURE_WRITE);
+            let empty = super::link::Cell::Empty(ticket as u64).word();
+            cell.store(if shape.has_links() { empty } else { 0 }, &STRUCTURE_WRITE);
         }
         words[cells_at(layout) + shape.cells()..].iter().for_each(|word| word.store(0, &STRUCTURE_WRITE));
         let field = |Field(first, word): Field| &words[first * group(layout) + word];
+        if shape.sort == Sort::Semaphore {
+            field(TAIL).store(shape.readers.into(), &STRUCTURE_WRITE);
+        }
         field(SHAPE).store(shape.word(), &STRUCTURE_WRITE);
         field(SEAL).store(shape.seal(), &STRUCTURE_WRITE);
         Ok(live)
@@ -261,7 +283,7 @@ impl<'a, R: Region> Structure<'a, R> {
     pub(super) fn readers(&self) -> impl Iterator<Item = &'a <R::Backend as Backend>::Word> + use<'a, R> {
         let layout = self.heap.layout();
         let cursors = &self.words[self.shape.readers_at(layout)..];
-        cursors.chunks_exact(group(layout)).take(self.shape.readers as usize).map(|cursor| &cursor[0])
+        cursors.chunks_exact(group(layout)).take(self.shape.cursors()).map(|cursor| &cursor[0])
     }
     fn users(&self) -> &'a [<R::Backend as Backend>::Word] {
         &self.words[users_at(self.heap.layout())..][..self.heap.layout().params.participants]
@@ -378,16 +400,19 @@ impl<'a, R: Region> Structure<'a, R> {
     /// Whether it holds no block any more, and never will.
     fn is_drained(self) -> bool {
         match self.shape.sort {
-            Sort::Channel | Sort::Single => Ring::of(self).is_drained(),
-            Sort::Topic | Sort::Board => Log::of(self).is_drained(),
+            Sort::Channel | Sort::Single => super::ring::Ring::of(self).is_drained(),
+            Sort::Topic | Sort::Board => super::log::Log::of(self).is_drained(),
+            Sort::Event | Sort::Semaphore | Sort::Barrier | Sort::Lock => true,
         }
     }
 
     /// L-c, for one structure.
     fn settle(self, dead: u16, settled: &mut Settled) {
         match self.shape.sort {
-            Sort::Channel | Sort::Single => Ring::of(self).settle(dead, settled),
-            Sort::Topic | Sort::Board => Log::of(self).settle(dead, settled),
+            Sort::Channel | Sort::Single => super::ring::Ring::of(self).settle(dead, settled),
+            Sort::Topic | Sort::Board => super::log::Log::of(self).settle(dead, settled),
+            // Who waits looks itself whether the holder lives.
+            Sort::Event | Sort::Semaphore | Sort::Barrier | Sort::Lock => {}
         }
     }
 
@@ -399,8 +424,9 @@ impl<'a, R: Region> Structure<'a, R> {
                 return;
             }
             match structure.shape.sort {
-                Sort::Channel | Sort::Single => Ring::of(structure).drain(lane),
-                Sort::Topic | Sort::Board => Log::of(structure).drain(lane),
+                Sort::Channel | Sort::Single => super::ring::Ring::of(structure).drain(lane),
+                Sort::Topic | Sort::Board => super::log::Log::of(structure).drain(lane),
+                Sort::Event | Sort::Semaphore | Sort::Barrier | Sort::Lock => {}
             }
         });
     }

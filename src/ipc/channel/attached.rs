@@ -11,20 +11,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long a channel that somebody is just making, or removing, is waited for.
-pub(super) const MAKING_WAIT: Duration = Duration::from_millis(500);
+pub(in crate::ipc) const MAKING_WAIT: Duration = Duration::from_millis(500);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
 
 /// A structure that this process is counted among the users of.
-pub(super) struct Attached {
-    pub(super) handler: Handler,
-    pub(super) live: Live,
-    pub(super) shape: Shape,
+pub(in crate::ipc) struct Attached {
+    pub(in crate::ipc) handler: Handler,
+    pub(in crate::ipc) live: Live,
+    pub(in crate::ipc) shape: Shape,
     /// The participant that is counted.
     number: u16,
 }
 
 impl Attached {
-    pub(super) fn make(handler: &Handler, name: &str, shape: Shape) -> Result<Arc<Self>> {
+    pub(in crate::ipc) fn make(handler: &Handler, name: &str, shape: Shape) -> Result<Arc<Self>> {
         let (matrix, home) = (handler.matrix(), handler.matrix().home()?);
         let make = |lane: &mut Lane| {
             let made = Structure::make(matrix.heap(), lane, shape)?;
@@ -51,7 +51,7 @@ impl Attached {
     }
 
     /// The structure of that name, if there is one; one that is just being made or removed is waited for, but not for long.
-    pub(super) fn find(handler: &Handler, name: &str, shape: Shape) -> Result<Option<Arc<Self>>> {
+    pub(in crate::ipc) fn find(handler: &Handler, name: &str, shape: Shape) -> Result<Option<Arc<Self>>> {
         handler.check_name(name)?;
         let (matrix, home, begun) = (handler.matrix(), handler.matrix().home()?, Instant::now());
         let mut reaped = false;
@@ -109,16 +109,45 @@ impl Attached {
     }
 
     #[inline(always)]
-    pub(super) fn structure(&self) -> Structure<'_, MappedRegion> {
+    pub(in crate::ipc) fn structure(&self) -> Structure<'_, MappedRegion> {
         Structure::known(self.handler.matrix().heap(), self.live.at, self.shape)
     }
     #[inline(always)]
-    pub(super) fn ring(&self) -> Ring<'_, MappedRegion> {
+    pub(in crate::ipc) fn ring(&self) -> Ring<'_, MappedRegion> {
         Ring::of(self.structure())
     }
 
+    /// Takes the structure's names away.
+    pub(in crate::ipc) fn withdraw(&self) -> Result<()> {
+        let matrix = self.handler.matrix();
+        matrix.check_process()?;
+        let offset = matrix.offsets().offset(self.live.at);
+        let mut names = vec![];
+        Directory(matrix.segment()).each(|name, block| {
+            if block.offset == offset && block.generation == self.live.token.generation() {
+                names.push(name.to_owned());
+            }
+        });
+        for name in names {
+            if let Some(found) = Directory(matrix.segment()).lookup(&name).filter(|found| found.block.offset == offset)
+            {
+                Directory(matrix.segment()).withdraw_this(found);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the structure's names away; nobody puts anything in any more, and it is freed after its last user.
+    pub(in crate::ipc) fn remove(&self) -> Result<()> {
+        self.withdraw()?;
+        let structure = self.structure();
+        structure.remove();
+        [Role::Sender, Role::Receiver].iter().for_each(|&role| structure.bell(role).ring(u32::MAX));
+        Ok(())
+    }
+
     /// While nobody came for a while: whether somebody has died, and if so, recovers them.
-    pub(super) fn look_after_the_dead(&self) {
+    pub(in crate::ipc) fn look_after_the_dead(&self) {
         if self.handler.participants().iter().any(|participant| !participant.alive) {
             let _ = self.handler.reap();
         }
@@ -142,8 +171,8 @@ impl Drop for Attached {
 }
 
 /// A sender's or receiver's place.
-pub(super) struct End {
-    pub(super) attached: Arc<Attached>,
+pub(in crate::ipc) struct End {
+    pub(in crate::ipc) attached: Arc<Attached>,
     role: Role,
     /// The participant that is counted.
     number: u16,
@@ -154,7 +183,7 @@ pub(super) struct End {
 }
 
 impl End {
-    pub(super) fn new(attached: &Arc<Attached>, role: Role) -> Result<Self> {
+    pub(in crate::ipc) fn new(attached: &Arc<Attached>, role: Role) -> Result<Self> {
         let number = attached.handler.matrix().home()?;
         let deaths = attached.structure().deaths(role.other());
         attached.structure().join(number, role);
@@ -162,7 +191,7 @@ impl End {
     }
 
     /// Whether there was somebody of the other side, and there is nobody any more: then, whether one has died.
-    pub(super) fn has_lost_the_others(&self) -> Option<bool> {
+    pub(in crate::ipc) fn has_lost_the_others(&self) -> Option<bool> {
         let (structure, other) = (self.attached.structure(), self.role.other());
         let state = structure.state();
         let had = if other == Role::Sender { HAD_SENDERS } else { HAD_RECEIVERS };

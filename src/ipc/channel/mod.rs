@@ -27,7 +27,7 @@
 //!
 //! **Limits.** 1 to 2^20 messages (a power of two), 8 bytes each and 8 for each participant slot; 16 383 senders and receivers of one thread.
 
-mod attached;
+pub(super) mod attached;
 mod ends;
 mod error;
 #[cfg(test)]
@@ -40,7 +40,6 @@ use super::payload::Payload;
 use super::structure::{MAX_CELLS_SHIFT, Role, Shape, Sort};
 use crate::error::{Error, Result};
 use crate::handlers::Handler;
-use crate::segment::directory::Directory;
 use attached::{Attached, End, MAKING_WAIT};
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -180,21 +179,7 @@ impl<T: Payload + ?Sized> Channel<T> {
     /// # Errors
     /// [`Error::ForkedChild`].
     pub fn remove(&self) -> Result<()> {
-        let matrix = self.attached.handler.matrix();
-        matrix.check_process()?;
-        let offset = matrix.offsets().offset(self.attached.live.at);
-        let mut names = vec![];
-        Directory(matrix.segment()).each(|name, block| {
-            if block.offset == offset && block.generation == self.attached.live.token.generation() {
-                names.push(name.to_owned());
-            }
-        });
-        for name in names {
-            if let Some(found) = Directory(matrix.segment()).lookup(&name).filter(|found| found.block.offset == offset)
-            {
-                Directory(matrix.segment()).withdraw_this(found);
-            }
-        }
+        self.attached.withdraw()?;
         self.attached.structure().remove();
         self.close();
         Ok(())

@@ -4,7 +4,9 @@
 #[path = "../../support/common.rs"]
 mod common;
 mod messages;
+mod named;
 mod page;
+mod topics;
 
 use atomic_matrix::backend::Word;
 use atomic_matrix::backend::orderings::{HELD_STORE, TOKEN_WALK};

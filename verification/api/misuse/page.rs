@@ -5,13 +5,16 @@ use std::path::{Path, PathBuf};
 use syn::visit::{self, Visit};
 
 /// Where the calls of users are.
-const USERS: [&str; 15] = [
+const USERS: [&str; 18] = [
     "src/ipc/channel",
+    "src/ipc/board.rs",
     "src/ipc/iteration.rs",
     "src/ipc/liveness.rs",
     "src/ipc/message.rs",
+    "src/ipc/named.rs",
     "src/ipc/names.rs",
     "src/ipc/text.rs",
+    "src/ipc/topic.rs",
     "src/handlers",
     "src/shared.rs",
     "src/matrix/core.rs",

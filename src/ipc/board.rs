@@ -1,0 +1,127 @@
+//! Boards: the latest value of something, written by any number of processes, and read as a copy that is never torn.
+//!
+//! ```
+//! # fn main() -> atomic_matrix::Result<()> {
+//! # let handler = atomic_matrix::segment::Options::new().memfd().size(1 << 20).create()?;
+//! let limits = handler.board::<[u32; 2]>("limits")?;
+//! assert_eq!(limits.get()?, None);
+//! limits.set([10, 20])?;
+//! limits.set([11, 21])?;
+//! assert_eq!(limits.get()?, Some([11, 21]));
+//! limits.remove()
+//! # }
+//! ```
+//!
+//! Setting is lock-free, and never refused for want of a reader. So is reading: it copies the newest value and looks whether that is still there; it begins
+//! anew only if seven others were set meanwhile. *Killed* while it sets a value: the board has the old one or the new one, and takes others as before; while it reads: nothing.
+//! The last eight values lie in the segment, as blocks of the common heap.
+
+use super::channel::attached::Attached;
+use super::log::{Log, Lowest};
+use super::message::Message;
+use super::structure::{Role, Sort};
+use super::topic::{open, put};
+use super::wait::deadline;
+use crate::backend::payload;
+use crate::error::{Error, Result};
+use crate::handlers::Handler;
+use crate::shared::Shared;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Values that a board keeps: so many are set before a reader has to begin anew.
+const KEPT: usize = 8;
+
+/// A board that this process has open. Any thread may read and write it.
+pub struct Board<T> {
+    attached: Arc<Attached>,
+    of: PhantomData<fn() -> T>,
+}
+
+impl Handler {
+    /// The board of that name, which is made if there is none.
+    ///
+    /// # Errors
+    /// [`Error::TypeMismatch`] if what has that name is no board of this type; [`Error::OutOfMemory`], [`Error::DirectoryFull`], [`Error::NameTooLong`],
+    /// [`Error::ChangingHands`], [`Error::NoParticipantSlot`], [`Error::ForkedChild`].
+    pub fn board<T: Shared>(&self, name: &str) -> Result<Board<T>> {
+        Ok(Board { attached: open(self, name, Sort::Board, KEPT, 0, T::FINGERPRINT)?, of: PhantomData })
+    }
+}
+
+impl<T: Shared> Board<T> {
+    /// Sets the value.
+    ///
+    /// # Errors
+    /// As [`Board::set_message`] and [`Handler::message`].
+    pub fn set(&self, value: T) -> Result<()> {
+        self.set_message(self.attached.handler.message_of(value)?)
+    }
+
+    /// Sets the value to a message's, which was filled where it lies.
+    ///
+    /// # Errors
+    /// [`Error::NotSent`]: the board was removed, or the message is another segment's.
+    pub fn set_message(&self, message: Message<'_, T>) -> Result<()> {
+        put(&self.attached, &message, &mut Lowest::default()).map_err(|why| Error::NotSent { why })?;
+        message.forget();
+        Ok(())
+    }
+
+    /// A copy of the newest value, if any was set.
+    ///
+    /// # Errors
+    /// As [`Handler::read_ref`], if what was set is not a `T`.
+    pub fn get(&self) -> Result<Option<T>> {
+        Ok(self.newest()?.map(|(value, _)| value))
+    }
+
+    /// A copy of the newest value once it is not the one that `seen` says, or none if there was no other until the time is over. `seen` is 0 at first,
+    /// and says of what is returned that it was seen.
+    ///
+    /// # Errors
+    /// As [`Board::get`].
+    pub fn changed(&self, seen: &mut u64, timeout: Duration) -> Result<Option<T>> {
+        let structure = self.attached.structure();
+        let look = || match self.newest() {
+            Ok(None) => None,
+            Ok(Some((_, number))) if number == *seen => None,
+            other => Some(other),
+        };
+        match structure.bell(Role::Receiver).wait(deadline(timeout), |_| look()).transpose()?.flatten() {
+            Some((value, number)) => {
+                *seen = number;
+                Ok(Some(value))
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// The newest value, and which of those that were ever set it is, from 1 on.
+    fn newest(&self) -> Result<Option<(T, u64)>> {
+        let handler = &self.attached.handler;
+        let log = Log::of(self.attached.structure());
+        while let Some((live, link, ticket)) = log.newest() {
+            let is_value = handler.items_of::<T>(live);
+            let mut value = T::new_zeroed();
+            if is_value.is_ok() {
+                let first = handler.address(handler.matrix().offsets().offset(live.at));
+                // SAFETY: the block was live and has a `T`'s bytes, inside the mapping; copies are atomic byte for byte.
+                unsafe { payload::copy_out(first, value.as_mut_bytes()) };
+            }
+            if log.is_still_at(ticket, link) {
+                return is_value.map(|_| Some((value, ticket + 1)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Removes the board: its name is free, nobody sets it any more, and its memory is freed after the last user.
+    ///
+    /// # Errors
+    /// [`Error::ForkedChild`].
+    pub fn remove(&self) -> Result<()> {
+        self.attached.remove()
+    }
+}

@@ -1,0 +1,292 @@
+//! Locks, events, semaphores and barriers by name.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! # fn main() -> atomic_matrix::Result<()> {
+//! # let handler = atomic_matrix::segment::Options::new().memfd().size(1 << 20).create()?;
+//! let counters = handler.mutex::<[u64; 4]>("counters")?;
+//! if let Some(mut counters) = counters.lock(Duration::from_secs(1))? {
+//!     counters[0] += 1; // nobody else, in any process
+//!     assert!(!counters.is_poisoned(), "whoever had it before has left it whole");
+//! }
+//! let ready = handler.event("ready")?;
+//! ready.set();
+//! assert!(ready.wait(Duration::from_secs(1)));
+//! # Ok::<(), atomic_matrix::Error>(())
+//! # }
+//! ```
+//!
+//! These wait by nature, each no longer than it is told. What a death does to each: `ipc::sync`. A [`Mutex`] passes from a dead holder to one of those who wait, after a nap of
+//! 50 ms, poisoned; permits that a dead process had taken are gone; a barrier counts who has arrived, dead or alive.
+
+use super::ParticipantId;
+use super::channel::attached::Attached;
+use super::structure::{Role, Sort, Structure, TAIL};
+use super::sync::barrier::{Gate, Passed};
+use super::sync::event::Flag;
+use super::sync::lock::{Busy, Lock};
+use super::sync::semaphore::Permits;
+use super::topic::open;
+use super::wait::deadline;
+use crate::backend::Native;
+use crate::error::{Error, Result};
+use crate::handlers::Handler;
+use crate::segment::region::MappedRegion;
+use crate::shared::{Shared, mix};
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The largest alignment of what a [`Mutex`] protects.
+const ALIGN: usize = 128;
+
+macro_rules! named {
+    ($(#[$meta:meta])* $name:ident) => {
+        $(#[$meta])*
+        #[derive(Clone)]
+        pub struct $name {
+            attached: Arc<Attached>,
+        }
+        impl $name {
+            /// Removes it: its name is free, and its memory is freed after the last user.
+            ///
+            /// # Errors
+            /// [`Error::ForkedChild`].
+            pub fn remove(&self) -> Result<()> {
+                self.attached.remove()
+            }
+        }
+    };
+}
+
+named! {
+    /// A flag that many wait for. One that is set before anybody waits is not lost.
+    Event
+}
+named! {
+    /// Permits that are taken and given.
+    Semaphore
+}
+named! {
+    /// A place where a known number of threads meet, again and again.
+    Barrier
+}
+
+impl Handler {
+    /// The event of that name, which is made, and not set, if there is none.
+    ///
+    /// # Errors
+    /// As [`Handler::board`].
+    pub fn event(&self, name: &str) -> Result<Event> {
+        Ok(Event { attached: open(self, name, Sort::Event, 1, 0, 0)? })
+    }
+    /// The semaphore of that name, which is made with so many permits if there is none.
+    ///
+    /// # Errors
+    /// As [`Handler::board`].
+    pub fn semaphore(&self, name: &str, permits: u16) -> Result<Semaphore> {
+        Ok(Semaphore { attached: open(self, name, Sort::Semaphore, 1, permits, 0)? })
+    }
+    /// The barrier of that name, which is made for so many (1 at least) if there is none.
+    ///
+    /// # Errors
+    /// As [`Handler::board`].
+    pub fn barrier(&self, name: &str, parties: u16) -> Result<Barrier> {
+        Ok(Barrier { attached: open(self, name, Sort::Barrier, 1, parties.max(1), 0)? })
+    }
+    /// The mutex of that name, which is made over a `T` of zeros if there is none.
+    ///
+    /// # Errors
+    /// As [`Handler::board`]; [`Error::BadAlignment`] if a `T` is aligned to more than 128 bytes.
+    pub fn mutex<T: Shared>(&self, name: &str) -> Result<Mutex<T>> {
+        if align_of::<T>() > ALIGN {
+            return Err(Error::BadAlignment { requested: align_of::<T>(), largest: ALIGN });
+        }
+        let content = mix("mutex", &[T::FINGERPRINT]);
+        let words = size_of::<T>().div_ceil(8);
+        Ok(Mutex { attached: open(self, name, Sort::Lock, words, 0, content)?, of: PhantomData })
+    }
+}
+
+fn structure(attached: &Attached) -> Structure<'_, MappedRegion> {
+    attached.structure()
+}
+
+impl Event {
+    fn flag(&self) -> Flag<'_, Native> {
+        let structure = structure(&self.attached);
+        Flag { flag: structure.field(TAIL), bell: structure.bell(Role::Receiver) }
+    }
+    /// Sets it: whoever waits goes on, and whoever comes, until it is cleared. Wait-free.
+    pub fn set(&self) {
+        self.flag().set();
+    }
+    /// Clears it, and says whether it was set: one of several who clear it is told so. Wait-free.
+    pub fn clear(&self) -> bool {
+        self.flag().clear()
+    }
+    /// Whether it is set.
+    pub fn is_set(&self) -> bool {
+        self.flag().is_set()
+    }
+    /// Waits until it is set; false if it is not until the time is over.
+    pub fn wait(&self, timeout: Duration) -> bool {
+        self.flag().wait(deadline(timeout))
+    }
+    /// Waits until it is set, and clears it: each setting lets one go on of those who wait in this way.
+    pub fn wait_and_clear(&self, timeout: Duration) -> bool {
+        self.flag().wait_and_clear(deadline(timeout))
+    }
+}
+
+impl Semaphore {
+    fn permits(&self) -> Permits<'_, Native> {
+        let structure = structure(&self.attached);
+        Permits { count: structure.field(TAIL), bell: structure.bell(Role::Receiver) }
+    }
+    /// Takes a permit, if there is one now. Lock-free.
+    pub fn try_take(&self) -> bool {
+        self.permits().try_take()
+    }
+    /// Takes a permit; false if there is none until the time is over.
+    pub fn take(&self, timeout: Duration) -> bool {
+        self.permits().take(deadline(timeout))
+    }
+    /// Gives so many permits. Lock-free.
+    pub fn give(&self, permits: u32) {
+        self.permits().give(permits);
+    }
+    /// How many there are now.
+    pub fn available(&self) -> u64 {
+        self.permits().available()
+    }
+}
+
+impl Barrier {
+    /// Arrives, and waits for the others: true for one of each round, the last to come. None if they do not come until the time is over; then
+    /// this arrival does not count.
+    pub fn meet(&self, timeout: Duration) -> Option<bool> {
+        let structure = structure(&self.attached);
+        let parties = self.attached.shape.readers.into();
+        let gate = Gate { round: structure.field(TAIL), bell: structure.bell(Role::Receiver), parties };
+        gate.meet(deadline(timeout)).map(|passed| passed == Passed::Leader)
+    }
+}
+
+/// A value that one at a time uses, in any process.
+pub struct Mutex<T> {
+    attached: Arc<Attached>,
+    of: PhantomData<fn() -> T>,
+}
+
+impl<T> Clone for Mutex<T> {
+    fn clone(&self) -> Self {
+        Self { attached: self.attached.clone(), of: PhantomData }
+    }
+}
+
+impl<T: Shared> Mutex<T> {
+    fn words(&self) -> Lock<'_, Native> {
+        let structure = structure(&self.attached);
+        Lock { word: structure.field(TAIL), bell: structure.bell(Role::Receiver) }
+    }
+
+    /// Locks it, if it is free now or its holder is found dead.
+    ///
+    /// # Errors
+    /// As [`Mutex::lock`].
+    pub fn try_lock(&self) -> Result<Option<MutexGuard<'_, T>>> {
+        let me = self.attached.handler.join()?.to_bits();
+        self.guard(self.words().try_take(me, |holder| self.is_dead(holder)))
+    }
+
+    /// Locks it; none if it is not free until the time is over.
+    ///
+    /// # Errors
+    /// [`Error::LockedByCaller`]: this thread has it. [`Error::NoParticipantSlot`], [`Error::ForkedChild`].
+    pub fn lock(&self, timeout: Duration) -> Result<Option<MutexGuard<'_, T>>> {
+        let me = self.attached.handler.join()?.to_bits();
+        self.guard(self.words().take(me, deadline(timeout), |holder| self.is_dead(holder)))
+    }
+
+    fn guard(&self, taken: std::result::Result<bool, Busy>) -> Result<Option<MutexGuard<'_, T>>> {
+        match taken {
+            Ok(poisoned) => {
+                let panics = std::thread::panicking();
+                Ok(Some(MutexGuard { mutex: self, poisoned, panics, value: self.value() }))
+            }
+            Err(Busy::Held(_)) => Ok(None),
+            Err(Busy::Mine) => Err(Error::LockedByCaller),
+        }
+    }
+
+    fn is_dead(&self, holder: u64) -> bool {
+        !self.attached.handler.is_alive(ParticipantId::from_bits(holder))
+    }
+
+    fn value(&self) -> NonNull<T> {
+        let structure = structure(&self.attached);
+        NonNull::from(&structure.words[structure.cells]).cast()
+    }
+
+    /// Removes it: its name is free, and its memory is freed after the last user.
+    ///
+    /// # Errors
+    /// [`Error::ForkedChild`].
+    pub fn remove(&self) -> Result<()> {
+        self.attached.remove()
+    }
+}
+
+/// A [`Mutex`] that this thread has locked. Dropped, it is released; poisoned, if this thread is panicking.
+#[must_use = "it is released when this is dropped"]
+pub struct MutexGuard<'m, T: Shared> {
+    mutex: &'m Mutex<T>,
+    poisoned: bool,
+    panics: bool,
+    /// In the structure's own block; not to go to another thread, whose lock it is not.
+    value: NonNull<T>,
+}
+
+impl<T: Shared> MutexGuard<'_, T> {
+    /// Whether a holder died or panicked since the value was last whole: it may be half-written.
+    pub fn is_poisoned(&self) -> bool {
+        self.poisoned
+    }
+    /// Says that the value is whole again.
+    pub fn cure(&mut self) {
+        self.poisoned = false;
+        self.mutex.words().cure();
+    }
+}
+
+impl<T: Shared> Deref for MutexGuard<'_, T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        // SAFETY: as many bytes lie there, at that alignment (`Handler::mutex`; the fingerprint is the type's), any bytes are a `T`, and
+        // whoever has the lock is the only one who accesses them.
+        unsafe { self.value.as_ref() }
+    }
+}
+impl<T: Shared> DerefMut for MutexGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: as many bytes lie there, at that alignment (`Handler::mutex`), any bytes are a `T`, and whoever has the lock is the only
+        // one who accesses them; this guard is borrowed for as long.
+        unsafe { self.value.as_mut() }
+    }
+}
+impl<T: Shared> Drop for MutexGuard<'_, T> {
+    fn drop(&mut self) {
+        // A forked child has not the lock: its parent has.
+        if self.mutex.attached.handler.matrix().check_process().is_err() {
+            return;
+        }
+        if std::thread::panicking() && !self.panics {
+            self.mutex.words().poison();
+        }
+        self.mutex.words().release();
+    }
+}

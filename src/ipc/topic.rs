@@ -1,0 +1,333 @@
+//! Topics: every subscriber sees every publication from its subscription on, once, in one order, where it lies.
+//!
+//! ```
+//! use atomic_matrix::segment::Options;
+//!
+//! # fn main() -> atomic_matrix::Result<()> {
+//! let handler = Options::new().memfd().size(1 << 20).create()?;
+//! let prices = handler.topic::<[f64; 2]>("prices").cells(64).open_or_create()?;
+//! let mut subscriber = prices.subscribe(0)?;
+//! prices.publish_value([99.5, 100.5])?;
+//! if let Some(price) = subscriber.try_next()? {
+//!     assert_eq!(price[1], 100.5); // not copied: it stays until the guard is dropped
+//! }
+//! prices.remove()
+//! # }
+//! ```
+//!
+//! Publishing costs the same for any number of subscribers, and is lock-free as long as there is room: a publication stays until every subscriber has passed it, so one that
+//! stops holds the publishers up once as many are ahead of it as there are cells ([`Unsent::Full`]). Reading is wait-free. *Killed*: a publisher's publication has happened or not; a
+//! subscriber's place is given up by its recovery, which a publisher that waits begins itself, after a nap (`ipc::wait`). Nothing that was published is lost to anybody who is alive.
+
+use super::channel::attached::Attached;
+use super::channel::{SendError, Unsent};
+use super::link::Taken;
+use super::log::{Found, Log, Lowest};
+use super::message::Message;
+use super::payload::Payload;
+use super::ring::NotSent;
+use super::structure::{Role, Shape, Sort};
+use super::wait::{Look, deadline};
+use crate::error::{Error, Result};
+use crate::handlers::Handler;
+use crate::matrix::heap::{Lane, Live};
+use crate::segment::region::MappedRegion;
+use crate::shared::Shared;
+use std::marker::PhantomData;
+use std::ops::Deref;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// What a topic's or a board's maker may choose.
+pub struct TopicOptions<'h, 'n, T: ?Sized> {
+    handler: &'h Handler,
+    name: &'n str,
+    cells: usize,
+    subscribers: u16,
+    of: PhantomData<fn() -> Box<T>>,
+}
+
+impl Handler {
+    /// The topic of a name, to be made or opened.
+    pub fn topic<'h, 'n, T: Payload + ?Sized>(&'h self, name: &'n str) -> TopicOptions<'h, 'n, T> {
+        TopicOptions { handler: self, name, cells: 64, subscribers: 16, of: PhantomData }
+    }
+}
+
+impl<T: Payload + ?Sized> TopicOptions<'_, '_, T> {
+    /// How many publications there may be that somebody has yet to read: rounded up to a power of two, 2^20 at most; 64 by default.
+    pub fn cells(mut self, cells: usize) -> Self {
+        self.cells = cells;
+        self
+    }
+    /// How many subscribers there may be at once; 16 by default.
+    pub fn subscribers(mut self, subscribers: u16) -> Self {
+        self.subscribers = subscribers;
+        self
+    }
+    /// Makes the topic, or opens it if there is one, whatever its cells.
+    ///
+    /// # Errors
+    /// [`Error::TypeMismatch`], [`Error::OutOfMemory`], [`Error::DirectoryFull`], [`Error::NameTooLong`], [`Error::ChangingHands`], [`Error::NoParticipantSlot`],
+    /// [`Error::ForkedChild`].
+    pub fn open_or_create(self) -> Result<Topic<T>> {
+        let attached = open(self.handler, self.name, Sort::Topic, self.cells, self.subscribers, T::FINGERPRINT)?;
+        Ok(Topic { attached, lowest: Mutex::default(), of: PhantomData })
+    }
+}
+
+/// The structure of that name, made if there is none.
+pub(super) fn open(
+    handler: &Handler,
+    name: &str,
+    sort: Sort,
+    cells: usize,
+    readers: u16,
+    content: u32,
+) -> Result<Arc<Attached>> {
+    let cells = cells.clamp(1, 1 << super::structure::MAX_CELLS_SHIFT).next_power_of_two();
+    let shape = Shape { sort, cells_shift: cells.trailing_zeros(), readers, content };
+    loop {
+        if let Some(found) = Attached::find(handler, name, shape)? {
+            return Ok(found);
+        }
+        match Attached::make(handler, name, shape) {
+            Err(Error::NameTaken { .. }) => {}
+            made => return made,
+        }
+    }
+}
+
+/// One try to publish a message.
+pub(super) fn put<T: Payload + ?Sized>(
+    attached: &Attached,
+    message: &Message<'_, T>,
+    lowest: &mut Lowest,
+) -> std::result::Result<(), Unsent> {
+    let matrix = attached.handler.matrix();
+    if message.handler().creation() != attached.handler.creation() {
+        return Err(Unsent::NotOwn);
+    }
+    let put = |lane: &mut Lane| {
+        let (me, at) = (lane.owner(), matrix.offsets().granule(message.offset()));
+        let live = matrix.heap().live_of(at, Some(message.generation())).map_err(|_| Unsent::NotOwn)?;
+        let live = match live.token.owner() == me {
+            true => live,
+            // Another thread's: its owner may be about to store the token, which is ruled out first.
+            false => Live { at, token: matrix.heap().rename_from(me, at, live.token, me).ok_or(Unsent::NotOwn)? },
+        };
+        Log::of(attached.structure()).publish(lane, live, lowest).map_err(|why| match why {
+            NotSent::Full => Unsent::Full,
+            NotSent::Closed => Unsent::Closed,
+            NotSent::NotOwn => Unsent::NotOwn,
+            NotSent::Damaged => Unsent::Damaged,
+        })
+    };
+    matrix.with_lane(put).unwrap_or(Err(Unsent::NoParticipant))?;
+    attached.structure().bell(Role::Receiver).ring(u32::MAX);
+    Ok(())
+}
+
+/// A topic that this process has open. Any thread may publish.
+pub struct Topic<T: ?Sized> {
+    attached: Arc<Attached>,
+    lowest: Mutex<Lowest>,
+    of: PhantomData<fn() -> Box<T>>,
+}
+
+impl<T: Payload + ?Sized> Topic<T> {
+    /// The segment's handler, to allocate messages with.
+    pub fn handler(&self) -> &Handler {
+        &self.attached.handler
+    }
+
+    /// Publishes, if there is room now. Lock-free; the message is not copied.
+    ///
+    /// # Errors
+    /// [`SendError`] with the message.
+    pub fn try_publish<'m>(&self, message: Message<'m, T>) -> std::result::Result<(), SendError<'m, T>> {
+        match self.put(&message) {
+            Ok(()) => {
+                message.forget();
+                Ok(())
+            }
+            Err(why) => Err(SendError { message, why }),
+        }
+    }
+
+    /// Publishes, and waits for the slowest subscriber until the time is over.
+    ///
+    /// # Errors
+    /// [`SendError`] with the message.
+    pub fn publish_timeout<'m>(
+        &self,
+        message: Message<'m, T>,
+        timeout: Duration,
+    ) -> std::result::Result<(), SendError<'m, T>> {
+        let put = match self.put(&message) {
+            Err(Unsent::Full) => self.wait(&message, deadline(timeout)),
+            put => put,
+        };
+        match put {
+            Ok(()) => {
+                message.forget();
+                Ok(())
+            }
+            Err(why) => Err(SendError { message, why }),
+        }
+    }
+
+    #[cold]
+    fn wait(&self, message: &Message<'_, T>, until: Option<Instant>) -> std::result::Result<(), Unsent> {
+        let attempt = |look| {
+            if look == Look::Thorough {
+                self.attached.look_after_the_dead();
+            }
+            match self.put(message) {
+                Err(Unsent::Full) => None,
+                put => Some(put),
+            }
+        };
+        self.attached.structure().bell(Role::Sender).wait(until, attempt).unwrap_or(Err(Unsent::Timeout))
+    }
+
+    fn put(&self, message: &Message<'_, T>) -> std::result::Result<(), Unsent> {
+        // Whoever finds it locked looks at the cursors itself.
+        match self.lowest.try_lock() {
+            Ok(mut lowest) => put(&self.attached, message, &mut lowest),
+            Err(_) => put(&self.attached, message, &mut Lowest::default()),
+        }
+    }
+
+    /// Subscribes to all that is published from now on, and to as many as `history` of the last before that, as far as they are there.
+    ///
+    /// # Errors
+    /// [`Error::NoSubscriberSlot`]; [`Error::NoParticipantSlot`], [`Error::ForkedChild`].
+    pub fn subscribe(&self, history: u64) -> Result<Subscriber<T>> {
+        subscribe(&self.attached, history).map(|index| Subscriber {
+            attached: self.attached.clone(),
+            index,
+            of: PhantomData,
+        })
+    }
+
+    /// How many were ever published.
+    pub fn published(&self) -> u64 {
+        Log::of(self.attached.structure()).published()
+    }
+
+    /// Removes the topic: its name is free, nobody publishes any more, and its memory is freed after the last user.
+    ///
+    /// # Errors
+    /// [`Error::ForkedChild`].
+    pub fn remove(&self) -> Result<()> {
+        self.attached.remove()
+    }
+}
+
+impl<T: Shared> Topic<T> {
+    /// Allocates a message for the value and publishes it, if there is room now.
+    ///
+    /// # Errors
+    /// As [`Topic::try_publish`] and [`Handler::message`].
+    pub fn publish_value(&self, value: T) -> Result<()> {
+        Ok(self.try_publish(self.handler().message_of(value)?)?)
+    }
+}
+
+/// A cursor of the log, held by this process.
+pub(super) fn subscribe(attached: &Attached, history: u64) -> Result<usize> {
+    let home = attached.handler.matrix().home()?;
+    let join = || Log::of(attached.structure()).join(home, history);
+    let index = join().or_else(|| {
+        // Those of the dead are nobody's any more.
+        attached.look_after_the_dead();
+        join()
+    });
+    index.ok_or(Error::NoSubscriberSlot { subscribers: attached.shape.readers })
+}
+
+/// Reads what is published. A thread uses it at a time; it may go to another.
+pub struct Subscriber<T: ?Sized> {
+    attached: Arc<Attached>,
+    index: usize,
+    of: PhantomData<fn() -> Box<T>>,
+}
+
+impl<T: Payload + ?Sized> Subscriber<T> {
+    fn log(&self) -> Log<'_, MappedRegion> {
+        Log::of(self.attached.structure())
+    }
+
+    /// What was published next, if there is anything yet: it stays as it is until the guard is dropped, which moves this subscriber on. Wait-free.
+    ///
+    /// # Errors
+    /// [`Error::TopicClosed`] if nothing will come any more; as [`Handler::take_ref`] if what was published is not a `T`.
+    pub fn try_next(&mut self) -> Result<Option<Reading<'_, T>>> {
+        match self.log().look(self.index) {
+            Found::Block(live, link) => {
+                let message = Message::received(&self.attached.handler, Taken { live, giver: link.giver() });
+                let Some(message) = message else {
+                    self.log().advance(self.index);
+                    return Err(Error::BadOffset { offset: 0, why: "what was published there is of another type" });
+                };
+                Ok(Some(Reading {
+                    value: std::mem::ManuallyDrop::new(message),
+                    index: self.index,
+                    attached: &self.attached,
+                }))
+            }
+            Found::Nothing | Found::Lagged(_) => Ok(None),
+            Found::Closed => Err(Error::TopicClosed),
+        }
+    }
+
+    /// As [`Subscriber::try_next`], but waits for a publication until the time is over.
+    ///
+    /// # Errors
+    /// As [`Subscriber::try_next`].
+    pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<Reading<'_, T>>> {
+        let (log, attached, index) = (Log::of(self.attached.structure()), &self.attached, self.index);
+        let attempt = |look| {
+            if look == Look::Thorough {
+                attached.look_after_the_dead();
+            }
+            (!matches!(log.look(index), Found::Nothing)).then_some(())
+        };
+        attached.structure().bell(Role::Receiver).wait(deadline(timeout), attempt);
+        self.try_next()
+    }
+}
+
+impl<T: ?Sized> Drop for Subscriber<T> {
+    fn drop(&mut self) {
+        // A forked child has no cursor: its parent has.
+        if self.attached.handler.matrix().check_process().is_ok() {
+            Log::of(self.attached.structure()).leave(self.index);
+            self.attached.structure().bell(Role::Sender).ring_after_store(u32::MAX);
+        }
+    }
+}
+
+/// A publication that is just read: nobody overwrites it.
+pub struct Reading<'s, T: Payload + ?Sized> {
+    /// Never freed by this one: it is the topic's.
+    value: std::mem::ManuallyDrop<Message<'s, T>>,
+    index: usize,
+    attached: &'s Attached,
+}
+
+impl<T: Payload + ?Sized> Deref for Reading<'_, T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+impl<T: Payload + ?Sized> Drop for Reading<'_, T> {
+    fn drop(&mut self) {
+        if self.attached.handler.matrix().check_process().is_ok() {
+            Log::of(self.attached.structure()).advance(self.index);
+            self.attached.structure().bell(Role::Sender).ring_after_store(u32::MAX);
+        }
+    }
+}

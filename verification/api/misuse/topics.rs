@@ -1,0 +1,129 @@
+//! Topics and boards: what is refused, that nothing is lost or torn, and that the dead hold nobody up.
+
+use crate::common;
+use atomic_matrix::Error;
+use atomic_matrix::ipc::Unsent;
+use atomic_matrix::segment::Options;
+use std::time::Duration;
+
+const LONG: Duration = Duration::from_secs(60);
+
+#[test]
+fn every_subscriber_sees_every_publication() {
+    const VALUES: u64 = 20_000;
+    let (scratch, handler) = common::segment();
+    let other = scratch.attach();
+    let topic = handler.topic::<u64>("numbers").cells(16).subscribers(3).open_or_create().expect("there is room");
+    let theirs = other.topic::<u64>("numbers").open_or_create().expect("it is there");
+    std::thread::scope(|scope| {
+        for topic in [&topic, &theirs, &theirs] {
+            let mut subscriber = topic.subscribe(0).expect("there are places");
+            scope.spawn(move || {
+                let mut last = [0; 2];
+                for _ in 0..2 * VALUES {
+                    let value = *subscriber.next_timeout(LONG).expect("it is open").expect("one comes");
+                    let (publisher, number) = (value as usize >> 32, value & u64::from(u32::MAX));
+                    assert_eq!(number, last[publisher] + 1, "T1: of each publisher, one after the other");
+                    last[publisher] = number;
+                }
+                assert!(subscriber.try_next().expect("it is open").is_none());
+            });
+        }
+        for (publisher, topic) in [&topic, &theirs].into_iter().enumerate() {
+            scope.spawn(move || {
+                for number in 1..=VALUES {
+                    let message = topic.handler().message_of((publisher as u64) << 32 | number).expect("there is room");
+                    topic.publish_timeout(message, LONG).map_err(|refused| refused.why).expect("the readers go on");
+                }
+            });
+        }
+    });
+    assert_eq!(topic.published(), 2 * VALUES);
+    topic.remove().expect("it is ours");
+    drop((topic, theirs));
+    assert_eq!(handler.stats().expect("they tile").live_blocks, 0, "nothing is left");
+}
+
+#[test]
+fn topics_say_why_they_refuse() {
+    let handler = Options::new().memfd().size(1 << 20).create().expect("a memory file");
+    let topic = handler.topic::<[u8]>("bytes").cells(2).subscribers(1).open_or_create().expect("there is room");
+    assert!(matches!(handler.topic::<u64>("bytes").open_or_create(), Err(Error::TypeMismatch { .. })));
+    assert!(matches!(handler.board::<u64>("bytes"), Err(Error::TypeMismatch { .. })));
+    let publish = |bytes: &[u8]| topic.try_publish(handler.message_from(bytes).expect("room")).map_err(|no| no.why);
+    assert_eq!([publish(&[1]), publish(&[2]), publish(&[3])], [Ok(()); 3], "nobody reads: the oldest goes");
+    let mut subscriber = topic.subscribe(9).expect("there is a place");
+    assert!(matches!(topic.subscribe(0), Err(Error::NoSubscriberSlot { subscribers: 1 })));
+    assert_eq!(publish(&[4]), Ok(()), "one of history is all that two cells keep for a newcomer");
+    assert_eq!(publish(&[5]), Err(Unsent::Full));
+    let late = handler.message_from(&[6u8]).expect("there is room");
+    let refused = topic.publish_timeout(late, Duration::from_millis(5)).expect_err("nobody reads");
+    assert_eq!((refused.why, &*refused.message), (Unsent::Timeout, &[6u8][..]), "the message comes back");
+    drop(refused);
+    assert_eq!(subscriber.try_next().expect("it is open").as_deref(), Some(&[3u8][..]));
+    assert_eq!(subscriber.next_timeout(LONG).expect("it is open").as_deref(), Some(&[4u8][..]));
+    assert!(subscriber.try_next().expect("it is open").is_none());
+    let foreign = Options::new().memfd().size(1 << 20).create().expect("a memory file");
+    let message = foreign.message_from(&[1u8]).expect("there is room");
+    assert_eq!(topic.try_publish(message).map_err(|no| no.why), Err(Unsent::NotOwn));
+
+    let numbers = handler.topic::<u64>("numbers").open_or_create().expect("there is room");
+    numbers.publish_value(7).expect("there is room");
+    numbers.remove().expect("it is ours");
+    assert!(matches!(numbers.publish_value(8), Err(Error::NotSent { why: Unsent::Closed })));
+    topic.remove().expect("it is ours");
+    assert!(matches!(subscriber.try_next(), Err(Error::TopicClosed)));
+    assert!(matches!(subscriber.next_timeout(LONG), Err(Error::TopicClosed)));
+    drop((numbers, topic, subscriber));
+    assert_eq!(handler.stats().expect("they tile").live_blocks, 0, "nothing is left");
+}
+
+#[test]
+fn a_dead_subscriber_holds_nobody_up() {
+    let (scratch, handler) = common::segment();
+    let topic = handler.topic::<u64>("numbers").cells(2).open_or_create().expect("there is room");
+    let other = scratch.attach();
+    let theirs = other.topic::<u64>("numbers").open_or_create().expect("it is there");
+    std::mem::forget(theirs.subscribe(0).expect("there is a place"));
+    std::mem::forget(theirs);
+    for number in 0..2 {
+        topic.publish_value(number).expect("there is room");
+    }
+    assert!(matches!(topic.publish_value(2), Err(Error::NotSent { why: Unsent::Full })), "it is alive");
+    // SAFETY: nothing is done through this attachment any more.
+    unsafe { other.matrix().segment().end_life() };
+    std::mem::forget(other);
+    let message = handler.message_of(2u64).expect("there is room");
+    topic.publish_timeout(message, LONG).map_err(|no| no.why).expect("a nap later its place is given up");
+}
+
+#[test]
+fn a_board_shows_whole_values_that_only_get_newer() {
+    const VALUES: u64 = 20_000;
+    let (scratch, handler) = common::segment();
+    let other = scratch.attach();
+    let board = handler.board::<[u64; 32]>("state").expect("there is room");
+    assert!(board.get().expect("it is empty").is_none());
+    assert!(board.changed(&mut 0, Duration::from_millis(1)).expect("it is empty").is_none());
+    std::thread::scope(|scope| {
+        scope.spawn(|| (1..=VALUES).for_each(|value| board.set([value; 32]).expect("there is room")));
+        for handler in [&handler, &other] {
+            scope.spawn(move || {
+                let board = handler.board::<[u64; 32]>("state").expect("it is there");
+                let (mut seen, mut last) = (0, 0);
+                while last < VALUES {
+                    let value = board.changed(&mut seen, LONG).expect("it is a board").expect("one comes");
+                    assert!(value.iter().all(|&word| word == value[0]), "B1: torn: {value:?}");
+                    assert!(value[0] > last, "B1: {} after {last}", value[0]);
+                    last = value[0];
+                }
+            });
+        }
+    });
+    board.set_message(handler.message_of([1; 32]).expect("there is room")).expect("it is a board");
+    assert_eq!(board.get().expect("it is a board"), Some([1; 32]));
+    board.remove().expect("it is ours");
+    assert!(matches!(board.set([2; 32]), Err(Error::NotSent { why: Unsent::Closed })));
+    drop(board);
+    assert_eq!(handler.stats().expect("they tile").live_blocks, 0, "nothing is left");
+}
