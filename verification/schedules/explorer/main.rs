@@ -330,8 +330,12 @@ fn noticed(mutant: Mutant, sort: Sort, seed: u64) -> Option<String> {
 }
 
 /// Seeds known to notice the faults that take a long search.
-const KNOWN: &[(Mutant, Sort, u64)] =
-    &[(Mutant::HelperRecheckDropped, Sort::Hot, 50_366), (Mutant::CarveAckedEarly, Sort::Any, 40_739)];
+const KNOWN: &[(Mutant, Sort, u64)] = &[
+    (Mutant::HelperRecheckDropped, Sort::Hot, 50_366),
+    (Mutant::CarveAckedEarly, Sort::Any, 40_739),
+    (Mutant::LargeHeld, Sort::Hot, 2_960_407),
+    (Mutant::SweepGoesOn, Sort::Walk, 59_845),
+];
 
 /// Every fault is noticed: at a known seed, or by a search over all sorts, seed after seed.
 #[test]
