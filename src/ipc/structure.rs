@@ -299,9 +299,20 @@ impl<'a, R: Region> Structure<'a, R> {
         R::Backend::fence(&VISIT_FENCE);
         // The token as it was read: nobody's, and this block.
         let still = live.token.owner() == 0 && heap.look(live.at) == live.token;
-        let result = still.then(|| Self::at(heap, live)).flatten().map(act);
+        // The token may have changed, and the memory may be another's, before the words were read. Unless it is over,
+        // whoever would free it sees this visit: he looks at the same words before his fence. Only then may what is
+        // read here be believed, and written.
+        let there = |structure: &Self| !structure.is_over() && heap.look(live.at) == live.token;
+        let result = still.then(|| Self::at(heap, live)).flatten().filter(there).map(act);
         visiting.store(0, &VISIT);
+        // Between the end of the visit and the look whether it may be freed: whoever found it visited may have left that to us.
+        R::Backend::fence(&VISIT_FENCE);
         result
+    }
+
+    /// Whether it is REMOVED, sealed and drained, and nobody is counted: nothing is written any more.
+    fn is_over(&self) -> bool {
+        self.is_removed() && !self.is_used() && (*self).is_drained()
     }
 
     /// Counts one more of a role among the users: the participant `me`, which visits the structure; as another than a user, it is counted
@@ -336,6 +347,12 @@ impl<'a, R: Region> Structure<'a, R> {
             self.field(STATE).fetch_add(1 << CHANGES_AT, &STRUCTURE_CHANGE);
             return;
         }
+        user.fetch_add(role.one().wrapping_neg(), &STRUCTURE_CHANGE);
+    }
+
+    #[cfg(test)]
+    pub(super) fn step_out(&self, number: u16, role: Role) {
+        let Some(user) = self.user(number) else { return };
         user.fetch_add(role.one().wrapping_neg(), &STRUCTURE_CHANGE);
     }
 
@@ -385,16 +402,14 @@ impl<'a, R: Region> Structure<'a, R> {
     pub(super) fn forget(&self, dead: u16) {
         let Some(user) = self.user(dead) else { return };
         let word = user.load(&STRUCTURE_LOOK);
-        // One of several recoverers does it. Changes come after: a recoverer that dies in between leaves its number to the next, and who waits
-        // looks at the users now and then anyway.
-        if word == 0 || user.cas(word, 0, &STRUCTURE_CHANGE).is_err() {
-            return;
-        }
-        let deaths = Role::Sender.count(word) | Role::Receiver.count(word) << 32;
-        if deaths != 0 {
+        // One of several recoverers counts the deaths.
+        if word != 0 && user.cas(word, 0, &STRUCTURE_CHANGE).is_ok() {
+            let deaths = Role::Sender.count(word) | Role::Receiver.count(word) << 32;
             self.field(DEATHS).fetch_add(deaths, &STRUCTURE_CHANGE);
-            self.field(STATE).fetch_add(1 << CHANGES_AT, &STRUCTURE_CHANGE);
         }
+        // Each of them tells of a change: the dead one may have died on its way out, or an earlier recoverer before it
+        // told.
+        self.field(STATE).fetch_add(1 << CHANGES_AT, &STRUCTURE_CHANGE);
     }
 
     /// Whether it holds no block any more, and never will.
@@ -437,19 +452,21 @@ impl<'a, R: Region> Structure<'a, R> {
         let now = heap.look(live.at);
         let whole = (now == live.token).then(|| Self::at(heap, live)).flatten();
         let Some(structure) = whole else { return false };
-        if structure.state() & REMOVED == 0 || structure.is_used() || !structure.is_drained() {
-            return false;
-        }
-        R::Backend::fence(&VISIT_FENCE);
         let layout = heap.layout();
         let visits = |number: u16| {
             let visiting = heap.region().word(layout.slot(number, SlotWord::Visiting)).load(&VISIT_LOOK);
             // A dead one's own visit holds no structure back.
             visiting as u32 == live.at.0 + 1 && !heap.slots().is_abandoned(number)
         };
-        let visited = (1..=layout.params.participants as u16).any(visits);
-        // Who visited it in between may be counted now.
-        if (visited && !R::Backend::mutated(Mutant::VisitIgnored)) || structure.is_used() {
+        let may_be_freed = || {
+            let over = structure.is_over();
+            R::Backend::fence(&VISIT_FENCE);
+            let visited = (1..=layout.params.participants as u16).any(visits);
+            over && (!visited || R::Backend::mutated(Mutant::VisitIgnored))
+        };
+        // Twice: whoever came before it was REMOVED is counted, or gone, behind the first looks, and nobody comes any
+        // more; so it is over for good at the second, and who visits it behind that finds it so.
+        if !(may_be_freed() && may_be_freed()) {
             return false;
         }
         heap.free(lane, live.at, Some(live.token.generation())).is_ok()
@@ -479,7 +496,7 @@ impl<R: Region> Heap<R> {
         self.each_tile(|g, token| {
             if token.is_typed() && token.owner() == 0 {
                 let live = Live { at: g, token };
-                let found = Structure::visit(self, me, live, |structure| {
+                let _ = Structure::visit(self, me, live, |structure| {
                     for &dead in dead.iter().filter(|&&dead| pins(dead)) {
                         structure.settle(dead, &mut settled);
                         structure.forget(dead);
@@ -487,11 +504,10 @@ impl<R: Region> Heap<R> {
                     // Who waits for the dead one looks again.
                     [Role::Sender, Role::Receiver].iter().for_each(|&role| structure.bell(role).ring(u32::MAX));
                     settled.structures += 1;
-                    structure.state() & REMOVED != 0
                 });
-                // It may have been the last one, or have died on its way out.
+                // It may have been the last one, or have died on its way out; or the last one left during this visit.
                 if let Some(lane) = &mut lane
-                    && found == Some(true)
+                    && Structure::at(self, live).is_some_and(|structure| structure.is_removed())
                 {
                     Structure::drain_removed(self, lane, live);
                     Structure::free_if_unused(self, lane, live);

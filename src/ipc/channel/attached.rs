@@ -80,8 +80,8 @@ impl Attached {
                         .ok_or(structure.shape)
                         .map(|joined| joined.then_some(structure.shape))
                 });
-                if matches!(come, Some(Ok(None))) {
-                    // REMOVED: whoever comes may be the one who frees it.
+                if matches!(come, None | Some(Ok(None))) {
+                    // REMOVED, perhaps: whoever comes may be the one who frees it.
                     Attached::free_if_unused(handler, lane, live);
                 }
                 come
@@ -188,6 +188,11 @@ impl End {
         let deaths = attached.structure().deaths(role.other());
         attached.structure().join(number, role);
         Ok(Self { attached: attached.clone(), role, number, deaths, met: Mutex::new(u64::MAX) })
+    }
+
+    #[cfg(test)]
+    pub(super) fn step_out_for_a_test(&self) {
+        self.attached.structure().step_out(self.number, self.role);
     }
 
     /// Whether there was somebody of the other side, and there is nobody any more: then, whether one has died.

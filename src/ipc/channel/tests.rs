@@ -167,3 +167,21 @@ fn s5_misuse_of_channels_is_refused() {
     assert!(matches!(rx.recv_timeout(SOON).map_err(Error::from), Err(Error::NotReceived { .. })));
     assert!(matches!(rx.recv().map_err(Error::from), Err(Error::NotReceived { .. })));
 }
+
+/// A sender that is killed on its way out, between its place and the change that tells of it, is missed all the same.
+#[test]
+fn q6_a_sender_that_dies_while_it_leaves_is_missed() {
+    let made = handler();
+    let channel = made.channel::<u64>("numbers").create().expect("made");
+    let rx = channel.receiver().expect("a receiver");
+    let dying = other(&made);
+    let theirs = dying.channel::<u64>("numbers").open().expect("it is there");
+    let tx = theirs.sender().expect("a sender");
+    assert_eq!(rx.try_recv().err(), Some(Unreceived::Empty), "it has met the sender");
+    // The first step of `Structure::leave`, and no other.
+    tx.end.step_out_for_a_test();
+    // SAFETY: no handle of it is used or dropped from here on.
+    unsafe { dying.matrix().segment().end_life() };
+    std::mem::forget((tx, theirs, dying));
+    assert_eq!(rx.recv_timeout(Duration::from_millis(300)).err(), Some(Unreceived::Disconnected { died: false }));
+}

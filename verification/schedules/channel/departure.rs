@@ -5,7 +5,7 @@ use super::common::setting;
 use super::scene::{Region, Scene};
 use super::turns::{Player, Policy, play, unseen};
 use atomic_matrix::backend::Word;
-use atomic_matrix::backend::orderings::STRUCTURE_LOOK;
+use atomic_matrix::backend::orderings::{STRUCTURE_LOOK, STRUCTURE_WRITE};
 use atomic_matrix::ipc::ring::Ring;
 use atomic_matrix::ipc::structure::{Role, Structure};
 use atomic_matrix::matrix::heap::{Kind, Lane};
@@ -37,10 +37,17 @@ impl Stage {
         let payload = self.scene.heap.region().payload(self.scene.channel.at, words).expect("it has payload");
         unseen(|| payload.iter().map(|word| word.load(&STRUCTURE_LOOK)).collect())
     }
+    fn scribble(&self) {
+        let words = self.scene.channel.token.size() as usize * self.scene.heap.layout().granule_words();
+        let payload = self.scene.heap.region().payload(self.scene.channel.at, words).expect("it has payload");
+        unseen(|| payload.iter().for_each(|word| word.store(0x0001_0001_0001_0005, &STRUCTURE_WRITE)));
+    }
     /// The memory of a structure that is gone, as soon as it is.
     fn look(&self) {
         let gone = unseen(|| self.scene.heap.look(self.scene.channel.at)) != self.scene.channel.token;
         if gone && self.freed.borrow().is_none() {
+            // Somebody else has the memory, and writes what he likes: what a late visitor reads there means nothing.
+            self.scribble();
             *self.freed.borrow_mut() = Some(self.memory());
         }
     }
