@@ -372,6 +372,9 @@ impl Handler {
 
     /// Frees the block that a reference leads to, whoever has it.
     ///
+    /// For blocks that nobody uses any more: whoever still has it as a [`Message`] would share its bytes with the next
+    /// owner. To free only what is nobody's, take it ([`Handler::take_ref`]) and drop it.
+    ///
     /// # Errors
     /// As [`Handler::free_raw`].
     pub fn free_ref<T: ?Sized>(&self, reference: Ref<T>) -> Result<()> {

@@ -335,6 +335,10 @@ impl<'a, R: Region> Structure<'a, R> {
             Role::Sender => _ = self.field(STATE).fetch_or(HAD_SENDERS, &STRUCTURE_CHANGE),
             Role::Receiver => _ = self.field(STATE).fetch_or(HAD_RECEIVERS, &STRUCTURE_CHANGE),
         }
+        if role != Role::User {
+            // Who counts just now, and has passed this one's word, counts again.
+            self.field(STATE).fetch_add(1 << CHANGES_AT, &STRUCTURE_CHANGE);
+        }
         true
     }
 

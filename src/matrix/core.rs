@@ -206,10 +206,12 @@ impl AtomicMatrix {
 
     /// The number that this process keeps as long as it has the segment mapped: what it is counted as among the users of a structure.
     pub(crate) fn home(self: &Arc<Self>) -> Result<u16> {
+        // Before the lock, which a forked child finds as another thread may have left it.
+        self.check_process()?;
         let first = || self.lanes().all.first().map(|cell| cell.owner);
         match first() {
-            Some(home) if self.check_process().is_ok() => Ok(home),
-            _ => {
+            Some(home) => Ok(home),
+            None => {
                 let own = self.with_lane(|lane| lane.owner())?;
                 Ok(first().unwrap_or(own))
             }

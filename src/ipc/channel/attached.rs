@@ -139,11 +139,12 @@ impl Attached {
 
     /// Takes the structure's names away; nobody puts anything in any more, and it is freed after its last user.
     pub(in crate::ipc) fn remove(&self) -> Result<()> {
-        self.withdraw()?;
+        self.handler.matrix().check_process()?;
+        // First: a name of what is REMOVED is withdrawn by whoever finds it, but what has no name is found by nobody.
         let structure = self.structure();
         structure.remove();
         [Role::Sender, Role::Receiver].iter().for_each(|&role| structure.bell(role).ring(u32::MAX));
-        Ok(())
+        self.withdraw()
     }
 
     /// While nobody came for a while: whether somebody has died, and if so, recovers them.
@@ -206,6 +207,10 @@ impl End {
         }
         if structure.count(other) > 0 {
             *met = state;
+            return None;
+        }
+        // One may have come, and another left, while they were counted one after the other.
+        if structure.state() != state {
             return None;
         }
         Some(structure.deaths(other) != self.deaths)

@@ -168,6 +168,10 @@ impl<T: Payload + ?Sized> Channel<T> {
     /// Nobody sends any more, in any process: sends are refused, receivers get what is in it, then [`Unreceived::Closed`]. It can't be opened
     /// again: remove it.
     pub fn close(&self) {
+        // A forked child is not counted among the users: the structure may be gone.
+        if self.attached.handler.matrix().check_process().is_err() {
+            return;
+        }
         let structure = self.attached.structure();
         self.attached.ring().close();
         [Role::Sender, Role::Receiver].iter().for_each(|&role| structure.bell(role).ring(u32::MAX));
@@ -179,9 +183,11 @@ impl<T: Payload + ?Sized> Channel<T> {
     /// # Errors
     /// [`Error::ForkedChild`].
     pub fn remove(&self) -> Result<()> {
-        self.attached.withdraw()?;
+        self.attached.handler.matrix().check_process()?;
+        // First: a name of what is REMOVED is withdrawn by whoever finds it, but what has no name is found by nobody.
         self.attached.structure().remove();
         self.close();
+        self.attached.withdraw()?;
         Ok(())
     }
 }
