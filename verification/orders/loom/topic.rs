@@ -77,7 +77,9 @@ scenarios! {
                 let (mut lane, mut lowest) = (strict(1), Lowest::default());
                 if publish(w, topic, &mut lane, second, &mut lowest) && publish(w, topic, &mut lane, third, &mut lowest) {
                     // The memory of both that were overwritten.
-                    [(); 2].map(|()| w.allocate(&mut lane, 1));
+                    for _ in 0..2 {
+                        w.allocate(&mut lane, 1);
+                    }
                 }
             }),
             part(move |w: &World| {
