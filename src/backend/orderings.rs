@@ -218,6 +218,8 @@ pub enum Mutant {
     NewOwnerRefused,
     /// Who publishes a block makes it nobody's, whoever has taken it meanwhile.
     PublishedFromAnybody,
+    /// An allocation's last try sweeps once: what is freed behind that is not found.
+    SecondSweepDropped,
     /// A sweep goes on where a block has moved behind it.
     SweepGoesOn,
     /// Sleepers are called before that is put which they wait for.
@@ -335,5 +337,6 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant::RecoveryUnsettled,
     Mutant::NewOwnerRefused,
     Mutant::PublishedFromAnybody,
+    Mutant::SecondSweepDropped,
     Mutant::SweepGoesOn,
 ];

@@ -4,13 +4,15 @@ use super::handler::Handler;
 use super::pointer::{Block, RelativePtr};
 use crate::backend::Native;
 use crate::error::{Error, Result};
-use crate::matrix::heap::{Exhausted, Kind, Known, Live};
+use crate::matrix::heap::{Exhausted, Kind, Known, Lane, Live};
 use crate::segment::layout::{Geometry, SECTOR_ALIGN, SPAN_BYTES, Usual};
 use crate::shared::Shared;
 use std::marker::PhantomData;
 
 /// Every block is aligned to the smallest granule.
 const LEAST_ALIGN: usize = 16;
+/// Blocks that an allocation looks at in a recovery before it sees whether it can be served: a fraction of a millisecond's work.
+const RECOVERED_AT_ONCE: u32 = 4096;
 
 /// The four basic calls: allocate, write, read, free.
 pub trait HandlerFunctions {
@@ -148,8 +150,12 @@ impl Handler {
         // What the dead hold is free memory, too (L2), whether or not their numbers can be released already. Another may just have
         // recovered them.
         let recover = || {
-            self.matrix.reap(self.matrix.policy())?;
-            allocate()
+            let heap = self.matrix.heap();
+            let serve = |lane: &mut Lane| heap.allocate_hinted(lane, granules, multiple, kind);
+            match self.matrix.reap_until(self.matrix.policy(), RECOVERED_AT_ONCE, serve)? {
+                (_, Some(live)) => Ok(Ok(live)),
+                _ => allocate(),
+            }
         };
         match Native::noting_refused_fences(recover) {
             (Ok(Err(_)), true) => Err(Error::NoMembarrier),

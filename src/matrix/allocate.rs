@@ -160,13 +160,30 @@ impl<R: Region> Heap<R> {
     #[cold]
     #[inline(never)]
     fn allocate_slow(&self, lane: &mut Lane, size: u32, align: u32, kind: Kind) -> Result<Live, Exhausted> {
+        match self.find_hinted(lane, size, align, kind) {
+            Ok(live) => Ok(live),
+            Err((asked, _)) if asked.size > self.layout().granules => Err(self.exhausted()),
+            Err((asked, wanted)) => {
+                let held = self.last_try(lane, asked, wanted)?;
+                Ok(self.hand_out(lane, held, wanted, kind))
+            }
+        }
+    }
+
+    /// As [`Heap::allocate`], without the last try: from what is parked for this lane, or hinted. No walk.
+    pub(crate) fn allocate_hinted(&self, lane: &mut Lane, size: u32, align: u32, kind: Kind) -> Option<Live> {
+        self.find_hinted(lane, size.max(self.least()), align, kind).ok()
+    }
+
+    /// The same; else what would do, and what was looked for in vain: as much as the bin's blocks have, if it is one to be parked later.
+    fn find_hinted(&self, lane: &mut Lane, size: u32, align: u32, kind: Kind) -> Result<Live, (Fit, Fit)> {
         self.bind(lane);
         // A block cut at a multiple of its alignment begins a span: what is in front has its own.
         let align = if align > 1 { align.max(self.least()) } else { 1 };
         let asked = Fit { size, align };
         let granules = self.layout().granules;
         if size > granules {
-            return Err(self.exhausted());
+            return Err((asked, asked));
         }
         let bin = Bin::at_least(size).filter(|bin| lane.parks() && bin.size() <= granules);
         let parks = bin.filter(|_| align == 1);
@@ -178,7 +195,8 @@ impl<R: Region> Heap<R> {
                 return Ok(live);
             }
         }
-        let room = size.saturating_add(asked.align - 1);
+        let wanted = Fit { size, ..asked };
+        let room = wanted.room();
         let held = match (parks, bin) {
             (Some(bin), _) => self.carve(lane, bin),
             // All blocks of such a run are at multiples.
@@ -187,28 +205,32 @@ impl<R: Region> Heap<R> {
             }
             _ => self.find_and_take(lane, room),
         };
-        let held = match held {
-            Some(held) => held,
-            None => self.last_try(lane, room, asked)?,
-        };
-        let held = self.trim(lane, held, size, asked.align);
-        Ok(self.retype(lane, held.at, held.token, kind))
+        held.map(|held| self.hand_out(lane, held, wanted, kind)).ok_or((asked, wanted))
+    }
+
+    /// Hands out what was looked for of a held block, and gives back what is left of it.
+    fn hand_out(&self, lane: &mut Lane, held: Held, wanted: Fit, kind: Kind) -> Live {
+        let held = self.trim(lane, held, wanted.size, wanted.align);
+        self.retype(lane, held.at, held.token, kind)
     }
 
     /// Nothing was hinted that surely fits: merge what this lane has parked, then everything, and take the first block that
     /// fits at all, without room to spare for alignment or class (L2). Twice, because blocks may have been freed behind the
     /// first sweep.
     #[cold]
-    fn last_try(&self, lane: &mut Lane, room: u32, asked: Fit) -> Result<Held, Exhausted> {
+    fn last_try(&self, lane: &mut Lane, asked: Fit, wanted: Fit) -> Result<Held, Exhausted> {
         self.flush(lane);
         let again = |lane: &mut Lane| self.sweep(lane, Some(asked));
-        let held = self.find_and_take(lane, room).or_else(|| again(lane)).or_else(|| again(lane));
+        let once_more = !R::Backend::mutated(Mutant::SecondSweepDropped);
+        let held = self.find_and_take(lane, wanted.room()).or_else(|| again(lane));
+        let held = held.or_else(|| if once_more { again(lane) } else { None });
         held.ok_or_else(|| self.exhausted())
     }
 
     fn exhausted(&self) -> Exhausted {
         let tally = self.tally().unwrap_or_default();
-        Exhausted { free: tally.free.granules + tally.parked.granules, largest: tally.largest_free }
+        let free = tally.free.granules + tally.parked.granules + tally.in_flight.granules;
+        Exhausted { free, largest: tally.largest_free }
     }
 
     /// Hands out a held block, in the form of `kind`.

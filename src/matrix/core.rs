@@ -405,19 +405,46 @@ impl AtomicMatrix {
 
     /// Recovers every participant that has died (C1), and helps recoveries that others have begun. Waits for nobody.
     pub(crate) fn reap(self: &Arc<Self>, policy: Policy) -> Result<Recovered> {
+        let (recovered, _) = self.reap_until(policy, u32::MAX, |_| None::<()>)?;
+        Ok(recovered)
+    }
+
+    /// The same, so many tiles at a time, until `serve` is served: then the rest is for whoever needs it. (A walk that has not come to its end
+    /// leaves the recovery in force, and the next one begins anew: what has been given back is merged, and soon walked over.)
+    pub(crate) fn reap_until<T>(
+        self: &Arc<Self>,
+        policy: Policy,
+        tiles: u32,
+        mut serve: impl FnMut(&mut Lane) -> Option<T>,
+    ) -> Result<(Recovered, Option<T>)> {
         let mut told = Told::default();
-        let recovered = self.with_lane(|lane| {
+        let result = self.with_lane(|lane| {
             let dead = self.segment.take_dead(lane.owner());
-            if !dead.is_empty() {
-                let mut recovery = Recovery::of(dead, policy);
-                self.heap.recover_all(lane, &mut recovery);
-                self.retain_names();
-                told.recovered(policy, &recovery);
+            if dead.is_empty() {
+                return (told.all, None);
             }
-            told.all
+            let mut recovery = Recovery::of(dead, policy);
+            self.heap.begin_recovery(Some(lane), &mut recovery);
+            // A name is free again as soon as its block is known to be gone.
+            self.retain_names();
+            let served = loop {
+                let whole = self.heap.recover_tiles(Some(lane), &mut recovery, tiles);
+                if whole {
+                    self.heap.end_recovery(lane, &mut recovery);
+                    self.retain_names();
+                    break serve(lane);
+                }
+                let served = serve(lane);
+                if served.is_some() {
+                    self.heap.pause_recovery(lane, &mut recovery);
+                    break served;
+                }
+            };
+            told.recovered(policy, &recovery);
+            (told.all, served)
         });
         self.tell(&told);
-        recovered
+        result
     }
 
     /// Withdraws the names of blocks that are not live any more.

@@ -17,6 +17,13 @@ pub(super) struct Fit {
     pub(super) align: u32,
 }
 
+impl Fit {
+    /// Granules that surely have it, wherever they begin.
+    pub(super) fn room(self) -> u32 {
+        self.size.saturating_add(self.align - 1)
+    }
+}
+
 /// Token lines of a run at most.
 const RUN_LINES: u32 = 8;
 /// Spans that an operation may hide while it cuts up a run (L2): with what lies between its end and the free block's, less than a line.

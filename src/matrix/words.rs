@@ -79,7 +79,7 @@ pub enum Refusal {
 /// No block fits; what there is, in granules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exhausted {
-    /// Free or parked.
+    /// Free, parked, or in the hands of an operation.
     pub free: u64,
     /// The largest free block.
     pub largest: u64,

@@ -409,6 +409,7 @@ fn mutant_crash_table() {
         Mutant::BystanderBelieved,
         Mutant::OpenAdoptionIgnored,
         Mutant::PinFenceDropped,
+        Mutant::SecondSweepDropped,
         Mutant::HelperRecheckDropped,
         Mutant::HintRelookDropped,
         Mutant::CarveAckedEarly,

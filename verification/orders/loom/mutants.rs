@@ -273,6 +273,7 @@ const FAULTS: &[(Mutant, &str)] = &[
     (Mutant::RecoveryUnsettled, "`mutant_schedules_table`; `mutant_crash_table`"),
     (Mutant::NewOwnerRefused, "`mutant_schedules_table`, sort Names"),
     (Mutant::PublishedFromAnybody, "`mutant_schedules_table`, sort Names"),
+    (Mutant::SecondSweepDropped, "`schedules_l2_what_is_freed_behind_a_sweep_is_found`"),
     (Mutant::SweepGoesOn, "`mutant_schedules_table`, sort Walk"),
     (Mutant::JoinUnvalidated, "`mutant_topic_table`"),
     (Mutant::CursorsIgnored, "`mutant_topic_table`"),

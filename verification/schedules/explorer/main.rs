@@ -314,6 +314,44 @@ fn schedules_c1_one_stops_for_ever() {
     play_many(Sort::Stop);
 }
 
+/// A sector full of small blocks and one of eight granules at its beginning. One participant asks for eight granules, and after its first
+/// `k` accesses another frees the block. How many accesses the first one makes at most, and at how many of them it is still in time.
+fn freed_while_it_looks() -> (u64, u64) {
+    let mut in_time = 0;
+    for k in 0.. {
+        let world = Rc::new(World::with(40, false, 6));
+        let lane = &mut Lane::with_ceiling(2, 0);
+        (0..32).for_each(|_| _ = world.allocate(lane, 1, 1, Kind::Raw));
+        let block = world.allocate(lane, 8, 1, Kind::Raw).expect("as much is left");
+        let served = Rc::new(RefCell::new(false));
+        let (own, told) = (world.clone(), served.clone());
+        let asks = move || {
+            told.replace(own.allocate(&mut Lane::with_ceiling(1, 0), 8, 1, Kind::Raw).is_some());
+        };
+        let frees = move || world.free(&mut Lane::with_ceiling(2, 0), block);
+        let mut turns = [(1, u64::MAX); turns::TURNS];
+        turns[0] = (0, k);
+        let ends = play(vec![Player::new(asks), Player::new(frees)], Policy::Turns(turns), &mut Rng::with_seed(0));
+        if ends[0].accesses <= k {
+            return (ends[0].accesses, in_time);
+        }
+        in_time += u64::from(*served.borrow());
+    }
+    (0, 0)
+}
+
+/// The last try sweeps twice: what is freed behind the first sweep, the second one finds.
+#[test]
+fn schedules_l2_what_is_freed_behind_a_sweep_is_found() {
+    let (accesses, in_time) = freed_while_it_looks();
+    set_mutant(Some(Mutant::SecondSweepDropped));
+    let (_, with_one) = freed_while_it_looks();
+    set_mutant(None);
+    println!("in time at {in_time} of {accesses} accesses; with one sweep, at {with_one}");
+    assert!(in_time >= with_one + 33, "L2: a sweep looks at 33 tiles");
+    assert!(3 * in_time > accesses, "L2: two of three walks are sweeps");
+}
+
 /// The faults that are looked for: all, or the one that `MATRIX_MUTANT` names.
 fn mutants() -> impl Iterator<Item = Mutant> {
     let only = std::env::var("MATRIX_MUTANT").ok();
@@ -355,6 +393,8 @@ fn mutant_schedules_table() {
         Mutant::RecoveryRecheckDropped,
         Mutant::PinFenceDropped,
         Mutant::PinIgnored,
+        // Has a test of its own, above.
+        Mutant::SecondSweepDropped,
     ];
     let mut lost = vec![];
     for mutant in mutants() {

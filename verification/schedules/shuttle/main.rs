@@ -442,6 +442,7 @@ fn mutant_shuttle_table() {
         Mutant::RecoveryRecheckDropped,
         Mutant::PinFenceDropped,
         Mutant::PinIgnored,
+        Mutant::SecondSweepDropped,
         Mutant::HelperRecheckDropped,
         Mutant::HintRelookDropped,
         Mutant::CarveAckedEarly,
