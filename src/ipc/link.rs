@@ -28,7 +28,7 @@
 //! stopped between its look at a link and its compare-and-swap for exactly a multiple of 2^20 generations of that one block
 //! may take what has become another structure's by then (S3 in `papers/promises.md`).
 
-use crate::backend::orderings::{LET_GO, OWN_STORE, TAKE};
+use crate::backend::orderings::{CELL_LOOK, LET_GO, OWN_STORE, TAKE};
 use crate::backend::{Backend, Mutant, Word};
 use crate::matrix::heap::{Heap, Live};
 use crate::matrix::token::Token;
@@ -78,6 +78,56 @@ impl Cell {
             Self::Sealed(ticket) => SEALED | ticket & TICKET,
             Self::Link(link) => link.0,
         }
+    }
+}
+
+/// The cells of a structure, found by ticket: ticket t has cell t mod n, and n is a power of two.
+pub(super) struct Cells<'a, B: Backend> {
+    words: &'a [B::Word],
+    shift: u32,
+}
+
+impl<B: Backend> Clone for Cells<'_, B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<B: Backend> Copy for Cells<'_, B> {}
+
+impl<'a, B: Backend> Cells<'a, B> {
+    /// The first 2^shift of these words.
+    #[inline(always)]
+    pub(super) fn of(words: &'a [B::Word], shift: u32) -> Self {
+        Self { words: &words[..1 << shift], shift }
+    }
+    /// How many there are.
+    #[inline(always)]
+    pub(super) const fn n(self) -> u64 {
+        1 << self.shift
+    }
+    /// A ticket's cell.
+    #[inline(always)]
+    pub(super) fn at(self, ticket: u64) -> &'a B::Word {
+        &self.words[(ticket & (self.n() - 1)) as usize]
+    }
+    /// A ticket's lap, modulo [`LAPS`].
+    #[inline(always)]
+    pub(super) const fn lap(self, ticket: u64) -> u64 {
+        ticket >> self.shift & (LAPS - 1)
+    }
+    /// All of them, from ticket 0 on.
+    pub(super) fn iter(self) -> std::slice::Iter<'a, B::Word> {
+        self.words.iter()
+    }
+    /// The links that stand in them, each with its cell and the word that was read.
+    pub(super) fn links(self) -> impl Iterator<Item = (&'a B::Word, u64, Link)> + use<'a, B> {
+        self.iter().filter_map(|cell| {
+            let word = cell.load(&CELL_LOOK);
+            match Cell::of(word) {
+                Cell::Link(link) => Some((cell, word, link)),
+                Cell::Empty(_) | Cell::Sealed(_) => None,
+            }
+        })
     }
 }
 

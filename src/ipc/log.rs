@@ -29,7 +29,7 @@
 //!
 //! **A copy is whole (B1)** if its cell is unchanged behind it: a block is freed, and so written, only after its cell has been emptied.
 
-use super::link::{Cell, LAPS, Link, Standing};
+use super::link::{Cell, Cells, Link, Standing};
 use super::ring::NotSent;
 use super::structure::{CLOSED, Settled, Sort, Structure, TAIL};
 use crate::backend::orderings::*;
@@ -76,8 +76,7 @@ pub enum Found {
 pub struct Log<'a, R: Region> {
     structure: Structure<'a, R>,
     heap: &'a Heap<R>,
-    cells: &'a [<R::Backend as Backend>::Word],
-    shift: u32,
+    cells: Cells<'a, R::Backend>,
 }
 
 impl<'a, R: Region> Log<'a, R> {
@@ -85,21 +84,9 @@ impl<'a, R: Region> Log<'a, R> {
     #[inline(always)]
     pub fn of(structure: Structure<'a, R>) -> Self {
         let Structure { heap, words, shape, cells, .. } = structure;
-        Self { structure, heap, cells: &words[cells..][..shape.cells()], shift: shape.cells_shift }
+        Self { structure, heap, cells: Cells::of(&words[cells..], shape.cells_shift) }
     }
 
-    #[inline(always)]
-    fn n(&self) -> u64 {
-        1 << self.shift
-    }
-    #[inline(always)]
-    fn cell(&self, ticket: u64) -> &'a <R::Backend as Backend>::Word {
-        &self.cells[(ticket & (self.n() - 1)) as usize]
-    }
-    #[inline(always)]
-    fn lap(&self, ticket: u64) -> u64 {
-        ticket >> self.shift & (LAPS - 1)
-    }
     #[inline(always)]
     fn tail(&self) -> &'a <R::Backend as Backend>::Word {
         self.structure.field(TAIL)
@@ -141,22 +128,23 @@ impl<'a, R: Region> Log<'a, R> {
     /// One look at the tail's cell, and what follows from it. None if that did not end the call.
     fn publish_at_tail(&self, lane: &mut Lane, block: Live, lowest: &mut Lowest) -> Option<Result<(), NotSent>> {
         let t = self.tail().load(&TICKET_LOOK);
-        let cell = self.cell(t);
+        let cell = self.cells.at(t);
         let word = cell.load(&CELL_LOOK);
         match Cell::of(word) {
             Cell::Empty(ticket) if ticket == t => {
-                let link = Link::new(self.lap(t), lane.owner(), Heap::<R>::linked_generation(block.token), block.at);
+                let link =
+                    Link::new(self.cells.lap(t), lane.owner(), Heap::<R>::linked_generation(block.token), block.at);
                 cell.cas(word, Cell::Link(link).word(), &CELL_PUT).ok()?;
                 self.heap.let_go(link, block.token);
                 self.step(t);
                 return Some(Ok(()));
             }
-            Cell::Link(link) if link.lap() == self.lap(t) => self.step(t),
-            Cell::Link(link) if link.lap() == self.lap(t.wrapping_sub(self.n())) => {
+            Cell::Link(link) if link.lap() == self.cells.lap(t) => self.step(t),
+            Cell::Link(link) if link.lap() == self.cells.lap(t.wrapping_sub(self.cells.n())) => {
                 if self.has_moved(t) {
                     return None;
                 }
-                let oldest = t.wrapping_sub(self.n());
+                let oldest = t.wrapping_sub(self.cells.n());
                 if self.is_lossless() && !R::Backend::mutated(Mutant::CursorsIgnored) && self.is_read(oldest, lowest) {
                     return Some(Err(NotSent::Full));
                 }
@@ -185,7 +173,7 @@ impl<'a, R: Region> Log<'a, R> {
         if early {
             free(taken);
         }
-        let _ = self.cell(t).cas(word, Cell::Empty(t).word(), &CELL_CLEAR);
+        let _ = self.cells.at(t).cas(word, Cell::Empty(t).word(), &CELL_CLEAR);
         if !early {
             free(taken);
         }
@@ -211,7 +199,7 @@ impl<'a, R: Region> Log<'a, R> {
 
     /// Who holds publishers up: the participants whose cursors are at the oldest ticket, or before it.
     pub fn laggards(&self) -> impl Iterator<Item = u16> {
-        let oldest = self.tail().load(&TICKET_LOOK).wrapping_sub(self.n());
+        let oldest = self.tail().load(&TICKET_LOOK).wrapping_sub(self.cells.n());
         self.cursors().filter_map(move |word| {
             let word = word.load(&CURSOR_LOOK);
             (word != 0 && ticket(word) <= oldest).then(|| owner(word))
@@ -220,7 +208,7 @@ impl<'a, R: Region> Log<'a, R> {
 
     /// Becomes a reader, as `me`, of the last `history` publications (n − 1 at most) and all that come: which cursor is its own. None if all are held.
     pub fn join(&self, me: u16, history: u64) -> Option<usize> {
-        let history = history.min(self.n() - 1);
+        let history = history.min(self.cells.n() - 1);
         let begin = || {
             let tail = self.tail().load(&TICKET_LOOK);
             tail - history.min(tail)
@@ -235,7 +223,7 @@ impl<'a, R: Region> Log<'a, R> {
             self.joins().fetch_add(1, &CURSOR_JOIN);
             R::Backend::fence(&CURSOR_FENCE);
             let tail = self.tail().load(&TICKET_LOOK);
-            if tail < from + self.n() || R::Backend::mutated(Mutant::JoinUnvalidated) {
+            if tail < from + self.cells.n() || R::Backend::mutated(Mutant::JoinUnvalidated) {
                 return Some(index);
             }
             from = begin();
@@ -249,14 +237,16 @@ impl<'a, R: Region> Log<'a, R> {
         let Some(mine) = self.cursors().nth(index) else { return Found::Closed };
         let word = mine.load(&CURSOR_OWN);
         let c = ticket(word);
-        match Cell::of(self.cell(c).load(&CELL_LOOK)) {
-            Cell::Link(link) if link.lap() == self.lap(c) => match self.heap.live_at(link.at()) {
+        match Cell::of(self.cells.at(c).load(&CELL_LOOK)) {
+            Cell::Link(link) if link.lap() == self.cells.lap(c) => match self.heap.live_at(link.at()) {
                 Ok(live) if self.heap.standing(link) != Standing::Void => Found::Block(live, link),
                 // Being overwritten; or freed by somebody who had no right to.
                 _ => self.overrun(mine, word, 1),
             },
             Cell::Empty(ticket) if ticket == c => self.nothing(),
-            Cell::Link(link) if link.lap() == self.lap(c.wrapping_sub(self.n())) && c >= self.n() => self.nothing(),
+            Cell::Link(link) if link.lap() == self.cells.lap(c.wrapping_sub(self.cells.n())) && c >= self.cells.n() => {
+                self.nothing()
+            }
             _ => self.overrun(mine, word, 0),
         }
     }
@@ -270,7 +260,7 @@ impl<'a, R: Region> Log<'a, R> {
         R::Backend::fence(&COPY_FENCE);
         let Some(mine) = self.cursors().nth(index) else { return false };
         let c = ticket(mine.load(&CURSOR_OWN));
-        self.cell(c).load(&CELL_LOOK) == Cell::Link(link).word()
+        self.cells.at(c).load(&CELL_LOOK) == Cell::Link(link).word()
     }
 
     /// The cursor is one further.
@@ -284,7 +274,7 @@ impl<'a, R: Region> Log<'a, R> {
     /// A cursor was overrun: it goes to the oldest that is there, and `least` further at least.
     fn overrun(&self, mine: &<R::Backend as Backend>::Word, word: u64, least: u64) -> Found {
         let tail = self.tail().load(&TICKET_LOOK);
-        let oldest = (tail + 1).saturating_sub(self.n()).max(ticket(word) + least);
+        let oldest = (tail + 1).saturating_sub(self.cells.n()).max(ticket(word) + least);
         let lost = oldest - ticket(word);
         if lost == 0 {
             return self.nothing();
@@ -300,21 +290,26 @@ impl<'a, R: Region> Log<'a, R> {
         }
     }
 
-    /// The newest publication, if there is one: as of an instant within the call.
+    /// The newest publication, if there is one: as of an instant within the call. For logs of two cells at least: it begins anew only if
+    /// others have published n − 1 meanwhile.
     pub fn newest(&self) -> Option<(Live, Link, u64)> {
         loop {
             let t = self.tail().load(&TICKET_LOOK);
-            match Cell::of(self.cell(t).load(&CELL_LOOK)) {
-                Cell::Link(link) if link.lap() == self.lap(t) => self.step(t),
+            match Cell::of(self.cells.at(t).load(&CELL_LOOK)) {
+                Cell::Link(link) if link.lap() == self.cells.lap(t) => self.step(t),
                 _ => {
                     let last = t.checked_sub(1)?;
-                    if let Cell::Link(link) = Cell::of(self.cell(last).load(&CELL_LOOK))
-                        && link.lap() == self.lap(last)
+                    if let Cell::Link(link) = Cell::of(self.cells.at(last).load(&CELL_LOOK))
+                        && link.lap() == self.cells.lap(last)
                         && self.tail().load(&TICKET_RECHECK) == t
                     {
-                        // Freed by somebody who had no right to: there is none.
-                        let live = self.heap.live_at(link.at()).ok()?;
-                        return Some((live, link, last));
+                        match self.heap.live_at(link.at()) {
+                            Ok(live) => return Some((live, link, last)),
+                            // Freed by somebody who had no right to: there is none.
+                            Err(_) if self.is_still_at(last, link) => return None,
+                            // Overwritten meanwhile: there is a newer one.
+                            Err(_) => {}
+                        }
                     }
                 }
             }
@@ -325,7 +320,7 @@ impl<'a, R: Region> Log<'a, R> {
     /// Whether the cell of a ticket still names this block: then a copy of it that was made before is whole.
     pub fn is_still_at(&self, ticket: u64, link: Link) -> bool {
         R::Backend::fence(&COPY_FENCE);
-        self.cell(ticket).load(&CELL_LOOK) == Cell::Link(link).word()
+        self.cells.at(ticket).load(&CELL_LOOK) == Cell::Link(link).word()
     }
 
     /// The ticket that a cursor reads next.
@@ -338,11 +333,8 @@ impl<'a, R: Region> Log<'a, R> {
     }
     /// The links that stand in the log just now, with what their blocks' tokens say. Reads only.
     pub fn links(&self) -> impl Iterator<Item = (Link, Standing)> + use<'a, R> {
-        let (heap, cells) = (self.heap, self.cells);
-        cells.iter().filter_map(move |cell| match Cell::of(cell.load(&CELL_LOOK)) {
-            Cell::Link(link) => Some((link, heap.standing(link))),
-            _ => None,
-        })
+        let heap = self.heap;
+        self.cells.links().map(move |(_, _, link)| (link, heap.standing(link)))
     }
 
     /// Publications so far.
@@ -352,9 +344,8 @@ impl<'a, R: Region> Log<'a, R> {
 
     /// L-c, for one log: the dead one's pending links are completed, its cursors fall, and a void word at the tail is emptied.
     pub(super) fn settle(&self, dead: u16, settled: &mut Settled) {
-        for cell in self.cells {
-            if let Cell::Link(link) = Cell::of(cell.load(&CELL_LOOK))
-                && link.giver() == dead
+        for (_, _, link) in self.cells.links() {
+            if link.giver() == dead
                 && let Standing::Pending(token) = self.heap.standing(link)
                 && !R::Backend::mutated(Mutant::LinksUnsettled)
             {
@@ -368,27 +359,25 @@ impl<'a, R: Region> Log<'a, R> {
             }
         }
         let t = self.tail().load(&TICKET_LOOK);
-        let word = self.cell(t).load(&CELL_LOOK);
+        let word = self.cells.at(t).load(&CELL_LOOK);
         if let Cell::Link(link) = Cell::of(word)
-            && link.lap() != self.lap(t)
+            && link.lap() != self.cells.lap(t)
             && !self.has_moved(t)
             && self.heap.standing(link) == Standing::Void
         {
             settled.void_words += 1;
-            let _ = self.cell(t).cas(word, Cell::Empty(t).word(), &CELL_CLEAR);
+            let _ = self.cells.at(t).cas(word, Cell::Empty(t).word(), &CELL_CLEAR);
         }
     }
 
     /// Frees what is left in the log of a structure that is REMOVED and that nobody uses.
     pub(super) fn drain(&self, lane: &mut Lane) {
-        for (index, cell) in self.cells.iter().enumerate() {
-            let word = cell.load(&CELL_LOOK);
-            let Cell::Link(link) = Cell::of(word) else { continue };
+        for (cell, word, link) in self.cells.links() {
             let taken = match self.heap.standing(link) {
                 Standing::Pending(token) | Standing::Present(token) => self.heap.take_link(lane.owner(), link, token),
                 Standing::Void => None,
             };
-            let _ = cell.cas(word, Cell::Sealed(index as u64).word(), &CELL_CLEAR);
+            let _ = cell.cas(word, Cell::Sealed(0).word(), &CELL_CLEAR);
             if let Some(taken) = taken {
                 let _ = self.heap.free(lane, taken.live.at, Some(taken.live.token.generation()));
             }
@@ -397,6 +386,6 @@ impl<'a, R: Region> Log<'a, R> {
 
     /// Whether no cell names a block any more.
     pub(super) fn is_drained(&self) -> bool {
-        !self.cells.iter().any(|cell| matches!(Cell::of(cell.load(&CELL_LOOK)), Cell::Link(_)))
+        self.cells.links().next().is_none()
     }
 }

@@ -26,7 +26,7 @@
 //! **The end**: once the structure is CLOSED, whoever finds the ring empty seals the cell. A sender that looked before finds the seal there and
 //! keeps its block, so nothing is behind the end (Q6).
 
-use super::link::{Cell, LAPS, Link, Standing, Taken};
+use super::link::{Cell, Cells, Link, Standing, Taken};
 use super::structure::{CLOSED, HEAD, Settled, Sort, Structure, TAIL};
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
@@ -61,8 +61,7 @@ pub enum NotReceived {
 pub struct Ring<'a, R: Region> {
     structure: Structure<'a, R>,
     heap: &'a Heap<R>,
-    cells: &'a [<R::Backend as Backend>::Word],
-    shift: u32,
+    cells: Cells<'a, R::Backend>,
 }
 
 impl<'a, R: Region> Ring<'a, R> {
@@ -70,22 +69,9 @@ impl<'a, R: Region> Ring<'a, R> {
     #[inline(always)]
     pub fn of(structure: Structure<'a, R>) -> Self {
         let Structure { heap, words, shape, cells, .. } = structure;
-        Self { structure, heap, cells: &words[cells..], shift: shape.cells_shift }
+        Self { structure, heap, cells: Cells::of(&words[cells..], shape.cells_shift) }
     }
 
-    /// Cells.
-    #[inline(always)]
-    fn n(&self) -> u64 {
-        1 << self.shift
-    }
-    #[inline(always)]
-    fn cell(&self, ticket: u64) -> &'a <R::Backend as Backend>::Word {
-        &self.cells[(ticket & (self.n() - 1)) as usize]
-    }
-    #[inline(always)]
-    fn lap(&self, ticket: u64) -> u64 {
-        ticket >> self.shift & (LAPS - 1)
-    }
     #[inline(always)]
     fn head(&self) -> &'a <R::Backend as Backend>::Word {
         self.structure.field(HEAD)
@@ -102,7 +88,11 @@ impl<'a, R: Region> Ring<'a, R> {
     /// The cell of a ticket, read as this link, is emptied for its next ticket, unless somebody was quicker.
     #[inline(always)]
     fn clear(&self, ticket: u64, link: Link) {
-        let _ = self.cell(ticket).cas(Cell::Link(link).word(), Cell::Empty(ticket + self.n()).word(), &CELL_CLEAR);
+        let _ = self.cells.at(ticket).cas(
+            Cell::Link(link).word(),
+            Cell::Empty(ticket + self.cells.n()).word(),
+            &CELL_CLEAR,
+        );
     }
 
     /// Sends a live block of `me`'s, whatever it holds.
@@ -129,11 +119,11 @@ impl<'a, R: Region> Ring<'a, R> {
     #[inline(always)]
     fn send_at_tail(&self, me: u16, block: Live) -> Option<Result<(), NotSent>> {
         let t = self.tail().load(&TICKET_LOOK);
-        let cell = self.cell(t);
+        let cell = self.cells.at(t);
         let word = cell.load(&CELL_LOOK);
         match Cell::of(word) {
             Cell::Empty(ticket) if ticket == t => {
-                let link = Link::new(self.lap(t), me, Heap::<R>::linked_generation(block.token), block.at);
+                let link = Link::new(self.cells.lap(t), me, Heap::<R>::linked_generation(block.token), block.at);
                 if R::Backend::mutated(Mutant::TokenBeforeCell) {
                     self.heap.let_go(link, block.token);
                 }
@@ -144,9 +134,9 @@ impl<'a, R: Region> Ring<'a, R> {
                 }
             }
             // Sent with this ticket, and taken already.
-            Cell::Empty(ticket) if ticket == t + self.n() => self.step(self.tail(), t),
-            Cell::Link(link) if link.lap() == self.lap(t) => self.step(self.tail(), t),
-            Cell::Link(link) if link.lap() == self.lap(t.wrapping_sub(self.n())) => {
+            Cell::Empty(ticket) if ticket == t + self.cells.n() => self.step(self.tail(), t),
+            Cell::Link(link) if link.lap() == self.cells.lap(t) => self.step(self.tail(), t),
+            Cell::Link(link) if link.lap() == self.cells.lap(t.wrapping_sub(self.cells.n())) => {
                 if self.has_moved(self.tail(), t, Mutant::TailUnvalidated) {
                     return None;
                 }
@@ -154,7 +144,7 @@ impl<'a, R: Region> Ring<'a, R> {
                     return Some(Err(NotSent::Full));
                 }
                 // Taken by one that has not emptied the cell yet.
-                let before = t.wrapping_sub(self.n());
+                let before = t.wrapping_sub(self.cells.n());
                 self.clear(before, link);
                 self.step(self.head(), before);
             }
@@ -186,7 +176,7 @@ impl<'a, R: Region> Ring<'a, R> {
     #[inline(always)]
     fn receive_at_head(&self, me: u16) -> Option<Result<Taken, NotReceived>> {
         let h = self.head().load(&TICKET_LOOK);
-        let cell = self.cell(h);
+        let cell = self.cells.at(h);
         let word = cell.load(&CELL_LOOK);
         match Cell::of(word) {
             Cell::Empty(ticket) if ticket == h => {
@@ -196,7 +186,7 @@ impl<'a, R: Region> Ring<'a, R> {
                 let _ = cell.cas(word, Cell::Sealed(h).word(), &CELL_SEAL);
             }
             Cell::Sealed(_) => return Some(Err(NotReceived::Closed)),
-            Cell::Link(link) if link.lap() == self.lap(h) => {
+            Cell::Link(link) if link.lap() == self.cells.lap(h) => {
                 if self.has_moved(self.head(), h, Mutant::HeadUnvalidated) {
                     return None;
                 }
@@ -211,8 +201,8 @@ impl<'a, R: Region> Ring<'a, R> {
                 return taken.map(Ok);
             }
             // Taken with this ticket, and perhaps filled again.
-            Cell::Empty(ticket) if ticket == h + self.n() => self.step(self.head(), h),
-            Cell::Link(link) if link.lap() == self.lap(h + self.n()) => self.step(self.head(), h),
+            Cell::Empty(ticket) if ticket == h + self.cells.n() => self.step(self.head(), h),
+            Cell::Link(link) if link.lap() == self.cells.lap(h + self.cells.n()) => self.step(self.head(), h),
             // Read long after the head; or no ring at all.
             Cell::Empty(_) | Cell::Link(_) => {
                 let damaged = !self.has_moved(self.head(), h, Mutant::HeadUnvalidated);
@@ -239,13 +229,13 @@ impl<'a, R: Region> Ring<'a, R> {
     /// Whether there is nothing in it, and never will be.
     pub(super) fn is_drained(&self) -> bool {
         let h = self.head().load(&TICKET_LOOK);
-        matches!(Cell::of(self.cell(h).load(&CELL_LOOK)), Cell::Sealed(_))
+        matches!(Cell::of(self.cells.at(h).load(&CELL_LOOK)), Cell::Sealed(_))
     }
 
     /// About how many messages there are: exact when nobody is inside a call.
     pub fn len(&self) -> u64 {
         let h = self.head().load(&TICKET_LOOK);
-        self.tail().load(&TICKET_LOOK).saturating_sub(h).min(self.n())
+        self.tail().load(&TICKET_LOOK).saturating_sub(h).min(self.cells.n())
     }
 
     /// Whether there is about none.
@@ -255,19 +245,15 @@ impl<'a, R: Region> Ring<'a, R> {
 
     /// The links that stand in the ring just now, with what their blocks' tokens say, in no particular order. Reads only.
     pub fn links(&self) -> impl Iterator<Item = (Link, Standing)> + use<'a, R> {
-        let (heap, cells) = (self.heap, self.cells);
-        cells.iter().filter_map(move |cell| match Cell::of(cell.load(&CELL_LOOK)) {
-            Cell::Link(link) => Some((link, heap.standing(link))),
-            _ => None,
-        })
+        let heap = self.heap;
+        self.cells.links().map(move |(_, _, link)| (link, heap.standing(link)))
     }
 
     /// L-c, for one ring: the dead one's pending links are completed, and void words at the head emptied.
     pub(super) fn settle(&self, dead: u16, settled: &mut Settled) {
         if !R::Backend::mutated(Mutant::LinksUnsettled) {
-            for cell in self.cells {
-                if let Cell::Link(link) = Cell::of(cell.load(&CELL_LOOK))
-                    && link.giver() == dead
+            for (_, _, link) in self.cells.links() {
+                if link.giver() == dead
                     && let Standing::Pending(token) = self.heap.standing(link)
                 {
                     settled.links += self.heap.let_go(link, token) as u64;
@@ -279,9 +265,9 @@ impl<'a, R: Region> Ring<'a, R> {
         }
         loop {
             let h = self.head().load(&TICKET_LOOK);
-            let word = self.cell(h).load(&CELL_LOOK);
+            let word = self.cells.at(h).load(&CELL_LOOK);
             match Cell::of(word) {
-                Cell::Link(link) if link.lap() == self.lap(h) => {
+                Cell::Link(link) if link.lap() == self.cells.lap(h) => {
                     if self.head().load(&TICKET_RECHECK) != h {
                         R::Backend::pause();
                         continue;
@@ -292,7 +278,7 @@ impl<'a, R: Region> Ring<'a, R> {
                     settled.void_words += 1;
                     self.clear(h, link);
                 }
-                Cell::Empty(ticket) if ticket == h + self.n() => {}
+                Cell::Empty(ticket) if ticket == h + self.cells.n() => {}
                 _ => return,
             }
             self.step(self.head(), h);

@@ -76,6 +76,12 @@ fn reader(scene: &Rc<Scene>, me: u16, calls: usize, random: &mut Rng) -> Player 
     })
 }
 
+/// Looks at the newest publication only, as a board's readers do.
+fn viewer(scene: &Rc<Scene>, looks: usize) -> Player {
+    let scene = scene.clone();
+    Player::new(move || (0..looks).for_each(|_| scene.look_at_newest()))
+}
+
 fn recover(scene: &Scene, me: u16, dead: &[u16]) {
     let lane = &mut Lane::with_ceiling(me, 0);
     dead.iter().for_each(|&dead| _ = scene.heap.recover(lane, dead, Give::GiveBack));
@@ -108,6 +114,9 @@ fn run(sort: Sort, what: Option<(Act, u64)>, seed: u64, tally: &Tally) -> bool {
     players.push(publisher(&scene, PUBLISHERS[1], 3, random));
     players.push(reader(&scene, READERS[0], 5, random));
     players.push(reader(&scene, READERS[1], 3, random));
+    if sort == Sort::Board && scene.cells() > 1 {
+        players.push(viewer(&scene, 3));
+    }
     let ends = play(players, policy, random);
     if what.is_some() && ends[0].stopped {
         finished = false;

@@ -85,7 +85,7 @@ impl Scene {
     pub(crate) fn enter(&self, me: u16) {
         unseen(|| {
             let joined = Structure::visit(&self.heap, me, self.topic, |structure| structure.join(me, Role::User));
-            assert_eq!(joined, Some(true));
+            assert_eq!(joined, Some(Ok(())));
         });
     }
 
@@ -180,6 +180,16 @@ impl Scene {
             Found::Nothing => false,
             Found::Closed => panic!("nobody closed it"),
         }
+    }
+    pub(crate) fn cells(&self) -> usize {
+        unseen(|| self.structure().shape.cells())
+    }
+    /// What is newest, which is there as soon as anything was published, however often it is overwritten during the look.
+    pub(crate) fn look_at_newest(&self) {
+        let before = unseen(|| self.log().published());
+        let found = self.log().newest();
+        assert!(before == 0 || found.is_some(), "B1: nothing is there, although {before} were published");
+        assert!(found.is_none_or(|(_, _, ticket)| ticket + 1 >= before), "B1: an older one than was there before");
     }
     pub(crate) fn keep(&self, subscriber: Subscriber) {
         self.kept.borrow_mut().push(subscriber);
