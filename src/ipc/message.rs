@@ -315,12 +315,7 @@ impl Handler {
     /// [`Error::Owned`] if somebody has it; [`Error::NoParticipantSlot`], [`Error::ForkedChild`].
     pub fn take_ref<T: Payload + ?Sized>(&self, reference: Ref<T>) -> Result<Message<'_, T>> {
         let (live, _) = self.find_ref(reference)?;
-        let ours = self.matrix().with_lane(|lane| {
-            let free = live.token.owner() == 0;
-            free.then(|| self.matrix().heap().rename_from(lane.owner(), live.at, live.token, lane.owner())).flatten()
-        })?;
-        let owned = || Error::Owned { offset: reference.offset(), participant: self.owner_at(live) };
-        let pointer = self.pointer(Live { at: live.at, token: ours.ok_or_else(owned)? });
+        let pointer = self.take_live(reference.offset(), live)?;
         // Nobody changes it any more: now what it says of itself counts.
         let found = self.find_ref(reference).and_then(|(_, items)| {
             let first = self.address(reference.offset()).wrapping_add(T::HEAD);
@@ -370,16 +365,26 @@ impl Handler {
         Ok(values)
     }
 
-    /// Frees the block that a reference leads to, whoever has it.
+    /// Frees the block that a reference leads to, if it is nobody's: takes it, and drops what it took.
     ///
-    /// For blocks that nobody uses any more: whoever still has it as a [`Message`] would share its bytes with the next
-    /// owner. To free only what is nobody's, take it ([`Handler::take_ref`]) and drop it.
+    /// A block that somebody has is refused, since its owner reads and writes it through a [`Message`].
     ///
     /// # Errors
-    /// As [`Handler::free_raw`].
+    /// [`Error::NotLive`], [`Error::Stale`], [`Error::BadOffset`], [`Error::ForeignBlock`] as [`Handler::get_block`]; [`Error::Owned`] if somebody has it;
+    /// [`Error::NoParticipantSlot`], [`Error::ForkedChild`].
     pub fn free_ref<T: ?Sized>(&self, reference: Ref<T>) -> Result<()> {
-        let live = self.live_ref(reference)?;
-        self.free_message(&self.pointer(live))
+        let taken = self.take_live(reference.offset(), self.live_ref(reference)?)?;
+        self.free_message(&taken)
+    }
+
+    /// Makes a live block that is nobody's this thread's.
+    fn take_live(&self, offset: u32, live: Live) -> Result<RelativePtr<u8>> {
+        let ours = self.matrix().with_lane(|lane| {
+            let free = live.token.owner() == 0;
+            free.then(|| self.matrix().heap().rename_from(lane.owner(), live.at, live.token, lane.owner())).flatten()
+        })?;
+        let token = ours.ok_or_else(|| Error::Owned { offset, participant: self.owner_at(live) })?;
+        Ok(self.pointer(Live { at: live.at, token }))
     }
 
     fn live_ref<T: ?Sized>(&self, reference: Ref<T>) -> Result<Live> {

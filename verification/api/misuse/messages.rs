@@ -129,6 +129,26 @@ fn what_a_reference_leads_to_is_checked() {
     gone(handler.read_slice(items).map(drop));
 }
 
+/// A message gives `&mut T`: no reference to its block lets another have the block, or free it, as long as the message is held.
+#[test]
+fn a_held_message_is_not_freed_by_a_reference() {
+    let handler = segment();
+    let mut held = handler.message_of([7u64; 100]).expect("there is room");
+    let reference = handler.refs::<[u64; 100]>().expect("they tile")[0];
+    assert_eq!(reference.offset(), held.offset());
+    let refused = |result: Result<(), Error>| assert!(matches!(result, Err(Error::Owned { .. })), "{result:?}");
+    refused(handler.free_ref(reference));
+    refused(handler.take_ref(reference).map(drop));
+    std::thread::scope(|scope| scope.spawn(|| refused(handler.free_ref(reference))).join()).expect("no panic");
+    let others = handler.message_of([8u64; 100]).expect("there is room");
+    held.fill(9);
+    assert_eq!(*others, [8; 100], "nobody got the block");
+    let reference = held.into_ref().expect("it is mine");
+    handler.free_ref(reference).expect("it is nobody's");
+    drop(others);
+    is_empty(&handler);
+}
+
 #[test]
 fn any_number_is_a_reference_that_is_refused() {
     let (handler, other) = (segment(), segment());
