@@ -469,6 +469,12 @@ pub enum Error {
         /// How many there may be.
         subscribers: u16,
     },
+    /// This process has a structure open, or sends or receives through it, as often as can be counted.
+    #[error("this process holds {most} handles of one sort to the structure, as many as are counted; drop some, or share one between threads")]
+    TooManyHandles {
+        /// How many there may be.
+        most: u64,
+    },
     /// The thread has the mutex already.
     #[error("this thread has locked the mutex already, and would wait for itself; drop its guard first")]
     LockedByCaller,

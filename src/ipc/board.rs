@@ -44,7 +44,7 @@ impl Handler {
     ///
     /// # Errors
     /// [`Error::TypeMismatch`] if what has that name is no board of this type; [`Error::OutOfMemory`], [`Error::DirectoryFull`], [`Error::NameTooLong`],
-    /// [`Error::ChangingHands`], [`Error::NoParticipantSlot`], [`Error::ForkedChild`].
+    /// [`Error::ChangingHands`], [`Error::NoParticipantSlot`], [`Error::TooManyHandles`], [`Error::ForkedChild`].
     pub fn board<T: Shared>(&self, name: &str) -> Result<Board<T>> {
         Ok(Board { attached: open(self, name, Sort::Board, KEPT, 0, T::FINGERPRINT)?, of: PhantomData })
     }
@@ -72,7 +72,7 @@ impl<T: Shared> Board<T> {
     /// A copy of the newest value, if any was set.
     ///
     /// # Errors
-    /// As [`Handler::read_ref`], if what was set is not a `T`.
+    /// As [`Handler::read_ref`], if what was set is not a `T`; [`Error::ForkedChild`].
     pub fn get(&self) -> Result<Option<T>> {
         Ok(self.newest()?.map(|(value, _)| value))
     }
@@ -83,7 +83,7 @@ impl<T: Shared> Board<T> {
     /// # Errors
     /// As [`Board::get`].
     pub fn changed(&self, seen: &mut u64, timeout: Duration) -> Result<Option<T>> {
-        let structure = self.attached.structure();
+        let structure = self.attached.structure()?;
         let look = || match self.newest() {
             Ok(None) => None,
             Ok(Some((_, number))) if number == *seen => None,
@@ -101,7 +101,7 @@ impl<T: Shared> Board<T> {
     /// The newest value, and which of those that were ever set it is, from 1 on.
     fn newest(&self) -> Result<Option<(T, u64)>> {
         let handler = &self.attached.handler;
-        let log = Log::of(self.attached.structure());
+        let log = Log::of(self.attached.structure()?);
         while let Some((live, link, ticket)) = log.newest() {
             let is_value = handler.items_of::<T>(live);
             let mut value = T::new_zeroed();

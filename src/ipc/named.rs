@@ -11,8 +11,8 @@
 //!     assert!(!counters.is_poisoned(), "whoever had it before has left it whole");
 //! }
 //! let ready = handler.event("ready")?;
-//! ready.set();
-//! assert!(ready.wait(Duration::from_secs(1)));
+//! ready.set()?;
+//! assert!(ready.wait(Duration::from_secs(1))?);
 //! # Ok::<(), atomic_matrix::Error>(())
 //! # }
 //! ```
@@ -22,7 +22,7 @@
 
 use super::ParticipantId;
 use super::channel::attached::Attached;
-use super::structure::{Role, Sort, Structure, TAIL};
+use super::structure::{MAX_CELLS_SHIFT, Role, Sort, TAIL};
 use super::sync::barrier::{Gate, Passed};
 use super::sync::event::Flag;
 use super::sync::lock::{Busy, Lock};
@@ -32,7 +32,6 @@ use super::wait::deadline;
 use crate::backend::Native;
 use crate::error::{Error, Result};
 use crate::handlers::Handler;
-use crate::segment::region::MappedRegion;
 use crate::shared::{Shared, mix};
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
@@ -42,6 +41,8 @@ use std::time::Duration;
 
 /// The largest alignment of what a [`Mutex`] protects.
 const ALIGN: usize = 128;
+/// The largest size of that, in words.
+const MOST_WORDS: usize = 1 << MAX_CELLS_SHIFT;
 
 macro_rules! named {
     ($(#[$meta:meta])* $name:ident) => {
@@ -100,79 +101,110 @@ impl Handler {
     /// The mutex of that name, which is made over a `T` of zeros if there is none.
     ///
     /// # Errors
-    /// As [`Handler::board`]; [`Error::BadAlignment`] if a `T` is aligned to more than 128 bytes.
+    /// As [`Handler::board`]; [`Error::BadAlignment`] if a `T` is aligned to more than 128 bytes; [`Error::TooLarge`] if it is larger than 8 MiB.
     pub fn mutex<T: Shared>(&self, name: &str) -> Result<Mutex<T>> {
         if align_of::<T>() > ALIGN {
             return Err(Error::BadAlignment { requested: align_of::<T>(), largest: ALIGN });
         }
         let content = mix("mutex", &[T::FINGERPRINT]);
-        let words = size_of::<T>().div_ceil(8);
+        let words = size_of::<T>().div_ceil(8).max(1);
+        if words > MOST_WORDS {
+            return Err(Error::TooLarge { requested: size_of::<T>() as u64, largest: MOST_WORDS as u64 * 8 });
+        }
         Ok(Mutex { attached: open(self, name, Sort::Lock, words, 0, content)?, of: PhantomData })
     }
 }
 
-fn structure(attached: &Attached) -> Structure<'_, MappedRegion> {
-    attached.structure()
-}
-
 impl Event {
-    fn flag(&self) -> Flag<'_, Native> {
-        let structure = structure(&self.attached);
-        Flag { flag: structure.field(TAIL), bell: structure.bell(Role::Receiver) }
+    fn flag(&self) -> Result<Flag<'_, Native>> {
+        let structure = self.attached.structure()?;
+        Ok(Flag { flag: structure.field(TAIL), bell: structure.bell(Role::Receiver) })
     }
     /// Sets it: whoever waits goes on, and whoever comes, until it is cleared. Wait-free.
-    pub fn set(&self) {
-        self.flag().set();
+    ///
+    /// # Errors
+    /// [`Error::ForkedChild`].
+    pub fn set(&self) -> Result<()> {
+        self.flag()?.set();
+        Ok(())
     }
     /// Clears it, and says whether it was set: one of several who clear it is told so. Wait-free.
-    pub fn clear(&self) -> bool {
-        self.flag().clear()
+    ///
+    /// # Errors
+    /// [`Error::ForkedChild`].
+    pub fn clear(&self) -> Result<bool> {
+        Ok(self.flag()?.clear())
     }
     /// Whether it is set.
-    pub fn is_set(&self) -> bool {
-        self.flag().is_set()
+    ///
+    /// # Errors
+    /// [`Error::ForkedChild`].
+    pub fn is_set(&self) -> Result<bool> {
+        Ok(self.flag()?.is_set())
     }
     /// Waits until it is set; false if it is not until the time is over.
-    pub fn wait(&self, timeout: Duration) -> bool {
-        self.flag().wait(deadline(timeout))
+    ///
+    /// # Errors
+    /// [`Error::ForkedChild`].
+    pub fn wait(&self, timeout: Duration) -> Result<bool> {
+        Ok(self.flag()?.wait(deadline(timeout)))
     }
     /// Waits until it is set, and clears it: each setting lets one go on of those who wait in this way.
-    pub fn wait_and_clear(&self, timeout: Duration) -> bool {
-        self.flag().wait_and_clear(deadline(timeout))
+    ///
+    /// # Errors
+    /// [`Error::ForkedChild`].
+    pub fn wait_and_clear(&self, timeout: Duration) -> Result<bool> {
+        Ok(self.flag()?.wait_and_clear(deadline(timeout)))
     }
 }
 
 impl Semaphore {
-    fn permits(&self) -> Permits<'_, Native> {
-        let structure = structure(&self.attached);
-        Permits { count: structure.field(TAIL), bell: structure.bell(Role::Receiver) }
+    fn permits(&self) -> Result<Permits<'_, Native>> {
+        let structure = self.attached.structure()?;
+        Ok(Permits { count: structure.field(TAIL), bell: structure.bell(Role::Receiver) })
     }
     /// Takes a permit, if there is one now. Lock-free.
-    pub fn try_take(&self) -> bool {
-        self.permits().try_take()
+    ///
+    /// # Errors
+    /// [`Error::ForkedChild`].
+    pub fn try_take(&self) -> Result<bool> {
+        Ok(self.permits()?.try_take())
     }
     /// Takes a permit; false if there is none until the time is over.
-    pub fn take(&self, timeout: Duration) -> bool {
-        self.permits().take(deadline(timeout))
+    ///
+    /// # Errors
+    /// [`Error::ForkedChild`].
+    pub fn take(&self, timeout: Duration) -> Result<bool> {
+        Ok(self.permits()?.take(deadline(timeout)))
     }
     /// Gives so many permits. Lock-free.
-    pub fn give(&self, permits: u32) {
-        self.permits().give(permits);
+    ///
+    /// # Errors
+    /// [`Error::ForkedChild`].
+    pub fn give(&self, permits: u32) -> Result<()> {
+        self.permits()?.give(permits);
+        Ok(())
     }
     /// How many there are now.
-    pub fn available(&self) -> u64 {
-        self.permits().available()
+    ///
+    /// # Errors
+    /// [`Error::ForkedChild`].
+    pub fn available(&self) -> Result<u64> {
+        Ok(self.permits()?.available())
     }
 }
 
 impl Barrier {
     /// Arrives, and waits for the others: true for one of each round, the last to come. None if they do not come until the time is over; then
     /// this arrival does not count.
-    pub fn meet(&self, timeout: Duration) -> Option<bool> {
-        let structure = structure(&self.attached);
+    ///
+    /// # Errors
+    /// [`Error::ForkedChild`].
+    pub fn meet(&self, timeout: Duration) -> Result<Option<bool>> {
+        let structure = self.attached.structure()?;
         let parties = self.attached.shape.readers.into();
         let gate = Gate { round: structure.field(TAIL), bell: structure.bell(Role::Receiver), parties };
-        gate.meet(deadline(timeout)).map(|passed| passed == Passed::Leader)
+        Ok(gate.meet(deadline(timeout)).map(|passed| passed == Passed::Leader))
     }
 }
 
@@ -189,9 +221,9 @@ impl<T> Clone for Mutex<T> {
 }
 
 impl<T: Shared> Mutex<T> {
-    fn words(&self) -> Lock<'_, Native> {
-        let structure = structure(&self.attached);
-        Lock { word: structure.field(TAIL), bell: structure.bell(Role::Receiver) }
+    fn words(&self) -> Result<Lock<'_, Native>> {
+        let structure = self.attached.structure()?;
+        Ok(Lock { word: structure.field(TAIL), bell: structure.bell(Role::Receiver) })
     }
 
     /// Locks it, if it is free now or its holder is found dead.
@@ -200,7 +232,7 @@ impl<T: Shared> Mutex<T> {
     /// As [`Mutex::lock`].
     pub fn try_lock(&self) -> Result<Option<MutexGuard<'_, T>>> {
         let me = self.attached.handler.join()?.to_bits();
-        self.guard(self.words().try_take(me, |holder| self.is_dead(holder)))
+        self.guard(self.words()?.try_take(me, |holder| self.is_dead(holder)))
     }
 
     /// Locks it; none if it is not free until the time is over.
@@ -209,14 +241,14 @@ impl<T: Shared> Mutex<T> {
     /// [`Error::LockedByCaller`]: this thread has it. [`Error::NoParticipantSlot`], [`Error::ForkedChild`].
     pub fn lock(&self, timeout: Duration) -> Result<Option<MutexGuard<'_, T>>> {
         let me = self.attached.handler.join()?.to_bits();
-        self.guard(self.words().take(me, deadline(timeout), |holder| self.is_dead(holder)))
+        self.guard(self.words()?.take(me, deadline(timeout), |holder| self.is_dead(holder)))
     }
 
     fn guard(&self, taken: std::result::Result<bool, Busy>) -> Result<Option<MutexGuard<'_, T>>> {
         match taken {
             Ok(poisoned) => {
                 let panics = std::thread::panicking();
-                Ok(Some(MutexGuard { mutex: self, poisoned, panics, value: self.value() }))
+                Ok(Some(MutexGuard { mutex: self, poisoned, panics, value: self.value()? }))
             }
             Err(Busy::Held(_)) => Ok(None),
             Err(Busy::Mine) => Err(Error::LockedByCaller),
@@ -227,9 +259,11 @@ impl<T: Shared> Mutex<T> {
         !self.attached.handler.is_alive(ParticipantId::from_bits(holder))
     }
 
-    fn value(&self) -> NonNull<T> {
-        let structure = structure(&self.attached);
-        NonNull::from(&structure.words[structure.cells]).cast()
+    fn value(&self) -> Result<NonNull<T>> {
+        let structure = self.attached.structure()?;
+        let words = &structure.words[structure.cells..];
+        assert!(size_of_val(words) >= size_of::<T>(), "it was made for a T");
+        Ok(NonNull::from(words).cast())
     }
 
     /// Removes it: its name is free, and its memory is freed after the last user.
@@ -257,9 +291,13 @@ impl<T: Shared> MutexGuard<'_, T> {
         self.poisoned
     }
     /// Says that the value is whole again.
-    pub fn cure(&mut self) {
+    ///
+    /// # Errors
+    /// [`Error::ForkedChild`].
+    pub fn cure(&mut self) -> Result<()> {
+        self.mutex.words()?.cure();
         self.poisoned = false;
-        self.mutex.words().cure();
+        Ok(())
     }
 }
 
@@ -281,12 +319,10 @@ impl<T: Shared> DerefMut for MutexGuard<'_, T> {
 impl<T: Shared> Drop for MutexGuard<'_, T> {
     fn drop(&mut self) {
         // A forked child has not the lock: its parent has.
-        if self.mutex.attached.handler.matrix().check_process().is_err() {
-            return;
-        }
+        let Ok(words) = self.mutex.words() else { return };
         if std::thread::panicking() && !self.panics {
-            self.mutex.words().poison();
+            words.poison();
         }
-        self.mutex.words().release();
+        words.release();
     }
 }

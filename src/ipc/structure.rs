@@ -17,8 +17,8 @@
 //! visitor finds it REMOVED, or its words at their last values, and writes nothing. The memory is read after that at most, by atomic
 //! loads, and what was read is not used.
 //!
-//! **A maker that dies** leaves a block of its own, which its recovery frees; whoever finds its name meanwhile finds a block that is
-//! somebody's, and counts it as not published.
+//! **A maker that dies** leaves a block of its own, which its recovery frees, whatever the policy for blocks of the dead is: nobody has come to
+//! it, and nothing is in it. Whoever finds its name meanwhile finds a block that is somebody's, and counts it as not published.
 
 use super::wait::Bell;
 use crate::backend::orderings::*;
@@ -189,8 +189,20 @@ impl Role {
     }
     /// How many of this role a participant's word counts.
     const fn count(self, word: u64) -> u64 {
-        word >> self as u32 & 0xFFFF
+        word >> self as u32 & MOST_COUNTED
     }
+}
+
+/// A participant is counted so often at most in each role.
+pub const MOST_COUNTED: u64 = 0xFFFF;
+
+/// Why somebody is not counted among the users of a structure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotJoined {
+    /// The structure is REMOVED: it takes no new users.
+    Removed,
+    /// The participant is counted [`MOST_COUNTED`] times in this role already.
+    TooMany,
 }
 
 /// What settling the links of the dead found.
@@ -316,12 +328,15 @@ impl<'a, R: Region> Structure<'a, R> {
     }
 
     /// Counts one more of a role among the users: the participant `me`, which visits the structure; as another than a user, it is counted
-    /// already. False if the structure is REMOVED.
-    pub fn join(&self, me: u16, role: Role) -> bool {
+    /// already.
+    ///
+    /// # Errors
+    /// [`NotJoined`]: it is counted no more often than before.
+    pub fn join(&self, me: u16, role: Role) -> Result<(), NotJoined> {
         if role == Role::User && self.is_removed() {
-            return false;
+            return Err(NotJoined::Removed);
         }
-        let Some(user) = self.user(me) else { return false };
+        let user = self.user(me).ok_or(NotJoined::TooMany)?;
         let mut highest = self.field(HIGHEST).load(&STRUCTURE_LOOK);
         while highest < me as u64 {
             match self.field(HIGHEST).cas(highest, me as u64, &STRUCTURE_CHANGE) {
@@ -329,7 +344,17 @@ impl<'a, R: Region> Structure<'a, R> {
                 Err(found) => highest = found,
             }
         }
-        user.fetch_add(role.one(), &STRUCTURE_CHANGE);
+        let mut counted = user.load(&STRUCTURE_LOOK);
+        loop {
+            // One more would count as another role's.
+            if role.count(counted) == MOST_COUNTED {
+                return Err(NotJoined::TooMany);
+            }
+            match user.cas(counted, counted + role.one(), &STRUCTURE_CHANGE) {
+                Ok(_) => break,
+                Err(found) => counted = found,
+            }
+        }
         match role {
             Role::User => {}
             Role::Sender => _ = self.field(STATE).fetch_or(HAD_SENDERS, &STRUCTURE_CHANGE),
@@ -339,7 +364,7 @@ impl<'a, R: Region> Structure<'a, R> {
             // Who counts just now, and has passed this one's word, counts again.
             self.field(STATE).fetch_add(1 << CHANGES_AT, &STRUCTURE_CHANGE);
         }
-        true
+        Ok(())
     }
 
     /// One of a role leaves. If it was the last use, the structure must not be written any more, and [`Structure::free_if_unused`] has its turn.
@@ -478,6 +503,11 @@ impl<'a, R: Region> Structure<'a, R> {
 }
 
 impl<R: Region> Heap<R> {
+    /// Whether a live block is a structure. One that is somebody's was never let go by its maker: nobody has come to it, and nothing is in it.
+    pub(crate) fn is_structure(&self, live: Live) -> bool {
+        self.fingerprint(live) == Some(STRUCTURE)
+    }
+
     /// L-c: completes the links of the dead participant in all structures, empties void words, and counts it among no users. The first step of
     /// its recovery, before its blocks are freed. Several may do this at once, any number of times. O(tiles + cells of structures).
     pub fn settle_links(&self, lane: &mut Lane, dead: u16) -> Settled {

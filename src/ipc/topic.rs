@@ -25,18 +25,16 @@ use super::link::Taken;
 use super::log::{Found, Log, Lowest};
 use super::message::Message;
 use super::payload::Payload;
-use super::ring::NotSent;
-use super::structure::{Role, Shape, Sort};
+use super::structure::{MAX_CELLS_SHIFT, Role, Shape, Sort};
 use super::wait::{Look, deadline};
 use crate::error::{Error, Result};
 use crate::handlers::Handler;
-use crate::matrix::heap::{Lane, Live};
 use crate::segment::region::MappedRegion;
 use crate::shared::Shared;
 use std::marker::PhantomData;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// What a topic's or a board's maker may choose.
 pub struct TopicOptions<'h, 'n, T: ?Sized> {
@@ -68,9 +66,13 @@ impl<T: Payload + ?Sized> TopicOptions<'_, '_, T> {
     /// Makes the topic, or opens it if there is one, whatever its cells.
     ///
     /// # Errors
-    /// [`Error::TypeMismatch`], [`Error::OutOfMemory`], [`Error::DirectoryFull`], [`Error::NameTooLong`], [`Error::ChangingHands`], [`Error::NoParticipantSlot`],
-    /// [`Error::ForkedChild`].
+    /// [`Error::TypeMismatch`]; [`Error::BadOption`] for the cells; [`Error::OutOfMemory`], [`Error::DirectoryFull`], [`Error::NameTooLong`],
+    /// [`Error::ChangingHands`], [`Error::NoParticipantSlot`], [`Error::TooManyHandles`], [`Error::ForkedChild`].
     pub fn open_or_create(self) -> Result<Topic<T>> {
+        if !(1..=1 << MAX_CELLS_SHIFT).contains(&self.cells) {
+            let found = self.cells.to_string();
+            return Err(Error::BadOption { option: "cells", found, allowed: "1 to 1048576 publications" });
+        }
         let attached = open(self.handler, self.name, Sort::Topic, self.cells, self.subscribers, T::FINGERPRINT)?;
         Ok(Topic { attached, lowest: Mutex::default(), of: PhantomData })
     }
@@ -85,7 +87,8 @@ pub(super) fn open(
     readers: u16,
     content: u32,
 ) -> Result<Arc<Attached>> {
-    let cells = cells.clamp(1, 1 << super::structure::MAX_CELLS_SHIFT).next_power_of_two();
+    let cells = cells.next_power_of_two();
+    debug_assert!(cells <= 1 << MAX_CELLS_SHIFT);
     let shape = Shape { sort, cells_shift: cells.trailing_zeros(), readers, content };
     loop {
         if let Some(found) = Attached::find(handler, name, shape)? {
@@ -98,34 +101,13 @@ pub(super) fn open(
     }
 }
 
-/// One try to publish a message.
+/// One try to publish a message; wakes all who wait for one.
 pub(super) fn put<T: Payload + ?Sized>(
     attached: &Attached,
     message: &Message<'_, T>,
     lowest: &mut Lowest,
 ) -> std::result::Result<(), Unsent> {
-    let matrix = attached.handler.matrix();
-    if message.handler().creation() != attached.handler.creation() {
-        return Err(Unsent::NotOwn);
-    }
-    let put = |lane: &mut Lane| {
-        let (me, at) = (lane.owner(), matrix.offsets().granule(message.offset()));
-        let live = matrix.heap().live_of(at, Some(message.generation())).map_err(|_| Unsent::NotOwn)?;
-        let live = match live.token.owner() == me {
-            true => live,
-            // Another thread's: its owner may be about to store the token, which is ruled out first.
-            false => Live { at, token: matrix.heap().rename_from(me, at, live.token, me).ok_or(Unsent::NotOwn)? },
-        };
-        Log::of(attached.structure()).publish(lane, live, lowest).map_err(|why| match why {
-            NotSent::Full => Unsent::Full,
-            NotSent::Closed => Unsent::Closed,
-            NotSent::NotOwn => Unsent::NotOwn,
-            NotSent::Damaged => Unsent::Damaged,
-        })
-    };
-    matrix.with_lane(put).unwrap_or(Err(Unsent::NoParticipant))?;
-    attached.structure().bell(Role::Receiver).ring(u32::MAX);
-    Ok(())
+    attached.put(message, u32::MAX, |lane, structure, live| Log::of(structure).publish(lane, live, lowest))
 }
 
 /// A topic that this process has open. Any thread may publish.
@@ -146,13 +128,8 @@ impl<T: Payload + ?Sized> Topic<T> {
     /// # Errors
     /// [`SendError`] with the message.
     pub fn try_publish<'m>(&self, message: Message<'m, T>) -> std::result::Result<(), SendError<'m, T>> {
-        match self.put(&message) {
-            Ok(()) => {
-                message.forget();
-                Ok(())
-            }
-            Err(why) => Err(SendError { message, why }),
-        }
+        let put = self.put(&message);
+        message.sent(put)
     }
 
     /// Publishes, and waits for the slowest subscriber until the time is over.
@@ -165,30 +142,10 @@ impl<T: Payload + ?Sized> Topic<T> {
         timeout: Duration,
     ) -> std::result::Result<(), SendError<'m, T>> {
         let put = match self.put(&message) {
-            Err(Unsent::Full) => self.wait(&message, deadline(timeout)),
+            Err(Unsent::Full) => self.attached.put_patiently(deadline(timeout), || self.put(&message), || None),
             put => put,
         };
-        match put {
-            Ok(()) => {
-                message.forget();
-                Ok(())
-            }
-            Err(why) => Err(SendError { message, why }),
-        }
-    }
-
-    #[cold]
-    fn wait(&self, message: &Message<'_, T>, until: Option<Instant>) -> std::result::Result<(), Unsent> {
-        let attempt = |look| {
-            if look == Look::Thorough {
-                self.attached.look_after_the_dead();
-            }
-            match self.put(message) {
-                Err(Unsent::Full) => None,
-                put => Some(put),
-            }
-        };
-        self.attached.structure().bell(Role::Sender).wait(until, attempt).unwrap_or(Err(Unsent::Timeout))
+        message.sent(put)
     }
 
     fn put(&self, message: &Message<'_, T>) -> std::result::Result<(), Unsent> {
@@ -211,9 +168,9 @@ impl<T: Payload + ?Sized> Topic<T> {
         })
     }
 
-    /// How many were ever published.
+    /// How many were ever published. 0 in a forked child, which has no part in it.
     pub fn published(&self) -> u64 {
-        Log::of(self.attached.structure()).published()
+        self.attached.structure().map_or(0, |structure| Log::of(structure).published())
     }
 
     /// Removes the topic: its name is free, nobody publishes any more, and its memory is freed after the last user.
@@ -238,13 +195,25 @@ impl<T: Shared> Topic<T> {
 /// A cursor of the log, held by this process.
 pub(super) fn subscribe(attached: &Attached, history: u64) -> Result<usize> {
     let home = attached.handler.matrix().home()?;
-    let join = || Log::of(attached.structure()).join(home, history);
+    let structure = attached.structure()?;
+    let join = || Log::of(structure).join(home, history);
     let index = join().or_else(|| {
         // Those of the dead are nobody's any more.
         attached.look_after_the_dead();
         join()
     });
     index.ok_or(Error::NoSubscriberSlot { subscribers: attached.shape.readers })
+}
+
+impl Attached {
+    /// A subscriber has read what is at its cursor, or can't: publishers that wait for that are woken.
+    fn advance(&self, index: usize) {
+        // A forked child has no cursor: its parent has.
+        if let Ok(structure) = self.structure() {
+            Log::of(structure).advance(index);
+            structure.bell(Role::Sender).ring_after_store(u32::MAX);
+        }
+    }
 }
 
 /// Reads what is published. A thread uses it at a time; it may go to another.
@@ -255,8 +224,8 @@ pub struct Subscriber<T: ?Sized> {
 }
 
 impl<T: Payload + ?Sized> Subscriber<T> {
-    fn log(&self) -> Log<'_, MappedRegion> {
-        Log::of(self.attached.structure())
+    fn log(&self) -> Result<Log<'_, MappedRegion>> {
+        Ok(Log::of(self.attached.structure()?))
     }
 
     /// What was published next, if there is anything yet: it stays as it is until the guard is dropped, which moves this subscriber on. Wait-free.
@@ -264,11 +233,11 @@ impl<T: Payload + ?Sized> Subscriber<T> {
     /// # Errors
     /// [`Error::TopicClosed`] if nothing will come any more; as [`Handler::take_ref`] if what was published is not a `T`.
     pub fn try_next(&mut self) -> Result<Option<Reading<'_, T>>> {
-        match self.log().look(self.index) {
+        match self.log()?.look(self.index) {
             Found::Block(live, link) => {
                 let message = Message::received(&self.attached.handler, Taken { live, giver: link.giver() });
                 let Some(message) = message else {
-                    self.log().advance(self.index);
+                    self.attached.advance(self.index);
                     return Err(Error::BadOffset { offset: 0, why: "what was published there is of another type" });
                 };
                 Ok(Some(Reading {
@@ -287,14 +256,14 @@ impl<T: Payload + ?Sized> Subscriber<T> {
     /// # Errors
     /// As [`Subscriber::try_next`].
     pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<Reading<'_, T>>> {
-        let (log, attached, index) = (Log::of(self.attached.structure()), &self.attached, self.index);
+        let (log, attached, index) = (self.log()?, &self.attached, self.index);
         let attempt = |look| {
             if look == Look::Thorough {
                 attached.look_after_the_dead();
             }
             (!matches!(log.look(index), Found::Nothing)).then_some(())
         };
-        attached.structure().bell(Role::Receiver).wait(deadline(timeout), attempt);
+        attached.structure()?.bell(Role::Receiver).wait(deadline(timeout), attempt);
         self.try_next()
     }
 }
@@ -302,9 +271,9 @@ impl<T: Payload + ?Sized> Subscriber<T> {
 impl<T: ?Sized> Drop for Subscriber<T> {
     fn drop(&mut self) {
         // A forked child has no cursor: its parent has.
-        if self.attached.handler.matrix().check_process().is_ok() {
-            Log::of(self.attached.structure()).leave(self.index);
-            self.attached.structure().bell(Role::Sender).ring_after_store(u32::MAX);
+        if let Ok(structure) = self.attached.structure() {
+            Log::of(structure).leave(self.index);
+            structure.bell(Role::Sender).ring_after_store(u32::MAX);
         }
     }
 }
@@ -325,9 +294,6 @@ impl<T: Payload + ?Sized> Deref for Reading<'_, T> {
 }
 impl<T: Payload + ?Sized> Drop for Reading<'_, T> {
     fn drop(&mut self) {
-        if self.attached.handler.matrix().check_process().is_ok() {
-            Log::of(self.attached.structure()).advance(self.index);
-            self.attached.structure().bell(Role::Sender).ring_after_store(u32::MAX);
-        }
+        self.attached.advance(self.index);
     }
 }

@@ -25,7 +25,7 @@ pub use super::recovered::{Policy, Recovered};
 pub use super::token::KEPT;
 use super::token::{State, Token};
 pub use super::walk::Recovery;
-use super::words::Heap;
+use super::words::{Heap, Live};
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
 use crate::segment::directory::Directory;
@@ -228,7 +228,8 @@ impl<R: Region> Heap<R> {
 
     /// Makes one block of a dead participant's nobody's parked block, or keeps it; what its token is now. None if it has changed.
     fn give_back(&self, g: Granule, token: Token, policy: Policy) -> Option<Token> {
-        if token.is_live() && policy == Policy::Keep {
+        // A structure that is its maker's still is no data, but half of a call.
+        if token.is_live() && policy == Policy::Keep && !self.is_structure(Live { at: g, token }) {
             return self.rename(g, token, KEPT);
         }
         if token.state() == State::Coalescing && !self.erase_inside(g, token) {

@@ -1,9 +1,13 @@
 //! A process's part in a structure: how it comes, what it is counted as, how it leaves.
 
+use super::error::Unsent;
 use crate::error::{Error, Result};
 use crate::handlers::Handler;
-use crate::ipc::ring::Ring;
-use crate::ipc::structure::{HAD_RECEIVERS, HAD_SENDERS, Role, STRUCTURE, Shape, Structure};
+use crate::ipc::message::Message;
+use crate::ipc::payload::Payload;
+use crate::ipc::ring::NotSent;
+use crate::ipc::structure::{HAD_RECEIVERS, HAD_SENDERS, MOST_COUNTED, NotJoined, Role, STRUCTURE, Shape, Structure};
+use crate::ipc::wait::Look;
 use crate::matrix::heap::{Lane, Live};
 use crate::segment::directory::Directory;
 use crate::segment::region::MappedRegion;
@@ -13,6 +17,14 @@ use std::time::{Duration, Instant};
 /// How long a channel that somebody is just making, or removing, is waited for.
 pub(in crate::ipc) const MAKING_WAIT: Duration = Duration::from_millis(500);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
+
+/// How somebody who has visited a structure came out of it.
+enum Come {
+    Counted(Shape),
+    Removed,
+    Another(Shape),
+    TooMany,
+}
 
 /// A structure that this process is counted among the users of.
 pub(in crate::ipc) struct Attached {
@@ -29,8 +41,8 @@ impl Attached {
         let make = |lane: &mut Lane| {
             let made = Structure::make(matrix.heap(), lane, shape)?;
             // Nobody else has seen it: it is made with its maker as its user.
-            let joined = Structure::at(matrix.heap(), made).is_some_and(|made| made.join(home, Role::User));
-            debug_assert!(joined);
+            let joined = Structure::at(matrix.heap(), made).map(|made| made.join(home, Role::User));
+            debug_assert_eq!(joined, Some(Ok(())));
             Ok(made)
         };
         let bytes = shape.words(matrix.heap().layout()) * 8;
@@ -73,25 +85,33 @@ impl Attached {
                 return Err(mismatch(found.block.fingerprint));
             }
             let come = |lane: &mut Lane| {
-                let me = lane.owner();
-                let come = Structure::visit(matrix.heap(), me, live, |structure| {
-                    (structure.shape.sort == shape.sort && structure.shape.content == shape.content)
-                        .then(|| structure.join(home, Role::User))
-                        .ok_or(structure.shape)
-                        .map(|joined| joined.then_some(structure.shape))
+                let come = Structure::visit(matrix.heap(), lane.owner(), live, |structure| {
+                    // Whatever it was.
+                    if structure.is_removed() {
+                        return Come::Removed;
+                    }
+                    if (structure.shape.sort, structure.shape.content) != (shape.sort, shape.content) {
+                        return Come::Another(structure.shape);
+                    }
+                    match structure.join(home, Role::User) {
+                        Ok(()) => Come::Counted(structure.shape),
+                        Err(NotJoined::Removed) => Come::Removed,
+                        Err(NotJoined::TooMany) => Come::TooMany,
+                    }
                 });
-                if matches!(come, None | Some(Ok(None))) {
-                    // REMOVED, perhaps: whoever comes may be the one who frees it.
+                if !matches!(come, Some(Come::Counted(_))) {
+                    // Whoever comes may be the one who frees what is REMOVED: the last user may have left that to this visit, or have died.
                     Attached::free_if_unused(handler, lane, live);
                 }
                 come
             };
             match matrix.with_lane(come)? {
-                Some(Ok(Some(shape))) => {
+                Some(Come::Counted(shape)) => {
                     return Ok(Some(Arc::new(Self { handler: handler.clone(), live, shape, number: home })));
                 }
-                Some(Err(other)) => return Err(mismatch(Some(other.content))),
-                Some(Ok(None)) => _ = Directory(matrix.segment()).withdraw_this(found),
+                Some(Come::Another(other)) => return Err(mismatch(Some(other.content))),
+                Some(Come::TooMany) => return Err(Error::TooManyHandles { most: MOST_COUNTED }),
+                Some(Come::Removed) => _ = Directory(matrix.segment()).withdraw_this(found),
                 None if begun.elapsed() < MAKING_WAIT => crate::kernel::nap(BETWEEN_LOOKS),
                 None if !reaped => {
                     handler.reap()?;
@@ -108,13 +128,82 @@ impl Attached {
         Structure::free_if_unused(handler.matrix().heap(), lane, live);
     }
 
+    /// The structure, for the process that is counted among its users. A forked child is not: the structure may be gone, and the memory
+    /// another's. So everything that is done with a structure begins here, or in [`Attached::with`].
+    ///
+    /// # Errors
+    /// [`Error::ForkedChild`].
     #[inline(always)]
-    pub(in crate::ipc) fn structure(&self) -> Structure<'_, MappedRegion> {
+    pub(in crate::ipc) fn structure(&self) -> Result<Structure<'_, MappedRegion>> {
+        self.handler.matrix().check_process()?;
+        Ok(self.known())
+    }
+
+    /// Does something with the structure, and this thread's lane, which no forked child has.
+    #[inline(always)]
+    pub(in crate::ipc) fn with<'s, T>(
+        &'s self,
+        act: impl FnOnce(&mut Lane, Structure<'s, MappedRegion>) -> T,
+    ) -> Result<T> {
+        self.handler.matrix().with_lane(|lane| act(lane, self.known()))
+    }
+
+    #[inline(always)]
+    fn known(&self) -> Structure<'_, MappedRegion> {
         Structure::known(self.handler.matrix().heap(), self.live.at, self.shape)
     }
+
+    /// One try to put a message in, by `put`; wakes as many as `woken` who wait for one.
     #[inline(always)]
-    pub(in crate::ipc) fn ring(&self) -> Ring<'_, MappedRegion> {
-        Ring::of(self.structure())
+    pub(in crate::ipc) fn put<T: Payload + ?Sized>(
+        &self,
+        message: &Message<'_, T>,
+        woken: u32,
+        put: impl FnOnce(&mut Lane, Structure<'_, MappedRegion>, Live) -> std::result::Result<(), NotSent>,
+    ) -> std::result::Result<(), Unsent> {
+        if message.handler().creation() != self.handler.creation() {
+            return Err(Unsent::NotOwn);
+        }
+        let put = |lane: &mut Lane, structure: Structure<'_, MappedRegion>| {
+            put(lane, structure, self.own(lane, message)?)?;
+            structure.bell(Role::Receiver).ring(woken);
+            Ok(())
+        };
+        self.with(put).unwrap_or(Err(Unsent::NoParticipant))
+    }
+
+    /// A message's block, which becomes this thread's if it is another's.
+    #[inline(always)]
+    fn own<T: Payload + ?Sized>(&self, lane: &Lane, message: &Message<'_, T>) -> std::result::Result<Live, Unsent> {
+        let (matrix, me) = (self.handler.matrix(), lane.owner());
+        let at = matrix.offsets().granule(message.offset());
+        let live = matrix.heap().live_of(at, Some(message.generation())).map_err(|_| Unsent::NotOwn)?;
+        if live.token.owner() == me {
+            return Ok(live);
+        }
+        // Its owner may be about to store the token, which is ruled out first.
+        Ok(Live { at, token: matrix.heap().rename_from(me, at, live.token, me).ok_or(Unsent::NotOwn)? })
+    }
+
+    /// Tries to put a message in until there is room, until the time is over if that is given, or until `in_vain` says why nobody will make room.
+    #[cold]
+    pub(in crate::ipc) fn put_patiently(
+        &self,
+        until: Option<Instant>,
+        mut put: impl FnMut() -> std::result::Result<(), Unsent>,
+        mut in_vain: impl FnMut() -> Option<Unsent>,
+    ) -> std::result::Result<(), Unsent> {
+        let attempt = |look| {
+            if look == Look::Thorough {
+                self.look_after_the_dead();
+            }
+            match put() {
+                Err(Unsent::Full) => in_vain().map(Err),
+                put => Some(put),
+            }
+        };
+        let structure = self.structure().map_err(|_| Unsent::NoParticipant)?;
+        structure.bell(Role::Sender).wait(until, attempt).unwrap_or(Err(Unsent::Timeout))
     }
 
     /// Takes the structure's names away.
@@ -139,9 +228,8 @@ impl Attached {
 
     /// Takes the structure's names away; nobody puts anything in any more, and it is freed after its last user.
     pub(in crate::ipc) fn remove(&self) -> Result<()> {
-        self.handler.matrix().check_process()?;
+        let structure = self.structure()?;
         // First: a name of what is REMOVED is withdrawn by whoever finds it, but what has no name is found by nobody.
-        let structure = self.structure();
         structure.remove();
         [Role::Sender, Role::Receiver].iter().for_each(|&role| structure.bell(role).ring(u32::MAX));
         self.withdraw()
@@ -158,13 +246,11 @@ impl Attached {
 impl Drop for Attached {
     fn drop(&mut self) {
         // A forked child is not counted: its parent is.
+        let Ok(structure) = self.structure() else { return };
         let matrix = self.handler.matrix();
-        if matrix.check_process().is_err() {
-            return;
-        }
-        self.structure().leave(self.number, Role::User);
+        structure.leave(self.number, Role::User);
         // Read, but not written any more.
-        let removed = matrix.heap().look(self.live.at) == self.live.token && self.structure().is_removed();
+        let removed = matrix.heap().look(self.live.at) == self.live.token && structure.is_removed();
         if removed {
             let _ = matrix.with_lane(|lane| Self::free_if_unused(&self.handler, lane, self.live));
         }
@@ -186,19 +272,20 @@ pub(in crate::ipc) struct End {
 impl End {
     pub(in crate::ipc) fn new(attached: &Arc<Attached>, role: Role) -> Result<Self> {
         let number = attached.handler.matrix().home()?;
-        let deaths = attached.structure().deaths(role.other());
-        attached.structure().join(number, role);
+        let structure = attached.structure()?;
+        let deaths = structure.deaths(role.other());
+        structure.join(number, role).map_err(|_| Error::TooManyHandles { most: MOST_COUNTED })?;
         Ok(Self { attached: attached.clone(), role, number, deaths, met: Mutex::new(u64::MAX) })
     }
 
     #[cfg(test)]
     pub(super) fn step_out_for_a_test(&self) {
-        self.attached.structure().step_out(self.number, self.role);
+        self.attached.known().step_out(self.number, self.role);
     }
 
     /// Whether there was somebody of the other side, and there is nobody any more: then, whether one has died.
     pub(in crate::ipc) fn has_lost_the_others(&self) -> Option<bool> {
-        let (structure, other) = (self.attached.structure(), self.role.other());
+        let (structure, other) = (self.attached.structure().ok()?, self.role.other());
         let state = structure.state();
         let had = if other == Role::Sender { HAD_SENDERS } else { HAD_RECEIVERS };
         let mut met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
@@ -219,8 +306,7 @@ impl End {
 
 impl Drop for End {
     fn drop(&mut self) {
-        if self.attached.handler.matrix().check_process().is_ok() {
-            let structure = self.attached.structure();
+        if let Ok(structure) = self.attached.structure() {
             structure.leave(self.number, self.role);
             structure.bell(self.role.other()).ring(u32::MAX);
         }

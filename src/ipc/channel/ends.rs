@@ -7,10 +7,11 @@ use crate::handlers::Handler;
 use crate::ipc::link::Taken;
 use crate::ipc::message::Message;
 use crate::ipc::payload::Payload;
-use crate::ipc::ring::{NotReceived, NotSent};
-use crate::ipc::structure::Role;
+use crate::ipc::ring::{NotReceived, Ring};
+use crate::ipc::structure::{Role, Structure};
 use crate::ipc::wait::{Look, deadline};
-use crate::matrix::heap::{Lane, Live};
+use crate::matrix::heap::Lane;
+use crate::segment::region::MappedRegion;
 use crate::shared::Shared;
 use std::marker::PhantomData;
 use std::time::{Duration, Instant};
@@ -35,13 +36,8 @@ impl<T: Payload + ?Sized> Sender<T> {
     /// [`SendError`] with the message.
     #[inline]
     pub fn try_send<'h>(&self, message: Message<'h, T>) -> std::result::Result<(), SendError<'h, T>> {
-        match self.put(&message) {
-            Ok(()) => {
-                message.forget();
-                Ok(())
-            }
-            Err(why) => Err(SendError { message, why }),
-        }
+        let put = self.put(&message);
+        message.sent(put)
     }
 
     /// Sends, and waits for room as long as it takes.
@@ -74,63 +70,18 @@ impl<T: Payload + ?Sized> Sender<T> {
         message: Message<'h, T>,
         until: Option<Instant>,
     ) -> std::result::Result<(), SendError<'h, T>> {
-        let sent = match self.put(&message) {
-            Err(Unsent::Full) => self.wait(&message, until),
+        let in_vain = || self.end.has_lost_the_others().map(|died| Unsent::Disconnected { died });
+        let put = match self.put(&message) {
+            Err(Unsent::Full) => self.end.attached.put_patiently(until, || self.put(&message), in_vain),
             put => put,
         };
-        match sent {
-            Ok(()) => {
-                message.forget();
-                Ok(())
-            }
-            Err(why) => Err(SendError { message, why }),
-        }
-    }
-
-    #[cold]
-    fn wait(&self, message: &Message<'_, T>, until: Option<Instant>) -> std::result::Result<(), Unsent> {
-        let attempt = |look| {
-            if look == Look::Thorough {
-                self.end.attached.look_after_the_dead();
-            }
-            match self.put(message) {
-                Err(Unsent::Full) => self.end.has_lost_the_others().map(|died| Err(Unsent::Disconnected { died })),
-                put => Some(put),
-            }
-        };
-        let structure = self.end.attached.structure();
-        structure.bell(Role::Sender).wait(until, attempt).unwrap_or(Err(Unsent::Timeout))
+        message.sent(put)
     }
 
     /// One try; wakes a receiver.
     #[inline]
     fn put(&self, message: &Message<'_, T>) -> std::result::Result<(), Unsent> {
-        let attached = &*self.end.attached;
-        let matrix = attached.handler.matrix();
-        if message.handler().creation() != attached.handler.creation() {
-            return Err(Unsent::NotOwn);
-        }
-        let put = |lane: &mut Lane| {
-            let (me, at) = (lane.owner(), matrix.offsets().granule(message.offset()));
-            let live = matrix.heap().live_of(at, Some(message.generation())).map_err(|_| Unsent::NotOwn)?;
-            let live = match live.token.owner() == me {
-                true => live,
-                // Another thread's: its owner may be about to store the token, which is ruled out first.
-                false => {
-                    let token = matrix.heap().rename_from(me, at, live.token, me).ok_or(Unsent::NotOwn)?;
-                    Live { at, token }
-                }
-            };
-            attached.ring().send(me, live).map_err(|why| match why {
-                NotSent::Full => Unsent::Full,
-                NotSent::Closed => Unsent::Closed,
-                NotSent::NotOwn => Unsent::NotOwn,
-                NotSent::Damaged => Unsent::Damaged,
-            })
-        };
-        matrix.with_lane(put).unwrap_or(Err(Unsent::NoParticipant))?;
-        attached.structure().bell(Role::Receiver).ring(1);
-        Ok(())
+        self.end.attached.put(message, 1, |lane, structure, live| Ring::of(structure).send(lane.owner(), live))
     }
 }
 
@@ -230,22 +181,24 @@ impl<T: Payload + ?Sized> Receiver<T> {
                 got => Some(got),
             }
         };
-        let bell = self.end.attached.structure().bell(Role::Receiver);
-        bell.wait(until, attempt).unwrap_or(Err(Unreceived::Timeout))
+        let structure = self.end.attached.structure().map_err(|_| Unreceived::NoParticipant)?;
+        structure.bell(Role::Receiver).wait(until, attempt).unwrap_or(Err(Unreceived::Timeout))
     }
 
     /// One try; wakes a sender.
     #[inline]
     fn get(&self) -> std::result::Result<Message<'_, T>, Unreceived> {
-        let attached = &*self.end.attached;
-        let taken = attached.handler.matrix().with_lane(|lane| attached.ring().receive(lane.owner()));
-        let taken = taken.map_err(|_| Unreceived::NoParticipant)?.map_err(|why| match why {
+        let get = |lane: &mut Lane, structure: Structure<'_, MappedRegion>| {
+            let taken = Ring::of(structure).receive(lane.owner())?;
+            structure.bell(Role::Sender).ring(1);
+            Ok(taken)
+        };
+        let got = self.end.attached.with(get).map_err(|_| Unreceived::NoParticipant)?;
+        self.message(got.map_err(|why| match why {
             NotReceived::Empty => Unreceived::Empty,
             NotReceived::Closed => Unreceived::Closed,
             NotReceived::Damaged => Unreceived::Damaged,
-        })?;
-        attached.structure().bell(Role::Sender).ring(1);
-        self.message(taken)
+        })?)
     }
 
     #[inline]

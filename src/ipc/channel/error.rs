@@ -3,6 +3,7 @@
 use crate::error::{Error, errors};
 use crate::ipc::message::Message;
 use crate::ipc::payload::Payload;
+use crate::ipc::ring::NotSent;
 
 errors! {
 /// Why a message was not sent.
@@ -68,6 +69,17 @@ pub enum Unreceived {
 }
 }
 
+impl From<NotSent> for Unsent {
+    fn from(why: NotSent) -> Self {
+        match why {
+            NotSent::Full => Self::Full,
+            NotSent::Closed => Self::Closed,
+            NotSent::NotOwn => Self::NotOwn,
+            NotSent::Damaged => Self::Damaged,
+        }
+    }
+}
+
 impl std::error::Error for Unsent {}
 impl std::error::Error for Unreceived {}
 
@@ -77,6 +89,20 @@ pub struct SendError<'h, T: Payload + ?Sized> {
     pub message: Message<'h, T>,
     /// Why.
     pub why: Unsent,
+}
+
+impl<'h, T: Payload + ?Sized> Message<'h, T> {
+    /// What became of a try to put it in somewhere: sent, it is its handle's no more.
+    #[inline(always)]
+    pub(in crate::ipc) fn sent(self, put: Result<(), Unsent>) -> Result<(), SendError<'h, T>> {
+        match put {
+            Ok(()) => {
+                self.forget();
+                Ok(())
+            }
+            Err(why) => Err(SendError { message: self, why }),
+        }
+    }
 }
 
 impl<T: Payload + ?Sized> std::fmt::Debug for SendError<'_, T> {

@@ -25,7 +25,7 @@
 //! channel, or it was the receiver's and is freed with it. Nothing is lost or delivered twice otherwise, and nobody needs to do anything
 //! (`ipc::ring`, obligations Q1 to Q4).
 //!
-//! **Limits.** 1 to 2^20 messages (a power of two), 8 bytes each and 8 for each participant slot; 16 383 senders and receivers of one thread.
+//! **Limits.** 1 to 2^20 messages (a power of two), 8 bytes each and 8 for each participant slot; 65 535 senders and as many receivers in one process.
 
 pub(super) mod attached;
 mod ends;
@@ -37,6 +37,7 @@ pub use ends::{Messages, Receiver, Sender};
 pub use error::{SendError, Unreceived, Unsent};
 
 use super::payload::Payload;
+use super::ring::Ring;
 use super::structure::{MAX_CELLS_SHIFT, Role, Shape, Sort};
 use crate::error::{Error, Result};
 use crate::handlers::Handler;
@@ -81,7 +82,8 @@ impl<T: Payload + ?Sized> ChannelOptions<'_, T> {
     ///
     /// # Errors
     /// [`Error::NameUnknown`]; [`Error::TypeMismatch`] if what has that name is no channel of this type; [`Error::ChangingHands`] if
-    /// it is just being made for half a second; [`Error::NameTooLong`], [`Error::NoParticipantSlot`], [`Error::ForkedChild`].
+    /// it is just being made for half a second; [`Error::NameTooLong`], [`Error::NoParticipantSlot`], [`Error::TooManyHandles`],
+    /// [`Error::ForkedChild`].
     pub fn open(self) -> Result<Channel<T>> {
         let found = Attached::find(self.handler, &self.name, self.shape()?)?;
         found.map(Channel::of).ok_or(Error::NameUnknown { name: self.name })
@@ -136,14 +138,14 @@ impl<T: Payload + ?Sized> Channel<T> {
     /// A sender. It counts as one until it is dropped, or its process ends.
     ///
     /// # Errors
-    /// [`Error::NoParticipantSlot`], [`Error::ForkedChild`].
+    /// [`Error::NoParticipantSlot`], [`Error::TooManyHandles`], [`Error::ForkedChild`].
     pub fn sender(&self) -> Result<Sender<T>> {
         Ok(Sender { end: End::new(&self.attached, Role::Sender)?, of: PhantomData })
     }
     /// A receiver. It counts as one until it is dropped, or its process ends.
     ///
     /// # Errors
-    /// [`Error::NoParticipantSlot`], [`Error::ForkedChild`].
+    /// [`Error::NoParticipantSlot`], [`Error::TooManyHandles`], [`Error::ForkedChild`].
     pub fn receiver(&self) -> Result<Receiver<T>> {
         Ok(Receiver { end: End::new(&self.attached, Role::Receiver)?, of: PhantomData })
     }
@@ -152,28 +154,25 @@ impl<T: Payload + ?Sized> Channel<T> {
     pub fn capacity(&self) -> usize {
         self.attached.shape.cells()
     }
-    /// Messages in it: exact when nobody is inside a call.
+    /// Messages in it: exact when nobody is inside a call. 0 in a forked child, which has no part in it.
     pub fn len(&self) -> usize {
-        self.attached.ring().len() as usize
+        self.attached.structure().map_or(0, |structure| Ring::of(structure).len() as usize)
     }
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
-    /// Senders that there are now, in all processes, and receivers.
+    /// Senders that there are now, in all processes, and receivers. None in a forked child, which has no part in it.
     pub fn ends(&self) -> (u64, u64) {
-        (self.attached.structure().count(Role::Sender), self.attached.structure().count(Role::Receiver))
+        let count = |role| self.attached.structure().map_or(0, |structure| structure.count(role));
+        (count(Role::Sender), count(Role::Receiver))
     }
 
     /// Nobody sends any more, in any process: sends are refused, receivers get what is in it, then [`Unreceived::Closed`]. It can't be opened
-    /// again: remove it.
+    /// again: remove it. Nothing happens in a forked child, which has no part in it.
     pub fn close(&self) {
-        // A forked child is not counted among the users: the structure may be gone.
-        if self.attached.handler.matrix().check_process().is_err() {
-            return;
-        }
-        let structure = self.attached.structure();
-        self.attached.ring().close();
+        let Ok(structure) = self.attached.structure() else { return };
+        Ring::of(structure).close();
         [Role::Sender, Role::Receiver].iter().for_each(|&role| structure.bell(role).ring(u32::MAX));
     }
 
@@ -183,9 +182,8 @@ impl<T: Payload + ?Sized> Channel<T> {
     /// # Errors
     /// [`Error::ForkedChild`].
     pub fn remove(&self) -> Result<()> {
-        self.attached.handler.matrix().check_process()?;
         // First: a name of what is REMOVED is withdrawn by whoever finds it, but what has no name is found by nobody.
-        self.attached.structure().remove();
+        self.attached.structure()?.remove();
         self.close();
         self.attached.withdraw()?;
         Ok(())

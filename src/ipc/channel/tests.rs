@@ -185,3 +185,49 @@ fn q6_a_sender_that_dies_while_it_leaves_is_missed() {
     std::mem::forget((tx, theirs, dying));
     assert_eq!(rx.recv_timeout(Duration::from_millis(300)).err(), Some(Unreceived::Disconnected { died: false }));
 }
+
+/// A maker that is killed between naming a channel and letting it go: whoever comes next makes it, whatever the policy is.
+#[test]
+fn c1_a_maker_that_dies_with_the_name_is_in_nobodys_way() {
+    use crate::matrix::token::FINGERPRINT_MASK;
+    use crate::segment::directory::{Directory, Entry};
+    for keep in [true, false] {
+        let made = AtomicMatrix::options().memfd().size(1 << 20).keep_orphans(keep).create().expect("created");
+        let dying = other(&made);
+        let shape = Shape { sort: Sort::Channel, cells_shift: 2, readers: 0, content: <u64 as Payload>::FINGERPRINT };
+        let matrix = dying.matrix();
+        let owner = matrix.home().expect("a slot");
+        let live = matrix
+            .with_lane(|lane| crate::ipc::structure::Structure::make(matrix.heap(), lane, shape))
+            .expect("a slot")
+            .expect("there is room");
+        let offset = matrix.offsets().offset(live.at);
+        let entry = Entry { offset, generation: live.token.generation(), fingerprint: Some(FINGERPRINT_MASK) };
+        Directory(matrix.segment()).publish(owner, b"orders", entry).expect("the name is free");
+        // SAFETY: no handle of it is used or dropped from here on.
+        unsafe { matrix.segment().end_life() };
+        std::mem::forget(dying);
+        let channel = made.channel::<u64>("orders").open_or_create().expect("it is made anew");
+        channel.remove().expect("ours");
+        drop(channel);
+        assert_eq!(made.stats().expect("they tile").live_blocks, 0, "keep: {keep}");
+    }
+}
+
+/// Its last user died between its place and the look whether it may be freed: whoever finds the name frees it, whatever he looks for.
+#[test]
+fn q6_whoever_comes_to_what_is_removed_frees_it() {
+    let handler = handler();
+    let channel = handler.channel::<u64>("numbers").create().expect("made");
+    channel.sender().expect("a sender").send_value(7).expect("room");
+    let structure = channel.attached.structure().expect("ours");
+    structure.remove();
+    structure.leave(handler.matrix().home().expect("a slot"), Role::User);
+    std::mem::forget(channel);
+    assert_eq!(handler.stats().expect("they tile").live_blocks, 2, "the channel and its message");
+    let other = handler.channel::<u32>("numbers").open_or_create().expect("what was removed is in nobody's way");
+    other.remove().expect("ours");
+    drop(other);
+    handler.heal().expect("a slot");
+    assert_eq!(handler.stats().expect("they tile").live_blocks, 0);
+}

@@ -6,6 +6,7 @@ mod common;
 mod messages;
 mod named;
 mod page;
+mod structures;
 mod topics;
 
 use atomic_matrix::backend::Word;

@@ -17,6 +17,7 @@ atomic_matrix::shared! {
 fn locks_say_why_they_refuse() {
     let handler = Options::new().memfd().size(1 << 20).create().expect("a memory file");
     assert!(matches!(handler.mutex::<Wide>("wide"), Err(Error::BadAlignment { .. })));
+    assert!(matches!(handler.mutex::<[u64; (1 << 20) + 1]>("large"), Err(Error::TooLarge { .. })));
     let mutex = handler.mutex::<u64>("counter").expect("there is room");
     assert!(matches!(handler.mutex::<i64>("counter"), Err(Error::TypeMismatch { .. })));
     assert!(matches!(handler.event("counter"), Err(Error::TypeMismatch { .. })));
@@ -65,7 +66,7 @@ fn a_lock_passes_from_the_dead() {
     drop(guard);
     guard = mutex.lock(LONG).expect("a participant").expect("it is free");
     assert!(guard.is_poisoned(), "until it is cured");
-    guard.cure();
+    guard.cure().expect("it is ours");
     drop(guard);
     let panicked = std::thread::scope(|scope| {
         scope
@@ -83,29 +84,32 @@ fn events_semaphores_and_barriers_wait_with_a_bound() {
     let (scratch, handler) = common::segment();
     let other = scratch.attach();
     let (event, theirs) = (handler.event("ready").expect("there is room"), other.event("ready").expect("it is there"));
-    assert!(!event.is_set() && !event.wait(SHORT) && !event.clear());
-    theirs.set();
-    assert!(event.is_set() && event.wait(SHORT) && event.wait_and_clear(SHORT) && !event.wait_and_clear(SHORT));
+    let ours = |told: Result<bool, Error>| told.expect("it is ours to use");
+    assert!(!ours(event.is_set()) && !ours(event.wait(SHORT)) && !ours(event.clear()));
+    theirs.set().expect("it is ours to use");
+    assert!(ours(event.is_set()) && ours(event.wait(SHORT)));
+    assert!(ours(event.wait_and_clear(SHORT)) && !ours(event.wait_and_clear(SHORT)));
     let semaphore = handler.semaphore("permits", 2).expect("there is room");
     let theirs = other.semaphore("permits", 9).expect("it is there");
-    assert!(theirs.try_take() && theirs.take(SHORT) && !semaphore.try_take() && !semaphore.take(SHORT));
+    assert!(ours(theirs.try_take()) && ours(theirs.take(SHORT)));
+    assert!(!ours(semaphore.try_take()) && !ours(semaphore.take(SHORT)));
     let barrier = handler.barrier("meeting", 3).expect("there is room");
-    assert_eq!(barrier.meet(SHORT), None);
+    let meet = |timeout| barrier.meet(timeout).expect("it is ours to use");
+    assert_eq!(meet(SHORT), None);
     let leaders: usize = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..3)
             .map(|_| {
                 scope.spawn(|| {
-                    assert!(event.wait(LONG) && semaphore.take(LONG));
-                    usize::from(barrier.meet(LONG).expect("all come"))
-                        + usize::from(barrier.meet(LONG).expect("all come"))
+                    assert!(ours(event.wait(LONG)) && ours(semaphore.take(LONG)));
+                    usize::from(meet(LONG).expect("all come")) + usize::from(meet(LONG).expect("all come"))
                 })
             })
             .collect();
-        event.set();
-        theirs.give(3);
+        event.set().expect("it is ours to use");
+        theirs.give(3).expect("it is ours to use");
         threads.into_iter().map(|thread| thread.join().expect("no panic")).sum()
     });
-    assert_eq!((leaders, semaphore.available()), (2, 0));
+    assert_eq!((leaders, semaphore.available().expect("it is ours to use")), (2, 0));
     event.remove().expect("it is ours");
     semaphore.remove().expect("it is ours");
     barrier.remove().expect("it is ours");

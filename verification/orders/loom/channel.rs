@@ -211,7 +211,7 @@ scenarios! {
         world.run([
             part(move |w: &World| {
                 let came = Structure::visit(&w.heap, 2, channel, |structure| structure.join(2, Role::User));
-                if came == Some(true) {
+                if came == Some(Ok(())) {
                     mark("joined");
                     joins.lock().unwrap().push(());
                 }
@@ -233,7 +233,7 @@ scenarios! {
         let (world, channel) = channel(0, 0);
         {
             let structure = Structure::at(&world.heap, channel).expect("it is there");
-            assert!(structure.join(2, Role::User));
+            assert_eq!(structure.join(2, Role::User), Ok(()));
             structure.remove();
             assert_eq!(Ring::of(structure).receive(1), Err(NotReceived::Closed));
         }

@@ -65,7 +65,7 @@ impl Stage {
         let (heap, channel) = (&self.scene.heap, self.scene.channel);
         let lane = &mut Lane::with_ceiling(me, 0);
         let joined =
-            Structure::visit(heap, me, channel, |structure| structure.join(me, Role::User).then_some(structure));
+            Structure::visit(heap, me, channel, |structure| structure.join(me, Role::User).ok().map(|()| structure));
         self.look();
         let Some(Some(structure)) = joined else {
             met.refused.set(met.refused.get() + 1);
@@ -73,7 +73,7 @@ impl Stage {
         };
         let role = [Role::Sender, Role::Receiver][random.usize(0..2)];
         let ring = Ring::of(structure);
-        let has_role = structure.join(me, role);
+        let has_role = structure.join(me, role).is_ok();
         match role {
             _ if !has_role => met.refused.set(met.refused.get() + 1),
             Role::Sender => {
@@ -126,7 +126,7 @@ pub(crate) fn run(seed: u64, met: &Met) {
     let before = random.bool();
     if before {
         stage.scene.join(5);
-        unseen(|| stage.scene.structure().join(5, Role::Sender));
+        unseen(|| stage.scene.structure().join(5, Role::Sender)).expect("it is not removed");
         let stage = stage.clone();
         players.push(Player::new(move || {
             stage.scene.heap.recover(&mut Lane::with_ceiling(4, 0), 5, Give::GiveBack);

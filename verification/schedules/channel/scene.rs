@@ -112,7 +112,7 @@ impl Scene {
     pub(crate) fn join(&self, me: u16) {
         unseen(|| {
             let joined = Structure::visit(&self.heap, me, self.channel, |structure| structure.join(me, Role::User));
-            assert_eq!(joined, Some(true));
+            assert_eq!(joined, Some(Ok(())));
         });
     }
 

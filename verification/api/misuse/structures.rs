@@ -1,0 +1,144 @@
+//! What holds for every structure: a forked child has no part in any, handles are counted, and what is gone is in nobody's way.
+
+use crate::common;
+use crate::forked;
+use atomic_matrix::Error;
+use atomic_matrix::handlers::Handler;
+use atomic_matrix::ipc::{Unreceived, Unsent};
+use atomic_matrix::segment::Options;
+use std::time::Duration;
+
+const SHORT: Duration = Duration::from_millis(5);
+
+/// Never dropped: what a forked child has of it is not dropped there.
+fn leaked(handler: &Handler) -> &'static Handler {
+    Box::leak(Box::new(handler.clone()))
+}
+
+#[test]
+fn a_forked_child_has_no_part_in_any_structure() {
+    let (_scratch, handler) = common::segment();
+    let handler = leaked(&handler);
+    let is = |refused: Option<Error>| matches!(refused, Some(Error::ForkedChild { .. }));
+
+    let channel = handler.channel::<u64>("channel").create().expect("there is room");
+    let (tx, rx) = (channel.sender().expect("a sender"), channel.receiver().expect("a receiver"));
+    tx.send_value(1).expect("room");
+    let message = std::cell::Cell::new(Some(handler.message_of(2u64).expect("room")));
+    // Send and Sync are asked for, since the closure goes to another process: there is one thread there.
+    let message = std::sync::Mutex::new(message);
+    let child = channel.clone();
+    forked("a channel", move || {
+        let message = message.lock().expect("nobody panics").take().expect("it is there");
+        let refused = tx.try_send(message).map_err(|refused| {
+            let why = refused.why;
+            std::mem::forget(refused);
+            why
+        });
+        child.close();
+        refused == Err(Unsent::NoParticipant)
+            && rx.try_recv().err() == Some(Unreceived::NoParticipant)
+            && rx.recv_timeout(SHORT).err() == Some(Unreceived::NoParticipant)
+            && (child.len(), child.ends()) == (0, (0, 0))
+            && is(child.sender().err())
+            && is(child.receiver().err())
+            && is(child.remove().err())
+    });
+    let rx = channel.receiver().expect("a receiver");
+    assert_eq!(*rx.try_recv().expect("it is there, and not closed"), 1);
+
+    let topic = handler.topic::<u64>("topic").open_or_create().expect("there is room");
+    let mut subscriber = topic.subscribe(0).expect("there are places");
+    topic.publish_value(1).expect("there is room");
+    let parts = std::sync::Mutex::new((topic, subscriber));
+    let act = move || {
+        let (topic, subscriber) = &mut *parts.lock().expect("nobody panics");
+        topic.published() == 0
+            && is(topic.subscribe(0).err())
+            && is(topic.publish_value(2).err())
+            && is(subscriber.try_next().err())
+            && is(subscriber.next_timeout(SHORT).err())
+            && is(topic.remove().err())
+    };
+    forked("a topic", act);
+    let topic = handler.topic::<u64>("topic").open_or_create().expect("it is there");
+    assert_eq!(topic.published(), 1);
+    subscriber = topic.subscribe(1).expect("there are places");
+    assert_eq!(*subscriber.try_next().expect("it is open").expect("one is there"), 1);
+
+    let board = handler.board::<u64>("board").expect("there is room");
+    board.set(1).expect("there is room");
+    forked("a board", move || {
+        is(board.set(2).err())
+            && is(board.get().err())
+            && is(board.changed(&mut 0, SHORT).err())
+            && is(board.remove().err())
+    });
+    assert_eq!(handler.board::<u64>("board").expect("it is there").get().expect("it is a board"), Some(1));
+
+    let (event, semaphore) = (handler.event("event").expect("room"), handler.semaphore("semaphore", 1).expect("room"));
+    let (barrier, mutex) = (handler.barrier("barrier", 1).expect("room"), handler.mutex::<u64>("mutex").expect("room"));
+    let opened = (event.clone(), semaphore.clone(), mutex.clone());
+    forked("what waits", move || {
+        is(event.set().err())
+            && is(event.clear().err())
+            && is(event.is_set().err())
+            && is(event.wait(SHORT).err())
+            && is(event.wait_and_clear(SHORT).err())
+            && is(event.remove().err())
+            && is(semaphore.try_take().err())
+            && is(semaphore.take(SHORT).err())
+            && is(semaphore.give(1).err())
+            && is(semaphore.available().err())
+            && is(semaphore.remove().err())
+            && is(barrier.meet(SHORT).err())
+            && is(barrier.remove().err())
+            && is(mutex.try_lock().err())
+            && is(mutex.lock(SHORT).err())
+            && is(mutex.remove().err())
+    });
+    forked("open", move || {
+        is(handler.channel::<u64>("channel").open().err())
+            && is(handler.topic::<u64>("topic").open_or_create().err())
+            && is(handler.board::<u64>("board").err())
+            && is(handler.event("event").err())
+            && is(handler.semaphore("semaphore", 1).err())
+            && is(handler.barrier("barrier", 1).err())
+            && is(handler.mutex::<u64>("mutex").err())
+    });
+    let (event, semaphore, mutex) = opened;
+    assert!(!event.is_set().expect("it is ours") && semaphore.try_take().expect("it is ours"));
+    assert!(mutex.try_lock().expect("it is ours").is_some());
+    assert_eq!(handler.names().len(), 7, "nothing was removed");
+}
+
+/// What cannot be counted is refused, and nothing else comes to be counted for it.
+#[test]
+fn handles_are_counted_as_far_as_they_can_be() {
+    const MOST: usize = 0xFFFF;
+    let handler = Options::new().memfd().size(1 << 20).create().expect("a memory file");
+    let channel = handler.channel::<u64>("channel").create().expect("there is room");
+    let rx = channel.receiver().expect("a receiver");
+    let senders: Vec<_> = (0..MOST).map(|_| channel.sender().expect("a sender")).collect();
+    assert!(matches!(channel.sender(), Err(Error::TooManyHandles { most: 0xFFFF })));
+    assert_eq!(channel.ends(), (MOST as u64, 1));
+    drop(senders);
+    assert_eq!(channel.ends(), (0, 1));
+    assert_eq!(rx.try_recv().err(), Some(Unreceived::Disconnected { died: false }));
+    let opened: Vec<_> = (1..MOST).map(|_| handler.channel::<u64>("channel").open().expect("it is there")).collect();
+    assert!(matches!(handler.channel::<u64>("channel").open(), Err(Error::TooManyHandles { .. })));
+    assert_eq!(channel.ends(), (0, 1));
+    drop((opened, rx));
+    channel.remove().expect("it is ours");
+    drop(channel);
+    assert_eq!(handler.stats().expect("they tile").live_blocks, 0, "it was freed after the last of them");
+}
+
+#[test]
+fn cells_that_no_topic_has_are_refused() {
+    let handler = Options::new().memfd().size(1 << 20).create().expect("a memory file");
+    for cells in [0, (1 << 20) + 1, usize::MAX] {
+        let refused = handler.topic::<u64>("topic").cells(cells).open_or_create();
+        assert!(matches!(refused, Err(Error::BadOption { .. })));
+    }
+}
