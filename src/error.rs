@@ -463,6 +463,12 @@ pub enum Error {
         /// Why.
         why: crate::ipc::Unreceived,
     },
+    /// A map refused: where there was a message, it was freed, and [`InsertError`](crate::ipc::InsertError) would have had it.
+    #[error("the map refused: {why}")]
+    MapRefused {
+        /// Why.
+        why: crate::ipc::Refused,
+    },
     /// A topic has as many subscribers as it was made for.
     #[error("the topic has {subscribers} subscribers, as many as it was made for; drop one, or make it with more (TopicOptions::subscribers)")]
     NoSubscriberSlot {

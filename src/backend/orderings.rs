@@ -149,6 +149,13 @@ sites! {
     CURSOR_LOOK Acquire "T1" "a publisher's look at the cursors, and at who has joined: pairs with CURSOR_STEP and CURSOR_JOIN";
     CURSOR_JOIN Release "T1" "somebody has joined since: publishers look at the cursors again";
     CURSOR_FENCE SeqCst "T1" "between a new cursor and the look at the tail, and between a publisher's looks at tail and cursors: either the publisher sees the cursor, or the reader that the tail has passed it";
+    // Tables: which change of a bucket was made last, and blocks that are displaced (ipc::table).
+    TURN_LOOK Acquire "M1" "reads a bucket's turn: pairs with TURN_CHANGE, so that the places are seen as the changes before it left them";
+    TURN_RECHECK Relaxed "-" "reads the turn a second time, behind what was read under it with acquire, or behind CURSOR_FENCE: whoever has read what a later change left finds no earlier turn";
+    TURN_CHANGE Release "M1" "makes a change the bucket's next one: release publishes that the one before is complete. The turn expected was read with acquire, and does not return";
+    RETIRE Release "M1 M2" "a displaced block is in the hands of those whose cursors name it: whoever finds it so, behind a fence, comes behind the turn";
+    LABEL_WRITE Relaxed "-" "writes the key into a block of the caller's own: CELL_PUT publishes it";
+    LABEL_LOOK Relaxed "-" "reads the key of a block that the caller's cursor names: CELL_LOOK has found its link";
     // Start-up.
     GUARD_WRITE Release "L1" "says that the segment is formatted";
     // Formatting a segment that nobody else has seen.
@@ -266,6 +273,28 @@ pub enum Mutant {
     JoinsIgnored,
     /// What a publisher takes out is freed before its cell is empty.
     FreedBeforeCleared,
+    /// Who completes a change does not look whether it is the last one still, behind its look at the place.
+    TurnUnchecked,
+    /// Who does not find a key does not look whether the bucket has changed meanwhile.
+    AbsentUnvalidated,
+    /// Who names a block does not look behind the fence whether it is in still.
+    NameUnvalidated,
+    /// A block that is being displaced is shown.
+    DisplacedShown,
+    /// A new block is in before its giver lets it go.
+    InBeforeLetGo,
+    /// The place of a displaced block is emptied before the block is retired.
+    EmptiedBeforeRetired,
+    /// Who has displaced a block has it, whoever names it.
+    ReadersIgnored,
+    /// A cursor says that it is done with a block before its holder looks whether it is the last.
+    CursorDroppedEarly,
+    /// The last to leave a retired block does not take it.
+    RetiredForgotten,
+    /// A retired block that is taken keeps its generation.
+    RetiredUnderOneGeneration,
+    /// A recovery lets the cursors of the dead fall without a look at what they name.
+    DeadLeaveNothing,
 }
 
 /// Every mutant of waiting, of locks and of names that are replaced.
@@ -301,6 +330,23 @@ pub const TOPIC_MUTANTS: &[Mutant] = &[
     Mutant::JoinsIgnored,
     Mutant::FreedBeforeCleared,
     Mutant::TailUnvalidated,
+    Mutant::BlocksBeforeLinks,
+    Mutant::LinksUnsettled,
+];
+
+/// Mutants that a table has to notice.
+pub const MAP_MUTANTS: &[Mutant] = &[
+    Mutant::TurnUnchecked,
+    Mutant::AbsentUnvalidated,
+    Mutant::NameUnvalidated,
+    Mutant::DisplacedShown,
+    Mutant::InBeforeLetGo,
+    Mutant::EmptiedBeforeRetired,
+    Mutant::ReadersIgnored,
+    Mutant::CursorDroppedEarly,
+    Mutant::RetiredForgotten,
+    Mutant::RetiredUnderOneGeneration,
+    Mutant::DeadLeaveNothing,
     Mutant::BlocksBeforeLinks,
     Mutant::LinksUnsettled,
 ];

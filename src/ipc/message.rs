@@ -298,12 +298,29 @@ impl Handler {
         items: usize,
         fill: impl FnOnce(*mut u8),
     ) -> Result<Message<'_, T>> {
+        self.filled_message_with(items, 0, fill)
+    }
+
+    /// The same, with so many bytes more behind the value, rounded up to 8.
+    pub(super) fn filled_message_with<T: Payload + ?Sized>(
+        &self,
+        items: usize,
+        room: usize,
+        fill: impl FnOnce(*mut u8),
+    ) -> Result<Message<'_, T>> {
         let most = self.matrix().segment().len() as u64;
         let too_large = || Error::TooLarge { requested: u64::MAX, largest: most };
-        let bytes = T::bytes(items).filter(|&bytes| bytes <= isize::MAX as usize).ok_or_else(too_large)?;
+        let with_room = |bytes: usize| match room {
+            0 => Some(bytes),
+            _ => bytes.checked_next_multiple_of(8)?.checked_add(room),
+        };
+        let bytes = T::bytes(items).and_then(with_room);
+        let bytes = bytes.filter(|&bytes| bytes <= isize::MAX as usize).ok_or_else(too_large)?;
         let pointer = self.allocate_bytes(bytes, T::ALIGN, Kind::Typed(T::FINGERPRINT))?;
         let first = self.resolve(&pointer);
-        write_length(first, items);
+        if T::HEAD > 0 {
+            write_length(first, items);
+        }
         fill(first.wrapping_add(T::HEAD));
         Ok(Message::over(self, pointer, items))
     }

@@ -2,12 +2,13 @@
 //!
 //! - [`Channel`], [`Sender`], [`Receiver`]: a bounded queue of messages, for any number of processes;
 //! - [`Topic`], [`Subscriber`]: every subscriber sees every publication, where it lies; [`Board`]: the latest value;
+//! - [`Map`]: values under keys, inserted, replaced and taken in one step;
 //! - [`Mutex`], [`Event`], [`Semaphore`], [`Barrier`]: with a bound on each wait, and poisoning;
 //! - [`Message`]: a block without `unsafe`, filled where it lies; [`Ref`]: what leads to it, in 64 bits; [`Framed`]: a header in front of items;
 //! - [`Text`], [`Slice`] and a [`Builder`] that grows: values of any length;
 //! - [`ParticipantId`]: who is alive;
 //! - `link`: the lemma that carries every structure: ownership of a block moves *with* the operation, by one compare-and-swap;
-//! - `structure`: how a structure is made, used and freed; `ring`: the bounded queue with many senders and receivers; `log`: the last publications, which all read;
+//! - `structure`: how a structure is made, used and freed; `ring`: the bounded queue with many senders and receivers; `log`: the last publications, which all read; `table`: blocks under keys;
 //! - `wait`: sleeping until somebody has put something, with a bound;
 //! - `sync`: locks, events, semaphores, barriers.
 //!
@@ -29,6 +30,8 @@ pub mod log;
 #[cfg(not(feature = "internals"))]
 pub(crate) mod log;
 #[doc(hidden)]
+pub mod map;
+#[doc(hidden)]
 pub mod message;
 #[doc(hidden)]
 pub mod named;
@@ -47,6 +50,10 @@ pub(crate) mod structure;
 pub mod sync;
 #[cfg(not(feature = "internals"))]
 pub(crate) mod sync;
+#[cfg(feature = "internals")]
+pub mod table;
+#[cfg(not(feature = "internals"))]
+pub(crate) mod table;
 #[doc(hidden)]
 pub mod text;
 #[doc(hidden)]
@@ -62,6 +69,8 @@ pub use board::Board;
 pub use channel::{Channel, ChannelOptions, Messages, Receiver, SendError, Sender, Unreceived, Unsent};
 #[doc(inline)]
 pub use liveness::ParticipantId;
+#[doc(inline)]
+pub use map::{Displaced, Entry, InsertError, Map, MapOptions, Refused};
 #[doc(inline)]
 pub use message::{Message, Ref};
 #[doc(inline)]

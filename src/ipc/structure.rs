@@ -53,6 +53,8 @@ pub enum Sort {
     Barrier = 7,
     /// A lock, and what it protects in its cells.
     Lock = 8,
+    /// Blocks under keys (ipc::table).
+    Map = 9,
 }
 
 /// What a structure's maker chose: one word of its header.
@@ -85,6 +87,7 @@ impl Shape {
             6 => Sort::Semaphore,
             7 => Sort::Barrier,
             8 => Sort::Lock,
+            9 => Sort::Map,
             _ => return None,
         };
         let (cells_shift, readers) = ((word >> 48) as u32 & 0xFF, (word >> 32) as u16);
@@ -108,10 +111,10 @@ impl Shape {
     }
     /// Cursors of readers.
     fn cursors(self) -> usize {
-        if matches!(self.sort, Sort::Topic | Sort::Board) { self.readers.into() } else { 0 }
+        if matches!(self.sort, Sort::Topic | Sort::Board | Sort::Map) { self.readers.into() } else { 0 }
     }
-    /// Whether its cells hold links.
-    fn has_links(self) -> bool {
+    /// Whether its cells wait for tickets.
+    fn has_tickets(self) -> bool {
         matches!(self.sort, Sort::Channel | Sort::Single | Sort::Topic | Sort::Board)
     }
     /// Where the cursors of readers begin: each has a pair of cache lines.
@@ -253,7 +256,7 @@ impl<'a, R: Region> Structure<'a, R> {
         words[..cells_at(layout)].iter().for_each(|word| word.store(0, &STRUCTURE_WRITE));
         for (ticket, cell) in words[cells_at(layout)..][..shape.cells()].iter().enumerate() {
             let empty = super::link::Cell::Empty(ticket as u64).word();
-            cell.store(if shape.has_links() { empty } else { 0 }, &STRUCTURE_WRITE);
+            cell.store(if shape.has_tickets() { empty } else { 0 }, &STRUCTURE_WRITE);
         }
         words[cells_at(layout) + shape.cells()..].iter().for_each(|word| word.store(0, &STRUCTURE_WRITE));
         let field = |Field(first, word): Field| &words[first * group(layout) + word];
@@ -446,15 +449,17 @@ impl<'a, R: Region> Structure<'a, R> {
         match self.shape.sort {
             Sort::Channel | Sort::Single => super::ring::Ring::of(self).is_drained(),
             Sort::Topic | Sort::Board => super::log::Log::of(self).is_drained(),
+            Sort::Map => super::table::Table::of(self).is_drained(),
             Sort::Event | Sort::Semaphore | Sort::Barrier | Sort::Lock => true,
         }
     }
 
-    /// L-c, for one structure.
-    fn settle(self, dead: u16, settled: &mut Settled) {
+    /// L-c, for one structure. What a dead one's end makes somebody's becomes `me`'s, and is freed if there is a lane.
+    fn settle(self, dead: u16, me: u16, lane: Option<&mut Lane>, settled: &mut Settled) {
         match self.shape.sort {
             Sort::Channel | Sort::Single => super::ring::Ring::of(self).settle(dead, settled),
             Sort::Topic | Sort::Board => super::log::Log::of(self).settle(dead, settled),
+            Sort::Map => super::table::Table::of(self).settle(dead, me, lane, settled),
             // Who waits looks itself whether the holder lives.
             Sort::Event | Sort::Semaphore | Sort::Barrier | Sort::Lock => {}
         }
@@ -470,6 +475,7 @@ impl<'a, R: Region> Structure<'a, R> {
             match structure.shape.sort {
                 Sort::Channel | Sort::Single => super::ring::Ring::of(structure).drain(lane),
                 Sort::Topic | Sort::Board => super::log::Log::of(structure).drain(lane),
+                Sort::Map => super::table::Table::of(structure).drain(lane),
                 Sort::Event | Sort::Semaphore | Sort::Barrier | Sort::Lock => {}
             }
         });
@@ -532,7 +538,7 @@ impl<R: Region> Heap<R> {
                 let live = Live { at: g, token };
                 let _ = Structure::visit(self, me, live, |structure| {
                     for &dead in dead.iter().filter(|&&dead| pins(dead)) {
-                        structure.settle(dead, &mut settled);
+                        structure.settle(dead, me, lane.as_deref_mut(), &mut settled);
                         structure.forget(dead);
                     }
                     // Who waits for the dead one looks again.

@@ -174,7 +174,11 @@ impl Attached {
 
     /// A message's block, which becomes this thread's if it is another's.
     #[inline(always)]
-    fn own<T: Payload + ?Sized>(&self, lane: &Lane, message: &Message<'_, T>) -> std::result::Result<Live, Unsent> {
+    pub(in crate::ipc) fn own<T: Payload + ?Sized>(
+        &self,
+        lane: &Lane,
+        message: &Message<'_, T>,
+    ) -> std::result::Result<Live, Unsent> {
         let (matrix, me) = (self.handler.matrix(), lane.owner());
         let at = matrix.offsets().granule(message.offset());
         let live = matrix.heap().live_of(at, Some(message.generation())).map_err(|_| Unsent::NotOwn)?;

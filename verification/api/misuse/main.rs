@@ -3,6 +3,7 @@
 
 #[path = "../../support/common.rs"]
 mod common;
+mod maps;
 mod messages;
 mod named;
 mod page;

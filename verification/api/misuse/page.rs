@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use syn::visit::{self, Visit};
 
 /// Where the calls of users are.
-const USERS: [&str; 18] = [
+const USERS: [&str; 19] = [
     "src/ipc/channel",
     "src/ipc/board.rs",
     "src/ipc/iteration.rs",
     "src/ipc/liveness.rs",
+    "src/ipc/map",
     "src/ipc/message.rs",
     "src/ipc/named.rs",
     "src/ipc/names.rs",
@@ -26,7 +27,7 @@ const USERS: [&str; 18] = [
     "src/segment/options.rs",
 ];
 /// Building blocks, as the page says: not the users'.
-const BLOCKS: [&str; 24] = [
+const BLOCKS: [&str; 25] = [
     "src/backend",
     "src/ipc/link.rs",
     "src/ipc/log.rs",
@@ -34,6 +35,7 @@ const BLOCKS: [&str; 24] = [
     "src/ipc/ring.rs",
     "src/ipc/structure.rs",
     "src/ipc/sync",
+    "src/ipc/table",
     "src/ipc/wait.rs",
     "src/matrix/exchange.rs",
     "src/matrix/heap.rs",

@@ -9,5 +9,6 @@ mod channel;
 #[path = "../../support/common.rs"]
 mod common;
 mod crew;
+mod map;
 mod mappings;
 mod threads;

@@ -7,6 +7,7 @@
 mod bias;
 mod channel;
 mod kills;
+mod map;
 mod model;
 mod mutants;
 mod names;

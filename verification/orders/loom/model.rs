@@ -75,6 +75,13 @@ impl<B: Backend> World<B> {
     }
     /// One free block of `granules`, and in front of it so many as a structure takes, which has payload.
     pub(crate) fn with_payload(granules: u32, structure: impl FnOnce(&Layout) -> u32) -> Arc<Self> {
+        Self::with_structure(granules, 0, structure)
+    }
+    /// The same, and all blocks have payload.
+    pub(crate) fn with_payload_everywhere(granules: u32, structure: impl FnOnce(&Layout) -> u32) -> Arc<Self> {
+        Self::with_structure(granules, granules, structure)
+    }
+    fn with_structure(granules: u32, payload: u32, structure: impl FnOnce(&Layout) -> u32) -> Arc<Self> {
         let params = Params {
             granule_shift: 6,
             participants: 4,
@@ -85,7 +92,7 @@ impl<B: Backend> World<B> {
             biased: false,
         };
         let taken = structure(&Layout::new(1, params));
-        let heap = Heap::format(BoxedRegion::with_payload(Layout::new(granules + taken, params), taken));
+        let heap = Heap::format(BoxedRegion::with_payload(Layout::new(granules + taken, params), taken + payload));
         Arc::new(Self { heap, start: loom::sync::atomic::AtomicUsize::new(0) })
     }
     /// Another participant is about to fill every home: what a lane spills becomes nobody's.

@@ -1,0 +1,330 @@
+//! The table under maps: from keys to blocks, for any number of participants, of which any may be killed at any step.
+//!
+//! A bucket is a *turn* and 15 places. A place is empty, or holds a link that is *prepared* or *in*. The turn says which
+//! change was made last: `version | new place | old place`. All changes of the keys of a bucket are one after the other,
+//! each by one compare-and-swap on the turn. The key stands in the block itself, behind the value (its *label*).
+//!
+//! ```text
+//! put(key, B), A owns (A, g)                          get(key)
+//!  1 an empty place n ← link(A, g+1, B), prepared      1 t ← turn
+//!  2 t ← turn; complete t                              2 each place that is in, and not t.old;
+//!  3 find the key, as get does: place o, or none         or prepared, and t.new, with a link L:
+//!  4 turn t → t' = (version + 1, n, o)  ◀ takes effect     cursor ← names L; fence; turn still t?
+//!    else cursor ← nothing; again from 2                  its label is the key: there it is
+//!  5 complete t'                                          else cursor ← nothing
+//!  6 what was in place o is named by the cursor        3 turn still t? it is not there
+//!
+//! complete t, anyone                                  cursor ← nothing, when it named L = (B, g)
+//!  1 place t.new is prepared: turn still t?            1 cursor ← leaves L
+//!    (A, g) → (nobody, g+1); prepared → in             2 fence; is B's token (nobody, g+1), *retired*?
+//!  2 place t.old is in, (B, g): turn still t?          3 fence; a cursor names L?
+//!    (nobody, g) → (nobody, g+1), *retired*            4 no: (nobody, g+1) → (R, g+2), and it is R's
+//!    in → empty                                        5 cursor ← nothing; what is R's is freed
+//! ```
+//!
+//! `take` is `put` without a new place. Each arrow but those of the own cursor is one compare-and-swap on an exact word.
+//!
+//! **Progress.** All calls are lock-free: one begins anew only because somebody else's change of the bucket took effect.
+//! Nobody waits for one that has stopped: a change that stands is completed by whoever meets it. Who stops inside a call
+//! hides a place of its bucket at most, and its cursor.
+//!
+//! **Who has a block (M1).** A block in a place that is in, or the turn's new one, is the table's. A retired block is *in
+//! the hands of those whose cursors name it*: of whoever displaced it, who has named it since before the turn, and of those
+//! who just read it. The last to leave has it, by one compare-and-swap. A cursor that names L behind its fence, while the
+//! turn is t, under which L is in, is seen by whoever retires L or looks after that: of its fence and theirs one comes first;
+//! were it theirs, behind the later turn, the reader would have seen that turn. So no block is freed, or written, while it is
+//! read; and of several who leave at once, the last to fence sees nobody naming it any more, and that it is retired.
+//!
+//! **Killed** before step 4 of a put, A has its block still, and its recovery empties the place and frees it; behind it,
+//! the change is made, and anybody's to complete. A cursor of the dead leaves in their name. All that a dead one held was its
+//! own, or named by its cursor.
+
+mod cursors;
+mod label;
+mod settle;
+mod words;
+
+pub use words::{By, Key, MAX_KEY, NotPut, Owned, When};
+
+use super::link::{Cell, Link, Standing};
+use super::structure::{CLOSED, Structure};
+use crate::backend::orderings::*;
+use crate::backend::{Backend, Mutant, Word};
+use crate::matrix::heap::{Heap, Live};
+use crate::matrix::token::Token;
+use crate::segment::region::Region;
+use words::{Turn, after};
+
+/// log2 of the words of a bucket: the turn and 15 places. A table of fewer words has one smaller bucket.
+pub const BUCKET_SHIFT: u32 = 4;
+/// In the bits of a link that say a lap elsewhere: that it is in; above it, the bits of [`Key::tag`].
+const IN: u64 = 1;
+
+/// What a look at a bucket's places found.
+enum Seen {
+    /// The key, at a place; the cursor names the block.
+    At(usize, Link),
+    /// Not the key.
+    Nothing,
+    /// The turn has changed.
+    Moved,
+}
+
+/// A structure's table.
+pub struct Table<'a, R: Region> {
+    structure: Structure<'a, R>,
+    heap: &'a Heap<R>,
+    cells: &'a [<R::Backend as Backend>::Word],
+    bucket_shift: u32,
+}
+
+/// A bucket: its turn, then its places.
+type Bucket<'a, R> = &'a [<<R as Region>::Backend as Backend>::Word];
+
+impl<'a, R: Region> Table<'a, R> {
+    /// The table of a structure. Who calls what writes is counted among its users, or visits it.
+    #[inline(always)]
+    pub fn of(structure: Structure<'a, R>) -> Self {
+        let Structure { heap, words, shape, cells, .. } = structure;
+        let bucket_shift = shape.cells_shift.clamp(1, BUCKET_SHIFT);
+        Self { structure, heap, cells: words.get(cells..cells + shape.cells()).unwrap_or_default(), bucket_shift }
+    }
+
+    fn buckets(&self) -> impl Iterator<Item = Bucket<'a, R>> + use<'a, R> {
+        self.cells.chunks_exact(1 << self.bucket_shift)
+    }
+    /// Buckets.
+    pub fn bucket_count(&self) -> usize {
+        self.cells.len() >> self.bucket_shift
+    }
+    #[inline(always)]
+    fn bucket(&self, hash: u64) -> Bucket<'a, R> {
+        let mask = (self.cells.len() >> self.bucket_shift) - 1;
+        &self.cells[(hash as usize & mask) << self.bucket_shift..][..1 << self.bucket_shift]
+    }
+    #[inline(always)]
+    fn turn(bucket: Bucket<'a, R>) -> Turn {
+        Turn(bucket[0].load(&TURN_LOOK))
+    }
+    #[inline(always)]
+    fn is_turn(bucket: Bucket<'a, R>, turn: Turn, unchecked: Mutant) -> bool {
+        R::Backend::mutated(unchecked) || bucket[0].load(&TURN_RECHECK) == turn.0
+    }
+
+    /// Puts a live block of the lane's own in, under the key that it is labelled with, and displaces what was there: the link
+    /// to that, which the cursor names from now on. [`Table::own`] says whether it is the caller's.
+    ///
+    /// # Errors
+    /// [`NotPut`], and the block is still the lane's; the cursor names nothing.
+    pub fn put(&self, by: &mut By<'_>, block: Live, key: &Key<'_>, when: When) -> Result<Option<Link>, NotPut> {
+        if block.token.owner() != by.lane.owner() || !block.token.is_live() {
+            return Err(NotPut::NotOwn);
+        }
+        if self.structure.state() & CLOSED != 0 {
+            return Err(NotPut::Closed);
+        }
+        let bucket = self.bucket(key.hash);
+        let generation = Heap::<R>::linked_generation(block.token);
+        let link = Link::new(key.tag() << 1, by.lane.owner(), generation, block.at);
+        let place = self.prepare(bucket, link).ok_or(NotPut::Full)?;
+        loop {
+            let turn = Self::turn(bucket);
+            if !self.complete(bucket, turn) {
+                R::Backend::pause();
+                continue;
+            }
+            let (old, was) = match self.seek(bucket, turn, key, by) {
+                Seen::At(old, was) => (old, Some(was)),
+                Seen::Nothing => (0, None),
+                Seen::Moved => {
+                    R::Backend::pause();
+                    continue;
+                }
+            };
+            let refused = match (when, was) {
+                (When::Absent, Some(_)) => Some(NotPut::Exists),
+                (When::Present, None) => Some(NotPut::Unknown),
+                _ => None,
+            };
+            if let Some(why) = refused {
+                let stands = was.is_some() || Self::is_turn(bucket, turn, Mutant::AbsentUnvalidated);
+                self.unname(by, was);
+                if !stands {
+                    continue;
+                }
+                // Nobody else changes it: only the turn's new place is anybody's.
+                let _ = bucket[place].cas(Cell::Link(link).word(), 0, &CELL_CLEAR);
+                return Err(why);
+            }
+            let next = turn.next(place, old);
+            if bucket[0].cas(turn.0, next.0, &TURN_CHANGE).is_ok() {
+                self.complete(bucket, next);
+                return Ok(was);
+            }
+            self.unname(by, was);
+            R::Backend::pause();
+        }
+    }
+
+    /// Takes what is under a key out: the link to it, which the cursor names from now on, as for [`Table::put`].
+    pub fn take(&self, by: &mut By<'_>, key: &Key<'_>) -> Option<Link> {
+        let bucket = self.bucket(key.hash);
+        loop {
+            let turn = Self::turn(bucket);
+            if self.complete(bucket, turn) {
+                match self.seek(bucket, turn, key, by) {
+                    Seen::At(old, was) => {
+                        let next = turn.next(0, old);
+                        if bucket[0].cas(turn.0, next.0, &TURN_CHANGE).is_ok() {
+                            self.complete(bucket, next);
+                            return Some(was);
+                        }
+                        self.unname(by, Some(was));
+                    }
+                    Seen::Nothing if Self::is_turn(bucket, turn, Mutant::AbsentUnvalidated) => return None,
+                    Seen::Nothing | Seen::Moved => {}
+                }
+            }
+            R::Backend::pause();
+        }
+    }
+
+    /// What is under a key: the cursor names it, and it stays as it is until [`Table::unname`].
+    pub fn get(&self, by: &mut By<'_>, key: &Key<'_>) -> Option<(Live, Link)> {
+        let bucket = self.bucket(key.hash);
+        loop {
+            let turn = Self::turn(bucket);
+            match self.seek(bucket, turn, key, by) {
+                // Freed by somebody who had no right to: it is not there.
+                Seen::At(_, link) => match self.heap.live_at(link.at()) {
+                    Ok(live) if self.heap.standing(link) != Standing::Void || self.is_retired(link) => {
+                        return Some((live, link));
+                    }
+                    _ => {
+                        self.unname(by, Some(link));
+                        return None;
+                    }
+                },
+                Seen::Nothing if Self::is_turn(bucket, turn, Mutant::AbsentUnvalidated) => return None,
+                Seen::Nothing | Seen::Moved => {}
+            }
+            R::Backend::pause();
+        }
+    }
+
+    /// The keys of a bucket, all of one instant.
+    pub fn keys(&self, by: &mut By<'_>, bucket: usize) -> Vec<Vec<u8>> {
+        let bucket = self.bucket(bucket as u64);
+        'again: loop {
+            let (turn, mut keys) = (Self::turn(bucket), vec![]);
+            for (_, link) in Self::current(bucket, turn) {
+                if !self.name(by, bucket, turn, link) {
+                    R::Backend::pause();
+                    continue 'again;
+                }
+                keys.extend(self.key_of(link));
+                self.unname(by, Some(link));
+            }
+            if Self::is_turn(bucket, turn, Mutant::AbsentUnvalidated) {
+                return keys;
+            }
+        }
+    }
+
+    /// Places that are in, at about the same time: exact when nobody is inside a call.
+    pub fn len(&self) -> usize {
+        self.buckets().map(|bucket| Self::current(bucket, Self::turn(bucket)).count()).sum()
+    }
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What is in a bucket while the turn is this: places and links.
+    fn current(bucket: Bucket<'a, R>, turn: Turn) -> impl Iterator<Item = (usize, Link)> {
+        (1..bucket.len()).filter_map(move |place| {
+            let Cell::Link(link) = Cell::of(bucket[place].load(&CELL_LOOK)) else { return None };
+            let is_in = link.lap() & IN != 0;
+            let replaced = place == turn.old_place() && !R::Backend::mutated(Mutant::DisplacedShown);
+            (if is_in { !replaced } else { place == turn.new_place() }).then_some((place, link))
+        })
+    }
+
+    /// Looks for a key under a turn. What is found the cursor names.
+    fn seek(&self, bucket: Bucket<'a, R>, turn: Turn, key: &Key<'_>, by: &mut By<'_>) -> Seen {
+        for (place, link) in Self::current(bucket, turn).filter(|(_, link)| link.lap() >> 1 == key.tag()) {
+            if !self.name(by, bucket, turn, link) {
+                return Seen::Moved;
+            }
+            if self.is_labelled(link, key) {
+                return Seen::At(place, link);
+            }
+            self.unname(by, Some(link));
+        }
+        Seen::Nothing
+    }
+
+    /// An empty place for a link, prepared: nobody sees it until a turn says so.
+    fn prepare(&self, bucket: Bucket<'a, R>, link: Link) -> Option<usize> {
+        let claim = || {
+            (1..bucket.len()).find(|&place| {
+                bucket[place].load(&CELL_LOOK) == 0 && bucket[place].cas(0, Cell::Link(link).word(), &CELL_PUT).is_ok()
+            })
+        };
+        claim().or_else(|| {
+            // The last change may not have emptied its old place yet.
+            let turn = Self::turn(bucket);
+            self.complete(bucket, turn);
+            claim()
+        })
+    }
+
+    /// Completes the change that a turn says. False if it has been completed, and the turn is another.
+    fn complete(&self, bucket: Bucket<'a, R>, turn: Turn) -> bool {
+        let (new, old) = (turn.new_place(), turn.old_place());
+        if new != 0
+            && let Some(place) = bucket.get(new)
+            && let Cell::Link(link) = Cell::of(place.load(&CELL_LOOK))
+            && link.lap() & IN == 0
+        {
+            if !Self::is_turn(bucket, turn, Mutant::TurnUnchecked) {
+                return false;
+            }
+            let let_go = || {
+                if let Standing::Pending(token) = self.heap.standing(link) {
+                    self.heap.let_go(link, token);
+                }
+            };
+            let late = R::Backend::mutated(Mutant::InBeforeLetGo);
+            if !late {
+                let_go();
+            }
+            let is_in = Link::new(link.lap() | IN, link.giver(), link.generation(), link.at());
+            let _ = place.cas(Cell::Link(link).word(), Cell::Link(is_in).word(), &CELL_PUT);
+            if late {
+                let_go();
+            }
+        }
+        if old != 0
+            && let Some(place) = bucket.get(old)
+            && let Cell::Link(link) = Cell::of(place.load(&CELL_LOOK))
+            && link.lap() & IN != 0
+        {
+            if !Self::is_turn(bucket, turn, Mutant::TurnUnchecked) {
+                return false;
+            }
+            let early = R::Backend::mutated(Mutant::EmptiedBeforeRetired);
+            if early {
+                let _ = place.cas(Cell::Link(link).word(), 0, &CELL_CLEAR);
+            }
+            if let Standing::Present(token) = self.heap.standing(link) {
+                let retired = Token::new(token.state(), 0, after(token.generation()), token.low());
+                let _ = self.heap.token(link.at()).cas(token.0, retired.0, &RETIRE);
+            }
+            if !early {
+                let _ = place.cas(Cell::Link(link).word(), 0, &CELL_CLEAR);
+            }
+        }
+        true
+    }
+}

@@ -1,0 +1,94 @@
+//! What a recovery does to a table, and the last user.
+
+use super::words::{NAMED, Use, cursor, owner, usage};
+use super::{Bucket, IN, Table};
+use crate::backend::orderings::*;
+use crate::backend::{Backend, Mutant, Word};
+use crate::ipc::link::{Cell, Link, Standing};
+use crate::ipc::structure::Settled;
+use crate::matrix::heap::Lane;
+use crate::segment::region::Region;
+
+impl<'a, R: Region> Table<'a, R> {
+    /// L-c, for one table: changes of the dead one are completed, what it had prepared is its own again, and its cursors leave.
+    /// What it was the last to name becomes `me`'s: freed with the lane, or with the dead one's blocks if that is `me`.
+    pub(in crate::ipc) fn settle(&self, dead: u16, me: u16, mut lane: Option<&mut Lane>, settled: &mut Settled) {
+        if !R::Backend::mutated(Mutant::LinksUnsettled) {
+            self.buckets().for_each(|bucket| self.settle_bucket(bucket, dead, settled));
+        }
+        for word in self.structure.readers() {
+            let found = word.load(&CURSOR_LOOK);
+            if usage(found) == Use::None || owner(found) != dead {
+                continue;
+            }
+            let (mut now, what) = (found, found & NAMED);
+            if usage(found) == Use::Names {
+                now = cursor(Use::Leaves, dead, what);
+                let _ = word.cas(found, now, &CURSOR_CLAIM);
+            }
+            if usage(now) == Use::Leaves && !R::Backend::mutated(Mutant::DeadLeaveNothing) {
+                R::Backend::fence(&CURSOR_FENCE);
+                let inherited = self.retired(what).and_then(|live| self.inherit(me, what, live));
+                if let (Some(live), Some(lane)) = (inherited, lane.as_deref_mut()) {
+                    let _ = self.heap.free(lane, live.at, Some(live.token.generation()));
+                }
+            }
+            let _ = word.cas(now, 0, &CURSOR_CLAIM);
+        }
+    }
+
+    fn settle_bucket(&self, bucket: Bucket<'a, R>, dead: u16, settled: &mut Settled) {
+        while !self.complete(bucket, Self::turn(bucket)) {
+            R::Backend::pause();
+        }
+        // The dead one takes no further turn: what is prepared now stays so.
+        for place in &bucket[1..] {
+            let word = place.load(&CELL_LOOK);
+            if let Cell::Link(link) = Cell::of(word)
+                && link.lap() & IN == 0
+                && link.giver() == dead
+                && place.cas(word, 0, &CELL_CLEAR).is_ok()
+            {
+                settled.void_words += 1;
+            }
+        }
+    }
+
+    /// Frees what is left in the table of a structure that is REMOVED and that nobody uses.
+    pub(in crate::ipc) fn drain(&self, lane: &mut Lane) {
+        for bucket in self.buckets() {
+            while !self.complete(bucket, Self::turn(bucket)) {
+                R::Backend::pause();
+            }
+            for place in &bucket[1..] {
+                let word = place.load(&CELL_LOOK);
+                let Cell::Link(link) = Cell::of(word) else { continue };
+                let taken = match self.heap.standing(link) {
+                    Standing::Pending(token) | Standing::Present(token) => {
+                        self.heap.take_link(lane.owner(), link, token)
+                    }
+                    Standing::Void => None,
+                };
+                let _ = place.cas(word, 0, &CELL_CLEAR);
+                if let Some(taken) = taken {
+                    let _ = self.heap.free(lane, taken.live.at, Some(taken.live.token.generation()));
+                }
+            }
+        }
+    }
+
+    /// Whether no place names a block any more.
+    pub(in crate::ipc) fn is_drained(&self) -> bool {
+        self.links().next().is_none()
+    }
+
+    /// The links that stand in the table just now, with what their blocks' tokens say. Reads only.
+    pub fn links(&self) -> impl Iterator<Item = (Link, Standing)> + use<'a, R> {
+        let heap = self.heap;
+        let places = self.buckets().flat_map(|bucket| &bucket[1..]);
+        places.filter_map(move |place| match Cell::of(place.load(&CELL_LOOK)) {
+            Cell::Link(link) => Some((link, heap.standing(link))),
+            _ => None,
+        })
+    }
+}

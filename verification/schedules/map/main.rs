@@ -1,0 +1,249 @@
+//! The table under maps in every order of its calls, each of them stopped before each of its accesses, the recovery killed as well.
+//! On the production code, one shared access at a time (`verification/schedules/explorer/turns.rs`), so every failure replays from its seed.
+//!
+//! `MATRIX_MAP_SEEDS` sets how many interleavings are tried for each stop (default 12), `MATRIX_MAP_RUNS` how many without one.
+#![allow(missing_docs)]
+
+#[path = "../../support/common.rs"]
+mod common;
+#[path = "../../support/linear.rs"]
+mod linear;
+mod scene;
+#[path = "../explorer/turns.rs"]
+mod turns;
+
+use atomic_matrix::backend::decorators::set_mutant;
+use atomic_matrix::backend::orderings::MAP_MUTANTS;
+use atomic_matrix::ipc::table::When;
+use atomic_matrix::matrix::heap::Lane;
+use atomic_matrix::matrix::recovery::Policy as Give;
+use common::setting;
+use fastrand::Rng;
+use scene::Scene;
+use std::cell::Cell;
+use std::rc::Rc;
+use turns::{Player, Policy, play, play_buffered};
+
+/// Who plays what.
+const VICTIM: u16 = 1;
+const SURVIVORS: [u16; 3] = [2, 3, 4];
+const RECOVERERS: [u16; 2] = [5, 6];
+const LAST: u16 = 7;
+const ALONE: u16 = 8;
+
+/// Who is about beside the victim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Crowd {
+    /// One to three others, from the beginning to the end.
+    Mixed,
+    /// Nobody, until the recovery has ended: what the victim has begun nobody else completes.
+    Still,
+}
+
+/// What a victim does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Act {
+    Put,
+    PutIfAbsent,
+    Take,
+    Get,
+    Keys,
+}
+
+const ACTS: [Act; 5] = [Act::Put, Act::PutIfAbsent, Act::Take, Act::Get, Act::Keys];
+
+#[derive(Default)]
+struct Tally {
+    stops: Cell<u64>,
+    killed: Cell<u64>,
+    amid: Cell<u64>,
+    alone: Cell<u64>,
+    shared: Cell<u64>,
+    full: Cell<u64>,
+}
+
+fn act(scene: &Scene, lane: &mut Lane, act: Act, which: usize) {
+    match act {
+        Act::Put => scene.put(lane, which, When::Always),
+        Act::PutIfAbsent => scene.put(lane, which, When::Absent),
+        Act::Take => scene.take(lane, which),
+        Act::Get => scene.get(lane, which),
+        Act::Keys => scene.keys(lane),
+    }
+}
+
+/// A key: mostly the same one.
+fn some_key(random: &mut Rng) -> usize {
+    [0, 0, 0, 1, 1, 2][random.usize(0..6)]
+}
+
+fn survive(scene: &Scene, me: u16, calls: usize, random: &mut Rng) {
+    let lane = &mut Lane::with_ceiling(me, 0);
+    for _ in 0..calls {
+        let which = some_key(random);
+        match random.u32(0..12) {
+            0..4 => {
+                scene.allocate(lane, random);
+                let when = [When::Always, When::Always, When::Absent, When::Present][random.usize(0..4)];
+                scene.put(lane, which, when);
+            }
+            4..7 => scene.take(lane, which),
+            7..10 => scene.get(lane, which),
+            10 => scene.keys(lane),
+            _ => scene.free(lane, random),
+        }
+    }
+}
+
+fn recover(scene: &Scene, me: u16, dead: &[u16]) {
+    let lane = &mut Lane::with_ceiling(me, 0);
+    dead.iter().for_each(|&dead| _ = scene.heap.recover(lane, dead, Give::GiveBack));
+}
+
+/// One scenario from its seed: a table as others left it, the victim's act, stopped before its `k`-th access, amid survivors, and all
+/// that follows. True if the victim came to its end.
+fn run(what: Option<(Act, u64)>, crowd: Crowd, seed: u64, tally: &Tally) -> bool {
+    let random = &mut Rng::with_seed(seed);
+    let scene = Rc::new(Scene::new(random.u32(1..=3), random.u16(3..=6), random.bool()));
+    let mut users = [&[VICTIM, LAST, ALONE], &SURVIVORS[..]].concat();
+    users.iter().for_each(|&me| scene.enter(me));
+    for _ in 0..random.usize(0..4) {
+        let lane = &mut Lane::with_ceiling(SURVIVORS[0], 0);
+        scene.allocate(lane, random);
+        scene.put(lane, some_key(random), When::Always);
+    }
+    let policy = Policy::draw(random, 80);
+    let mut players = vec![];
+    if let Some((what, k)) = what {
+        scene.allocate(&mut Lane::with_ceiling(VICTIM, 0), random);
+        let (scene, which) = (scene.clone(), some_key(random));
+        players.push(Player::stopped_at(move || act(&scene, &mut Lane::with_ceiling(VICTIM, 0), what, which), k));
+    }
+    let survivors = |count: usize, calls: usize, random: &mut Rng| -> Vec<Player> {
+        let one = |&me: &u16| {
+            let (scene, mut random) = (scene.clone(), random.fork());
+            Player::new(move || survive(&scene, me, calls, &mut random))
+        };
+        let count = if crowd == Crowd::Still { 0 } else { count };
+        SURVIVORS[..count].iter().map(one).collect()
+    };
+    players.extend(survivors(random.usize(1..=3), if what.is_some() { 3 } else { 5 }, random));
+    // Half of the runs with a store buffer for each player, as x86 has.
+    let ends = match random.bool() {
+        true => play_buffered(players, &[1; 4], policy, random),
+        false => play(players, policy, random),
+    };
+    let finished = what.is_none() || !ends[0].stopped;
+    tally.amid.set(tally.amid.get().max(scene.most.replace(0)));
+    // Q4: what one needs alone, with the others stopped wherever they are.
+    let (alone, calls) = (scene.clone(), if crowd == Crowd::Still { 0 } else { 3 });
+    turns::alone(move || survive(&alone, ALONE, calls, &mut Rng::with_seed(seed)), None);
+    tally.alone.set(tally.alone.get().max(scene.most.replace(0)));
+    let mut dead = vec![];
+    if !finished {
+        dead.push(VICTIM);
+        tally.stops.set(tally.stops.get() + 1);
+        scene.bury(VICTIM);
+        let (first, second) = (RECOVERERS[0], RECOVERERS[1]);
+        let recoverer = scene.clone();
+        let body = move || recover(&recoverer, first, &[VICTIM]);
+        let mut players = match random.bool() {
+            true => vec![Player::stopped_at(body, random.u64(0..300))],
+            false => vec![Player::new(body)],
+        };
+        let helper = scene.clone();
+        let helps = crowd == Crowd::Mixed;
+        players.push(Player::new(move || {
+            let lane = &mut Lane::with_ceiling(second, 0);
+            let _ = helps.then(|| helper.heap.settle_links(lane, VICTIM));
+        }));
+        players.extend(survivors(2, 2, random));
+        if play(players, policy, random)[0].stopped {
+            tally.killed.set(tally.killed.get() + 1);
+            dead.push(first);
+            recover(&scene, second, &dead);
+        }
+    }
+    scene.recovered();
+    (0..3).for_each(|which| scene.get(&mut Lane::with_ceiling(LAST, 0), which));
+    scene.is_a_map();
+    users.retain(|user| !dead.contains(user));
+    scene.nothing_is_left(LAST, &users);
+    tally.shared.set(tally.shared.get() + scene.shared.get());
+    tally.full.set(tally.full.get() + scene.full.get());
+    finished
+}
+
+/// Runs a scenario, and names it if it fails.
+fn naming<T>(what: impl Fn() -> String, run: impl FnOnce() -> T) -> T {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).unwrap_or_else(|payload| {
+        if !turns::quiet() {
+            eprintln!("{}", what());
+        }
+        std::panic::resume_unwind(payload)
+    })
+}
+
+/// Every act stopped before every access.
+fn enumerate(seeds: u64, crowd: Crowd, tally: &Tally) {
+    for what in ACTS {
+        for k in 0.. {
+            let mut finished = true;
+            for seed in 0..seeds {
+                let seed = seed << 16 ^ k << 4 ^ what as u64;
+                let name = || format!("{what:?} stopped at {k}, {crowd:?}, seed {seed}");
+                finished &= naming(name, || run(Some((what, k)), crowd, seed, tally));
+            }
+            if finished {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn crash_m1_q3_every_call_stopped_at_every_access() {
+    let tally = Tally::default();
+    let seeds = setting("MATRIX_MAP_SEEDS", 12);
+    enumerate(seeds, Crowd::Mixed, &tally);
+    enumerate(seeds, Crowd::Still, &tally);
+    let (stops, killed, amid, alone) = (tally.stops.get(), tally.killed.get(), tally.amid.get(), tally.alone.get());
+    println!("{stops} stops, {killed} recoveries killed; accesses of a call: alone {alone}, amid others {amid}");
+    assert!(stops > 1000 && killed > 100, "{stops} {killed}");
+    assert!(alone <= 120 && amid <= 500, "Q4: alone {alone}, amid others {amid}");
+}
+
+#[test]
+fn schedules_m1_m2_calls_in_any_order() {
+    let tally = Tally::default();
+    for seed in 0..setting("MATRIX_MAP_RUNS", 4000) {
+        naming(|| format!("seed {seed}"), || run(None, Crowd::Mixed, seed, &tally));
+    }
+    let (shared, full) = (tally.shared.get(), tally.full.get());
+    println!("{shared} displaced while they were read, {full} refused for want of a place");
+    assert!(shared > 50 && full > 100, "{shared} {full}");
+}
+
+/// Which check notices each planted fault, and where first. Any that survives fails.
+#[test]
+fn mutant_map_table() {
+    let mut lost = vec![];
+    for &mutant in MAP_MUTANTS {
+        set_mutant(Some(mutant));
+        let checks: [(&str, &dyn Fn()); 4] = [
+            ("calls in any order", &|| (0..4000).for_each(|seed| _ = run(None, Crowd::Mixed, seed, &Tally::default()))),
+            ("every call stopped at every access", &|| enumerate(12, Crowd::Mixed, &Tally::default())),
+            ("nobody about until the recovery", &|| enumerate(12, Crowd::Still, &Tally::default())),
+            ("calls in any order, at length", &|| {
+                (4000..40_000).for_each(|seed| _ = run(None, Crowd::Mixed, seed, &Tally::default()));
+            }),
+        ];
+        let noticed = checks.iter().find_map(|(name, check)| Some((name, turns::caught(check)?)));
+        set_mutant(None);
+        match noticed {
+            Some((name, message)) => println!("mutant {mutant:?} | {name} | {message}"),
+            None => lost.push(mutant),
+        }
+    }
+    assert!(lost.is_empty(), "{lost:?} survive");
+}
