@@ -183,6 +183,8 @@ pub enum Mutant {
     PopSizeUnchecked,
     /// A free does not advance or check the generation.
     GenerationIgnored,
+    /// FREE and INSIDE words have no tag: they come back after 2^20 changes, as others do.
+    TagDropped,
     /// The remainder of a cut keeps its footer unwritten.
     FooterDropped,
     /// Parked heads are written as ACKED before the run is shrunk.
@@ -362,6 +364,7 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant::CommitUnfrozen,
     Mutant::PopSizeUnchecked,
     Mutant::GenerationIgnored,
+    Mutant::TagDropped,
     Mutant::FooterDropped,
     Mutant::CarveAckedEarly,
     Mutant::BusyUnset,

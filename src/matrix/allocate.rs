@@ -249,7 +249,7 @@ impl<R: Region> Heap<R> {
         if let (Kind::Typed(fingerprint), State::Typed) = (kind, state) {
             let second = self.token(at.plus(self.least()));
             let old = Token(second.load(&HELD_LOOK));
-            second.store(Token::new(State::Inside, 0, old.next_generation(), fingerprint).0, &HELD_STORE);
+            second.store(self.next_inside(old, fingerprint).0, &HELD_STORE);
         }
     }
 }

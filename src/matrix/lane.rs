@@ -3,7 +3,7 @@
 //! A lane is plain process memory, a memory aid and no more: a block is what its token says, and an index that has gone stale is
 //! dropped. A process that dies takes indices with it, and no block.
 
-use super::token::{State, Token};
+use super::token::{State, TAGS, Token};
 use crate::segment::layout::{BATCH, Granule};
 use crate::segment::size_class::{BINS, Bin};
 
@@ -46,6 +46,8 @@ pub struct Lane {
     pub(super) roomy: u32,
     /// The token of an untyped live block of this lane's, generation and size left out.
     pub(super) live_bits: u64,
+    /// The tag that it gave last.
+    pub(super) tag: u16,
     /// Refills that will look at [`FEW`] homes only, and how many it will be after the next look at all in vain.
     pub(super) short_looks: u8,
     pub(super) patience: u8,
@@ -127,6 +129,7 @@ impl Lane {
             (&raw mut (*place).granules).write(0);
             (&raw mut (*place).roomy).write(0);
             (&raw mut (*place).live_bits).write(Token::new(State::Allocated, owner, 0, 0).0);
+            (&raw mut (*place).tag).write(owner % TAGS);
             (&raw mut (*place).short_looks).write(MOST_SHORT_LOOKS);
             (&raw mut (*place).patience).write(MOST_SHORT_LOOKS);
             for bin in 0..BINS {
@@ -146,6 +149,12 @@ impl Lane {
     #[inline(always)]
     pub(super) fn searches_from_above(&self) -> bool {
         !self.owner.is_multiple_of(2)
+    }
+    /// The next tag, for a word that nobody owns.
+    #[inline]
+    pub(super) fn next_tag(&mut self) -> u16 {
+        self.tag = if self.tag < TAGS { self.tag + 1 } else { 1 };
+        self.tag
     }
     pub(super) fn way(&mut self, at: usize) -> &mut Homeward {
         let ways = self.homeward.get_or_insert_with(|| vec![Homeward::default(); WAYS * BINS].into());

@@ -85,4 +85,6 @@ mod walk;
 mod words;
 
 #[cfg(test)]
+mod stalled;
+#[cfg(test)]
 mod tests;

@@ -40,7 +40,7 @@ use crate::segment::layout::{Granule, SlotWord};
 use crate::segment::region::Region;
 use crate::segment::size_class::{Class, LARGEST_PARKED, of_size};
 
-/// An operation as it stands in a slot's word: kind (2 bits), granule (30), size (30).
+/// An operation as it stands in a slot's word: kind (2 bits), granule (30), size or tag (30).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Op {
     /// Nothing in force.
@@ -56,11 +56,15 @@ pub enum Op {
     Free {
         /// Head of the block.
         at: Granule,
+        /// The tag of the free block.
+        tag: u16,
     },
     /// Join the block at `at` with its right neighbour, whose token is quoted in [`SlotWord::Right`].
     Join {
         /// Head of the left block.
         at: Granule,
+        /// The tag of the frozen word and of the free block: all helpers write the same.
+        tag: u16,
     },
 }
 
@@ -72,17 +76,18 @@ impl Op {
         match self {
             Self::None => 0,
             Self::Cut { at, size } => 1 << 62 | (at.0 as u64 & Self::FIELD) << 30 | size as u64 & Self::FIELD,
-            Self::Free { at } => 3 << 62 | (at.0 as u64 & Self::FIELD) << 30,
-            Self::Join { at } => 2 << 62 | (at.0 as u64 & Self::FIELD) << 30,
+            Self::Free { at, tag } => 3 << 62 | (at.0 as u64 & Self::FIELD) << 30 | tag as u64,
+            Self::Join { at, tag } => 2 << 62 | (at.0 as u64 & Self::FIELD) << 30 | tag as u64,
         }
     }
     /// From a word, whatever it holds.
     pub const fn decode(word: u64) -> Self {
         let at = Granule((word >> 30 & Self::FIELD) as u32);
+        let tag = word as u16;
         match word >> 62 {
             1 => Self::Cut { at, size: (word & Self::FIELD) as u32 },
-            2 => Self::Join { at },
-            3 => Self::Free { at },
+            2 => Self::Join { at, tag },
+            3 => Self::Free { at, tag },
             _ => Self::None,
         }
     }
@@ -103,7 +108,7 @@ const _: () = assert!(LARGEST_PARKED.div_ceil(4) == LARGEST_HELD);
 
 /// How a join ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Joined {
+pub(super) enum Joined {
     /// The left block now has this size.
     Whole(u32),
     /// Somebody else got the right-hand block first; the left one is FREE as before.
@@ -149,7 +154,8 @@ impl<R: Region> Heap<R> {
             self.write_op(owner, Op::None);
             return None;
         }
-        self.finish_cut(g, announced, size);
+        let tag = self.tag(lane);
+        self.finish_cut(g, announced, size, tag);
         self.write_op(owner, Op::None);
         let rest = token.size() - size;
         let tail = g.plus(rest);
@@ -162,8 +168,8 @@ impl<R: Region> Heap<R> {
         Some(Held { at: tail, token: held })
     }
 
-    /// The steps of an announced cut; anybody's.
-    fn finish_cut(&self, g: Granule, announced: Token, size: u32) {
+    /// The steps of an announced cut; anybody's, each with a tag of its own.
+    fn finish_cut(&self, g: Granule, announced: Token, size: u32, tag: u16) {
         let rest = announced.size() - size;
         let tail = g.plus(rest);
         if !R::Backend::mutated(Mutant::FooterDropped) && !self.write_footer(g, announced, rest) {
@@ -178,7 +184,7 @@ impl<R: Region> Heap<R> {
             let head = Token::new(State::Coalescing, announced.owner(), inside.next_generation(), place);
             let _ = self.token(tail).cas(inside.0, head.0, &CARVE);
         }
-        let free = Token::new(State::Free, 0, announced.next_generation(), self.place(g, rest));
+        let free = Token::new(State::Free, tag, announced.next_generation(), self.place(g, rest));
         let _ = self.token(g).cas(announced.0, free.0, &COMMIT);
     }
 
@@ -187,30 +193,31 @@ impl<R: Region> Heap<R> {
         let owner = lane.owner();
         let place = self.place(g, left.size());
         let announced = Token::new(State::Coalescing, owner, left.next_generation(), place);
+        let tag = self.tag(lane);
         self.word(self.layout().slot(owner, SlotWord::Right)).store(right.0, &OP_WRITE);
-        self.write_op(owner, Op::Join { at: g });
+        self.write_op(owner, Op::Join { at: g, tag });
         if self.token(g).cas(left.0, announced.0, &ANNOUNCE).is_err() {
             self.write_op(owner, Op::None);
             return Joined::NotAnnounced;
         }
-        let joined = self.finish_join(g, announced, right);
+        let joined = self.finish_join(g, announced, right, tag);
         self.write_op(owner, Op::None);
         joined
     }
 
     /// The steps of an announced join; anybody's.
-    fn finish_join(&self, g: Granule, announced: Token, quoted: Token) -> Joined {
+    pub(super) fn finish_join(&self, g: Granule, announced: Token, quoted: Token, tag: u16) -> Joined {
         let left = announced.size();
         let both = left.saturating_add(quoted.size());
         let right = g.plus(left);
-        let frozen = self.frozen(g, left, quoted);
+        let frozen = self.frozen(g, left, quoted, tag);
         let froze = match self.token(right).cas(quoted.0, frozen.0, &FREEZE) {
             Ok(_) => true,
             Err(found) => found == frozen.0,
         };
         let next = announced.next_generation();
         if !froze && !R::Backend::mutated(Mutant::CommitUnfrozen) {
-            let free = Token::new(State::Free, 0, next, self.place(g, left));
+            let free = Token::new(State::Free, tag, next, self.place(g, left));
             return match self.token(g).cas(announced.0, free.0, &COMMIT) {
                 Ok(_) => Joined::Aborted,
                 Err(_) => Joined::Elsewhere(both),
@@ -219,14 +226,15 @@ impl<R: Region> Heap<R> {
         if self.spans(right, quoted.size()) > 1 && !self.write_footer(g, announced, both) {
             return Joined::Whole(both);
         }
-        let free = Token::new(State::Free, 0, next, self.place(g, both));
+        let free = Token::new(State::Free, tag, next, self.place(g, both));
         let _ = self.token(g).cas(announced.0, free.0, &COMMIT);
         Joined::Whole(both)
     }
 
     /// Finishes the operation that `token` at `g` announces, if it announces one. True if the token may have changed.
     pub(super) fn help(&self, lane: &mut Lane, g: Granule, token: Token) -> bool {
-        match self.finish(g, token) {
+        let tag = self.tag(lane);
+        match self.finish(g, token, tag) {
             Helped::NotAnnounced => false,
             Helped::Changed => true,
             Helped::Finished(size) => {
@@ -237,8 +245,8 @@ impl<R: Region> Heap<R> {
         }
     }
 
-    /// The steps of the operation that `token` at `g` announces, without what comes after.
-    pub(super) fn finish(&self, g: Granule, token: Token) -> Helped {
+    /// The steps of the operation that `token` at `g` announces, without what comes after. A cut gets the tag.
+    pub(super) fn finish(&self, g: Granule, token: Token, tag: u16) -> Helped {
         let owner = token.owner();
         let op = Op::decode(self.word(self.layout().slot(owner, SlotWord::Op)).load(&OP_READ));
         let quoted = Token(self.word(self.layout().slot(owner, SlotWord::Right)).load(&OP_READ));
@@ -250,15 +258,15 @@ impl<R: Region> Heap<R> {
         }
         Helped::Finished(match op {
             Op::Cut { at, size } if at == g && self.may_be_cut(g, token, size) => {
-                self.finish_cut(g, token, size);
+                self.finish_cut(g, token, size, tag);
                 token.size() - size
             }
-            Op::Free { at } if at == g => {
-                self.finish_free(g, token);
+            Op::Free { at, tag } if at == g => {
+                self.finish_free(g, token, tag);
                 token.size()
             }
-            Op::Join { at } if at == g && self.fits_sector(g.plus(token.size()), quoted) => {
-                match self.finish_join(g, token, quoted) {
+            Op::Join { at, tag } if at == g && self.fits_sector(g.plus(token.size()), quoted) => {
+                match self.finish_join(g, token, quoted, tag) {
                     Joined::Whole(size) | Joined::Elsewhere(size) => size,
                     Joined::Aborted | Joined::NotAnnounced => token.size(),
                 }
@@ -274,11 +282,11 @@ impl<R: Region> Heap<R> {
     }
 
     /// What the head of a join's right-hand block becomes, behind a left-hand block of `left` granules at `g`.
-    fn frozen(&self, g: Granule, left: u32, quoted: Token) -> Token {
+    fn frozen(&self, g: Granule, left: u32, quoted: Token, tag: u16) -> Token {
         // A right-hand block of one span: its frozen head is the footer of the whole.
         let small = self.spans(g.plus(left), quoted.size()) == 1;
         let back = if small { self.spans(g, left) } else { 0 };
-        Token::new(State::Inside, 0, quoted.next_generation(), back)
+        Token::new(State::Inside, tag, quoted.next_generation(), back)
     }
 
     /// The granules that the tile read as `token` at `g` stands for: under a join, from the freeze on, the right-hand block
@@ -290,7 +298,10 @@ impl<R: Region> Heap<R> {
         }
         let slot = |word| self.word(self.layout().slot(token.owner(), word)).load(&OP_READ);
         let (op, quoted) = (Op::decode(slot(SlotWord::Op)), Token(slot(SlotWord::Right)));
-        if op == (Op::Join { at: g }) && self.look(g.plus(size)) == self.frozen(g, size, quoted) && self.still(g, token)
+        if let Op::Join { at, tag } = op
+            && at == g
+            && self.look(g.plus(size)) == self.frozen(g, size, quoted, tag)
+            && self.still(g, token)
         {
             return size.saturating_add(quoted.size());
         }
@@ -310,7 +321,7 @@ impl<R: Region> Heap<R> {
             return false;
         }
         if word.state() == State::Inside && word.low() != back {
-            let footer = Token::new(State::Inside, 0, word.next_generation(), back);
+            let footer = self.next_inside(word, back);
             let _ = self.token(self.layout().first_of(last)).cas(word.0, footer.0, &FOOTER);
         }
         true
@@ -338,20 +349,21 @@ impl<R: Region> Heap<R> {
         }
         let (owner, size) = (lane.owner(), acked.size());
         let announced = Token::new(State::Coalescing, owner, acked.next_generation(), self.place(g, size));
-        self.write_op(owner, Op::Free { at: g });
+        let tag = self.tag(lane);
+        self.write_op(owner, Op::Free { at: g, tag });
         let announce = self.token(g).cas(acked.0, announced.0, &ANNOUNCE);
         if announce.is_ok() {
-            self.finish_free(g, announced);
+            self.finish_free(g, announced, tag);
         }
         self.write_op(owner, Op::None);
         announce.ok().map(|_| self.settle_free(lane, g, size, None))
     }
 
     /// The steps of an announced free; anybody's.
-    fn finish_free(&self, g: Granule, announced: Token) {
+    fn finish_free(&self, g: Granule, announced: Token, tag: u16) {
         if self.write_footer(g, announced, announced.size()) {
             let place = self.place(g, announced.size());
-            let free = Token::new(State::Free, 0, announced.next_generation(), place);
+            let free = Token::new(State::Free, tag, announced.next_generation(), place);
             let _ = self.token(g).cas(announced.0, free.0, &COMMIT);
         }
     }
@@ -390,18 +402,18 @@ impl<R: Region> Heap<R> {
                 Joined::Aborted | Joined::NotAnnounced => self.settle_free(lane, at, token.size(), None),
             };
         }
-        let free = Token::new(State::Free, 0, token.next_generation(), self.place(at, token.size()));
+        let free = Token::new(State::Free, self.tag(lane), token.next_generation(), self.place(at, token.size()));
         self.token(at).store(free.0, &HELD_STORE);
         self.settle_free(lane, at, token.size(), None)
     }
 
     /// Joins a held block with the free block to its right. The held block's token is announcement enough: nobody else
     /// changes it, and from the moment the slot names it, anybody may finish.
-    fn join_held(&self, lane: &Lane, held: Held, right: Token) -> Joined {
-        let owner = lane.owner();
+    fn join_held(&self, lane: &mut Lane, held: Held, right: Token) -> Joined {
+        let (owner, tag) = (lane.owner(), self.tag(lane));
         self.word(self.layout().slot(owner, SlotWord::Right)).store(right.0, &OP_WRITE);
-        self.write_op(owner, Op::Join { at: held.at });
-        let joined = self.finish_join(held.at, held.token, right);
+        self.write_op(owner, Op::Join { at: held.at, tag });
+        let joined = self.finish_join(held.at, held.token, right, tag);
         self.write_op(owner, Op::None);
         joined
     }
@@ -511,9 +523,9 @@ mod tests {
     fn operations_survive_the_word() {
         for op in [
             Op::None,
-            Op::Free { at: Granule(9) },
+            Op::Free { at: Granule(9), tag: 2039 },
             Op::Cut { at: Granule(7), size: 3 },
-            Op::Join { at: Granule((1 << 30) - 2) },
+            Op::Join { at: Granule((1 << 30) - 2), tag: 1 },
         ] {
             assert_eq!(Op::decode(op.encode()), op);
         }

@@ -215,12 +215,12 @@ impl<R: Region> Heap<R> {
     /// Finishes what `dead` had announced. Its slot's words stay as they are: the number's next holder clears them.
     fn finish_announced(&self, lane: Option<&mut Lane>, dead: u16) {
         let word = self.word(self.layout().slot(dead, SlotWord::Op));
-        if let Op::Cut { at, .. } | Op::Join { at } | Op::Free { at } = Op::decode(word.load(&OP_READ)) {
+        if let Op::Cut { at, .. } | Op::Join { at, .. } | Op::Free { at, .. } = Op::decode(word.load(&OP_READ)) {
             let token = self.look(at);
             if token.state() == State::Coalescing && token.owner() == dead && at.0 < self.layout().granules {
                 match lane {
                     Some(lane) => drop(self.help(lane, at, token)),
-                    None => drop(self.finish(at, token)),
+                    None => drop(self.finish(at, token, 0)),
                 }
             }
         }
@@ -254,7 +254,7 @@ impl<R: Region> Heap<R> {
             if !self.still(g, token) {
                 return false;
             }
-            let erased = Token::new(State::Inside, 0, head.next_generation(), 0);
+            let erased = Token::new(State::Inside, head.tag(), head.next_generation(), 0);
             let _ = self.token(self.layout().first_of(span)).cas(head.0, erased.0, &ERASE);
         }
         true

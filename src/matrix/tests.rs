@@ -13,7 +13,7 @@ const WIDE: u32 = 6;
 /// A span has four granules.
 const PACKED: u32 = 4;
 
-fn heap<B: Backend>(granules: u32) -> Heap<BoxedRegion<B>> {
+pub(super) fn heap<B: Backend>(granules: u32) -> Heap<BoxedRegion<B>> {
     heap_of(granules, WIDE)
 }
 
@@ -660,7 +660,7 @@ mod hostile {
             let nothing = Token::new(State::Coalescing, 1, 0, 0);
             set(heap, 0, nothing);
             let slot = |word| heap.region().word(heap.layout().slot(1, word));
-            slot(SlotWord::Op).store(Op::Join { at: Granule(0) }.encode(), &FORMAT);
+            slot(SlotWord::Op).store(Op::Join { at: Granule(0), tag: 0 }.encode(), &FORMAT);
             slot(SlotWord::Right).store(nothing.0, &FORMAT);
         }),
         ("a parked block that ends in the span in which it begins", |heap| {
@@ -676,7 +676,7 @@ mod hostile {
         ("an operation out of range is announced", |heap| {
             set(heap, GRANULES, Token::new(State::Coalescing, 1, 0, 1));
             let slot = |word| heap.region().word(heap.layout().slot(1, word));
-            slot(SlotWord::Op).store(Op::Join { at: Granule(GRANULES + 9) }.encode(), &FORMAT);
+            slot(SlotWord::Op).store(Op::Join { at: Granule(GRANULES + 9), tag: 9 }.encode(), &FORMAT);
         }),
     ];
 }

@@ -11,20 +11,26 @@
 //! at least; a free one may be shorter, where it has its span to itself.
 //!
 //! The generation of a word never stands still: whoever writes a word gives it the generation after the one
-//! found there (ALLOCATED → ACKED → COALESCING keep it, the state tells them apart). A value therefore does not
+//! found there (ALLOCATED → ACKED keep it, the state tells them apart). A value therefore does not
 //! return within 2^20 changes of that one word, and a compare-and-swap prepared long ago fails.
+//!
+//! Words that nobody owns, FREE and INSIDE, have a *tag* of 11 bits where others name their owner. An inside word that follows an
+//! inside word counts generation and tag as one number of 31 bits. All others of them are given the next tag of the lane that writes
+//! them, which counts them modulo a prime: so a lane that repeats itself brings a word back after 2^20 · 2039 of its rounds, and of many
+//! lanes one in 2039 brings back what another wrote 2^20 changes ago. That is for the accesses of late helpers, which expect such words
+//! (FREEZE, CARVE, FOOTER).
 //!
 //! # Who may write what
 //!
 //! | state | owner field | written by | at the sites | becomes |
 //! |---|---|---|---|---|
-//! | FREE | 0 | anybody, who ends an announced operation; the holder | COMMIT; HELD_STORE | COALESCING, INSIDE |
+//! | FREE | (a tag) | anybody, who ends an announced operation; the holder | COMMIT; HELD_STORE | COALESCING, INSIDE |
 //! | COALESCING, held | its holder | one claimer; the holder | CLAIM, CARVE; HELD_STORE | FREE, ALLOCATED, ACKED, INSIDE |
 //! | COALESCING, announced | the announcer | the announcer | ANNOUNCE | FREE |
 //! | ALLOCATED, typed or not | its owner; its adopter; 0; KEPT | the holder; the owner (B1); a claimer; a giver (B4) | HELD_STORE; OWN_STORE; CLAIM; ADOPT | ACKED |
 //! | ACKED | whose stack it is for; 0 | the owner (B1); a freer (B3); a thief (B2); the end of an adoption (B4) | OWN_STORE; PARK; TAKE_OVER; ADOPT | ALLOCATED, MARKED, COALESCING |
 //! | MARKED | the thief | a thief (B2) | MARK | ACKED; ALLOCATED or COALESCING by its owner |
-//! | INSIDE | 0 | the holder; helpers of an announced operation | HELD_STORE; FREEZE, FOOTER | COALESCING |
+//! | INSIDE | (a tag) | the holder; helpers of an announced operation | HELD_STORE; FREEZE, FOOTER | COALESCING |
 //!
 //! - B1, *owner store*: a lane stores plainly the token of a parkable block of its own, while its slot names the granule.
 //! - B2, *theft*: mark, heavy fence, look at the owner's slot, take over or give back. Each step is a compare-and-swap.
@@ -87,7 +93,12 @@ const POSITION_MASK: u32 = ((1 << POSITION_BITS) - 1) << POSITION_AT;
 const GENERATION_MASK: u64 = (1 << GENERATION_BITS) - 1;
 const OWNER_MASK: u64 = (1 << OWNER_BITS) - 1;
 const _: () = assert!(STATE_AT + 3 == 64 && LOW_BITS == GENERATION_AT);
+const _: () = assert!(State::Inside as u64 >> 1 == 0 && State::Free as u64 >> 1 == 0);
 const _: () = assert!(State::Acked as u64 == State::Allocated as u64 | 1);
+
+/// Tags that lanes give: 1 to this prime. Tag 0 is given by who has no lane.
+pub(super) const TAGS: u16 = 2039;
+const _: () = assert!((TAGS as u64) < OWNER_MASK);
 
 /// Beside a participant's number: it is adopting the block from another, and no lane's number is this.
 const ADOPTER: u16 = 1 << (OWNER_BITS - 1);
@@ -134,7 +145,7 @@ pub const fn place(position: u32, size: u32) -> u32 {
 pub struct Token(pub u64);
 
 impl Token {
-    /// A token; fields that are too large are cut off.
+    /// A token; fields that are too large are cut off. FREE and INSIDE words have a tag where others have their owner.
     #[inline(always)]
     pub const fn new(state: State, owner: u16, generation: u32, low: u32) -> Self {
         Self(
@@ -161,7 +172,23 @@ impl Token {
     /// The participant that owns, parked or works on the block; 0 is nobody.
     #[inline(always)]
     pub const fn owner(self) -> u16 {
+        if self.is_unowned() { 0 } else { self.tag() }
+    }
+    /// Whether this is a word that nobody ever owns: FREE or INSIDE.
+    #[inline(always)]
+    pub const fn is_unowned(self) -> bool {
+        self.0 >> (STATE_AT + 1) == 0
+    }
+    /// The tag of a FREE or INSIDE word.
+    #[inline(always)]
+    pub const fn tag(self) -> u16 {
         (self.0 >> OWNER_AT & OWNER_MASK) as u16
+    }
+    /// The inside word that follows this one: generation and tag count as one number.
+    #[inline(always)]
+    pub const fn next_inside(self, low: u32) -> Self {
+        let count = self.0.wrapping_add(1 << GENERATION_AT) & (1 << STATE_AT) - (1 << GENERATION_AT);
+        Self(count | low as u64 & LOW_MASK)
     }
     /// The participant that has the block, or is just adopting it; 0 is nobody.
     #[inline(always)]
@@ -275,7 +302,11 @@ impl std::fmt::Debug for Token {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (state, owner, generation) = (self.state(), self.owner(), self.generation());
         match state {
-            State::Inside => write!(f, "{state:?}(generation {generation}, low {})", self.low()),
+            State::Inside => write!(f, "{state:?}(tag {}, generation {generation}, low {})", self.tag(), self.low()),
+            State::Free => {
+                let (tag, size, position) = (self.tag(), self.size(), self.position());
+                write!(f, "{state:?}(tag {tag}, generation {generation}, position {position}, size {size})")
+            }
             _ => {
                 let (size, position) = (self.size(), self.position());
                 write!(f, "{state:?}(owner {owner}, generation {generation}, position {position}, size {size})")
@@ -295,6 +326,11 @@ mod tests {
         assert_eq!((full.owner(), full.generation(), full.low()), (2047, (1 << 20) - 1, (1 << 30) - 1));
         assert_eq!((full.position(), full.size()), (3, (1 << 28) - 1));
         assert_eq!(full.next_generation(), 0);
+        let inside = Token::new(State::Inside, 7, GENERATION_MASK as u32, 5).next_inside(9);
+        assert_eq!(inside, Token::new(State::Inside, 8, 0, 9));
+        let last = Token::new(State::Inside, OWNER_MASK as u16, GENERATION_MASK as u32, 5).next_inside(9);
+        assert_eq!((last, last.owner()), (Token::new(State::Inside, 0, 0, 9), 0));
+        assert_eq!((inside.owner(), inside.tag(), full.owner()), (0, 8, 2047));
         for (position, size) in [(0, 1), (3, 4), (1, 6), (0, 7), (2, 120)] {
             let parked = Token::new(State::Acked, 5, 9, place(position, size));
             let marked = parked.marked(2047);

@@ -1,5 +1,6 @@
 //! The heap's own words: what it is, and how its tokens are looked at. The ground of everything else in this folder.
 
+use super::lane::Lane;
 use super::token::{FINGERPRINT_MASK, State, Token, is_adopter, place};
 use crate::backend::orderings::TOKEN_LOOK;
 use crate::backend::{Backend, Mutant, Word};
@@ -123,6 +124,23 @@ impl<R: Region> Heap<R> {
     #[inline(always)]
     pub(crate) fn token(&self, g: Granule) -> &<R::Backend as Backend>::Word {
         self.region.token(g)
+    }
+
+    /// The next tag of a lane, for a FREE or INSIDE word that it writes.
+    #[inline]
+    pub(super) fn tag(&self, lane: &mut Lane) -> u16 {
+        if R::Backend::mutated(Mutant::TagDropped) { 0 } else { lane.next_tag() }
+    }
+
+    /// The inside word that follows another.
+    #[inline(always)]
+    pub(super) fn next_inside(&self, before: Token, low: u32) -> Token {
+        let next = before.next_inside(low);
+        if R::Backend::mutated(Mutant::TagDropped) {
+            Token::new(State::Inside, 0, next.generation(), low)
+        } else {
+            next
+        }
     }
 
     /// What begins at `g`, read to act on it.

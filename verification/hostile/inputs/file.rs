@@ -331,8 +331,8 @@ impl Sound {
                 let op = match kind % 4 {
                     0 => Op::None,
                     1 => Op::Cut { at: g, size },
-                    2 => Op::Join { at: g },
-                    _ => Op::Free { at: g },
+                    2 => Op::Join { at: g, tag: size as u16 },
+                    _ => Op::Free { at: g, tag: size as u16 },
                 };
                 let at = self.layout.slot(u16::from(*owner) % owners, SlotWord::Op).0;
                 self.words[at] = op.encode();

@@ -267,6 +267,7 @@ const FAULTS: &[(Mutant, &str)] = &[
     (Mutant::CommitUnfrozen, "`mutant_commit_unfrozen_is_caught`; shuttle, schedules, crash, protocol model"),
     (Mutant::PopSizeUnchecked, "`mutant_pop_size_unchecked_is_caught`; shuttle, schedules, crash"),
     (Mutant::GenerationIgnored, "`mutant_generation_ignored_is_caught`; shuttle, schedules, crash"),
+    (Mutant::TagDropped, "`mutant_tag_dropped_is_caught` of the library"),
     (Mutant::FooterDropped, "`mutant_footer_dropped_is_caught`; shuttle, schedules, crash, protocol model"),
     (Mutant::CarveAckedEarly, "`mutant_carve_acked_early_is_caught`; schedules, sort Any"),
     (Mutant::BusyUnset, "`mutant_busy_unset_is_caught`; `mutant_tso_table`"),

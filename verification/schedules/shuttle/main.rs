@@ -443,6 +443,8 @@ fn mutant_shuttle_table() {
         Mutant::PinFenceDropped,
         Mutant::PinIgnored,
         Mutant::SecondSweepDropped,
+        // Takes a million changes of one word: `matrix::stalled`.
+        Mutant::TagDropped,
         Mutant::HelperRecheckDropped,
         Mutant::HintRelookDropped,
         Mutant::CarveAckedEarly,
