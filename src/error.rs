@@ -215,7 +215,7 @@ pub enum Error {
     },
 
     /// The heap's words contradict each other.
-    #[error("the heap is damaged: {what}; stop its users, unlink the segment and make a new one")]
+    #[error("the heap is damaged: {what}; heal() sets aside what is damaged, or stop its users, unlink the segment and make a new one")]
     Corrupt {
         /// The first fault found.
         what: String,

@@ -41,6 +41,7 @@
 //! - [`Stats`], [`BlockInfo`], [`Participant`], [`Name`]: what is in the segment, who uses it, what is
 //!   published.
 //! - [`Policy`] and [`Recovered`]: what becomes of a dead process's blocks, and what became of them.
+//!   [`Repaired`]: what was damaged.
 //! - [`ipc`]: what processes talk with, on top of that: [`Message`](ipc::Message) and
 //!   [`Channel`](ipc::Channel), and what they wait with.
 //! - [`Error`] and [`Result`]: every message says what would help.
@@ -92,7 +93,7 @@ pub use error::{Error, Result};
 #[doc(inline)]
 pub use handlers::{
     Block, BlockInfo, BlockState, Handler, HandlerFunctions, KEPT, Name, Participant, Policy, Recovered, RelativePtr,
-    Stats,
+    Repaired, Stats,
 };
 #[doc(inline)]
 pub use matrix::core::AtomicMatrix;

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::matrix::heap::Live;
 use crate::matrix::size_class::of_size;
 use crate::matrix::stats::Tally;
+use crate::matrix::sweep::Mended;
 use crate::matrix::token::State as BlockState;
 
 /// What is in a segment at one moment. Bytes, unless a field says otherwise. Exact at rest; under load each block is
@@ -66,16 +67,52 @@ pub struct BlockInfo {
     pub fingerprint: Option<u32>,
 }
 
+/// What [`Handler::repair`] had to mend: nothing, unless the segment was damaged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Repaired {
+    /// Blocks that were set aside: stretches of the sector in which no block began although one should have.
+    /// Nobody can tell whether somebody uses them, so they are live blocks from now on, owned by
+    /// [`KEPT`](crate::KEPT), which are not handed out again. Whoever knows that nobody does frees them
+    /// ([`Handler::orphans`] lists them).
+    pub set_aside_blocks: u64,
+    /// Bytes in them.
+    pub set_aside_bytes: u64,
+    /// Free blocks that reached over another block, and end before it now.
+    pub shortened_blocks: u64,
+}
+
 impl Handler {
     /// Merges all that is free or parked, whoever parked it. O(blocks).
+    ///
+    /// Where the blocks do not tile the sector (a program has stored where it should not, say), what is damaged is
+    /// set aside, without touching anybody's block: [`Handler::repair`] tells how much. Then everything else can be
+    /// used on.
     ///
     /// # Errors
     /// [`Error::NoParticipantSlot`], [`Error::ForkedChild`]; [`Error::NoMembarrier`] if blocks that other
     /// threads have parked could not be taken, because the call is refused by now: the others are merged.
+    /// [`Error::Corrupt`] if there is damage that could not be set aside: less than 64 bytes, or beside blocks that
+    /// never stood still.
     pub fn heal(&self) -> Result<()> {
-        match Native::noting_refused_fences(|| self.matrix.with_lane(|lane| self.matrix.heap().heal(lane))) {
-            (Ok(()), true) => Err(Error::NoMembarrier),
-            (healed, _) => healed,
+        self.repair().map(drop)
+    }
+
+    /// [Heals](Handler::heal), and tells what was damaged. O(blocks), and O(bytes) where something was.
+    ///
+    /// # Errors
+    /// As for [`Handler::heal`].
+    pub fn repair(&self) -> Result<Repaired> {
+        let healed = Native::noting_refused_fences(|| self.matrix.with_lane(|lane| self.matrix.heap().repair(lane)));
+        match healed {
+            (Ok(_), true) => Err(Error::NoMembarrier),
+            (Ok(Mended { left: Some(fault), .. }), _) => Err(Error::Corrupt { what: fault.to_string() }),
+            (Ok(mended), _) => Ok(Repaired {
+                set_aside_blocks: mended.set_aside.blocks,
+                set_aside_bytes: mended.set_aside.granules << self.matrix.heap().layout().params.granule_shift,
+                shortened_blocks: mended.shortened,
+            }),
+            (Err(error), _) => Err(error),
         }
     }
 

@@ -32,6 +32,6 @@ pub use crate::matrix::token::State as BlockState;
 pub use crate::segment::Participant;
 pub use block::HandlerFunctions;
 pub use handler::Handler;
-pub use inspect::{BlockInfo, Stats};
+pub use inspect::{BlockInfo, Repaired, Stats};
 pub use names::Name;
 pub use pointer::{Block, RelativePtr};

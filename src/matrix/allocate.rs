@@ -220,7 +220,7 @@ impl<R: Region> Heap<R> {
     #[cold]
     fn last_try(&self, lane: &mut Lane, asked: Fit, wanted: Fit) -> Result<Held, Exhausted> {
         self.flush(lane);
-        let again = |lane: &mut Lane| self.sweep(lane, Some(asked));
+        let again = |lane: &mut Lane| self.sweep(lane, Some(asked), &mut false);
         let once_more = !R::Backend::mutated(Mutant::SecondSweepDropped);
         let held = self.find_and_take(lane, wanted.room()).or_else(|| again(lane));
         let held = held.or_else(|| if once_more { again(lane) } else { None });

@@ -32,7 +32,7 @@
 //! - `adoption`: a live block's owner changes while it may be about to free it; `transfer`: giving, publishing, taking;
 //! - `exchange`: batches change hands; `outbox`: what was freed for others goes home; `cache`: what waits, and for how long;
 //! - [`runs`]: free memory is cut to size;
-//! - [`sweep`] and [`stats`]: healing, the last try, and what is in the sector; [`recovery`]: what the dead leave (`walk`: one walker's way);
+//! - [`stats`]: what is in the sector; `mend`: the tiling is restored; [`sweep`]: healing and the last try; [`recovery`]: what the dead leave (`walk`: one walker's way);
 //! - `allocate` and `free`: the roof; [`heap`]: the whole, under one name;
 //! - `threads`: which lane a thread has; [`core`]: a mapped segment with its heap, and the lanes of this process's threads.
 
@@ -49,6 +49,7 @@ pub mod heap;
 pub(crate) mod heap;
 mod hints;
 mod lane;
+mod mend;
 #[cfg(feature = "internals")]
 pub mod operation;
 #[cfg(not(feature = "internals"))]

@@ -1,6 +1,7 @@
 //! Sweeps: walks over the tokens, for healing, for the last try of an allocation, and for statistics.
 
 use super::lane::Lane;
+pub use super::mend::Mended;
 use super::operation::Held;
 use super::runs::Fit;
 use super::stats::{Fault, Tally};
@@ -23,7 +24,8 @@ impl<R: Region> Heap<R> {
     /// walker finds an inside word where it expects a head, and starts again (L2). Each new start is somebody else's finished
     /// operation (L1): the tile before has changed, or its join can be seen now, which the next pass finishes. Where neither is so,
     /// the words are damaged (C2), and the sweep goes on granule by granule.
-    pub(super) fn sweep(&self, lane: &mut Lane, wanted: Option<Fit>) -> Option<Held> {
+    /// Says in `is_broken` whether it has met such words.
+    pub(super) fn sweep(&self, lane: &mut Lane, wanted: Option<Fit>, is_broken: &mut bool) -> Option<Held> {
         let granules = self.layout().granules;
         // The tile before, as it was read, and those in flight that have explained a new start: each does once.
         let (mut at, mut last, mut explained) = (0, None, vec![]);
@@ -42,6 +44,7 @@ impl<R: Region> Heap<R> {
                     in_flight || self.look(before) != seen
                 });
                 at = if moved && !R::Backend::mutated(Mutant::SweepGoesOn) { 0 } else { at + 1 };
+                *is_broken |= !moved;
                 last = None;
                 continue;
             }
@@ -51,8 +54,13 @@ impl<R: Region> Heap<R> {
                     at = self.coalesce(lane, g, token).map_or(at, |merged| merged.0);
                     continue;
                 }
-                // One that its owner is about to store stays with it.
-                State::Acked | State::Marked if self.steal(lane, g) => continue,
+                State::Acked | State::Marked => {
+                    if self.steal(lane, g) {
+                        continue;
+                    }
+                    // Its owner is about to store it: it stays with that one, and this lane's mark has changed it, no other operation.
+                    last = Some((g, self.look(g)));
+                }
                 State::Coalescing if self.help(lane, g, token) => continue,
                 State::Free => {
                     // Before it is taken: what remains of it keeps its hints.
@@ -81,10 +89,17 @@ impl<R: Region> Heap<R> {
         None
     }
 
-    /// Heals: merges all that is free or parked, whoever parked it. Bounded by the number of blocks.
+    /// Heals: merges all that is free or parked, whoever parked it, and mends the tiling where it is broken.
     pub fn heal(&self, lane: &mut Lane) {
+        let _ = self.repair(lane);
+    }
+
+    /// Heals, and tells what was damaged. Bounded by the number of blocks; what is broken is mended by a look at all spans.
+    pub fn repair(&self, lane: &mut Lane) -> Mended {
         self.flush(lane);
-        let _ = self.sweep(lane, None);
+        let mut is_broken = false;
+        let _ = self.sweep(lane, None, &mut is_broken);
+        if is_broken { self.mend(lane) } else { Mended::default() }
     }
 
     /// A newcomer has taken the number of a dead one, for whom it has walked without a lane: it merges what is nobody's, and every free block

@@ -187,7 +187,7 @@ impl Token {
     /// The inside word that follows this one: generation and tag count as one number.
     #[inline(always)]
     pub const fn next_inside(self, low: u32) -> Self {
-        let count = self.0.wrapping_add(1 << GENERATION_AT) & (1 << STATE_AT) - (1 << GENERATION_AT);
+        let count = self.0.wrapping_add(1 << GENERATION_AT) & ((1 << STATE_AT) - (1 << GENERATION_AT));
         Self(count | low as u64 & LOW_MASK)
     }
     /// The participant that has the block, or is just adopting it; 0 is nobody.

@@ -103,8 +103,9 @@ pub(crate) fn reap(asked: &Reap) -> Outcome {
 
 pub(crate) fn heal(asked: &One) -> Outcome {
     let (found, handler) = asked.target.inspect()?;
-    let before = look::stats(&handler)?;
-    handler.heal()?;
+    // A damaged segment has none.
+    let before = look::stats(&handler).ok();
+    let healed = handler.repair()?;
     let after = look::stats(&handler)?;
     if asked.json {
         let side = |s: &atomic_matrix::handlers::Stats| {
@@ -113,18 +114,34 @@ pub(crate) fn heal(asked: &One) -> Outcome {
                 "missed_merges": s.missed_merges,
             })
         };
-        let more = json!({ "before": side(&before), "after": side(&after) });
+        let mended = json!({
+            "set_aside_blocks": healed.set_aside_blocks, "set_aside_bytes": healed.set_aside_bytes,
+            "shortened_blocks": healed.shortened_blocks,
+        });
+        let more = json!({ "before": before.as_ref().map(side), "after": side(&after), "mended": mended });
         return Ok((text::json(&merged(identity(&found, &handler), more)), FINE));
     }
-    let out = format!(
-        "{} and {} before, {} and {} after; the largest free block has {} (before: {})\n",
-        text::count(before.free_blocks, "free block"),
-        text::count(before.parked_blocks, "parked block"),
-        text::count(after.free_blocks, "free block"),
-        text::count(after.parked_blocks, "parked block"),
-        text::bytes(after.largest_free),
-        text::bytes(before.largest_free),
+    let blocks = |s: &atomic_matrix::handlers::Stats| {
+        let (free, parked) = (text::count(s.free_blocks, "free block"), text::count(s.parked_blocks, "parked block"));
+        format!("{free} and {parked}")
+    };
+    let largest = |s: &atomic_matrix::handlers::Stats| text::bytes(s.largest_free);
+    let mut out = format!(
+        "{} before, {} after; the largest free block has {} (before: {})\n",
+        before.as_ref().map_or_else(|| "damaged".into(), blocks),
+        blocks(&after),
+        largest(&after),
+        before.as_ref().map_or_else(|| "unknown".into(), largest),
     );
+    if healed.set_aside_blocks > 0 {
+        let (blocks, bytes) = (text::count(healed.set_aside_blocks, "block"), text::bytes(healed.set_aside_bytes));
+        out += &format!(
+            "damage: {blocks}, {bytes}, set aside, since nobody can tell who uses them; matrix blocks lists them\n"
+        );
+    }
+    if healed.shortened_blocks > 0 {
+        out += &format!("damage: {} reached over others\n", text::count(healed.shortened_blocks, "free block"));
+    }
     Ok((out, FINE))
 }
 

@@ -18,7 +18,7 @@ use atomic_matrix::matrix::token::Token;
 use atomic_matrix::segment::Options;
 use atomic_matrix::segment::layout::Granule;
 use atomic_matrix::segment::region::{Region, WordIndex};
-use atomic_matrix::{Error, Shared};
+use atomic_matrix::{Error, Repaired, Shared};
 use common::{MIB, Scratch, refused, rest_is_one_block, segment};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -613,6 +613,36 @@ fn damage_is_reported_and_not_followed() {
     }
     set(was);
     h.free_raw(held).expect("live");
+    rest_is_one_block(&h);
+}
+
+/// What stands where a block should begin is set aside, the rest is used on; who knows that it is nobody's frees it.
+#[test]
+fn damage_is_set_aside_and_told() {
+    let (_scratch, h) = segment();
+    let blocks: Vec<_> = (0..3).map(|_| h.allocate_raw(1000).expect("room")).collect();
+    assert_eq!(h.repair().expect("a slot"), Repaired::default());
+    let mut damaged = vec![];
+    h.blocks(|info| damaged.push(info)).expect("sound");
+    let info = *damaged.iter().find(|info| info.offset == blocks[1].offset()).expect("it is live");
+    let at = Granule((info.position >> h.matrix().segment().layout().params.granule_shift) as u32);
+    let word = h.matrix().segment().word(h.matrix().segment().layout().token(at));
+    atomic_matrix::backend::Word::store(word, 0, &atomic_matrix::backend::orderings::FORMAT);
+    assert!(matches!(h.verify(), Err(Error::Corrupt { .. })));
+    let repaired = h.repair().expect("all of it");
+    let (blocks_aside, bytes_aside) = (repaired.set_aside_blocks, repaired.set_aside_bytes);
+    assert_eq!((blocks_aside, bytes_aside, repaired.shortened_blocks), (1, info.bytes, 0));
+    h.heal().expect("nothing is left to do");
+    let stats = h.verify().expect("sound");
+    assert_eq!((stats.live_blocks, stats.parked_blocks), (3, 0));
+    assert_eq!(h.orphans().expect("sound").first().map(|orphan| orphan.offset), Some(info.offset));
+    // Whoever holds the block is told that it is another one by now.
+    let mut blocks = blocks.into_iter();
+    h.free_raw(blocks.next().expect("three")).expect("live");
+    let lost = blocks.next().expect("three");
+    refused!(h, h.free_raw(lost), Error::Stale { .. });
+    h.free_raw(blocks.next().expect("three")).expect("live");
+    h.free_at(info.offset).expect("nobody's");
     rest_is_one_block(&h);
 }
 
