@@ -133,6 +133,7 @@ impl<W: Word> Word for ProbeWord<W> {
 impl<B: Backend> Backend for Probe<B> {
     type Word = ProbeWord<B::Word>;
     type Cell = B::Cell;
+    const TIME_PASSES: bool = B::TIME_PASSES;
     fn word(value: u64) -> Self::Word {
         ProbeWord(B::word(value))
     }
@@ -163,6 +164,11 @@ impl<B: Backend> Backend for Probe<B> {
     fn wait(word: &Self::Word, expected: u64, at_most: Duration) -> bool {
         note(|c| c.sleeps_and_wakes += 1);
         B::wait(&word.0, expected, at_most)
+    }
+    fn wait_any(words: &[(&Self::Word, u64)], at_most: Duration) -> bool {
+        note(|c| c.sleeps_and_wakes += 1);
+        let words: Vec<_> = words.iter().map(|(word, expected)| (&word.0, *expected)).collect();
+        B::wait_any(&words, at_most)
     }
     fn wake(word: &Self::Word, most: u32) -> usize {
         note(|c| c.sleeps_and_wakes += 1);

@@ -7,8 +7,8 @@
 use super::orderings::OWN_STORE;
 use super::{Backend, Mutant, Site, Word};
 use loom::sync::atomic::AtomicU64;
-use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// How a model is run.
@@ -116,12 +116,40 @@ pub struct LoomWord(AtomicU64, OnceLock<Sleepers>);
 struct Sleepers {
     asleep: loom::sync::Mutex<usize>,
     woken: loom::sync::Condvar,
+    /// Those who sleep on others as well. Only accessed under the lock.
+    on_several: std::sync::Mutex<Vec<Arc<Several>>>,
+}
+
+/// One that sleeps on several words: whether it was woken.
+#[derive(Debug)]
+struct Several {
+    woken: loom::sync::Mutex<bool>,
+    call: loom::sync::Condvar,
+}
+
+impl Sleepers {
+    /// Those who sleep on others as well, for whom the caller has the lock.
+    fn on_several(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Several>>> {
+        self.on_several.lock().expect("no thread panics under the lock")
+    }
 }
 
 impl LoomWord {
     #[track_caller]
     fn sleepers(&self) -> &Sleepers {
-        self.1.get_or_init(|| Sleepers { asleep: loom::sync::Mutex::new(0), woken: loom::sync::Condvar::new() })
+        self.1.get_or_init(|| Sleepers {
+            asleep: loom::sync::Mutex::new(0),
+            woken: loom::sync::Condvar::new(),
+            on_several: std::sync::Mutex::default(),
+        })
+    }
+}
+
+impl LoomWord {
+    /// The kernel's look, under the lock.
+    #[track_caller]
+    fn peek(&self) -> u64 {
+        if SETTING.get().all_rmw { self.0.fetch_add(0, Ordering::AcqRel) } else { self.0.load(Ordering::Relaxed) }
     }
 }
 
@@ -217,22 +245,56 @@ impl Backend for Loom {
     fn wait(word: &LoomWord, expected: u64, _at_most: Duration) -> bool {
         let sleepers = word.sleepers();
         let mut asleep = sleepers.asleep.lock().expect("no thread panics under the lock");
-        let found =
-            if SETTING.get().all_rmw { word.0.fetch_add(0, Ordering::AcqRel) } else { word.0.load(Ordering::Relaxed) };
-        if found as u32 == expected as u32 {
+        if word.peek() as u32 == expected as u32 {
             *asleep += 1;
             drop(sleepers.woken.wait(asleep));
         }
         false
     }
+    // Word by word, each look and falling asleep under that word's lock, as the kernel does it.
+    #[track_caller]
+    fn wait_any(words: &[(&LoomWord, u64)], _at_most: Duration) -> bool {
+        let me = Arc::new(Several { woken: loom::sync::Mutex::new(false), call: loom::sync::Condvar::new() });
+        let falls_asleep = words.iter().all(|(word, expected)| {
+            let sleepers = word.sleepers();
+            let _lock = sleepers.asleep.lock().expect("no thread panics under the lock");
+            let asleep = word.peek() as u32 == *expected as u32;
+            if asleep {
+                sleepers.on_several().push(Arc::clone(&me));
+            }
+            asleep
+        });
+        if falls_asleep {
+            let mut woken = me.woken.lock().expect("no thread panics under the lock");
+            while !*woken {
+                woken = me.call.wait(woken).expect("no thread panics under the lock");
+            }
+        }
+        for (word, _) in words {
+            let sleepers = word.sleepers();
+            let _lock = sleepers.asleep.lock().expect("no thread panics under the lock");
+            sleepers.on_several().retain(|other| !Arc::ptr_eq(other, &me));
+        }
+        false
+    }
+    // Those who sleep on several first: they are the ones who may have use for another word's call.
     #[track_caller]
     fn wake(word: &LoomWord, most: u32) -> usize {
         let sleepers = word.sleepers();
         let mut asleep = sleepers.asleep.lock().expect("no thread panics under the lock");
-        let woken = (*asleep).min(most as usize);
+        let called: Vec<_> = {
+            let mut on_several = sleepers.on_several();
+            let called = on_several.len().min(most as usize);
+            on_several.drain(..called).collect()
+        };
+        for one in &called {
+            *one.woken.lock().expect("no thread panics under the lock") = true;
+            one.call.notify_one();
+        }
+        let woken = (*asleep).min(most as usize - called.len());
         *asleep -= woken;
         (0..woken).for_each(|_| sleepers.woken.notify_one());
-        woken
+        called.len() + woken
     }
     fn mutated(mutant: Mutant) -> bool {
         SETTING.get().mutant == Some(mutant)

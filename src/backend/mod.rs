@@ -90,6 +90,8 @@ pub trait Backend: Send + Sync + 'static {
     fn pause();
     /// How often one looks again before one sleeps.
     const SPINS: u32 = 0;
+    /// Whether time passes. Not for checkers: there every sleep ends by a wake.
+    const TIME_PASSES: bool = false;
     /// Sleeps until [`Backend::wake`] is called on the word, for `at_most` at the longest, by a clock that
     /// nobody sets. Does not sleep if the word's low 32 bits are not those of `expected`: that look and
     /// falling asleep are one step to whoever changes the word and then wakes. May return for no reason. Says
@@ -98,6 +100,12 @@ pub trait Backend: Send + Sync + 'static {
     /// Checkers sleep until they are woken, whatever `at_most`, so that a lost wake-up is a deadlock; a backend
     /// that says nothing of it only yields.
     fn wait(_word: &Self::Word, _expected: u64, _at_most: Duration) -> bool {
+        Self::pause();
+        false
+    }
+    /// Sleeps as [`Backend::wait`] until somebody is woken on one of the words, each with what is expected
+    /// there. Whoever wakes one sleeper of a word may have woken this one, which counts as one on each.
+    fn wait_any(_words: &[(&Self::Word, u64)], _at_most: Duration) -> bool {
         Self::pause();
         false
     }

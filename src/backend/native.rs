@@ -4,6 +4,7 @@
 use super::{Backend, Reach, Site, Word, process};
 use rustix::io::Errno;
 use rustix::thread::{MembarrierCommand, futex, membarrier, membarrier_query};
+use rustix::time::{ClockId, Timespec, clock_gettime};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, compiler_fence, fence};
 use std::time::Duration;
@@ -159,6 +160,7 @@ impl Backend for Native {
         std::hint::spin_loop();
     }
     const SPINS: u32 = 100;
+    const TIME_PASSES: bool = true;
     // A futex that processes share (not FUTEX_PRIVATE_FLAG): the kernel knows it by the file and the offset.
     #[cold]
     fn wait(word: &NativeWord, expected: u64, at_most: Duration) -> bool {
@@ -171,6 +173,31 @@ impl Backend for Native {
             Ok(()) | Err(Errno::AGAIN | Errno::INTR) => false,
             Err(Errno::TIMEDOUT) => true,
             // Refused (a filter of system calls): whoever waits looks again before long, and does not spin.
+            Err(_) => {
+                crate::kernel::nap(BLIND_SLEEP.min(at_most));
+                at_most <= BLIND_SLEEP
+            }
+        }
+    }
+    // FUTEX_WAITV, Linux 5.16. Without it, or for more words than it takes, whoever waits looks at all of them
+    // again before long.
+    #[cold]
+    fn wait_any(words: &[(&NativeWord, u64)], at_most: Duration) -> bool {
+        let until = clock_gettime(ClockId::Monotonic).checked_add(Timespec {
+            tv_sec: at_most.as_secs().min(i32::MAX as u64) as _,
+            tv_nsec: at_most.subsec_nanos().into(),
+        });
+        let sleeper = |(word, expected): &(&NativeWord, u64)| {
+            let mut wait = futex::Wait::new();
+            wait.val = u64::from(*expected as u32);
+            wait.uaddr = futex::WaitPtr::new(word.low_half().as_ptr().cast());
+            wait.flags = futex::WaitFlags::SIZE_U32;
+            wait
+        };
+        let sleepers: Vec<_> = words.iter().map(sleeper).collect();
+        match futex::waitv(&sleepers, futex::WaitvFlags::empty(), until.as_ref(), ClockId::Monotonic) {
+            Ok(_) | Err(Errno::AGAIN | Errno::INTR) => false,
+            Err(Errno::TIMEDOUT) => true,
             Err(_) => {
                 crate::kernel::nap(BLIND_SLEEP.min(at_most));
                 at_most <= BLIND_SLEEP

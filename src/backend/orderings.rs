@@ -241,6 +241,14 @@ pub enum Mutant {
     ResetSilently,
     /// A sleeper does not look whether it still counts.
     ResetUnnoticed,
+    /// Whoever waits for several things, or is dropped while it waits, keeps the call that it had for what it did not take.
+    CallKept,
+    /// A future does not look again between counting as asleep and being waited for.
+    SecondPollDropped,
+    /// The helper thread is not told of a new future.
+    HelperUntold,
+    /// A future that is dropped does not wait until the helper thread has left its bell.
+    HelperUnawaited,
     /// A lock that is released is no longer poisoned.
     PoisonForgotten,
     /// Who finds no entry of a name does not look whether something was published meanwhile.
@@ -306,6 +314,10 @@ pub const WAITING_MUTANTS: &[Mutant] = &[
     Mutant::RingFenceDropped,
     Mutant::ResetSilently,
     Mutant::ResetUnnoticed,
+    Mutant::CallKept,
+    Mutant::SecondPollDropped,
+    Mutant::HelperUntold,
+    Mutant::HelperUnawaited,
     Mutant::PoisonForgotten,
     Mutant::TurnUnvalidated,
 ];

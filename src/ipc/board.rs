@@ -83,19 +83,24 @@ impl<T: Shared> Board<T> {
     /// # Errors
     /// As [`Board::get`].
     pub fn changed(&self, seen: &mut u64, timeout: Duration) -> Result<Option<T>> {
-        let structure = self.attached.structure()?;
-        let look = || match self.newest() {
+        let bell = self.attached.structure()?.bell(Role::Receiver);
+        bell.wait(deadline(timeout), |_| self.unseen(seen)).transpose()
+    }
+
+    /// The newest value, unless it is the one that `seen` says.
+    pub(super) fn unseen(&self, seen: &mut u64) -> Option<Result<T>> {
+        match self.newest() {
             Ok(None) => None,
             Ok(Some((_, number))) if number == *seen => None,
-            other => Some(other),
-        };
-        match structure.bell(Role::Receiver).wait(deadline(timeout), |_| look()).transpose()?.flatten() {
-            Some((value, number)) => {
+            Ok(Some((value, number))) => {
                 *seen = number;
-                Ok(Some(value))
+                Some(Ok(value))
             }
-            None => Ok(None),
+            Err(error) => Some(Err(error)),
         }
+    }
+    pub(super) fn attached(&self) -> &Arc<Attached> {
+        &self.attached
     }
 
     /// The newest value, and which of those that were ever set it is, from 1 on.

@@ -9,7 +9,8 @@
 //! - [`ParticipantId`]: who is alive;
 //! - `link`: the lemma that carries every structure: ownership of a block moves *with* the operation, by one compare-and-swap;
 //! - `structure`: how a structure is made, used and freed; `ring`: the bounded queue with many senders and receivers; `log`: the last publications, which all read; `table`: blocks under keys;
-//! - `wait`: sleeping until somebody has put something, with a bound;
+//! - [`Select`]: waiting for several of them; `recv_async` and its like, for any runtime (`future`); [`Readable`], for epoll;
+//! - `wait`: sleeping until somebody has put something, with a bound; `several`: at several bells; `helper`: the thread that sleeps for futures;
 //! - `sync`: locks, events, semaphores, barriers.
 //!
 //! Where one starts: [`Handler::message`](crate::Handler::message).
@@ -18,6 +19,14 @@
 pub mod board;
 #[doc(hidden)]
 pub mod channel;
+#[doc(hidden)]
+pub mod descriptor;
+#[doc(hidden)]
+pub mod future;
+#[cfg(feature = "internals")]
+pub mod helper;
+#[cfg(not(feature = "internals"))]
+pub(crate) mod helper;
 mod iteration;
 #[cfg(feature = "internals")]
 pub mod link;
@@ -42,6 +51,12 @@ pub mod payload;
 pub mod ring;
 #[cfg(not(feature = "internals"))]
 pub(crate) mod ring;
+#[doc(hidden)]
+pub mod select;
+#[cfg(feature = "internals")]
+pub mod several;
+#[cfg(not(feature = "internals"))]
+pub(crate) mod several;
 #[cfg(feature = "internals")]
 pub mod structure;
 #[cfg(not(feature = "internals"))]
@@ -68,6 +83,10 @@ pub use board::Board;
 #[doc(inline)]
 pub use channel::{Channel, ChannelOptions, Messages, Receiver, SendError, Sender, Unreceived, Unsent};
 #[doc(inline)]
+pub use descriptor::Readable;
+#[doc(inline)]
+pub use future::Send;
+#[doc(inline)]
 pub use liveness::ParticipantId;
 #[doc(inline)]
 pub use map::{Displaced, Entry, InsertError, Map, MapOptions, Refused};
@@ -77,6 +96,8 @@ pub use message::{Message, Ref};
 pub use named::{Barrier, Event, Mutex, MutexGuard, Semaphore};
 #[doc(inline)]
 pub use payload::{Framed, Payload};
+#[doc(inline)]
+pub use select::Select;
 #[doc(inline)]
 pub use text::{Builder, Slice, Text};
 #[doc(inline)]

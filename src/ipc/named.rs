@@ -116,6 +116,9 @@ impl Handler {
 }
 
 impl Event {
+    pub(super) fn attached(&self) -> &Arc<Attached> {
+        &self.attached
+    }
     fn flag(&self) -> Result<Flag<'_, Native>> {
         let structure = self.attached.structure()?;
         Ok(Flag { flag: structure.field(TAIL), bell: structure.bell(Role::Receiver) })
@@ -134,6 +137,11 @@ impl Event {
     /// [`Error::ForkedChild`].
     pub fn clear(&self) -> Result<bool> {
         Ok(self.flag()?.clear())
+    }
+    /// Clears it, if it is set.
+    pub(super) fn try_clear(&self) -> Result<Option<()>> {
+        let flag = self.flag()?;
+        Ok((flag.is_set() && flag.clear()).then_some(()))
     }
     /// Whether it is set.
     ///
@@ -159,6 +167,9 @@ impl Event {
 }
 
 impl Semaphore {
+    pub(super) fn attached(&self) -> &Arc<Attached> {
+        &self.attached
+    }
     fn permits(&self) -> Result<Permits<'_, Native>> {
         let structure = self.attached.structure()?;
         Ok(Permits { count: structure.field(TAIL), bell: structure.bell(Role::Receiver) })

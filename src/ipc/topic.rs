@@ -173,6 +173,10 @@ impl<T: Payload + ?Sized> Topic<T> {
         self.attached.structure().map_or(0, |structure| Log::of(structure).published())
     }
 
+    pub(super) fn attached(&self) -> &Arc<Attached> {
+        &self.attached
+    }
+
     /// Removes the topic: its name is free, nobody publishes any more, and its memory is freed after the last user.
     ///
     /// # Errors
@@ -265,6 +269,17 @@ impl<T: Payload + ?Sized> Subscriber<T> {
         };
         attached.structure()?.bell(Role::Receiver).wait(deadline(timeout), attempt);
         self.try_next()
+    }
+}
+
+impl<T: ?Sized> Subscriber<T> {
+    pub(super) fn attached(&self) -> &Arc<Attached> {
+        &self.attached
+    }
+    /// Whether [`Subscriber::try_next`] has something to say.
+    pub(super) fn has_next(&self) -> bool {
+        let found = self.attached.structure().map(|structure| Log::of(structure).look(self.index));
+        !matches!(found, Ok(Found::Nothing | Found::Lagged(_)))
     }
 }
 

@@ -52,6 +52,29 @@ pub struct Bell<'a, B: Backend> {
     pub sleepers: &'a B::Word,
 }
 
+/// What is left until then, and [`NAP`] if that is never.
+pub(super) fn left_until(deadline: Option<Instant>) -> Duration {
+    deadline.map_or(NAP, |deadline| deadline.saturating_duration_since(Instant::now()))
+}
+
+/// Between joining bells and the last try before sleeping.
+pub fn fence_of_sleepers<B: Backend>() {
+    if !B::mutated(Mutant::SleepersFenceDropped) {
+        B::fence(&SLEEP_FENCE);
+    }
+}
+
+/// One that is counted as asleep at a bell.
+#[derive(Debug, Clone, Copy)]
+#[must_use = "it is counted until it leaves"]
+pub struct Joined {
+    epoch: u64,
+    /// How often the bell was rung before: asleep, it is woken by the next time.
+    pub heard: u64,
+    /// Whether it still counted behind that. If not, the call may go to nobody: it leaves and joins again.
+    pub counts: bool,
+}
+
 const EPOCH: u64 = 1 << 32;
 
 fn epoch(word: u64) -> u64 {
@@ -86,28 +109,56 @@ impl<'a, B: Backend> Bell<'a, B> {
         }
         let mut look = Look::Quick;
         loop {
-            let joined = epoch(self.sleepers.fetch_add(1, &SLEEPERS_JOIN));
-            let heard = self.rings.load(&BELL_LOOK);
-            let counts = epoch(self.sleepers.load(&SLEEPERS_LOOK)) == joined || B::mutated(Mutant::ResetUnnoticed);
-            if !B::mutated(Mutant::SleepersFenceDropped) {
-                B::fence(&SLEEP_FENCE);
-            }
+            let joined = self.join();
+            fence_of_sleepers::<B>();
             let found = attempt(look);
-            let left = deadline.map_or(NAP, |deadline| deadline.saturating_duration_since(Instant::now()));
+            let left = left_until(deadline);
             let over = found.is_some() || left.is_zero();
-            if counts && !over {
-                let napped = B::wait(self.rings, heard, left.min(NAP));
+            if joined.counts && !over {
+                let napped = B::wait(self.rings, joined.heard, left.min(NAP));
                 look = if napped { Look::Thorough } else { Look::Quick };
             }
-            self.get_up(joined);
+            self.leave(joined);
             if over {
                 return found;
             }
         }
     }
 
+    /// Counts one more as asleep, and hears how often the bell was rung. Before it tries once more and sleeps comes
+    /// [`fence_of_sleepers`], once for all bells that it joins; it leaves each of them.
+    pub fn join(&self) -> Joined {
+        let joined = epoch(self.sleepers.fetch_add(1, &SLEEPERS_JOIN));
+        let heard = self.rings.load(&BELL_LOOK);
+        let counts = epoch(self.sleepers.load(&SLEEPERS_LOOK)) == joined || B::mutated(Mutant::ResetUnnoticed);
+        Joined { epoch: joined, heard, counts }
+    }
+
+    /// Whether the bell was rung since.
+    pub fn has_rung(&self, joined: Joined) -> bool {
+        self.rings.load(&BELL_LOOK) != joined.heard
+    }
+
+    /// Leaves for good without a look at what was put meanwhile: whoever was to take it may have been woken for it in vain, so that the call goes
+    /// to another.
+    pub fn leave_for_good(&self, joined: Joined) {
+        let rung = self.has_rung(joined);
+        self.leave(joined);
+        if rung {
+            self.pass_on();
+        }
+    }
+
+    /// Another sleeper gets the call that this one had.
+    pub fn pass_on(&self) {
+        if !B::mutated(Mutant::CallKept) {
+            self.ring(1);
+        }
+    }
+
     /// Counts one sleeper fewer, unless they count anew since it joined.
-    fn get_up(&self, joined: u64) {
+    pub fn leave(&self, joined: Joined) {
+        let joined = joined.epoch;
         let mut now = self.sleepers.load(&SLEEPERS_LOOK);
         while epoch(now) == joined && count(now) > 0 {
             match self.sleepers.cas(now, now - 1, &SLEEPERS_LEAVE) {

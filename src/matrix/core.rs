@@ -13,7 +13,8 @@ use crate::segment::offsets::Offsets;
 use crate::segment::region::MappedRegion;
 use crate::segment::slot::Dead;
 use crate::segment::{Joined, Options, Participant, Segment};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::any::Any;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
 /// How long a slot is waited for that is changing hands; and by a participant that leaves, others that are just adopting blocks of its
@@ -44,6 +45,8 @@ pub struct AtomicMatrix {
     offset_shift: u32,
     offsets: Offsets,
     lanes: Mutex<Lanes>,
+    /// What the layers above keep for as long as the segment is mapped. A forked child does not touch it.
+    pub(crate) kept: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
 /// A lane in memory that a forked child finds zeroed.
@@ -134,6 +137,7 @@ impl AtomicMatrix {
             offset_shift,
             segment,
             lanes: Mutex::default(),
+            kept: OnceLock::new(),
         })
     }
 

@@ -1,6 +1,6 @@
 //! The two ends of a channel.
 
-use super::attached::End;
+use super::attached::{Attached, End};
 use super::{SendError, Unreceived, Unsent};
 use crate::error::Result;
 use crate::handlers::Handler;
@@ -14,6 +14,7 @@ use crate::matrix::heap::Lane;
 use crate::segment::region::MappedRegion;
 use crate::shared::Shared;
 use std::marker::PhantomData;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Sends messages of `T`. Any thread may use it, and several at once.
@@ -70,12 +71,20 @@ impl<T: Payload + ?Sized> Sender<T> {
         message: Message<'h, T>,
         until: Option<Instant>,
     ) -> std::result::Result<(), SendError<'h, T>> {
-        let in_vain = || self.end.has_lost_the_others().map(|died| Unsent::Disconnected { died });
+        let in_vain = || self.in_vain();
         let put = match self.put(&message) {
             Err(Unsent::Full) => self.end.attached.put_patiently(until, || self.put(&message), in_vain),
             put => put,
         };
         message.sent(put)
+    }
+
+    /// Why nobody will make room, if that is so.
+    pub(in crate::ipc) fn in_vain(&self) -> Option<Unsent> {
+        self.end.has_lost_the_others().map(|died| Unsent::Disconnected { died })
+    }
+    pub(in crate::ipc) fn attached(&self) -> &Arc<Attached> {
+        &self.end.attached
     }
 
     /// One try; wakes a receiver.
@@ -183,6 +192,10 @@ impl<T: Payload + ?Sized> Receiver<T> {
         };
         let structure = self.end.attached.structure().map_err(|_| Unreceived::NoParticipant)?;
         structure.bell(Role::Receiver).wait(until, attempt).unwrap_or(Err(Unreceived::Timeout))
+    }
+
+    pub(in crate::ipc) fn attached(&self) -> &Arc<Attached> {
+        &self.end.attached
     }
 
     /// One try; wakes a sender.

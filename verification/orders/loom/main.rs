@@ -6,6 +6,7 @@
 
 mod bias;
 mod channel;
+mod futures;
 mod kills;
 mod map;
 mod model;

@@ -2,7 +2,7 @@
 
 use crate::kills::stale_index_at_every_step;
 use crate::model::{Scenario, executions, explore, quietly};
-use crate::{bias, channel, map, names, scenarios, slots, topic, waiting};
+use crate::{bias, channel, futures, map, names, scenarios, slots, topic, waiting};
 use atomic_matrix::backend::loom::{Setting, weaker};
 use atomic_matrix::backend::orderings::*;
 use atomic_matrix::backend::{Mutant, Site};
@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 
 /// Every scenario of every file.
 fn all() -> impl Iterator<Item = &'static Scenario> {
-    [scenarios::ALL, bias::ALL, names::ALL, slots::ALL, waiting::ALL, channel::ALL, topic::ALL, map::ALL]
+    [scenarios::ALL, bias::ALL, names::ALL, slots::ALL, waiting::ALL, futures::ALL, channel::ALL, topic::ALL, map::ALL]
         .into_iter()
         .flatten()
 }
@@ -58,6 +58,10 @@ mutants! {
     mutant_reset_silently_is_caught ResetSilently "loom_q5_count_of_sleepers_is_mended";
     mutant_reset_unnoticed_is_caught ResetUnnoticed "loom_q5_count_of_sleepers_is_mended";
     mutant_turn_unvalidated_is_caught TurnUnvalidated "loom_s5_a_replaced_name_never_stands_for_nothing";
+    mutant_call_kept_is_caught CallKept "loom_q5_a_call_for_another_thing_is_passed_on";
+    mutant_second_poll_dropped_is_caught SecondPollDropped "loom_q5_a_future_is_woken";
+    mutant_helper_untold_is_caught HelperUntold "loom_q5_a_future_is_woken";
+    mutant_helper_unawaited_is_caught HelperUnawaited "loom_q5_a_dropped_future_keeps_no_call";
     mutant_poison_forgotten_is_caught PoisonForgotten "loom_q5_lock_of_the_dead_is_taken_over";
 }
 
@@ -315,6 +319,10 @@ const FAULTS: &[(Mutant, &str)] = &[
     (Mutant::RingFenceDropped, "`mutant_ring_fence_dropped_is_caught`"),
     (Mutant::ResetSilently, "`mutant_reset_silently_is_caught`"),
     (Mutant::ResetUnnoticed, "`mutant_reset_unnoticed_is_caught`"),
+    (Mutant::CallKept, "`mutant_call_kept_is_caught`"),
+    (Mutant::SecondPollDropped, "`mutant_second_poll_dropped_is_caught`"),
+    (Mutant::HelperUntold, "`mutant_helper_untold_is_caught`"),
+    (Mutant::HelperUnawaited, "`mutant_helper_unawaited_is_caught`"),
     (Mutant::PoisonForgotten, "`mutant_poison_forgotten_is_caught`"),
     (Mutant::TurnUnvalidated, "`mutant_turn_unvalidated_is_caught`"),
     (Mutant::BlocksBeforeLinks, "`mutant_channel_table`; `mutant_map_table`"),

@@ -13,15 +13,15 @@ use atomic_matrix::ipc::wait::Bell;
 use std::sync::Arc;
 
 /// A structure: its word, its bell, and what it protects.
-struct Words {
+pub(crate) struct Words {
     word: LoomWord,
-    rings: LoomWord,
-    sleepers: LoomWord,
+    pub(crate) rings: LoomWord,
+    pub(crate) sleepers: LoomWord,
     payload: <Loom as Backend>::Cell,
 }
 
 impl Words {
-    fn new(word: u64) -> Arc<Self> {
+    pub(crate) fn new(word: u64) -> Arc<Self> {
         let [word, rings, sleepers] = [word, 0, 0].map(Loom::word);
         Arc::new(Self { word, rings, sleepers, payload: Loom::cell() })
     }
@@ -31,10 +31,10 @@ impl Words {
         words.sleepers.fetch_add(1, &SLEEPERS_RESET);
         words
     }
-    fn bell(&self) -> Bell<'_, Loom> {
+    pub(crate) fn bell(&self) -> Bell<'_, Loom> {
         Bell::new(&self.rings, &self.sleepers)
     }
-    fn permits(&self) -> Permits<'_, Loom> {
+    pub(crate) fn permits(&self) -> Permits<'_, Loom> {
         Permits { count: &self.word, bell: self.bell() }
     }
     fn flag(&self) -> Flag<'_, Loom> {

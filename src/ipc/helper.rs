@@ -1,0 +1,295 @@
+//! The helper thread: it sleeps for the futures and descriptors of its process, so that none of them has to.
+//!
+//! A future does the steps of a sleeper (`ipc::wait`) but the sleep itself: it tries, *joins* the bell, passes the fence, tries once more, and only then
+//! leaves its bell's word and what it has heard to the helper. The helper sleeps while every word is as it was heard. So what is put behind
+//! the last try is rung behind what the future has heard: the helper does not fall asleep over it, or is woken.
+//!
+//! ```text
+//! future                                     helper, round by round
+//!  1 try; it is there: done                   1 told ← tellings
+//!  2 join the bell                            2 round += 1; takes what is to be waited for        (under the lock)
+//!  3 fence, try; it is there: leave, done     3 one has rung, or its nap is over: 5
+//!  4 adds its wait (under the lock)           4 sleeps while tellings = told and nobody has rung
+//!  5 tellings += 1, wake                      5 takes out those that have rung (under the lock), wakes their wakers
+//! ```
+//!
+//! **Dropped.** A future takes its wait out, and, if the helper may be asleep for it, waits until the helper has begun another round (some microseconds). So
+//! from then on the helper is nobody's sleeper at that bell; and if the bell was rung, the future passes the call on, which may have been its own. Nothing was taken: it takes
+//! only when it is polled, and returns what it takes at once.
+//!
+//! **Bounds.** Each wait ends after [`NAP`] at the latest, and its waker is woken, to look again: so whoever was woken elsewhere and is stopped or killed holds nobody up for longer.
+//! The helper wakes all that wait for a bell when it is rung. It is one thread for each segment that a process has open and awaits anything in;
+//! without FUTEX_WAITV (Linux 5.16), or for more than 127 structures at once, it looks once a millisecond.
+
+use super::wait::{Bell, Joined, Look, NAP, fence_of_sleepers};
+use crate::backend::orderings::*;
+use crate::backend::{Backend, Mutant, Word};
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+/// Where a bell's `rings` stand, for as long as this lives. The helper only reads them.
+pub trait Rings<B: Backend>: Send + Sync {
+    /// How often the bell was rung.
+    fn rings(&self) -> &B::Word;
+}
+
+/// Something that is waited for on behalf of a future.
+pub struct Wait<B: Backend> {
+    bell: Box<dyn Rings<B>>,
+    heard: u64,
+    since: Instant,
+    state: Mutex<State>,
+}
+
+enum State {
+    Waiting(Waker),
+    Over(Look),
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<B: Backend> Wait<B> {
+    /// How to look, if it is over. If not, this waker is the one to be woken from now on.
+    fn over(&self, waker: &Waker) -> Option<Look> {
+        match &mut *locked(&self.state) {
+            State::Over(look) => Some(*look),
+            State::Waiting(before) => {
+                before.clone_from(waker);
+                None
+            }
+        }
+    }
+    fn age(&self) -> Duration {
+        if B::TIME_PASSES { self.since.elapsed() } else { Duration::ZERO }
+    }
+    fn has_rung(&self) -> bool {
+        self.bell.rings().load(&BELL_LOOK) != self.heard
+    }
+    fn end(&self, look: Look) {
+        let before = std::mem::replace(&mut *locked(&self.state), State::Over(look));
+        if let State::Waiting(waker) = before {
+            // Somebody else's code: it must not end the helper.
+            let _ = std::panic::catch_unwind(AssertUnwindSafe(|| waker.wake()));
+        }
+    }
+}
+
+/// What helper and futures share.
+pub struct Helper<B: Backend> {
+    list: Mutex<List<B>>,
+    /// One more each time that the list has changed.
+    tellings: B::Word,
+    /// One more for each round that somebody waits for.
+    rounds: B::Word,
+}
+
+struct List<B: Backend> {
+    waits: BTreeMap<u64, (Arc<Wait<B>>, bool)>,
+    next: u64,
+    round: u64,
+    /// Those who wait for the next round.
+    leavers: usize,
+    ended: bool,
+}
+
+impl<B: Backend> Default for Helper<B> {
+    fn default() -> Self {
+        let list = List { waits: BTreeMap::new(), next: 0, round: 0, leavers: 0, ended: false };
+        Self { list: Mutex::new(list), tellings: B::word(0), rounds: B::word(0) }
+    }
+}
+
+impl<B: Backend> Helper<B> {
+    /// One round of the helper's. False when it has to end.
+    pub fn round(&self) -> bool {
+        let told = self.tellings.load(&BELL_LOOK);
+        let (waits, leavers) = {
+            let mut list = locked(&self.list);
+            if list.ended {
+                return false;
+            }
+            list.round += 1;
+            let waits = list.waits.iter_mut().map(|(id, (wait, slept_for))| {
+                *slept_for = true;
+                (*id, Arc::clone(wait))
+            });
+            (waits.collect::<Vec<_>>(), std::mem::take(&mut list.leavers))
+        };
+        if leavers > 0 {
+            self.rounds.fetch_add(1, &BELL_RING);
+            B::wake(&self.rounds, u32::MAX);
+        }
+        let left = waits.iter().map(|(_, wait)| NAP.saturating_sub(wait.age())).min();
+        let left = left.unwrap_or(Duration::from_secs(3600));
+        if !left.is_zero() && !waits.iter().any(|(_, wait)| wait.has_rung()) {
+            let mut words = vec![(&self.tellings, told)];
+            for (_, wait) in &waits {
+                let rings = wait.bell.rings();
+                // None has rung: what was heard of one bell is the same.
+                if !words.iter().any(|(word, _)| std::ptr::eq(*word, rings)) {
+                    words.push((rings, wait.heard));
+                }
+            }
+            B::wait_any(&words, left);
+        }
+        self.end_those_due(&waits);
+        true
+    }
+
+    fn end_those_due(&self, waits: &[(u64, Arc<Wait<B>>)]) {
+        // After a nap one of them looks whether everybody is alive.
+        let mut look = Look::Thorough;
+        for (id, wait) in waits {
+            let (rung, napped) = (wait.has_rung(), wait.age() >= NAP);
+            if !(rung || napped) {
+                continue;
+            }
+            // Dropped meanwhile.
+            let mut list = locked(&self.list);
+            if list.waits.remove(id).is_none() {
+                continue;
+            }
+            drop(list);
+            wait.end(if rung { Look::Quick } else { std::mem::replace(&mut look, Look::Quick) });
+        }
+    }
+
+    /// The helper's loop.
+    pub fn run(&self) {
+        while self.round() {}
+    }
+
+    /// The helper ends, soon.
+    pub fn end(&self) {
+        locked(&self.list).ended = true;
+        self.tell();
+    }
+
+    fn tell(&self) {
+        if !B::mutated(Mutant::HelperUntold) {
+            self.tellings.fetch_add(1, &BELL_RING);
+            B::wake(&self.tellings, 1);
+        }
+    }
+
+    fn add(&self, wait: &Arc<Wait<B>>) -> u64 {
+        let mut list = locked(&self.list);
+        list.next += 1;
+        let id = list.next;
+        list.waits.insert(id, (Arc::clone(wait), false));
+        drop(list);
+        self.tell();
+        id
+    }
+
+    /// The helper does not wait for it any more.
+    fn remove(&self, id: u64) {
+        let round = {
+            let mut list = locked(&self.list);
+            match list.waits.remove(&id) {
+                Some((_, true)) if !B::mutated(Mutant::HelperUnawaited) => {
+                    list.leavers += 1;
+                    list.round
+                }
+                _ => return,
+            }
+        };
+        self.tell();
+        loop {
+            let rounds = self.rounds.load(&BELL_LOOK);
+            let list = locked(&self.list);
+            if list.round > round || list.ended {
+                return;
+            }
+            drop(list);
+            B::wait(&self.rounds, rounds, NAP);
+        }
+    }
+}
+
+/// A future's place: counted as asleep at its bell, and waited for by the helper.
+pub struct Sleeper<B: Backend> {
+    helper: Arc<Helper<B>>,
+    id: u64,
+    wait: Arc<Wait<B>>,
+    joined: Joined,
+}
+
+impl<B: Backend> Sleeper<B> {
+    fn new(helper: &Arc<Helper<B>>, rings: Box<dyn Rings<B>>, joined: Joined, waker: &Waker) -> Self {
+        let state = Mutex::new(State::Waiting(waker.clone()));
+        let wait = Arc::new(Wait { bell: rings, heard: joined.heard, since: Instant::now(), state });
+        Self { id: helper.add(&wait), helper: Arc::clone(helper), wait, joined }
+    }
+    /// Counts as asleep, and leaves the waiting to the helper, which wakes the waker when the bell has rung since. Whoever calls this tries
+    /// once more behind it.
+    pub fn begin(
+        helper: &Arc<Helper<B>>,
+        bell: &Bell<'_, B>,
+        rings: impl FnOnce() -> Box<dyn Rings<B>>,
+        waker: &Waker,
+    ) -> Self {
+        let mut joined = bell.join();
+        while !joined.counts {
+            bell.leave(joined);
+            joined = bell.join();
+        }
+        fence_of_sleepers::<B>();
+        Self::new(helper, rings(), joined, waker)
+    }
+    /// How to look, if its wait is over. If not, this waker is the one to be woken from now on.
+    pub fn over(&self, waker: &Waker) -> Option<Look> {
+        self.wait.over(waker)
+    }
+    /// It sleeps no more, and looks at what was put meanwhile.
+    pub fn leave(self, bell: &Bell<'_, B>) {
+        self.helper.remove(self.id);
+        bell.leave(self.joined);
+    }
+    /// It is dropped: the helper leaves its bell, and the call goes to another, if there was one.
+    pub fn give_up(self, bell: &Bell<'_, B>) {
+        self.helper.remove(self.id);
+        bell.leave_for_good(self.joined);
+    }
+}
+
+/// One poll of a future that waits for what `attempt` takes, asleep at the bell in between: steps 1 to 5.
+pub fn poll<B: Backend, T>(
+    helper: &Arc<Helper<B>>,
+    bell: Bell<'_, B>,
+    rings: impl FnOnce() -> Box<dyn Rings<B>>,
+    asleep: &mut Option<Sleeper<B>>,
+    waker: &Waker,
+    mut attempt: impl FnMut(Look) -> Option<T>,
+) -> Option<T> {
+    // The waker first: what is put behind the try rings behind what was heard.
+    let over = asleep.as_ref().map(|sleeper| sleeper.over(waker));
+    let found = attempt(over.flatten().unwrap_or(Look::Quick));
+    if found.is_none() && matches!(over, Some(None)) {
+        return None;
+    }
+    if let Some(sleeper) = asleep.take() {
+        sleeper.leave(&bell);
+    }
+    if found.is_some() {
+        return found;
+    }
+    loop {
+        let joined = bell.join();
+        fence_of_sleepers::<B>();
+        let found = if B::mutated(Mutant::SecondPollDropped) { None } else { attempt(Look::Quick) };
+        if found.is_none() && joined.counts {
+            *asleep = Some(Sleeper::new(helper, rings(), joined, waker));
+            return None;
+        }
+        bell.leave(joined);
+        if found.is_some() {
+            return found;
+        }
+    }
+}
