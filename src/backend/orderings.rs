@@ -231,6 +231,10 @@ pub enum Mutant {
     SecondSweepDropped,
     /// A sweep goes on where a block has moved behind it.
     SweepGoesOn,
+    /// A request takes the newest large block of its bin, whatever it has.
+    LargeFitUnchecked,
+    /// A lane parks large blocks whatever room it has for them.
+    PoolUnbounded,
     /// Sleepers are called before that is put which they wait for.
     WakeBeforePut,
     /// A sleeper orders nothing between counting as one and its last look.
@@ -400,4 +404,6 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant::PublishedFromAnybody,
     Mutant::SecondSweepDropped,
     Mutant::SweepGoesOn,
+    Mutant::LargeFitUnchecked,
+    Mutant::PoolUnbounded,
 ];

@@ -95,7 +95,11 @@ impl Handler {
             Kind::Raw if align > LEAST_ALIGN => self.allocate_aligned(size, align),
             Kind::Raw | Kind::Typed(_) => self.allocate_quick(size, align, kind),
         };
-        match quick {
+        let live = quick.or_else(|| match kind {
+            Kind::Raw => self.allocate_raw_next(size, align),
+            Kind::Typed(fingerprint) => self.allocate_typed_next(size, align, fingerprint),
+        });
+        match live {
             Some(live) => {
                 let offset = self.matrix.offsets().usual().offset(live.at);
                 Ok(RelativePtr { token: live.token, offset, segment: self.tag(), of: PhantomData })
@@ -124,6 +128,31 @@ impl Handler {
         let lane = matrix.usual_lane()?;
         // SAFETY: a lane is used with one matrix's heap alone; where there is a usual lane, the heap is of the usual sort.
         unsafe { matrix.heap().allocate_own(lane, granules, mask, kind, &Usual) }
+    }
+
+    #[inline(never)]
+    fn allocate_raw_next(&self, size: usize, align: usize) -> Option<Live> {
+        self.allocate_next(size, align, Kind::Raw)
+    }
+
+    #[inline(never)]
+    fn allocate_typed_next(&self, size: usize, align: usize, fingerprint: u32) -> Option<Live> {
+        self.allocate_next(size, align, Kind::Typed(fingerprint))
+    }
+
+    /// The second step, for sizes above the quickest ones: a parked block of this thread's, if the newest one serves.
+    #[inline(always)]
+    fn allocate_next(&self, size: usize, align: usize, kind: Kind) -> Option<Live> {
+        let matrix = &*self.matrix;
+        let shift = Usual.granule_shift();
+        // A size of 0 becomes the largest of all.
+        let granules = (size.wrapping_sub(1) >> shift).wrapping_add(1);
+        if align > SECTOR_ALIGN || !align.is_power_of_two() {
+            return None;
+        }
+        let lane = matrix.usual_lane()?;
+        // SAFETY: as in `allocate_quick`.
+        unsafe { matrix.heap().allocate_next(lane, granules, ((align - 1) >> shift) as u32, kind, &Usual) }
     }
 
     #[inline(never)]
@@ -264,8 +293,22 @@ impl Handler {
         unsafe { matrix.heap().free_own(lane, g, known, &Usual) }
     }
 
+    /// The second step for sizes above the quickest ones, then all others.
     #[inline(never)]
     fn free_slow(&self, offset: u32, generation: Option<u32>) -> Result<()> {
+        let matrix = &*self.matrix;
+        if let Some(lane) = matrix.usual_lane() {
+            let g = matrix.offsets().usual().granule(offset);
+            // SAFETY: as in `allocate_quick`.
+            if unsafe { matrix.heap().free_next(lane, g, generation, &Usual) } {
+                return Ok(());
+            }
+        }
+        self.free_thorough(offset, generation)
+    }
+
+    #[inline(never)]
+    fn free_thorough(&self, offset: u32, generation: Option<u32>) -> Result<()> {
         let g = self.granule(offset)?;
         self.matrix.free(g, generation)?.map_err(|refusal| self.refusal(offset, refusal))
     }

@@ -52,7 +52,7 @@ impl Handler {
     }
 
     /// Bytes that the block really has: the size asked for, rounded up to granules, 64 bytes at least; from 640 to 1920 bytes up to
-    /// a ninth more.
+    /// a ninth more; above that, where blocks of about the size were freed before, up to an eighth more.
     ///
     /// # Errors
     /// As [`Handler::free_raw`].

@@ -5,7 +5,6 @@
 //! nobody stores it plainly and nobody else adopts it), the slot says from whom; heavy fence; if A's slot does not name the block, it
 //! goes to its new owner, else back to A. A stopped adopter keeps from others that one block, until its recovery ends the adoption.
 
-use super::lane::is_parkable;
 use super::token::{State, Token, adopter, is_adopter, is_nobody};
 use super::words::Heap;
 use crate::backend::orderings::*;
@@ -31,7 +30,7 @@ impl<R: Region> Heap<R> {
     /// One compare-and-swap where it is this lane's or nobody's, else two and a heavy fence.
     pub fn rename_from(&self, me: u16, g: Granule, token: Token, to: u16) -> Option<Token> {
         let owner = token.owner();
-        if !self.biased() || is_nobody(owner) || owner == me || !is_parkable(token.size()) {
+        if !self.biased() || is_nobody(owner) || owner == me || self.layout().bin_of(token.size()).is_none() {
             return self.rename(g, token, to);
         }
         if self.is_adopting(owner) {

@@ -27,6 +27,9 @@ impl<R: Region> Heap<R> {
         {
             return Ok(live);
         }
+        if let Some(live) = self.pop_large(lane, size, align.max(1) - 1, kind) {
+            return Ok(live);
+        }
         self.allocate_slow(lane, size, align, kind)
     }
 
@@ -47,8 +50,48 @@ impl<R: Region> Heap<R> {
         if size >= EXACT as usize {
             return None;
         }
+        // SAFETY: the caller's.
+        unsafe { self.revive_newest(lane, (size, size as u32), mask, kind, geometry) }
+    }
+
+    /// As [`Heap::allocate_own`], for a block of more granules: from the own stack, or a large one by one compare-and-swap.
+    ///
+    /// # Safety
+    /// As for [`Heap::allocate_own`].
+    #[inline(always)]
+    pub unsafe fn allocate_next(
+        &self,
+        lane: &mut Lane,
+        size: usize,
+        mask: u32,
+        kind: Kind,
+        geometry: &impl Geometry,
+    ) -> Option<Live> {
+        if size < EXACT as usize || size > self.layout().granules as usize {
+            return None;
+        }
+        let Some(bin) = self.layout().bin_at_least(size as u32) else {
+            return self.pop_large(lane, size as u32, mask, kind);
+        };
+        // SAFETY: the caller's.
+        unsafe { self.revive_newest(lane, (bin.0, bin.size()), mask, kind, geometry) }
+    }
+
+    /// The newest block of the stack, whose blocks have `size` granules.
+    ///
+    /// # Safety
+    /// As for [`Heap::allocate_own`].
+    #[inline(always)]
+    unsafe fn revive_newest(
+        &self,
+        lane: &mut Lane,
+        (stack, size): (usize, u32),
+        mask: u32,
+        kind: Kind,
+        geometry: &impl Geometry,
+    ) -> Option<Live> {
         let (busy, live_bits, shift) = (lane.busy, lane.live_bits, geometry.span_shift());
-        let stack = lane.stacks.get_mut(size)?;
+        let stack = lane.stacks.get_mut(stack)?;
         let newest = stack.top.wrapping_sub(1);
         let g = Granule(*stack.items.get(newest as usize)?);
         // Indices on stacks are in range, and what is below the oldest is not: a branch costs less than a clamp.
@@ -58,7 +101,7 @@ impl<R: Region> Heap<R> {
         // SAFETY: the lane is bound, to this heap, says the caller: it has as many granules, spans like these, and these words.
         let token = unsafe {
             let word = self.region().token_in_range(g, shift);
-            self.revive(busy, live_bits, g, word, size as u32, kind, shift)
+            self.revive(busy, live_bits, g, word, size, kind, shift)
         }?;
         stack.top = newest;
         Some(Live { at: g, token })
@@ -96,24 +139,29 @@ impl<R: Region> Heap<R> {
                 (Token::revival(state, at | size, low), expected)
             }
         };
-        let change = |token: Token| {
+        let revive = |token: Token| {
             let live = token.0.wrapping_add(revival);
             let generation = live ^ expected;
-            (Token(generation).meaning() == 0 && generation != 0).then(|| {
-                // Put together anew, so that whoever asks it for its size need not wait for the word from memory.
-                let handed_out = Token(expected | generation);
-                self.label(g, handed_out.state(), kind);
-                (Token(live), handed_out)
-            })
+            // Put together anew, so that whoever asks it for its size need not wait for the word from memory.
+            let handed_out = Token(expected | generation);
+            (Token(generation).meaning() == 0 && generation != 0).then_some((Token(live), handed_out))
         };
-        // SAFETY: the caller's.
-        unsafe { self.change_own(busy, g, word, change) }
+        // Two closures: one that is small is compiled into its place.
+        match kind {
+            // SAFETY: the caller's.
+            Kind::Raw => unsafe { self.change_own(busy, g, word, revive) },
+            Kind::Typed(_) => {
+                let change = |token| revive(token).inspect(|(_, live)| self.label(g, live.state(), kind));
+                // SAFETY: the caller's.
+                unsafe { self.change_own(busy, g, word, change) }
+            }
+        }
     }
 
     /// A block of at least `size` granules from the lane's own stack: at most one read-modify-write.
     #[inline]
     pub fn allocate_parked(&self, lane: &mut Lane, size: u32, kind: Kind) -> Option<Live> {
-        let bin = Bin::at_least(size)?;
+        let bin = self.layout().bin_at_least(size)?;
         if !lane.has_parked(bin) {
             return None;
         }
@@ -137,7 +185,7 @@ impl<R: Region> Heap<R> {
 
     /// Takes the parked block at `g` by compare-and-swap: the way without bias, and for nobody's and marked blocks.
     #[inline]
-    fn claim_parked(&self, owner: u16, g: Granule, size: u32, kind: Kind) -> Option<Token> {
+    pub(super) fn claim_parked(&self, owner: u16, g: Granule, size: u32, kind: Kind) -> Option<Token> {
         let (state, low) = kind.state_of(self.place(g, size), self.spans(g, size));
         let word = self.token(g);
         let token = self.said_of(g, Token(word.load(&TOKEN_HINT)));
@@ -185,7 +233,7 @@ impl<R: Region> Heap<R> {
         if size > granules {
             return Err((asked, asked));
         }
-        let bin = Bin::at_least(size).filter(|bin| lane.parks() && bin.size() <= granules);
+        let bin = self.layout().bin_at_least(size).filter(|bin| lane.parks() && bin.size() <= granules);
         let parks = bin.filter(|_| align == 1);
         let size = parks.map_or(size, Bin::size);
         while let Some(bin) = parks
@@ -195,7 +243,14 @@ impl<R: Region> Heap<R> {
                 return Ok(live);
             }
         }
-        let wanted = Fit { size, ..asked };
+        let large = lane.parks() && self.layout().large_bin(size).is_some();
+        while large && self.take_large_home(lane) {
+            if let Some(live) = self.pop_large(lane, size, align - 1, kind) {
+                return Ok(live);
+            }
+        }
+        let least = Fit { size, ..asked };
+        let wanted = if large { Fit { size: self.rounded(lane, size), ..asked } } else { least };
         let room = wanted.room();
         let held = match (parks, bin) {
             (Some(bin), _) => self.carve(lane, bin),
@@ -205,7 +260,7 @@ impl<R: Region> Heap<R> {
             }
             _ => self.find_and_take(lane, room),
         };
-        held.map(|held| self.hand_out(lane, held, wanted, kind)).ok_or((asked, wanted))
+        held.map(|held| self.hand_out(lane, held, wanted, kind)).ok_or((asked, least))
     }
 
     /// Hands out what was looked for of a held block, and gives back what is left of it.

@@ -23,7 +23,7 @@
 //! would reach those in microseconds, too, misses some: `verification/orders/membarrier`.) So blocks of other processes are collected until
 //! one dear fence is worth it. Where the call is not to be had, the segment is made without bias, and every step is a compare-and-swap.
 
-use super::lane::{Lane, is_parkable};
+use super::lane::Lane;
 use super::token::{State, Token, is_adopter, is_nobody};
 use super::words::Heap;
 use crate::backend::orderings::*;
@@ -69,7 +69,9 @@ impl<R: Region> Heap<R> {
         if lane.busy == 0 && self.biased() {
             lane.busy = self.layout().slot(lane.owner, SlotWord::Busy).0 as u32;
             lane.granules = self.layout().granules;
-            lane.roomy = (lane.granules + 1).saturating_sub(EXACT);
+            // Where some of those sizes are large, the quick ways stand back.
+            let quick = self.layout().params.larges.from >= EXACT;
+            lane.roomy = if quick { (lane.granules + 1).saturating_sub(EXACT) } else { 0 };
         }
     }
 
@@ -123,7 +125,8 @@ impl<R: Region> Heap<R> {
     /// Whether `owner` may take a parked block by one compare-and-swap: nobody else stores its token plainly.
     #[inline]
     pub(super) fn may_take(&self, owner: u16, token: Token) -> bool {
-        !self.biased() || token.parked_by() == owner || is_nobody(token.parked_by()) || !is_parkable(token.size())
+        let is_small = || self.layout().bin_of(token.size()).is_some();
+        !self.biased() || token.parked_by() == owner || is_nobody(token.parked_by()) || !is_small()
     }
 
     /// Whether the participant `owner` is another process's than `me`. A slot that nobody holds is nobody's: whoever takes it passes a

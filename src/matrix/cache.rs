@@ -16,7 +16,7 @@ impl<R: Region> Heap<R> {
     /// The bin in which blocks of `size` granules are parked by this lane when freed, if they are.
     #[inline(always)]
     pub(super) fn parking_bin(&self, lane: &Lane, size: u32) -> Option<Bin> {
-        Bin::of(size).filter(|_| lane.parks())
+        self.layout().bin_of(size).filter(|_| lane.parks())
     }
 
     /// Remembers a block that this lane has just parked. Full: half of the stack goes to the exchange, or is merged.
@@ -103,6 +103,7 @@ impl<R: Region> Heap<R> {
                 }
             }
         }
+        self.flush_large(lane);
         lane.homeward = None;
     }
 }

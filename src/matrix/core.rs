@@ -279,6 +279,11 @@ impl AtomicMatrix {
     /// A thread of this process has no use for its lane any more. Its slot goes back to the segment, unless it is the process's home,
     /// or there are many blocks and few idle slots: then the next thread takes it.
     fn give_back_lane(&self, page: *mut LanePage) {
+        // SAFETY: the page is this thread's until it is idle, and `lanes` has it mapped.
+        let lane = unsafe { &mut (*page).lane };
+        if lane.has_large() {
+            self.heap.flush_large(lane);
+        }
         self.lanes().idle.push(page);
         self.leave_idle_slots(QUICK_WALK);
         let spare = self.heap.layout().params.participants / SPARE;

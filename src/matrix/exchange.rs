@@ -40,7 +40,7 @@ pub(super) const fn filler_of(control: u64) -> Option<u16> {
 }
 
 /// The control word of a full batch, as far as it tells whose blocks they are and of which bin.
-const fn full(owner: u16, bin: Bin) -> u64 {
+pub(super) const fn full(owner: u16, bin: Bin) -> u64 {
     FULL | (bin.0 as u64) << BIN_AT | (owner as u64) << FILLER_AT
 }
 
@@ -115,7 +115,7 @@ impl<R: Region> Heap<R> {
     }
 
     /// Puts a batch into the slot with this control word if it is empty; else what the word says comes back.
-    fn fill(&self, lane: &Lane, slot: WordIndex, batch: &[u32], full: u64) -> Result<(), u64> {
+    pub(super) fn fill(&self, lane: &Lane, slot: WordIndex, batch: &[u32], full: u64) -> Result<(), u64> {
         let control = self.word(slot);
         control.cas(0, busy(lane.owner), &BATCH_CLAIM)?;
         for (word, pair) in batch.chunks(2).enumerate() {
@@ -174,20 +174,29 @@ impl<R: Region> Heap<R> {
 
     /// Takes the batch of the slot whose control word says `found`, onto the own stack; None if somebody else did.
     fn empty(&self, lane: &mut Lane, bin: Bin, slot: WordIndex, found: u64) -> Option<bool> {
-        let layout = self.layout();
-        let control = self.word(slot);
-        control.cas(found, busy(lane.owner), &BATCH_CLAIM).ok()?;
-        let count = ((found & 0xFF) as usize).min(BATCH);
-        for i in 0..count {
-            let both = self.word(WordIndex(slot.0 + 1 + i / 2)).load(&BATCH_INDEX);
-            let g = Granule((both >> (32 * (i % 2))) as u32);
+        let granules = self.layout().granules;
+        let (items, count) = self.open_batch(lane, slot, found)?;
+        for g in items[..count].iter().map(|&g| Granule(g)) {
             // Read from shared memory: checked before it enters a stack (C2).
-            if (g.0 as u64 + bin.size() as u64) <= layout.granules as u64 {
-                self.token(g).expect_write();
+            if (g.0 as u64 + bin.size() as u64) <= granules as u64 {
                 lane.stacks[bin.0].push(g);
             }
         }
-        control.store(0, &BATCH_PASS);
         Some(count > 0)
+    }
+
+    /// Takes the batch of the slot whose control word says `found`, and how many there are; None if somebody else did. Their tokens' lines
+    /// may come.
+    pub(super) fn open_batch(&self, lane: &Lane, slot: WordIndex, found: u64) -> Option<([u32; BATCH], usize)> {
+        let control = self.word(slot);
+        control.cas(found, busy(lane.owner), &BATCH_CLAIM).ok()?;
+        let (mut items, count) = ([0; BATCH], ((found & 0xFF) as usize).min(BATCH));
+        for (i, item) in items[..count].iter_mut().enumerate() {
+            let both = self.word(WordIndex(slot.0 + 1 + i / 2)).load(&BATCH_INDEX);
+            *item = (both >> (32 * (i % 2))) as u32;
+            self.token(Granule(*item)).expect_write();
+        }
+        control.store(0, &BATCH_PASS);
+        Some((items, count))
     }
 }

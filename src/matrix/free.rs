@@ -1,13 +1,13 @@
 //! Free: one quick step for the thread's own small blocks, then one thorough step for all. The calls are drawn in [`super::heap`].
 
-use super::lane::{Lane, is_parkable};
+use super::lane::Lane;
 use super::token::{State, Token, is_nobody, place};
 use super::words::{Heap, Live, Refusal};
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
 use crate::segment::layout::{Geometry, Granule};
 use crate::segment::region::Region;
-use crate::segment::size_class::{Bin, EXACT};
+use crate::segment::size_class::EXACT;
 
 /// What the caller of the quick step knows of the block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +28,8 @@ enum Owner {
     Remote,
     /// Nobody stores its token plainly: it is nobody's, or too large to be parked, or there is no bias.
     Unowned,
+    /// Nor that of a large block, which is parked for whose it is.
+    Large,
 }
 
 impl<R: Region> Heap<R> {
@@ -46,6 +48,7 @@ impl<R: Region> Heap<R> {
                 Owner::Me => self.free_local(lane, live),
                 Owner::Remote => self.free_remote(lane, live),
                 Owner::Unowned => self.free_shared(lane, live),
+                Owner::Large => self.free_large(lane, live),
             };
             if freed {
                 return Ok(());
@@ -61,7 +64,8 @@ impl<R: Region> Heap<R> {
     #[inline(always)]
     fn owner_of(&self, lane: &Lane, live: Token) -> Owner {
         match live.owner() {
-            _ if !self.biased() || !is_parkable(live.size()) => Owner::Unowned,
+            _ if lane.parks() && self.layout().large_bin(live.size()).is_some() => Owner::Large,
+            _ if !self.biased() || self.layout().bin_of(live.size()).is_none() => Owner::Unowned,
             owner if owner == lane.owner && lane.parks() => Owner::Me,
             owner if owner == lane.owner || is_nobody(owner) => Owner::Unowned,
             _ => Owner::Remote,
@@ -72,7 +76,7 @@ impl<R: Region> Heap<R> {
     #[inline(never)]
     pub fn free_local(&self, lane: &mut Lane, live: Live) -> bool {
         let Live { at: g, token } = live;
-        let (busy, bin) = (self.busy_of(lane), Bin::of(token.size()));
+        let (busy, bin) = (self.busy_of(lane), self.layout().bin_of(token.size()));
         let Some(bin) = bin.filter(|_| busy != 0 && lane.parks() && token.owner() == lane.owner) else { return false };
         if !lane.stacks[bin.0].has_room() {
             self.spill(lane, bin);
@@ -84,18 +88,25 @@ impl<R: Region> Heap<R> {
     }
 
     /// Frees the lane's own block into the hands of `home`, the lane that it came from: it is parked as that one's, and goes the way home
-    /// of blocks that are freed for others. No locked instruction. False: it has changed, or is not parked for others, and nothing was done.
+    /// of blocks that are freed for others. No locked instruction, for a large one a compare-and-swap. False: it has changed, or is not parked for others, and nothing was done.
     ///
     /// Once the token says `home`, nobody stores it plainly but who has that number and was given its index.
     #[inline(never)]
     pub fn free_to(&self, lane: &mut Lane, live: Live, home: u16) -> bool {
         self.bind(lane);
         let Live { at: g, token } = live;
-        let (busy, bin) = (self.busy_of(lane), Bin::of(token.size()));
-        let is_own = self.biased() && busy != 0 && lane.parks() && token.owner() == lane.owner;
+        let (busy, size) = (self.busy_of(lane), token.size());
+        let is_own = lane.parks() && token.owner() == lane.owner;
         let is_anothers = home != lane.owner && self.is_participant(home);
-        let Some(bin) = bin.filter(|_| is_own && is_anothers) else { return false };
-        let parked = Token::new(State::Acked, home, token.generation(), self.place(g, token.size()));
+        if !is_own || !is_anothers {
+            return false;
+        }
+        if self.layout().large_bin(size).is_some() {
+            return self.free_large_to(lane, live, home);
+        }
+        let bin = self.layout().bin_of(size).filter(|_| self.biased() && busy != 0);
+        let Some(bin) = bin else { return false };
+        let parked = Token::new(State::Acked, home, token.generation(), self.place(g, size));
         let change = |now: Token| (now == token).then_some((parked, ()));
         // SAFETY: `busy_of` is in range.
         if unsafe { self.change_own(busy, g, self.token(g), change) }.is_none() {
@@ -148,7 +159,7 @@ impl<R: Region> Heap<R> {
         loop {
             let Live { token, .. } = self.live_of(g, generation)?;
             // Its owner may be about to store the same word.
-            let owner = if self.biased() && is_parkable(token.size()) { token.owner() } else { 0 };
+            let owner = if self.biased() && self.layout().bin_of(token.size()).is_some() { token.owner() } else { 0 };
             let acked = Token::new(State::Acked, owner, token.generation(), self.place(g, token.size()));
             if self.token(g).cas(token.0, acked.0, &PARK).is_ok() {
                 return Ok(());
@@ -206,6 +217,42 @@ impl<R: Region> Heap<R> {
         };
         // SAFETY: the lane is bound, to this heap, says the caller: its slot's word is one of the region's.
         unsafe { self.change_own(busy, g, word, change) }.is_some()
+    }
+
+    /// As [`Heap::free_own`], for an untyped block of more granules: onto the own stack, or a large one by one compare-and-swap.
+    ///
+    /// # Safety
+    /// As for [`Heap::allocate_own`].
+    #[inline(always)]
+    pub unsafe fn free_next(
+        &self,
+        lane: &mut Lane,
+        g: Granule,
+        generation: Option<u32>,
+        geometry: &impl Geometry,
+    ) -> bool {
+        if g.0 >= lane.granules {
+            return false;
+        }
+        let (own, busy, shift) = (lane.live_bits, lane.busy, geometry.span_shift());
+        // SAFETY: as in `free_own`.
+        let word = unsafe { self.region().token_in_range(g, shift) };
+        let token = Token(word.load(&TOKEN_HINT));
+        // The size, if everything else is as it should be.
+        let size = token.meaning() ^ (own | u64::from(place(g.0 & ((1 << shift) - 1), 0)));
+        let current = generation.is_none_or(|held| held == token.generation());
+        if !current || size > u64::from(lane.granules - g.0) {
+            return false;
+        }
+        let size = size as u32;
+        let Some(bin) = self.layout().bin_of(size) else { return self.free_own_large(lane, g, token, size) };
+        let stack = &mut lane.stacks[bin.0];
+        if !stack.has_room() {
+            return false;
+        }
+        let change = |now: Token| (now == token).then(|| (token.parked(), ()));
+        // SAFETY: `busy` is the index that the lane was bound with, to this heap, says the caller.
+        unsafe { self.change_own(busy, g, word, change) }.is_some_and(|()| stack.push(g))
     }
 
     /// The token of the block that the caller knows, if it still stands.

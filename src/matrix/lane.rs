@@ -3,6 +3,7 @@
 //! A lane is plain process memory, a memory aid and no more: a block is what its token says, and an index that has gone stale is
 //! dropped. A process that dies takes indices with it, and no block.
 
+use super::pool::Pool;
 use super::token::{State, TAGS, Token};
 use crate::segment::layout::{BATCH, Granule};
 use crate::segment::size_class::{BINS, Bin};
@@ -58,6 +59,10 @@ pub struct Lane {
     pub(super) backlog: Option<Box<Backlog>>,
     /// Parked blocks of other processes' lanes that this one is to merge.
     pub(super) limbo: Option<Box<Limbo>>,
+    /// Parked large blocks; none until there is one.
+    pub(super) large: Option<Box<Pool>>,
+    /// Granules that they may have together, where that does not follow from the sector.
+    pub(super) most_large: Option<u32>,
 }
 
 /// Other lanes whose blocks of one bin are collected at a time; a lane's place is its number's last bits.
@@ -108,6 +113,10 @@ impl Lane {
             lane.assume_init()
         }
     }
+    /// A lane whose parked large blocks have so many granules at most (models want few).
+    pub fn with_pool(owner: u16, ceiling: usize, granules: u32) -> Self {
+        Self { most_large: Some(granules), ..Self::with_ceiling(owner, ceiling) }
+    }
     /// Writes such a lane where it is to stand, without a copy of it on the stack.
     ///
     /// # Safety
@@ -138,6 +147,8 @@ impl Lane {
             (&raw mut (*place).homeward).write(None);
             (&raw mut (*place).backlog).write(None);
             (&raw mut (*place).limbo).write(None);
+            (&raw mut (*place).large).write(None);
+            (&raw mut (*place).most_large).write(None);
         }
     }
     /// The participant's number.
@@ -172,7 +183,16 @@ impl Lane {
     }
     /// Indices on the stacks; some may be stale.
     pub fn parked(&self) -> usize {
-        self.stacks.iter().map(|stack| stack.length() as usize).sum()
+        let large = self.large.as_ref().map_or(0, |pool| pool.length());
+        self.stacks.iter().map(|stack| stack.length() as usize).sum::<usize>() + large
+    }
+    /// Whether the lane has parked large blocks, or has any on their way home.
+    pub(super) fn has_large(&self) -> bool {
+        self.large.is_some()
+    }
+    /// Granules of the large blocks that the lane has parked; some may be others' by now.
+    pub fn parked_large(&self) -> u32 {
+        self.large.as_ref().map_or(0, |pool| pool.parked())
     }
 }
 
@@ -210,10 +230,4 @@ impl Stack {
         self.top -= count as u32;
         count
     }
-}
-
-/// Whether blocks of `size` granules are parked when freed: the size must be a bin's own.
-#[inline(always)]
-pub(super) const fn is_parkable(size: u32) -> bool {
-    Bin::of(size).is_some()
 }

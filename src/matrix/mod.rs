@@ -31,6 +31,7 @@
 //! - `bias`: the owner's plain stores, and what a thief pays instead;
 //! - `adoption`: a live block's owner changes while it may be about to free it; `transfer`: giving, publishing, taking;
 //! - `exchange`: batches change hands; `outbox`: what was freed for others goes home; `cache`: what waits, and for how long;
+//! - `large`: large blocks wait as well; `pool`: what a lane remembers of them;
 //! - [`runs`]: free memory is cut to size;
 //! - [`stats`]: what is in the sector; `mend`: the tiling is restored; [`sweep`]: healing and the last try; [`recovery`]: what the dead leave (`walk`: one walker's way);
 //! - `allocate` and `free`: the roof; [`heap`]: the whole, under one name;
@@ -49,12 +50,14 @@ pub mod heap;
 pub(crate) mod heap;
 mod hints;
 mod lane;
+mod large;
 mod mend;
 #[cfg(feature = "internals")]
 pub mod operation;
 #[cfg(not(feature = "internals"))]
 pub(crate) mod operation;
 mod outbox;
+mod pool;
 mod recovered;
 #[cfg(feature = "internals")]
 pub mod recovery;

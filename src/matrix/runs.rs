@@ -155,7 +155,7 @@ impl<R: Region> Heap<R> {
             let (g, length) = piece(i);
             let generation = Token(self.token(g).load(&HELD_LOOK)).generation();
             let held = |state| Token::new(state, owner, generation, self.place(g, length));
-            match Bin::of(length).filter(|&own| own == bin || lane.stacks[own.0].has_room()) {
+            match self.layout().bin_of(length).filter(|&own| own == bin || lane.stacks[own.0].has_room()) {
                 Some(own) => {
                     if !early {
                         self.token(g).store(held(State::Acked).0, &HELD_STORE);

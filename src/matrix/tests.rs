@@ -7,6 +7,7 @@ use crate::backend::decorators::{Counts, Probe, stopped_at};
 use crate::backend::{Backend, Native};
 use crate::segment::layout::{Granule, Layout, Params};
 use crate::segment::region::BoxedRegion;
+use crate::segment::size_class::Larges;
 
 /// A span has one granule.
 const WIDE: u32 = 6;
@@ -26,6 +27,7 @@ fn heap_of<B: Backend>(granules: u32, granule_shift: u32) -> Heap<BoxedRegion<B>
         header_words: 2,
         line_words: 1,
         biased: false,
+        larges: Larges::USUAL,
     };
     Heap::format(BoxedRegion::new(Layout::new(granules, params)))
 }

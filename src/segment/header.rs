@@ -20,6 +20,7 @@
 
 use super::layout::{Layout, MAX_BATCHES, MAX_GRANULES, MAX_PARTICIPANTS, Params};
 use super::region::{MappedRegion, Region, WordIndex};
+use super::size_class::Larges;
 use crate::backend::Word;
 use crate::backend::orderings::{FORMAT, GUARD_WRITE};
 use crate::error::{Error, Result};
@@ -81,7 +82,7 @@ pub(crate) struct Header {
 
 impl Header {
     fn encode(&self) -> Copy {
-        let Params { granule_shift, participants, batches, directory, header_words, line_words, biased } =
+        let Params { granule_shift, participants, batches, directory, header_words, line_words, biased, larges: _ } =
             self.layout.params;
         let (id_high, id_low) = self.id.as_u64_pair();
         let mut words = [
@@ -171,6 +172,7 @@ fn params(words: &Copy) -> Result<Params> {
         header_words: ranged("number of header words", words[9], HEADER_WORDS as u64, HEADER_WORDS as u64)? as usize,
         biased: words[18] & BIASED != 0,
         line_words: ranged("number of words in a line", words[10], LINE_WORDS as u64, LINE_WORDS as u64)? as usize,
+        larges: Larges::USUAL,
     })
 }
 

@@ -7,7 +7,7 @@
 //! Everything before the sector is an array of 64-bit words, addressed by index. One arithmetic serves the
 //! mapped segment and the models, which only choose smaller [`Params`].
 
-use super::size_class::{BINS, Bin};
+use super::size_class::{BINS, Bin, LARGES, Large, Larges};
 
 /// Index of a 64-bit word of a region.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +84,8 @@ pub struct Params {
     pub biased: bool,
     /// Words of a cache line: arrays written by different participants are padded to it. 1 in models.
     pub line_words: usize,
+    /// Which blocks are large.
+    pub larges: Larges,
 }
 
 impl Params {
@@ -98,6 +100,7 @@ impl Params {
             header_words: 512,
             biased: false,
             line_words: 8,
+            larges: Larges::USUAL,
         }
     }
     /// Bytes of a granule.
@@ -163,6 +166,9 @@ pub struct Layout {
     pub classes: usize,
     /// Bins that a block of this sector can be parked in.
     pub bins: usize,
+    /// Large bins that a block of this sector can be parked in, and the sixteenth that the first of them is.
+    pub large_bins: usize,
+    first_large: u32,
     /// Words of level `i` of a class tree, the leaves' parents first; 0 above the root.
     pub level_words: [usize; MAX_LEVELS],
     /// Levels in use.
@@ -242,6 +248,9 @@ impl Layout {
         };
         let slots = take((params.participants + 1) * slot_stride);
         let bins = (0..BINS).take_while(|&bin| Bin(bin).size() <= granules).count();
+        let first_large = Large::sixteenth(params.larges.from);
+        let beyond = Large::sixteenth(granules / params.larges.part) + 1;
+        let large_bins = (beyond.saturating_sub(first_large) as usize).min(LARGES);
         let exchange = take(2 * bins * params.batches * batch_stride);
         let homes = exchange + bins * params.batches * batch_stride;
         let exchange_maps = take(bins * line);
@@ -259,6 +268,8 @@ impl Layout {
             span_mask: (1 << span_shift) - 1,
             classes,
             bins,
+            large_bins,
+            first_large,
             level_words,
             levels,
             level_base,
@@ -316,6 +327,26 @@ impl Layout {
             if fits(middle) { low = middle } else { high = middle - 1 }
         }
         Some(Self::new(low << shift, params))
+    }
+
+    /// The bin of blocks of exactly this size, if there is one.
+    #[inline(always)]
+    pub const fn bin_of(&self, size: u32) -> Option<Bin> {
+        if size < self.params.larges.from { Bin::of(size) } else { None }
+    }
+    /// The first bin whose blocks have at least this size, if there is one.
+    #[inline(always)]
+    pub const fn bin_at_least(&self, size: u32) -> Option<Bin> {
+        match Bin::at_least(size) {
+            Some(bin) if bin.size() < self.params.larges.from => Some(bin),
+            _ => None,
+        }
+    }
+    /// The large bin that a block of this size is parked in, if there is one.
+    #[inline(always)]
+    pub const fn large_bin(&self, size: u32) -> Option<Large> {
+        let bin = Large::sixteenth(size).wrapping_sub(self.first_large) as usize;
+        if size >= self.params.larges.from && bin < self.large_bins { Some(Large(bin)) } else { None }
     }
 
     /// The token of a granule's span. Out-of-range granules get the sentinel's, a live block that is nobody's,

@@ -82,10 +82,12 @@ impl Bin {
     /// The bin of blocks of exactly this size, if there is one.
     #[inline(always)]
     pub const fn of(size: u32) -> Option<Self> {
-        match Self::at_least(size) {
-            Some(bin) if bin.size() == size => Some(bin),
-            _ => None,
-        }
+        Some(Self(match size {
+            1..=40 => size,
+            41..=64 if size.is_multiple_of(4) => 40 + (size - 40) / 4,
+            65..=120 if size.is_multiple_of(8) => 46 + (size - 64) / 8,
+            _ => return None,
+        } as usize))
     }
     /// The first bin whose blocks have at least this size, if there is one.
     #[inline(always)]
@@ -101,6 +103,59 @@ impl Bin {
 
 const _: () = assert!(LARGEST_PARKED == 120 && EXACT as usize <= BINS);
 
+/// Index of a *large bin*: parked blocks of more than the bins' sizes, sixteen bins to each power of two (matrix::large).
+///
+/// A block is in the bin whose smallest size it has at least, whatever its own: no size is rounded to be parked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Large(pub usize);
+
+/// Large bins at most.
+pub const LARGES: usize = 256;
+
+/// Which blocks are large, and how much of the sector they have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Larges {
+    /// Granules from which on a block is large: it is in no bin, and not biased.
+    pub from: u32,
+    /// Blocks of more than this part of the sector are not parked.
+    pub part: u32,
+}
+
+impl Larges {
+    /// What sizes every mapped segment has. Models choose smaller ones.
+    pub const USUAL: Self = Self { from: LARGEST_PARKED + 1, part: 32 };
+}
+
+/// log2 of the large bins of a power of two.
+const SIXTEENTHS_LOG2: u32 = 4;
+const SIXTEENTHS: u32 = 1 << SIXTEENTHS_LOG2;
+
+impl Large {
+    /// The number of a size among all sixteenths of powers of two; below 32 each size has its own.
+    #[inline(always)]
+    pub const fn sixteenth(size: u32) -> u32 {
+        if size < 2 * SIXTEENTHS {
+            return size;
+        }
+        let log = size.ilog2();
+        (log - SIXTEENTHS_LOG2 + 1) * SIXTEENTHS + (size >> (log - SIXTEENTHS_LOG2) & (SIXTEENTHS - 1))
+    }
+    /// The smallest size of a sixteenth.
+    #[inline(always)]
+    pub const fn smallest(sixteenth: u32) -> u32 {
+        if sixteenth < 2 * SIXTEENTHS {
+            return sixteenth;
+        }
+        (SIXTEENTHS + sixteenth % SIXTEENTHS) << (sixteenth / SIXTEENTHS - 1)
+    }
+    /// The smallest size, from this one on, that begins a sixteenth.
+    #[inline(always)]
+    pub const fn round_up(size: u32) -> u32 {
+        let smallest = Self::smallest(Self::sixteenth(size));
+        if smallest == size { size } else { Self::smallest(Self::sixteenth(size) + 1) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,6 +168,16 @@ mod tests {
             assert_eq!(Bin::at_least(bin.size() + 1), (bin.0 + 1 < BINS).then_some(Bin(bin.0 + 1)));
         }
         assert_eq!((Bin::of(0), Bin::at_least(0), Bin::of(41), Bin::at_least(u32::MAX)), (None, None, None, None));
+    }
+
+    #[test]
+    fn sixteenths_tile_the_sizes() {
+        for size in (1..100_000u32).chain((1 << 28) - 100..1 << 28) {
+            let at = Large::sixteenth(size);
+            assert!(Large::smallest(at) <= size && size < Large::smallest(at + 1), "{size}");
+            let up = Large::round_up(size);
+            assert!(up >= size && up - size <= size / 16 && Large::smallest(Large::sixteenth(up)) == up, "{size}");
+        }
     }
 
     #[test]

@@ -121,7 +121,8 @@ pub(crate) fn setting(name: &str, default: u64) -> u64 {
 }
 
 /// What the kernel does to a process that is killed, done to one attachment of this process: its memory is unmapped and its descriptor
-/// closed, so that its locks go, and nothing else happens.
+/// closed, so that its locks go, and nothing else happens. A thread of this process that used it ends later, and gives its parked blocks
+/// back: to other memory, which is in its place.
 pub(crate) fn die(handler: Handler) {
     let segment = handler.matrix().segment();
     let (base, length, fd) = (segment.base(), segment.len(), std::os::fd::AsRawFd::as_raw_fd(&segment.fd()));
@@ -129,7 +130,13 @@ pub(crate) fn die(handler: Handler) {
     unsafe { segment.end_life() };
     std::mem::forget(handler);
     // SAFETY: the handler was the mapping's only user, is never dropped, and cannot be used any more.
-    unsafe { rustix::mm::munmap(base.as_ptr().cast(), length) }.expect("mapped");
+    unsafe {
+        use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
+        let (may, how) =
+            (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE);
+        mmap_anonymous(base.as_ptr().cast(), length, may, how)
+    }
+    .expect("mapped");
     // SAFETY: its owner was forgotten: nobody uses or closes it again.
     unsafe { rustix::io::close(fd) };
 }

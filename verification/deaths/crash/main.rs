@@ -65,8 +65,8 @@ fn measured<T>(most: &Cell<u64>, operation: impl FnOnce() -> T) -> T {
 type Holding = Rc<RefCell<Vec<Live>>>;
 
 /// A survivor's work: a few operations of every kind.
-fn survive(world: &World, owner: u16, ceiling: usize, live: &Holding, most: &Most, random: &mut Rng) {
-    let lane = &mut Lane::with_ceiling(owner, ceiling);
+fn survive(world: &World, lane: &mut Lane, live: &Holding, most: &Most, random: &mut Rng) {
+    let owner = lane.owner();
     let directory = Directory(world.heap.region());
     for _ in 0..random.usize(3..8) {
         match random.u32(0..20) {
@@ -106,6 +106,7 @@ fn survive(world: &World, owner: u16, ceiling: usize, live: &Holding, most: &Mos
 struct Crew {
     world: Rc<World>,
     ceiling: usize,
+    pool: u32,
     holdings: Vec<(u16, Holding)>,
     /// Blocks of the victim's that its operation does not touch.
     kept: Vec<Live>,
@@ -113,10 +114,15 @@ struct Crew {
 }
 
 impl Crew {
-    fn of(scene: &Scene, ceiling: usize) -> Self {
+    fn of(scene: &Scene, operation: &Operation) -> Self {
         let others = (2, Rc::new(RefCell::new(scene.others.clone())));
         let kept = scene.kept.clone();
-        Self { world: scene.world.clone(), ceiling, holdings: vec![others], kept, dead: scene.dead.clone() }
+        let (world, dead) = (scene.world.clone(), scene.dead.clone());
+        Self { world, ceiling: operation.ceiling, pool: operation.pool, holdings: vec![others], kept, dead }
+    }
+
+    fn lane(&self, owner: u16) -> Lane {
+        Lane::with_pool(owner, self.ceiling, self.pool)
     }
 
     /// A survivor that joins the players.
@@ -127,16 +133,15 @@ impl Crew {
             self.holdings.push((owner, live.clone()));
             live
         });
-        let (world, ceiling, most, mut random) = (self.world.clone(), self.ceiling, most.clone(), random.fork());
-        Player::new(move || survive(&world, owner, ceiling, &live, &most, &mut random))
+        let (world, mut lane, most, mut random) = (self.world.clone(), self.lane(owner), most.clone(), random.fork());
+        Player::new(move || survive(&world, &mut lane, &live, &most, &mut random))
     }
 
     fn recoverer(&self, owner: u16, dead: &[u16], stop_at: Option<u64>) -> Player {
-        let (world, ceiling, dead) = (self.world.clone(), self.ceiling, dead.to_vec());
+        let (world, mut lane, dead) = (self.world.clone(), self.lane(owner), dead.to_vec());
         dead.iter().for_each(|&dead| world.bury(dead));
         let body = move || {
-            let lane = &mut Lane::with_ceiling(owner, ceiling);
-            dead.iter().for_each(|&dead| recover(&world, lane, dead, Give::GiveBack));
+            dead.iter().for_each(|&dead| recover(&world, &mut lane, dead, Give::GiveBack));
         };
         match stop_at {
             Some(k) => Player::stopped_at(body, k),
@@ -172,8 +177,8 @@ impl Crew {
 
     /// L2: what the stopped ones hide is at most a block that they merge, or of the size that they asked for, 30 granules here.
     fn hides_nothing(&self) {
-        let (world, ceiling) = (self.world.clone(), self.ceiling);
-        turns::alone(move || world.nothing_is_hidden(&mut Lane::with_ceiling(LAST, ceiling), 30), None);
+        let (world, mut lane) = (self.world.clone(), self.lane(LAST));
+        turns::alone(move || world.nothing_is_hidden(&mut lane, 30), None);
     }
 
     /// The dead are recovered: everything is freed, and nothing is missing.
@@ -226,7 +231,7 @@ impl Crew {
 /// A victim of the operation, and everybody else.
 fn set_up(operation: &'static Operation, stop_at: Option<u64>) -> (Player, Crew) {
     let mut scene = Scene::new(operation);
-    let crew = Crew::of(&scene, operation.ceiling);
+    let crew = Crew::of(&scene, operation);
     let body = move || (operation.run)(&mut scene);
     let victim = match stop_at {
         Some(k) => Player::stopped_at(body, k),
@@ -421,6 +426,9 @@ fn mutant_crash_table() {
         Mutant::PositionUnchecked,
         // Takes a million changes of one word: `matrix::stalled`.
         Mutant::TagDropped,
+        // Everybody heals at the end, and nobody counts.
+        Mutant::LargeFitUnchecked,
+        Mutant::PoolUnbounded,
     ];
     let mut lost = vec![];
     for &mutant in MUTANTS {

@@ -7,6 +7,7 @@ use atomic_matrix::matrix::heap::{Kind, Lane, Live};
 use atomic_matrix::matrix::recovery::Policy;
 use atomic_matrix::segment::directory::{Directory, Entry};
 use atomic_matrix::segment::layout::Granule;
+use atomic_matrix::segment::size_class::Larges;
 use std::rc::Rc;
 
 /// The number of the participant that is stopped.
@@ -22,6 +23,8 @@ pub(crate) struct Operation {
     pub(crate) granules: u32,
     /// Of every lane; 0 parks nothing.
     pub(crate) ceiling: usize,
+    /// Granules of large blocks that a lane parks, which are blocks of 4 granules and more; where it is 0, no block is large.
+    pub(crate) pool: u32,
     pub(crate) prepare: fn(&mut Scene),
     pub(crate) run: fn(&mut Scene),
     /// Sites that an undisturbed run passes, and sites that it does not: what tells its path from another.
@@ -45,8 +48,10 @@ pub(crate) struct Scene {
 
 impl Scene {
     pub(crate) fn new(operation: &Operation) -> Self {
-        let lane = |owner| Lane::with_ceiling(owner, operation.ceiling);
-        let world = Rc::new(World::of(operation.granules, 6));
+        let lane = |owner| Lane::with_pool(owner, operation.ceiling, operation.pool);
+        let biased = operation.granules.is_multiple_of(3);
+        let larges = if operation.pool > 0 { Larges { from: 4, part: 2 } } else { Larges::USUAL };
+        let world = Rc::new(World::with_larges(operation.granules, biased, 6, larges));
         let mut scene = Self {
             world,
             lane: lane(VICTIM),
@@ -144,6 +149,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         name: "allocate, exact",
         granules: 80,
         ceiling: 0,
+        pool: 0,
         prepare: |s| {
             let [_, middle, right] = s.three([3, 5, 3]);
             s.kept.push(right);
@@ -157,6 +163,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         name: "allocate, cut",
         granules: 80,
         ceiling: 0,
+        pool: 0,
         prepare: |s| s.keep(2),
         run: |s| s.allocate(5, 1, Kind::Raw),
         through: &[&ANNOUNCE, &CARVE, &COMMIT],
@@ -166,6 +173,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         name: "allocate, carve",
         granules: 80,
         ceiling: 4,
+        pool: 0,
         prepare: |s| s.keep(3),
         run: |s| s.allocate(2, 1, Kind::Raw),
         through: &[&ANNOUNCE, &HELD_STORE],
@@ -175,6 +183,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         name: "allocate, carve off a line",
         granules: 77,
         ceiling: 8,
+        pool: 0,
         prepare: |_| {},
         run: |s| s.allocate(1, 1, Kind::Typed(7)),
         through: &[&ANNOUNCE, &HELD_STORE],
@@ -184,6 +193,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         name: "allocate, parked",
         granules: 80,
         ceiling: 4,
+        pool: 0,
         prepare: |s| {
             let block = s.take(2);
             s.release(block);
@@ -196,6 +206,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         name: "allocate, from the exchange",
         granules: 80,
         ceiling: 2,
+        pool: 0,
         prepare: |s| {
             let blocks = [(); 6].map(|()| s.other(2));
             blocks.into_iter().for_each(|block| s.world.free(&mut s.other, block));
@@ -208,6 +219,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         name: "allocate, aligned",
         granules: 78,
         ceiling: 0,
+        pool: 0,
         prepare: |s| s.keep(2),
         run: |s| s.allocate(3, 8, Kind::Raw),
         through: &[&ANNOUNCE, &HELD_STORE],
@@ -217,6 +229,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         name: "allocate, typed",
         granules: 80,
         ceiling: 0,
+        pool: 0,
         prepare: |_| {},
         run: |s| s.allocate(3, 1, Kind::Typed(99)),
         through: &[&ANNOUNCE],
@@ -226,6 +239,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         name: "allocate, swept up",
         granules: 30,
         ceiling: 12,
+        pool: 0,
         prepare: all_parked,
         run: |s| s.allocate(20, 1, Kind::Raw),
         through: &[&TOKEN_WALK, &FREEZE],
@@ -235,6 +249,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         name: "allocate, refused",
         granules: 12,
         ceiling: 0,
+        pool: 0,
         prepare: |s| {
             (0..4).for_each(|_| s.keep(2));
             let block = s.other(4);
@@ -248,6 +263,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         name: "free, parked",
         granules: 80,
         ceiling: 4,
+        pool: 0,
         prepare: |s| s.aim(2),
         run: Scene::free_target,
         through: &[&PARK],
@@ -257,6 +273,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         name: "free, spilt",
         granules: 80,
         ceiling: 2,
+        pool: 0,
         prepare: |s| {
             let [target, kept, one, two] = [(); 4].map(|()| s.take(2));
             [one, two].into_iter().for_each(|block| s.release(block));
@@ -271,6 +288,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         name: "free, spilt and merged",
         granules: 80,
         ceiling: 2,
+        pool: 0,
         prepare: |s| {
             let blocks = [(); 6].map(|()| s.other(2));
             let [target, kept, one, two] = [(); 4].map(|()| s.take(2));
@@ -287,6 +305,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         name: "free, alone",
         granules: 80,
         ceiling: 0,
+        pool: 0,
         prepare: |s| {
             let [left, middle, right] = s.three([3, 4, 5]);
             s.kept.extend([left, right]);
@@ -300,6 +319,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         name: "free, joins its left",
         granules: 80,
         ceiling: 0,
+        pool: 0,
         prepare: |s| {
             let [left, middle, right] = s.three([3, 4, 5]);
             s.kept.push(right);
@@ -314,6 +334,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         name: "free, joins its right",
         granules: 80,
         ceiling: 0,
+        pool: 0,
         prepare: |s| {
             let [left, middle, right] = s.three([3, 4, 5]);
             s.kept.push(left);
@@ -328,6 +349,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         name: "free, joins both",
         granules: 80,
         ceiling: 0,
+        pool: 0,
         prepare: |s| {
             let [left, middle, right] = s.three([3, 4, 5]);
             s.release(left);
@@ -342,6 +364,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         name: "free, large",
         granules: 260,
         ceiling: 4,
+        pool: 0,
         prepare: |s| {
             let [left, middle, right] = s.three([123, 125, 2]);
             s.kept.push(right);
@@ -356,6 +379,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         name: "flush",
         granules: 80,
         ceiling: 4,
+        pool: 0,
         prepare: |s| {
             let blocks = [(); 4].map(|()| s.take(2));
             blocks.into_iter().for_each(|block| s.release(block));
@@ -368,15 +392,102 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         name: "heal",
         granules: 30,
         ceiling: 4,
+        pool: 0,
         prepare: all_parked,
         run: |s| s.world.heap.heal(&mut s.lane),
         through: &[&TOKEN_WALK, &FREEZE],
         around: &[],
     },
     Operation {
+        name: "allocate, from the pool",
+        granules: 81,
+        ceiling: 4,
+        pool: 12,
+        prepare: |s| {
+            let block = s.take(5);
+            s.release(block);
+        },
+        run: |s| s.allocate(5, 1, Kind::Raw),
+        through: &[&CLAIM],
+        around: &[&TOKEN_LOOK, &HINT_LOOK],
+    },
+    Operation {
+        name: "allocate, a large block that came home",
+        granules: 81,
+        ceiling: 4,
+        pool: 12,
+        prepare: |s| {
+            let block = s.take(5);
+            s.world.free_of(&mut s.other, block, VICTIM);
+        },
+        run: |s| s.allocate(5, 1, Kind::Raw),
+        through: &[&BATCH_CLAIM, &CLAIM],
+        around: &[&HINT_LOOK, &ANNOUNCE],
+    },
+    Operation {
+        name: "free, into the pool",
+        granules: 81,
+        ceiling: 4,
+        pool: 12,
+        prepare: |s| s.aim(5),
+        run: Scene::free_target,
+        through: &[&PARK],
+        around: &[&CLAIM, &ANNOUNCE],
+    },
+    Operation {
+        name: "free, evicting from the pool",
+        granules: 81,
+        ceiling: 4,
+        pool: 12,
+        prepare: |s| {
+            let blocks = [(); 4].map(|()| s.take(5));
+            let [kept, target, one, two] = blocks;
+            [one, two].into_iter().for_each(|block| s.release(block));
+            s.kept.push(kept);
+            s.target.push(target);
+        },
+        run: Scene::free_target,
+        through: &[&PARK, &CLAIM, &LOOK_FENCE],
+        around: &[&BATCH_PASS],
+    },
+    Operation {
+        name: "free, a large block goes home",
+        granules: 81,
+        ceiling: 4,
+        pool: 12,
+        prepare: |s| {
+            died(s, 5);
+            let mut blocks = vec![];
+            s.world.heap.walk(|at, token| blocks.push(Live { at, token })).expect("S4");
+            let is_its = |block: &Live| block.token.is_live() && block.token.owner() == DEAD && block.token.size() == 4;
+            s.target.push(blocks.into_iter().find(is_its).expect("it had one"));
+        },
+        run: |s| {
+            let block = s.target.pop().expect("prepared");
+            let current = Some(block.token.generation());
+            s.world.heap.free(&mut s.lane, block.at, current).expect("it is live");
+        },
+        through: &[&PARK, &BATCH_CLAIM, &BATCH_PASS],
+        around: &[&ANNOUNCE],
+    },
+    Operation {
+        name: "flush, large blocks",
+        granules: 81,
+        ceiling: 4,
+        pool: 24,
+        prepare: |s| {
+            let blocks = [5, 6, 7].map(|size| s.take(size));
+            blocks.into_iter().for_each(|block| s.release(block));
+        },
+        run: |s| s.world.heap.flush_large(&mut s.lane),
+        through: &[&CLAIM, &FREEZE],
+        around: &[&TOKEN_WALK],
+    },
+    Operation {
         name: "hand over",
         granules: 40,
         ceiling: 0,
+        pool: 0,
         prepare: |s| s.aim(2),
         run: |s| {
             let block = s.target.pop().expect("prepared");
@@ -390,6 +501,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         name: "adopt",
         granules: 40,
         ceiling: 0,
+        pool: 0,
         prepare: |s| {
             let block = s.other(2);
             s.world.give_up(block, 2);
@@ -409,6 +521,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         name: "publish",
         granules: 40,
         ceiling: 0,
+        pool: 0,
         prepare: |s| s.aim(2),
         run: Scene::publish,
         through: &[&DIR_WRITE, &DIR_CLAIM, &ADOPT],
@@ -418,6 +531,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         name: "publish, taken",
         granules: 40,
         ceiling: 0,
+        pool: 0,
         prepare: |s| {
             s.aim(2);
             s.publish();
@@ -431,6 +545,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         name: "take",
         granules: 40,
         ceiling: 0,
+        pool: 0,
         prepare: |s| {
             s.aim(2);
             s.publish();
@@ -443,6 +558,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         name: "withdraw",
         granules: 40,
         ceiling: 0,
+        pool: 0,
         prepare: |s| {
             s.aim(2);
             s.publish();
@@ -455,6 +571,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         name: "recover",
         granules: 40,
         ceiling: 0,
+        pool: 0,
         prepare: |s| died(s, 12),
         run: |s| recover(&s.world, &mut s.lane, DEAD, Policy::GiveBack),
         through: &[&PIN, &PARK, &CLAIM, &FREEZE, &BATCH_LOOK],
@@ -464,6 +581,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         name: "recover, keeping blocks",
         granules: 40,
         ceiling: 0,
+        pool: 0,
         prepare: |s| died(s, 5),
         run: |s| recover(&s.world, &mut s.lane, DEAD, Policy::Keep),
         through: &[&PIN, &ADOPT, &BATCH_LOOK],
@@ -473,6 +591,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         name: "leave",
         granules: 40,
         ceiling: 4,
+        pool: 0,
         prepare: |s| {
             s.keep(2);
             s.keep(3);

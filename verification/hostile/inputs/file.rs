@@ -10,6 +10,7 @@ use atomic_matrix::matrix::token::{State, Token};
 use atomic_matrix::segment::Options;
 use atomic_matrix::segment::layout::{DIRECTORY_WORDS, Granule, Layout, Params, SlotWord};
 use atomic_matrix::segment::region::{BoxedRegion, Region, WordIndex};
+use atomic_matrix::segment::size_class::Larges;
 use std::os::unix::fs::FileExt;
 use std::sync::LazyLock;
 use uuid::Uuid;
@@ -207,6 +208,7 @@ impl Sound {
             header_words: 512,
             line_words: 8,
             biased: false,
+            larges: Larges::USUAL,
         };
         let most = (128 << 10 >> params.granule_shift).max(1);
         let layout = Layout::new(1 + u32::from(parameters.granules) % most, params);

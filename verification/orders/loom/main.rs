@@ -8,6 +8,7 @@ mod bias;
 mod channel;
 mod futures;
 mod kills;
+mod large;
 mod map;
 mod model;
 mod mutants;

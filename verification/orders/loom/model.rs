@@ -8,6 +8,7 @@ use atomic_matrix::matrix::heap::{Heap, Kind, Lane, Live, Refusal};
 use atomic_matrix::matrix::stats::Tally;
 use atomic_matrix::segment::layout::{Layout, Params};
 use atomic_matrix::segment::region::{BoxedRegion, Region};
+use atomic_matrix::segment::size_class::Larges;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Once};
@@ -53,6 +54,20 @@ impl World {
     pub(crate) fn biased(granules: u32, batches: usize) -> Arc<Self> {
         Self::with_bias(granules, batches, true)
     }
+    /// With blocks that are large from two granules on.
+    pub(crate) fn with_large(granules: u32, batches: usize) -> Arc<Self> {
+        let params = Params {
+            granule_shift: 6,
+            participants: 4,
+            batches,
+            directory: 0,
+            header_words: 1,
+            line_words: 1,
+            biased: true,
+            larges: Larges { from: 2, part: 1 },
+        };
+        Self::laid_out(granules, params)
+    }
 }
 
 impl<B: Backend> World<B> {
@@ -68,8 +83,19 @@ impl<B: Backend> World<B> {
         Self::of(granules, batches, directory, biased, 6)
     }
     fn of(granules: u32, batches: usize, directory: usize, biased: bool, granule_shift: u32) -> Arc<Self> {
-        let params =
-            Params { granule_shift, participants: 4, batches, directory, header_words: 1, line_words: 1, biased };
+        let params = Params {
+            granule_shift,
+            participants: 4,
+            batches,
+            directory,
+            header_words: 1,
+            line_words: 1,
+            biased,
+            larges: Larges::USUAL,
+        };
+        Self::laid_out(granules, params)
+    }
+    fn laid_out(granules: u32, params: Params) -> Arc<Self> {
         let heap = Heap::format(BoxedRegion::new(Layout::new(granules, params)));
         Arc::new(Self { heap, start: loom::sync::atomic::AtomicUsize::new(0) })
     }
@@ -90,6 +116,7 @@ impl<B: Backend> World<B> {
             header_words: 1,
             line_words: 1,
             biased: false,
+            larges: Larges::USUAL,
         };
         let taken = structure(&Layout::new(1, params));
         let heap = Heap::format(BoxedRegion::with_payload(Layout::new(granules + taken, params), taken + payload));

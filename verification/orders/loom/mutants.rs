@@ -2,7 +2,7 @@
 
 use crate::kills::stale_index_at_every_step;
 use crate::model::{Scenario, executions, explore, quietly};
-use crate::{bias, channel, futures, map, names, scenarios, slots, topic, waiting};
+use crate::{bias, channel, futures, large, map, names, scenarios, slots, topic, waiting};
 use atomic_matrix::backend::loom::{Setting, weaker};
 use atomic_matrix::backend::orderings::*;
 use atomic_matrix::backend::{Mutant, Site};
@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 
 /// Every scenario of every file.
 fn all() -> impl Iterator<Item = &'static Scenario> {
-    [scenarios::ALL, bias::ALL, names::ALL, slots::ALL, waiting::ALL, futures::ALL, channel::ALL, topic::ALL, map::ALL]
+    [scenarios::ALL, bias::ALL, large::ALL, names::ALL, slots::ALL, waiting::ALL, futures::ALL, channel::ALL, topic::ALL, map::ALL]
         .into_iter()
         .flatten()
 }
@@ -299,6 +299,8 @@ const FAULTS: &[(Mutant, &str)] = &[
     (Mutant::PublishedFromAnybody, "`mutant_schedules_table`, sort Names"),
     (Mutant::SecondSweepDropped, "`schedules_l2_what_is_freed_behind_a_sweep_is_found`"),
     (Mutant::SweepGoesOn, "`mutant_schedules_table`, sort Walk"),
+    (Mutant::LargeFitUnchecked, "`mutant_schedules_table`, sort Large"),
+    (Mutant::PoolUnbounded, "`mutant_schedules_table`, sort Large"),
     (Mutant::JoinUnvalidated, "`mutant_topic_table`"),
     (Mutant::CursorsIgnored, "`mutant_topic_table`"),
     (Mutant::JoinsIgnored, "`mutant_topic_table`"),

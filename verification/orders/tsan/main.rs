@@ -18,6 +18,7 @@ use atomic_matrix::matrix::heap::{Heap, Kind, Lane};
 use atomic_matrix::segment::Options;
 use atomic_matrix::segment::layout::{Layout, Params};
 use atomic_matrix::segment::region::{BoxedRegion, Region};
+use atomic_matrix::segment::size_class::Larges;
 use std::cell::UnsafeCell;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
@@ -400,6 +401,7 @@ fn on_a_heap<const SITE: usize>() {
         header_words: 0,
         line_words: 8,
         biased: true,
+        larges: Larges::USUAL,
     };
     let heap = forever(Heap::format(BoxedRegion::<Weakened<SITE>>::new(Layout::new(2400, params))));
     for owner in 1..=4 {
@@ -425,8 +427,16 @@ fn on_a_heap<const SITE: usize>() {
 
 /// One thread uses a block and parks it; another takes it in a sweep, told by a number without an ordering that it may.
 fn handed_on<const SITE: usize>(biased: bool) {
-    let params =
-        Params { granule_shift: 6, participants: 2, batches: 0, directory: 0, header_words: 0, line_words: 8, biased };
+    let params = Params {
+        granule_shift: 6,
+        participants: 2,
+        batches: 0,
+        directory: 0,
+        header_words: 0,
+        line_words: 8,
+        biased,
+        larges: Larges::USUAL,
+    };
     let heap = forever(Heap::format(BoxedRegion::<Weakened<SITE>>::new(Layout::new(1, params))));
     let parked = forever(AtomicBool::new(false));
     spawn(|| {

@@ -28,6 +28,7 @@ use atomic_matrix::backend::orderings::MUTANTS;
 use atomic_matrix::matrix::heap::{Kind, Lane, Live};
 use atomic_matrix::matrix::recovery::Policy as Give;
 use atomic_matrix::matrix::runs::LARGEST_RUN;
+use atomic_matrix::segment::size_class::Larges;
 use common::setting;
 use fastrand::Rng;
 use std::cell::RefCell;
@@ -54,12 +55,25 @@ enum Sort {
     Runs,
     /// As `Any`, `Tiny` and `Stop`, where two or four granules share a token, and blocks begin anywhere among them.
     Packed,
+    /// Blocks of two granules and more are large: parked in small pools, evicted, freed by others and sent home, taken by whoever runs
+    /// short; one may stop for ever.
+    Large,
     /// Calls on names and on blocks that everybody knows: linearizable ([`names`]).
     Names,
 }
 
-const SORTS: [Sort; 9] =
-    [Sort::Any, Sort::Hot, Sort::Tiny, Sort::Search, Sort::Walk, Sort::Stop, Sort::Runs, Sort::Packed, Sort::Names];
+const SORTS: [Sort; 10] = [
+    Sort::Any,
+    Sort::Hot,
+    Sort::Tiny,
+    Sort::Search,
+    Sort::Walk,
+    Sort::Stop,
+    Sort::Runs,
+    Sort::Packed,
+    Sort::Large,
+    Sort::Names,
+];
 
 /// What a scenario is made of.
 struct Plan {
@@ -69,6 +83,9 @@ struct Plan {
     players: usize,
     /// Of the lanes; 0 parks nothing.
     ceiling: usize,
+    /// Which blocks are large, and granules of them that a lane parks.
+    larges: Larges,
+    pool: u32,
     /// Granules that are asked for.
     smallest: u32,
     largest: u32,
@@ -92,6 +109,8 @@ impl Plan {
             shift: 6,
             players,
             ceiling: if random.bool() { 0 } else { random.usize(1..=3) },
+            larges: Larges::USUAL,
+            pool: 0,
             largest: [1, 4, granules / 3][random.usize(0..3)].max(1),
             smallest: 1,
             steps: 2..8,
@@ -119,6 +138,25 @@ impl Plan {
                 let (largest, steps) = (random.u32(span..=(granules / 3).max(2 * span)), 2..random.usize(4..10));
                 let stop_at = random.bool().then_some(stop_at);
                 Self { granules, shift, smallest: span, largest, steps, stop_at, ..any }
+            }
+            Sort::Large => {
+                let shift = [6, 6, 4][random.usize(0..3)];
+                let span = 1 << (6 - shift);
+                let granules = [12, 20, 40, 66][random.usize(0..4)] * span;
+                let (from, largest) = (random.u32(1..=3) * span, random.u32(2..=granules / span / 3) * span);
+                Self {
+                    granules,
+                    shift,
+                    ceiling: random.usize(1..=3),
+                    larges: Larges { from, part: 2 },
+                    pool: random.u32(1..=granules / 2),
+                    smallest: span,
+                    largest,
+                    steps: 2..12,
+                    length: 400,
+                    stop_at: random.bool().then_some(stop_at),
+                    ..any
+                }
             }
             Sort::Runs => {
                 let (ceiling, stop_at) = (random.usize(4..=8), random.bool().then(|| random.u64(1..600)));
@@ -173,14 +211,17 @@ fn scenario(sort: Sort, seed: u64) {
     }
     let random = &mut Rng::with_seed(seed);
     let plan = Rc::new(Plan::draw(sort, random));
-    let world = Rc::new(World::of(plan.granules, plan.shift));
-    let mut lanes: Vec<_> = (1..=plan.players as u16).map(|owner| Lane::with_ceiling(owner, plan.ceiling)).collect();
+    let biased = plan.granules.is_multiple_of(3);
+    let world = Rc::new(World::with_larges(plan.granules, biased, plan.shift, plan.larges));
+    let lane = |owner| Lane::with_pool(owner, plan.ceiling, plan.pool);
+    let mut lanes: Vec<_> = (1..=plan.players as u16).map(lane).collect();
     let live = prepare(sort, &plan, &world, &mut lanes, random);
     let live: Vec<Holding> = live.into_iter().map(|live| Rc::new(RefCell::new(live))).collect();
     let lanes: Vec<_> = lanes.into_iter().map(|lane| Rc::new(RefCell::new(lane))).collect();
-    let hands = lanes.iter().zip(&live).enumerate().map(|(number, (lane, live))| {
+    let live_of_all = Rc::new(live.clone());
+    let hands = lanes.iter().enumerate().map(|(number, lane)| {
         let (world, plan, mut random) = (world.clone(), plan.clone(), random.fork());
-        let (lane, live) = (lane.clone(), live.clone());
+        let (lane, all) = (lane.clone(), live_of_all.clone());
         let stop_at = plan.stop_at.filter(|_| number == 0);
         let body = move || {
             for _ in 0..random.usize(plan.steps.clone()) {
@@ -189,7 +230,10 @@ fn scenario(sort: Sort, seed: u64) {
                     Sort::Hot | Sort::Search => number > 0,
                     _ => random.bool(),
                 };
-                step(&world, &plan, &mut lane.borrow_mut(), &live, allocates, &mut random);
+                // What one frees that stops is of its own: its recovery gives it back.
+                let others = sort == Sort::Large && stop_at.is_none() && random.u8(0..3) == 0;
+                let from = if others && !allocates { random.usize(0..plan.players) } else { number };
+                step(&world, &plan, &mut lane.borrow_mut(), (&all[from], from as u16 + 1), allocates, &mut random);
             }
         };
         match stop_at {
@@ -210,6 +254,10 @@ fn scenario(sort: Sort, seed: u64) {
     if stopped {
         world.bury(1);
         world.heap.recover(&mut Lane::with_ceiling(7, 0), 1, Give::GiveBack);
+        assert!(!world.keeps_large(1), "the dead one's large blocks stay parked");
+    }
+    for lane in &lanes {
+        assert!(lane.borrow().parked_large() <= plan.pool, "a pool has its bound");
     }
     for lane in &lanes[stopped as usize..] {
         world.heap.flush(&mut lane.borrow_mut());
@@ -230,7 +278,14 @@ fn scenario(sort: Sort, seed: u64) {
     assert_eq!((tally.free.blocks, tally.free.granules), (1, plan.granules as u64), "L3");
 }
 
-fn step(world: &World, plan: &Plan, lane: &mut Lane, live: &Holding, allocates: bool, random: &mut Rng) {
+fn step(
+    world: &World,
+    plan: &Plan,
+    lane: &mut Lane,
+    (live, owner): (&Holding, u16),
+    allocates: bool,
+    random: &mut Rng,
+) {
     let Plan { ceiling, largest, .. } = *plan;
     if allocates {
         let roomy = || largest == 1 && ceiling == 0 && world.live() + 9 <= world.granules();
@@ -251,7 +306,7 @@ fn step(world: &World, plan: &Plan, lane: &mut Lane, live: &Holding, allocates: 
     } else if !live.borrow().is_empty() {
         let last = live.borrow().len() - 1;
         let block = live.borrow_mut().swap_remove(if plan.steps.len() > 1 { random.usize(0..=last) } else { last });
-        world.free(lane, block);
+        world.free_of(lane, block, owner);
         if random.bool() {
             let again = world.heap.free(lane, block.at, Some(block.token.generation()));
             assert!(again.is_err(), "S5: {block:?} was freed twice");
@@ -303,6 +358,11 @@ fn schedules_s1_c1_runs_are_cut_up() {
 #[test]
 fn schedules_s1_c1_several_granules_share_a_token() {
     play_many(Sort::Packed);
+}
+
+#[test]
+fn schedules_s1_l2_c1_large_blocks_are_parked_and_go_home() {
+    play_many(Sort::Large);
 }
 
 #[test]

@@ -12,6 +12,7 @@ use atomic_matrix::matrix::size_class::EXACT;
 use atomic_matrix::matrix::token::State;
 use atomic_matrix::segment::layout::{Layout, Params, SlotWord};
 use atomic_matrix::segment::region::{BoxedRegion, Region};
+use atomic_matrix::segment::size_class::Larges;
 use std::cell::{Cell, RefCell};
 
 /// The heap of a scenario, and what its players know of their blocks.
@@ -43,9 +44,22 @@ impl World {
 
     /// With biased parking or without, with granules of `1 << granule_shift` bytes: below 64, several share a token.
     pub(crate) fn with(granules: u32, biased: bool, granule_shift: u32) -> Self {
+        Self::with_larges(granules, biased, granule_shift, Larges::USUAL)
+    }
+
+    /// The same, with blocks that are large from fewer granules on.
+    pub(crate) fn with_larges(granules: u32, biased: bool, granule_shift: u32, larges: Larges) -> Self {
         super::turns::begin();
-        let params =
-            Params { granule_shift, participants: 8, batches: 1, directory: 3, header_words: 2, line_words: 1, biased };
+        let params = Params {
+            granule_shift,
+            participants: 8,
+            batches: 1,
+            directory: 3,
+            header_words: 2,
+            line_words: 1,
+            biased,
+            larges,
+        };
         let heap = Heap::format(BoxedRegion::new(Layout::new(granules, params)));
         Self {
             heap,
@@ -143,9 +157,24 @@ impl World {
         }
     }
 
+    /// Whether large blocks are parked that this participant has parked, or others for it.
+    pub(crate) fn keeps_large(&self, owner: u16) -> bool {
+        let mut found = false;
+        let large = |size| self.heap.layout().large_bin(size).is_some();
+        self.heap
+            .walk(|_, token| found |= token.is_given_up() && token.parked_by() == owner && large(token.size()))
+            .expect("S4");
+        found
+    }
+
     /// Frees a block of `lane`'s.
     pub(crate) fn free(&self, lane: &mut Lane, block: Live) {
-        self.give_up(block, lane.owner());
+        self.free_of(lane, block, lane.owner());
+    }
+
+    /// Frees a block of `owner`'s.
+    pub(crate) fn free_of(&self, lane: &mut Lane, block: Live, owner: u16) {
+        self.give_up(block, owner);
         self.heap.free(lane, block.at, Some(block.token.generation())).expect("S5: it is live and ours");
         self.operation_ends(lane.owner());
         self.live.set(self.live.get() - block.token.size());

@@ -20,6 +20,7 @@ use atomic_matrix::matrix::heap::{Heap, Kind, Lane, Live, Refusal};
 use atomic_matrix::matrix::recovery::Policy;
 use atomic_matrix::segment::layout::{Layout, Params};
 use atomic_matrix::segment::region::{BoxedRegion, Region};
+use atomic_matrix::segment::size_class::Larges;
 use calls::{call, excuse, id};
 use common::setting;
 use linear::{Span, linearizable};
@@ -38,6 +39,9 @@ struct Scenario {
     shift: u32,
     /// Of the lanes; 0 parks nothing.
     ceiling: usize,
+    /// Which blocks are large, and granules of them that a lane parks.
+    larges: Larges,
+    pool: u32,
     batches: usize,
     /// Steps of each thread.
     steps: u32,
@@ -61,6 +65,8 @@ const TIGHT: Scenario = Scenario {
     granules: 70,
     shift: 6,
     ceiling: 0,
+    larges: Larges::USUAL,
+    pool: 0,
     batches: 0,
     steps: 8,
     blocks: 3,
@@ -117,7 +123,19 @@ const SMALLEST: Scenario =
 const PACKED: Scenario = Scenario { name: "packed parking", granules: 280, shift: 4, largest: 16, ..PARKING };
 /// The same with nothing parked, and hardly any room.
 const PACKED_TINY: Scenario = Scenario { name: "packed tiny strict", granules: 20, shift: 4, largest: 8, ..TINY };
-const ALL: [Scenario; 8] = [TIGHT, ROOMY, PARKING, RUNS, TINY, DEATHS, PACKED, PACKED_TINY];
+/// Blocks of more than one granule are large: parked in small pools, evicted, and taken by whoever runs short.
+const LARGE: Scenario = Scenario {
+    name: "large parking",
+    threads: 6,
+    granules: 60,
+    larges: Larges { from: 2, part: 4 },
+    pool: 9,
+    largest: 7,
+    ..PARKING
+};
+/// The same, and two of six stop for ever.
+const LARGE_DEATHS: Scenario = Scenario { name: "large parking, two of six die", mortals: 2, ..LARGE };
+const ALL: [Scenario; 10] = [TIGHT, ROOMY, PARKING, RUNS, TINY, DEATHS, PACKED, PACKED_TINY, LARGE, LARGE_DEATHS];
 
 struct World {
     heap: Heap<BoxedRegion<Shuttle>>,
@@ -184,6 +202,7 @@ impl Scenario {
             header_words: 1,
             line_words: 1,
             biased: false,
+            larges: self.larges,
         };
         let heap = Heap::format(BoxedRegion::new(Layout::new(self.granules, params)));
         let marks = Mutex::new(vec![0; self.granules as usize]);
@@ -213,7 +232,7 @@ impl Scenario {
     }
 
     fn thread(self, world: &World, owner: u16, round: u64) {
-        let mut lane = Lane::with_ceiling(owner, self.ceiling);
+        let mut lane = Lane::with_pool(owner, self.ceiling, self.pool);
         let mut rng = Rng(round << 8 | owner as u64);
         rng.below(2);
         let mut live: Vec<Live> = vec![];
@@ -274,6 +293,7 @@ fn names(round: u64) {
         header_words: 1,
         line_words: 1,
         biased: false,
+        larges: Larges::USUAL,
     };
     let heap = Arc::new(Heap::format(BoxedRegion::<Shuttle>::new(Layout::new(24, params))));
     let clock = Arc::new(Mutex::new(0));
@@ -456,6 +476,8 @@ fn mutant_shuttle_table() {
         Mutant::ChainUnrepaired,
         Mutant::RecoveryUnsettled,
         Mutant::PositionUnchecked,
+        Mutant::LargeFitUnchecked,
+        Mutant::PoolUnbounded,
     ];
     quiet_hook();
     QUIET.set(true);

@@ -8,6 +8,7 @@ use atomic_matrix::ipc::structure::{Role, Shape, Sort, Structure};
 use atomic_matrix::matrix::heap::{Heap, Kind, Lane, Live};
 use atomic_matrix::segment::layout::{Layout, Params};
 use atomic_matrix::segment::region::BoxedRegion;
+use atomic_matrix::segment::size_class::Larges;
 use fastrand::Rng;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -54,6 +55,7 @@ impl Scene {
             header_words: 2,
             line_words: 1,
             biased,
+            larges: Larges::USUAL,
         };
         let heap = Heap::format(BoxedRegion::with_payload(Layout::new(GRANULES, params), PAYLOAD));
         let shape = Shape { sort, cells_shift: shift, readers: 4, content: 7 };

@@ -1,0 +1,294 @@
+//! Large blocks: freed blocks above the bins' sizes wait unmerged as well, but each is taken and given by one compare-and-swap.
+//!
+//! A parked large block is ACKED and in no lane's bias: anybody may take it, the sweep of a request that finds nothing else among them.
+//! So nothing is hidden (L2), and what a dead lane has parked is free memory. What a lane remembers of its own ([`Pool`]) is an aid.
+//!
+//! - A block is remembered under the sixteenth of a power of two that it has at least. A request looks at the newest block of its own
+//!   sixteenth, which may or may not do, and of the next one, which does: what it gets is less than an eighth larger.
+//! - A request that finds none cuts a block of its own size; or of the next sixteenth's smallest, while blocks of that come back. So who
+//!   only fills a segment wastes nothing, and where blocks come and go, all requests of a sixteenth can have any of its blocks.
+//! - A lane's large parked blocks have an eighth of the sector at most, divided by the slots in use. Where there is no room, those go first
+//!   that were not asked for lately; a free merges [`EVICTIONS`] at most, and each block once.
+//! - Whoever frees another lane's block parks it for that lane, and its index goes home (matrix::exchange), all sizes in one ring of homes.
+//!   A batch, and what is on its way home in one ring, are bounded in granules. What finds no home stays with the lane that freed it.
+//! - They are given back when a request runs short, when their thread ends, and when their lane's participant has died.
+
+use super::exchange::{ALL, full, places};
+use super::lane::{FEW, Lane, MOST_SHORT_LOOKS};
+use super::pool::{Parked, Pool, WAYS, Way};
+use super::token::{State, Token, is_nobody};
+use super::words::{Heap, Kind, Live};
+use crate::backend::orderings::{BATCH_LOOK, CLAIM, PARK, SLOT_LOOK, TOKEN_HINT};
+use crate::backend::{Backend, Mutant, Word};
+use crate::segment::layout::{BATCH, Granule, SlotWord};
+use crate::segment::region::Region;
+use crate::segment::size_class::{Bin, Large};
+
+/// All lanes' large parked blocks have this part of the sector at most.
+const POOLS_PART: u32 = 8;
+/// A free merges so many parked blocks at most to make room for one.
+pub(super) const EVICTIONS: usize = 14;
+/// Evictions until a lane counts again how many share with it.
+const EVICTIONS_PER_COUNT: u8 = 255;
+/// A batch that goes home has this part of the sector at most, or one block.
+const BATCH_PART: u32 = 256;
+/// Blocks of one size that wait in a lane's homes have this part of the sector, or one batch. (Of all sizes together less than five times
+/// as much: the more a batch has, the fewer homes it may go to, from the first on.)
+const HOMES_PART: u32 = 16;
+/// Stands for all large bins in a home's control word: no block is in this bin.
+pub(super) const LARGE: Bin = Bin(0);
+
+impl<R: Region> Heap<R> {
+    /// A parked large block of at least `size` granules from the own pool, at a multiple of `mask` + 1 granules, if the newest of one of two
+    /// bins is one: one compare-and-swap.
+    #[inline(always)]
+    pub fn pop_large(&self, lane: &mut Lane, size: u32, mask: u32, kind: Kind) -> Option<Live> {
+        let bin = self.layout().large_bin(size)?;
+        let pool = lane.large.as_deref_mut()?;
+        if kind == Kind::Raw {
+            let fits = |block: &Parked| block.size >= size || R::Backend::mutated(Mutant::LargeFitUnchecked);
+            let newest = pool.newest(bin).filter(fits).map(|block| (bin, block));
+            let next = Large(bin.0 + 1);
+            let (bin, block) = newest.or_else(|| pool.newest(next).map(|block| (next, block)))?;
+            if block.at.0 & mask == 0
+                && let Some(token) = self.take_own(lane.live_bits, block)
+            {
+                pool.take_newest(bin);
+                return Some(Live { at: block.at, token });
+            }
+        }
+        self.pop_any_large(lane, [bin, Large(bin.0 + 1)], (size, mask), kind)
+    }
+
+    /// Takes the block, untyped, if it is parked by whose live blocks' tokens are like `live_bits`.
+    #[inline(always)]
+    fn take_own(&self, live_bits: u64, block: Parked) -> Option<Token> {
+        let word = self.token(block.at);
+        let token = word.load(&TOKEN_HINT);
+        let live = token.wrapping_add(const { Token::revival(State::Allocated, 0, 0) });
+        let generation = live ^ (live_bits | u64::from(self.place(block.at, block.size)));
+        let as_parked = Token(generation).meaning() == 0 && generation != 0;
+        (as_parked && word.cas(token, live, &CLAIM).is_ok()).then_some(Token(live))
+    }
+
+    /// As [`Heap::pop_large`], of any kind, and from whomever the block was parked. Indices that have gone stale are dropped.
+    #[inline(never)]
+    fn pop_any_large(&self, lane: &mut Lane, bins: [Large; 2], (size, mask): (u32, u32), kind: Kind) -> Option<Live> {
+        let owner = lane.owner;
+        let pool = lane.large.as_deref_mut()?;
+        for bin in bins {
+            while let Some(block) = pool.newest(bin) {
+                let fits = block.size >= size || R::Backend::mutated(Mutant::LargeFitUnchecked);
+                if !fits || block.at.0 & mask != 0 {
+                    break;
+                }
+                pool.take_newest(bin);
+                if let Some(token) = self.claim_parked(owner, block.at, block.size, kind) {
+                    return Some(Live { at: block.at, token });
+                }
+            }
+        }
+        None
+    }
+
+    /// Parks the lane's own live block of `size` granules, read as `token`, if that is a large bin's. False: nothing was done.
+    #[inline(always)]
+    pub(super) fn free_own_large(&self, lane: &mut Lane, g: Granule, token: Token, size: u32) -> bool {
+        let Some(bin) = self.layout().large_bin(size) else { return false };
+        let parked = lane.large.is_some() && self.token(g).cas(token.0, token.parked().0, &PARK).is_ok();
+        if parked {
+            self.keep_large(lane, bin, Parked { at: g, size });
+        }
+        parked
+    }
+
+    /// Parks a live large block, here or for whose it is, by one compare-and-swap. False: it has changed, and nothing was done.
+    #[inline(never)]
+    pub(super) fn free_large(&self, lane: &mut Lane, live: Live) -> bool {
+        let owner = live.token.owner();
+        let whose = if is_nobody(owner) { lane.owner } else { owner };
+        self.free_large_to(lane, live, whose)
+    }
+
+    /// As [`Heap::free_large`], for the lane that the block is to go to.
+    pub(super) fn free_large_to(&self, lane: &mut Lane, live: Live, whose: u16) -> bool {
+        let Live { at: g, token } = live;
+        let size = token.size();
+        let acked = Token::new(State::Acked, whose, token.generation(), self.place(g, size));
+        if self.token(g).cas(token.0, acked.0, &PARK).is_err() {
+            return false;
+        }
+        let block = Parked { at: g, size };
+        match self.layout().large_bin(size) {
+            _ if whose != lane.owner => self.send_large_home(lane, whose, block),
+            Some(bin) => self.keep_large(lane, bin, block),
+            None => self.merge_large(lane, block),
+        }
+        true
+    }
+
+    /// The granules to cut for a request of `size`: a little more, while blocks of the next sixteenth come back.
+    pub(super) fn rounded(&self, lane: &mut Lane, size: u32) -> u32 {
+        let up = Large::round_up(size);
+        let Some(bin) = self.layout().large_bin(up) else { return size };
+        let rounded = up != size && lane.large.as_mut().is_some_and(|pool| pool.is_rounded(bin));
+        if rounded { up } else { size }
+    }
+
+    /// Remembers a parked block of the bin. Without room, others are merged first.
+    #[inline(always)]
+    fn keep_large(&self, lane: &mut Lane, bin: Large, block: Parked) {
+        if !lane.large.as_deref_mut().is_some_and(|pool| pool.push(bin, block)) {
+            self.make_room(lane, bin, block);
+        }
+        if let Some(pool) = lane.large.as_deref_mut() {
+            // Whoever asks for a little less can have it.
+            pool.came_back(bin);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn make_room(&self, lane: &mut Lane, bin: Large, block: Parked) {
+        if R::Backend::mutated(Mutant::PoolUnbounded) {
+            self.pool(lane).set_budget(u32::MAX);
+        }
+        for _ in 0..EVICTIONS {
+            let pool = self.pool(lane);
+            if pool.push(bin, block) {
+                return;
+            }
+            let Some(evicted) = pool.evict() else { break };
+            pool.evictions = pool.evictions.wrapping_add(1);
+            let counts = pool.evictions == EVICTIONS_PER_COUNT;
+            self.merge_large(lane, evicted);
+            if counts {
+                let budget = self.budget(lane);
+                self.pool(lane).set_budget(budget);
+            }
+        }
+        if !self.pool(lane).push(bin, block) {
+            self.merge_large(lane, block);
+        }
+    }
+
+    fn pool<'lane>(&self, lane: &'lane mut Lane) -> &'lane mut Pool {
+        if lane.large.is_none() {
+            lane.large = Some(Box::new(Pool::new(self.budget(lane))));
+        }
+        lane.large.as_deref_mut().unwrap_or_else(|| unreachable!("made above"))
+    }
+
+    /// What this lane may park: its share of an eighth of the sector.
+    fn budget(&self, lane: &Lane) -> u32 {
+        let layout = self.layout();
+        let held = |&number: &u16| self.word(layout.slot(number, SlotWord::State)).load(&SLOT_LOOK) != 0;
+        let lanes = || (1..=layout.params.participants as u16).filter(held).count().max(1) as u32;
+        lane.most_large.unwrap_or_else(|| layout.granules / POOLS_PART / lanes())
+    }
+
+    /// Merges a block that was parked, if it still is.
+    fn merge_large(&self, lane: &mut Lane, block: Parked) {
+        let token = self.look(block.at);
+        if token.is_given_up() && token.size() == block.size && self.layout().large_bin(block.size).is_some() {
+            self.coalesce(lane, block.at, token);
+        }
+    }
+
+    /// Collects another lane's block; a full batch goes home.
+    fn send_large_home(&self, lane: &mut Lane, owner: u16, block: Parked) {
+        let most = self.layout().granules / BATCH_PART;
+        let at = owner as usize % WAYS;
+        let is_full = |way: &Way, more: u32| way.length == BATCH || way.granules + more > most;
+        let way = &mut self.pool(lane).ways[at];
+        if way.length > 0 && (way.owner != owner || is_full(way, block.size)) {
+            self.dispatch_large(lane, at);
+        }
+        let way = &mut self.pool(lane).ways[at];
+        way.owner = owner;
+        way.items[way.length % BATCH] = block.at.0;
+        way.length += 1;
+        way.granules += block.size;
+        if is_full(way, 0) {
+            self.dispatch_large(lane, at);
+        }
+    }
+
+    /// Sends a batch home. Without room there it stays here.
+    fn dispatch_large(&self, lane: &mut Lane, at: usize) {
+        let layout = self.layout();
+        let way = self.pool(lane).ways[at];
+        let ring = (layout.granules / HOMES_PART / way.granules.max(1)).max(1).min(layout.ring() as u32);
+        let given = places(way.next_home, ring as usize).find(|&at| {
+            let home = layout.home_of(way.owner, LARGE.0, at);
+            self.word(home).load(&BATCH_LOOK) == 0 && self.fill(lane, home, way.batch(), full(way.owner, LARGE)).is_ok()
+        });
+        let next_home = given.map_or(way.next_home, |at| at as u8 + 1);
+        self.pool(lane).ways[at] = Way { next_home, ..Way::default() };
+        if given.is_none() {
+            way.batch().iter().for_each(|&g| self.receive_large(lane, Granule(g)));
+        }
+    }
+
+    /// Remembers a block that was parked for this lane, or by it. The index may come from shared memory, and the block may be gone (C2).
+    fn receive_large(&self, lane: &mut Lane, g: Granule) {
+        let token = self.look(g);
+        if let Some(bin) = self.layout().large_bin(token.size())
+            && token.is_given_up()
+            && self.fits_sector(g, token)
+        {
+            self.keep_large(lane, bin, Parked { at: g, size: token.size() });
+        }
+    }
+
+    /// Takes a batch of this lane's large blocks from its homes into the own pool. False if none was found.
+    pub(super) fn take_large_home(&self, lane: &mut Lane) -> bool {
+        let looks = match lane.large.as_deref_mut() {
+            Some(pool) if pool.short_looks > 0 => {
+                pool.short_looks -= 1;
+                FEW
+            }
+            _ => ALL,
+        };
+        let found = self.look_at_large_homes(lane, looks);
+        if looks == ALL || found {
+            let pool = self.pool(lane);
+            pool.patience = if found { 0 } else { (2 * pool.patience + 1).min(MOST_SHORT_LOOKS) };
+            pool.short_looks = pool.patience;
+        }
+        found
+    }
+
+    fn look_at_large_homes(&self, lane: &mut Lane, looks: usize) -> bool {
+        let layout = self.layout();
+        let next = lane.large.as_ref().map_or(0, |pool| pool.next_home);
+        for at in places(next, layout.ring()).take(looks) {
+            let home = layout.home_of(lane.owner, LARGE.0, at);
+            let found = self.word(home).load(&BATCH_LOOK);
+            if found & !0xFF == full(lane.owner, LARGE)
+                && let Some((items, count)) = self.open_batch(lane, home, found)
+            {
+                self.pool(lane).next_home = at as u8 + 1;
+                items[..count].iter().for_each(|&g| self.receive_large(lane, Granule(g)));
+                return count > 0;
+            }
+        }
+        false
+    }
+
+    /// Merges all large blocks that this lane has parked, or has on their way home to others.
+    pub fn flush_large(&self, lane: &mut Lane) {
+        if self.layout().large_bins == 0 {
+            return;
+        }
+        while self.look_at_large_homes(lane, ALL) {}
+        let Some(mut pool) = lane.large.take() else { return };
+        while let Some(block) = pool.evict() {
+            self.merge_large(lane, block);
+        }
+        for g in pool.ways.iter().flat_map(Way::batch).map(|&g| Granule(g)) {
+            let size = self.look(g).size();
+            self.merge_large(lane, Parked { at: g, size });
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! A lane's memory of its parked large blocks: indices by bin, and which of them go when there is no room.
+//!
+//! It is plain memory of one process, and an aid: the blocks are in the tokens, open to everybody (matrix::large).
+
+use super::size_class::{LARGES, Large};
+use crate::segment::layout::{BATCH, Granule};
+
+/// Blocks that a pool remembers at most.
+const NODES: usize = 2047;
+/// Requests that are rounded up after a block of their bin has come back.
+const ROUNDED: u8 = 8;
+/// Other lanes whose blocks are collected at a time; a lane's place is its number's last bits.
+pub(super) const WAYS: usize = 4;
+
+/// A parked block, as it was when it was parked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Parked {
+    pub(super) at: Granule,
+    pub(super) size: u32,
+}
+
+/// A block of a bin's list; number 0 is nobody's, and ends every list.
+#[derive(Debug, Clone, Copy)]
+struct Node {
+    block: Parked,
+    newer: u16,
+    older: u16,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Ends {
+    newest: u16,
+    oldest: u16,
+}
+
+/// Bins, one bit each.
+#[derive(Debug, Clone, Copy, Default)]
+struct Set([u64; LARGES / 64]);
+
+impl Set {
+    #[inline(always)]
+    fn add(&mut self, bin: usize) {
+        self.0[bin / 64 % (LARGES / 64)] |= 1 << (bin % 64);
+    }
+    #[inline(always)]
+    fn remove(&mut self, bin: usize) {
+        self.0[bin / 64 % (LARGES / 64)] &= !(1 << (bin % 64));
+    }
+    fn without(self, other: Self) -> Self {
+        Self(std::array::from_fn(|i| self.0[i] & !other.0[i]))
+    }
+    /// The first bin from this one on, or else the first of all.
+    fn first_from(self, bin: usize) -> Option<usize> {
+        let in_words = |from: usize| {
+            (from / 64..self.0.len()).find_map(|i| {
+                let bits = if i == from / 64 { self.0[i] >> (from % 64) << (from % 64) } else { self.0[i] };
+                (bits != 0).then(|| i * 64 + bits.trailing_zeros() as usize)
+            })
+        };
+        in_words(bin).or_else(|| in_words(0))
+    }
+}
+
+/// Blocks of another lane that this one has freed, on their way home.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Way {
+    pub(super) owner: u16,
+    pub(super) granules: u32,
+    pub(super) length: usize,
+    /// Where the next batch goes in the owner's ring of homes.
+    pub(super) next_home: u8,
+    pub(super) items: [u32; BATCH],
+}
+
+impl Way {
+    pub(super) fn batch(&self) -> &[u32] {
+        &self.items[..self.length.min(BATCH)]
+    }
+}
+
+/// The parked large blocks of one lane.
+#[derive(Debug)]
+pub(super) struct Pool {
+    /// Granules that may be parked here, and how many more.
+    budget: u32,
+    room: u32,
+    /// Bins that have blocks; bins that were asked for since all of those were; the bin that was evicted from last.
+    occupied: Set,
+    asked: Set,
+    hand: usize,
+    /// One bin more than there are: the one above the last is asked for, too.
+    ends: [Ends; LARGES + 1],
+    /// How many requests for a bin are rounded up from now on.
+    rounded: [u8; LARGES + 1],
+    nodes: Vec<Node>,
+    unused: u16,
+    /// Evictions since the budget was allotted.
+    pub(super) evictions: u8,
+    /// Where the next batch is expected in the own ring of homes, and how many searches will look there alone.
+    pub(super) next_home: u8,
+    pub(super) short_looks: u8,
+    pub(super) patience: u8,
+    pub(super) ways: [Way; WAYS],
+}
+
+impl Pool {
+    pub(super) fn new(budget: u32) -> Self {
+        let nobody = Node { block: Parked { at: Granule(u32::MAX), size: 0 }, newer: 0, older: 0 };
+        Self {
+            budget,
+            room: budget,
+            occupied: Set::default(),
+            asked: Set::default(),
+            hand: 0,
+            ends: [Ends::default(); LARGES + 1],
+            rounded: [0; LARGES + 1],
+            nodes: vec![nobody],
+            unused: 0,
+            evictions: 0,
+            next_home: 0,
+            short_looks: 0,
+            patience: 0,
+            ways: [Way::default(); WAYS],
+        }
+    }
+
+    /// Changes what may be parked; what is too much by now stays until the next evictions.
+    pub(super) fn set_budget(&mut self, budget: u32) {
+        let parked = self.parked();
+        self.budget = budget.max(parked);
+        self.room = budget.saturating_sub(parked);
+    }
+    /// Granules parked.
+    pub(super) fn parked(&self) -> u32 {
+        self.budget - self.room
+    }
+    /// Blocks parked.
+    pub(super) fn length(&self) -> usize {
+        (0..LARGES).map(|bin| self.list(bin).count()).sum()
+    }
+    fn list(&self, bin: usize) -> impl Iterator<Item = Parked> {
+        let mut at = self.ends[bin].newest;
+        std::iter::from_fn(move || {
+            let node = self.nodes[at as usize];
+            (at != 0).then(|| {
+                at = node.older;
+                node.block
+            })
+        })
+    }
+
+    /// The bin's newest block.
+    #[inline(always)]
+    pub(super) fn newest(&self, bin: Large) -> Option<Parked> {
+        let at = self.ends[bin.0].newest;
+        if at == 0 { None } else { Some(self.nodes[at as usize].block) }
+    }
+
+    /// Takes it from the list.
+    #[inline(always)]
+    pub(super) fn take_newest(&mut self, bin: Large) {
+        let ends = &mut self.ends[bin.0];
+        let at = ends.newest;
+        let older = self.nodes[at as usize].older;
+        ends.newest = older;
+        if older == 0 {
+            ends.oldest = 0;
+            self.occupied.remove(bin.0);
+        }
+        self.nodes[older as usize].newer = 0;
+        self.asked.add(bin.0);
+        self.give_back(at);
+    }
+
+    #[inline(always)]
+    fn give_back(&mut self, at: u16) {
+        let node = &mut self.nodes[at as usize];
+        self.room += node.block.size;
+        node.older = self.unused;
+        self.unused = at;
+    }
+
+    /// Remembers a block of the bin. False if there is no room.
+    #[inline(always)]
+    pub(super) fn push(&mut self, bin: Large, block: Parked) -> bool {
+        if self.room < block.size {
+            return false;
+        }
+        let at = match self.unused {
+            0 if self.nodes.len() > NODES => return false,
+            0 => {
+                self.nodes.push(self.nodes[0]);
+                (self.nodes.len() - 1) as u16
+            }
+            at => {
+                self.unused = self.nodes[at as usize].older;
+                at
+            }
+        };
+        let ends = &mut self.ends[bin.0];
+        let older = ends.newest;
+        ends.newest = at;
+        if older == 0 {
+            ends.oldest = at;
+            self.occupied.add(bin.0);
+        } else {
+            self.nodes[older as usize].newer = at;
+        }
+        self.nodes[at as usize] = Node { block, newer: 0, older };
+        self.room -= block.size;
+        true
+    }
+
+    /// Takes the block that is to go first: the oldest of a bin that was not asked for lately, bin after bin. (The algorithm is known as
+    /// CLOCK, here over bins.)
+    pub(super) fn evict(&mut self) -> Option<Parked> {
+        let idle = self.occupied.without(self.asked);
+        let bin = idle.first_from(self.hand).or_else(|| {
+            self.asked = Set::default();
+            self.occupied.first_from(self.hand)
+        })?;
+        self.hand = bin;
+        let ends = &mut self.ends[bin];
+        let at = ends.oldest;
+        let Node { block, newer, .. } = self.nodes[at as usize];
+        ends.oldest = newer;
+        if newer == 0 {
+            ends.newest = 0;
+            self.occupied.remove(bin);
+        } else {
+            self.nodes[newer as usize].older = 0;
+        }
+        self.give_back(at);
+        Some(block)
+    }
+
+    /// A block has come back which requests up to the smallest size of the bin might have had.
+    #[inline(always)]
+    pub(super) fn came_back(&mut self, bin: Large) {
+        self.rounded[bin.0] = ROUNDED;
+    }
+
+    /// Whether a request whose next bin is this one is rounded up to it: for a while after blocks of the bin have come back. Who only
+    /// fills a segment wastes nothing.
+    pub(super) fn is_rounded(&mut self, bin: Large) -> bool {
+        let left = &mut self.rounded[bin.0];
+        let rounded = *left > 0;
+        *left = left.saturating_sub(1);
+        rounded
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::VecDeque;
+
+    /// Against a list for each bin: what is taken and evicted, what there is, and that nothing exceeds the budget.
+    #[test]
+    fn a_pool_is_a_bounded_stack_for_each_bin() {
+        let mut random = fastrand::Rng::with_seed(17);
+        for budget in [0, 1, 50, 3000, 1 << 20] {
+            let mut pool = Pool::new(budget);
+            let mut lists: Vec<VecDeque<Parked>> = vec![VecDeque::new(); LARGES];
+            for step in 0..20_000 {
+                let bin = [0, 1, 63, 64, 200, LARGES - 1][random.usize(0..6)];
+                match random.u32(0..10) {
+                    0..5 => {
+                        let block = Parked { at: Granule(step), size: random.u32(1..20) };
+                        let before = pool.parked();
+                        match pool.push(Large(bin), block) {
+                            true => lists[bin].push_back(block),
+                            false => assert!(before + block.size > budget || pool.length() == NODES),
+                        }
+                    }
+                    5..8 => {
+                        assert_eq!(pool.newest(Large(bin)), lists[bin].back().copied());
+                        if lists[bin].pop_back().is_some() {
+                            pool.take_newest(Large(bin));
+                        }
+                    }
+                    _ => match pool.evict() {
+                        Some(block) => {
+                            let list = lists.iter_mut().find(|list| list.front() == Some(&block));
+                            list.expect("the oldest of a bin").pop_front();
+                        }
+                        None => assert!(lists.iter().all(VecDeque::is_empty)),
+                    },
+                }
+                let granules: u32 = lists.iter().flatten().map(|block| block.size).sum();
+                assert_eq!(pool.parked(), granules);
+                assert!(granules <= budget);
+            }
+            assert_eq!(pool.length(), lists.iter().map(VecDeque::len).sum());
+        }
+    }
+
+    /// A bin that nobody asks for any more gives way to those in use, whatever there is of these.
+    #[test]
+    fn a_bin_out_of_use_is_evicted_first() {
+        let mut pool = Pool::new(100);
+        let block = |at| Parked { at: Granule(at), size: 1 };
+        (0..50).for_each(|at| assert!(pool.push(Large(7), block(at))));
+        (50..100).for_each(|at| assert!(pool.push(Large(90), block(at))));
+        for at in 100..150 {
+            pool.take_newest(Large(90));
+            assert!(pool.push(Large(90), block(at)));
+            assert!(!pool.push(Large(90), block(at)));
+            assert_eq!(pool.evict(), Some(block(at - 100)));
+            assert!(pool.push(Large(90), block(at)));
+        }
+        assert_eq!(pool.newest(Large(7)), None);
+    }
+}
