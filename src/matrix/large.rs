@@ -7,8 +7,9 @@
 //!   sixteenth, which may or may not do, and of the next one, which does: what it gets is less than an eighth larger.
 //! - A request that finds none cuts a block of its own size; or of the next sixteenth's smallest, while blocks of that come back. So who
 //!   only fills a segment wastes nothing, and where blocks come and go, all requests of a sixteenth can have any of its blocks.
-//! - A lane's large parked blocks have an eighth of the sector at most, divided by the slots in use. Where there is no room, those go first
-//!   that were not asked for lately; a free merges [`EVICTIONS`] at most, and each block once.
+//! - A lane's large parked blocks have an eighth of the sector at most, divided by the slots in use; a 128th once no free block has half of
+//!   the sector, and then no request is rounded up: what is parked keeps its neighbours apart, and memory is short. Where there is no room,
+//!   those go first that were not asked for lately; a free merges [`EVICTIONS`] at most, and each block once.
 //! - Whoever frees another lane's block parks it for that lane, and its index goes home (matrix::exchange), all sizes in one ring of homes.
 //!   A batch, and what is on its way home in one ring, are bounded in granules. What finds no home stays with the lane that freed it.
 //! - They are given back when a request runs short, when their thread ends, and when their lane's participant has died.
@@ -24,12 +25,17 @@ use crate::segment::layout::{BATCH, Granule, SlotWord};
 use crate::segment::region::Region;
 use crate::segment::size_class::{Bin, Large};
 
-/// All lanes' large parked blocks have this part of the sector at most.
+/// All lanes' large parked blocks have this part of the sector at most, while memory is plentiful.
 const POOLS_PART: u32 = 8;
+/// And this part when it is not.
+const SCARCE_PART: u32 = 128;
+/// Memory is plentiful while a free block has this part of the sector.
+const PLENTY_PART: u32 = 2;
 /// A free merges so many parked blocks at most to make room for one.
 pub(super) const EVICTIONS: usize = 14;
-/// Evictions until a lane counts again how many share with it.
-const EVICTIONS_PER_COUNT: u8 = 255;
+/// A lane looks again how much it may park once it has cut and merged this part of the sector, or this many blocks.
+const LOOK_PART: u32 = 16;
+const STEPS_PER_LOOK: u32 = 256;
 /// A batch that goes home has this part of the sector at most, or one block.
 const BATCH_PART: u32 = 256;
 /// Blocks of one size that wait in a lane's homes have this part of the sector, or one batch. (Of all sizes together less than five times
@@ -131,6 +137,7 @@ impl<R: Region> Heap<R> {
     pub(super) fn rounded(&self, lane: &mut Lane, size: u32) -> u32 {
         let up = Large::round_up(size);
         let Some(bin) = self.layout().large_bin(up) else { return size };
+        self.moved(lane, size);
         let rounded = up != size && lane.large.as_mut().is_some_and(|pool| pool.is_rounded(bin));
         if rounded { up } else { size }
     }
@@ -151,21 +158,19 @@ impl<R: Region> Heap<R> {
     #[inline(never)]
     fn make_room(&self, lane: &mut Lane, bin: Large, block: Parked) {
         if R::Backend::mutated(Mutant::PoolUnbounded) {
-            self.pool(lane).set_budget(u32::MAX);
+            self.pool(lane).set_budget(u32::MAX, true);
         }
         for _ in 0..EVICTIONS {
             let pool = self.pool(lane);
             if pool.push(bin, block) {
                 return;
             }
-            let Some(evicted) = pool.evict() else { break };
-            pool.evictions = pool.evictions.wrapping_add(1);
-            let counts = pool.evictions == EVICTIONS_PER_COUNT;
-            self.merge_large(lane, evicted);
-            if counts {
-                let budget = self.budget(lane);
-                self.pool(lane).set_budget(budget);
+            if !pool.may_have(block.size) {
+                break;
             }
+            let Some(evicted) = pool.evict() else { break };
+            self.merge_large(lane, evicted);
+            self.moved(lane, evicted.size);
         }
         if !self.pool(lane).push(bin, block) {
             self.merge_large(lane, block);
@@ -174,17 +179,37 @@ impl<R: Region> Heap<R> {
 
     fn pool<'lane>(&self, lane: &'lane mut Lane) -> &'lane mut Pool {
         if lane.large.is_none() {
-            lane.large = Some(Box::new(Pool::new(self.budget(lane))));
+            let mut pool = Pool::new();
+            let (budget, plenty) = self.budget(lane);
+            pool.set_budget(budget, plenty);
+            lane.large = Some(Box::new(pool));
         }
         lane.large.as_deref_mut().unwrap_or_else(|| unreachable!("made above"))
     }
 
-    /// What this lane may park: its share of an eighth of the sector.
-    fn budget(&self, lane: &Lane) -> u32 {
+    /// So many granules were cut or merged: from time to time, the lane looks again how much it may park.
+    fn moved(&self, lane: &mut Lane, granules: u32) {
+        let all = self.layout().granules;
+        let Some(pool) = lane.large.as_deref_mut() else { return };
+        pool.moved += granules.max(all / LOOK_PART / STEPS_PER_LOOK);
+        if pool.moved >= all / LOOK_PART {
+            pool.moved = 0;
+            let (budget, plenty) = self.budget(lane);
+            self.pool(lane).set_budget(budget, plenty);
+        }
+    }
+
+    /// What this lane may park, its share of what all may, and whether memory is plentiful.
+    fn budget(&self, lane: &mut Lane) -> (u32, bool) {
+        if let Some(most) = lane.most_large {
+            return (most, true);
+        }
         let layout = self.layout();
         let held = |&number: &u16| self.word(layout.slot(number, SlotWord::State)).load(&SLOT_LOOK) != 0;
-        let lanes = || (1..=layout.params.participants as u16).filter(held).count().max(1) as u32;
-        lane.most_large.unwrap_or_else(|| layout.granules / POOLS_PART / lanes())
+        let lanes = (1..=layout.params.participants as u16).filter(held).count().max(1) as u32;
+        let plenty = self.find(lane, layout.granules / PLENTY_PART).is_some();
+        let part = if plenty { POOLS_PART } else { SCARCE_PART };
+        (layout.granules / part / lanes, plenty)
     }
 
     /// Merges a block that was parked, if it still is.

@@ -81,9 +81,12 @@ impl Way {
 /// The parked large blocks of one lane.
 #[derive(Debug)]
 pub(super) struct Pool {
-    /// Granules that may be parked here, and how many more.
+    /// Granules that may be parked here, and that are.
     budget: u32,
-    room: u32,
+    parked: u32,
+    /// Whether memory was plentiful at the last look, and granules cut and merged since.
+    plenty: bool,
+    pub(super) moved: u32,
     /// Bins that have blocks; bins that were asked for since all of those were; the bin that was evicted from last.
     occupied: Set,
     asked: Set,
@@ -94,8 +97,6 @@ pub(super) struct Pool {
     rounded: [u8; LARGES + 1],
     nodes: Vec<Node>,
     unused: u16,
-    /// Evictions since the budget was allotted.
-    pub(super) evictions: u8,
     /// Where the next batch is expected in the own ring of homes, and how many searches will look there alone.
     pub(super) next_home: u8,
     pub(super) short_looks: u8,
@@ -104,11 +105,13 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    pub(super) fn new(budget: u32) -> Self {
+    pub(super) fn new() -> Self {
         let nobody = Node { block: Parked { at: Granule(u32::MAX), size: 0 }, newer: 0, older: 0 };
         Self {
-            budget,
-            room: budget,
+            budget: 0,
+            parked: 0,
+            plenty: false,
+            moved: 0,
             occupied: Set::default(),
             asked: Set::default(),
             hand: 0,
@@ -116,7 +119,6 @@ impl Pool {
             rounded: [0; LARGES + 1],
             nodes: vec![nobody],
             unused: 0,
-            evictions: 0,
             next_home: 0,
             short_looks: 0,
             patience: 0,
@@ -125,14 +127,17 @@ impl Pool {
     }
 
     /// Changes what may be parked; what is too much by now stays until the next evictions.
-    pub(super) fn set_budget(&mut self, budget: u32) {
-        let parked = self.parked();
-        self.budget = budget.max(parked);
-        self.room = budget.saturating_sub(parked);
+    pub(super) fn set_budget(&mut self, budget: u32, plenty: bool) {
+        self.plenty = plenty;
+        self.budget = budget;
+    }
+    /// Whether a block of this size could ever be parked here.
+    pub(super) fn may_have(&self, size: u32) -> bool {
+        size <= self.budget
     }
     /// Granules parked.
     pub(super) fn parked(&self) -> u32 {
-        self.budget - self.room
+        self.parked
     }
     /// Blocks parked.
     pub(super) fn length(&self) -> usize {
@@ -175,7 +180,7 @@ impl Pool {
     #[inline(always)]
     fn give_back(&mut self, at: u16) {
         let node = &mut self.nodes[at as usize];
-        self.room += node.block.size;
+        self.parked -= node.block.size;
         node.older = self.unused;
         self.unused = at;
     }
@@ -183,7 +188,7 @@ impl Pool {
     /// Remembers a block of the bin. False if there is no room.
     #[inline(always)]
     pub(super) fn push(&mut self, bin: Large, block: Parked) -> bool {
-        if self.room < block.size {
+        if self.budget.saturating_sub(self.parked) < block.size {
             return false;
         }
         let at = match self.unused {
@@ -207,7 +212,7 @@ impl Pool {
             self.nodes[older as usize].newer = at;
         }
         self.nodes[at as usize] = Node { block, newer: 0, older };
-        self.room -= block.size;
+        self.parked += block.size;
         true
     }
 
@@ -240,11 +245,11 @@ impl Pool {
         self.rounded[bin.0] = ROUNDED;
     }
 
-    /// Whether a request whose next bin is this one is rounded up to it: for a while after blocks of the bin have come back. Who only
-    /// fills a segment wastes nothing.
+    /// Whether a request whose next bin is this one is rounded up to it: for a while after blocks of the bin have come back, and while
+    /// memory is plentiful. Who only fills a segment wastes nothing.
     pub(super) fn is_rounded(&mut self, bin: Large) -> bool {
         let left = &mut self.rounded[bin.0];
-        let rounded = *left > 0;
+        let rounded = *left > 0 && self.plenty;
         *left = left.saturating_sub(1);
         rounded
     }
@@ -260,7 +265,8 @@ mod tests {
     fn a_pool_is_a_bounded_stack_for_each_bin() {
         let mut random = fastrand::Rng::with_seed(17);
         for budget in [0, 1, 50, 3000, 1 << 20] {
-            let mut pool = Pool::new(budget);
+            let mut pool = Pool::new();
+            pool.set_budget(budget, true);
             let mut lists: Vec<VecDeque<Parked>> = vec![VecDeque::new(); LARGES];
             for step in 0..20_000 {
                 let bin = [0, 1, 63, 64, 200, LARGES - 1][random.usize(0..6)];
@@ -298,7 +304,8 @@ mod tests {
     /// A bin that nobody asks for any more gives way to those in use, whatever there is of these.
     #[test]
     fn a_bin_out_of_use_is_evicted_first() {
-        let mut pool = Pool::new(100);
+        let mut pool = Pool::new();
+        pool.set_budget(100, true);
         let block = |at| Parked { at: Granule(at), size: 1 };
         (0..50).for_each(|at| assert!(pool.push(Large(7), block(at))));
         (50..100).for_each(|at| assert!(pool.push(Large(90), block(at))));
