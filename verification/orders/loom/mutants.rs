@@ -288,7 +288,7 @@ const FAULTS: &[(Mutant, &str)] = &[
         Mutant::HelperRecheckDropped,
         "`mutant_schedules_table`, sort Hot, seed 50 366; `mutant_helper_recheck_dropped_is_caught` of shuttle; protocol model",
     ),
-    (Mutant::LargeHeld, "`mutant_schedules_table`; `mutant_crash_table`"),
+    (Mutant::LargeHeld, "`schedules_l2_a_large_block_is_not_hidden_by_who_frees_it`; `mutant_crash_table`"),
     (Mutant::LeafAloneRehinted, "`mutant_schedules_table`, sort Search"),
     (Mutant::ChainUnrepaired, "`mutant_schedules_table`; `mutant_crash_table`"),
     (Mutant::RecoveryRecheckDropped, "`mutant_recovery_recheck_dropped_is_caught`; `mutant_crash_table`"),

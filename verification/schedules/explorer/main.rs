@@ -430,6 +430,38 @@ fn schedules_s1_c2_damage_is_mended_beside_traffic() {
     assert!(count < 100 || beside * 2 > count, "most are mended beside traffic");
 }
 
+/// The whole sector is one block, of more granules than are held while they are merged. One participant frees it and stops for ever after
+/// `k` accesses; then another asks for a granule. At how many accesses the block was free by then, and the other was refused.
+fn refused_while_one_frees() -> usize {
+    let mut refused = 0;
+    for k in 0.. {
+        let world = Rc::new(World::with(40, false, 6));
+        let block = world.allocate(&mut Lane::with_ceiling(1, 0), 40, 1, Kind::Raw).expect("the sector is empty");
+        let own = world.clone();
+        let frees = move || own.free(&mut Lane::with_ceiling(1, 0), block);
+        let stops = vec![Player::stopped_at(frees, k)];
+        let stopped = play(stops, Policy::Turns([(0, u64::MAX); turns::TURNS]), &mut Rng::with_seed(0))[0].stopped;
+        let is_free = !world.heap.look(block.at).is_live();
+        let served = world.heap.allocate(&mut Lane::with_ceiling(2, 0), 1, 1, Kind::Raw).is_ok();
+        refused += usize::from(is_free && !served);
+        if !stopped {
+            return refused;
+        }
+    }
+    0
+}
+
+/// Whoever stops while it frees a large block hides it from nobody.
+#[test]
+fn schedules_l2_a_large_block_is_not_hidden_by_who_frees_it() {
+    assert_eq!(refused_while_one_frees(), 0, "L2");
+    set_mutant(Some(Mutant::LargeHeld));
+    let with_fault = refused_while_one_frees();
+    set_mutant(None);
+    println!("with the fault, refused at {with_fault} accesses");
+    assert!(with_fault > 0);
+}
+
 /// The faults that are looked for: all, or the one that `MATRIX_MUTANT` names.
 fn mutants() -> impl Iterator<Item = Mutant> {
     let only = std::env::var("MATRIX_MUTANT").ok();
@@ -449,7 +481,6 @@ fn noticed(mutant: Mutant, sort: Sort, seed: u64) -> Option<String> {
 const KNOWN: &[(Mutant, Sort, u64)] = &[
     (Mutant::HelperRecheckDropped, Sort::Hot, 50_366),
     (Mutant::CarveAckedEarly, Sort::Any, 40_739),
-    (Mutant::LargeHeld, Sort::Hot, 2_960_407),
     (Mutant::SweepGoesOn, Sort::Walk, 59_845),
 ];
 
@@ -471,8 +502,9 @@ fn mutant_schedules_table() {
         Mutant::RecoveryRecheckDropped,
         Mutant::PinFenceDropped,
         Mutant::PinIgnored,
-        // Has a test of its own, above.
+        // Have tests of their own, above.
         Mutant::SecondSweepDropped,
+        Mutant::LargeHeld,
         // Takes a million changes of one word: `matrix::stalled`.
         Mutant::TagDropped,
     ];
