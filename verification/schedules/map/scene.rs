@@ -8,6 +8,7 @@ use atomic_matrix::ipc::table::{By, Key, NotPut, Owned, Table, When};
 use atomic_matrix::matrix::heap::{Heap, Kind, Lane, Live};
 use atomic_matrix::segment::layout::{Layout, Params};
 use atomic_matrix::segment::region::BoxedRegion;
+use atomic_matrix::segment::size_class::Larges;
 use fastrand::Rng;
 use std::cell::{Cell, RefCell};
 
@@ -100,6 +101,7 @@ impl Scene {
             header_words: 2,
             line_words: 1,
             biased,
+            larges: Larges::USUAL,
         };
         let heap = Heap::format(BoxedRegion::with_payload(Layout::new(GRANULES, params), GRANULES));
         let shape = Shape { sort: Sort::Map, cells_shift: shift, readers: cursors, content: 7 };
