@@ -160,6 +160,7 @@ mod tests {
     use crate::matrix::token::place;
     use crate::segment::layout::{Layout, Params};
     use crate::segment::region::BoxedRegion;
+    use crate::segment::size_class::Larges;
 
     type Boxed = Heap<BoxedRegion<Native>>;
 
@@ -210,6 +211,7 @@ mod tests {
             header_words: 2,
             line_words: 1,
             biased,
+            larges: Larges::USUAL,
         };
         let heap = Heap::format(BoxedRegion::new(Layout::new(600, params)));
         let (mut lane, mut other) = (Lane::with_ceiling(1, 8), Lane::with_ceiling(2, 0));
