@@ -10,9 +10,20 @@ use std::sync::atomic::Ordering;
 
 /// Every scenario of every file.
 fn all() -> impl Iterator<Item = &'static Scenario> {
-    [scenarios::ALL, bias::ALL, large::ALL, names::ALL, slots::ALL, waiting::ALL, futures::ALL, channel::ALL, topic::ALL, map::ALL]
-        .into_iter()
-        .flatten()
+    [
+        scenarios::ALL,
+        bias::ALL,
+        large::ALL,
+        names::ALL,
+        slots::ALL,
+        waiting::ALL,
+        futures::ALL,
+        channel::ALL,
+        topic::ALL,
+        map::ALL,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 /// The first failure of the named scenarios under a setting: scenario, executions, message.
