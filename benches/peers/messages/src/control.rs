@@ -1,0 +1,130 @@
+//! Start, stop and results, in a small file that all processes of a run map.
+
+use crate::Outcome;
+use memmap2::{MmapOptions, MmapRaw};
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The most workers of a run.
+pub(crate) const WORKERS: usize = 16;
+
+#[repr(C, align(128))]
+#[derive(Default)]
+struct Line(AtomicU64);
+
+/// What one worker did.
+#[repr(C, align(128))]
+#[derive(Default)]
+pub(crate) struct Result {
+    /// Messages sent, received, or round trips.
+    pub(crate) done: AtomicU64,
+    /// Processor time, in nanoseconds.
+    pub(crate) processor: AtomicU64,
+    /// Picoseconds for a message in the fastest part.
+    pub(crate) fastest: AtomicU64,
+}
+
+/// All zero at first.
+#[repr(C, align(128))]
+#[derive(Default)]
+pub(crate) struct Words {
+    made: Line,
+    ready: Line,
+    go: Line,
+    stop: Line,
+    ended: Line,
+    pub(crate) results: [Result; WORKERS],
+}
+
+/// The words, in a file; whoever made it removes it.
+pub(crate) struct Control {
+    map: MmapRaw,
+    file: Option<PathBuf>,
+}
+
+fn path(name: &str) -> PathBuf {
+    Path::new("/dev/shm").join(format!("{name}-control"))
+}
+
+impl Control {
+    pub(crate) fn make(name: &str) -> Outcome<Self> {
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(path(name))?;
+        file.set_len(size_of::<Words>() as u64)?;
+        Self::over(&file, Some(path(name)))
+    }
+    pub(crate) fn open(name: &str) -> Outcome<Self> {
+        Self::over(&OpenOptions::new().read(true).write(true).open(path(name))?, None)
+    }
+    fn over(file: &File, name: Option<PathBuf>) -> Outcome<Self> {
+        Ok(Self { map: MmapOptions::new().len(size_of::<Words>()).map_raw(file)?, file: name })
+    }
+    pub(crate) fn words(&self) -> &Words {
+        // SAFETY: a mapping of that size, page-aligned, as long as this lives; all of it is atomic, and any bytes are valid.
+        unsafe { &*self.map.as_ptr().cast::<Words>() }
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        if let Some(file) = &self.file {
+            let _ = std::fs::remove_file(file); // Gone already: fine.
+        }
+    }
+}
+
+impl Words {
+    /// What the workers talk through is there.
+    pub(crate) fn made(&self) {
+        self.made.0.store(1, Ordering::Release);
+    }
+    pub(crate) fn await_made(&self) {
+        while self.made.0.load(Ordering::Acquire) == 0 && !self.stopped() {
+            std::thread::yield_now();
+        }
+    }
+    pub(crate) fn ready(&self) -> usize {
+        self.ready.0.load(Ordering::Acquire) as usize
+    }
+    /// A worker is ready; returns when all may start.
+    pub(crate) fn await_start(&self) {
+        self.ready.0.fetch_add(1, Ordering::AcqRel);
+        while self.go.0.load(Ordering::Acquire) == 0 {
+            std::thread::yield_now();
+        }
+    }
+    pub(crate) fn start(&self) {
+        self.go.0.store(1, Ordering::Release);
+    }
+    pub(crate) fn stop(&self) {
+        self.stop.0.store(1, Ordering::Release);
+    }
+    #[inline(always)]
+    pub(crate) fn stopped(&self) -> bool {
+        self.stop.0.load(Ordering::Relaxed) != 0
+    }
+    /// A sender has sent its last.
+    pub(crate) fn end(&self) {
+        self.ended.0.fetch_add(1, Ordering::AcqRel);
+    }
+    pub(crate) fn ended(&self) -> usize {
+        self.ended.0.load(Ordering::Acquire) as usize
+    }
+}
+
+/// Waits: for a moment busily, then by giving the core away.
+#[derive(Default)]
+pub(crate) struct Patience(u32);
+
+impl Patience {
+    #[inline]
+    pub(crate) fn wait(&mut self) {
+        self.0 += 1;
+        if self.0 < 256 {
+            // Not too eagerly: each look at the other side's line takes it away from there.
+            (0..32).for_each(|_| std::hint::spin_loop());
+        } else {
+            std::thread::yield_now();
+        }
+    }
+}
