@@ -158,6 +158,10 @@ impl<B: Backend> Backend for Probe<B> {
         note(|c| c.fences += 1);
         B::fence_behind_rmw(site);
     }
+    fn fence_between_loads(site: &'static Site) {
+        note(|c| c.fences += 1);
+        B::fence_between_loads(site);
+    }
     fn pause() {
         B::pause();
     }

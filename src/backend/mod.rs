@@ -86,6 +86,13 @@ pub trait Backend: Send + Sync + 'static {
     fn fence_behind_rmw(site: &'static Site) {
         Self::fence(site);
     }
+    /// As [`Backend::fence`], where all that it has to order are loads in front of it and loads behind it, beside
+    /// others who fence between their stores and loads: on x86 loads happen in their order, and only the compiler
+    /// is told.
+    #[inline(always)]
+    fn fence_between_loads(site: &'static Site) {
+        Self::fence(site);
+    }
     /// Called in every retry loop: a yield to the scheduler under a model checker.
     fn pause();
     /// How often one looks again before one sleeps.

@@ -156,6 +156,11 @@ impl Backend for Native {
         compiler_fence(site.order);
     }
     #[inline(always)]
+    #[cfg(target_arch = "x86_64")]
+    fn fence_between_loads(site: &'static Site) {
+        compiler_fence(site.order);
+    }
+    #[inline(always)]
     fn pause() {
         std::hint::spin_loop();
     }
