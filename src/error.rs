@@ -167,6 +167,12 @@ pub enum Error {
         /// Whose it is; 0 if it was let go just now.
         participant: u16,
     },
+    /// A structure has the block: it was sent, published or set.
+    #[error("the block at offset {offset} is in a structure; receive or read it there, or remove the structure")]
+    InStructure {
+        /// The block's offset.
+        offset: u32,
+    },
     /// The bytes are no UTF-8.
     #[error(
         "the bytes of the block at offset {offset} are not UTF-8; read them as bytes, or do not write them meanwhile"

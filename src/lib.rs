@@ -92,8 +92,8 @@ pub mod misuse {}
 pub use error::{Error, Result};
 #[doc(inline)]
 pub use handlers::{
-    Block, BlockInfo, BlockState, Handler, HandlerFunctions, KEPT, Name, Participant, Policy, Recovered, RelativePtr,
-    Repaired, Stats,
+    Block, BlockInfo, BlockState, Handler, HandlerFunctions, KEPT, LINKED, Name, Participant, Policy, Recovered,
+    RelativePtr, Repaired, Stats,
 };
 #[doc(inline)]
 pub use matrix::core::AtomicMatrix;

@@ -256,7 +256,7 @@ impl Handler {
     /// there is none, the block is freed all the same.
     ///
     /// # Errors
-    /// [`Error::NotLive`], [`Error::BadOffset`]; [`Error::Stale`] if another frees it at the same moment, and its place is allocated anew.
+    /// [`Error::NotLive`], [`Error::BadOffset`]; [`Error::InStructure`]; [`Error::Stale`] if another frees it at the same moment, and its place is allocated anew.
     /// Nothing has changed then (S5).
     #[inline]
     pub fn free_at(&self, offset: u32) -> Result<()> {

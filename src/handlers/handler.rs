@@ -214,6 +214,7 @@ impl Handler {
         match refusal {
             Refusal::NotLive(token) => Error::NotLive { offset, state: token.state().name() },
             Refusal::Stale { held, found } => Error::Stale { offset, expected: held, found: found.generation() },
+            Refusal::Linked(_) => Error::InStructure { offset },
             Refusal::OutOfRange => Error::BadOffset { offset, why: "it lies behind the sector" },
         }
     }

@@ -58,7 +58,8 @@ pub struct BlockInfo {
     pub class_bytes: u64,
     /// Its state.
     pub state: BlockState,
-    /// The participant that owns, parked or works on it; 0 is nobody, [`KEPT`](crate::KEPT) a dead one whose
+    /// The participant that owns, parked or works on it; 0 is nobody, [`LINKED`](crate::LINKED) a structure,
+    /// [`KEPT`](crate::KEPT) a dead one whose
     /// blocks were kept.
     pub owner: u16,
     /// Its generation.

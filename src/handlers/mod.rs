@@ -28,6 +28,7 @@ mod payload;
 mod pointer;
 
 pub use crate::matrix::recovery::{KEPT, Policy, Recovered};
+pub use crate::matrix::token::LINKED;
 pub use crate::matrix::token::State as BlockState;
 pub use crate::segment::Participant;
 pub use block::HandlerFunctions;

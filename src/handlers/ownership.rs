@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::kernel::nap;
 use crate::matrix::heap::{Live, Refusal};
 use crate::matrix::recovery::{Policy, Recovered};
-use crate::matrix::token::{KEPT, State as BlockState, is_adopter};
+use crate::matrix::token::{KEPT, LINKED, State as BlockState, is_adopter};
 use crate::segment::Participant;
 use std::time::{Duration, Instant};
 
@@ -70,6 +70,9 @@ impl Handler {
     /// Gives a live block to `to`, as the participant `me`. Whoever is just freeing or adopting it is waited
     /// for, but not for long.
     fn give(&self, me: u16, offset: u32, live: Live, to: u16) -> Result<()> {
+        if live.token.owner() == LINKED {
+            return Err(self.refusal(offset, Refusal::Linked(live.token)));
+        }
         let (mut now, mut given) = (live, Ok(()));
         let give = || {
             patiently(|| {

@@ -9,8 +9,8 @@
 //!
 //! | B's token | the link is | who may do what |
 //! |---|---|---|
-//! | live, owner A, g − 1 | *pending*: put in, A has not let go yet | anyone: let go for A, → (nobody, g); a taker: → (R, g) |
-//! | live, nobody, g | *present*: the structure's | a taker: → (R, g) |
+//! | live, owner A, g − 1 | *pending*: put in, A has not let go yet | anyone: let go for A, → (LINKED, g); a taker: → (R, g) |
+//! | live, LINKED, g | *present*: the structure's | a taker: → (R, g) |
 //! | anything else | *void*: taken (or freed, or adopted, by misuse) | anyone: empty the word |
 //!
 //! - **L-a** The giver puts the link in first, by compare-and-swap from an exact empty word, and lets go second.
@@ -18,6 +18,9 @@
 //! - **L-c** A recovery of D completes D's pending links and empties void words; then it frees D's blocks; then D's number may
 //!   be used again.
 //! - **L-d** The giver owns the block.
+//!
+//! LINKED is an owner's number that is nobody's: no call but a structure's own takes or frees such a block, whatever offset or reference leads
+//! to it, so that who reads it where it lies, as a topic's subscribers do, may count on it.
 //!
 //! Token and word never need to change together. Before the word's compare-and-swap B is the sender's, whose death frees it; after it,
 //! B is the structure's whatever the sender does, since its death completes the link. Before the token's, the message is in
@@ -31,7 +34,7 @@
 use crate::backend::orderings::{CELL_LOOK, LET_GO, OWN_STORE, TAKE};
 use crate::backend::{Backend, Mutant, Word};
 use crate::matrix::heap::{Heap, Live};
-use crate::matrix::token::Token;
+use crate::matrix::token::{LINKED, Token};
 use crate::segment::layout::{Granule, MAX_GRANULES, MAX_PARTICIPANTS};
 use crate::segment::region::Region;
 
@@ -204,7 +207,7 @@ impl<R: Region> Heap<R> {
         // Out of range, or of a size that does not fit: no structure has put that in (C2).
         let Ok(Live { token, .. }) = self.live_at(link.at()) else { return Standing::Void };
         let (owner, generation) = (token.owner(), link.generation());
-        if owner == 0 && token.generation() == generation {
+        if owner == LINKED && token.generation() == generation {
             Standing::Present(token)
         } else if owner == link.giver() && owner != 0 && Self::linked_generation(token) == generation {
             match R::Backend::mutated(Mutant::PendingTakenForVoid) {
@@ -219,7 +222,7 @@ impl<R: Region> Heap<R> {
     /// Makes a pending link's block the structure's; the giver, or whoever meets it.
     #[inline(always)]
     pub(super) fn let_go(&self, link: Link, pending: Token) -> bool {
-        let gone = Token::new(pending.state(), 0, link.generation(), pending.low());
+        let gone = Token::new(pending.state(), LINKED, link.generation(), pending.low());
         if R::Backend::mutated(Mutant::LetGoPlain) {
             self.token(link.at()).store(gone.0, &OWN_STORE);
             return true;

@@ -35,6 +35,7 @@ use crate::backend::{Backend, Native};
 use crate::error::{Error, Result};
 use crate::handlers::{Block, Handler, RelativePtr};
 use crate::matrix::heap::{Kind, Live};
+use crate::matrix::token::LINKED;
 use crate::shared::{Shared, mix};
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
@@ -329,7 +330,7 @@ impl Handler {
     ///
     /// # Errors
     /// [`Error::NotLive`], [`Error::Stale`], [`Error::BadOffset`], [`Error::ForeignBlock`], [`Error::TypeMismatch`], [`Error::TooSmall`] as [`Handler::get_block`];
-    /// [`Error::Owned`] if somebody has it; [`Error::NoParticipantSlot`], [`Error::ForkedChild`].
+    /// [`Error::Owned`] if somebody has it, [`Error::InStructure`] if a structure has; [`Error::NoParticipantSlot`], [`Error::ForkedChild`].
     pub fn take_ref<T: Payload + ?Sized>(&self, reference: Ref<T>) -> Result<Message<'_, T>> {
         let (live, _) = self.find_ref(reference)?;
         let pointer = self.take_live(reference.offset(), live)?;
@@ -387,8 +388,8 @@ impl Handler {
     /// A block that somebody has is refused, since its owner reads and writes it through a [`Message`].
     ///
     /// # Errors
-    /// [`Error::NotLive`], [`Error::Stale`], [`Error::BadOffset`], [`Error::ForeignBlock`] as [`Handler::get_block`]; [`Error::Owned`] if somebody has it;
-    /// [`Error::NoParticipantSlot`], [`Error::ForkedChild`].
+    /// [`Error::NotLive`], [`Error::Stale`], [`Error::BadOffset`], [`Error::ForeignBlock`] as [`Handler::get_block`]; [`Error::Owned`] if somebody has it,
+    /// [`Error::InStructure`] if a structure has; [`Error::NoParticipantSlot`], [`Error::ForkedChild`].
     pub fn free_ref<T: ?Sized>(&self, reference: Ref<T>) -> Result<()> {
         let taken = self.take_live(reference.offset(), self.live_ref(reference)?)?;
         self.free_message(&taken)
@@ -396,6 +397,9 @@ impl Handler {
 
     /// Makes a live block that is nobody's this thread's.
     fn take_live(&self, offset: u32, live: Live) -> Result<RelativePtr<u8>> {
+        if live.token.owner() == LINKED {
+            return Err(Error::InStructure { offset });
+        }
         let ours = self.matrix().with_lane(|lane| {
             let free = live.token.owner() == 0;
             free.then(|| self.matrix().heap().rename_from(lane.owner(), live.at, live.token, lane.owner())).flatten()

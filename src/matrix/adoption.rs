@@ -5,7 +5,7 @@
 //! nobody stores it plainly and nobody else adopts it), the slot says from whom; heavy fence; if A's slot does not name the block, it
 //! goes to its new owner, else back to A. A stopped adopter keeps from others that one block, until its recovery ends the adoption.
 
-use super::token::{State, Token, adopter, is_adopter, is_nobody};
+use super::token::{LINKED, State, Token, adopter, is_adopter, is_nobody};
 use super::words::Heap;
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
@@ -24,12 +24,15 @@ impl<R: Region> Heap<R> {
         self.token(g).cas(token.0, renamed.0, &ADOPT).is_ok().then_some(renamed)
     }
 
-    /// Gives, as `me`, the live block read as `token` another owner, whosever it is. None if it has changed, if its owner is freeing it, or
-    /// if another is just adopting it.
+    /// Gives, as `me`, the live block read as `token` another owner, whosever it is. None if it has changed, if its owner is freeing it, if
+    /// another is just adopting it, or if it is a structure's.
     ///
     /// One compare-and-swap where it is this lane's or nobody's, else two and a heavy fence.
     pub fn rename_from(&self, me: u16, g: Granule, token: Token, to: u16) -> Option<Token> {
         let owner = token.owner();
+        if owner == LINKED {
+            return None;
+        }
         if !self.biased() || is_nobody(owner) || owner == me || self.layout().bin_of(token.size()).is_none() {
             return self.rename(g, token, to);
         }

@@ -1,7 +1,7 @@
 //! Free: one quick step for the thread's own small blocks, then one thorough step for all. The calls are drawn in [`super::heap`].
 
 use super::lane::Lane;
-use super::token::{State, Token, is_nobody, place};
+use super::token::{LINKED, State, Token, is_nobody, place};
 use super::words::{Heap, Live, Refusal};
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
@@ -47,6 +47,8 @@ impl<R: Region> Heap<R> {
             let freed = match self.owner_of(lane, live.token) {
                 Owner::Me => self.free_local(lane, live),
                 Owner::Remote => self.free_remote(lane, live),
+                // A structure's: whoever reads or takes it there counts on it.
+                Owner::Unowned if live.token.owner() == LINKED => return Err(Refusal::Linked(live.token)),
                 Owner::Unowned => self.free_shared(lane, live),
                 Owner::Large => self.free_large(lane, live),
             };
@@ -158,6 +160,9 @@ impl<R: Region> Heap<R> {
     pub fn free_unaided(&self, g: Granule, mut generation: Option<u32>) -> Result<(), Refusal> {
         loop {
             let Live { token, .. } = self.live_of(g, generation)?;
+            if token.owner() == LINKED {
+                return Err(Refusal::Linked(token));
+            }
             // Its owner may be about to store the same word.
             let owner = if self.biased() && self.layout().bin_of(token.size()).is_some() { token.owner() } else { 0 };
             let acked = Token::new(State::Acked, owner, token.generation(), self.place(g, token.size()));

@@ -27,7 +27,7 @@
 //! | FREE | (a tag) | anybody, who ends an announced operation; the holder | COMMIT; HELD_STORE | COALESCING, INSIDE |
 //! | COALESCING, held | its holder | one claimer; the holder | CLAIM, CARVE; HELD_STORE | FREE, ALLOCATED, ACKED, INSIDE |
 //! | COALESCING, announced | the announcer | the announcer | ANNOUNCE | FREE |
-//! | ALLOCATED, typed or not | its owner; its adopter; 0; KEPT | the holder; the owner (B1); a claimer; a giver (B4) | HELD_STORE; OWN_STORE; CLAIM; ADOPT | ACKED |
+//! | ALLOCATED, typed or not | its owner; its adopter; 0; KEPT; LINKED | the holder; the owner (B1); a claimer; a giver (B4) | HELD_STORE; OWN_STORE; CLAIM; ADOPT | ACKED |
 //! | ACKED | whose stack it is for; 0 | the owner (B1); a freer (B3); a thief (B2); the end of an adoption (B4) | OWN_STORE; PARK; TAKE_OVER; ADOPT | ALLOCATED, MARKED, COALESCING |
 //! | MARKED | the thief | a thief (B2) | MARK | ACKED; ALLOCATED or COALESCING by its owner |
 //! | INSIDE | (a tag) | the holder; helpers of an announced operation | HELD_STORE; FREEZE, FOOTER | COALESCING |
@@ -112,16 +112,21 @@ pub(super) const fn adopter(participant: u16) -> u16 {
 /// Whether an owner's number is an adopter's.
 #[inline(always)]
 pub(crate) const fn is_adopter(owner: u16) -> bool {
-    owner & ADOPTER != 0
+    owner & ADOPTER != 0 && owner != LINKED
 }
 
 /// The owner of blocks that a dead participant left and a recovery kept (`Policy::Keep`): no participant has this number.
 pub const KEPT: u16 = MAX_PARTICIPANTS as u16 + 1;
 
+/// The owner of blocks that a structure has (ipc::link). No participant has this number, nor is it that of one who adopts a block. Whoever has no link to
+/// such a block neither takes nor frees it.
+pub const LINKED: u16 = OWNER_MASK as u16;
+const _: () = assert!(LINKED > adopter(MAX_PARTICIPANTS as u16));
+
 /// Whether an owner's number is no participant's: such a block changes hands by compare-and-swap alone.
 #[inline(always)]
 pub(super) const fn is_nobody(owner: u16) -> bool {
-    matches!(owner, 0 | KEPT)
+    matches!(owner, 0 | KEPT | LINKED)
 }
 
 /// Bits of the size of a marked block: only parked classes are marked.

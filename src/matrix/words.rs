@@ -73,6 +73,8 @@ pub enum Refusal {
         /// What stands there.
         found: Token,
     },
+    /// A structure has it.
+    Linked(Token),
     /// Outside the sector.
     OutOfRange,
 }

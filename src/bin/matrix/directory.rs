@@ -2,7 +2,7 @@
 
 use crate::args::One;
 use crate::{FINE, Outcome, look, text};
-use atomic_matrix::handlers::{BlockInfo, KEPT, Name, Participant};
+use atomic_matrix::handlers::{BlockInfo, KEPT, LINKED, Name, Participant};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -51,6 +51,7 @@ pub(crate) fn directory(asked: &One) -> Outcome {
 fn owner(number: u16, participants: &[Participant]) -> String {
     match (number, participants.iter().find(|p| p.number == number)) {
         (0, _) => "nobody".to_owned(),
+        (LINKED, _) => "a structure".to_owned(),
         (KEPT, _) => "nobody (kept from the dead)".to_owned(),
         (_, Some(p)) => format!("{number} (process {}{})", p.pid, if p.alive { "" } else { ", dead" }),
         (_, None) => number.to_string(),

@@ -4,7 +4,7 @@ use crate::args::{Stat, State, Watch};
 use crate::look::{Amount, Holding, Sight, alive_and_dead, identity, merged};
 use crate::target::Found;
 use crate::{FINE, Outcome, map, print, text};
-use atomic_matrix::handlers::{Handler, KEPT};
+use atomic_matrix::handlers::{Handler, KEPT, LINKED};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::io::IsTerminal;
@@ -151,6 +151,7 @@ fn holders(sight: &Sight) -> String {
         if sight.participants.iter().all(|p| p.number != number) {
             let who = match number {
                 0 => "nobody",
+                LINKED => "in structures",
                 KEPT => "kept from the dead",
                 _ => "gone",
             };

@@ -7,7 +7,7 @@ use crate::backend::{Backend, Mutant, Word};
 use crate::ipc::link::Link;
 use crate::ipc::structure::HEAD;
 use crate::matrix::heap::Live;
-use crate::matrix::token::Token;
+use crate::matrix::token::{LINKED, Token};
 use crate::segment::layout::Granule;
 use crate::segment::region::Region;
 
@@ -84,7 +84,7 @@ impl<'a, R: Region> Table<'a, R> {
     pub(super) fn retired(&self, named: u64) -> Option<Live> {
         let live = self.heap.live_at(Granule(named as u32 & GRANULES)).ok()?;
         let generation = (named >> GENERATION_AT) as u32 & GENERATIONS;
-        (live.token.owner() == 0 && live.token.generation() == after(generation)).then_some(live)
+        (live.token.owner() == LINKED && live.token.generation() == after(generation)).then_some(live)
     }
     pub(super) fn is_retired(&self, link: Link) -> bool {
         self.retired(named(link)).is_some()

@@ -16,9 +16,9 @@
 //!
 //! complete t, anyone                                  cursor ← nothing, when it named L = (B, g)
 //!  1 place t.new is prepared: turn still t?            1 cursor ← leaves L
-//!    (A, g) → (nobody, g+1); prepared → in             2 fence; is B's token (nobody, g+1), *retired*?
+//!    (A, g) → (LINKED, g+1); prepared → in             2 fence; is B's token (LINKED, g+1), *retired*?
 //!  2 place t.old is in, (B, g): turn still t?          3 fence; a cursor names L?
-//!    (nobody, g) → (nobody, g+1), *retired*            4 no: (nobody, g+1) → (R, g+2), and it is R's
+//!    (LINKED, g) → (LINKED, g+1), *retired*            4 no: (LINKED, g+1) → (R, g+2), and it is R's
 //!    in → empty                                        5 cursor ← nothing; what is R's is freed
 //! ```
 //!
@@ -51,7 +51,7 @@ use super::structure::{CLOSED, Structure};
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
 use crate::matrix::heap::{Heap, Live};
-use crate::matrix::token::Token;
+use crate::matrix::token::{LINKED, Token};
 use crate::segment::region::Region;
 use words::{Turn, after};
 
@@ -318,7 +318,7 @@ impl<'a, R: Region> Table<'a, R> {
                 let _ = place.cas(Cell::Link(link).word(), 0, &CELL_CLEAR);
             }
             if let Standing::Present(token) = self.heap.standing(link) {
-                let retired = Token::new(token.state(), 0, after(token.generation()), token.low());
+                let retired = Token::new(token.state(), LINKED, after(token.generation()), token.low());
                 let _ = self.heap.token(link.at()).cas(token.0, retired.0, &RETIRE);
             }
             if !early {
