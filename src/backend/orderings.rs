@@ -305,8 +305,6 @@ pub enum Mutant {
     CursorDroppedEarly,
     /// The last to leave a retired block does not take it.
     RetiredForgotten,
-    /// A retired block that is taken keeps its generation.
-    RetiredUnderOneGeneration,
     /// A recovery lets the cursors of the dead fall without a look at what they name.
     DeadLeaveNothing,
 }
@@ -363,7 +361,6 @@ pub const MAP_MUTANTS: &[Mutant] = &[
     Mutant::ReadersIgnored,
     Mutant::CursorDroppedEarly,
     Mutant::RetiredForgotten,
-    Mutant::RetiredUnderOneGeneration,
     Mutant::DeadLeaveNothing,
     Mutant::BlocksBeforeLinks,
     Mutant::LinksUnsettled,

@@ -44,11 +44,13 @@ impl<R: Region> Heap<R> {
         self.bind(lane);
         loop {
             let live = self.live_of(g, generation)?;
+            if live.token.owner() == LINKED {
+                // A structure's: whoever reads or takes it there counts on it.
+                return Err(Refusal::Linked(live.token));
+            }
             let freed = match self.owner_of(lane, live.token) {
                 Owner::Me => self.free_local(lane, live),
                 Owner::Remote => self.free_remote(lane, live),
-                // A structure's: whoever reads or takes it there counts on it.
-                Owner::Unowned if live.token.owner() == LINKED => return Err(Refusal::Linked(live.token)),
                 Owner::Unowned => self.free_shared(lane, live),
                 Owner::Large => self.free_large(lane, live),
             };

@@ -103,10 +103,8 @@ impl<'a, R: Region> Table<'a, R> {
     }
 
     fn take_retired(&self, me: u16, live: Live) -> Option<Live> {
-        let generation = match R::Backend::mutated(Mutant::RetiredUnderOneGeneration) {
-            true => live.token.generation(),
-            false => after(live.token.generation()),
-        };
+        // Under another generation, so that what led to it while it was retired is told so (S5).
+        let generation = after(live.token.generation());
         let ours = Token::new(live.token.state(), me, generation, live.token.low());
         self.heap.token(live.at).cas(live.token.0, ours.0, &TAKE).ok()?;
         Some(Live { at: live.at, token: ours })

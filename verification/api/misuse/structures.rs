@@ -146,32 +146,37 @@ fn cells_that_no_topic_has_are_refused() {
 /// What a subscriber reads where it lies, and what waits in a channel, is nobody's to take or to free, by whatever leads to it.
 #[test]
 fn a_block_in_a_structure_is_that_structures_alone() {
+    in_structures::<20>();
+    in_structures::<2000>();
+}
+
+fn in_structures<const WORDS: usize>() {
     let handler = Options::new().memfd().size(1 << 20).create().expect("a memory file");
-    let topic = handler.topic::<[u64; 20]>("topic").open_or_create().expect("there is room");
-    let channel = handler.channel::<[u64; 20]>("channel").create().expect("there is room");
+    let topic = handler.topic::<[u64; WORDS]>("topic").open_or_create().expect("there is room");
+    let channel = handler.channel::<[u64; WORDS]>("channel").create().expect("there is room");
     let (tx, rx) = (channel.sender().expect("a sender"), channel.receiver().expect("a receiver"));
     let mut subscriber = topic.subscribe(0).expect("there are places");
-    topic.publish_value([7; 20]).expect("there is room");
-    tx.send_value([8; 20]).expect("there is room");
+    topic.publish_value([7; WORDS]).expect("there is room");
+    tx.send_value([8; WORDS]).expect("there is room");
     let reading = subscriber.try_next().expect("it is open").expect("one is there");
     let inside = |refused: Result<(), Error>| assert!(matches!(refused, Err(Error::InStructure { .. })), "{refused:?}");
-    let references = handler.refs::<[u64; 20]>().expect("they tile");
+    let references = handler.refs::<[u64; WORDS]>().expect("they tile");
     assert_eq!(references.len(), 2);
     for reference in references {
         inside(handler.take_ref(reference).map(drop));
         inside(handler.free_ref(reference));
         inside(handler.free_at(reference.offset()));
         inside(handler.adopt_at(reference.offset(), None).map(drop));
-        let block = handler.get_block::<[u64; 20]>(reference.offset()).expect("it is one");
+        let block = handler.get_block::<[u64; WORDS]>(reference.offset()).expect("it is one");
         inside(handler.hand_over(&block.pointer()));
         inside(handler.try_free(block));
-        let block = handler.get_block::<[u64; 20]>(reference.offset()).expect("it is one");
+        let block = handler.get_block::<[u64; WORDS]>(reference.offset()).expect("it is one");
         assert!(handler.publish("name", &block).is_err() && handler.names().len() == 2);
         assert!(handler.read_ref(reference).is_ok(), "it may be copied");
     }
-    assert_eq!(*reading, [7; 20]);
+    assert_eq!(*reading, [7; WORDS]);
     drop(reading);
-    assert_eq!(*rx.try_recv().expect("it is there still"), [8; 20]);
+    assert_eq!(*rx.try_recv().expect("it is there still"), [8; WORDS]);
     topic.remove().expect("it is ours");
     channel.remove().expect("it is ours");
 }

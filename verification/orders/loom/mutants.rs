@@ -325,7 +325,6 @@ const FAULTS: &[(Mutant, &str)] = &[
     (Mutant::ReadersIgnored, "`mutant_map_table`"),
     (Mutant::CursorDroppedEarly, "`mutant_map_table`"),
     (Mutant::RetiredForgotten, "`mutant_map_table`"),
-    (Mutant::RetiredUnderOneGeneration, "`mutant_map_table`"),
     (Mutant::DeadLeaveNothing, "`mutant_map_table`"),
     (Mutant::WakeBeforePut, "`mutant_wake_before_put_is_caught`"),
     (Mutant::SleepersFenceDropped, "`mutant_sleepers_fence_dropped_is_caught`"),
