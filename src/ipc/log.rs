@@ -199,6 +199,12 @@ impl<'a, R: Region> Log<'a, R> {
         self.structure.readers()
     }
 
+    /// Who reads, and which ticket next.
+    pub fn readers(&self) -> impl Iterator<Item = (u16, u64)> {
+        let held = |word: u64| (word != 0).then(|| (owner(word), ticket(word)));
+        self.cursors().filter_map(move |word| held(word.load(&CURSOR_LOOK)))
+    }
+
     /// Who holds publishers up: the participants whose cursors are at the oldest ticket, or before it.
     pub fn laggards(&self) -> impl Iterator<Item = u16> {
         let oldest = self.tail().load(&TICKET_LOOK).wrapping_sub(self.cells.n());

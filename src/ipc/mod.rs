@@ -27,6 +27,8 @@ pub mod future;
 pub mod helper;
 #[cfg(not(feature = "internals"))]
 pub(crate) mod helper;
+#[doc(hidden)]
+pub mod inspect;
 mod iteration;
 #[cfg(feature = "internals")]
 pub mod link;
@@ -86,6 +88,8 @@ pub use channel::{Channel, ChannelOptions, Messages, Receiver, SendError, Sender
 pub use descriptor::Readable;
 #[doc(inline)]
 pub use future::Send;
+#[doc(inline)]
+pub use inspect::{ContentInfo, StructureInfo, Users};
 #[doc(inline)]
 pub use liveness::ParticipantId;
 #[doc(inline)]

@@ -191,7 +191,7 @@ impl Role {
         }
     }
     /// How many of this role a participant's word counts.
-    const fn count(self, word: u64) -> u64 {
+    pub(super) const fn count(self, word: u64) -> u64 {
         word >> self as u32 & MOST_COUNTED
     }
 }
@@ -300,7 +300,7 @@ impl<'a, R: Region> Structure<'a, R> {
         let cursors = &self.words[self.shape.readers_at(layout)..];
         cursors.chunks_exact(group(layout)).take(self.shape.cursors()).map(|cursor| &cursor[0])
     }
-    fn users(&self) -> &'a [<R::Backend as Backend>::Word] {
+    pub(super) fn users(&self) -> &'a [<R::Backend as Backend>::Word] {
         &self.words[users_at(self.heap.layout())..][..self.heap.layout().params.participants]
     }
     fn user(&self, number: u16) -> Option<&'a <R::Backend as Backend>::Word> {

@@ -1,8 +1,8 @@
 //! `verify`, and what changes a segment: `reap`, `heal`, `rm`.
 
-use crate::args::{One, Reap, Rm, Verify};
+use crate::args::{One, Reap, Rm, Target, Verify};
 use crate::look::{alive_and_dead, identity, merged};
-use crate::target::reason;
+use crate::target::{files, is_mapped, reason};
 use crate::{FAILED, FAULT, FINE, Failure, Outcome, code_of, look, text};
 use atomic_matrix::Error;
 use atomic_matrix::handlers::{Policy, Recovered};
@@ -146,9 +146,10 @@ pub(crate) fn heal(asked: &One) -> Outcome {
 }
 
 pub(crate) fn rm(asked: &Rm) -> Outcome {
-    let found = asked.one.target.find()?;
+    let Some(segment) = &asked.segment else { return rm_stale(asked) };
+    let found = Target { segment: segment.clone(), place: asked.place.clone() }.find()?;
     let path = found.path.display();
-    let alive = match found.inspect(&asked.one.target.place.trust_owner) {
+    let alive = match found.inspect(&asked.place.trust_owner) {
         Ok(handler) => {
             let (alive, _) = alive_and_dead(&handler.participants());
             if alive > 0 && !asked.force {
@@ -178,10 +179,40 @@ pub(crate) fn rm(asked: &Rm) -> Outcome {
             None
         }
     };
-    if asked.one.json {
+    if asked.json {
         let alive = alive.map_or(Value::Null, Value::from);
         let value = json!({ "path": found.path.to_string_lossy(), "removed": true, "alive": alive });
         return Ok((text::json(&value), FINE));
     }
     Ok((format!("removed {path}\n"), FINE))
+}
+
+/// Removes what nobody uses any more. Whoever attaches between the look and the removal goes on without a name, as
+/// with `rm`.
+fn rm_stale(asked: &Rm) -> Outcome {
+    let mut removed = vec![];
+    for found in files(&asked.place.dir)? {
+        let unused = |found: &crate::target::Found| {
+            let handler = found.inspect(&asked.place.trust_owner).ok()?;
+            (alive_and_dead(&handler.participants()).0 == 0).then_some(())
+        };
+        // This process has it open no more by then.
+        if unused(&found).is_none() || is_mapped(&found.path) {
+            continue;
+        }
+        let unlinked = found.inspect(&asked.place.trust_owner).and_then(|handler| handler.unlink());
+        match unlinked {
+            Ok(()) => removed.push(found.path.to_string_lossy().into_owned()),
+            // Somebody else was quicker.
+            Err(Error::NotFound { .. }) => {}
+            Err(error) => return Err(Failure::of(error)),
+        }
+    }
+    if asked.json {
+        return Ok((text::json(&json!({ "removed": removed })), FINE));
+    }
+    if removed.is_empty() {
+        return Ok(("no segment is stale\n".to_owned(), FINE));
+    }
+    Ok((removed.iter().map(|path| format!("removed {path}\n")).collect(), FINE))
 }

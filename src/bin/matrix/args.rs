@@ -6,7 +6,7 @@ use std::path::PathBuf;
 const AFTER: &str = "\
 SEGMENT is an id, the beginning of one (if only one segment begins so), or a path.
 
-Only reap, heal and rm change anything. All other commands take no participant slot,
+Only reap, heal, rm, send and recv change anything. All other commands take no participant slot,
 recover nobody and write nothing to a segment, and work on one under full load.
 (bench works in a segment of its own, which has no name and goes away with it.)
 
@@ -16,6 +16,10 @@ Examples:
   matrix blocks 3f2a --state live --min-bytes 1M --limit 20
   matrix blocks 3f2a --dead                  what participants that died have left
   matrix directory 3f2a                      published names and their blocks
+  matrix structures 3f2a --seconds 1         channels, topics, locks: depth, rates, who uses them
+  matrix peek 3f2a orders                    what is in a channel, without taking it
+  matrix send 3f2a lines hello               into a channel of bytes or text
+  matrix rm --stale                          segments that nobody uses any more
   matrix map 3f2a --svg sector.svg           a picture of the sector
   matrix verify 3f2a && echo sound           for scripts: the exit code tells
   matrix watch 3f2a --interval 0.5           look on while it works
@@ -41,8 +45,10 @@ pub(crate) struct Matrix {
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Lists segments: id, size, owner, participants
+    /// Lists segments: id, size, owner, age, participants and who they are
     ///
+    /// A segment is stale if no participant is alive and no process maps it, as far as that can be seen from
+    /// here: `rm --stale` removes those.
     /// ALIVE and DEAD are participants: threads that use the segment. LIVE is the share of the sector in live
     /// blocks. A damaged segment is a row that says what is wrong with it. Ends with exit code 1 if one of
     /// them is damaged.
@@ -64,6 +70,22 @@ pub(crate) enum Command {
     /// A published block belongs to nobody until somebody adopts or takes it. A name stays although its block
     /// was freed, until it is withdrawn. TYPE is the fingerprint of the type that it was published as.
     Directory(One),
+    /// Lists channels, topics, boards, maps, locks and events, and who uses them
+    ///
+    /// DEPTH is what is in it: messages, publications that somebody has yet to read, entries, permits. With
+    /// --seconds, PUT/s is how many were put into it meanwhile. USERS are processes with it open: their senders (s),
+    /// receivers (r), and publications that a subscription has yet to read (+).
+    Structures(Structures),
+    /// Shows what is in a channel, a topic or a board, and takes nothing
+    Peek(Peek),
+    /// Sends text to a channel of bytes or of text (changes the segment)
+    ///
+    /// Ends with exit code 4 if there is no room until the time is over.
+    Send(Send),
+    /// Receives from a channel of bytes or of text, and writes it as it is (changes the segment)
+    ///
+    /// Ends with exit code 4 if nothing comes until the time is over, or nobody sends any more.
+    Recv(Recv),
     /// Draws the sector, in the terminal or as SVG
     ///
     /// Each cell stands for equally many bytes. A cell that is partly live shows its live share by its height
@@ -119,7 +141,7 @@ pub(crate) struct Target {
 }
 
 /// Where segments are looked for, and whose are believed.
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub(crate) struct Where {
     /// Where names and ids are looked for
     #[arg(long, value_name = "DIRECTORY", default_value = "/dev/shm")]
@@ -176,6 +198,53 @@ pub(crate) struct Blocks {
     /// Show at most so many blocks; 0 shows all
     #[arg(long, default_value_t = 1000)]
     pub(crate) limit: u64,
+}
+
+#[derive(Args)]
+pub(crate) struct Structures {
+    #[command(flatten)]
+    pub(crate) one: One,
+    /// Look twice, so many seconds apart, for rates
+    #[arg(long, value_parser = crate::text::parse_seconds)]
+    pub(crate) seconds: Option<f64>,
+}
+
+#[derive(Args)]
+pub(crate) struct Peek {
+    #[command(flatten)]
+    pub(crate) one: One,
+    /// The structure's name
+    pub(crate) name: String,
+    /// Show at most so many
+    #[arg(long, default_value_t = 20)]
+    pub(crate) limit: usize,
+}
+
+#[derive(Args)]
+pub(crate) struct Send {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// The channel's name
+    pub(crate) name: String,
+    /// What to send ("-": the standard input, to its end)
+    pub(crate) text: String,
+    /// Seconds to wait for room
+    #[arg(long, default_value_t = 1.0, value_parser = crate::text::parse_seconds)]
+    pub(crate) timeout: f64,
+}
+
+#[derive(Args)]
+pub(crate) struct Recv {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// The channel's name
+    pub(crate) name: String,
+    /// Messages to receive, each on a line of its own if there are several
+    #[arg(long, default_value_t = 1)]
+    pub(crate) count: u64,
+    /// Seconds to wait for each
+    #[arg(long, default_value_t = 1.0, value_parser = crate::text::parse_seconds)]
+    pub(crate) timeout: f64,
 }
 
 #[derive(Args)]
@@ -254,8 +323,17 @@ pub(crate) struct Bench {
 
 #[derive(Args)]
 pub(crate) struct Rm {
+    /// Name, id, beginning of an id, or path of a segment
+    #[arg(required_unless_present = "stale")]
+    pub(crate) segment: Option<String>,
+    /// Remove all segments that no process takes part in or maps, as far as that can be seen from here
+    #[arg(long, conflicts_with_all = ["segment", "force"])]
+    pub(crate) stale: bool,
     #[command(flatten)]
-    pub(crate) one: One,
+    pub(crate) place: Where,
+    /// Write JSON, sizes in bytes
+    #[arg(long)]
+    pub(crate) json: bool,
     /// Remove it although participants are alive, or although it is damaged
     #[arg(long)]
     pub(crate) force: bool,

@@ -1,7 +1,7 @@
 //! `matrix`: looks into segments from outside, and tidies them up when told to.
 //!
 //! `args` says what can be asked, `target` finds the segment meant, `look` gathers what is in it, `list`,
-//! `stat`, `blocks`, `directory`, `map`, `act` and `bench` are the commands, `text` holds what several of
+//! `stat`, `blocks`, `structures`, `directory`, `map`, `act` and `bench` are the commands, `text` holds what several of
 //! them write.
 
 mod act;
@@ -13,6 +13,7 @@ mod list;
 mod look;
 mod map;
 mod stat;
+mod structures;
 mod target;
 mod text;
 
@@ -103,6 +104,10 @@ fn run(matrix: &Matrix) -> Outcome {
         Command::Blocks(blocks) => blocks::blocks(blocks),
         Command::Directory(one) => directory::directory(one),
         Command::Map(map) => map::map(map),
+        Command::Structures(asked) => structures::structures(asked),
+        Command::Peek(peek) => structures::peek(peek),
+        Command::Send(send) => structures::send(send),
+        Command::Recv(recv) => structures::recv(recv),
         Command::Verify(verify) => act::verify(verify),
         Command::Watch(watch) => stat::watch(watch),
         Command::Reap(reap) => act::reap(reap),

@@ -142,3 +142,25 @@ pub(crate) fn reason(error: &Error) -> String {
         other => other.to_string(),
     }
 }
+
+/// What a process is called; none if it can't be seen from here.
+pub(crate) fn process_name(pid: u32) -> Option<String> {
+    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    Some(name.trim_end().to_owned())
+}
+
+/// Whether any process maps a file, of those that can be looked at. Whoever cannot be looked at goes on all the
+/// same when the file's name is removed.
+pub(crate) fn is_mapped(path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let Ok(meta) = std::fs::metadata(path) else { return false };
+    // The kernel's own name of a file that was linked after it was opened is another one.
+    let device = format!("{:02x}:{:02x}", rustix::fs::major(meta.dev()), rustix::fs::minor(meta.dev()));
+    let file = [device, meta.ino().to_string()];
+    let here = |line: &str| line.split_whitespace().skip(3).take(2).eq(&file);
+    let maps = |process: std::fs::DirEntry| {
+        let maps = std::fs::read_to_string(process.path().join("maps")).unwrap_or_default();
+        maps.lines().any(here)
+    };
+    std::fs::read_dir("/proc").is_ok_and(|mut processes| processes.any(|process| process.is_ok_and(maps)))
+}

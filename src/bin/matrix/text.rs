@@ -31,6 +31,16 @@ pub(crate) fn percent(part: u64, all: u64) -> String {
     }
 }
 
+/// How old something is, in its largest unit: "7 s", "3 h".
+pub(crate) fn age(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min", seconds / 60),
+        3600..86_400 => format!("{} h", seconds / 3600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}
+
 /// "1 block", "2 blocks".
 pub(crate) fn count(n: u64, what: &str) -> String {
     if n == 1 { format!("{n} {what}") } else { format!("{n} {what}s") }

@@ -8,6 +8,7 @@ use syn::visit::{self, Visit};
 const USERS: &[&str] = &[
     "src/ipc/channel",
     "src/ipc/board.rs",
+    "src/ipc/inspect.rs",
     "src/ipc/iteration.rs",
     "src/ipc/descriptor.rs",
     "src/ipc/future.rs",

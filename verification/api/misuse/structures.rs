@@ -180,3 +180,27 @@ fn in_structures<const WORDS: usize>() {
     topic.remove().expect("it is ours");
     channel.remove().expect("it is ours");
 }
+
+#[test]
+fn what_structures_hold_is_looked_at_and_not_taken() {
+    let (scratch, handler) = common::segment();
+    assert_eq!(handler.structures().expect("sound"), []);
+    let channel = handler.channel::<u64>("numbers").capacity(4).create().expect("there is room");
+    let (tx, rx) = (channel.sender().expect("a sender"), channel.receiver().expect("a receiver"));
+    (0..6).for_each(|k| {
+        tx.send_value(k).expect("room");
+        if k > 2 {
+            assert_eq!(rx.try_recv().map(|number| *number), Ok(k - 3));
+        }
+    });
+    let found = handler.structures().expect("sound");
+    let seen: Vec<_> = handler.contents(&found[0], 64).into_iter().map(|one| (one.number, one.first[0])).collect();
+    assert_eq!((found[0].depth, found[0].ever, seen), (3, Some(6), vec![(3, 3), (4, 4), (5, 5)]));
+    assert_eq!(channel.len(), 3, "nothing was taken");
+    let looker = scratch.attach_unreaped();
+    assert_eq!(looker.structures().expect("sound"), found);
+    channel.remove().expect("ours");
+    assert!(handler.structures().expect("sound")[0].removed);
+    drop((tx, rx, channel));
+    assert_eq!((handler.contents(&found[0], 64), handler.structures().expect("sound")), (vec![], vec![]));
+}

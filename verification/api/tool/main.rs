@@ -1,5 +1,7 @@
 //! The tool `matrix`, run as its users run it: on segments of a scratch directory that goes away with the test.
 
+mod structures;
+
 use atomic_matrix::handlers::{Handler, HandlerFunctions, KEPT};
 use atomic_matrix::segment::Options;
 use serde_json::Value;

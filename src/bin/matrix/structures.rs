@@ -1,0 +1,317 @@
+//! `structures`, `peek`, `send` and `recv`: what processes talk with.
+
+use crate::args::{Peek, Recv, Send, Structures, Target};
+use crate::look::{identity, merged};
+use crate::target::process_name;
+use crate::{FAILED, FINE, Failure, NO_SEGMENT, Outcome, text};
+use atomic_matrix::handlers::{Handler, Participant};
+use atomic_matrix::ipc::{ChannelOptions, ContentInfo, Receiver, StructureInfo, Unreceived};
+use atomic_matrix::segment::Options;
+use atomic_matrix::{Error, Shared};
+use serde_json::{Value, json};
+use std::io::Read;
+use std::time::Duration;
+
+/// Bytes of a block that are shown.
+const SHOWN: usize = 80;
+/// In front of the bytes of what has a length.
+const HEAD: usize = 16;
+
+/// The types that this tool knows by name.
+fn type_name(fingerprint: u32) -> Option<&'static str> {
+    macro_rules! known {
+        ($($name:literal $type:ty),*) => { [$(($name, <$type as Shared>::FINGERPRINT)),*] };
+    }
+    let numbers = known!(
+        "u8" u8, "u16" u16, "u32" u32, "u64" u64, "i8" i8, "i16" i16, "i32" i32, "i64" i64, "f32" f32, "f64" f64
+    );
+    let texts = [("[u8]", atomic_matrix::fingerprint("slice", &[u8::FINGERPRINT])), ("str", text_print())];
+    numbers.into_iter().chain(texts).find(|(_, print)| *print == fingerprint).map(|(name, _)| name)
+}
+
+fn text_print() -> u32 {
+    atomic_matrix::fingerprint("text", &[])
+}
+
+fn content_name(content: u32) -> String {
+    match content {
+        0 => "-".to_owned(),
+        content => type_name(content).map_or_else(|| format!("{content:#010x}"), str::to_owned),
+    }
+}
+
+pub(crate) fn structures(asked: &Structures) -> Outcome {
+    let (found, handler) = asked.one.target.inspect()?;
+    let all = || {
+        let mut all = handler.structures().map_err(Failure::of)?;
+        all.sort_by(|one, other| (one.kind, &one.names).cmp(&(other.kind, &other.names)));
+        Ok::<_, Failure>(all)
+    };
+    let mut seen = all()?;
+    let mut rates = vec![None; seen.len()];
+    if let Some(seconds) = asked.seconds {
+        std::thread::sleep(Duration::from_secs_f64(seconds));
+        let before = std::mem::replace(&mut seen, all()?);
+        let rate = |now: &StructureInfo| {
+            let before = before.iter().find(|before| (before.offset, &before.names) == (now.offset, &now.names))?;
+            Some(now.ever?.checked_sub(before.ever?)? as f64 / seconds)
+        };
+        rates = seen.iter().map(rate).collect();
+    }
+    let participants = handler.participants();
+    if asked.one.json {
+        let rows: Vec<Value> = seen.iter().zip(&rates).map(|(one, rate)| value(one, *rate, &participants)).collect();
+        let more = json!({ "structures": rows });
+        return Ok((text::json(&merged(identity(&found, &handler), more)), FINE));
+    }
+    if seen.is_empty() {
+        return Ok(("there are no structures\n".to_owned(), FINE));
+    }
+    let rows = seen.iter().zip(&rates).map(|(one, rate)| {
+        let ever = one.ever.map_or_else(|| "-".to_owned(), |ever| ever.to_string());
+        vec![
+            if one.names.is_empty() { "-".to_owned() } else { one.names.join(", ") },
+            one.kind.to_owned(),
+            content_name(one.content),
+            format!("{}/{}", one.depth, one.capacity),
+            rate.map_or(ever, |rate| format!("{rate:.0}/s")),
+            users(one, &participants),
+            note(one, &participants),
+        ]
+    });
+    let put = if asked.seconds.is_some() { "PUT/s" } else { "PUT" };
+    Ok((text::table(&["NAME", "KIND", "TYPE", "DEPTH", put, "USERS", "NOTE"], &[3, 4], rows), FINE))
+}
+
+/// "camera (1234)", "1234, dead".
+fn process(number: u16, participants: &[Participant]) -> String {
+    match participants.iter().find(|one| one.number == number) {
+        Some(one) if one.alive => match process_name(one.pid) {
+            Some(name) => format!("{name} ({})", one.pid),
+            None => one.pid.to_string(),
+        },
+        Some(one) => format!("{}, dead", one.pid),
+        None => format!("participant {number}"),
+    }
+}
+
+fn users(one: &StructureInfo, participants: &[Participant]) -> String {
+    let mut out: Vec<String> = one
+        .users
+        .iter()
+        .map(|user| {
+            let mut text = process(user.participant, participants);
+            for (count, letter) in [(user.senders, 's'), (user.receivers, 'r')] {
+                if count > 0 {
+                    text += &format!(" {count}{letter}");
+                }
+            }
+            for (_, behind) in one.subscribers.iter().filter(|(who, _)| *who == user.participant) {
+                text += &format!(" +{behind}");
+            }
+            text
+        })
+        .collect();
+    let others = one.subscribers.iter().filter(|(who, _)| one.users.iter().all(|user| user.participant != *who));
+    out.extend(others.map(|(who, behind)| format!("{} +{behind}", process(*who, participants))));
+    if out.is_empty() { "nobody".to_owned() } else { out.join("; ") }
+}
+
+fn note(one: &StructureInfo, participants: &[Participant]) -> String {
+    let mut notes = vec![];
+    if let Some(holder) = one.held_by {
+        notes.push(format!("held by {}", process(holder, participants)));
+    }
+    for (count, what) in [(one.asleep.0, "to put"), (one.asleep.1, "to take")] {
+        if count > 0 {
+            notes.push(format!("{count} wait {what}"));
+        }
+    }
+    if one.removed {
+        notes.push("removed".to_owned());
+    } else if one.closed {
+        notes.push("closed".to_owned());
+    }
+    notes.join(", ")
+}
+
+fn value(one: &StructureInfo, rate: Option<f64>, participants: &[Participant]) -> Value {
+    let pid = |number: u16| participants.iter().find(|one| one.number == number).map(|one| one.pid);
+    let users: Vec<Value> = one
+        .users
+        .iter()
+        .map(|user| {
+            json!({
+                "participant": user.participant, "pid": pid(user.participant), "handles": user.handles,
+                "senders": user.senders, "receivers": user.receivers,
+                "process": pid(user.participant).and_then(process_name),
+            })
+        })
+        .collect();
+    let subscribers: Vec<Value> = one
+        .subscribers
+        .iter()
+        .map(|(who, behind)| json!({ "participant": who, "pid": pid(*who), "behind": behind }))
+        .collect();
+    json!({
+        "names": one.names, "kind": one.kind, "offset": one.offset, "type": type_name(one.content),
+        "content": one.content, "capacity": one.capacity, "depth": one.depth, "ever": one.ever, "per_second": rate,
+        "users": users, "subscribers": subscribers, "held_by": one.held_by, "senders_asleep": one.asleep.0,
+        "receivers_asleep": one.asleep.1, "closed": one.closed, "removed": one.removed,
+    })
+}
+
+pub(crate) fn peek(asked: &Peek) -> Outcome {
+    let (found, handler) = asked.one.target.inspect()?;
+    let all = handler.structures().map_err(Failure::of)?;
+    let Some(structure) = all.iter().find(|one| one.names.contains(&asked.name)) else {
+        return Err(no_structure(&asked.name));
+    };
+    if !matches!(structure.kind, "channel" | "topic" | "board") {
+        let message =
+            format!("{} is a {}; what is in channels, topics and boards can be shown", asked.name, structure.kind);
+        return Err(Failure::new(FAILED, message));
+    }
+    let mut contents = handler.contents(structure, SHOWN);
+    contents.truncate(asked.limit);
+    if asked.one.json {
+        let row = |one: &ContentInfo| {
+            json!({
+                "number": one.number, "offset": one.offset, "bytes": one.bytes, "giver": one.giver,
+                "fingerprint": one.fingerprint, "type": one.fingerprint.and_then(type_name), "value": shown(one),
+            })
+        };
+        let rows: Vec<Value> = contents.iter().map(row).collect();
+        let more = json!({ "name": asked.name, "kind": structure.kind, "contents": rows });
+        return Ok((text::json(&merged(identity(&found, &handler), more)), FINE));
+    }
+    if contents.is_empty() {
+        return Ok((format!("there is nothing in {}\n", asked.name), FINE));
+    }
+    let participants = handler.participants();
+    let rows = contents.iter().map(|one| {
+        let name = one.fingerprint.map_or_else(|| "-".to_owned(), content_name);
+        vec![one.number.to_string(), one.bytes.to_string(), name, process(one.giver, &participants), shown(one)]
+    });
+    Ok((text::table(&["NUMBER", "BYTES", "TYPE", "FROM", "VALUE"], &[0, 1], rows), FINE))
+}
+
+/// A value as text if that is what it is, a number, or its bytes.
+fn shown(one: &ContentInfo) -> String {
+    let kind = one.fingerprint.and_then(type_name);
+    if let Some("str" | "[u8]") = kind
+        && let Some(length) = one.first.first_chunk().map(|length| u64::from_ne_bytes(*length))
+    {
+        let there = one.first.get(HEAD..).unwrap_or_default();
+        let there = &there[..there.len().min(usize::try_from(length).unwrap_or(usize::MAX))];
+        let more = if (there.len() as u64) < length { "..." } else { "" };
+        return match std::str::from_utf8(there) {
+            Ok(text) => format!("{text:?}{more}"),
+            Err(_) => hex(there) + more,
+        };
+    }
+    let number = |bytes: usize| {
+        let mut word = [0; 8];
+        word[..bytes].copy_from_slice(one.first.get(..bytes)?);
+        Some(u64::from_ne_bytes(word).to_string())
+    };
+    let known = match kind {
+        Some("u8") => number(1),
+        Some("u16") => number(2),
+        Some("u32") => number(4),
+        Some("u64") => number(8),
+        _ => None,
+    };
+    known.unwrap_or_else(|| hex(&one.first[..one.first.len().min(32)]))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ")
+}
+
+fn no_structure(name: &str) -> Failure {
+    Failure::new(NO_SEGMENT, format!("there is no structure {name}; `matrix structures` lists those that there are"))
+}
+
+/// Attaches as a participant.
+fn attach(target: &Target) -> Result<Handler, Failure> {
+    let found = target.find()?;
+    let options = Options::new().path(&found.path).patience(Duration::ZERO);
+    let options = target.place.trust_owner.iter().fold(options, |options, uid| options.trust_owner(*uid));
+    found.id.into_iter().fold(options, Options::id).attach().map_err(|error| found.explain(&error))
+}
+
+fn failed(name: &str, error: Error) -> Failure {
+    match error {
+        Error::NameUnknown { .. } => no_structure(name),
+        Error::TypeMismatch { .. } => {
+            Failure::new(FAILED, format!("{name} is no channel of bytes or text; `matrix peek` shows what is in it"))
+        }
+        error => Failure::new(FAILED, error.to_string()),
+    }
+}
+
+pub(crate) fn send(asked: &Send) -> Outcome {
+    let bytes = if asked.text == "-" {
+        let mut bytes = vec![];
+        std::io::stdin().read_to_end(&mut bytes)?;
+        bytes
+    } else {
+        asked.text.clone().into_bytes()
+    };
+    let (handler, patience) = (attach(&asked.target)?, Duration::from_secs_f64(asked.timeout));
+    let sent = match handler.channel::<[u8]>(&asked.name).open() {
+        Ok(channel) => channel.sender().and_then(|sender| {
+            let message = handler.message_from(&bytes)?;
+            Ok(sender.send_timeout(message, patience)?)
+        }),
+        Err(Error::TypeMismatch { .. }) => handler.channel::<str>(&asked.name).open().and_then(|channel| {
+            let message = handler.message_text(&String::from_utf8_lossy(&bytes))?;
+            Ok(channel.sender()?.send_timeout(message, patience)?)
+        }),
+        Err(error) => Err(error),
+    };
+    sent.map_err(|error| failed(&asked.name, error))?;
+    Ok((String::new(), FINE))
+}
+
+pub(crate) fn recv(asked: &Recv) -> Outcome {
+    let handler = attach(&asked.target)?;
+    let received = match handler.channel::<[u8]>(&asked.name).open() {
+        Ok(channel) => channel.receiver().map(|receiver| receive(asked, &receiver, |bytes| bytes)),
+        Err(Error::TypeMismatch { .. }) => {
+            let text = ChannelOptions::open(handler.channel::<str>(&asked.name));
+            text.and_then(|channel| channel.receiver()).map(|receiver| receive(asked, &receiver, str::as_bytes))
+        }
+        Err(error) => Err(error),
+    };
+    received.map_err(|error| failed(&asked.name, error))?
+}
+
+/// Each message is written before the next one is received: nothing that was taken is kept back.
+fn receive<T: atomic_matrix::ipc::Payload + ?Sized>(
+    asked: &Recv,
+    receiver: &Receiver<T>,
+    bytes: impl Fn(&T) -> &[u8],
+) -> Outcome {
+    use std::io::Write;
+    for _ in 0..asked.count {
+        let message = match receiver.recv_timeout(Duration::from_secs_f64(asked.timeout)) {
+            Ok(message) => message,
+            Err(Unreceived::Timeout) => {
+                return Err(Failure::new(
+                    FAILED,
+                    format!("nothing came out of {} until the time was over", asked.name),
+                ));
+            }
+            Err(why) => return Err(Failure::new(FAILED, why.to_string())),
+        };
+        let mut out = std::io::stdout().lock();
+        out.write_all(bytes(&message))?;
+        if asked.count > 1 {
+            out.write_all(b"\n")?;
+        }
+        out.flush()?;
+    }
+    Ok((String::new(), FINE))
+}

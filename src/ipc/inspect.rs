@@ -1,0 +1,216 @@
+//! What structures there are in a segment, and what is in them: for tools. Reads only, and stops nobody.
+
+use super::link::{Cell, Cells, Standing};
+use super::log::Log;
+use super::structure::{CLOSED, HEAD, Role, Sort, Structure, TAIL};
+use super::table::Table;
+use crate::backend::orderings::{CELL_LOOK, SLEEPERS_LOOK, STRUCTURE_LOOK, TICKET_LOOK};
+use crate::backend::{Native, Word, payload};
+use crate::error::Result;
+use crate::handlers::Handler;
+use crate::matrix::heap::Live;
+use crate::segment::directory::Directory;
+use crate::segment::region::MappedRegion;
+
+/// A structure at about one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StructureInfo {
+    /// The offset of its block.
+    pub offset: u32,
+    /// Its names; none if it was removed and is used still.
+    pub names: Vec<String>,
+    /// What it is: "channel", "topic", "board", "map", "event", "semaphore", "barrier" or "mutex".
+    pub kind: &'static str,
+    /// The fingerprint of the type that it is for; 0 where there is none.
+    pub content: u32,
+    /// How much there is room for: messages, publications, or places of a map.
+    pub capacity: u64,
+    /// How much is in it: messages, publications of which a subscriber has yet to read some, entries, permits, 1 for an event that is set.
+    pub depth: u64,
+    /// How much was ever put into it, if it counts that: messages or publications.
+    pub ever: Option<u64>,
+    /// Who has it open: each participant's handles, senders and receivers. A topic's subscribers are not among them.
+    pub users: Vec<Users>,
+    /// Participants whose subscriptions hold a topic's publishers up, and how many publications each has yet to read.
+    pub subscribers: Vec<(u16, u64)>,
+    /// Who has a mutex, as [`ParticipantId`](super::ParticipantId) counts.
+    pub held_by: Option<u16>,
+    /// Senders, or publishers, that are asleep, and receivers, or others who wait.
+    pub asleep: (u64, u64),
+    /// Nobody puts anything in any more.
+    pub closed: bool,
+    /// It has no name, and is freed after its last user.
+    pub removed: bool,
+}
+
+/// One participant's part in a structure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Users {
+    /// The participant. Of a process's threads the first one stands for all.
+    pub participant: u16,
+    /// Handles: how often it has the structure open.
+    pub handles: u64,
+    /// Senders.
+    pub senders: u64,
+    /// Receivers.
+    pub receivers: u64,
+}
+
+/// A block in a channel, a topic or a board, at about one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ContentInfo {
+    /// Which it is of all that were ever put there, from 0 on.
+    pub number: u64,
+    /// The block's offset.
+    pub offset: u32,
+    /// Its bytes.
+    pub bytes: u64,
+    /// The fingerprint of its type.
+    pub fingerprint: Option<u32>,
+    /// The participant who put it there.
+    pub giver: u16,
+    /// Its first bytes: a value of variable length has its length (8 bytes) and 8 more in front.
+    pub first: Vec<u8>,
+}
+
+fn kind(sort: Sort) -> &'static str {
+    match sort {
+        Sort::Channel | Sort::Single => "channel",
+        Sort::Topic => "topic",
+        Sort::Board => "board",
+        Sort::Event => "event",
+        Sort::Semaphore => "semaphore",
+        Sort::Barrier => "barrier",
+        Sort::Lock => "mutex",
+        Sort::Map => "map",
+    }
+}
+
+impl Handler {
+    /// The structures that there are. O(blocks); for a handler that only inspects as well.
+    ///
+    /// Each is seen at about one moment while others use it: its numbers need not fit together.
+    ///
+    /// ```
+    /// # let handler = atomic_matrix::segment::Options::new().memfd().size(1 << 20).create()?;
+    /// let orders = handler.channel::<u64>("orders").create()?;
+    /// orders.sender()?.send_value(7)?;
+    /// let found = handler.structures()?;
+    /// assert_eq!((found[0].kind, found[0].depth, &*found[0].names[0]), ("channel", 1, "orders"));
+    /// assert_eq!(handler.contents(&found[0], 8)[0].first, 7u64.to_ne_bytes());
+    /// # Ok::<(), atomic_matrix::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Handler::blocks`].
+    pub fn structures(&self) -> Result<Vec<StructureInfo>> {
+        let mut names = vec![];
+        Directory(self.matrix().segment()).each(|name, block| {
+            names.push((block.offset, block.generation, String::from_utf8_lossy(name).into_owned()));
+        });
+        let mut found = vec![];
+        self.blocks(|block| {
+            let Some(live) = self.structure_at(block.offset) else { return };
+            let Some(structure) = Structure::at(self.matrix().heap(), live) else { return };
+            let of = |(offset, generation, name): &(u32, u32, String)| {
+                (*offset == block.offset && *generation == block.generation).then(|| name.clone())
+            };
+            let info = look(structure, block.offset, names.iter().filter_map(of).collect());
+            // What was read of a block that was freed meanwhile means nothing.
+            if self.matrix().heap().look(live.at) == live.token {
+                found.push(info);
+            }
+        })?;
+        Ok(found)
+    }
+
+    fn structure_at(&self, offset: u32) -> Option<Live> {
+        let live = self.live_at(offset).ok()?;
+        self.matrix().heap().is_structure(live).then_some(live)
+    }
+
+    /// What is in a channel, from the oldest message on, or in a topic or a board, from the oldest publication on; of each block as many bytes as `most`, at most. Nothing is
+    /// taken. What is taken or overwritten meanwhile is left out.
+    pub fn contents(&self, structure: &StructureInfo, most: usize) -> Vec<ContentInfo> {
+        let heap = self.matrix().heap();
+        let Some(structure) = self.structure_at(structure.offset).and_then(|live| Structure::at(heap, live)) else {
+            return vec![];
+        };
+        let (sort, shift) = (structure.shape.sort, structure.shape.cells_shift);
+        if !matches!(sort, Sort::Channel | Sort::Single | Sort::Topic | Sort::Board) {
+            return vec![];
+        }
+        let cells = Cells::<Native>::of(&structure.words[structure.cells..], shift);
+        let tail = structure.field(TAIL).load(&TICKET_LOOK);
+        let oldest = tail.saturating_sub(cells.n());
+        let queues = matches!(sort, Sort::Channel | Sort::Single);
+        let first = if queues { structure.field(HEAD).load(&TICKET_LOOK).max(oldest) } else { oldest };
+        // One more: a sender may be about to tell of it.
+        let content = |number: u64| {
+            let word = cells.at(number).load(&CELL_LOOK);
+            let Cell::Link(link) = Cell::of(word) else { return None };
+            let token = match heap.standing(link) {
+                Standing::Pending(token) | Standing::Present(token) if link.lap() == cells.lap(number) => token,
+                _ => return None,
+            };
+            let live = Live { at: link.at(), token };
+            let (offset, bytes) = (self.matrix().offsets().offset(live.at), self.bytes(live));
+            let mut first = vec![0; bytes.min(most)];
+            // SAFETY: the block was live and has as many bytes, inside the mapping; copies are atomic byte for byte.
+            unsafe { payload::copy_out(self.address(offset), &mut first) };
+            let fingerprint = heap.fingerprint(live);
+            let there =
+                cells.at(number).load(&CELL_LOOK) == word && heap.look(live.at).generation() == token.generation();
+            let bytes = bytes as u64;
+            there.then(|| ContentInfo { number, offset, bytes, fingerprint, giver: link.giver(), first })
+        };
+        (first..=tail).take(cells.n() as usize).filter_map(content).collect()
+    }
+}
+
+fn look(structure: Structure<'_, MappedRegion>, offset: u32, names: Vec<String>) -> StructureInfo {
+    let shape = structure.shape;
+    let (tail, head) = (structure.field(TAIL).load(&TICKET_LOOK), structure.field(HEAD).load(&TICKET_LOOK));
+    let cells = shape.cells() as u64;
+    let subscribers: Vec<_> = match shape.sort {
+        Sort::Topic => Log::of(structure).readers().map(|(who, next)| (who, tail.saturating_sub(next))).collect(),
+        _ => vec![],
+    };
+    let (capacity, depth, ever) = match shape.sort {
+        Sort::Channel | Sort::Single => (cells, tail.saturating_sub(head).min(cells), Some(tail)),
+        Sort::Topic => (cells, subscribers.iter().map(|(_, behind)| *behind).max().unwrap_or(0), Some(tail)),
+        Sort::Board => (cells, u64::from(tail > 0), Some(tail)),
+        Sort::Map => (cells, Table::of(structure).len() as u64, None),
+        Sort::Event => (1, tail, None),
+        Sort::Semaphore => (shape.readers.into(), tail, None),
+        Sort::Barrier => (shape.readers.into(), tail & u64::from(u32::MAX), None),
+        Sort::Lock => (1, u64::from(tail & (u64::MAX >> 1) != 0), None),
+    };
+    let held_by = (shape.sort == Sort::Lock && tail & (u64::MAX >> 1) != 0).then_some(tail as u16);
+    let user = |(at, word): (usize, u64)| Users {
+        participant: at as u16 + 1,
+        handles: Role::User.count(word),
+        senders: Role::Sender.count(word),
+        receivers: Role::Receiver.count(word),
+    };
+    let words = structure.users().iter().map(|user| user.load(&STRUCTURE_LOOK)).enumerate();
+    let asleep = |role| structure.bell(role).sleepers.load(&SLEEPERS_LOOK) & u64::from(u32::MAX);
+    StructureInfo {
+        offset,
+        names,
+        kind: kind(shape.sort),
+        content: shape.content,
+        capacity,
+        depth,
+        ever,
+        users: words.filter(|(_, word)| *word != 0).map(user).collect(),
+        subscribers,
+        held_by,
+        asleep: (asleep(Role::Sender), asleep(Role::Receiver)),
+        closed: structure.state() & CLOSED != 0,
+        removed: structure.is_removed(),
+    }
+}

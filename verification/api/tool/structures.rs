@@ -1,0 +1,150 @@
+//! What the tool says of structures, and of segments that nobody uses.
+
+use crate::{Dir, Holder, MIB, run};
+use atomic_matrix::handlers::Handler;
+use atomic_matrix::ipc::Channel;
+use serde_json::{Value, json};
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+fn lines(handler: &Handler) -> Channel<[u8]> {
+    handler.channel("lines").capacity(4).create().expect("made")
+}
+
+fn named<'v>(seen: &'v Value, name: &str) -> &'v Value {
+    let all = seen["structures"].as_array().expect("a list");
+    all.iter().find(|one| one["names"] == json!([name])).unwrap_or_else(|| panic!("{name}: {seen}"))
+}
+
+#[test]
+fn structures_are_listed_with_what_is_in_them_and_who_uses_them() {
+    let dir = Dir::new();
+    let handler = dir.segment(2 * MIB);
+    let id = handler.id().to_string();
+    assert_eq!(dir.matrix(&["structures", &id]).out, "there are no structures\n");
+    let lines = lines(&handler);
+    let (sender, receiver) = (lines.sender().expect("a sender"), lines.receiver().expect("a receiver"));
+    for line in ["one", "two"] {
+        sender.send(handler.message_from(line.as_bytes()).expect("room")).expect("room");
+    }
+    let topic = handler.topic::<u64>("news").cells(8).open_or_create().expect("made");
+    let subscriber = topic.subscribe(0).expect("a place");
+    (0..3).for_each(|k| topic.publish_value(k).expect("room"));
+    let board = handler.board::<u32>("limit").expect("made");
+    board.set(77).expect("room");
+    let semaphore = handler.semaphore("desks", 5).expect("made");
+    let event = handler.event("stop").expect("made");
+    let mutex = handler.mutex::<u64>("count").expect("made");
+    let locked = mutex.lock(Duration::ZERO).expect("free").expect("free");
+
+    let seen = dir.json(&["structures", &id], 0);
+    let me = std::process::id();
+    let channel = named(&seen, "lines");
+    assert_eq!(
+        (&channel["kind"], &channel["type"], &channel["capacity"]),
+        (&json!("channel"), &json!("[u8]"), &json!(4))
+    );
+    assert_eq!((&channel["depth"], &channel["ever"], &channel["per_second"]), (&json!(2), &json!(2), &Value::Null));
+    let user = &channel["users"][0];
+    assert_eq!((&user["pid"], &user["senders"], &user["receivers"]), (&json!(me), &json!(1), &json!(1)));
+    assert!(user["process"].is_string());
+    let news = named(&seen, "news");
+    assert_eq!(
+        (&news["depth"], &news["subscribers"][0]["behind"], &news["type"]),
+        (&json!(3), &json!(3), &json!("u64"))
+    );
+    assert_eq!((&named(&seen, "limit")["kind"], &named(&seen, "desks")["depth"]), (&json!("board"), &json!(5)));
+    assert_eq!((&named(&seen, "stop")["depth"], &named(&seen, "count")["held_by"]), (&json!(0), &user["participant"]));
+    drop(locked);
+
+    let table = dir.matrix(&["structures", &id, "--seconds", "0.05"]);
+    assert_eq!(table.code, Some(0), "{table:?}");
+    for part in ["NAME", "PUT/s", "lines", "2/4", "0/s", "1s 1r", "+3", &format!("({me})")] {
+        assert!(table.out.contains(part), "{part}: {}", table.out);
+    }
+
+    let peeked = dir.json(&["peek", &id, "lines"], 0);
+    let values: Vec<_> = peeked["contents"].as_array().expect("a list").iter().map(|one| &one["value"]).collect();
+    assert_eq!(values, ["\"one\"", "\"two\""]);
+    assert!(dir.matrix(&["peek", &id, "limit"]).out.contains("77"));
+    assert_eq!(dir.json(&["peek", &id, "news", "--limit", "2"], 0)["contents"].as_array().map(Vec::len), Some(2));
+    let refused = dir.matrix(&["peek", &id, "stop"]);
+    assert!(refused.code == Some(4) && refused.err.contains("event"), "{refused:?}");
+    assert_eq!(dir.matrix(&["peek", &id, "nothing"]).code, Some(3));
+    assert_eq!(&*receiver.try_recv().expect("peeking took nothing"), b"one");
+
+    drop(subscriber);
+    topic.remove().and(board.remove()).and(semaphore.remove()).and(event.remove()).and(mutex.remove()).expect("ours");
+    lines.close();
+    assert!(dir.matrix(&["structures", &id]).out.contains("closed"));
+}
+
+#[test]
+fn text_is_sent_and_received() {
+    let dir = Dir::new();
+    let handler = dir.segment(2 * MIB);
+    let id = handler.id().to_string();
+    let lines = lines(&handler);
+    let text = handler.channel::<str>("text").capacity(1).create().expect("made");
+    handler.channel::<u64>("numbers").create().expect("made");
+    for name in ["lines", "text"] {
+        let sent = dir.matrix(&["send", &id, name, "hello there"]);
+        assert_eq!((sent.code, &*sent.out), (Some(0), ""), "{sent:?}");
+    }
+    let full = dir.matrix(&["send", &id, "text", "again", "--timeout", "0.05"]);
+    assert!(full.code == Some(4) && full.err.contains("full"), "{full:?}");
+    for name in ["lines", "text"] {
+        let received = dir.matrix(&["recv", &id, name]);
+        assert_eq!((received.code, &*received.out), (Some(0), "hello there"), "{received:?}");
+    }
+    // The senders have left.
+    let none = dir.matrix(&["recv", &id, "lines", "--timeout", "0.05"]);
+    assert!(none.code == Some(4) && none.err.contains("no sender"), "{none:?}");
+    for name in ["numbers", "nothing"] {
+        let code = if name == "nothing" { 3 } else { 4 };
+        assert_eq!(dir.matrix(&["send", &id, name, "x"]).code, Some(code));
+        assert_eq!(dir.matrix(&["recv", &id, name]).code, Some(code));
+    }
+    let mut child = Command::new(env!("CARGO_BIN_EXE_matrix"))
+        .args(["send", "--dir"])
+        .arg(&dir.0)
+        .args([&id, "lines", "-"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    child.stdin.take().expect("piped").write_all(&[0, 255, 10]).expect("it reads");
+    assert!(child.wait().expect("it ends").success());
+    let receiver = lines.receiver().expect("a receiver");
+    assert_eq!(&*receiver.try_recv().expect("sent"), &[0, 255, 10]);
+    drop(receiver);
+    drop((lines, text));
+}
+
+#[test]
+fn stale_segments_are_told_and_removed() {
+    let dir = Dir::new();
+    let used = dir.segment(MIB);
+    let [left, killed] = [dir.segment(MIB), dir.segment(MIB)].map(|handler| handler.id());
+    let mut holder = Holder::new(&dir.file(killed));
+    let ls = |id: uuid::Uuid| {
+        let all = dir.json(&["ls"], 0);
+        let all = all.as_array().expect("a list").clone();
+        all.into_iter().find(|one| one["id"] == json!(id.to_string())).expect("it is there")
+    };
+    let row = ls(killed);
+    assert_eq!((&row["stale"], &row["users"][0]["pid"]), (&json!(false), &json!(holder.0.id())));
+    assert!(row["age_seconds"].as_u64().is_some_and(|age| age < 1000));
+    assert_eq!((&ls(left)["stale"], &ls(used.id())["stale"]), (&json!(true), &json!(false)));
+    assert!(dir.matrix(&["ls"]).out.contains("stale: nobody has it open"));
+    let removed = dir.json(&["rm", "--stale"], 0);
+    assert_eq!(removed["removed"], json!([dir.file(left).to_string_lossy()]));
+    holder.kill();
+    assert_eq!(ls(killed)["stale"], json!(true));
+    let removed = dir.matrix(&["rm", "--stale"]);
+    assert!(removed.code == Some(0) && removed.out.contains(&killed.to_string()), "{removed:?}");
+    assert_eq!(dir.matrix(&["rm", "--stale"]).out, "no segment is stale\n");
+    assert!(dir.file(used.id()).exists());
+    let usage = run(Command::new(env!("CARGO_BIN_EXE_matrix")).arg("rm"));
+    assert_eq!(usage.code, Some(2), "{usage:?}");
+}
