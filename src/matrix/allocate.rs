@@ -22,12 +22,11 @@ impl<R: Region> Heap<R> {
     #[inline]
     pub fn allocate(&self, lane: &mut Lane, size: u32, align: u32, kind: Kind) -> Result<Live, Exhausted> {
         let size = size.max(self.least());
-        if align <= 1
-            && let Some(live) = self.allocate_parked(lane, size, kind)
-        {
+        let mask = align.max(1) - 1;
+        if let Some(live) = self.allocate_parked_at(lane, size, mask, kind) {
             return Ok(live);
         }
-        if let Some(live) = self.pop_large(lane, size, align.max(1) - 1, kind) {
+        if let Some(live) = self.pop_large(lane, size, mask, kind) {
             return Ok(live);
         }
         self.allocate_slow(lane, size, align, kind)
@@ -161,18 +160,24 @@ impl<R: Region> Heap<R> {
     /// A block of at least `size` granules from the lane's own stack: at most one read-modify-write.
     #[inline]
     pub fn allocate_parked(&self, lane: &mut Lane, size: u32, kind: Kind) -> Option<Live> {
+        self.allocate_parked_at(lane, size, 0, kind)
+    }
+
+    /// The same, at a multiple of `mask` + 1 granules.
+    #[inline]
+    fn allocate_parked_at(&self, lane: &mut Lane, size: u32, mask: u32, kind: Kind) -> Option<Live> {
         let bin = self.layout().bin_at_least(size)?;
         if !lane.has_parked(bin) {
             return None;
         }
-        self.pop(lane, bin, kind)
+        self.pop(lane, bin, mask, kind)
     }
 
     /// A parked block of the bin from the own stack, whatever has become of the indices there.
     #[inline(never)]
-    fn pop(&self, lane: &mut Lane, bin: Bin, kind: Kind) -> Option<Live> {
+    fn pop(&self, lane: &mut Lane, bin: Bin, mask: u32, kind: Kind) -> Option<Live> {
         let (busy, shift, size) = (self.busy_of(lane), self.layout().span_shift, bin.size());
-        while let Some(g) = lane.stacks[bin.0].pop() {
+        while let Some(g) = lane.stacks[bin.0].pop_aligned(mask) {
             // SAFETY: `busy_of` is in range.
             let own = || unsafe { self.revive(busy, lane.live_bits, g, self.token(g), size, kind, shift) };
             let own = if busy == 0 { None } else { own() };
@@ -235,7 +240,8 @@ impl<R: Region> Heap<R> {
         }
         let bin = self.layout().bin_at_least(size).filter(|bin| lane.parks() && bin.size() <= granules);
         let parks = bin.filter(|_| align == 1);
-        let size = parks.map_or(size, Bin::size);
+        // An aligned one, too, has a bin's size: so it is parked when it is freed, and the next request of its kind can have it.
+        let size = bin.map_or(size, Bin::size);
         while let Some(bin) = parks
             && self.take_batch(lane, bin)
         {
@@ -255,7 +261,7 @@ impl<R: Region> Heap<R> {
         let held = match (parks, bin) {
             (Some(bin), _) => self.carve(lane, bin),
             // All blocks of such a run are at multiples.
-            (None, Some(bin)) if align <= self.least() && bin.size() == size && size.is_multiple_of(align) => {
+            (None, Some(bin)) if align <= self.least() && size.is_multiple_of(align) => {
                 self.carve_run(lane, bin).or_else(|| self.find_and_take(lane, room))
             }
             _ => self.find_and_take(lane, room),
@@ -380,7 +386,7 @@ mod tests {
             // SAFETY: one heap, and its own geometry.
             let quick = unsafe { heap.allocate_own(&mut lane, 8, 0, Kind::Raw, heap.layout()) };
             assert_eq!(quick, None, "S1: a block of {of}'s");
-            let slow = heap.pop(&mut lane, Bin(8), Kind::Raw).map(|live| live.token);
+            let slow = heap.pop(&mut lane, Bin(8), 0, Kind::Raw).map(|live| live.token);
             match of {
                 0 => assert_eq!(slow.map(|token| (token.owner(), token.generation())), Some((next, 0))),
                 _ => assert_eq!(slow, None, "S1: a block of {of}'s"),

@@ -214,6 +214,16 @@ impl Stack {
         self.top = newest;
         self.items.get(newest as usize).map(|&g| Granule(g))
     }
+    /// The newest one at a multiple of `mask` + 1 granules; the very newest takes its place.
+    #[inline(always)]
+    pub(super) fn pop_aligned(&mut self, mask: u32) -> Option<Granule> {
+        if mask != 0 {
+            let (bottom, top) = (self.bottom as usize, self.top as usize);
+            let aligned = (bottom..top).rev().find(|&at| self.items[at] & mask == 0)?;
+            self.items.swap(aligned, top - 1);
+        }
+        self.pop()
+    }
     /// False if the stack is full.
     #[inline(always)]
     pub(super) fn push(&mut self, g: Granule) -> bool {

@@ -258,6 +258,34 @@ fn l1_others_finish_whatever_step_a_participant_stops_at() {
     assert!(most < 1000, "{most}");
 }
 
+/// In a full segment, whoever frees a block and asks for another of its kind is served at once, whatever the size and the alignment: the
+/// work of both does not grow with the segment.
+#[test]
+fn l4_in_a_full_segment_a_block_comes_back_to_its_kind() {
+    for (size, align) in [(7, 1), (94, 4), (63, 16), (5, 64), (118, 8), (188, 1), (256, 256), (700, 8)] {
+        for granules in [1 << 17, 1 << 19] {
+            let layout =
+                Layout::new(granules, Params { biased: true, participants: 4, ..Params::for_segment(1 << 20) });
+            let heap = Heap::format(BoxedRegion::<Probe<Native>>::new(layout));
+            let (mut lane, mut rng) = (Lane::new(1), Rng(7));
+            let mut live = vec![];
+            while let Ok(block) = heap.allocate(&mut lane, size, align, Kind::Raw) {
+                live.push(block);
+            }
+            let mut most = 0;
+            for _ in 0..1000 {
+                let block = live.swap_remove(rng.below(live.len() as u32) as usize);
+                Counts::reset();
+                heap.free(&mut lane, block.at, None).unwrap();
+                live.push(heap.allocate(&mut lane, size, align, Kind::Raw).expect("one is free"));
+                most = most.max(Counts::get().accesses());
+            }
+            println!("{size} granules at {align} of {granules}: at most {most} accesses");
+            assert!(most < 20, "{size} at {align} of {granules}: {most}");
+        }
+    }
+}
+
 /// Accesses of one allocation and one free do not grow with the segment or with the number of blocks in it.
 #[test]
 fn l4_work_grows_neither_with_the_segment_nor_with_its_blocks() {
