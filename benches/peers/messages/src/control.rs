@@ -34,6 +34,7 @@ pub(crate) struct Words {
     go: Line,
     stop: Line,
     ended: Line,
+    drained: Line,
     pub(crate) results: [Result; WORKERS],
 }
 
@@ -106,6 +107,16 @@ impl Words {
     /// A sender has sent its last.
     pub(crate) fn end(&self) {
         self.ended.0.fetch_add(1, Ordering::AcqRel);
+    }
+    /// A receiver has received its last.
+    pub(crate) fn drain(&self) {
+        self.drained.0.fetch_add(1, Ordering::AcqRel);
+    }
+    /// Waits until so many have: what a sender that is gone has sent is gone with it at some peers.
+    pub(crate) fn await_drained(&self, receivers: usize) {
+        while (self.drained.0.load(Ordering::Acquire) as usize) < receivers {
+            std::thread::yield_now();
+        }
     }
     pub(crate) fn ended(&self) -> usize {
         self.ended.0.load(Ordering::Acquire) as usize

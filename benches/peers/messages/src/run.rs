@@ -225,7 +225,7 @@ fn one<P: Peer>(peer: &P, words: &Words, task: &Task, worker: usize) -> Outcome<
     let done = match (tx, rx) {
         (Some(tx), Some(rx)) if sends => ping(tx, rx, words, setting, &result.fastest)?,
         (Some(tx), Some(rx)) => pong(tx, rx, words, setting.size)?,
-        (Some(tx), None) => send(tx, words, setting.size)?,
+        (Some(tx), None) => send(tx, words, setting)?,
         (None, Some(rx)) => receive(rx, words, setting, &result.fastest)?,
         (None, None) => 0,
     };
@@ -260,8 +260,8 @@ impl<'f> Chunks<'f> {
 }
 
 #[inline(never)]
-fn send(mut tx: impl Out, words: &Words, size: usize) -> Outcome<u64> {
-    let mut sent = 0;
+fn send(mut tx: impl Out, words: &Words, setting: &Setting) -> Outcome<u64> {
+    let (mut sent, size) = (0, setting.size);
     'all: while !words.stopped() {
         for _ in 0..32 {
             let mut patience = Patience::default();
@@ -276,6 +276,7 @@ fn send(mut tx: impl Out, words: &Words, size: usize) -> Outcome<u64> {
     }
     tx.flush();
     words.end();
+    words.await_drained(setting.pairs);
     Ok(sent)
 }
 
@@ -292,7 +293,10 @@ fn receive(mut rx: impl In, words: &Words, setting: &Setting, fastest: &AtomicU6
                 (received, patience) = (received + 1, Patience::default());
                 chunks.one(received);
             }
-            None if ended => return Ok(received),
+            None if ended => {
+                words.drain();
+                return Ok(received);
+            }
             None => patience.wait(),
         }
     }

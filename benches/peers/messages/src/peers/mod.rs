@@ -64,15 +64,15 @@ pub(crate) fn all() -> Vec<Entry> {
         all.push(entry("AtomicMatrix channel", "channel", threads, |_| true));
         all.push(entry("AtomicMatrix topic", "topic", threads, single));
         all.push(entry("iceoryx2 0.10 pub/sub", "iceoryx2", threads, single));
-        all.push(entry("shaq 4.0 SPSC, inline", "shaq-spsc", threads, |s| single(s) && small(s)));
-        all.push(entry("shaq 4.0 MPMC, inline", "shaq-mpmc", threads, small));
+        all.push(entry("shaq 4.0 SPSC", "shaq-spsc", threads, |s| single(s) && small(s)));
+        all.push(entry("shaq 4.0 MPMC", "shaq-mpmc", threads, small));
         if boost::THERE {
             all.push(entry("Boost message_queue", "boost", threads, |_| true));
         }
-        all.push(entry("ipc-channel 0.23, bytes", "ipc-channel", threads, single));
+        all.push(entry("ipc-channel 0.23", "ipc-channel", threads, single));
     }
-    all.push(entry("crossbeam-channel 0.5, Box", "crossbeam", true, |_| true));
-    all.push(entry("rtrb 0.4, Box", "rtrb", true, single));
+    all.push(entry("crossbeam-channel 0.5", "crossbeam", true, |_| true));
+    all.push(entry("rtrb 0.4", "rtrb", true, single));
     all
 }
 
