@@ -475,6 +475,18 @@ pub enum Error {
         /// Why.
         why: crate::ipc::Refused,
     },
+    /// A call has no response.
+    #[error("the call failed: {why}")]
+    CallFailed {
+        /// Why.
+        why: crate::ipc::Failed,
+    },
+    /// A response was not sent, and was freed: [`RespondError`](crate::ipc::RespondError) would have had it.
+    #[error("the response was not sent: {why}")]
+    NotAnswered {
+        /// Why.
+        why: crate::ipc::Unanswered,
+    },
     /// A topic has as many subscribers as it was made for.
     #[error("the topic has {subscribers} subscribers, as many as it was made for; drop one, or make it with more (TopicOptions::subscribers)")]
     NoSubscriberSlot {

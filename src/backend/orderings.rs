@@ -156,6 +156,9 @@ sites! {
     RETIRE Release "M1 M2" "a displaced block is in the hands of those whose cursors name it: whoever finds it so, behind a fence, comes behind the turn";
     LABEL_WRITE Relaxed "-" "writes the key into a block of the caller's own: CELL_PUT publishes it";
     LABEL_LOOK Relaxed "-" "reads the key of a block that the caller's cursor names: CELL_LOOK has found its link";
+    // Calls: what a request and a response say beside their values (ipc::call).
+    AWAITED_WRITE Relaxed "-" "says which call is waited for: an aid, so that nobody works for who has given up";
+    AWAITED_LOOK Relaxed "-" "whether a call is waited for still: an aid; what comes too late is freed by who receives it";
     // Start-up.
     GUARD_WRITE Release "L1" "says that the segment is formatted";
     // Formatting a segment that nobody else has seen.
@@ -307,6 +310,12 @@ pub enum Mutant {
     RetiredForgotten,
     /// A recovery lets the cursors of the dead fall without a look at what they name.
     DeadLeaveNothing,
+    /// Who finds its request gone does not look for the response once more.
+    GoneUnchecked,
+    /// A response to another call is taken for this one's.
+    CallUnchecked,
+    /// Who visits a client's ring does not look whether it has to free it.
+    RingLeft,
 }
 
 /// Every mutant of waiting, of locks and of names that are replaced.
@@ -365,6 +374,10 @@ pub const MAP_MUTANTS: &[Mutant] = &[
     Mutant::BlocksBeforeLinks,
     Mutant::LinksUnsettled,
 ];
+
+/// Mutants that calls have to notice.
+pub const CALL_MUTANTS: &[Mutant] =
+    &[Mutant::GoneUnchecked, Mutant::CallUnchecked, Mutant::RingLeft, Mutant::BlocksBeforeLinks];
 
 /// Every mutant of the allocator.
 pub const MUTANTS: &[Mutant] = &[

@@ -3,12 +3,13 @@
 //! - [`Channel`], [`Sender`], [`Receiver`]: a bounded queue of messages, for any number of processes;
 //! - [`Topic`], [`Subscriber`]: every subscriber sees every publication, where it lies; [`Board`]: the latest value;
 //! - [`Map`]: values under keys, inserted, replaced and taken in one step;
+//! - [`Service`], [`Client`], [`Server`]: requests and responses, each side told of the other's end;
 //! - [`Mutex`], [`Event`], [`Semaphore`], [`Barrier`]: with a bound on each wait, and poisoning;
 //! - [`Message`]: a block without `unsafe`, filled where it lies; [`Ref`]: what leads to it, in 64 bits; [`Framed`]: a header in front of items;
 //! - [`Text`], [`Slice`] and a [`Builder`] that grows: values of any length;
 //! - [`ParticipantId`]: who is alive;
 //! - `link`: the lemma that carries every structure: ownership of a block moves *with* the operation, by one compare-and-swap;
-//! - `structure`: how a structure is made, used and freed; `ring`: the bounded queue with many senders and receivers; `log`: the last publications, which all read; `table`: blocks under keys;
+//! - `structure`: how a structure is made, used and freed; `ring`: the bounded queue with many senders and receivers; `log`: the last publications, which all read; `table`: blocks under keys; `call`: requests and responses;
 //! - [`Select`]: waiting for several of them; `recv_async` and its like, for any runtime (`future`); [`Readable`], for epoll;
 //! - `wait`: sleeping until somebody has put something, with a bound; `several`: at several bells; `helper`: the thread that sleeps for futures;
 //! - `sync`: locks, events, semaphores, barriers.
@@ -17,6 +18,10 @@
 
 #[doc(hidden)]
 pub mod board;
+#[cfg(feature = "internals")]
+pub mod call;
+#[cfg(not(feature = "internals"))]
+pub(crate) mod call;
 #[doc(hidden)]
 pub mod channel;
 #[doc(hidden)]
@@ -53,8 +58,11 @@ pub mod payload;
 pub mod ring;
 #[cfg(not(feature = "internals"))]
 pub(crate) mod ring;
+mod room;
 #[doc(hidden)]
 pub mod select;
+#[doc(hidden)]
+pub mod service;
 #[cfg(feature = "internals")]
 pub mod several;
 #[cfg(not(feature = "internals"))]
@@ -102,6 +110,10 @@ pub use named::{Barrier, Event, Mutex, MutexGuard, Semaphore};
 pub use payload::{Framed, Payload};
 #[doc(inline)]
 pub use select::Select;
+#[doc(inline)]
+pub use service::{
+    CallError, Client, Failed, Request, RespondError, Responses, Server, Service, ServiceOptions, Unanswered,
+};
 #[doc(inline)]
 pub use text::{Builder, Slice, Text};
 #[doc(inline)]

@@ -4,7 +4,7 @@
 //! recovery's own walk finds it: there is no registry, and no limit to their number.
 //!
 //! ```text
-//! [ seal, shape | state, deaths, highest | tail | head | bell, sleepers of receivers | the same of senders ] [ users ] [ cells ]
+//! [ seal, shape | state, deaths, highest, awaited call | tail | head | bell, sleepers of receivers | the same of senders ] [ users ] [ cells ]
 //! ```
 //!
 //! **Who writes.** A late store to a block that was freed would hit whoever has the memory by then. So a structure is written only by who is *counted*
@@ -137,6 +137,7 @@ pub(super) const SHAPE: Field = Field(0, 1);
 pub(super) const STATE: Field = Field(1, 0);
 pub(super) const DEATHS: Field = Field(1, 1);
 pub(super) const HIGHEST: Field = Field(1, 2);
+pub(super) const AWAITED: Field = Field(1, 3);
 pub(super) const TAIL: Field = Field(2, 0);
 pub(super) const HEAD: Field = Field(3, 0);
 const RECEIVERS_RINGS: Field = Field(4, 0);
@@ -430,6 +431,11 @@ impl<'a, R: Region> Structure<'a, R> {
         self.field(STATE).fetch_or(REMOVED | CLOSED, &STRUCTURE_CHANGE);
     }
 
+    /// Nobody else is to use it: it is freed after its maker, whoever visits it. For a structure without a name, which is found by its place.
+    pub fn hide(&self) {
+        self.field(STATE).fetch_or(REMOVED, &STRUCTURE_CHANGE);
+    }
+
     /// The dead participant uses it no more.
     pub(super) fn forget(&self, dead: u16) {
         let Some(user) = self.user(dead) else { return };
@@ -472,6 +478,8 @@ impl<'a, R: Region> Structure<'a, R> {
             if structure.state() & REMOVED == 0 || structure.is_used() {
                 return;
             }
+            // A hidden one is not closed yet.
+            structure.remove();
             match structure.shape.sort {
                 Sort::Channel | Sort::Single => super::ring::Ring::of(structure).drain(lane),
                 Sort::Topic | Sort::Board => super::log::Log::of(structure).drain(lane),

@@ -62,6 +62,33 @@ impl Attached {
         Ok(Arc::new(Self { handler: handler.clone(), live: made.of(0), shape, number: home }))
     }
 
+    /// A structure without a name, which is this process's alone: freed after it.
+    pub(in crate::ipc) fn make_hidden(handler: &Handler, shape: Shape) -> Result<Arc<Self>> {
+        let (matrix, home) = (handler.matrix(), handler.matrix().home()?);
+        let make = |lane: &mut Lane| {
+            let made = Structure::make(matrix.heap(), lane, shape)?;
+            // Nobody else has seen it.
+            if let Some(hidden) = Structure::at(matrix.heap(), made) {
+                let joined = hidden.join(home, Role::User);
+                debug_assert_eq!(joined, Ok(()));
+                hidden.hide();
+            }
+            let token = matrix.heap().rename_from(lane.owner(), made.at, made.token, 0);
+            Ok(token.map(|token| Live { at: made.at, token }))
+        };
+        let bytes = shape.words(matrix.heap().layout()) * 8;
+        let made = match matrix.with_lane(make)? {
+            Ok(made) => Ok(made),
+            Err(_) => {
+                handler.reap()?;
+                matrix.with_lane(make)?
+            }
+        };
+        let made = made.map_err(|exhausted| handler.out_of_memory(bytes, exhausted))?;
+        let live = made.ok_or(Error::NotLive { offset: 0, state: "freed by somebody who had no right to" })?;
+        Ok(Arc::new(Self { handler: handler.clone(), live, shape, number: home }))
+    }
+
     /// The structure of that name, if there is one; one that is just being made or removed is waited for, but not for long.
     pub(in crate::ipc) fn find(handler: &Handler, name: &str, shape: Shape) -> Result<Option<Arc<Self>>> {
         handler.check_name(name)?;
@@ -179,9 +206,20 @@ impl Attached {
         lane: &Lane,
         message: &Message<'_, T>,
     ) -> std::result::Result<Live, Unsent> {
+        self.own_at(lane, message.offset(), message.generation())
+    }
+
+    /// The same by its position.
+    #[inline(always)]
+    pub(in crate::ipc) fn own_at(
+        &self,
+        lane: &Lane,
+        offset: u32,
+        generation: u32,
+    ) -> std::result::Result<Live, Unsent> {
         let (matrix, me) = (self.handler.matrix(), lane.owner());
-        let at = matrix.offsets().granule(message.offset());
-        let live = matrix.heap().live_of(at, Some(message.generation())).map_err(|_| Unsent::NotOwn)?;
+        let at = matrix.offsets().granule(offset);
+        let live = matrix.heap().live_of(at, Some(generation)).map_err(|_| Unsent::NotOwn)?;
         if live.token.owner() == me {
             return Ok(live);
         }

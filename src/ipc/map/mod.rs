@@ -41,7 +41,7 @@ pub use error::{InsertError, Refused};
 pub use guard::{Displaced, Entry};
 pub use opened::Map;
 
-use super::link::{Link, Taken};
+use super::link::Link;
 use super::message::Message;
 use super::payload::Payload;
 use super::structure::Sort;
@@ -49,7 +49,6 @@ use super::table::{BUCKET_SHIFT, By, Key, MAX_KEY, Table, When};
 use super::topic::open;
 use crate::error::{Error, Result};
 use crate::handlers::Handler;
-use crate::matrix::heap::Kind;
 use crate::segment::region::MappedRegion;
 use crate::shared::Shared;
 use guard::Named;
@@ -183,26 +182,11 @@ impl<T: Payload + ?Sized> Map<T> {
         key: &Key<'_>,
         message: &Message<'_, T>,
     ) -> std::result::Result<Option<Message<'_, T>>, Refused> {
-        let handler = self.handler();
-        let heap = handler.matrix().heap();
-        let at = handler.matrix().offsets().granule(message.offset());
-        let live = heap.live_of(at, Some(message.generation())).map_err(|_| Refused::NotOwn)?;
-        let needed = T::HEAD + size_of_val::<T>(message);
-        let label = key.label_words() * 8;
-        if needed.next_multiple_of(8) + label <= handler.bytes(live) {
-            return Ok(None);
-        }
-        let allocated =
-            handler.allocate_bytes::<u8>(needed.next_multiple_of(8) + label, T::ALIGN, Kind::Typed(T::FINGERPRINT));
-        let pointer = allocated.map_err(|error| match error {
+        self.handler().copy_with_room(message, key.label_words() * 8).map_err(|error| match error {
             Error::OutOfMemory { .. } | Error::TooLarge { .. } => Refused::OutOfMemory,
+            Error::NotLive { .. } => Refused::NotOwn,
             _ => Refused::NoParticipant,
-        })?;
-        let (from, to) = (handler.address(message.offset()), handler.address(pointer.offset()));
-        // SAFETY: both blocks are live, have as many bytes, are this call's alone, and do not overlap (S1).
-        unsafe { std::ptr::copy_nonoverlapping(from, to, needed) };
-        let live = handler.live_at(pointer.offset()).map_err(|_| Refused::NotOwn)?;
-        Message::received(handler, Taken { live, giver: 0 }).map(Some).ok_or(Refused::NotOwn)
+        })
     }
 
     fn put_block(

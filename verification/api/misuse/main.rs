@@ -7,6 +7,7 @@ mod maps;
 mod messages;
 mod named;
 mod page;
+mod services;
 mod structures;
 mod topics;
 

@@ -18,6 +18,7 @@ const USERS: &[&str] = &[
     "src/ipc/named.rs",
     "src/ipc/names.rs",
     "src/ipc/select.rs",
+    "src/ipc/service",
     "src/ipc/text.rs",
     "src/ipc/topic.rs",
     "src/handlers",
@@ -33,6 +34,7 @@ const USERS: &[&str] = &[
 /// Building blocks, as the page says: not the users'.
 const BLOCKS: &[&str] = &[
     "src/backend",
+    "src/ipc/call.rs",
     "src/ipc/helper.rs",
     "src/ipc/link.rs",
     "src/ipc/log.rs",

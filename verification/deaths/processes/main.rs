@@ -11,4 +11,5 @@ mod common;
 mod crew;
 mod map;
 mod mappings;
+mod service;
 mod threads;

@@ -139,13 +139,28 @@ impl Crew {
     }
 }
 
-fn signal(child: &Child, signal: rustix::process::Signal) {
+pub(crate) fn signal(child: &Child, signal: rustix::process::Signal) {
     let pid = rustix::process::Pid::from_raw(child.id() as i32).expect("it is one");
     rustix::process::kill_process(pid, signal).expect("it is ours");
 }
 
-#[test]
-fn q3_users_of_a_map_are_killed() {
+/// As many kills as `MATRIX_KILLS` says, in rounds of some hundreds; or for `MATRIX_KILL_SECONDS`, two by default.
+pub(crate) fn in_rounds(round: impl Fn(u64, u64, Instant) -> u64) {
+    let (seed, kills) = (setting("MATRIX_SEED", 7), setting("MATRIX_KILLS", 0));
+    if kills == 0 {
+        round(seed, u64::MAX, Instant::now() + Duration::from_secs(setting("MATRIX_KILL_SECONDS", 2)));
+        return;
+    }
+    let (mut killed, mut rounds) = (0, 0);
+    while killed < kills {
+        rounds += 1;
+        killed += round(seed + rounds, kills - killed, Instant::now() + Duration::from_secs(3600));
+    }
+    println!("{killed} kills in {rounds} rounds, all books balance");
+}
+
+/// Three workers, killed and replaced, or stopped for a while, until the time is over or so many were killed: how many.
+fn round(seed: u64, kills: u64, end: Instant) -> u64 {
     let crew = Crew { heap: Scratch::new(), side: Scratch::new() };
     let handler = crew.heap.options().size(2 << 20).create().expect("created");
     let side = crew.side.options().size(8 << 20).create().expect("created");
@@ -154,41 +169,54 @@ fn q3_users_of_a_map_are_killed() {
     let books = Books { block: side.lookup("books").expect("published"), handler: side };
     // Two buckets.
     let map = handler.map::<[u64]>(NAME).capacity(4).guards(16).open_or_create().expect("made");
-    let mut random = Rng(setting("MATRIX_SEED", 7));
-    let mut lives = 3;
+    let mut random = Rng(seed);
+    let (mut lives, mut killed) = (3, 0);
     let mut workers: Vec<Child> = (1..=lives).map(|life| crew.spawn(life)).collect();
-    let mut killed = vec![];
-    let end = Instant::now() + Duration::from_secs(setting("MATRIX_KILL_SECONDS", 2));
-    while Instant::now() < end && (lives as usize) + 1 < LIVES {
+    while Instant::now() < end && killed < kills && (lives as usize) + 1 < LIVES {
         std::thread::sleep(Duration::from_millis(5 + random.below(30) as u64));
         let at = random.below(workers.len());
         if random.below(4) == 0 {
-            // Stopped, not dead: others go on, and nothing of its is touched.
-            signal(&workers[at], rustix::process::Signal::STOP);
-            let before = books.word(READ).load(SeqCst);
-            let waited = Instant::now();
-            while books.word(READ).load(SeqCst) < before + 20 && waited.elapsed() < Duration::from_secs(10) {
-                std::thread::yield_now();
-            }
-            assert!(books.word(READ).load(SeqCst) > before, "Q4: nobody reads while one is stopped");
-            signal(&workers[at], rustix::process::Signal::CONT);
+            stopped_for_a_while(&books, &workers[at]);
             continue;
         }
         workers[at].kill().expect("it runs");
         workers[at].wait().expect("it has ended");
-        killed.push(lives);
+        killed += 1;
         lives += 1;
         workers[at] = crew.spawn(lives);
+    }
+    // The last ones come to something before they end.
+    let (read, patience) = (books.word(READ).load(SeqCst), Instant::now());
+    while books.word(READ).load(SeqCst) < read + 100 && patience.elapsed() < Duration::from_secs(20) {
+        std::thread::sleep(Duration::from_millis(1));
     }
     books.word(STOP).store(1, SeqCst);
     for mut worker in workers {
         assert!(worker.wait().expect("it has ended").success(), "a worker failed");
     }
     handler.reap().expect("a slot");
-    balance(&books, &map, killed.len() as u64);
+    balance(&books, &map, killed);
     map.remove().expect("ours");
     drop(map);
     crate::common::rest_is_one_block(&handler);
+    killed
+}
+
+/// Stopped, not dead: others go on, and nothing of its is touched.
+fn stopped_for_a_while(books: &Books, worker: &Child) {
+    signal(worker, rustix::process::Signal::STOP);
+    let before = books.word(READ).load(SeqCst);
+    let waited = Instant::now();
+    while books.word(READ).load(SeqCst) < before + 20 && waited.elapsed() < Duration::from_secs(10) {
+        std::thread::yield_now();
+    }
+    assert!(books.word(READ).load(SeqCst) > before, "Q4: nobody reads while one is stopped");
+    signal(worker, rustix::process::Signal::CONT);
+}
+
+#[test]
+fn q3_users_of_a_map_are_killed() {
+    in_rounds(round);
 }
 
 /// Each value that was put in was displaced once, or is there; but for what those who were killed had in their hands.

@@ -326,6 +326,9 @@ const FAULTS: &[(Mutant, &str)] = &[
     (Mutant::CursorDroppedEarly, "`mutant_map_table`"),
     (Mutant::RetiredForgotten, "`mutant_map_table`"),
     (Mutant::DeadLeaveNothing, "`mutant_map_table`"),
+    (Mutant::GoneUnchecked, "`mutant_call_table`"),
+    (Mutant::CallUnchecked, "`mutant_call_table`"),
+    (Mutant::RingLeft, "`mutant_call_table`"),
     (Mutant::WakeBeforePut, "`mutant_wake_before_put_is_caught`"),
     (Mutant::SleepersFenceDropped, "`mutant_sleepers_fence_dropped_is_caught`"),
     (Mutant::RingFenceDropped, "`mutant_ring_fence_dropped_is_caught`"),
@@ -400,7 +403,14 @@ fn mutants_report_is_current() {
             assert_eq!(rows, 1, "{} {:?} -> {weak:?} has {rows} rows", site.name, site.order);
         }
     }
-    for mutant in MUTANTS.iter().chain(WAITING_MUTANTS).chain(CHANNEL_MUTANTS).chain(TOPIC_MUTANTS).chain(MAP_MUTANTS) {
+    for mutant in MUTANTS
+        .iter()
+        .chain(WAITING_MUTANTS)
+        .chain(CHANNEL_MUTANTS)
+        .chain(TOPIC_MUTANTS)
+        .chain(MAP_MUTANTS)
+        .chain(CALL_MUTANTS)
+    {
         assert_eq!(FAULTS.iter().filter(|row| row.0 == *mutant).count(), 1, "{mutant:?} has no row");
     }
     let (path, now) = (concat!(env!("CARGO_MANIFEST_DIR"), "/mutants.md"), table());

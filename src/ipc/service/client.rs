@@ -1,0 +1,254 @@
+//! The caller's side.
+
+use super::error::{CallError, Failed};
+use crate::error::{Error, Result};
+use crate::handlers::Handler;
+use crate::ipc::Unsent;
+use crate::ipc::call::{Asked, Calls, Found, Part, TAIL_WORDS};
+use crate::ipc::channel::attached::{Attached, End};
+use crate::ipc::link::Taken;
+use crate::ipc::message::Message;
+use crate::ipc::payload::Payload;
+use crate::ipc::structure::{Role, Shape, Sort, Structure};
+use crate::ipc::wait::{Look, deadline};
+use crate::matrix::heap::{Lane, Live};
+use crate::segment::region::MappedRegion;
+use crate::shared::{Shared, mix};
+use std::cell::Cell;
+use std::marker::PhantomData;
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
+use std::time::{Duration, Instant};
+
+/// log2 of the responses of a stream that a caller need not have taken yet.
+const RESPONSES_SHIFT: u32 = 4;
+
+/// What a ring of responses of `A` holds.
+pub(super) const fn responses_of<A: Payload + ?Sized>() -> u32 {
+    mix("responses", &[A::FINGERPRINT])
+}
+
+/// Calls a service: one call at a time. Another thread makes a client of its own.
+pub struct Client<Q: ?Sized, A: ?Sized> {
+    end: End,
+    ring: Arc<Attached>,
+    /// The last call's number.
+    call: Mutex<u64>,
+    of: PhantomData<fn(Box<Q>) -> Box<A>>,
+}
+
+impl<Q: Payload + ?Sized, A: Payload + ?Sized> Client<Q, A> {
+    pub(super) fn new(end: End) -> Result<Self> {
+        let content = responses_of::<A>();
+        let shape = Shape { sort: Sort::Channel, cells_shift: RESPONSES_SHIFT, readers: 0, content };
+        let ring = Attached::make_hidden(&end.attached.handler, shape)?;
+        Ok(Self { end, ring, call: Mutex::new(0), of: PhantomData })
+    }
+
+    /// The segment's handler.
+    pub fn handler(&self) -> &Handler {
+        &self.ring.handler
+    }
+
+    /// Sends the request, and waits for the first response to it until the time is over.
+    ///
+    /// # Errors
+    /// [`CallError`], with the request if no server can have it.
+    pub fn call<'m>(
+        &self,
+        request: Message<'m, Q>,
+        timeout: Duration,
+    ) -> std::result::Result<Message<'_, A>, CallError<'m, Q>> {
+        let until = deadline(timeout);
+        let mut responses = self.ask(request, until)?;
+        let response = match responses.until(until) {
+            Ok(Some(response)) => Ok(response),
+            Ok(None) => Err(Failed::Unanswered { died: false }),
+            Err(why) => Err(why),
+        };
+        response.map_err(|why| CallError { request: None, why })
+    }
+
+    /// Sends the request, and waits for room for it until the time is over. The responses come one after the other.
+    ///
+    /// # Errors
+    /// [`CallError`] with the request.
+    pub fn stream<'m>(
+        &self,
+        request: Message<'m, Q>,
+        timeout: Duration,
+    ) -> std::result::Result<Responses<'_, Q, A>, CallError<'m, Q>> {
+        self.ask(request, deadline(timeout))
+    }
+
+    fn ask<'m>(
+        &self,
+        request: Message<'m, Q>,
+        until: Option<Instant>,
+    ) -> std::result::Result<Responses<'_, Q, A>, CallError<'m, Q>> {
+        match self.asked(&request, until) {
+            Ok((responses, copied)) => {
+                // The original of a copy is freed.
+                if !copied {
+                    request.forget();
+                }
+                Ok(responses)
+            }
+            Err(why) => Err(CallError { request: Some(request), why }),
+        }
+    }
+
+    fn asked(
+        &self,
+        request: &Message<'_, Q>,
+        until: Option<Instant>,
+    ) -> std::result::Result<(Responses<'_, Q, A>, bool), Failed> {
+        let mut call = match self.call.try_lock() {
+            Ok(call) => call,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return Err(Failed::Busy),
+        };
+        if request.handler().creation() != self.handler().creation() {
+            return Err(Failed::Unsent { why: Unsent::NotOwn });
+        }
+        let copy = self.handler().copy_with_room(request, TAIL_WORDS * 8).map_err(|error| match error {
+            Error::OutOfMemory { .. } | Error::TooLarge { .. } => Failed::OutOfMemory,
+            Error::NotLive { .. } => Failed::Unsent { why: Unsent::NotOwn },
+            _ => Failed::NoParticipant,
+        })?;
+        *call += 1;
+        let deaths = self.deaths();
+        let (number, asked) = (*call, Cell::new(None));
+        let put = || match &copy {
+            Some(copy) => self.put(copy, number, &asked),
+            None => self.put(request, number, &asked),
+        };
+        let put = match put() {
+            Err(Unsent::Full) => {
+                let in_vain = || self.end.has_lost_the_others().map(|died| Unsent::Disconnected { died });
+                self.end.attached.put_patiently(until, put, in_vain)
+            }
+            put => put,
+        };
+        put.map_err(|why| Failed::Unsent { why })?;
+        let copied = copy.map(Message::forget).is_some();
+        let asked = asked.get().ok_or(Failed::NoParticipant)?;
+        Ok((Responses { client: self, _call: call, asked, deaths, over: false }, copied))
+    }
+
+    fn put(
+        &self,
+        request: &Message<'_, Q>,
+        number: u64,
+        asked: &Cell<Option<Asked>>,
+    ) -> std::result::Result<(), Unsent> {
+        let ring = self.ring.structure().map_err(|_| Unsent::NoParticipant)?;
+        self.end.attached.put(request, 1, |lane, structure, live| {
+            asked.set(Some(Calls::of(structure, ring, self.ring.live).ask(lane.owner(), live, number)?));
+            Ok(())
+        })
+    }
+
+    /// How many servers have died.
+    fn deaths(&self) -> u32 {
+        self.end.attached.structure().map_or(0, |structure| structure.deaths(Role::Receiver))
+    }
+
+    fn with_calls<T>(&self, act: impl FnOnce(&Calls<'_, MappedRegion>, &mut Lane) -> T) -> Result<T> {
+        let requests = self.end.attached.structure()?;
+        self.ring.with(|lane, ring: Structure<'_, MappedRegion>| act(&Calls::of(requests, ring, self.ring.live), lane))
+    }
+}
+
+impl<Q: Shared, A: Payload + ?Sized> Client<Q, A> {
+    /// A request, whatever bytes were there before, that is not copied when it is sent.
+    ///
+    /// # Errors
+    /// As [`Handler::message`].
+    pub fn request(&self) -> Result<Message<'_, Q>> {
+        self.handler().filled_message_with(1, TAIL_WORDS * 8, |_| ())
+    }
+}
+impl<Q: Shared, A: Payload + ?Sized> Client<[Q], A> {
+    /// A request of so many items, whatever bytes were there before, that is not copied when it is sent.
+    ///
+    /// # Errors
+    /// As [`Handler::message_slice`].
+    pub fn request_slice(&self, items: usize) -> Result<Message<'_, [Q]>> {
+        self.handler().filled_message_with(items, TAIL_WORDS * 8, |_| ())
+    }
+}
+
+/// The responses to one call, as they come. Dropped before the last one, the server is told that nobody waits.
+pub struct Responses<'c, Q: Payload + ?Sized, A: Payload + ?Sized> {
+    client: &'c Client<Q, A>,
+    _call: MutexGuard<'c, u64>,
+    asked: Asked,
+    /// How many servers had died when it was asked.
+    deaths: u32,
+    over: bool,
+}
+
+impl<'c, Q: Payload + ?Sized, A: Payload + ?Sized> Responses<'c, Q, A> {
+    /// The next response; none behind the last one.
+    ///
+    /// # Errors
+    /// [`Error::CallFailed`]: after [`Failed::Timeout`] it may be tried again.
+    pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<Message<'c, A>>> {
+        Ok(self.until(deadline(timeout))?)
+    }
+
+    fn until(&mut self, until: Option<Instant>) -> std::result::Result<Option<Message<'c, A>>, Failed> {
+        if self.over {
+            return Ok(None);
+        }
+        let (client, asked, deaths) = (self.client, self.asked, self.deaths);
+        let attempt = |look| {
+            if look == Look::Thorough {
+                client.ring.look_after_the_dead();
+            }
+            match client.with_calls(|calls, lane| calls.look(lane, asked)) {
+                Ok(Found::Response(taken, part)) => Some(Ok((taken, part))),
+                Ok(Found::Waits) => client.end.has_lost_the_others().map(|died| Err(Failed::NoServer { died })),
+                Ok(Found::Worked(_)) => None,
+                Ok(Found::Unanswered) => Some(Err(Failed::Unanswered { died: client.deaths() != deaths })),
+                Err(_) => Some(Err(Failed::NoParticipant)),
+            }
+        };
+        let ring = client.ring.structure().map_err(|_| Failed::NoParticipant)?;
+        let (taken, part) = match ring.bell(Role::Receiver).wait(until, attempt).unwrap_or(Err(Failed::Timeout)) {
+            Ok(found) => found,
+            Err(why) => {
+                self.over = why != Failed::Timeout;
+                return Err(why);
+            }
+        };
+        // There is room for another.
+        ring.bell(Role::Sender).ring(1);
+        self.over = part != Part::More;
+        self.message(taken, part)
+    }
+
+    fn message(&self, taken: Taken, part: Part) -> std::result::Result<Option<Message<'c, A>>, Failed> {
+        let handler = self.client.handler();
+        let free = |live: Live| _ = handler.free_message(&handler.pointer(live));
+        if part == Part::End {
+            free(taken.live);
+            return Ok(None);
+        }
+        let message = Message::received(handler, taken);
+        if message.is_none() {
+            free(taken.live);
+        }
+        message.map(Some).ok_or(Failed::OfAnotherType)
+    }
+}
+
+impl<Q: Payload + ?Sized, A: Payload + ?Sized> Drop for Responses<'_, Q, A> {
+    fn drop(&mut self) {
+        let given_up = self.client.with_calls(|calls, _| calls.give_up());
+        // A server that waits for room looks again.
+        if let (Ok(()), Ok(ring)) = (given_up, self.client.ring.structure()) {
+            ring.bell(Role::Sender).ring_after_store(u32::MAX);
+        }
+    }
+}

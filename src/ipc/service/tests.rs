@@ -1,0 +1,194 @@
+use super::*;
+use crate::error::Error;
+use crate::ipc::{Unreceived, Unsent};
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_millis(20);
+const LONG: Duration = Duration::from_secs(20);
+
+fn handler() -> Handler {
+    crate::segment::Options::new().memfd().size(4 << 20).create().expect("created")
+}
+
+/// Another process's handler, as far as the segment can tell.
+fn other(handler: &Handler) -> Handler {
+    let fd = handler.matrix().segment().fd().try_clone_to_owned().expect("duplicated");
+    crate::segment::Options::from_fd(fd).attach().expect("attached")
+}
+
+fn nothing_is_left(handler: &Handler) {
+    handler.heal().expect("a slot");
+    assert_eq!(handler.verify().expect("sound").free_blocks, 1, "Q3: nothing is left");
+}
+
+#[test]
+fn q3_every_call_gets_its_own_response() {
+    const EACH: u64 = 500;
+    let made = handler();
+    let service = made.service::<u64, [u64]>("powers").capacity(4).open_or_create().expect("made");
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..3_u64)
+            .map(|thread| {
+                let handler = if thread == 0 { other(&made) } else { made.clone() };
+                scope.spawn(move || {
+                    let service = handler.service::<u64, [u64]>("powers").open_or_create().expect("it is there");
+                    let client = service.client().expect("a client");
+                    for k in 0..EACH {
+                        let mut request = client.request().expect("room");
+                        *request = thread << 32 | k;
+                        let response = client.call(request, LONG).expect("somebody answers");
+                        assert!(response.len() == 1 + k as usize % 50, "Q1");
+                        assert!(response.iter().all(|&word| word == thread << 32 | k), "Q1");
+                    }
+                })
+            })
+            .collect();
+        for thread in 0..2 {
+            let handler = if thread == 0 { other(&made) } else { made.clone() };
+            scope.spawn(move || {
+                let service = handler.service::<u64, [u64]>("powers").open_or_create().expect("it is there");
+                let server = service.server().expect("a server");
+                loop {
+                    match server.next_timeout(LONG) {
+                        Ok(request) => {
+                            let value = *request;
+                            let mut response = request.response_slice(1 + (value as u32) as usize % 50).expect("room");
+                            response.fill(value);
+                            request.respond(response).expect("it is awaited");
+                        }
+                        Err(Unreceived::Disconnected { died: false }) => return,
+                        Err(why) => panic!("{why}"),
+                    }
+                }
+            });
+        }
+        clients.into_iter().for_each(|client| client.join().expect("it ends"));
+    });
+    service.remove().expect("ours");
+    drop(service);
+    nothing_is_left(&made);
+}
+
+#[test]
+fn q3_a_stream_comes_in_order_and_ends() {
+    let made = handler();
+    let service = made.service::<u64, u64>("count").open_or_create().expect("made");
+    let (client, server) = (service.client().expect("a client"), service.server().expect("a server"));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for finishes in [true, false, false] {
+                let request = server.next_timeout(LONG).expect("one comes");
+                for k in 0..*request {
+                    let mut message = request.response().expect("room");
+                    *message = k;
+                    let sent = request.send(message, LONG);
+                    if sent.is_err() {
+                        assert_eq!(sent.expect_err("given up").why, Unanswered::GivenUp);
+                        assert!(!request.is_awaited());
+                        break;
+                    }
+                }
+                match finishes {
+                    true => request.finish().expect("it is awaited"),
+                    false if *request == 5 => drop(request),
+                    false => _ = request.respond(made.message_of(99).expect("room")),
+                }
+            }
+        });
+        // More than a ring has room for.
+        let mut responses = client.stream(made.message_of(100).expect("room"), LONG).expect("it is sent");
+        assert_eq!(client.call(made.message_of(1).expect("room"), LONG).expect_err("one at a time").why, Failed::Busy);
+        for k in 0..100 {
+            assert_eq!(*responses.next_timeout(LONG).expect("it goes on").expect("it is there"), k);
+        }
+        assert!(responses.next_timeout(LONG).expect("the end").is_none());
+        assert!(responses.next_timeout(LONG).expect("the end").is_none());
+        drop(responses);
+        // One that is dropped by its server, behind what was sent.
+        let mut responses = client.stream(made.message_of(5).expect("room"), LONG).expect("it is sent");
+        (0..5).for_each(|_| _ = responses.next_timeout(LONG).expect("it goes on").expect("it is there"));
+        assert!(matches!(
+            responses.next_timeout(LONG),
+            Err(Error::CallFailed { why: Failed::Unanswered { died: false } })
+        ));
+        drop(responses);
+        // One that is given up.
+        let mut responses = client.stream(made.message_of(1000).expect("room"), LONG).expect("it is sent");
+        assert_eq!(*responses.next_timeout(LONG).expect("it goes on").expect("it is there"), 0);
+    });
+    drop((client, server));
+    service.remove().expect("ours");
+    drop(service);
+    nothing_is_left(&made);
+}
+
+#[test]
+fn q6_whoever_ends_is_missed() {
+    let made = handler();
+    let service = made.service::<u64, u64>("echo").capacity(1).open_or_create().expect("made");
+    let client = service.client().expect("a client");
+    // Nobody was there yet: a server may come.
+    let refused = client.call(made.message_of(1).expect("room"), SOON).expect_err("nobody answers");
+    assert_eq!((refused.why, refused.request.is_none()), (Failed::Timeout, true));
+    let full = client.call(made.message_of(2).expect("room"), SOON).expect_err("the first still waits");
+    assert_eq!(full.why, Failed::Unsent { why: Unsent::Timeout });
+    assert_eq!(full.request.as_deref(), Some(&2), "it comes back");
+    drop(full);
+    // A server that comes drops what nobody waits for.
+    let server = service.server().expect("a server");
+    assert_eq!(server.try_next().err(), Some(Unreceived::Empty));
+    std::thread::scope(|scope| {
+        scope.spawn(|| drop(server.next_timeout(LONG).expect("one comes")));
+        let dropped = client.call(made.message_of(3).expect("room"), LONG).expect_err("it is dropped");
+        assert_eq!(dropped.why, Failed::Unanswered { died: false });
+    });
+    drop(server);
+    let alone = client.call(made.message_of(4).expect("room"), LONG).expect_err("nobody is there any more");
+    assert_eq!(alone.why, Failed::NoServer { died: false });
+    // One that is killed while it works.
+    let dying = std::mem::ManuallyDrop::new(other(&made));
+    let theirs = dying.service::<u64, u64>("echo").open_or_create().expect("it is there");
+    let theirs = std::mem::ManuallyDrop::new(theirs);
+    let server = std::mem::ManuallyDrop::new(theirs.server().expect("a server"));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::mem::forget(server.next_timeout(LONG).expect("one comes"));
+            // SAFETY: no handle of it is used or dropped from here on.
+            unsafe { dying.matrix().segment().end_life() };
+        });
+        let dead = client.call(made.message_of(5).expect("room"), LONG).expect_err("it has died");
+        assert_eq!(dead.why, Failed::Unanswered { died: true });
+    });
+    drop(client);
+    service.remove().expect("ours");
+    drop(service);
+    nothing_is_left(&made);
+}
+
+/// A client that is killed leaves its ring to its recovery, and its server learns of it.
+#[test]
+fn q6_a_dead_client_is_missed() {
+    let made = handler();
+    let service = made.service::<u64, u64>("echo").open_or_create().expect("made");
+    let server = service.server().expect("a server");
+    let dying = std::mem::ManuallyDrop::new(other(&made));
+    let theirs = dying.service::<u64, u64>("echo").open_or_create().expect("it is there");
+    let theirs = std::mem::ManuallyDrop::new(theirs);
+    let client = std::mem::ManuallyDrop::new(theirs.client().expect("a client"));
+    std::mem::forget(client.stream(dying.message_of(7).expect("room"), LONG).expect("there is room"));
+    std::mem::forget(theirs.client().expect("a client").stream(dying.message_of(8).expect("room"), LONG));
+    let request = server.try_next().expect("one is there");
+    request.send(made.message_of(70).expect("room"), SOON).expect("it is alive");
+    // SAFETY: no handle of it is used or dropped from here on.
+    unsafe { dying.matrix().segment().end_life() };
+    made.reap().expect("a slot");
+    assert!(!request.is_awaited());
+    let refused = request.respond(made.message_of(77).expect("room")).expect_err("it is gone");
+    assert_eq!((refused.why, *refused.message), (Unanswered::Gone, 77));
+    drop(refused);
+    assert!(matches!(server.try_next(), Err(Unreceived::Empty | Unreceived::Disconnected { died: true })));
+    drop(server);
+    service.remove().expect("ours");
+    drop(service);
+    nothing_is_left(&made);
+}
