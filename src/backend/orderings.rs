@@ -226,6 +226,12 @@ pub enum Mutant {
     PinIgnored,
     /// A recovery does not look at the neighbours and the hints of every free block.
     RecoveryUnsettled,
+    /// Half of the participants forget the other processes' blocks that they are to merge.
+    LimboForgotten,
+    /// A freed block that another is adopting is sent home to the number that says so, which no participant has.
+    AdoptedSentHome,
+    /// Whoever counts a join's right-hand block as the left one's does not look whether the announcement still stands.
+    JoinRecheckDropped,
     /// A free is refused if the block changes hands at the same moment.
     NewOwnerRefused,
     /// Who publishes a block makes it nobody's, whoever has taken it meanwhile.
@@ -410,6 +416,9 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant::PinFenceDropped,
     Mutant::PinIgnored,
     Mutant::RecoveryUnsettled,
+    Mutant::LimboForgotten,
+    Mutant::AdoptedSentHome,
+    Mutant::JoinRecheckDropped,
     Mutant::NewOwnerRefused,
     Mutant::PublishedFromAnybody,
     Mutant::SecondSweepDropped,

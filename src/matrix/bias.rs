@@ -231,7 +231,8 @@ impl<R: Region> Heap<R> {
         let is_far = |&g: &u32| biased && self.is_far(me, self.look(Granule(g)).parked_by());
         let (far, near): (Vec<u32>, Vec<u32>) = batch.iter().partition(|g| is_far(g));
         self.merge_all(lane, &near);
-        if !far.is_empty() {
+        let forgets = !me.is_multiple_of(2) && R::Backend::mutated(Mutant::LimboForgotten);
+        if !far.is_empty() && !forgets {
             let limbo = lane.limbo.get_or_insert_default();
             limbo.0.extend(far);
             if limbo.0.len() >= LIMBO {

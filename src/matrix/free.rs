@@ -131,7 +131,7 @@ impl<R: Region> Heap<R> {
         }
         match self.parking_bin(lane, size) {
             // Whoever adopts it says what becomes of it.
-            _ if self.is_adopting(owner) => {}
+            _ if self.is_adopting(owner) && !R::Backend::mutated(Mutant::AdoptedSentHome) => {}
             Some(bin) => self.send_home(lane, bin, owner, g),
             None => self.merge_batch(lane, &[g.0]),
         }

@@ -33,12 +33,13 @@
 //! - `exchange`: batches change hands; `outbox`: what was freed for others goes home; `cache`: what waits, and for how long;
 //! - `large`: large blocks wait as well; `pool`: what a lane remembers of them;
 //! - [`runs`]: free memory is cut to size;
-//! - [`stats`]: what is in the sector; `mend`: the tiling is restored; [`sweep`]: healing and the last try; [`recovery`]: what the dead leave (`walk`: one walker's way);
+//! - [`stats`]: what is in the sector; `audit`: what only performance would notice; `mend`: the tiling is restored; [`sweep`]: healing and the last try; [`recovery`]: what the dead leave (`walk`: one walker's way);
 //! - `allocate` and `free`: the roof; [`heap`]: the whole, under one name;
 //! - `threads`: which lane a thread has; [`core`]: a mapped segment with its heap, and the lanes of this process's threads.
 
 mod adoption;
 mod allocate;
+mod audit;
 mod bias;
 mod cache;
 pub mod core;

@@ -134,7 +134,7 @@ impl<R: Region> Heap<R> {
     /// Takes `size` granules from the free block read as `token` at `g`: all of it, or its tail. All of it also where what would remain
     /// has no span of its own, which is less than a span.
     pub(super) fn take(&self, lane: &mut Lane, g: Granule, token: Token, size: u32) -> Option<Held> {
-        debug_assert!(token.is_free() && token.size() >= size && size > 0);
+        debug_assert!(token.is_free() && token.size() >= size && size > 0 && self.is_participant(lane.owner()));
         if self.spans(g, token.size() - size) == 0 {
             let place = self.place(g, token.size());
             let held = Token::new(State::Coalescing, lane.owner(), token.next_generation(), place);
@@ -191,6 +191,7 @@ impl<R: Region> Heap<R> {
     /// Joins the free block read as `left` at `g` with its right neighbour read as `right` (FREE, ACKED, or held by this lane).
     fn join(&self, lane: &mut Lane, g: Granule, left: Token, right: Token) -> Joined {
         let owner = lane.owner();
+        debug_assert!(left.is_free() && (right.is_free() || self.is_held_by(lane, right)), "{left:?} {right:?}");
         let place = self.place(g, left.size());
         let announced = Token::new(State::Coalescing, owner, left.next_generation(), place);
         let tag = self.tag(lane);
@@ -301,7 +302,7 @@ impl<R: Region> Heap<R> {
         if let Op::Join { at, tag } = op
             && at == g
             && self.look(g.plus(size)) == self.frozen(g, size, quoted, tag)
-            && self.still(g, token)
+            && (self.still(g, token) || R::Backend::mutated(Mutant::JoinRecheckDropped))
         {
             return size.saturating_add(quoted.size());
         }
@@ -327,6 +328,11 @@ impl<R: Region> Heap<R> {
         true
     }
 
+    /// Whether a token says that a lane holds the block alone, or has announced an operation on it.
+    fn is_held_by(&self, lane: &Lane, token: Token) -> bool {
+        token.state() == State::Coalescing && token.owner() == lane.owner() && self.is_participant(lane.owner())
+    }
+
     /// Whether the head at `g` is still `token`: what was read before belongs to it.
     #[inline]
     pub(super) fn still(&self, g: Granule, token: Token) -> bool {
@@ -343,6 +349,10 @@ impl<R: Region> Heap<R> {
     /// A small block is held on the way: that saves its publication where a neighbour takes it in. A large one is
     /// announced, so that a participant stopped in between does not hide it (L2): anybody frees it then.
     pub(super) fn coalesce(&self, lane: &mut Lane, g: Granule, acked: Token) -> Option<Granule> {
+        debug_assert!(
+            acked.is_given_up() && self.fits_sector(g, acked) && self.is_participant(lane.owner()),
+            "{acked:?}"
+        );
         if self.spans(g, acked.size()) <= LARGEST_HELD || R::Backend::mutated(Mutant::LargeHeld) {
             let held = self.hold(lane, g, acked)?;
             return Some(self.ripple(lane, held));
@@ -383,6 +393,7 @@ impl<R: Region> Heap<R> {
     /// left-hand one; else it becomes FREE alone. Then the second look of [`Heap::settle_free`].
     pub(super) fn ripple(&self, lane: &mut Lane, held: Held) -> Granule {
         let Held { at, token } = held;
+        debug_assert!(self.is_held_by(lane, token) && self.fits_sector(at, token), "{held:?}");
         while let Some((l, left)) = self.left_of(at) {
             match self.join(lane, l, left, token) {
                 // Nobody else can take a held block: a join with it is never aborted, whoever finishes it.
@@ -410,6 +421,7 @@ impl<R: Region> Heap<R> {
     /// Joins a held block with the free block to its right. The held block's token is announcement enough: nobody else
     /// changes it, and from the moment the slot names it, anybody may finish.
     fn join_held(&self, lane: &mut Lane, held: Held, right: Token) -> Joined {
+        debug_assert!(self.is_held_by(lane, held.token) && right.is_free(), "{held:?} {right:?}");
         let (owner, tag) = (lane.owner(), self.tag(lane));
         self.word(self.layout().slot(owner, SlotWord::Right)).store(right.0, &OP_WRITE);
         self.write_op(owner, Op::Join { at: held.at, tag });
@@ -495,7 +507,7 @@ impl<R: Region> Heap<R> {
 
     /// Cuts a held block in two held ones after `size` granules; both have a span of their own.
     pub(super) fn split_held(&self, lane: &Lane, held: Held, size: u32) -> (Held, Held) {
-        debug_assert!(size > 0 && size < held.token.size());
+        debug_assert!(size > 0 && size < held.token.size() && self.is_held_by(lane, held.token), "{held:?}");
         let at = held.at.plus(size);
         let old = Token(self.token(at).load(&HELD_LOOK));
         let rest = self.place(at, held.token.size() - size);

@@ -88,6 +88,20 @@ pub enum Fault {
         /// How many pairs.
         pairs: u64,
     },
+    /// A block that is parked by, held by or live for a number that no participant has.
+    OfNobody {
+        /// Where.
+        granule: u32,
+        /// Its token.
+        token: Token,
+    },
+    /// A word beside the tokens names what does not exist.
+    Stray {
+        /// Which.
+        what: &'static str,
+        /// What it says.
+        word: u64,
+    },
     /// The tiles do not cover the sector.
     Uncovered {
         /// Granules covered.
@@ -107,6 +121,10 @@ impl std::fmt::Display for Fault {
                 write!(f, "the free block at granule {granule} ({} granules) is missing in the bitmaps", token.size())
             }
             Self::MissedMerge { pairs } => write!(f, "{pairs} pairs of neighbouring free blocks are not merged"),
+            Self::OfNobody { granule, token } => {
+                write!(f, "the block at granule {granule} is of a number that no participant has: {token:?}")
+            }
+            Self::Stray { what, word } => write!(f, "{what} says {word:#x}, which stands for nothing"),
             Self::Uncovered { covered, granules } => write!(f, "the blocks cover {covered} of {granules} granules"),
         }
     }

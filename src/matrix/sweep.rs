@@ -166,13 +166,16 @@ impl<R: Region> Heap<R> {
         Ok(tally)
     }
 
-    /// Checks that the tiles cover the sector, that every free block is hinted on every level and that no two free
-    /// neighbours were left unmerged. To be called at rest: an operation in flight may look like a fault.
+    /// Checks that the tiles cover the sector, that every free block is hinted on every level, that no two free neighbours were left
+    /// unmerged, and that nothing is kept for nobody (matrix::audit). To be called at rest: an operation in flight may look like a fault.
     pub fn verify(&self) -> Result<Tally, Fault> {
         let mut tally = Tally::default();
         let mut fault = None;
         self.walk(|g, token| {
             tally.add(token);
+            if fault.is_none() && !self.has_owner(token) {
+                fault = Some(Fault::OfNobody { granule: g.0, token });
+            }
             if fault.is_none() && token.is_free() && !self.is_hinted(g, of_size(token.size())) && self.look(g) == token
             {
                 fault = Some(Fault::NotHinted { granule: g.0, token });
@@ -184,7 +187,7 @@ impl<R: Region> Heap<R> {
             None if tally.granules != self.layout().granules as u64 => {
                 Err(Fault::Uncovered { covered: tally.granules, granules: self.layout().granules })
             }
-            None => Ok(tally),
+            None => self.audit().map(|()| tally),
         }
     }
 }

@@ -429,6 +429,10 @@ fn mutant_crash_table() {
         // Everybody heals at the end, and nobody counts.
         Mutant::LargeFitUnchecked,
         Mutant::PoolUnbounded,
+        // Have tests of their own: `matrix::audit`, `schedules_s4_a_walker_counts_a_join_once`.
+        Mutant::LimboForgotten,
+        Mutant::AdoptedSentHome,
+        Mutant::JoinRecheckDropped,
     ];
     let mut lost = vec![];
     for &mutant in MUTANTS {

@@ -20,6 +20,7 @@ mod names;
 #[path = "../../../models/sequential.rs"]
 mod sequential;
 mod turns;
+mod walker;
 mod world;
 
 use atomic_matrix::backend::Mutant;
@@ -462,6 +463,19 @@ fn schedules_l2_a_large_block_is_not_hidden_by_who_frees_it() {
     assert!(with_fault > 0);
 }
 
+/// A walker counts a join's right-hand block as the left one's only while that join stands: what the slot says may be of the next join,
+/// under the same generation.
+#[test]
+fn schedules_s4_a_walker_counts_a_join_once() {
+    let (count, wrong) = walker::every_moment();
+    assert_eq!(wrong, None, "S4");
+    set_mutant(Some(Mutant::JoinRecheckDropped));
+    let (_, noticed) = walker::every_moment();
+    set_mutant(None);
+    println!("{count} schedules; without the second look: {noticed:?}");
+    assert!(noticed.is_some(), "JoinRecheckDropped survives");
+}
+
 /// The faults that are looked for: all, or the one that `MATRIX_MUTANT` names.
 fn mutants() -> impl Iterator<Item = Mutant> {
     let only = std::env::var("MATRIX_MUTANT").ok();
@@ -507,6 +521,10 @@ fn mutant_schedules_table() {
         Mutant::LargeHeld,
         // Takes a million changes of one word: `matrix::stalled`.
         Mutant::TagDropped,
+        // Have tests of their own: `matrix::audit`, `schedules_s4_a_walker_counts_a_join_once`.
+        Mutant::LimboForgotten,
+        Mutant::AdoptedSentHome,
+        Mutant::JoinRecheckDropped,
     ];
     let mut lost = vec![];
     for mutant in mutants() {

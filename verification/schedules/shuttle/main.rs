@@ -465,6 +465,10 @@ fn mutant_shuttle_table() {
         Mutant::SecondSweepDropped,
         // Takes a million changes of one word: `matrix::stalled`.
         Mutant::TagDropped,
+        // Have tests of their own: `matrix::audit`, `schedules_s4_a_walker_counts_a_join_once`.
+        Mutant::LimboForgotten,
+        Mutant::AdoptedSentHome,
+        Mutant::JoinRecheckDropped,
         Mutant::HelperRecheckDropped,
         Mutant::HintRelookDropped,
         Mutant::CarveAckedEarly,

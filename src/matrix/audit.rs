@@ -1,0 +1,237 @@
+//! The audit: what the allocator gets along with, and only performance would notice.
+//!
+//! Aids may be wrong (a hint lies, an index is stale), but they don't name what does not exist. A place in the exchange that is kept for
+//! nobody, a bit that stands for nothing, or a block that is parked for a number that no participant has, is lost for good.
+
+use super::exchange::filler_of;
+use super::operation::Op;
+use super::stats::Fault;
+use super::token::{State, Token, is_nobody};
+use super::words::Heap;
+use crate::backend::Word;
+use crate::backend::orderings::{BATCH_LOOK, BUSY_LOOK, HINT_LOOK, OP_READ, PIN_LOOK};
+use crate::segment::layout::{BATCH, CHUNK, Granule, SlotWord};
+use crate::segment::region::{Region, WordIndex};
+
+/// The bits of a word beyond the first `used`.
+const fn beyond(used: usize) -> u64 {
+    if used >= 64 { 0 } else { !0 << used }
+}
+
+impl<R: Region> Heap<R> {
+    /// Looks at everything that is not a token: places in the exchange, hints, slots. To be called at rest. O(spans / 64), and the exchange.
+    pub(super) fn audit(&self) -> Result<(), Fault> {
+        self.audit_exchange()?;
+        self.audit_hints()?;
+        self.audit_slots()
+    }
+
+    /// Whether a tile's owner is somebody: a participant, or nobody as it should be.
+    pub(super) fn has_owner(&self, token: Token) -> bool {
+        let is_known = |number| is_nobody(number) || self.is_participant(number);
+        match token.state() {
+            State::Inside | State::Free => true,
+            State::Coalescing => self.is_participant(token.owner()),
+            State::Marked => self.is_participant(token.owner()) && is_known(token.parked_by()),
+            _ => is_known(token.holder()),
+        }
+    }
+
+    /// Places of the exchange in use: none, once every lane has been flushed and nobody's blocks have been taken.
+    pub fn places_in_use(&self) -> usize {
+        self.layout().batch_controls().filter(|&at| self.word(at).load(&BATCH_LOOK) != 0).count()
+    }
+
+    fn audit_exchange(&self) -> Result<(), Fault> {
+        let wrong = |&at: &WordIndex| {
+            let control = self.word(at).load(&BATCH_LOOK);
+            let is_nobodys = filler_of(control).is_some_and(|number| !self.is_participant(number));
+            is_nobodys || control >> 32 > 2 || control & 0xFF > BATCH as u64 && control >> 32 == 1
+        };
+        match self.layout().batch_controls().find(wrong) {
+            Some(at) => Err(Fault::Stray { what: "a place of the exchange", word: self.word(at).load(&BATCH_LOOK) }),
+            None => Ok(()),
+        }
+    }
+
+    fn audit_hints(&self) -> Result<(), Fault> {
+        let layout = self.layout();
+        let check = |what, at: WordIndex, used: usize| match self.word(at).load(&HINT_LOOK) & beyond(used) {
+            0 => Ok(()),
+            word => Err(Fault::Stray { what, word }),
+        };
+        let last = layout.chunks() - 1;
+        check("a hint of spans", layout.leaf(last), layout.spans() as usize - last * CHUNK)?;
+        for level in 0..layout.levels {
+            let children = if level > 0 { layout.level_words[level - 1] } else { layout.chunks() };
+            let last = layout.level_words[level] - 1;
+            for class in 0..layout.classes {
+                check("a hint of chunks", layout.tree(class, level, last), children - last * 64)?;
+            }
+        }
+        let rows = layout.classes.div_ceil(8);
+        for row in 0..rows {
+            check("a hint of classes", layout.second_level(row), (layout.classes - row * 8).min(8))?;
+        }
+        check("a hint of rows", layout.first_level(), rows)
+    }
+
+    /// Slot 0 is nobody's, and no other names what does not exist.
+    fn audit_slots(&self) -> Result<(), Fault> {
+        let granules = u64::from(self.layout().granules);
+        for number in 0..=self.layout().params.participants as u16 {
+            let fault = |what, word| Err(Fault::Stray { what, word });
+            let busy = self.slot(number, SlotWord::Busy).load(&BUSY_LOOK);
+            if busy > if number == 0 { 0 } else { granules } {
+                return fault("the granule that a slot names", busy);
+            }
+            let adopting = self.slot(number, SlotWord::Adopting).load(&BUSY_LOOK);
+            let from = (adopting >> 32) as u16;
+            let is_known = is_nobody(from) || self.is_participant(from);
+            if adopting as u32 > self.layout().granules || !is_known || number == 0 && adopting != 0 {
+                return fault("the adoption of a slot", adopting);
+            }
+            let pin = self.slot(number, SlotWord::Pin).load(&PIN_LOOK);
+            if pin > self.layout().params.participants as u64 || number == 0 && pin != 0 {
+                return fault("the pin of a slot", pin);
+            }
+            let op = self.slot(number, SlotWord::Op).load(&OP_READ);
+            let at = match Op::decode(op) {
+                Op::None => Granule(0),
+                Op::Cut { at, .. } | Op::Join { at, .. } | Op::Free { at, .. } => at,
+            };
+            if u64::from(at.0) >= granules || number == 0 && op != 0 {
+                return fault("the operation of a slot", op);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::decorators::{Probe, set_mutant};
+    use crate::backend::orderings::{FORMAT, SLOT_WRITE};
+    use crate::backend::{Mutant, Native};
+    use crate::matrix::heap::{Kind, Lane, Live};
+    use crate::matrix::token::adopter;
+    use crate::segment::layout::{Layout, Params};
+    use crate::segment::region::BoxedRegion;
+
+    type Probed = Heap<BoxedRegion<Probe<Native>>>;
+
+    fn heap() -> Probed {
+        let params = Params { biased: true, participants: 6, batches: 1, ..Params::for_segment(4 << 20) };
+        Heap::format(BoxedRegion::new(Layout::fit(4 << 20, params).expect("room for a sector")))
+    }
+
+    fn allocate(heap: &Probed, lane: &mut Lane) -> Live {
+        heap.allocate(lane, 8, 1, Kind::Raw).expect("room")
+    }
+
+    /// Blocks of one process's lane are freed by another process's, more than find a home, until both lanes have been flushed. How many
+    /// are still parked, for somebody to find.
+    fn forgotten(freer: u16) -> u64 {
+        let heap = heap();
+        for number in 1..=6 {
+            heap.slot(number, SlotWord::Process).store(u64::from(number), &SLOT_WRITE);
+        }
+        let (mut owner, mut freer) = (Lane::new(2), Lane::new(freer));
+        let blocks: Vec<_> = (0..2000).map(|_| allocate(&heap, &mut owner)).collect();
+        blocks.iter().for_each(|block| heap.free(&mut freer, block.at, None).expect("live"));
+        assert!(heap.places_in_use() > 0, "the case is met");
+        heap.flush(&mut freer);
+        heap.flush(&mut owner);
+        assert_eq!(heap.places_in_use(), 0, "at rest");
+        heap.verify().expect("sound").parked.blocks
+    }
+
+    /// A block is freed while somebody adopts it; what the freer's lane, flushed, leaves in the exchange.
+    fn freed_while_it_is_adopted() -> Result<usize, Fault> {
+        let heap = heap();
+        let (mut owner, mut freer) = (Lane::new(1), Lane::new(3));
+        let block = allocate(&heap, &mut owner);
+        let adopted = heap.rename(block.at, block.token, adopter(2)).expect("nobody else");
+        heap.free(&mut freer, block.at, None).expect("live");
+        assert_eq!((heap.look(block.at).state(), heap.look(block.at).owner()), (State::Acked, adopted.owner()));
+        heap.flush(&mut freer);
+        heap.flush(&mut owner);
+        heap.audit().map(|()| heap.places_in_use())
+    }
+
+    #[test]
+    fn l2_no_block_is_forgotten_and_no_place_lost() {
+        assert_eq!((forgotten(3), forgotten(4)), (0, 0), "L2: blocks that nobody remembers");
+        assert_eq!(freed_while_it_is_adopted(), Ok(0), "L2: a place of nobody");
+    }
+
+    #[test]
+    fn mutant_limbo_forgotten_is_caught() {
+        set_mutant(Some(Mutant::LimboForgotten));
+        let left = (forgotten(3), forgotten(4));
+        set_mutant(None);
+        assert!(left.0 > 0 && left.1 == 0, "LimboForgotten survives: {left:?}");
+    }
+
+    #[test]
+    fn mutant_adopted_sent_home_is_caught() {
+        set_mutant(Some(Mutant::AdoptedSentHome));
+        let caught = freed_while_it_is_adopted();
+        set_mutant(None);
+        assert!(matches!(caught, Err(Fault::Stray { .. })), "AdoptedSentHome survives: {caught:?}");
+    }
+
+    /// What verification says to one wrong word.
+    fn told(wrong: impl FnOnce(&Probed) -> (WordIndex, u64)) -> String {
+        let heap = heap();
+        allocate(&heap, &mut Lane::new(1));
+        let (at, word) = wrong(&heap);
+        heap.verify().expect("sound so far");
+        heap.word(at).store(word, &FORMAT);
+        heap.verify().expect_err("a fault").to_string()
+    }
+
+    #[test]
+    fn s4_l2_what_is_kept_for_nobody_is_told() {
+        let slot = |heap: &Probed, number, word| heap.layout().slot(number, word);
+        let with_bit = |heap: &Probed, at, bit: u32| (at, heap.word(at).load(&HINT_LOOK) | 1 << bit);
+        let tile = |owner: u16, state| {
+            move |heap: &Probed| {
+                let mut found = None;
+                heap.walk(|g, token| found = found.or(token.is_live().then_some((g, token)))).expect("sound");
+                let (g, token) = found.expect("one is live");
+                (heap.layout().token(g), Token::new(state, owner, token.generation(), token.low()).0)
+            }
+        };
+        let lines = [
+            (told(tile(7, State::Acked)), "no participant has"),
+            (told(tile(7, State::Allocated)), "no participant has"),
+            (told(tile(0, State::Coalescing)), "no participant has"),
+            (told(tile(7, State::Coalescing)), "no participant has"),
+            (told(|heap| (heap.layout().batch_controls().next().expect("one"), 2 << 32 | 7)), "exchange"),
+            (told(|heap| (heap.layout().batch_controls().last().expect("one"), 1 << 32 | 7 << 8 | 3)), "exchange"),
+            (told(|heap| (heap.layout().batch_controls().last().expect("one"), 1 << 32 | 1 << 8 | 99)), "exchange"),
+            (told(|heap| (heap.layout().batch_controls().last().expect("one"), 3 << 32)), "exchange"),
+            (told(|heap| (slot(heap, 0, SlotWord::Busy), 1)), "granule that a slot names"),
+            (told(|heap| (slot(heap, 1, SlotWord::Busy), 1 << 40)), "granule that a slot names"),
+            (told(|heap| (slot(heap, 1, SlotWord::Adopting), 7 << 32 | 1)), "adoption"),
+            (told(|heap| (slot(heap, 1, SlotWord::Pin), 7)), "pin"),
+            (told(|heap| (slot(heap, 0, SlotWord::Op), Op::Join { at: Granule(0), tag: 0 }.encode())), "operation"),
+            (told(|heap| (slot(heap, 1, SlotWord::Op), Op::Free { at: Granule(!0), tag: 0 }.encode())), "operation"),
+            (told(|heap| with_bit(heap, heap.layout().second_level(0), 9)), "hint of classes"),
+            (told(|heap| with_bit(heap, heap.layout().first_level(), 63)), "hint of rows"),
+        ];
+        for (told, expected) in lines {
+            assert!(told.contains(expected), "{told}, not {expected}");
+        }
+        // Words that stand for more than there is are there only where the sector's end is within them.
+        let heap = heap();
+        let last = heap.layout().chunks() - 1;
+        let used = heap.layout().spans() as usize - last * CHUNK;
+        if used < CHUNK {
+            heap.word(heap.layout().leaf(last)).fetch_or(1 << used, &FORMAT);
+            assert!(heap.verify().expect_err("a fault").to_string().contains("hint of spans"));
+        }
+    }
+}
