@@ -1,6 +1,6 @@
 //! A process's part in a structure: how it comes, what it is counted as, how it leaves.
 
-use super::error::Unsent;
+use super::error::{Unreceived, Unsent};
 use crate::error::{Error, Result};
 use crate::handlers::Handler;
 use crate::ipc::message::Message;
@@ -8,7 +8,7 @@ use crate::ipc::payload::Payload;
 use crate::ipc::ring::NotSent;
 use crate::ipc::structure::{HAD_RECEIVERS, HAD_SENDERS, MOST_COUNTED, NotJoined, Role, STRUCTURE, Shape, Structure};
 use crate::ipc::wait::Look;
-use crate::matrix::heap::{Lane, Live};
+use crate::matrix::heap::{Exhausted, Lane, Live};
 use crate::segment::directory::Directory;
 use crate::segment::region::MappedRegion;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -45,21 +45,31 @@ impl Attached {
             debug_assert_eq!(joined, Some(Ok(())));
             Ok(made)
         };
-        let bytes = shape.words(matrix.heap().layout()) * 8;
-        let made = match matrix.with_lane(make)? {
-            Ok(made) => Ok(made),
-            Err(_) => {
-                handler.reap()?;
-                matrix.with_lane(make)?
-            }
-        };
-        let made = made.map_err(|exhausted| handler.out_of_memory(bytes, exhausted))?;
+        let made = Self::made(handler, shape, make)?;
         let pointer = handler.pointer(made);
         if let Err(error) = handler.publish_raw(name, &pointer) {
             let _ = handler.free_message(&pointer);
             return Err(error);
         }
         Ok(Arc::new(Self { handler: handler.clone(), live: made.of(0), shape, number: home }))
+    }
+
+    /// Makes a structure; where memory is short, once more after the dead have been recovered.
+    fn made<T>(
+        handler: &Handler,
+        shape: Shape,
+        make: impl Fn(&mut Lane) -> std::result::Result<T, Exhausted>,
+    ) -> Result<T> {
+        let matrix = handler.matrix();
+        let made = match matrix.with_lane(&make)? {
+            Ok(made) => Ok(made),
+            Err(_) => {
+                handler.reap()?;
+                matrix.with_lane(&make)?
+            }
+        };
+        let bytes = shape.words(matrix.heap().layout()) * 8;
+        made.map_err(|exhausted| handler.out_of_memory(bytes, exhausted))
     }
 
     /// A structure without a name, which is this process's alone: freed after it.
@@ -76,15 +86,7 @@ impl Attached {
             let token = matrix.heap().rename_from(lane.owner(), made.at, made.token, 0);
             Ok(token.map(|token| Live { at: made.at, token }))
         };
-        let bytes = shape.words(matrix.heap().layout()) * 8;
-        let made = match matrix.with_lane(make)? {
-            Ok(made) => Ok(made),
-            Err(_) => {
-                handler.reap()?;
-                matrix.with_lane(make)?
-            }
-        };
-        let made = made.map_err(|exhausted| handler.out_of_memory(bytes, exhausted))?;
+        let made = Self::made(handler, shape, make)?;
         let live = made.ok_or(Error::NotLive { offset: 0, state: "freed by somebody who had no right to" })?;
         Ok(Arc::new(Self { handler: handler.clone(), live, shape, number: home }))
     }
@@ -246,6 +248,26 @@ impl Attached {
         };
         let structure = self.structure().map_err(|_| Unsent::NoParticipant)?;
         structure.bell(Role::Sender).wait(until, attempt).unwrap_or(Err(Unsent::Timeout))
+    }
+
+    /// Tries to get something out until there is something, or until the time is over if that is given.
+    #[cold]
+    pub(in crate::ipc) fn get_patiently<T>(
+        &self,
+        until: Option<Instant>,
+        mut get: impl FnMut() -> std::result::Result<T, Unreceived>,
+    ) -> std::result::Result<T, Unreceived> {
+        let attempt = |look| {
+            if look == Look::Thorough {
+                self.look_after_the_dead();
+            }
+            match get() {
+                Err(Unreceived::Empty) => None,
+                got => Some(got),
+            }
+        };
+        let structure = self.structure().map_err(|_| Unreceived::NoParticipant)?;
+        structure.bell(Role::Receiver).wait(until, attempt).unwrap_or(Err(Unreceived::Timeout))
     }
 
     /// Takes the structure's names away.

@@ -9,7 +9,7 @@ use crate::ipc::message::Message;
 use crate::ipc::payload::Payload;
 use crate::ipc::ring::{NotReceived, Ring};
 use crate::ipc::structure::{Role, Structure};
-use crate::ipc::wait::{Look, deadline};
+use crate::ipc::wait::deadline;
 use crate::matrix::heap::Lane;
 use crate::segment::region::MappedRegion;
 use crate::shared::Shared;
@@ -179,19 +179,8 @@ impl<T: Payload + ?Sized> Receiver<T> {
         std::iter::from_fn(|| self.recv().ok())
     }
 
-    #[cold]
     fn wait(&self, until: Option<Instant>) -> std::result::Result<Message<'_, T>, Unreceived> {
-        let attempt = |look| {
-            if look == Look::Thorough {
-                self.end.attached.look_after_the_dead();
-            }
-            match self.try_recv() {
-                Err(Unreceived::Empty) => None,
-                got => Some(got),
-            }
-        };
-        let structure = self.end.attached.structure().map_err(|_| Unreceived::NoParticipant)?;
-        structure.bell(Role::Receiver).wait(until, attempt).unwrap_or(Err(Unreceived::Timeout))
+        self.end.attached.get_patiently(until, || self.try_recv())
     }
 
     pub(in crate::ipc) fn attached(&self) -> &Arc<Attached> {

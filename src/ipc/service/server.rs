@@ -12,7 +12,7 @@ use crate::ipc::message::Message;
 use crate::ipc::payload::Payload;
 use crate::ipc::ring::{NotReceived, NotSent, Ring};
 use crate::ipc::structure::{Role, Structure};
-use crate::ipc::wait::{Look, NAP, deadline};
+use crate::ipc::wait::{NAP, deadline};
 use crate::matrix::heap::{Kind, Lane};
 use crate::segment::region::MappedRegion;
 use crate::shared::Shared;
@@ -75,17 +75,7 @@ impl<Q: Payload + ?Sized, A: Payload + ?Sized> Server<Q, A> {
     }
 
     fn wait(&self, until: Option<Instant>) -> std::result::Result<Request<'_, Q, A>, Unreceived> {
-        let attempt = |look| {
-            if look == Look::Thorough {
-                self.end.attached.look_after_the_dead();
-            }
-            match self.try_next() {
-                Err(Unreceived::Empty) => None,
-                got => Some(got),
-            }
-        };
-        let structure = self.end.attached.structure().map_err(|_| Unreceived::NoParticipant)?;
-        structure.bell(Role::Receiver).wait(until, attempt).unwrap_or(Err(Unreceived::Timeout))
+        self.end.attached.get_patiently(until, || self.try_next())
     }
 
     /// One try. Requests that nobody waits for are freed.

@@ -4,13 +4,15 @@
 //! `MATRIX_CALL_SEEDS` sets how many interleavings are tried for each stop (default 12), `MATRIX_CALL_RUNS` how many without one.
 #![allow(missing_docs)]
 
+#[path = "../acts.rs"]
+mod acts;
 #[path = "../../support/common.rs"]
 mod common;
 mod scene;
 #[path = "../explorer/turns.rs"]
 mod turns;
 
-use atomic_matrix::backend::decorators::set_mutant;
+use acts::{at_every_access, naming, notice_all};
 use atomic_matrix::backend::orderings::CALL_MUTANTS;
 use atomic_matrix::matrix::heap::Lane;
 use atomic_matrix::matrix::recovery::Policy as Give;
@@ -142,31 +144,10 @@ fn run(what: Option<(Act, u64)>, still: bool, seed: u64, tally: &Tally) -> bool 
     finished
 }
 
-/// Runs a scenario, and names it if it fails.
-fn naming<T>(what: impl Fn() -> String, run: impl FnOnce() -> T) -> T {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).unwrap_or_else(|payload| {
-        if !turns::quiet() {
-            eprintln!("{}", what());
-        }
-        std::panic::resume_unwind(payload)
-    })
-}
-
 /// Every act stopped before every access.
 fn enumerate(seeds: u64, still: bool, tally: &Tally) {
-    for what in ACTS {
-        for k in 0.. {
-            let mut finished = true;
-            for seed in 0..seeds {
-                let seed = seed << 16 ^ k << 4 ^ what as u64;
-                let name = || format!("{what:?} stopped at {k}, still: {still}, seed {seed}");
-                finished &= naming(name, || run(Some((what, k)), still, seed, tally));
-            }
-            if finished {
-                break;
-            }
-        }
-    }
+    let name = |what, k, seed| format!("{what:?} stopped at {k}, still: {still}, seed {seed}");
+    at_every_access(&ACTS, |what| what as u64, seeds, name, |stop, seed| run(Some(stop), still, seed, tally));
 }
 
 #[test]
@@ -196,20 +177,10 @@ fn schedules_q3_calls_in_any_order() {
 /// Which check notices each planted fault, and where first. Any that survives fails.
 #[test]
 fn mutant_call_table() {
-    let mut lost = vec![];
-    for &mutant in CALL_MUTANTS {
-        set_mutant(Some(mutant));
-        let checks: [(&str, &dyn Fn()); 3] = [
-            ("calls in any order", &|| (0..4000).for_each(|seed| _ = run(None, false, seed, &Tally::default()))),
-            ("every party stopped at every access", &|| enumerate(12, false, &Tally::default())),
-            ("nobody about until the recovery", &|| enumerate(12, true, &Tally::default())),
-        ];
-        let noticed = checks.iter().find_map(|(name, check)| Some((name, turns::caught(check)?)));
-        set_mutant(None);
-        match noticed {
-            Some((name, message)) => println!("mutant {mutant:?} | {name} | {message}"),
-            None => lost.push(mutant),
-        }
-    }
-    assert!(lost.is_empty(), "{lost:?} survive");
+    let checks: [(&str, &dyn Fn()); 3] = [
+        ("calls in any order", &|| (0..4000).for_each(|seed| _ = run(None, false, seed, &Tally::default()))),
+        ("every party stopped at every access", &|| enumerate(12, false, &Tally::default())),
+        ("nobody about until the recovery", &|| enumerate(12, true, &Tally::default())),
+    ];
+    notice_all(CALL_MUTANTS, &checks);
 }

@@ -5,6 +5,8 @@
 //! `MATRIX_CHANNEL_SEEDS` sets how many interleavings are tried for each stop (default 40), `MATRIX_CHANNEL_RUNS` how many without one.
 #![allow(missing_docs)]
 
+#[path = "../acts.rs"]
+mod acts;
 #[path = "../../support/common.rs"]
 mod common;
 mod departure;
@@ -14,7 +16,7 @@ mod scene;
 #[path = "../explorer/turns.rs"]
 mod turns;
 
-use atomic_matrix::backend::decorators::set_mutant;
+use acts::{at_every_access, naming, notice_all};
 use atomic_matrix::backend::orderings::CHANNEL_MUTANTS;
 use atomic_matrix::matrix::heap::Lane;
 use atomic_matrix::matrix::recovery::Policy as Give;
@@ -217,31 +219,10 @@ fn recovered(
     scene.recovered();
 }
 
-/// Runs a scenario, and names it if it fails.
-fn naming<T>(what: impl Fn() -> String, run: impl FnOnce() -> T) -> T {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).unwrap_or_else(|payload| {
-        if !turns::quiet() {
-            eprintln!("{}", what());
-        }
-        std::panic::resume_unwind(payload)
-    })
-}
-
 /// Every act stopped before every access.
 fn enumerate(seeds: u64, crowd: Crowd, tally: &Tally) {
-    for what in ACTS {
-        for k in 0.. {
-            let mut finished = true;
-            for seed in 0..seeds {
-                let seed = seed << 16 ^ k << 4 ^ what as u64;
-                let name = || format!("{what:?} stopped at {k}, {crowd:?}, seed {seed}");
-                finished &= naming(name, || run(Some((what, k)), crowd, seed, tally));
-            }
-            if finished {
-                break;
-            }
-        }
-    }
+    let name = |what, k, seed| format!("{what:?} stopped at {k}, {crowd:?}, seed {seed}");
+    at_every_access(&ACTS, |what| what as u64, seeds, name, |stop, seed| run(Some(stop), crowd, seed, tally));
 }
 
 #[test]
@@ -276,24 +257,14 @@ fn schedules_q1_q2_calls_in_any_order() {
 /// Which check notices each planted fault, and where first. Any that survives fails.
 #[test]
 fn mutant_channel_table() {
-    let mut lost = vec![];
-    for &mutant in CHANNEL_MUTANTS {
-        set_mutant(Some(mutant));
-        let checks: [(&str, &dyn Fn()); 5] = [
-            ("comings and goings", &|| (0..3000).for_each(|seed| departure::run(seed, &departure::Met::default()))),
-            ("a full ring with slow receivers", &|| enumerate(20, Crowd::Slow, &Tally::default())),
-            ("nobody about until the recovery", &|| enumerate(20, Crowd::Still, &Tally::default())),
-            ("every call stopped at every access", &|| enumerate(40, Crowd::Mixed, &Tally::default())),
-            ("calls in any order", &|| {
-                (0..20_000).for_each(|seed| _ = run(None, Crowd::Mixed, seed, &Tally::default()));
-            }),
-        ];
-        let noticed = checks.iter().find_map(|(name, check)| Some((name, turns::caught(check)?)));
-        set_mutant(None);
-        match noticed {
-            Some((name, message)) => println!("mutant {mutant:?} | {name} | {message}"),
-            None => lost.push(mutant),
-        }
-    }
-    assert!(lost.is_empty(), "{lost:?} survive");
+    let checks: [(&str, &dyn Fn()); 5] = [
+        ("comings and goings", &|| (0..3000).for_each(|seed| departure::run(seed, &departure::Met::default()))),
+        ("a full ring with slow receivers", &|| enumerate(20, Crowd::Slow, &Tally::default())),
+        ("nobody about until the recovery", &|| enumerate(20, Crowd::Still, &Tally::default())),
+        ("every call stopped at every access", &|| enumerate(40, Crowd::Mixed, &Tally::default())),
+        ("calls in any order", &|| {
+            (0..20_000).for_each(|seed| _ = run(None, Crowd::Mixed, seed, &Tally::default()));
+        }),
+    ];
+    notice_all(CHANNEL_MUTANTS, &checks);
 }

@@ -4,6 +4,8 @@
 //! `MATRIX_MAP_SEEDS` sets how many interleavings are tried for each stop (default 12), `MATRIX_MAP_RUNS` how many without one.
 #![allow(missing_docs)]
 
+#[path = "../acts.rs"]
+mod acts;
 #[path = "../../support/common.rs"]
 mod common;
 #[path = "../../support/linear.rs"]
@@ -12,7 +14,7 @@ mod scene;
 #[path = "../explorer/turns.rs"]
 mod turns;
 
-use atomic_matrix::backend::decorators::set_mutant;
+use acts::{at_every_access, naming, notice_all};
 use atomic_matrix::backend::orderings::MAP_MUTANTS;
 use atomic_matrix::ipc::table::When;
 use atomic_matrix::matrix::heap::Lane;
@@ -174,31 +176,10 @@ fn run(what: Option<(Act, u64)>, crowd: Crowd, seed: u64, tally: &Tally) -> bool
     finished
 }
 
-/// Runs a scenario, and names it if it fails.
-fn naming<T>(what: impl Fn() -> String, run: impl FnOnce() -> T) -> T {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).unwrap_or_else(|payload| {
-        if !turns::quiet() {
-            eprintln!("{}", what());
-        }
-        std::panic::resume_unwind(payload)
-    })
-}
-
 /// Every act stopped before every access.
 fn enumerate(seeds: u64, crowd: Crowd, tally: &Tally) {
-    for what in ACTS {
-        for k in 0.. {
-            let mut finished = true;
-            for seed in 0..seeds {
-                let seed = seed << 16 ^ k << 4 ^ what as u64;
-                let name = || format!("{what:?} stopped at {k}, {crowd:?}, seed {seed}");
-                finished &= naming(name, || run(Some((what, k)), crowd, seed, tally));
-            }
-            if finished {
-                break;
-            }
-        }
-    }
+    let name = |what, k, seed| format!("{what:?} stopped at {k}, {crowd:?}, seed {seed}");
+    at_every_access(&ACTS, |what| what as u64, seeds, name, |stop, seed| run(Some(stop), crowd, seed, tally));
 }
 
 #[test]
@@ -227,23 +208,13 @@ fn schedules_m1_m2_calls_in_any_order() {
 /// Which check notices each planted fault, and where first. Any that survives fails.
 #[test]
 fn mutant_map_table() {
-    let mut lost = vec![];
-    for &mutant in MAP_MUTANTS {
-        set_mutant(Some(mutant));
-        let checks: [(&str, &dyn Fn()); 4] = [
-            ("calls in any order", &|| (0..4000).for_each(|seed| _ = run(None, Crowd::Mixed, seed, &Tally::default()))),
-            ("every call stopped at every access", &|| enumerate(12, Crowd::Mixed, &Tally::default())),
-            ("nobody about until the recovery", &|| enumerate(12, Crowd::Still, &Tally::default())),
-            ("calls in any order, at length", &|| {
-                (4000..40_000).for_each(|seed| _ = run(None, Crowd::Mixed, seed, &Tally::default()));
-            }),
-        ];
-        let noticed = checks.iter().find_map(|(name, check)| Some((name, turns::caught(check)?)));
-        set_mutant(None);
-        match noticed {
-            Some((name, message)) => println!("mutant {mutant:?} | {name} | {message}"),
-            None => lost.push(mutant),
-        }
-    }
-    assert!(lost.is_empty(), "{lost:?} survive");
+    let checks: [(&str, &dyn Fn()); 4] = [
+        ("calls in any order", &|| (0..4000).for_each(|seed| _ = run(None, Crowd::Mixed, seed, &Tally::default()))),
+        ("every call stopped at every access", &|| enumerate(12, Crowd::Mixed, &Tally::default())),
+        ("nobody about until the recovery", &|| enumerate(12, Crowd::Still, &Tally::default())),
+        ("calls in any order, at length", &|| {
+            (4000..40_000).for_each(|seed| _ = run(None, Crowd::Mixed, seed, &Tally::default()));
+        }),
+    ];
+    notice_all(MAP_MUTANTS, &checks);
 }

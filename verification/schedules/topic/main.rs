@@ -4,13 +4,15 @@
 //! `MATRIX_TOPIC_SEEDS` sets how many interleavings are tried for each stop (default 30), `MATRIX_TOPIC_RUNS` how many without one.
 #![allow(missing_docs)]
 
+#[path = "../acts.rs"]
+mod acts;
 #[path = "../../support/common.rs"]
 mod common;
 mod scene;
 #[path = "../explorer/turns.rs"]
 mod turns;
 
-use atomic_matrix::backend::decorators::set_mutant;
+use acts::{at_every_access, naming, notice_all};
 use atomic_matrix::backend::orderings::TOPIC_MUTANTS;
 use atomic_matrix::ipc::structure::Sort;
 use atomic_matrix::matrix::heap::Lane;
@@ -147,29 +149,9 @@ fn run(sort: Sort, what: Option<(Act, u64)>, seed: u64, tally: &Tally) -> bool {
     finished
 }
 
-fn naming<T>(what: impl Fn() -> String, run: impl FnOnce() -> T) -> T {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).unwrap_or_else(|payload| {
-        if !turns::quiet() {
-            eprintln!("{}", what());
-        }
-        std::panic::resume_unwind(payload)
-    })
-}
-
 fn enumerate(sort: Sort, seeds: u64, tally: &Tally) {
-    for what in ACTS {
-        for k in 0.. {
-            let mut finished = true;
-            for seed in 0..seeds {
-                let seed = seed << 16 ^ k << 4 ^ what as u64;
-                let name = || format!("{sort:?}, {what:?} stopped at {k}, seed {seed}");
-                finished &= naming(name, || run(sort, Some((what, k)), seed, tally));
-            }
-            if finished {
-                break;
-            }
-        }
-    }
+    let name = |what, k, seed| format!("{sort:?}, {what:?} stopped at {k}, seed {seed}");
+    at_every_access(&ACTS, |what| what as u64, seeds, name, |stop, seed| run(sort, Some(stop), seed, tally));
 }
 
 #[test]
@@ -206,18 +188,13 @@ fn schedules_t1_calls_in_any_order() {
 /// Which check notices each planted fault. Any that survives fails.
 #[test]
 fn mutant_topic_table() {
-    let mut lost = vec![];
-    for &mutant in TOPIC_MUTANTS {
-        set_mutant(Some(mutant));
-        let noticed = [Sort::Topic, Sort::Board, Sort::Topic].into_iter().zip([8, 8, 60]).find_map(|(sort, seeds)| {
-            turns::caught(|| enumerate(sort, seeds, &Tally::default()))
-                .or_else(|| turns::caught(|| (0..4000).for_each(|seed| _ = run(sort, None, seed, &Tally::default()))))
-        });
-        set_mutant(None);
-        match noticed {
-            Some(message) => println!("mutant {mutant:?} | {message}"),
-            None => lost.push(mutant),
-        }
-    }
-    assert!(lost.is_empty(), "{lost:?} survive");
+    let in_any_order = |sort| (0..4000).for_each(|seed| _ = run(sort, None, seed, &Tally::default()));
+    let checks: [(&str, &dyn Fn()); 5] = [
+        ("topic: every call stopped at every access", &|| enumerate(Sort::Topic, 8, &Tally::default())),
+        ("topic: calls in any order", &|| in_any_order(Sort::Topic)),
+        ("board: every call stopped at every access", &|| enumerate(Sort::Board, 8, &Tally::default())),
+        ("board: calls in any order", &|| in_any_order(Sort::Board)),
+        ("topic: every call stopped at every access, at length", &|| enumerate(Sort::Topic, 60, &Tally::default())),
+    ];
+    notice_all(TOPIC_MUTANTS, &checks);
 }
