@@ -202,17 +202,18 @@ fn threads_beyond_the_slots_are_told() {
     let handler = scratch.options().size(MIB).participants(2).create().expect("created");
     let (here, done) = (std::sync::Barrier::new(3), std::sync::Barrier::new(3));
     std::thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
-                let block = handler.allocate_raw(10).expect("a slot");
-                here.wait();
-                done.wait();
-                handler.free_raw(block).expect("live");
-            });
-        }
+        let hold = || {
+            let block = handler.allocate_raw(10).expect("a slot");
+            here.wait();
+            done.wait();
+            handler.free_raw(block).expect("live");
+        };
+        let threads = [scope.spawn(hold), scope.spawn(hold)];
         here.wait();
         refused!(handler, handler.allocate_raw(10), Error::NoParticipantSlot { participants: 2 });
         done.wait();
+        // The scope would wait for what they run, but not for what their ends do: that is when they leave their slots.
+        threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
     });
     handler.allocate_raw(10).expect("a slot that a thread has left");
 }
