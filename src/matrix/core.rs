@@ -286,11 +286,17 @@ impl AtomicMatrix {
         }
         self.lanes().idle.push(page);
         self.leave_idle_slots(QUICK_WALK);
-        let spare = self.heap.layout().params.participants / SPARE;
         // Others that ended at the same moment may have found too many blocks, too.
-        if self.lanes().idle.len() > spare + 1 {
+        if self.spare_slots() > self.heap.layout().params.participants / SPARE {
             self.leave_idle_slots(u32::MAX);
         }
+    }
+
+    /// Idle slots besides the home, which stays in any case.
+    fn spare_slots(&self) -> usize {
+        let lanes = self.lanes();
+        let home = lanes.all.first().map(|home| home.page);
+        lanes.idle.iter().filter(|&&page| Some(page) != home).count()
     }
 
     /// Gives all idle slots back but the home, if there are no more than `most` blocks.

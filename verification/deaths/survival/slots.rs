@@ -145,16 +145,24 @@ fn a_large_heap_keeps_a_few_slots_for_the_next_threads() {
     let scratch = Scratch::new();
     let handler = scratch.options().size(8 * MIB).participants(64).create().expect("created");
     let many: Vec<_> = (0..6000).map(|_| handler.allocate_raw(500).expect("room")).collect();
-    let barrier = std::sync::Barrier::new(40);
-    std::thread::scope(|scope| {
-        for _ in 0..40 {
-            scope.spawn(|| {
-                let _kept = handler.allocate_raw(200).expect("room");
-                barrier.wait();
-            });
-        }
-    });
-    eventually("a few are left", || (1..=1 + 64 / 16).contains(&handler.participants().len()));
+    // However many end, one after another or all at once: no more than four stay beside the process's home.
+    for threads in [1, 4, 5, 6, 40] {
+        let barrier = std::sync::Barrier::new(threads);
+        std::thread::scope(|scope| {
+            let (handler, barrier) = (&handler, &barrier);
+            let all: Vec<_> = (0..threads)
+                .map(|_| {
+                    scope.spawn(move || {
+                        let _kept = handler.allocate_raw(200).expect("room");
+                        barrier.wait();
+                    })
+                })
+                .collect();
+            all.into_iter().for_each(|thread| thread.join().expect("no panic"));
+        });
+        let left = handler.participants().len();
+        assert!((1..=1 + 64 / 16).contains(&left), "{left} of {threads}");
+    }
     handler.free_raw(many[0]).expect("live");
 }
 
