@@ -195,7 +195,7 @@ impl Handler {
         self.live_of(offset, None)
     }
 
-    pub(super) fn live<T>(&self, pointer: &RelativePtr<T>) -> Result<Live> {
+    pub(crate) fn live<T>(&self, pointer: &RelativePtr<T>) -> Result<Live> {
         if pointer.segment != self.tag() {
             return Err(Error::ForeignBlock { offset: pointer.offset, segment: self.id() });
         }

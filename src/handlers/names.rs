@@ -5,6 +5,7 @@ use super::ownership::patiently;
 use super::pointer::{Block, RelativePtr};
 use crate::backend::Native;
 use crate::error::{Error, Result};
+use crate::matrix::heap::Live;
 use crate::segment::directory::{Directory, Entry, NAME_LIMIT, Published, Refused};
 use crate::segment::region::MappedRegion;
 use crate::shared::Shared;
@@ -119,10 +120,24 @@ impl Handler {
     pub fn take<T: Shared>(&self, name: &str) -> Result<Block<T>> {
         let (block, found) = self.find_published::<T>(name)?;
         let live = self.live(&block.pointer)?;
+        Ok(Block { pointer: self.take_found(name, live, found)? })
+    }
+
+    /// As [`Handler::take`], for a block whose type `check` looks at.
+    pub(crate) fn take_checked(&self, name: &str, check: impl FnOnce(Live) -> Result<()>) -> Result<RelativePtr<u8>> {
+        self.check_name(name)?;
+        let found = self.directory().lookup(name.as_bytes());
+        let found = found.ok_or_else(|| Error::NameUnknown { name: name.to_owned() })?;
+        let live = self.live_of(found.block.offset, Some(found.block.generation))?;
+        check(live)?;
+        self.take_found(name, live, found)
+    }
+
+    fn take_found<T>(&self, name: &str, live: Live, found: Published) -> Result<RelativePtr<T>> {
         let take = |owner| self.matrix.heap().take_published(owner, live, found).then(|| live.of(owner));
         let won = self.matrix.with_lane(|lane| take(lane.owner()))?;
         let ours = won.ok_or_else(|| Error::NameUnknown { name: name.to_owned() })?;
-        Ok(Block { pointer: self.pointer(ours) })
+        Ok(self.pointer(ours))
     }
 
     /// Withdraws a name. The block stays allocated.

@@ -72,6 +72,24 @@ impl Handler {
         (live.token.size() as usize) << self.matrix.heap().layout().params.granule_shift
     }
 
+    /// A pointer to the live block of this generation at an offset, whoever's it is: what [`RelativePtr::offset`] and
+    /// [`RelativePtr::generation`] said, here or elsewhere. Nothing changes.
+    ///
+    /// ```
+    /// # let handler = atomic_matrix::segment::Options::new().memfd().size(1 << 20).create()?;
+    /// let block = handler.allocate_raw(100)?;
+    /// let again = handler.pointer_at(block.offset(), block.generation())?;
+    /// handler.free_raw(again)?;
+    /// assert!(handler.pointer_at(block.offset(), block.generation()).is_err());
+    /// # Ok::<(), atomic_matrix::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::BadOffset`], [`Error::NotLive`], [`Error::Stale`].
+    pub fn pointer_at(&self, offset: u32, generation: u32) -> Result<RelativePtr<u8>> {
+        Ok(self.pointer(self.live_of(offset, Some(generation))?))
+    }
+
     /// The typed block at an offset that another process passed on.
     ///
     /// # Errors

@@ -15,28 +15,33 @@
 //! Setting is lock-free, and never refused for want of a reader. So is reading: it copies the newest value and looks whether that is still there; it begins
 //! anew only if seven others were set meanwhile. *Killed* while it sets a value: the board has the old one or the new one, and takes others as before; while it reads: nothing.
 //! The last eight values lie in the segment, as blocks of the common heap.
+//!
+//! A `Board<[T]>` shows items of any number: it is set by a message, and read as a vector.
 
 use super::channel::attached::Attached;
 use super::log::{Log, Lowest};
 use super::message::Message;
+use super::payload::Payload;
 use super::structure::{Role, Sort};
 use super::topic::{open, put};
 use super::wait::deadline;
 use crate::backend::payload;
 use crate::error::{Error, Result};
 use crate::handlers::Handler;
+use crate::matrix::heap::Live;
 use crate::shared::Shared;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
+use zerocopy::IntoBytes;
 
 /// Values that a board keeps: so many are set before a reader has to begin anew.
 const KEPT: usize = 8;
 
 /// A board that this process has open. Any thread may read and write it.
-pub struct Board<T> {
+pub struct Board<T: ?Sized> {
     attached: Arc<Attached>,
-    of: PhantomData<fn() -> T>,
+    of: PhantomData<fn() -> Box<T>>,
 }
 
 impl Handler {
@@ -45,8 +50,66 @@ impl Handler {
     /// # Errors
     /// [`Error::TypeMismatch`] if what has that name is no board of this type; [`Error::OutOfMemory`], [`Error::DirectoryFull`], [`Error::NameTooLong`],
     /// [`Error::ChangingHands`], [`Error::NoParticipantSlot`], [`Error::TooManyHandles`], [`Error::ForkedChild`].
-    pub fn board<T: Shared>(&self, name: &str) -> Result<Board<T>> {
+    pub fn board<T: Payload + ?Sized>(&self, name: &str) -> Result<Board<T>> {
         Ok(Board { attached: open(self, name, Sort::Board, KEPT, 0, T::FINGERPRINT)?, of: PhantomData })
+    }
+}
+
+impl<T: Payload + ?Sized> Board<T> {
+    /// Sets the value to a message's, which was filled where it lies.
+    ///
+    /// # Errors
+    /// [`Error::NotSent`]: the board was removed, or the message is another segment's.
+    pub fn set_message(&self, message: Message<'_, T>) -> Result<()> {
+        put(&self.attached, &message, &mut Lowest::default()).map_err(|why| Error::NotSent { why })?;
+        message.forget();
+        Ok(())
+    }
+
+    /// Removes the board: its name is free, nobody sets it any more, and its memory is freed after the last user.
+    ///
+    /// # Errors
+    /// [`Error::ForkedChild`].
+    pub fn remove(&self) -> Result<()> {
+        self.attached.remove()
+    }
+
+    /// What `copy` makes of the newest value, and which of those that were ever set that is, from 1 on. Others may free the block while it is copied:
+    /// then the copy is dropped, whatever it is, and the next one made.
+    fn newest<V>(&self, copy: impl Fn(&Handler, Live) -> Result<V>) -> Result<Option<(V, u64)>> {
+        let log = Log::of(self.attached.structure()?);
+        while let Some((live, link, ticket)) = log.newest() {
+            let copied = copy(&self.attached.handler, live);
+            if log.is_still_at(ticket, link) {
+                return copied.map(|value| Some((value, ticket + 1)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The newest value, unless it is the one that `seen` says.
+    fn unless_seen<V>(&self, seen: &mut u64, newest: Result<Option<(V, u64)>>) -> Option<Result<V>> {
+        match newest {
+            Ok(None) => None,
+            Ok(Some((_, number))) if number == *seen => None,
+            Ok(Some((value, number))) => {
+                *seen = number;
+                Some(Ok(value))
+            }
+            Err(error) => Some(Err(error)),
+        }
+    }
+
+    /// Waits for what `unseen` gives until the time is over.
+    fn await_change<V>(&self, timeout: Duration, mut unseen: impl FnMut() -> Option<Result<V>>) -> Result<Option<V>> {
+        let bell = self.attached.structure()?.bell(Role::Receiver);
+        bell.wait(deadline(timeout), |_| unseen()).transpose()
+    }
+}
+
+impl<T: ?Sized> Board<T> {
+    pub(super) fn attached(&self) -> &Arc<Attached> {
+        &self.attached
     }
 }
 
@@ -59,22 +122,12 @@ impl<T: Shared> Board<T> {
         self.set_message(self.attached.handler.message_of(value)?)
     }
 
-    /// Sets the value to a message's, which was filled where it lies.
-    ///
-    /// # Errors
-    /// [`Error::NotSent`]: the board was removed, or the message is another segment's.
-    pub fn set_message(&self, message: Message<'_, T>) -> Result<()> {
-        put(&self.attached, &message, &mut Lowest::default()).map_err(|why| Error::NotSent { why })?;
-        message.forget();
-        Ok(())
-    }
-
     /// A copy of the newest value, if any was set.
     ///
     /// # Errors
     /// As [`Handler::read_ref`], if what was set is not a `T`; [`Error::ForkedChild`].
     pub fn get(&self) -> Result<Option<T>> {
-        Ok(self.newest()?.map(|(value, _)| value))
+        Ok(self.newest(copy_value)?.map(|(value, _)| value))
     }
 
     /// A copy of the newest value once it is not the one that `seen` says, or none if there was no other until the time is over. `seen` is 0 at first,
@@ -83,50 +136,56 @@ impl<T: Shared> Board<T> {
     /// # Errors
     /// As [`Board::get`].
     pub fn changed(&self, seen: &mut u64, timeout: Duration) -> Result<Option<T>> {
-        let bell = self.attached.structure()?.bell(Role::Receiver);
-        bell.wait(deadline(timeout), |_| self.unseen(seen)).transpose()
+        self.await_change(timeout, || self.unseen(seen))
     }
 
     /// The newest value, unless it is the one that `seen` says.
     pub(super) fn unseen(&self, seen: &mut u64) -> Option<Result<T>> {
-        match self.newest() {
-            Ok(None) => None,
-            Ok(Some((_, number))) if number == *seen => None,
-            Ok(Some((value, number))) => {
-                *seen = number;
-                Some(Ok(value))
-            }
-            Err(error) => Some(Err(error)),
-        }
+        self.unless_seen(seen, self.newest(copy_value))
     }
-    pub(super) fn attached(&self) -> &Arc<Attached> {
-        &self.attached
-    }
+}
 
-    /// The newest value, and which of those that were ever set it is, from 1 on.
-    fn newest(&self) -> Result<Option<(T, u64)>> {
-        let handler = &self.attached.handler;
-        let log = Log::of(self.attached.structure()?);
-        while let Some((live, link, ticket)) = log.newest() {
-            let is_value = handler.items_of::<T>(live);
-            let mut value = T::new_zeroed();
-            if is_value.is_ok() {
-                let first = handler.address(handler.matrix().offsets().offset(live.at));
-                // SAFETY: the block was live and has a `T`'s bytes, inside the mapping; copies are atomic byte for byte.
-                unsafe { payload::copy_out(first, value.as_mut_bytes()) };
-            }
-            if log.is_still_at(ticket, link) {
-                return is_value.map(|_| Some((value, ticket + 1)));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Removes the board: its name is free, nobody sets it any more, and its memory is freed after the last user.
+impl<T: Shared> Board<[T]> {
+    /// A copy of the newest items, if any were set.
+    ///
+    /// ```
+    /// # fn main() -> atomic_matrix::Result<()> {
+    /// # let handler = atomic_matrix::segment::Options::new().memfd().size(1 << 20).create()?;
+    /// let route = handler.board::<[u32]>("route")?;
+    /// route.set_message(handler.message_from(&[1, 2, 3])?)?;
+    /// assert_eq!(route.get_items()?, Some(vec![1, 2, 3]));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// [`Error::ForkedChild`].
-    pub fn remove(&self) -> Result<()> {
-        self.attached.remove()
+    /// As [`Handler::read_slice`], if what was set is no `[T]`; [`Error::ForkedChild`].
+    pub fn get_items(&self) -> Result<Option<Vec<T>>> {
+        Ok(self.newest(copy_items)?.map(|(items, _)| items))
     }
+
+    /// A copy of the newest items once they are not those that `seen` says: as [`Board::changed`].
+    ///
+    /// # Errors
+    /// As [`Board::get_items`].
+    pub fn changed_items(&self, seen: &mut u64, timeout: Duration) -> Result<Option<Vec<T>>> {
+        self.await_change(timeout, || self.unless_seen(seen, self.newest(copy_items)))
+    }
+}
+
+fn copy_value<T: Shared>(handler: &Handler, live: Live) -> Result<T> {
+    handler.items_of::<T>(live)?;
+    let mut value = T::new_zeroed();
+    let first = handler.address(handler.matrix().offsets().offset(live.at));
+    // SAFETY: the block was live and has a `T`'s bytes, inside the mapping; copies are atomic byte for byte.
+    unsafe { payload::copy_out(first, value.as_mut_bytes()) };
+    Ok(value)
+}
+
+fn copy_items<T: Shared>(handler: &Handler, live: Live) -> Result<Vec<T>> {
+    let mut items = vec![T::new_zeroed(); handler.items_of::<[T]>(live)?];
+    let first = handler.address(handler.matrix().offsets().offset(live.at)).wrapping_add(<[T]>::HEAD);
+    // SAFETY: the block was live and has so many items, inside the mapping; copies are atomic byte for byte.
+    unsafe { payload::copy_out(first, items.as_mut_slice().as_mut_bytes()) };
+    Ok(items)
 }

@@ -33,7 +33,6 @@ use super::structure::Role;
 use super::topic::Topic;
 use super::wait::Look;
 use crate::error::{Error, Result};
-use crate::shared::Shared;
 use rustix::event::{EventfdFlags, eventfd};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
@@ -129,7 +128,7 @@ impl<T: Payload + ?Sized> Topic<T> {
         Readable::of(self.attached(), Role::Receiver)
     }
 }
-impl<T: Shared> Board<T> {
+impl<T: Payload + ?Sized> Board<T> {
     /// A descriptor that becomes readable when the value may be another.
     ///
     /// # Errors

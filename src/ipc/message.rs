@@ -128,6 +128,15 @@ impl<'h, T: Payload + ?Sized> Message<'h, T> {
         self.handler
     }
 
+    pub(super) fn giver(&self) -> u16 {
+        self.giver
+    }
+
+    pub(super) fn with_giver(mut self, giver: u16) -> Self {
+        self.giver = giver;
+        self
+    }
+
     pub(super) fn pointer(&self) -> RelativePtr<u8> {
         self.pointer
     }
@@ -335,19 +344,20 @@ impl Handler {
         let (live, _) = self.find_ref(reference)?;
         let pointer = self.take_live(reference.offset(), live)?;
         // Nobody changes it any more: now what it says of itself counts.
-        let found = self.find_ref(reference).and_then(|(_, items)| {
-            let first = self.address(reference.offset()).wrapping_add(T::HEAD);
-            // SAFETY: so many items lie in the block, which is this call's alone.
-            let whole = unsafe { T::is_whole(first, items) };
-            if whole { Ok(items) } else { Err(Error::NotText { offset: reference.offset() }) }
-        });
-        match found {
-            Ok(items) => Ok(Message::over(self, pointer, items)),
-            Err(error) => {
-                let _ = self.hand_over(&pointer);
-                Err(error)
-            }
-        }
+        self.whole_message(reference, pointer).inspect_err(|_| drop(self.hand_over(&pointer)))
+    }
+
+    /// The message in a block that is this call's alone, as it says of itself.
+    pub(super) fn whole_message<T: Payload + ?Sized>(
+        &self,
+        reference: Ref<T>,
+        pointer: RelativePtr<u8>,
+    ) -> Result<Message<'_, T>> {
+        let (_, items) = self.find_ref(reference)?;
+        let first = self.address(reference.offset()).wrapping_add(T::HEAD);
+        // SAFETY: so many items lie in the block, which is this call's alone.
+        let whole = unsafe { T::is_whole(first, items) };
+        if whole { Ok(Message::over(self, pointer, items)) } else { Err(Error::NotText { offset: reference.offset() }) }
     }
 
     /// A copy of the value that a reference leads to, whoever has it: for values that several read. If somebody writes it meanwhile the copy is a mixture; if

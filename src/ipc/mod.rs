@@ -7,6 +7,7 @@
 //! - [`Mutex`], [`Event`], [`Semaphore`], [`Barrier`]: with a bound on each wait, and poisoning;
 //! - [`Message`]: a block without `unsafe`, filled where it lies; [`Ref`]: what leads to it, in 64 bits; [`Framed`]: a header in front of items;
 //! - [`Text`], [`Slice`] and a [`Builder`] that grows: values of any length;
+//! - [`Unbound`]: a message without its handler, for bindings to other languages;
 //! - [`ParticipantId`]: who is alive;
 //! - `link`: the lemma that carries every structure: ownership of a block moves *with* the operation, by one compare-and-swap;
 //! - `structure`: how a structure is made, used and freed; `ring`: the bounded queue with many senders and receivers; `log`: the last publications, which all read; `table`: blocks under keys; `call`: requests and responses;
@@ -83,6 +84,8 @@ pub(crate) mod table;
 pub mod text;
 #[doc(hidden)]
 pub mod topic;
+#[doc(hidden)]
+pub mod unbound;
 #[cfg(feature = "internals")]
 pub mod wait;
 #[cfg(not(feature = "internals"))]
@@ -118,3 +121,5 @@ pub use service::{
 pub use text::{Builder, Slice, Text};
 #[doc(inline)]
 pub use topic::{Reading, Subscriber, Topic, TopicOptions};
+#[doc(inline)]
+pub use unbound::Unbound;

@@ -62,6 +62,25 @@ impl Handler {
         self.find_ref(reference).map(|_| reference)
     }
 
+    /// Takes the message that is published under a name: of all who try, one gets it. The name is free again.
+    ///
+    /// ```
+    /// # let handler = atomic_matrix::segment::Options::new().memfd().size(1 << 20).create()?;
+    /// handler.message_from(&[1_u16, 2, 3])?.publish("first")?;
+    /// assert_eq!(*handler.take_message::<[u16]>("first")?, [1, 2, 3]);
+    /// # Ok::<(), atomic_matrix::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::NameUnknown`], also if somebody else takes it at the same moment; as [`Handler::take_ref`] if it is not a `T`, or was freed.
+    pub fn take_message<T: Payload + ?Sized>(&self, name: &str) -> Result<Message<'_, T>> {
+        let pointer = self.take_checked(name, |live| self.items_of::<T>(live).map(|_| ()))?;
+        // Nobody changes it any more: now what it says of itself counts.
+        let (offset, generation) = (pointer.offset(), pointer.generation());
+        let whole = self.whole_message(Ref::new(self, offset, generation), pointer);
+        whole.inspect_err(|_| drop(self.hand_over(&pointer)))
+    }
+
     /// What was published, if it is live still.
     fn pointer_of(&self, entry: Entry) -> Option<RelativePtr<u8>> {
         let live = self.live_at(entry.offset).ok().filter(|live| live.token.generation() == entry.generation)?;

@@ -352,10 +352,14 @@ fn what_is_gone_is_neither_handed_over_nor_adopted() {
     let gone = h.allocate_raw(100).expect("room");
     h.free_raw(gone).expect("live");
     refused!(h, h.hand_over(&gone), Error::NotLive { .. });
+    refused!(h, h.pointer_at(gone.offset(), gone.generation()), Error::NotLive { .. });
     let next = h.allocate_raw(100).expect("room");
     assert_eq!(next.offset(), gone.offset(), "the same place");
     refused!(h, h.hand_over(&gone), Error::Stale { .. });
     refused!(other, other.adopt_at(gone.offset(), Some(gone.generation())), Error::Stale { .. });
+    refused!(other, other.pointer_at(gone.offset(), gone.generation()), Error::Stale { .. });
+    refused!(other, other.pointer_at(gone.offset() + 1, gone.generation()), Error::BadOffset { .. });
+    assert_eq!(other.pointer_at(next.offset(), next.generation()).expect("live").offset(), next.offset());
     // Twice, and by somebody who does not own it.
     let owner = || {
         let mut owner = None;

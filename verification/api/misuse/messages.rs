@@ -150,6 +150,39 @@ fn a_held_message_is_not_freed_by_a_reference() {
 }
 
 #[test]
+fn an_unbound_message_is_bound_once() {
+    let (scratch, handler) = common::segment();
+    let (again, other) = (scratch.attach(), segment());
+    let kept = handler.message_text("kept").expect("there is room").unbind();
+    let position = kept.pointer();
+    let message = std::thread::scope(|scope| scope.spawn(|| kept.bind(&again)).join()).expect("no panic");
+    let message = message.expect("it is live");
+    assert_eq!((&*message, message.offset()), ("kept", position.offset()));
+    assert!(matches!(message.unbind().bind(&other), Err(Error::ForeignBlock { .. })));
+    let bound = handler.message_of(7u64).expect("there is room").unbind();
+    handler.free_at(bound.pointer().offset()).expect("it is live");
+    assert!(matches!(bound.bind(&handler), Err(Error::NotLive { .. })));
+    let given = handler.message_of(8u64).expect("there is room").unbind();
+    let at = given.pointer();
+    handler.hand_over(&at).expect("it is mine");
+    assert!(matches!(given.bind(&handler), Err(Error::Owned { participant: 0, .. })));
+    // What was refused stays: an unbound message frees nothing.
+    [position, at].iter().for_each(|left| handler.free_at(left.offset()).expect("it is live"));
+    is_empty(&handler);
+}
+
+#[test]
+fn a_published_message_is_taken_once() {
+    let handler = segment();
+    assert!(matches!(handler.take_message::<[u8]>("bytes"), Err(Error::NameUnknown { .. })));
+    handler.message_from(b"bytes").expect("there is room").publish("bytes").expect("it is new");
+    assert!(matches!(handler.take_message::<[u16]>("bytes"), Err(Error::TypeMismatch { .. })));
+    assert_eq!(&*handler.take_message::<[u8]>("bytes").expect("it is there still"), b"bytes");
+    assert!(matches!(handler.take_message::<[u8]>("bytes"), Err(Error::NameUnknown { .. })));
+    is_empty(&handler);
+}
+
+#[test]
 fn any_number_is_a_reference_that_is_refused() {
     let (handler, other) = (segment(), segment());
     let mine = handler.message_of(7u64).expect("there is room").into_ref().expect("it is mine");

@@ -21,6 +21,7 @@ const USERS: &[&str] = &[
     "src/ipc/service",
     "src/ipc/text.rs",
     "src/ipc/topic.rs",
+    "src/ipc/unbound.rs",
     "src/handlers",
     "src/shared.rs",
     "src/matrix/core.rs",

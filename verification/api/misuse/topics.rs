@@ -127,3 +127,36 @@ fn a_board_shows_whole_values_that_only_get_newer() {
     drop(board);
     assert_eq!(handler.stats().expect("they tile").live_blocks, 0, "nothing is left");
 }
+
+#[test]
+fn a_board_of_items_shows_them_whole() {
+    const VALUES: usize = 5_000;
+    let (scratch, handler) = common::segment();
+    let other = scratch.attach();
+    let board = handler.board::<[u64]>("route").expect("there is room");
+    assert!(board.get_items().expect("it is empty").is_none());
+    assert!(board.changed_items(&mut 0, Duration::from_millis(1)).expect("it is empty").is_none());
+    let refused = |result: Result<(), Error>| assert!(matches!(result, Err(Error::TypeMismatch { .. })), "{result:?}");
+    refused(handler.board::<[u32]>("route").map(drop));
+    refused(handler.board::<u64>("route").map(drop));
+    let set = |board: &atomic_matrix::ipc::Board<[u64]>, items: usize| {
+        let message = handler.message_from(&vec![items as u64; items]).expect("there is room");
+        board.set_message(message).expect("it is a board");
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| (1..=VALUES).for_each(|value| set(&board, 1 + value % 300)));
+        scope.spawn(|| {
+            let board = other.board::<[u64]>("route").expect("it is there");
+            let mut seen = 0;
+            while seen < VALUES as u64 {
+                let items = board.changed_items(&mut seen, LONG).expect("it is a board").expect("one comes");
+                assert!(items.iter().all(|&item| item as usize == items.len()), "B1: torn: {items:?}");
+            }
+        });
+    });
+    set(&board, 0);
+    assert_eq!(board.get_items().expect("it is a board"), Some(vec![]));
+    board.remove().expect("it is ours");
+    drop(board);
+    assert_eq!(handler.stats().expect("they tile").live_blocks, 0, "nothing is left");
+}

@@ -1,0 +1,61 @@
+//! Messages without their handler: what a binding to another language keeps, whose objects have no lifetimes.
+
+use super::message::Message;
+use super::payload::Payload;
+use crate::error::{Error, Result};
+use crate::handlers::{Handler, RelativePtr};
+use crate::matrix::token::LINKED;
+use std::marker::PhantomData;
+
+/// A message that borrows no handler. It is this participant's still: what becomes of it is as before, but that nothing frees it when
+/// it is dropped. So [`Unbound::bind`] it again, or its block stays until its owner dies.
+///
+/// ```
+/// # let handler = atomic_matrix::segment::Options::new().memfd().size(1 << 20).create()?;
+/// let kept = handler.message_text("kept")?.unbind();
+/// assert_eq!(&*kept.bind(&handler)?, "kept");
+/// # Ok::<(), atomic_matrix::Error>(())
+/// ```
+#[must_use = "nothing frees the block of an unbound message, unless its owner dies"]
+pub struct Unbound<T: ?Sized> {
+    pointer: RelativePtr<u8>,
+    giver: u16,
+    of: PhantomData<fn() -> Box<T>>,
+}
+
+impl<T: Payload + ?Sized> Message<'_, T> {
+    /// The message without its handler: see [`Unbound`].
+    pub fn unbind(self) -> Unbound<T> {
+        let giver = self.giver();
+        let (_, pointer) = self.forget();
+        Unbound { pointer, giver, of: PhantomData }
+    }
+}
+
+impl<T: ?Sized> Unbound<T> {
+    /// The block's position, as plain data.
+    pub fn pointer(&self) -> RelativePtr<u8> {
+        self.pointer
+    }
+}
+
+impl<T: Payload + ?Sized> Unbound<T> {
+    /// The message, bound to a handler of its segment, which may be another one than before. What the block says of itself is checked
+    /// again, as for a reference: a copy that another language kept of what was sent or freed is refused, in most cases. O(1).
+    ///
+    /// # Errors
+    /// [`Error::ForeignBlock`]; [`Error::NotLive`] or [`Error::Stale`] if it was freed by its offset; [`Error::InStructure`] if it was sent; [`Error::Owned`]
+    /// if it is nobody's; [`Error::TypeMismatch`], [`Error::TooSmall`]. The block stays what it is then.
+    pub fn bind(self, handler: &Handler) -> Result<Message<'_, T>> {
+        let Self { pointer, giver, .. } = self;
+        let offset = pointer.offset();
+        let live = handler.live(&pointer)?;
+        match live.token.owner() {
+            LINKED => return Err(Error::InStructure { offset }),
+            0 => return Err(Error::Owned { offset, participant: 0 }),
+            _ => {}
+        }
+        let items = handler.items_of::<T>(live)?;
+        Ok(Message::<T>::over(handler, pointer, items).with_giver(giver))
+    }
+}
