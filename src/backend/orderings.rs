@@ -68,17 +68,17 @@ sites! {
     HELD_STORE Release "S3 S4" "a word inside a block that this participant holds alone: release, so that whoever reads it sees what it stands for";
     HELD_LOOK Relaxed "-" "reads a word that nobody else may change";
     // Biased parking: the owner's plain stores, and what a thief pays instead.
-    BUSY_SET Release "S1" "names the granule whose token the owner is about to store plainly; OWN_FENCE orders it before the look. Release, as BUSY_CLEAR: a thief may read this name, and not that the one before was cleared";
-    OWN_FENCE SeqCst "S1" "light: between BUSY_SET and OWN_LOOK, against the thief's heavy fence: either the thief sees the name, or the owner sees the mark";
+    HAZARD_SET Release "S1" "names the granule whose token the owner is about to store plainly; OWN_FENCE orders it before the look. Release, as HAZARD_CLEAR: a thief may read this name, and not that the one before was cleared";
+    OWN_FENCE SeqCst "S1" "light: between HAZARD_SET and OWN_LOOK, against the thief's heavy fence: either the thief sees the name, or the owner sees the mark";
     OWN_LOOK Acquire "S1 S3" "the owner's look at the token it will store: pairs with PARK of whoever freed the block for it";
     OWN_STORE Release "S1 S3" "the owner's plain store: only on a token of its own, only while its slot names the granule";
-    BUSY_CLEAR Release "S1" "the owner's store is done: whoever reads this sees it";
-    BUSY_LOOK Acquire "S1" "the thief's look at the owner's slot, behind the heavy fence";
+    HAZARD_CLEAR Release "S1" "the owner's store is done: whoever reads this sees it";
+    HAZARD_LOOK Acquire "S1" "the thief's look at the owner's slot, behind the heavy fence";
     THIEF_FENCE SeqCst "S1" "heavy: between the marks and the looks at the owners' slots";
     REACH_FENCE SeqCst "S1" "between the marks and the look at who the owners are, which says how far the heavy fence has to reach: pairs with JOIN_FENCE";
     ADOPTING Release "S1" "says whose live block is about to get another owner, before its token says that this one adopts it; cleared when the token says whose it is";
     MARK Relaxed "S1" "a thief marks a parked block of another lane; THIEF_FENCE orders it before the looks at the owners' slots, and it carries the release of the free that came before";
-    TAKE_OVER Relaxed "S1 S3" "a marked block becomes the thief's, or its owner's again: it carries the release of the free that came before, which the block's next CLAIM acquires; BUSY_LOOK orders it behind the owner's store";
+    TAKE_OVER Relaxed "S1 S3" "a marked block becomes the thief's, or its owner's again: it carries the release of the free that came before, which the block's next CLAIM acquires; HAZARD_LOOK orders it behind the owner's store";
     // An operation in force, in the owner's slot.
     OP_WRITE Release "L2 C1" "writes the operation before it is announced, or clears it after: release, so that a helper that reads a newer operation also finds its token gone";
     OP_READ Acquire "L2 C1" "a helper's reading of the operation: pairs with OP_WRITE";
@@ -193,13 +193,13 @@ pub enum Mutant {
     /// Parked heads are written as ACKED before the run is shrunk.
     CarveAckedEarly,
     /// A lane does not say which granule's token it is about to store plainly.
-    BusyUnset,
+    HazardUnset,
     /// A lane orders nothing between saying so and looking at the token.
     OwnFenceDropped,
     /// A thief does not fence between its marks and its looks at the owners' slots.
     ThiefFenceDropped,
     /// A thief takes a marked block although its owner's slot names it.
-    BusyIgnored,
+    HazardIgnored,
     /// A thief takes what it has not marked.
     MarkDropped,
     /// A thief takes what another thief has marked.
@@ -399,10 +399,10 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant::TagDropped,
     Mutant::FooterDropped,
     Mutant::CarveAckedEarly,
-    Mutant::BusyUnset,
+    Mutant::HazardUnset,
     Mutant::OwnFenceDropped,
     Mutant::ThiefFenceDropped,
-    Mutant::BusyIgnored,
+    Mutant::HazardIgnored,
     Mutant::MarkDropped,
     Mutant::AnothersMarkUsed,
     Mutant::ReachTooShort,

@@ -57,9 +57,9 @@ impl<R: Region> Heap<R> {
     fn still_names(&self, caller: u16, owner: u16, g: Granule) -> Option<u16> {
         let fenced = R::Backend::heavy_fence(&THIEF_FENCE, self.reach(caller, std::iter::once(owner)));
         if R::Backend::mutated(Mutant::BystanderBelieved) {
-            return (1..=self.layout().params.participants as u16).find(|&other| self.names(other, g));
+            return (1..=self.layout().params.participants as u16).find(|&other| self.is_hazardous(other, g));
         }
-        (!fenced || self.names(owner, g)).then_some(owner)
+        (!fenced || self.is_hazardous(owner, g)).then_some(owner)
     }
 
     /// What `me` is adopting at `g` goes back to `other`, if there is one. Else it becomes `to`'s; or nobody's, if it is parked or marked by
@@ -85,7 +85,7 @@ impl<R: Region> Heap<R> {
     /// The dead participant's adoption comes to its end: the block is whose it was. That takes no fence: its owner may store the token.
     /// The number is pinned, so that the word is nobody else's adoption.
     pub(super) fn finish_adoption(&self, dead: u16) {
-        let named = self.slot(dead, SlotWord::Adopting).load(&BUSY_LOOK);
+        let named = self.slot(dead, SlotWord::Adopting).load(&HAZARD_LOOK);
         if let Some(g) = (named as u32).checked_sub(1).map(Granule)
             && g.0 < self.layout().granules
             && self.look(g).parked_by() == adopter(dead)
@@ -105,7 +105,7 @@ impl<R: Region> Heap<R> {
             return Some(0);
         }
         for _ in 0..ADOPTION_LOOKS {
-            let named = self.slot(token.holder(), SlotWord::Adopting).load(&BUSY_LOOK);
+            let named = self.slot(token.holder(), SlotWord::Adopting).load(&HAZARD_LOOK);
             if named as u32 == g.0 + 1 {
                 return Some((named >> 32) as u16);
             }
@@ -146,8 +146,8 @@ mod tests {
                     let (mut owner, mut third) = (Lane::new(1), Lane::new(3));
                     let block = heap.allocate(&mut owner, 8, 1, Kind::Raw).expect("room");
                     let (at, generation) = (block.at, block.token.generation());
-                    let busy = heap.slot(1, SlotWord::Busy);
-                    busy.store(if named { at.0 as u64 + 1 } else { 0 }, &BUSY_SET);
+                    let hazard = heap.slot(1, SlotWord::Hazard);
+                    hazard.store(if named { at.0 as u64 + 1 } else { 0 }, &HAZARD_SET);
                     adopter_ends = stopped_at(k, || heap.rename_from(2, at, block.token, 2)).is_some();
                     if freed {
                         heap.free(&mut third, at, Some(generation)).expect(&what);
@@ -164,7 +164,7 @@ mod tests {
                         true => assert_eq!((now.owner(), now.generation(), freed), (1, generation, false), "{what}"),
                         false => assert!(freed || adopted, "S1: its owner may be about to store it, {what}"),
                     }
-                    busy.store(0, &BUSY_CLEAR);
+                    hazard.store(0, &HAZARD_CLEAR);
                     if now.is_live() {
                         heap.free(&mut owner, at, Some(generation)).expect(&what);
                     }

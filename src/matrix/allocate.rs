@@ -89,7 +89,7 @@ impl<R: Region> Heap<R> {
         kind: Kind,
         geometry: &impl Geometry,
     ) -> Option<Live> {
-        let (busy, live_bits, shift) = (lane.busy, lane.live_bits, geometry.span_shift());
+        let (hazard, live_bits, shift) = (lane.hazard, lane.live_bits, geometry.span_shift());
         let stack = lane.stacks.get_mut(stack)?;
         let newest = stack.top.wrapping_sub(1);
         let g = Granule(*stack.items.get(newest as usize)?);
@@ -100,7 +100,7 @@ impl<R: Region> Heap<R> {
         // SAFETY: the lane is bound, to this heap, says the caller: it has as many granules, spans like these, and these words.
         let token = unsafe {
             let word = self.region().token_in_range(g, shift);
-            self.revive(busy, live_bits, g, word, size, kind, shift)
+            self.revive(hazard, live_bits, g, word, size, kind, shift)
         }?;
         stack.top = newest;
         Some(Live { at: g, token })
@@ -109,7 +109,7 @@ impl<R: Region> Heap<R> {
     /// Makes the parked block at `g` live again by a plain store, if it is the lane's own, of `size` granules. The live token.
     ///
     /// # Safety
-    /// As for [`Heap::change_own`]: `busy` is the index of a word of this heap's region. `word` is the token of `g`.
+    /// As for [`Heap::change_own`]: `hazard` is the index of a word of this heap's region. `word` is the token of `g`.
     #[inline(always)]
     #[expect(
         clippy::too_many_arguments,
@@ -117,7 +117,7 @@ impl<R: Region> Heap<R> {
     )]
     unsafe fn revive(
         &self,
-        busy: u32,
+        hazard: u32,
         live_bits: u64,
         g: Granule,
         word: &<R::Backend as Backend>::Word,
@@ -148,11 +148,11 @@ impl<R: Region> Heap<R> {
         // Two closures: one that is small is compiled into its place.
         match kind {
             // SAFETY: the caller's.
-            Kind::Raw => unsafe { self.change_own(busy, g, word, revive) },
+            Kind::Raw => unsafe { self.change_own(hazard, g, word, revive) },
             Kind::Typed(_) => {
                 let change = |token| revive(token).inspect(|(_, live)| self.label(g, live.state(), kind));
                 // SAFETY: the caller's.
-                unsafe { self.change_own(busy, g, word, change) }
+                unsafe { self.change_own(hazard, g, word, change) }
             }
         }
     }
@@ -176,11 +176,11 @@ impl<R: Region> Heap<R> {
     /// A parked block of the bin from the own stack, whatever has become of the indices there.
     #[inline(never)]
     fn pop(&self, lane: &mut Lane, bin: Bin, mask: u32, kind: Kind) -> Option<Live> {
-        let (busy, shift, size) = (self.busy_of(lane), self.layout().span_shift, bin.size());
+        let (hazard, shift, size) = (self.hazard_of(lane), self.layout().span_shift, bin.size());
         while let Some(g) = lane.stacks[bin.0].pop_aligned(mask) {
-            // SAFETY: `busy_of` is in range.
-            let own = || unsafe { self.revive(busy, lane.live_bits, g, self.token(g), size, kind, shift) };
-            let own = if busy == 0 { None } else { own() };
+            // SAFETY: `hazard_of` is in range.
+            let own = || unsafe { self.revive(hazard, lane.live_bits, g, self.token(g), size, kind, shift) };
+            let own = if hazard == 0 { None } else { own() };
             if let Some(token) = own.or_else(|| self.claim_parked(lane.owner, g, size, kind)) {
                 return Some(Live { at: g, token });
             }

@@ -9,7 +9,7 @@ use super::stats::Fault;
 use super::token::{State, Token, is_nobody};
 use super::words::Heap;
 use crate::backend::Word;
-use crate::backend::orderings::{BATCH_LOOK, BUSY_LOOK, HINT_LOOK, OP_READ, PIN_LOOK};
+use crate::backend::orderings::{BATCH_LOOK, HAZARD_LOOK, HINT_LOOK, OP_READ, PIN_LOOK};
 use crate::segment::layout::{BATCH, CHUNK, Granule, SlotWord};
 use crate::segment::region::{Region, WordIndex};
 
@@ -81,11 +81,11 @@ impl<R: Region> Heap<R> {
         let granules = u64::from(self.layout().granules);
         for number in 0..=self.layout().params.participants as u16 {
             let fault = |what, word| Err(Fault::Stray { what, word });
-            let busy = self.slot(number, SlotWord::Busy).load(&BUSY_LOOK);
-            if busy > if number == 0 { 0 } else { granules } {
-                return fault("the granule that a slot names", busy);
+            let hazard = self.slot(number, SlotWord::Hazard).load(&HAZARD_LOOK);
+            if hazard > if number == 0 { 0 } else { granules } {
+                return fault("the granule that a slot names", hazard);
             }
-            let adopting = self.slot(number, SlotWord::Adopting).load(&BUSY_LOOK);
+            let adopting = self.slot(number, SlotWord::Adopting).load(&HAZARD_LOOK);
             let from = (adopting >> 32) as u16;
             let is_known = is_nobody(from) || self.is_participant(from);
             if adopting as u32 > self.layout().granules || !is_known || number == 0 && adopting != 0 {
@@ -213,8 +213,8 @@ mod tests {
             (told(|heap| (heap.layout().batch_controls().last().expect("one"), 1 << 32 | 7 << 8 | 3)), "exchange"),
             (told(|heap| (heap.layout().batch_controls().last().expect("one"), 1 << 32 | 1 << 8 | 99)), "exchange"),
             (told(|heap| (heap.layout().batch_controls().last().expect("one"), 3 << 32)), "exchange"),
-            (told(|heap| (slot(heap, 0, SlotWord::Busy), 1)), "granule that a slot names"),
-            (told(|heap| (slot(heap, 1, SlotWord::Busy), 1 << 40)), "granule that a slot names"),
+            (told(|heap| (slot(heap, 0, SlotWord::Hazard), 1)), "granule that a slot names"),
+            (told(|heap| (slot(heap, 1, SlotWord::Hazard), 1 << 40)), "granule that a slot names"),
             (told(|heap| (slot(heap, 1, SlotWord::Adopting), 7 << 32 | 1)), "adoption"),
             (told(|heap| (slot(heap, 1, SlotWord::Pin), 7)), "pin"),
             (told(|heap| (slot(heap, 0, SlotWord::Op), Op::Join { at: Granule(0), tag: 0 }.encode())), "operation"),

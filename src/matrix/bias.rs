@@ -2,7 +2,7 @@
 //!
 //! A parked block is in state ACKED: open to everybody, so nothing is hidden (L2) and a killed process takes nothing with it. It keeps its
 //! lane's number, and that lane alone may change the token by a plain store, under one rule:
-//! *A plain-stores a token whose owner is A, and only while A's slot names that granule* ([`SlotWord::Busy`]).
+//! *A plain-stores a token whose owner is A, and only while A's slot names that granule* ([`SlotWord::Hazard`]).
 //!
 //! - The owner A: name the granule, light fence, look at the token, store it (ACKED by A → ALLOCATED by A, or back), clear the
 //!   name. No locked instruction. If the token is not what it should be, nothing is stored.
@@ -66,8 +66,8 @@ impl<R: Region> Heap<R> {
     /// Binds a lane to this heap: it parks with bias if the heap does.
     #[inline]
     pub(super) fn bind(&self, lane: &mut Lane) {
-        if lane.busy == 0 && self.biased() {
-            lane.busy = self.layout().slot(lane.owner, SlotWord::Busy).0 as u32;
+        if lane.hazard == 0 && self.biased() {
+            lane.hazard = self.layout().slot(lane.owner, SlotWord::Hazard).0 as u32;
             lane.granules = self.layout().granules;
             // Where some of those sizes are large, the quick ways stand back.
             let quick = self.layout().params.larges.from >= EXACT;
@@ -76,8 +76,8 @@ impl<R: Region> Heap<R> {
     }
 
     /// Where a bound lane names granules in this heap, or 0: in range, even if the lane was bound to another heap.
-    pub(super) fn busy_of(&self, lane: &Lane) -> u32 {
-        if lane.busy == 0 { 0 } else { self.layout().slot(lane.owner, SlotWord::Busy).0 as u32 }
+    pub(super) fn hazard_of(&self, lane: &Lane) -> u32 {
+        if lane.hazard == 0 { 0 } else { self.layout().slot(lane.owner, SlotWord::Hazard).0 as u32 }
     }
 
     /// The owner's way to change a token of its own without a locked instruction: stores what `change` makes of it, if
@@ -85,19 +85,19 @@ impl<R: Region> Heap<R> {
     /// it should be, the block is this lane's alone until the store.
     ///
     /// # Safety
-    /// `busy` is the index of a word of this heap's region.
+    /// `hazard` is the index of a word of this heap's region.
     #[inline(always)]
     pub(super) unsafe fn change_own<T>(
         &self,
-        busy: u32,
+        hazard: u32,
         g: Granule,
         word: &<R::Backend as Backend>::Word,
         change: impl FnOnce(Token) -> Option<(Token, T)>,
     ) -> Option<T> {
         // SAFETY: the caller's.
-        let busy = unsafe { self.region().word_in_range(WordIndex(busy as usize)) };
-        if !R::Backend::mutated(Mutant::BusyUnset) {
-            busy.store(g.0 as u64 + 1, &BUSY_SET);
+        let hazard = unsafe { self.region().word_in_range(WordIndex(hazard as usize)) };
+        if !R::Backend::mutated(Mutant::HazardUnset) {
+            hazard.store(g.0 as u64 + 1, &HAZARD_SET);
         }
         if !R::Backend::mutated(Mutant::OwnFenceDropped) {
             R::Backend::light_fence(&OWN_FENCE);
@@ -106,7 +106,7 @@ impl<R: Region> Heap<R> {
             word.store(token.0, &OWN_STORE);
             result
         });
-        busy.store(0, &BUSY_CLEAR);
+        hazard.store(0, &HAZARD_CLEAR);
         changed
     }
 
@@ -118,8 +118,8 @@ impl<R: Region> Heap<R> {
             let nobodys = Token::new(State::Acked, 0, token.generation(), place);
             (token.meaning() == parked.0).then_some((nobodys, ()))
         };
-        // SAFETY: `busy_of` is in range.
-        let _ = unsafe { self.change_own(self.busy_of(lane), g, self.token(g), change) };
+        // SAFETY: `hazard_of` is in range.
+        let _ = unsafe { self.change_own(self.hazard_of(lane), g, self.token(g), change) };
     }
 
     /// Whether `owner` may take a parked block by one compare-and-swap: nobody else stores its token plainly.
@@ -145,8 +145,8 @@ impl<R: Region> Heap<R> {
     }
 
     /// Whether `owner` may be about to store the token at `g` plainly; asked behind a heavy fence.
-    pub(super) fn names(&self, owner: u16, g: Granule) -> bool {
-        self.slot(owner, SlotWord::Busy).load(&BUSY_LOOK) == g.0 as u64 + 1
+    pub(super) fn is_hazardous(&self, owner: u16, g: Granule) -> bool {
+        self.slot(owner, SlotWord::Hazard).load(&HAZARD_LOOK) == g.0 as u64 + 1
     }
 
     /// Whether an owner's number says that a participant is adopting the block and has not yet ruled out that whose it was stores
@@ -190,7 +190,7 @@ impl<R: Region> Heap<R> {
                 R::Backend::mutated(Mutant::ThiefFenceDropped) || R::Backend::heavy_fence(&THIEF_FENCE, reach());
             for (g, mark) in marked {
                 let owner = mark.parked_by();
-                let free_to_go = fenced && (!self.names(owner, g) || R::Backend::mutated(Mutant::BusyIgnored));
+                let free_to_go = fenced && (!self.is_hazardous(owner, g) || R::Backend::mutated(Mutant::HazardIgnored));
                 let whose = if free_to_go { lane.owner } else { owner };
                 let acked = Token::new(State::Acked, whose, mark.generation(), self.place(g, mark.size()));
                 let _ = self.token(g).cas(mark.0, acked.0, &TAKE_OVER);

@@ -18,15 +18,15 @@ use crate::segment::layout::{BATCH, Granule, MAX_BATCHES};
 use crate::segment::region::{Region, WordIndex};
 use crate::segment::size_class::Bin;
 
-/// The control word of a slot: 0 empty, FULL | count (and in a home, whose blocks they are, of which bin), or BUSY | participant.
+/// The control word of a slot: 0 empty, FULL | count (and in a home, whose blocks they are, of which bin), or CLAIMED | participant.
 const FULL: u64 = 1 << 32;
-const BUSY: u64 = 2 << 32;
+const CLAIMED: u64 = 2 << 32;
 const FILLER_AT: u32 = 8;
 const BIN_AT: u32 = 24;
 
 /// The control word of a batch that a participant is filling or emptying.
-const fn busy(owner: u16) -> u64 {
-    BUSY | owner as u64
+const fn claimed(owner: u16) -> u64 {
+    CLAIMED | owner as u64
 }
 
 /// The participant that fills or empties a batch, or for whom it waits in a home, by its control word.
@@ -117,7 +117,7 @@ impl<R: Region> Heap<R> {
     /// Puts a batch into the slot with this control word if it is empty; else what the word says comes back.
     pub(super) fn fill(&self, lane: &Lane, slot: WordIndex, batch: &[u32], full: u64) -> Result<(), u64> {
         let control = self.word(slot);
-        control.cas(0, busy(lane.owner), &BATCH_CLAIM)?;
+        control.cas(0, claimed(lane.owner), &BATCH_CLAIM)?;
         for (word, pair) in batch.chunks(2).enumerate() {
             let both = pair[0] as u64 | (*pair.get(1).unwrap_or(&0) as u64) << 32;
             self.word(WordIndex(slot.0 + 1 + word)).store(both, &BATCH_INDEX);
@@ -189,7 +189,7 @@ impl<R: Region> Heap<R> {
     /// may come.
     pub(super) fn open_batch(&self, lane: &Lane, slot: WordIndex, found: u64) -> Option<([u32; BATCH], usize)> {
         let control = self.word(slot);
-        control.cas(found, busy(lane.owner), &BATCH_CLAIM).ok()?;
+        control.cas(found, claimed(lane.owner), &BATCH_CLAIM).ok()?;
         let (mut items, count) = ([0; BATCH], ((found & 0xFF) as usize).min(BATCH));
         for (i, item) in items[..count].iter_mut().enumerate() {
             let both = self.word(WordIndex(slot.0 + 1 + i / 2)).load(&BATCH_INDEX);

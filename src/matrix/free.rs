@@ -80,15 +80,17 @@ impl<R: Region> Heap<R> {
     #[inline(never)]
     pub fn free_local(&self, lane: &mut Lane, live: Live) -> bool {
         let Live { at: g, token } = live;
-        let (busy, bin) = (self.busy_of(lane), self.layout().bin_of(token.size()));
-        let Some(bin) = bin.filter(|_| busy != 0 && lane.parks() && token.owner() == lane.owner) else { return false };
+        let (hazard, bin) = (self.hazard_of(lane), self.layout().bin_of(token.size()));
+        let Some(bin) = bin.filter(|_| hazard != 0 && lane.parks() && token.owner() == lane.owner) else {
+            return false;
+        };
         if !lane.stacks[bin.0].has_room() {
             self.spill(lane, bin);
         }
         let parked = Token::new(State::Acked, token.owner(), token.generation(), self.place(g, token.size()));
         let change = |now: Token| (now == token && lane.stacks[bin.0].push(g)).then_some((parked, ()));
-        // SAFETY: `busy_of` is in range.
-        unsafe { self.change_own(busy, g, self.token(g), change) }.is_some()
+        // SAFETY: `hazard_of` is in range.
+        unsafe { self.change_own(hazard, g, self.token(g), change) }.is_some()
     }
 
     /// Frees the lane's own block into the hands of `home`, the lane that it came from: it is parked as that one's, and goes the way home
@@ -99,7 +101,7 @@ impl<R: Region> Heap<R> {
     pub fn free_to(&self, lane: &mut Lane, live: Live, home: u16) -> bool {
         self.bind(lane);
         let Live { at: g, token } = live;
-        let (busy, size) = (self.busy_of(lane), token.size());
+        let (hazard, size) = (self.hazard_of(lane), token.size());
         let is_own = lane.parks() && token.owner() == lane.owner;
         let is_anothers = home != lane.owner && self.is_participant(home);
         if !is_own || !is_anothers {
@@ -108,12 +110,12 @@ impl<R: Region> Heap<R> {
         if self.layout().large_bin(size).is_some() {
             return self.free_large_to(lane, live, home);
         }
-        let bin = self.layout().bin_of(size).filter(|_| self.biased() && busy != 0);
+        let bin = self.layout().bin_of(size).filter(|_| self.biased() && hazard != 0);
         let Some(bin) = bin else { return false };
         let parked = Token::new(State::Acked, home, token.generation(), self.place(g, size));
         let change = |now: Token| (now == token).then_some((parked, ()));
-        // SAFETY: `busy_of` is in range.
-        if unsafe { self.change_own(busy, g, self.token(g), change) }.is_none() {
+        // SAFETY: `hazard_of` is in range.
+        if unsafe { self.change_own(hazard, g, self.token(g), change) }.is_none() {
             return false;
         }
         self.send_home(lane, bin, home, g);
@@ -185,7 +187,7 @@ impl<R: Region> Heap<R> {
     /// As for [`Heap::allocate_own`], and a known token's position is that of the granule in its span, as an allocation gave them.
     #[inline(always)]
     pub unsafe fn free_own(&self, lane: &mut Lane, g: Granule, known: Known, geometry: &impl Geometry) -> bool {
-        let (own, busy, shift) = (Token(lane.live_bits), lane.busy, geometry.span_shift());
+        let (own, hazard, shift) = (Token(lane.live_bits), lane.hazard, geometry.span_shift());
         let (is_own, size) = match known {
             Known::Raw(token) => (token.held_by_same(own), token.low_size()),
             Known::Typed(token) => (token.is_typed() && token.owner() == own.owner(), token.size()),
@@ -223,7 +225,7 @@ impl<R: Region> Heap<R> {
             lane.stacks.get_mut(size)?.push(g).then_some((parked, ()))
         };
         // SAFETY: the lane is bound, to this heap, says the caller: its slot's word is one of the region's.
-        unsafe { self.change_own(busy, g, word, change) }.is_some()
+        unsafe { self.change_own(hazard, g, word, change) }.is_some()
     }
 
     /// As [`Heap::free_own`], for an untyped block of more granules: onto the own stack, or a large one by one compare-and-swap.
@@ -241,7 +243,7 @@ impl<R: Region> Heap<R> {
         if g.0 >= lane.granules {
             return false;
         }
-        let (own, busy, shift) = (lane.live_bits, lane.busy, geometry.span_shift());
+        let (own, hazard, shift) = (lane.live_bits, lane.hazard, geometry.span_shift());
         // SAFETY: as in `free_own`.
         let word = unsafe { self.region().token_in_range(g, shift) };
         let token = Token(word.load(&TOKEN_HINT));
@@ -258,8 +260,8 @@ impl<R: Region> Heap<R> {
             return false;
         }
         let change = |now: Token| (now == token).then(|| (token.parked(), ()));
-        // SAFETY: `busy` is the index that the lane was bound with, to this heap, says the caller.
-        unsafe { self.change_own(busy, g, word, change) }.is_some_and(|()| stack.push(g))
+        // SAFETY: `hazard` is the index that the lane was bound with, to this heap, says the caller.
+        unsafe { self.change_own(hazard, g, word, change) }.is_some_and(|()| stack.push(g))
     }
 
     /// The token of the block that the caller knows, if it still stands.
@@ -292,7 +294,7 @@ mod tests {
         large.allocate(&mut lane, 8, 1, Kind::Raw).expect("room");
         let mut other = Lane::new(1);
         let block = small.allocate(&mut other, 8, 1, Kind::Raw).expect("room");
-        assert!(lane.busy as usize > small.layout().words, "the case is met");
+        assert!(lane.hazard as usize > small.layout().words, "the case is met");
         assert!(!small.free_local(&mut lane, block.of(1000)), "it is another lane's");
     }
 

@@ -40,7 +40,7 @@ pub struct Lane {
     pub(super) owner: u16,
     /// Index of the word that names the granule whose token is about to be stored plainly; 0 without bias, and before the lane is
     /// bound.
-    pub(super) busy: u32,
+    pub(super) hazard: u32,
     /// Granules of the heap that the lane is bound to; 0 as above.
     pub(super) granules: u32,
     /// Where every small block fits: granules before this one.
@@ -134,7 +134,7 @@ impl Lane {
         // SAFETY: fields of the caller's place; all of them.
         unsafe {
             (&raw mut (*place).owner).write(owner);
-            (&raw mut (*place).busy).write(0);
+            (&raw mut (*place).hazard).write(0);
             (&raw mut (*place).granules).write(0);
             (&raw mut (*place).roomy).write(0);
             (&raw mut (*place).live_bits).write(Token::new(State::Allocated, owner, 0, 0).0);

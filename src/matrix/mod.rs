@@ -8,7 +8,7 @@
 //! - *lane*: what one thread keeps to itself (thread cache). *Bin*: a size of the blocks that it keeps (size class of a cache).
 //! - *parked*: freed and kept for the next request of its size, unmerged; its state is ACKED.
 //! - *bias*: a lane changes tokens of its own blocks without a locked instruction (biased locking). Who takes another's is a *thief*.
-//! - *busy word*: where a lane names the granule whose token it is about to store (hazard pointer).
+//! - *hazard slot*: where a lane names the granule whose token it is about to store (hazard pointer).
 //! - *mark*, *take over*: a thief announces that it takes a parked block, and takes it behind a heavy fence (bias revocation).
 //! - *adoption*: a live block gets another owner. *Nobody's*: it has none (orphan).
 //! - *outbox*, *homes*: where blocks freed for another lane are collected, and where that lane finds them (remote frees).

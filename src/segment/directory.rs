@@ -8,7 +8,7 @@
 //! first marks it READY. Nobody waits for anybody (L1).
 //!
 //! A publication may *replace* one of the same name: its entry says which, and whoever marks it READY first
-//! makes that one BUSY, as the replacer's, who empties it. So the name stands for the old block until the
+//! makes that one CLAIMED, as the replacer's, who empties it. So the name stands for the old block until the
 //! turn, and for the new one from it on; and of one who replaces it and one who withdraws or takes it, one
 //! has it. A reader that finds no entry of a name looks again if the turn has moved meanwhile.
 
@@ -32,7 +32,7 @@ const NAME: usize = 4;
 /// A state word: kind (2 bits), participant that fills it (11 bits), version (50 bits).
 const KIND: u64 = 3 << 62;
 const EMPTY: u64 = 0;
-const BUSY: u64 = 1 << 62;
+const CLAIMED: u64 = 1 << 62;
 const PREPARED: u64 = 2 << 62;
 const READY: u64 = 3 << 62;
 const VERSION: u64 = (1 << 50) - 1;
@@ -62,7 +62,7 @@ const fn by(owner: u16) -> u64 {
 
 /// A replaced entry, READY before, as it is until its replacer (whose PREPARED entry it was) empties it.
 const fn held_by(prepared: u64, ready: u64) -> u64 {
-    BUSY | prepared & by(OWNERS) | ready & VERSION
+    CLAIMED | prepared & by(OWNERS) | ready & VERSION
 }
 
 /// What an entry says about its block.
@@ -206,7 +206,7 @@ impl<R: Region> Directory<'_, R> {
         debug_assert!(name.len() <= NAME_LIMIT);
         let entry = (0..self.entries()).find(|&entry| {
             let state = self.word(entry, STATE);
-            state.load(&DIR_LOOK) == EMPTY && state.cas(EMPTY, BUSY | by(owner), &DIR_CLAIM).is_ok()
+            state.load(&DIR_LOOK) == EMPTY && state.cas(EMPTY, CLAIMED | by(owner), &DIR_CLAIM).is_ok()
         });
         let Some(entry) = entry else {
             let taken = {
@@ -223,7 +223,7 @@ impl<R: Region> Directory<'_, R> {
                 self.word(entry, STATE).store(EMPTY, &DIR_WRITE);
                 return Err(Refused::Taken);
             }
-            self.word(entry, STATE).store(BUSY | by(owner), &DIR_WRITE);
+            self.word(entry, STATE).store(CLAIMED | by(owner), &DIR_WRITE);
             self.word(entry, LENGTH).store(length_word(name.len(), found), &DIR_WRITE);
             let block_before = found.map(|(old, _)| self.entry(old));
             let next = turn.next(entry);
@@ -244,7 +244,7 @@ impl<R: Region> Directory<'_, R> {
         }
     }
 
-    /// Writes what a BUSY entry of the caller's says.
+    /// Writes what a CLAIMED entry of the caller's says.
     fn fill(&self, entry: usize, name: &[u8], block: Entry) {
         let fingerprint = block.fingerprint.map_or(0, |print| print as u64 | 1 << 32);
         self.word(entry, BLOCK).store(block.offset as u64 | (block.generation as u64) << 32, &DIR_WRITE);
@@ -304,7 +304,7 @@ impl<R: Region> Directory<'_, R> {
         for entry in 0..self.entries() {
             let word = self.word(entry, STATE);
             let state = word.load(&DIR_LOOK);
-            let filling = matches!(state & KIND, BUSY | PREPARED);
+            let filling = matches!(state & KIND, CLAIMED | PREPARED);
             if filling && state & by(OWNERS) == by(dead) {
                 let _ = word.cas(state, EMPTY, &DIR_CLAIM);
             }

@@ -483,7 +483,7 @@ pub enum SlotWord {
     /// The number of a dead participant that the holder walks for, and that must not be released just now, or 0 (segment::slot).
     Pin = 7,
     /// The granule + 1 whose token the holder is about to store plainly, or 0 (matrix::bias).
-    Busy = 8,
+    Hazard = 8,
 }
 /// Words of a slot before padding.
 pub const SLOT_WORDS: usize = 9;

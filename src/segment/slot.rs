@@ -24,7 +24,7 @@ use super::layout::SlotWord;
 use super::life::{LIFE, NO_LIFE, life_in};
 use super::region::Region;
 use crate::backend::orderings::{
-    ADOPTING, BUSY_CLEAR, OP_WRITE, PIN, PIN_FENCE, PIN_LOOK, SLOT_CLAIM, SLOT_LOOK, UNPIN_FENCE, VISIT, VISIT_LOOK,
+    ADOPTING, HAZARD_CLEAR, OP_WRITE, PIN, PIN_FENCE, PIN_LOOK, SLOT_CLAIM, SLOT_LOOK, UNPIN_FENCE, VISIT, VISIT_LOOK,
 };
 use crate::backend::{Backend, Mutant, Word};
 
@@ -151,7 +151,7 @@ impl<'a, R: Region> Slots<'a, R> {
     pub fn clear(&self, number: u16) {
         self.slot(number, SlotWord::Op).store(0, &OP_WRITE);
         self.slot(number, SlotWord::Adopting).store(0, &ADOPTING);
-        self.slot(number, SlotWord::Busy).store(0, &BUSY_CLEAR);
+        self.slot(number, SlotWord::Hazard).store(0, &HAZARD_CLEAR);
         self.slot(number, SlotWord::Visiting).store(0, &VISIT);
         self.slot(number, SlotWord::Pin).store(0, &PIN);
     }

@@ -172,7 +172,7 @@ impl Machine {
         let place = line - first;
         match kind {
             "participant slots" => {
-                let what = if place.is_multiple_of(2) { "operation" } else { "busy" };
+                let what = if place.is_multiple_of(2) { "operation" } else { "hazard" };
                 format!("slot {}: {what}", place / 2)
             }
             "exchange: open slots" => {

@@ -6,7 +6,7 @@ use crate::participants::eventually;
 use crate::support::{argument, child, succeed};
 use crate::told;
 use atomic_matrix::Error;
-use atomic_matrix::backend::orderings::{ADOPTING, BUSY_SET, HELD_STORE};
+use atomic_matrix::backend::orderings::{ADOPTING, HAZARD_SET, HELD_STORE};
 use atomic_matrix::backend::{Backend, Native, Word};
 use atomic_matrix::handlers::{BlockState, Handler, HandlerFunctions, RelativePtr};
 use atomic_matrix::matrix::core::AtomicMatrix;
@@ -33,7 +33,7 @@ fn slot(handler: &Handler, number: u16, word: SlotWord) -> &<Native as Backend>:
 /// The block's owner names it, as if it had stopped while it freed it; or names nothing any more.
 fn names(handler: &Handler, number: u16, offset: u32, named: bool) {
     let g = granule(handler, offset).0 as u64;
-    slot(handler, number, SlotWord::Busy).store(if named { g + 1 } else { 0 }, &BUSY_SET);
+    slot(handler, number, SlotWord::Hazard).store(if named { g + 1 } else { 0 }, &HAZARD_SET);
 }
 
 /// A block of `from`'s is between the two compare-and-swaps of an adoption by `adopter`, and will be given back.

@@ -292,9 +292,9 @@ macro_rules! mutants {
 }
 
 mutants! {
-    mutant_busy_unset_is_caught BusyUnset;
+    mutant_hazard_unset_is_caught HazardUnset;
     mutant_own_fence_dropped_is_caught OwnFenceDropped;
     mutant_thief_fence_dropped_is_caught ThiefFenceDropped;
-    mutant_busy_ignored_is_caught BusyIgnored;
+    mutant_hazard_ignored_is_caught HazardIgnored;
     mutant_mark_dropped_is_caught MarkDropped;
 }

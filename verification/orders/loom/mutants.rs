@@ -121,19 +121,19 @@ const FATES: &[(&Site, &str, Fate)] = &[
         ),
     ),
     (
-        &BUSY_CLEAR,
+        &HAZARD_CLEAR,
         "Relaxed",
         Argued(
             "A thief that reads the cleared name must find the owner's store before its own compare-and-swap in the token's order of \
                 modification. loom's order of modification is its order of execution, so it cannot put the store behind it; neither can x86.",
         ),
     ),
-    (&BUSY_LOOK, "Relaxed", Argued("The other side of BUSY_CLEAR; the same.")),
+    (&HAZARD_LOOK, "Relaxed", Argued("The other side of HAZARD_CLEAR; the same.")),
     (
-        &BUSY_SET,
+        &HAZARD_SET,
         "Relaxed",
         Argued(
-            "As BUSY_CLEAR, for a thief that reads the name of the next block: since C++20 a relaxed store ends the release sequence of the \
+            "As HAZARD_CLEAR, for a thief that reads the name of the next block: since C++20 a relaxed store ends the release sequence of the \
              store before it. One word's stores are seen in order on every machine, so that no machine can show it.",
         ),
     ),
@@ -285,10 +285,10 @@ const FAULTS: &[(Mutant, &str)] = &[
     (Mutant::TagDropped, "`mutant_tag_dropped_is_caught` of the library"),
     (Mutant::FooterDropped, "`mutant_footer_dropped_is_caught`; shuttle, schedules, crash, protocol model"),
     (Mutant::CarveAckedEarly, "`mutant_carve_acked_early_is_caught`; schedules, sort Any"),
-    (Mutant::BusyUnset, "`mutant_busy_unset_is_caught`; `mutant_tso_table`"),
+    (Mutant::HazardUnset, "`mutant_hazard_unset_is_caught`; `mutant_tso_table`"),
     (Mutant::OwnFenceDropped, "`mutant_own_fence_dropped_is_caught`"),
     (Mutant::ThiefFenceDropped, "`mutant_thief_fence_dropped_is_caught`; `mutant_tso_table`"),
-    (Mutant::BusyIgnored, "`mutant_busy_ignored_is_caught`; `mutant_tso_table`"),
+    (Mutant::HazardIgnored, "`mutant_hazard_ignored_is_caught`; `mutant_tso_table`"),
     (Mutant::MarkDropped, "`mutant_mark_dropped_is_caught`; `mutant_tso_table`"),
     (Mutant::AnothersMarkUsed, "`mutant_tso_table`, sort Recurring, seed 5 223 212"),
     (Mutant::ReachTooShort, "`mutant_tso_table`"),

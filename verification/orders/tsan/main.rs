@@ -11,7 +11,7 @@
 )]
 
 use atomic_matrix::Error;
-use atomic_matrix::backend::orderings::{BUSY_CLEAR, BUSY_SET, OWN_STORE, PARK};
+use atomic_matrix::backend::orderings::{HAZARD_CLEAR, HAZARD_SET, OWN_STORE, PARK};
 use atomic_matrix::backend::{Backend, Native, NativeWord, Site, Word};
 use atomic_matrix::handlers::{Handler, HandlerFunctions, Policy, RelativePtr};
 use atomic_matrix::matrix::heap::{Heap, Kind, Lane};
@@ -320,9 +320,9 @@ const WEAK: [&[(&Site, &Site)]; 3] = [
     // The thief reads the owner's slot as well as the token: either alone is enough. (To the sanitizer a word's release outlasts later
     // relaxed stores, so that the name's would hide the missing one of its clearing.)
     &[
-        (&BUSY_SET, &Site { order: Ordering::Relaxed, ..BUSY_SET }),
+        (&HAZARD_SET, &Site { order: Ordering::Relaxed, ..HAZARD_SET }),
         (&OWN_STORE, &Site { order: Ordering::Relaxed, ..OWN_STORE }),
-        (&BUSY_CLEAR, &Site { order: Ordering::Relaxed, ..BUSY_CLEAR }),
+        (&HAZARD_CLEAR, &Site { order: Ordering::Relaxed, ..HAZARD_CLEAR }),
     ],
     // Nothing: the same workload as it is.
     &[],

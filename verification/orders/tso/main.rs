@@ -671,9 +671,9 @@ fn mutant_tso_table() {
     let mut lost = vec![];
     // Where the search begins: of some, one scenario in a million shows it.
     const FAULTS: [(Mutant, &[Sort], u64); 9] = [
-        (Mutant::BusyUnset, &SORTS, 0),
+        (Mutant::HazardUnset, &SORTS, 0),
         (Mutant::ThiefFenceDropped, &SORTS, 0),
-        (Mutant::BusyIgnored, &SORTS, 0),
+        (Mutant::HazardIgnored, &SORTS, 0),
         (Mutant::MarkDropped, &SORTS, 0),
         (Mutant::ReachTooShort, &SORTS, 0),
         (Mutant::AnothersMarkUsed, &[Sort::Recurring], 5_223_000),

@@ -5,7 +5,7 @@
 use super::linear::Span;
 use super::turns::{Scheduled, moment, unseen};
 use atomic_matrix::backend::Word;
-use atomic_matrix::backend::orderings::{BUSY_LOOK, OP_READ, SLOT_WRITE};
+use atomic_matrix::backend::orderings::{HAZARD_LOOK, OP_READ, SLOT_WRITE};
 use atomic_matrix::matrix::heap::{Heap, Kind, Lane, Live};
 use atomic_matrix::matrix::operation::Op;
 use atomic_matrix::matrix::size_class::EXACT;
@@ -208,9 +208,12 @@ impl World {
         let walked = self.heap.walk(|g, token| {
             let held = token.state() == State::Coalescing;
             // A parked block that its stopped owner was about to store stays with that one.
-            let busy =
-                self.heap.region().word(self.heap.layout().slot(token.parked_by(), SlotWord::Busy)).load(&BUSY_LOOK);
-            let named = token.is_given_up() && busy == g.0 as u64 + 1;
+            let hazard = self
+                .heap
+                .region()
+                .word(self.heap.layout().slot(token.parked_by(), SlotWord::Hazard))
+                .load(&HAZARD_LOOK);
+            let named = token.is_given_up() && hazard == g.0 as u64 + 1;
             if token.is_live() || named || held && token.size() <= hidden {
                 hole = 0;
                 return;
