@@ -77,7 +77,7 @@ sites! {
     THIEF_FENCE SeqCst "S1" "heavy: between the marks and the looks at the owners' slots";
     REACH_FENCE SeqCst "S1" "between the marks and the look at who the owners are, which says how far the heavy fence has to reach: pairs with JOIN_FENCE";
     ADOPTING Release "S1" "says whose live block is about to get another owner, before its token says that this one adopts it; cleared when the token says whose it is";
-    MARK Relaxed "S1" "a thief marks a parked block of another lane; THIEF_FENCE orders it before the looks at the owners' slots, and it carries the release of the free that came before";
+    MARK Relaxed "S1" "a thief marks a parked block of another cache; THIEF_FENCE orders it before the looks at the owners' slots, and it carries the release of the free that came before";
     TAKE_OVER Relaxed "S1 S3" "a marked block becomes the thief's, or its owner's again: it carries the release of the free that came before, which the block's next CLAIM acquires; HAZARD_LOOK orders it behind the owner's store";
     // An operation in force, in the owner's slot.
     OP_WRITE Release "L2 C1" "writes the operation before it is announced, or clears it after: release, so that a helper that reads a newer operation also finds its token gone";
@@ -192,9 +192,9 @@ pub enum Mutant {
     FooterDropped,
     /// Parked heads are written as ACKED before the run is shrunk.
     CarveAckedEarly,
-    /// A lane does not say which granule's token it is about to store plainly.
+    /// A cache does not say which granule's token it is about to store plainly.
     HazardUnset,
-    /// A lane orders nothing between saying so and looking at the token.
+    /// A cache orders nothing between saying so and looking at the token.
     OwnFenceDropped,
     /// A thief does not fence between its marks and its looks at the owners' slots.
     ThiefFenceDropped,
@@ -242,7 +242,7 @@ pub enum Mutant {
     SweepGoesOn,
     /// A request takes the newest large block of its bin, whatever it has.
     LargeFitUnchecked,
-    /// A lane parks large blocks whatever room it has for them.
+    /// A cache parks large blocks whatever room it has for them.
     PoolUnbounded,
     /// Sleepers are called before that is put which they wait for.
     WakeBeforePut,

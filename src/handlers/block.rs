@@ -4,7 +4,7 @@ use super::handler::Handler;
 use super::pointer::{Block, RelativePtr};
 use crate::backend::Native;
 use crate::error::{Error, Result};
-use crate::matrix::heap::{Exhausted, Kind, Known, Lane, Live};
+use crate::matrix::heap::{Exhausted, Kind, Known, Live, ThreadCache};
 use crate::segment::layout::{Geometry, SECTOR_ALIGN, SPAN_BYTES, Usual};
 use crate::shared::Shared;
 use std::marker::PhantomData;
@@ -125,9 +125,9 @@ impl Handler {
             return None;
         }
         let mask = if align <= LEAST_ALIGN { 0 } else { ((align - 1) >> shift) as u32 };
-        let lane = matrix.usual_lane()?;
-        // SAFETY: a lane is used with one matrix's heap alone; where there is a usual lane, the heap is of the usual sort.
-        unsafe { matrix.heap().allocate_own(lane, granules, mask, kind, &Usual) }
+        let cache = matrix.usual_cache()?;
+        // SAFETY: a cache is used with one matrix's heap alone; where there is a usual cache, the heap is of the usual sort.
+        unsafe { matrix.heap().allocate_own(cache, granules, mask, kind, &Usual) }
     }
 
     #[inline(never)]
@@ -150,9 +150,9 @@ impl Handler {
         if align > SECTOR_ALIGN || !align.is_power_of_two() {
             return None;
         }
-        let lane = matrix.usual_lane()?;
+        let cache = matrix.usual_cache()?;
         // SAFETY: as in `allocate_quick`.
-        unsafe { matrix.heap().allocate_next(lane, granules, ((align - 1) >> shift) as u32, kind, &Usual) }
+        unsafe { matrix.heap().allocate_next(cache, granules, ((align - 1) >> shift) as u32, kind, &Usual) }
     }
 
     #[inline(never)]
@@ -172,7 +172,7 @@ impl Handler {
         }
         let granules = (size as u64).div_ceil(1 << shift) as u32;
         let multiple = (align >> shift).max(1) as u32;
-        let allocate = || self.matrix.with_lane(|lane| self.matrix.heap().allocate(lane, granules, multiple, kind));
+        let allocate = || self.matrix.with_cache(|cache| self.matrix.heap().allocate(cache, granules, multiple, kind));
         if let Ok(live) = allocate()? {
             return Ok(live);
         }
@@ -180,7 +180,7 @@ impl Handler {
         // recovered them.
         let recover = || {
             let heap = self.matrix.heap();
-            let serve = |lane: &mut Lane| heap.allocate_hinted(lane, granules, multiple, kind);
+            let serve = |cache: &mut ThreadCache| heap.allocate_hinted(cache, granules, multiple, kind);
             match self.matrix.reap_until(self.matrix.policy(), RECOVERED_AT_ONCE, serve)? {
                 (_, Some(live)) => Ok(Ok(live)),
                 _ => allocate(),
@@ -236,7 +236,7 @@ impl Handler {
     #[inline]
     pub(crate) fn free_message_to(&self, pointer: &RelativePtr<u8>, giver: u16) -> bool {
         let live = Live { at: self.matrix.offsets().granule(pointer.offset), token: pointer.token };
-        self.matrix.lane().is_some_and(|lane| self.matrix.heap().free_to(lane, live, giver))
+        self.matrix.cache().is_some_and(|cache| self.matrix.heap().free_to(cache, live, giver))
     }
 
     #[inline(always)]
@@ -287,20 +287,20 @@ impl Handler {
     #[inline(always)]
     fn free_quick(&self, offset: u32, known: Known) -> bool {
         let matrix = &*self.matrix;
-        let Some(lane) = matrix.usual_lane() else { return false };
+        let Some(cache) = matrix.usual_cache() else { return false };
         let g = matrix.offsets().usual().granule(offset);
         // SAFETY: as in `allocate_quick`; and pointers keep the token that an allocation gave with their offset.
-        unsafe { matrix.heap().free_own(lane, g, known, &Usual) }
+        unsafe { matrix.heap().free_own(cache, g, known, &Usual) }
     }
 
     /// The second step for sizes above the quickest ones, then all others.
     #[inline(never)]
     fn free_slow(&self, offset: u32, generation: Option<u32>) -> Result<()> {
         let matrix = &*self.matrix;
-        if let Some(lane) = matrix.usual_lane() {
+        if let Some(cache) = matrix.usual_cache() {
             let g = matrix.offsets().usual().granule(offset);
             // SAFETY: as in `allocate_quick`.
-            if unsafe { matrix.heap().free_next(lane, g, generation, &Usual) } {
+            if unsafe { matrix.heap().free_next(cache, g, generation, &Usual) } {
                 return Ok(());
             }
         }

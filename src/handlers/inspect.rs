@@ -104,7 +104,7 @@ impl Handler {
     /// # Errors
     /// As for [`Handler::heal`].
     pub fn repair(&self) -> Result<Repaired> {
-        let healed = Native::noting_refused_fences(|| self.matrix.with_lane(|lane| self.matrix.heap().repair(lane)));
+        let healed = Native::noting_refused_fences(|| self.matrix.with_cache(|cache| self.matrix.heap().repair(cache)));
         match healed {
             (Ok(_), true) => Err(Error::NoMembarrier),
             (Ok(Mended { left: Some(fault), .. }), _) => Err(Error::Corrupt { what: fault.to_string() }),

@@ -68,7 +68,7 @@ impl Handler {
             patiently(settled);
             Ok((given, old))
         };
-        let publish = || self.matrix.with_lane(|lane| publish(lane.owner()));
+        let publish = || self.matrix.with_cache(|cache| publish(cache.owner()));
         let (given, no_fence) = Native::noting_refused_fences(publish);
         let (given, old) = given?.map_err(|refused| match refused {
             Refused::Taken => Error::NameTaken { name: name.to_owned() },
@@ -135,7 +135,7 @@ impl Handler {
 
     fn take_found<T>(&self, name: &str, live: Live, found: Published) -> Result<RelativePtr<T>> {
         let take = |owner| self.matrix.heap().take_published(owner, live, found).then(|| live.of(owner));
-        let won = self.matrix.with_lane(|lane| take(lane.owner()))?;
+        let won = self.matrix.with_cache(|cache| take(cache.owner()))?;
         let ours = won.ok_or_else(|| Error::NameUnknown { name: name.to_owned() })?;
         Ok(self.pointer(ours))
     }

@@ -40,7 +40,7 @@ impl Handler {
     /// another thread's and the call is refused by now.
     pub fn hand_over<T>(&self, pointer: &RelativePtr<T>) -> Result<()> {
         let live = self.live(pointer)?;
-        self.matrix.with_lane(|lane| self.give(lane.owner(), pointer.offset, live, 0))?
+        self.matrix.with_cache(|cache| self.give(cache.owner(), pointer.offset, live, 0))?
     }
 
     /// Makes this process the owner of the live block at an offset that another one passed on. A block
@@ -61,9 +61,9 @@ impl Handler {
     /// by now.
     pub fn adopt_at(&self, offset: u32, generation: Option<u32>) -> Result<RelativePtr<u8>> {
         let live = self.live_of(offset, generation)?;
-        self.matrix.with_lane(|lane| {
-            self.give(lane.owner(), offset, live, lane.owner())?;
-            Ok(self.pointer(live.of(lane.owner())))
+        self.matrix.with_cache(|cache| {
+            self.give(cache.owner(), offset, live, cache.owner())?;
+            Ok(self.pointer(live.of(cache.owner())))
         })?
     }
 

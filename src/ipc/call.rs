@@ -29,7 +29,7 @@ use super::ring::{NotReceived, NotSent, Ring};
 use super::structure::{AWAITED, Role, Sort, Structure};
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
-use crate::matrix::heap::{Heap, Lane, Live};
+use crate::matrix::heap::{Heap, Live, ThreadCache};
 use crate::matrix::token::LINKED;
 use crate::segment::layout::Granule;
 use crate::segment::region::Region;
@@ -152,47 +152,52 @@ impl<R: Region> Heap<R> {
     }
 
     /// Visits a caller's ring, if it is there still.
-    fn visit_ring<T>(&self, lane: &mut Lane, caller: Caller, act: impl FnOnce(Structure<'_, R>) -> T) -> Option<T> {
+    fn visit_ring<T>(
+        &self,
+        cache: &mut ThreadCache,
+        caller: Caller,
+        act: impl FnOnce(Structure<'_, R>) -> T,
+    ) -> Option<T> {
         let ring = self.ring_of(caller)?;
-        let result = Structure::visit(self, lane.owner(), ring, act);
+        let result = Structure::visit(self, cache.owner(), ring, act);
         // The caller may have left meanwhile, or have been recovered, and have left the ring to this visit.
         if !R::Backend::mutated(Mutant::RingLeft)
             && Structure::at(self, ring).is_some_and(|ring| ring.is_removed() && !ring.is_used())
         {
-            Structure::drain_removed(self, lane, ring);
-            Structure::free_if_unused(self, lane, ring);
+            Structure::drain_removed(self, cache, ring);
+            Structure::free_if_unused(self, cache, ring);
         }
         result
     }
 
     /// Whether a caller waits for the call still. If not, nobody needs to answer.
-    pub fn is_awaited(&self, lane: &mut Lane, caller: Caller, content: u32) -> bool {
-        self.visit_ring(lane, caller, |ring| awaits(&ring, caller, content)).unwrap_or(false)
+    pub fn is_awaited(&self, cache: &mut ThreadCache, caller: Caller, content: u32) -> bool {
+        self.visit_ring(cache, caller, |ring| awaits(&ring, caller, content)).unwrap_or(false)
     }
 
     /// The caller looks again.
-    pub fn wake_caller(&self, lane: &mut Lane, caller: Caller) {
-        self.visit_ring(lane, caller, |ring| ring.bell(Role::Receiver).ring_after_store(u32::MAX));
+    pub fn wake_caller(&self, cache: &mut ThreadCache, caller: Caller) {
+        self.visit_ring(cache, caller, |ring| ring.bell(Role::Receiver).ring_after_store(u32::MAX));
     }
 
-    /// Sends a response: a live block of the lane's own, at whose end nothing stands. `content` is what the caller's ring has to hold; `wait` is called in a visit of it, and
+    /// Sends a response: a live block of the cache's own, at whose end nothing stands. `content` is what the caller's ring has to hold; `wait` is called in a visit of it, and
     /// tries as often as it likes.
     ///
     /// # Errors
-    /// [`NotAnswered`], and the block is still the lane's.
+    /// [`NotAnswered`], and the block is still the cache's.
     pub fn answer(
         &self,
-        lane: &mut Lane,
+        cache: &mut ThreadCache,
         caller: Caller,
         content: u32,
         (block, part): (Live, Part),
         wait: impl FnOnce(&Structure<'_, R>, &mut dyn FnMut() -> Result<(), NotSent>) -> Result<(), NotSent>,
     ) -> Result<(), NotAnswered> {
-        let me = lane.owner();
+        let me = cache.owner();
         if block.token.owner() != me || !self.write_tail(block, [0, caller.call, part.word()]) {
             return Err(NotAnswered::NotOwn);
         }
-        let sent = self.visit_ring(lane, caller, |ring| {
+        let sent = self.visit_ring(cache, caller, |ring| {
             if !awaits(&ring, caller, content) {
                 return Err(NotAnswered::GivenUp);
             }
@@ -248,8 +253,8 @@ impl<'a, R: Region> Calls<'a, R> {
     }
 
     /// What there is of a call.
-    pub fn look(&self, lane: &mut Lane, asked: Asked) -> Found {
-        if let Some((taken, part)) = self.response(lane, asked) {
+    pub fn look(&self, cache: &mut ThreadCache, asked: Asked) -> Found {
+        if let Some((taken, part)) = self.response(cache, asked) {
             return Found::Response(taken, part);
         }
         match self.heap.live_at(asked.at) {
@@ -259,7 +264,7 @@ impl<'a, R: Region> Calls<'a, R> {
             },
             // A response was sent before that, if one was.
             _ if R::Backend::mutated(Mutant::GoneUnchecked) => Found::Unanswered,
-            _ => match self.response(lane, asked) {
+            _ => match self.response(cache, asked) {
                 Some((taken, part)) => Found::Response(taken, part),
                 None => Found::Unanswered,
             },
@@ -267,9 +272,9 @@ impl<'a, R: Region> Calls<'a, R> {
     }
 
     /// The next response to a call. Those to earlier calls are freed.
-    fn response(&self, lane: &mut Lane, asked: Asked) -> Option<(Taken, Part)> {
+    fn response(&self, cache: &mut ThreadCache, asked: Asked) -> Option<(Taken, Part)> {
         loop {
-            let taken = match Ring::of(self.responses).receive(lane.owner()) {
+            let taken = match Ring::of(self.responses).receive(cache.owner()) {
                 Ok(taken) => taken,
                 Err(NotReceived::Empty | NotReceived::Closed | NotReceived::Damaged) => return None,
             };
@@ -277,7 +282,7 @@ impl<'a, R: Region> Calls<'a, R> {
             if call == asked.call || R::Backend::mutated(Mutant::CallUnchecked) {
                 return Some((taken, Part::of(part)));
             }
-            let _ = self.heap.free(lane, taken.live.at, Some(taken.live.token.generation()));
+            let _ = self.heap.free(cache, taken.live.at, Some(taken.live.token.generation()));
         }
     }
 }

@@ -48,7 +48,7 @@ impl Handler {
     /// # Errors
     /// [`Error::NoParticipantSlot`](crate::Error::NoParticipantSlot), [`Error::ForkedChild`](crate::Error::ForkedChild).
     pub fn join(&self) -> Result<ParticipantId> {
-        let number = self.matrix().with_lane(|lane| lane.owner())?;
+        let number = self.matrix().with_cache(|cache| cache.owner())?;
         Ok(ParticipantId { number, epoch: self.matrix().segment().epoch(number) })
     }
 

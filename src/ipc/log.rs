@@ -35,7 +35,7 @@ use super::ring::NotSent;
 use super::structure::{CLOSED, Settled, Sort, Structure, TAIL};
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
-use crate::matrix::heap::{Heap, Lane, Live};
+use crate::matrix::heap::{Heap, Live, ThreadCache};
 use crate::segment::region::Region;
 
 /// A cursor's word: whose it is, above the ticket that it reads next; 0 is nobody's.
@@ -107,19 +107,19 @@ impl<'a, R: Region> Log<'a, R> {
         !R::Backend::mutated(Mutant::TailUnvalidated) && self.tail().load(&TICKET_RECHECK) != ticket
     }
 
-    /// Publishes a live block of the lane's own.
+    /// Publishes a live block of the cache's own.
     ///
     /// # Errors
-    /// [`NotSent`], and the block is still the lane's.
-    pub fn publish(&self, lane: &mut Lane, block: Live, lowest: &mut Lowest) -> Result<(), NotSent> {
-        if block.token.owner() != lane.owner() || !block.token.is_live() {
+    /// [`NotSent`], and the block is still the cache's.
+    pub fn publish(&self, cache: &mut ThreadCache, block: Live, lowest: &mut Lowest) -> Result<(), NotSent> {
+        if block.token.owner() != cache.owner() || !block.token.is_live() {
             return Err(NotSent::NotOwn);
         }
         loop {
             if self.structure.state() & CLOSED != 0 {
                 return Err(NotSent::Closed);
             }
-            if let Some(ended) = self.publish_at_tail(lane, block, lowest) {
+            if let Some(ended) = self.publish_at_tail(cache, block, lowest) {
                 return ended;
             }
             R::Backend::pause();
@@ -127,14 +127,19 @@ impl<'a, R: Region> Log<'a, R> {
     }
 
     /// One look at the tail's cell, and what follows from it. None if that did not end the call.
-    fn publish_at_tail(&self, lane: &mut Lane, block: Live, lowest: &mut Lowest) -> Option<Result<(), NotSent>> {
+    fn publish_at_tail(
+        &self,
+        cache: &mut ThreadCache,
+        block: Live,
+        lowest: &mut Lowest,
+    ) -> Option<Result<(), NotSent>> {
         let t = self.tail().load(&TICKET_LOOK);
         let cell = self.cells.at(t);
         let word = cell.load(&CELL_LOOK);
         match Cell::of(word) {
             Cell::Empty(ticket) if ticket == t => {
                 let link =
-                    Link::new(self.cells.lap(t), lane.owner(), Heap::<R>::linked_generation(block.token), block.at);
+                    Link::new(self.cells.lap(t), cache.owner(), Heap::<R>::linked_generation(block.token), block.at);
                 cell.cas(word, Cell::Link(link).word(), &CELL_PUT).ok()?;
                 self.heap.let_go(link, block.token);
                 self.step(t);
@@ -149,7 +154,7 @@ impl<'a, R: Region> Log<'a, R> {
                 if self.is_lossless() && !R::Backend::mutated(Mutant::CursorsIgnored) && self.is_read(oldest, lowest) {
                     return Some(Err(NotSent::Full));
                 }
-                self.take_out(lane, t, word, link);
+                self.take_out(cache, t, word, link);
             }
             _ => return (!self.has_moved(t)).then_some(Err(NotSent::Damaged)),
         }
@@ -157,17 +162,17 @@ impl<'a, R: Region> Log<'a, R> {
     }
 
     /// Takes the block of a link out of the cell that waits for ticket `t`, empties the cell, and frees the block; as far as nobody was quicker.
-    fn take_out(&self, lane: &mut Lane, t: u64, word: u64, link: Link) {
+    fn take_out(&self, cache: &mut ThreadCache, t: u64, word: u64, link: Link) {
         let taken = match self.heap.standing(link) {
             Standing::Pending(token) | Standing::Present(token) => {
-                let Some(taken) = self.heap.take_link(lane.owner(), link, token) else { return };
+                let Some(taken) = self.heap.take_link(cache.owner(), link, token) else { return };
                 Some(taken.live)
             }
             Standing::Void => None,
         };
         let mut free = |live: Option<Live>| {
             if let Some(live) = live {
-                let _ = self.heap.free(lane, live.at, Some(live.token.generation()));
+                let _ = self.heap.free(cache, live.at, Some(live.token.generation()));
             }
         };
         let early = R::Backend::mutated(Mutant::FreedBeforeCleared);
@@ -379,15 +384,15 @@ impl<'a, R: Region> Log<'a, R> {
     }
 
     /// Frees what is left in the log of a structure that is REMOVED and that nobody uses.
-    pub(super) fn drain(&self, lane: &mut Lane) {
+    pub(super) fn drain(&self, cache: &mut ThreadCache) {
         for (cell, word, link) in self.cells.links() {
             let taken = match self.heap.standing(link) {
-                Standing::Pending(token) | Standing::Present(token) => self.heap.take_link(lane.owner(), link, token),
+                Standing::Pending(token) | Standing::Present(token) => self.heap.take_link(cache.owner(), link, token),
                 Standing::Void => None,
             };
             let _ = cell.cas(word, Cell::Sealed(0).word(), &CELL_CLEAR);
             if let Some(taken) = taken {
-                let _ = self.heap.free(lane, taken.live.at, Some(taken.live.token.generation()));
+                let _ = self.heap.free(cache, taken.live.at, Some(taken.live.token.generation()));
             }
         }
     }

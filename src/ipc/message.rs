@@ -410,9 +410,9 @@ impl Handler {
         if live.token.owner() == LINKED {
             return Err(Error::InStructure { offset });
         }
-        let ours = self.matrix().with_lane(|lane| {
+        let ours = self.matrix().with_cache(|cache| {
             let free = live.token.owner() == 0;
-            free.then(|| self.matrix().heap().rename_from(lane.owner(), live.at, live.token, lane.owner())).flatten()
+            free.then(|| self.matrix().heap().rename_from(cache.owner(), live.at, live.token, cache.owner())).flatten()
         })?;
         let token = ours.ok_or_else(|| Error::Owned { offset, participant: self.owner_at(live) })?;
         Ok(self.pointer(Live { at: live.at, token }))

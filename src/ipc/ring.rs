@@ -30,7 +30,7 @@ use super::link::{Cell, Cells, Link, Standing, Taken};
 use super::structure::{CLOSED, HEAD, Settled, Sort, Structure, TAIL};
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
-use crate::matrix::heap::{Heap, Lane, Live};
+use crate::matrix::heap::{Heap, Live, ThreadCache};
 use crate::segment::region::Region;
 
 /// Why nothing was sent. The block is still its sender's.
@@ -286,9 +286,9 @@ impl<'a, R: Region> Ring<'a, R> {
     }
 
     /// Receives and frees what is left in the ring of a structure that is REMOVED and that nobody uses, and seals it.
-    pub(super) fn drain(&self, lane: &mut Lane) {
-        while let Ok(taken) = self.receive(lane.owner()) {
-            let _ = self.heap.free(lane, taken.live.at, Some(taken.live.token.generation()));
+    pub(super) fn drain(&self, cache: &mut ThreadCache) {
+        while let Ok(taken) = self.receive(cache.owner()) {
+            let _ = self.heap.free(cache, taken.live.at, Some(taken.live.token.generation()));
         }
     }
 }

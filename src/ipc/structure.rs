@@ -23,7 +23,7 @@
 use super::wait::Bell;
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
-use crate::matrix::heap::{Exhausted, Heap, Kind, Lane, Live};
+use crate::matrix::heap::{Exhausted, Heap, Kind, Live, ThreadCache};
 use crate::matrix::token::FINGERPRINT_MASK;
 use crate::segment::layout::{Granule, Layout, SlotWord};
 use crate::segment::region::Region;
@@ -239,18 +239,18 @@ impl<R: Region> Clone for Structure<'_, R> {
 impl<R: Region> Copy for Structure<'_, R> {}
 
 impl<'a, R: Region> Structure<'a, R> {
-    /// Makes a structure in a block of the lane's own, which nobody else has seen. It becomes everybody's when the block is made nobody's.
+    /// Makes a structure in a block of the cache's own, which nobody else has seen. It becomes everybody's when the block is made nobody's.
     ///
     /// # Errors
     /// [`Exhausted`] when no block fits.
-    pub fn make(heap: &'a Heap<R>, lane: &mut Lane, shape: Shape) -> Result<Live, Exhausted> {
+    pub fn make(heap: &'a Heap<R>, cache: &mut ThreadCache, shape: Shape) -> Result<Live, Exhausted> {
         let layout = heap.layout();
         // From now on a recovery looks for structures.
         heap.region().word(layout.structures()).fetch_add(1, &STRUCTURE_CHANGE);
         let align = (layout.params.line_words * 2 / layout.granule_words()).max(1) as u32;
-        let live = heap.allocate(lane, shape.granules(layout), align, Kind::Typed(STRUCTURE))?;
+        let live = heap.allocate(cache, shape.granules(layout), align, Kind::Typed(STRUCTURE))?;
         let Some(words) = heap.region().payload(live.at, shape.words(layout)) else {
-            let _ = heap.free(lane, live.at, None);
+            let _ = heap.free(cache, live.at, None);
             return Err(Exhausted { free: 0, largest: 0 });
         };
         // Every page is touched, so that there is memory for it, and its words are as they should be.
@@ -460,20 +460,20 @@ impl<'a, R: Region> Structure<'a, R> {
         }
     }
 
-    /// L-c, for one structure. What a dead one's end makes somebody's becomes `me`'s, and is freed if there is a lane.
-    fn settle(self, dead: u16, me: u16, lane: Option<&mut Lane>, settled: &mut Settled) {
+    /// L-c, for one structure. What a dead one's end makes somebody's becomes `me`'s, and is freed if there is a cache.
+    fn settle(self, dead: u16, me: u16, cache: Option<&mut ThreadCache>, settled: &mut Settled) {
         match self.shape.sort {
             Sort::Channel | Sort::Single => super::ring::Ring::of(self).settle(dead, settled),
             Sort::Topic | Sort::Board => super::log::Log::of(self).settle(dead, settled),
-            Sort::Map => super::table::Table::of(self).settle(dead, me, lane, settled),
+            Sort::Map => super::table::Table::of(self).settle(dead, me, cache, settled),
             // Who waits looks itself whether the holder lives.
             Sort::Event | Sort::Semaphore | Sort::Barrier | Sort::Lock => {}
         }
     }
 
     /// Takes out and frees what is left in a structure that is REMOVED and that nobody uses. Its messages go with it.
-    pub fn drain_removed(heap: &'a Heap<R>, lane: &mut Lane, live: Live) {
-        let me = lane.owner();
+    pub fn drain_removed(heap: &'a Heap<R>, cache: &mut ThreadCache, live: Live) {
+        let me = cache.owner();
         Structure::visit(heap, me, live, |structure| {
             if structure.state() & REMOVED == 0 || structure.is_used() {
                 return;
@@ -481,9 +481,9 @@ impl<'a, R: Region> Structure<'a, R> {
             // A hidden one is not closed yet.
             structure.remove();
             match structure.shape.sort {
-                Sort::Channel | Sort::Single => super::ring::Ring::of(structure).drain(lane),
-                Sort::Topic | Sort::Board => super::log::Log::of(structure).drain(lane),
-                Sort::Map => super::table::Table::of(structure).drain(lane),
+                Sort::Channel | Sort::Single => super::ring::Ring::of(structure).drain(cache),
+                Sort::Topic | Sort::Board => super::log::Log::of(structure).drain(cache),
+                Sort::Map => super::table::Table::of(structure).drain(cache),
                 Sort::Event | Sort::Semaphore | Sort::Barrier | Sort::Lock => {}
             }
         });
@@ -491,7 +491,7 @@ impl<'a, R: Region> Structure<'a, R> {
 
     /// Frees the block of a structure that is REMOVED and that nobody uses, once it is sealed and drained. For who has read `live` while it was counted
     /// among the users, or visited it; it is neither any more. True if this call freed it.
-    pub fn free_if_unused(heap: &'a Heap<R>, lane: &mut Lane, live: Live) -> bool {
+    pub fn free_if_unused(heap: &'a Heap<R>, cache: &mut ThreadCache, live: Live) -> bool {
         let now = heap.look(live.at);
         let whole = (now == live.token).then(|| Self::at(heap, live)).flatten();
         let Some(structure) = whole else { return false };
@@ -512,7 +512,7 @@ impl<'a, R: Region> Structure<'a, R> {
         if !(may_be_freed() && may_be_freed()) {
             return false;
         }
-        heap.free(lane, live.at, Some(live.token.generation())).is_ok()
+        heap.free(cache, live.at, Some(live.token.generation())).is_ok()
     }
 }
 
@@ -524,16 +524,16 @@ impl<R: Region> Heap<R> {
 
     /// L-c: completes the links of the dead participant in all structures, empties void words, and counts it among no users. The first step of
     /// its recovery, before its blocks are freed. Several may do this at once, any number of times. O(tiles + cells of structures).
-    pub fn settle_links(&self, lane: &mut Lane, dead: u16) -> Settled {
-        self.settle_links_of(lane.owner(), Some(lane), &[dead], |_| true)
+    pub fn settle_links(&self, cache: &mut ThreadCache, dead: u16) -> Settled {
+        self.settle_links_of(cache.owner(), Some(cache), &[dead], |_| true)
     }
 
     /// The same for all of the dead in one walk, as far as each may still be settled: `pins` says so, and that nobody else gets its number meanwhile.
-    /// Without a lane, as a newcomer that visits under the number that it has reserved, nothing is freed.
+    /// Without a cache, as a newcomer that visits under the number that it has reserved, nothing is freed.
     pub(crate) fn settle_links_of(
         &self,
         me: u16,
-        mut lane: Option<&mut Lane>,
+        mut cache: Option<&mut ThreadCache>,
         dead: &[u16],
         mut pins: impl FnMut(u16) -> bool,
     ) -> Settled {
@@ -546,7 +546,7 @@ impl<R: Region> Heap<R> {
                 let live = Live { at: g, token };
                 let _ = Structure::visit(self, me, live, |structure| {
                     for &dead in dead.iter().filter(|&&dead| pins(dead)) {
-                        structure.settle(dead, me, lane.as_deref_mut(), &mut settled);
+                        structure.settle(dead, me, cache.as_deref_mut(), &mut settled);
                         structure.forget(dead);
                     }
                     // Who waits for the dead one looks again.
@@ -554,11 +554,11 @@ impl<R: Region> Heap<R> {
                     settled.structures += 1;
                 });
                 // It may have been the last one, or have died on its way out; or the last one left during this visit.
-                if let Some(lane) = &mut lane
+                if let Some(cache) = &mut cache
                     && Structure::at(self, live).is_some_and(|structure| structure.is_removed())
                 {
-                    Structure::drain_removed(self, lane, live);
-                    Structure::free_if_unused(self, lane, live);
+                    Structure::drain_removed(self, cache, live);
+                    Structure::free_if_unused(self, cache, live);
                 }
             }
             true

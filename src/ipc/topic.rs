@@ -107,7 +107,7 @@ pub(super) fn put<T: Payload + ?Sized>(
     message: &Message<'_, T>,
     lowest: &mut Lowest,
 ) -> std::result::Result<(), Unsent> {
-    attached.put(message, u32::MAX, |lane, structure, live| Log::of(structure).publish(lane, live, lowest))
+    attached.put(message, u32::MAX, |cache, structure, live| Log::of(structure).publish(cache, live, lowest))
 }
 
 /// A topic that this process has open. Any thread may publish.

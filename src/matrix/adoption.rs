@@ -1,7 +1,7 @@
 //! Adoption: a live block gets another owner while the one that it had may be about to free it.
 //!
 //! Where the block is the caller's own or nobody's, one compare-and-swap does it. Else its owner A may be about to store its token plainly
-//! (matrix::bias). Who adopts A's live block: a compare-and-swap makes the token say who adopts it (a number that is nobody's lane, so that
+//! (matrix::bias). Who adopts A's live block: a compare-and-swap makes the token say who adopts it (a number that is nobody's cache, so that
 //! nobody stores it plainly and nobody else adopts it), the slot says from whom; heavy fence; if A's slot does not name the block, it
 //! goes to its new owner, else back to A. A stopped adopter keeps from others that one block, until its recovery ends the adoption.
 
@@ -17,7 +17,7 @@ use crate::segment::region::Region;
 const ADOPTION_LOOKS: u32 = 1000;
 
 impl<R: Region> Heap<R> {
-    /// Gives the live block read as `token` another owner. None if it has changed. For the lane that owns it, and for the blocks
+    /// Gives the live block read as `token` another owner. None if it has changed. For the cache that owns it, and for the blocks
     /// of nobody and of the dead; see [`Heap::rename_from`].
     pub fn rename(&self, g: Granule, token: Token, owner: u16) -> Option<Token> {
         let renamed = Token::new(token.state(), owner, token.generation(), token.low());
@@ -27,7 +27,7 @@ impl<R: Region> Heap<R> {
     /// Gives, as `me`, the live block read as `token` another owner, whosever it is. None if it has changed, if its owner is freeing it, if
     /// another is just adopting it, or if it is a structure's.
     ///
-    /// One compare-and-swap where it is this lane's or nobody's, else two and a heavy fence.
+    /// One compare-and-swap where it is this cache's or nobody's, else two and a heavy fence.
     pub fn rename_from(&self, me: u16, g: Granule, token: Token, to: u16) -> Option<Token> {
         let owner = token.owner();
         if owner == LINKED {
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
     use crate::backend::Native;
     use crate::backend::decorators::{Probe, stopped_at};
-    use crate::matrix::heap::{Kind, Lane};
+    use crate::matrix::heap::{Kind, ThreadCache};
     use crate::matrix::recovery::Policy;
     use crate::segment::layout::{Layout, Params};
     use crate::segment::region::BoxedRegion;
@@ -143,7 +143,7 @@ mod tests {
                 while !recoverer_ends {
                     let what = format!("stopped at {k} and {deep}, named {named}, freed {freed}");
                     let heap = Heap::format(BoxedRegion::<Probe<Native>>::new(layout.clone()));
-                    let (mut owner, mut third) = (Lane::new(1), Lane::new(3));
+                    let (mut owner, mut third) = (ThreadCache::new(1), ThreadCache::new(3));
                     let block = heap.allocate(&mut owner, 8, 1, Kind::Raw).expect("room");
                     let (at, generation) = (block.at, block.token.generation());
                     let hazard = heap.slot(1, SlotWord::Hazard);
@@ -153,7 +153,7 @@ mod tests {
                         heap.free(&mut third, at, Some(generation)).expect(&what);
                     }
                     let adopted = heap.look(at).owner() == 2;
-                    let recover = |by: u16, dead| heap.recover(&mut Lane::new(by), dead, Policy::GiveBack);
+                    let recover = |by: u16, dead| heap.recover(&mut ThreadCache::new(by), dead, Policy::GiveBack);
                     recoverer_ends = stopped_at(deep, || recover(4, 2)).is_some();
                     if !recoverer_ends {
                         recover(5, 4);

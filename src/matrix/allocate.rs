@@ -1,8 +1,8 @@
 //! Allocate: one quick step for a parked block of the thread's own, then one thorough step for all. The calls are drawn in [`super::heap`].
 
-use super::lane::Lane;
 use super::operation::Held;
 use super::runs::Fit;
+use super::thread_cache::ThreadCache;
 use super::token::{State, Token, place};
 use super::words::{Exhausted, Heap, Kind, Live};
 use crate::backend::orderings::*;
@@ -20,27 +20,27 @@ impl<R: Region> Heap<R> {
     /// # Errors
     /// [`Exhausted`] when no block fits.
     #[inline]
-    pub fn allocate(&self, lane: &mut Lane, size: u32, align: u32, kind: Kind) -> Result<Live, Exhausted> {
+    pub fn allocate(&self, cache: &mut ThreadCache, size: u32, align: u32, kind: Kind) -> Result<Live, Exhausted> {
         let size = size.max(self.least());
         let mask = align.max(1) - 1;
-        if let Some(live) = self.allocate_parked_at(lane, size, mask, kind) {
+        if let Some(live) = self.allocate_parked_at(cache, size, mask, kind) {
             return Ok(live);
         }
-        if let Some(live) = self.pop_large(lane, size, mask, kind) {
+        if let Some(live) = self.pop_large(cache, size, mask, kind) {
             return Ok(live);
         }
-        self.allocate_slow(lane, size, align, kind)
+        self.allocate_slow(cache, size, align, kind)
     }
 
-    /// The quick step: the lane's own block of `size` granules (a span's at least) from its own stack, without a locked instruction, if the
+    /// The quick step: the cache's own block of `size` granules (a span's at least) from its own stack, without a locked instruction, if the
     /// newest there is one at a multiple of `mask` + 1 granules; else nothing was done.
     ///
     /// # Safety
-    /// The lane was never used with another heap, and the geometry is this heap's.
+    /// The cache was never used with another heap, and the geometry is this heap's.
     #[inline(always)]
     pub unsafe fn allocate_own(
         &self,
-        lane: &mut Lane,
+        cache: &mut ThreadCache,
         size: usize,
         mask: u32,
         kind: Kind,
@@ -50,7 +50,7 @@ impl<R: Region> Heap<R> {
             return None;
         }
         // SAFETY: the caller's.
-        unsafe { self.revive_newest(lane, (size, size as u32), mask, kind, geometry) }
+        unsafe { self.revive_newest(cache, (size, size as u32), mask, kind, geometry) }
     }
 
     /// As [`Heap::allocate_own`], for a block of more granules: from the own stack, or a large one by one compare-and-swap.
@@ -60,7 +60,7 @@ impl<R: Region> Heap<R> {
     #[inline(always)]
     pub unsafe fn allocate_next(
         &self,
-        lane: &mut Lane,
+        cache: &mut ThreadCache,
         size: usize,
         mask: u32,
         kind: Kind,
@@ -70,10 +70,10 @@ impl<R: Region> Heap<R> {
             return None;
         }
         let Some(bin) = self.layout().bin_at_least(size as u32) else {
-            return self.pop_large(lane, size as u32, mask, kind);
+            return self.pop_large(cache, size as u32, mask, kind);
         };
         // SAFETY: the caller's.
-        unsafe { self.revive_newest(lane, (bin.0, bin.size()), mask, kind, geometry) }
+        unsafe { self.revive_newest(cache, (bin.0, bin.size()), mask, kind, geometry) }
     }
 
     /// The newest block of the stack, whose blocks have `size` granules.
@@ -83,21 +83,21 @@ impl<R: Region> Heap<R> {
     #[inline(always)]
     unsafe fn revive_newest(
         &self,
-        lane: &mut Lane,
+        cache: &mut ThreadCache,
         (stack, size): (usize, u32),
         mask: u32,
         kind: Kind,
         geometry: &impl Geometry,
     ) -> Option<Live> {
-        let (hazard, live_bits, shift) = (lane.hazard, lane.live_bits, geometry.span_shift());
-        let stack = lane.stacks.get_mut(stack)?;
+        let (hazard, live_bits, shift) = (cache.hazard, cache.live_bits, geometry.span_shift());
+        let stack = cache.stacks.get_mut(stack)?;
         let newest = stack.top.wrapping_sub(1);
         let g = Granule(*stack.items.get(newest as usize)?);
         // Indices on stacks are in range, and what is below the oldest is not: a branch costs less than a clamp.
-        if g.0 >= lane.granules || g.0 & mask != 0 {
+        if g.0 >= cache.granules || g.0 & mask != 0 {
             return None;
         }
-        // SAFETY: the lane is bound, to this heap, says the caller: it has as many granules, spans like these, and these words.
+        // SAFETY: the cache is bound, to this heap, says the caller: it has as many granules, spans like these, and these words.
         let token = unsafe {
             let word = self.region().token_in_range(g, shift);
             self.revive(hazard, live_bits, g, word, size, kind, shift)
@@ -106,7 +106,7 @@ impl<R: Region> Heap<R> {
         Some(Live { at: g, token })
     }
 
-    /// Makes the parked block at `g` live again by a plain store, if it is the lane's own, of `size` granules. The live token.
+    /// Makes the parked block at `g` live again by a plain store, if it is the cache's own, of `size` granules. The live token.
     ///
     /// # Safety
     /// As for [`Heap::change_own`]: `hazard` is the index of a word of this heap's region. `word` is the token of `g`.
@@ -157,31 +157,31 @@ impl<R: Region> Heap<R> {
         }
     }
 
-    /// A block of at least `size` granules from the lane's own stack: at most one read-modify-write.
+    /// A block of at least `size` granules from the cache's own stack: at most one read-modify-write.
     #[inline]
-    pub fn allocate_parked(&self, lane: &mut Lane, size: u32, kind: Kind) -> Option<Live> {
-        self.allocate_parked_at(lane, size, 0, kind)
+    pub fn allocate_parked(&self, cache: &mut ThreadCache, size: u32, kind: Kind) -> Option<Live> {
+        self.allocate_parked_at(cache, size, 0, kind)
     }
 
     /// The same, at a multiple of `mask` + 1 granules.
     #[inline]
-    fn allocate_parked_at(&self, lane: &mut Lane, size: u32, mask: u32, kind: Kind) -> Option<Live> {
+    fn allocate_parked_at(&self, cache: &mut ThreadCache, size: u32, mask: u32, kind: Kind) -> Option<Live> {
         let bin = self.layout().bin_at_least(size)?;
-        if !lane.has_parked(bin) {
+        if !cache.has_parked(bin) {
             return None;
         }
-        self.pop(lane, bin, mask, kind)
+        self.pop(cache, bin, mask, kind)
     }
 
     /// A parked block of the bin from the own stack, whatever has become of the indices there.
     #[inline(never)]
-    fn pop(&self, lane: &mut Lane, bin: Bin, mask: u32, kind: Kind) -> Option<Live> {
-        let (hazard, shift, size) = (self.hazard_of(lane), self.layout().span_shift, bin.size());
-        while let Some(g) = lane.stacks[bin.0].pop_aligned(mask) {
+    fn pop(&self, cache: &mut ThreadCache, bin: Bin, mask: u32, kind: Kind) -> Option<Live> {
+        let (hazard, shift, size) = (self.hazard_of(cache), self.layout().span_shift, bin.size());
+        while let Some(g) = cache.stacks[bin.0].pop_aligned(mask) {
             // SAFETY: `hazard_of` is in range.
-            let own = || unsafe { self.revive(hazard, lane.live_bits, g, self.token(g), size, kind, shift) };
+            let own = || unsafe { self.revive(hazard, cache.live_bits, g, self.token(g), size, kind, shift) };
             let own = if hazard == 0 { None } else { own() };
-            if let Some(token) = own.or_else(|| self.claim_parked(lane.owner, g, size, kind)) {
+            if let Some(token) = own.or_else(|| self.claim_parked(cache.owner, g, size, kind)) {
                 return Some(Live { at: g, token });
             }
         }
@@ -212,25 +212,25 @@ impl<R: Region> Heap<R> {
 
     #[cold]
     #[inline(never)]
-    fn allocate_slow(&self, lane: &mut Lane, size: u32, align: u32, kind: Kind) -> Result<Live, Exhausted> {
-        match self.find_hinted(lane, size, align, kind) {
+    fn allocate_slow(&self, cache: &mut ThreadCache, size: u32, align: u32, kind: Kind) -> Result<Live, Exhausted> {
+        match self.find_hinted(cache, size, align, kind) {
             Ok(live) => Ok(live),
             Err((asked, _)) if asked.size > self.layout().granules => Err(self.exhausted()),
             Err((asked, wanted)) => {
-                let held = self.last_try(lane, asked, wanted)?;
-                Ok(self.hand_out(lane, held, wanted, kind))
+                let held = self.last_try(cache, asked, wanted)?;
+                Ok(self.hand_out(cache, held, wanted, kind))
             }
         }
     }
 
-    /// As [`Heap::allocate`], without the last try: from what is parked for this lane, or hinted. No walk.
-    pub(crate) fn allocate_hinted(&self, lane: &mut Lane, size: u32, align: u32, kind: Kind) -> Option<Live> {
-        self.find_hinted(lane, size.max(self.least()), align, kind).ok()
+    /// As [`Heap::allocate`], without the last try: from what is parked for this cache, or hinted. No walk.
+    pub(crate) fn allocate_hinted(&self, cache: &mut ThreadCache, size: u32, align: u32, kind: Kind) -> Option<Live> {
+        self.find_hinted(cache, size.max(self.least()), align, kind).ok()
     }
 
     /// The same; else what would do, and what was looked for in vain: as much as the bin's blocks have, if it is one to be parked later.
-    fn find_hinted(&self, lane: &mut Lane, size: u32, align: u32, kind: Kind) -> Result<Live, (Fit, Fit)> {
-        self.bind(lane);
+    fn find_hinted(&self, cache: &mut ThreadCache, size: u32, align: u32, kind: Kind) -> Result<Live, (Fit, Fit)> {
+        self.bind(cache);
         // A block cut at a multiple of its alignment begins a span: what is in front has its own.
         let align = if align > 1 { align.max(self.least()) } else { 1 };
         let asked = Fit { size, align };
@@ -238,53 +238,53 @@ impl<R: Region> Heap<R> {
         if size > granules {
             return Err((asked, asked));
         }
-        let bin = self.layout().bin_at_least(size).filter(|bin| lane.parks() && bin.size() <= granules);
+        let bin = self.layout().bin_at_least(size).filter(|bin| cache.parks() && bin.size() <= granules);
         let parks = bin.filter(|_| align == 1);
         // An aligned one, too, has a bin's size: so it is parked when it is freed, and the next request of its kind can have it.
         let size = bin.map_or(size, Bin::size);
         while let Some(bin) = parks
-            && self.take_batch(lane, bin)
+            && self.take_batch(cache, bin)
         {
-            if let Some(live) = self.allocate_parked(lane, size, kind) {
+            if let Some(live) = self.allocate_parked(cache, size, kind) {
                 return Ok(live);
             }
         }
-        let large = lane.parks() && self.layout().large_bin(size).is_some();
-        while large && self.take_large_home(lane) {
-            if let Some(live) = self.pop_large(lane, size, align - 1, kind) {
+        let large = cache.parks() && self.layout().large_bin(size).is_some();
+        while large && self.take_large_home(cache) {
+            if let Some(live) = self.pop_large(cache, size, align - 1, kind) {
                 return Ok(live);
             }
         }
         let least = Fit { size, ..asked };
-        let wanted = if large { Fit { size: self.rounded(lane, size), ..asked } } else { least };
+        let wanted = if large { Fit { size: self.rounded(cache, size), ..asked } } else { least };
         let room = wanted.room();
         let held = match (parks, bin) {
-            (Some(bin), _) => self.carve(lane, bin),
+            (Some(bin), _) => self.carve(cache, bin),
             // All blocks of such a run are at multiples.
             (None, Some(bin)) if align <= self.least() && size.is_multiple_of(align) => {
-                self.carve_run(lane, bin).or_else(|| self.find_and_take(lane, room))
+                self.carve_run(cache, bin).or_else(|| self.find_and_take(cache, room))
             }
-            _ => self.find_and_take(lane, room),
+            _ => self.find_and_take(cache, room),
         };
-        held.map(|held| self.hand_out(lane, held, wanted, kind)).ok_or((asked, least))
+        held.map(|held| self.hand_out(cache, held, wanted, kind)).ok_or((asked, least))
     }
 
     /// Hands out what was looked for of a held block, and gives back what is left of it.
-    fn hand_out(&self, lane: &mut Lane, held: Held, wanted: Fit, kind: Kind) -> Live {
-        let held = self.trim(lane, held, wanted.size, wanted.align);
-        self.retype(lane, held.at, held.token, kind)
+    fn hand_out(&self, cache: &mut ThreadCache, held: Held, wanted: Fit, kind: Kind) -> Live {
+        let held = self.trim(cache, held, wanted.size, wanted.align);
+        self.retype(cache, held.at, held.token, kind)
     }
 
-    /// Nothing was hinted that surely fits: merge what this lane has parked, then everything, and take the first block that
+    /// Nothing was hinted that surely fits: merge what this cache has parked, then everything, and take the first block that
     /// fits at all, without room to spare for alignment or class (L2). Twice, because blocks may have been freed behind the
     /// first sweep.
     #[cold]
-    fn last_try(&self, lane: &mut Lane, asked: Fit, wanted: Fit) -> Result<Held, Exhausted> {
-        self.flush(lane);
-        let again = |lane: &mut Lane| self.sweep(lane, Some(asked), &mut false);
+    fn last_try(&self, cache: &mut ThreadCache, asked: Fit, wanted: Fit) -> Result<Held, Exhausted> {
+        self.flush(cache);
+        let again = |cache: &mut ThreadCache| self.sweep(cache, Some(asked), &mut false);
         let once_more = !R::Backend::mutated(Mutant::SecondSweepDropped);
-        let held = self.find_and_take(lane, wanted.room()).or_else(|| again(lane));
-        let held = held.or_else(|| if once_more { again(lane) } else { None });
+        let held = self.find_and_take(cache, wanted.room()).or_else(|| again(cache));
+        let held = held.or_else(|| if once_more { again(cache) } else { None });
         held.ok_or_else(|| self.exhausted())
     }
 
@@ -295,9 +295,9 @@ impl<R: Region> Heap<R> {
     }
 
     /// Hands out a held block, in the form of `kind`.
-    fn retype(&self, lane: &Lane, at: Granule, token: Token, kind: Kind) -> Live {
+    fn retype(&self, cache: &ThreadCache, at: Granule, token: Token, kind: Kind) -> Live {
         let (state, low) = kind.state_of(self.place(at, token.size()), self.spans(at, token.size()));
-        let live = Token::new(state, lane.owner(), token.generation(), low);
+        let live = Token::new(state, cache.owner(), token.generation(), low);
         self.label(at, state, kind);
         self.token(at).store(live.0, &HELD_STORE);
         Live { at, token: live }
@@ -320,8 +320,8 @@ mod tests {
     use super::*;
     use crate::backend::Native;
     use crate::backend::decorators::{Probe, stopped_at};
-    use crate::matrix::lane::STACK;
     use crate::matrix::tests::biased;
+    use crate::matrix::thread_cache::STACK;
     use crate::segment::layout::{Layout, Params};
     use crate::segment::region::BoxedRegion;
 
@@ -337,22 +337,22 @@ mod tests {
             let (mut ends, mut k) = (false, 0);
             while !ends {
                 let heap = Heap::format(BoxedRegion::<Probe<Native>>::new(layout.clone()));
-                let mut lane = Lane::with_ceiling(1, if way == 0 { 0 } else { STACK });
+                let mut cache = ThreadCache::with_ceiling(1, if way == 0 { 0 } else { STACK });
                 if way > 0 {
-                    let block = heap.allocate(&mut lane, 12, 1, Kind::Raw).expect("room");
-                    heap.free(&mut lane, block.at, None).expect("live");
+                    let block = heap.allocate(&mut cache, 12, 1, Kind::Raw).expect("room");
+                    heap.free(&mut cache, block.at, None).expect("live");
                 }
                 if way == 3 {
-                    let at = Granule(lane.stacks[12].items[lane.stacks[12].top as usize - 1]);
+                    let at = Granule(cache.stacks[12].items[cache.stacks[12].top as usize - 1]);
                     heap.token(at).store(Token::new(State::Acked, 0, 5, heap.place(at, 12)).0, &HELD_STORE);
                 }
                 ends = stopped_at(k, || {
                     let quick = match way {
                         // SAFETY: one heap, and its own geometry.
-                        1 => unsafe { heap.allocate_own(&mut lane, 12, 0, Kind::Typed(FINGERPRINT), heap.layout()) },
+                        1 => unsafe { heap.allocate_own(&mut cache, 12, 0, Kind::Typed(FINGERPRINT), heap.layout()) },
                         _ => None,
                     };
-                    quick.is_some() || heap.allocate(&mut lane, 12, 1, Kind::Typed(FINGERPRINT)).is_ok()
+                    quick.is_some() || heap.allocate(&mut cache, 12, 1, Kind::Typed(FINGERPRINT)).is_ok()
                 })
                 .is_some();
                 let mut live = 0;
@@ -371,22 +371,22 @@ mod tests {
         assert!(stops >= 4, "{stops}");
     }
 
-    /// A parked block of the last generation, one generation on, looks like a live one of the next lane: S1 if that lane has a stale index.
+    /// A parked block of the last generation, one generation on, looks like a live one of the next cache: S1 if that cache has a stale index.
     #[test]
     fn s1_a_generation_that_wraps_makes_nobody_else_the_owner() {
         let heap = biased(1 << 20, 16);
         for (of, next) in [(4, 5), (0, 1)] {
-            let (mut lane, mut first) = (Lane::new(next), Lane::new(of.max(1) + 7));
-            heap.bind(&mut lane);
+            let (mut cache, mut first) = (ThreadCache::new(next), ThreadCache::new(of.max(1) + 7));
+            heap.bind(&mut cache);
             let block = heap.allocate(&mut first, 8, 1, Kind::Raw).expect("room");
             let last = Token(u64::MAX).generation();
             let parked = Token::new(State::Acked, of, last, heap.place(block.at, 8));
             heap.token(block.at).store(parked.0, &HELD_STORE);
-            assert!(lane.stacks[8].push(block.at));
+            assert!(cache.stacks[8].push(block.at));
             // SAFETY: one heap, and its own geometry.
-            let quick = unsafe { heap.allocate_own(&mut lane, 8, 0, Kind::Raw, heap.layout()) };
+            let quick = unsafe { heap.allocate_own(&mut cache, 8, 0, Kind::Raw, heap.layout()) };
             assert_eq!(quick, None, "S1: a block of {of}'s");
-            let slow = heap.pop(&mut lane, Bin(8), 0, Kind::Raw).map(|live| live.token);
+            let slow = heap.pop(&mut cache, Bin(8), 0, Kind::Raw).map(|live| live.token);
             match of {
                 0 => assert_eq!(slow.map(|token| (token.owner(), token.generation())), Some((next, 0))),
                 _ => assert_eq!(slow, None, "S1: a block of {of}'s"),

@@ -37,7 +37,7 @@ impl<R: Region> Heap<R> {
         }
     }
 
-    /// Places of the exchange in use: none, once every lane has been flushed and nobody's blocks have been taken.
+    /// Places of the exchange in use: none, once every cache has been flushed and nobody's blocks have been taken.
     pub fn places_in_use(&self) -> usize {
         self.layout().batch_controls().filter(|&at| self.word(at).load(&BATCH_LOOK) != 0).count()
     }
@@ -114,7 +114,7 @@ mod tests {
     use crate::backend::decorators::{Probe, set_mutant};
     use crate::backend::orderings::{FORMAT, SLOT_WRITE};
     use crate::backend::{Mutant, Native};
-    use crate::matrix::heap::{Kind, Lane, Live};
+    use crate::matrix::heap::{Kind, Live, ThreadCache};
     use crate::matrix::token::adopter;
     use crate::segment::layout::{Layout, Params};
     use crate::segment::region::BoxedRegion;
@@ -126,18 +126,18 @@ mod tests {
         Heap::format(BoxedRegion::new(Layout::fit(4 << 20, params).expect("room for a sector")))
     }
 
-    fn allocate(heap: &Probed, lane: &mut Lane) -> Live {
-        heap.allocate(lane, 8, 1, Kind::Raw).expect("room")
+    fn allocate(heap: &Probed, cache: &mut ThreadCache) -> Live {
+        heap.allocate(cache, 8, 1, Kind::Raw).expect("room")
     }
 
-    /// Blocks of one process's lane are freed by another process's, more than find a home, until both lanes have been flushed. How many
+    /// Blocks of one process's cache are freed by another process's, more than find a home, until both caches have been flushed. How many
     /// are still parked, for somebody to find.
     fn forgotten(freer: u16) -> u64 {
         let heap = heap();
         for number in 1..=6 {
             heap.slot(number, SlotWord::Process).store(u64::from(number), &SLOT_WRITE);
         }
-        let (mut owner, mut freer) = (Lane::new(2), Lane::new(freer));
+        let (mut owner, mut freer) = (ThreadCache::new(2), ThreadCache::new(freer));
         let blocks: Vec<_> = (0..2000).map(|_| allocate(&heap, &mut owner)).collect();
         blocks.iter().for_each(|block| heap.free(&mut freer, block.at, None).expect("live"));
         assert!(heap.places_in_use() > 0, "the case is met");
@@ -147,10 +147,10 @@ mod tests {
         heap.verify().expect("sound").parked.blocks
     }
 
-    /// A block is freed while somebody adopts it; what the freer's lane, flushed, leaves in the exchange.
+    /// A block is freed while somebody adopts it; what the freer's cache, flushed, leaves in the exchange.
     fn freed_while_it_is_adopted() -> Result<usize, Fault> {
         let heap = heap();
-        let (mut owner, mut freer) = (Lane::new(1), Lane::new(3));
+        let (mut owner, mut freer) = (ThreadCache::new(1), ThreadCache::new(3));
         let block = allocate(&heap, &mut owner);
         let adopted = heap.rename(block.at, block.token, adopter(2)).expect("nobody else");
         heap.free(&mut freer, block.at, None).expect("live");
@@ -185,7 +185,7 @@ mod tests {
     /// What verification says to one wrong word.
     fn told(wrong: impl FnOnce(&Probed) -> (WordIndex, u64)) -> String {
         let heap = heap();
-        allocate(&heap, &mut Lane::new(1));
+        allocate(&heap, &mut ThreadCache::new(1));
         let (at, word) = wrong(&heap);
         heap.verify().expect("sound so far");
         heap.word(at).store(word, &FORMAT);

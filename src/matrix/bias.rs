@@ -1,7 +1,7 @@
-//! Bias: a lane changes the tokens of its own blocks by plain stores; whoever else wants one pays for a barrier.
+//! Bias: a cache changes the tokens of its own blocks by plain stores; whoever else wants one pays for a barrier.
 //!
 //! A parked block is in state ACKED: open to everybody, so nothing is hidden (L2) and a killed process takes nothing with it. It keeps its
-//! lane's number, and that lane alone may change the token by a plain store, under one rule:
+//! cache's number, and that cache alone may change the token by a plain store, under one rule:
 //! *A plain-stores a token whose owner is A, and only while A's slot names that granule* ([`SlotWord::Hazard`]).
 //!
 //! - The owner A: name the granule, light fence, look at the token, store it (ACKED by A → ALLOCATED by A, or back), clear the
@@ -13,7 +13,7 @@
 //!   Nobody waits: another thief's mark that has stood for the time of a fence is replaced by one's own; an owner that meets a mark
 //!   on its block takes it back by compare-and-swap. A stopped owner keeps from others the one block that its slot names.
 //! - Who adopts A's live block does much the same (matrix::adoption).
-//! - Whoever frees another lane's block gives it back to that lane, ALLOCATED by A → ACKED by A, one compare-and-swap. If A frees it at
+//! - Whoever frees another cache's block gives it back to that cache, ALLOCATED by A → ACKED by A, one compare-and-swap. If A frees it at
 //!   the same moment, both write the same. (Both are told that they freed it: of two racing frees without a generation in
 //!   between, the second is refused only where it comes after the first.) The indices go home in batches (matrix::outbox).
 //! - Nobody's blocks (owner 0) are taken by compare-and-swap, whoever comes.
@@ -23,7 +23,7 @@
 //! would reach those in microseconds, too, misses some: `verification/orders/membarrier`.) So blocks of other processes are collected until
 //! one dear fence is worth it. Where the call is not to be had, the segment is made without bias, and every step is a compare-and-swap.
 
-use super::lane::Lane;
+use super::thread_cache::ThreadCache;
 use super::token::{State, Token, is_adopter, is_nobody};
 use super::words::Heap;
 use crate::backend::orderings::*;
@@ -35,7 +35,7 @@ use crate::segment::size_class::{Bin, EXACT};
 /// How many wait.
 const LIMBO: usize = 4096;
 
-/// Blocks of this process's lanes that one heavy fence serves at most.
+/// Blocks of this process's caches that one heavy fence serves at most.
 const LOOT: usize = 64;
 /// Tiles that a thief looks at for them.
 const LOOT_REACH: usize = 4 * LOOT;
@@ -63,26 +63,26 @@ impl Loot {
 }
 
 impl<R: Region> Heap<R> {
-    /// Binds a lane to this heap: it parks with bias if the heap does.
+    /// Binds a cache to this heap: it parks with bias if the heap does.
     #[inline]
-    pub(super) fn bind(&self, lane: &mut Lane) {
-        if lane.hazard == 0 && self.biased() {
-            lane.hazard = self.layout().slot(lane.owner, SlotWord::Hazard).0 as u32;
-            lane.granules = self.layout().granules;
+    pub(super) fn bind(&self, cache: &mut ThreadCache) {
+        if cache.hazard == 0 && self.biased() {
+            cache.hazard = self.layout().slot(cache.owner, SlotWord::Hazard).0 as u32;
+            cache.granules = self.layout().granules;
             // Where some of those sizes are large, the quick ways stand back.
             let quick = self.layout().params.larges.from >= EXACT;
-            lane.roomy = if quick { (lane.granules + 1).saturating_sub(EXACT) } else { 0 };
+            cache.roomy = if quick { (cache.granules + 1).saturating_sub(EXACT) } else { 0 };
         }
     }
 
-    /// Where a bound lane names granules in this heap, or 0: in range, even if the lane was bound to another heap.
-    pub(super) fn hazard_of(&self, lane: &Lane) -> u32 {
-        if lane.hazard == 0 { 0 } else { self.layout().slot(lane.owner, SlotWord::Hazard).0 as u32 }
+    /// Where a bound cache names granules in this heap, or 0: in range, even if the cache was bound to another heap.
+    pub(super) fn hazard_of(&self, cache: &ThreadCache) -> u32 {
+        if cache.hazard == 0 { 0 } else { self.layout().slot(cache.owner, SlotWord::Hazard).0 as u32 }
     }
 
     /// The owner's way to change a token of its own without a locked instruction: stores what `change` makes of it, if
-    /// anything. No other thread uses the lane's number; the lane is bound. `word` is the token of `g`. Once `change` has found the token as
-    /// it should be, the block is this lane's alone until the store.
+    /// anything. No other thread uses the cache's number; the cache is bound. `word` is the token of `g`. Once `change` has found the token as
+    /// it should be, the block is this cache's alone until the store.
     ///
     /// # Safety
     /// `hazard` is the index of a word of this heap's region.
@@ -110,16 +110,16 @@ impl<R: Region> Heap<R> {
         changed
     }
 
-    /// Makes a parked block of this lane nobody's, so that anybody may take it by compare-and-swap.
-    pub(super) fn renounce(&self, lane: &Lane, bin: Bin, g: Granule) {
+    /// Makes a parked block of this cache nobody's, so that anybody may take it by compare-and-swap.
+    pub(super) fn renounce(&self, cache: &ThreadCache, bin: Bin, g: Granule) {
         let place = self.place(g, bin.size());
-        let parked = Token::new(State::Acked, lane.owner, 0, place);
+        let parked = Token::new(State::Acked, cache.owner, 0, place);
         let change = |token: Token| {
             let nobodys = Token::new(State::Acked, 0, token.generation(), place);
             (token.meaning() == parked.0).then_some((nobodys, ()))
         };
         // SAFETY: `hazard_of` is in range.
-        let _ = unsafe { self.change_own(self.hazard_of(lane), g, self.token(g), change) };
+        let _ = unsafe { self.change_own(self.hazard_of(cache), g, self.token(g), change) };
     }
 
     /// Whether `owner` may take a parked block by one compare-and-swap: nobody else stores its token plainly.
@@ -155,59 +155,59 @@ impl<R: Region> Heap<R> {
         is_adopter(owner) && !R::Backend::mutated(Mutant::AdoptingIgnored)
     }
 
-    /// Marks the block at `g` if it is parked by another lane, and nobody adopts it, and keeps it for [`Heap::take_over`].
-    fn mark(&self, lane: &Lane, g: Granule, loot: &mut Loot) {
+    /// Marks the block at `g` if it is parked by another cache, and nobody adopts it, and keeps it for [`Heap::take_over`].
+    fn mark(&self, cache: &ThreadCache, g: Granule, loot: &mut Loot) {
         let token = self.look(g);
-        let parked = token.is_given_up() && self.fits_sector(g, token) && !self.may_take(lane.owner, token);
+        let parked = token.is_given_up() && self.fits_sector(g, token) && !self.may_take(cache.owner, token);
         if !parked
             || self.is_adopting(token.parked_by())
             || loot.is_full()
-            || !loot.far && self.is_far(lane.owner, token.parked_by())
+            || !loot.far && self.is_far(cache.owner, token.parked_by())
         {
             return;
         }
         let is_marked = token.state() == State::Marked;
-        if is_marked && token.owner() != lane.owner && !R::Backend::mutated(Mutant::AnothersMarkUsed) {
+        if is_marked && token.owner() != cache.owner && !R::Backend::mutated(Mutant::AnothersMarkUsed) {
             loot.anothers.push((g, token));
             return;
         }
         // One of its own number's is as good: its last holder is dead, and that one's compare-and-swap never comes.
-        let marked = if is_marked { token } else { token.marked(lane.owner) };
+        let marked = if is_marked { token } else { token.marked(cache.owner) };
         let unmarked = R::Backend::mutated(Mutant::MarkDropped);
         if is_marked || unmarked || self.token(g).cas(token.0, marked.0, &MARK).is_ok() {
             loot.marked.push((g, if unmarked { token } else { marked }));
         }
     }
 
-    /// Behind the heavy fence: marked blocks whose owners do not name them become this lane's parked blocks, the others
+    /// Behind the heavy fence: marked blocks whose owners do not name them become this cache's parked blocks, the others
     /// their owners' again. Another thief's mark that has stood for the time of a fence is replaced by one of this thief's, for a second
     /// fence: of all who want a block, the last to mark it gets it (L1, L2).
-    fn take_over(&self, lane: &Lane, loot: Loot) {
+    fn take_over(&self, cache: &ThreadCache, loot: Loot) {
         let Loot { mut marked, mut anothers, .. } = loot;
         while !marked.is_empty() || !anothers.is_empty() {
-            let reach = || self.reach(lane.owner, marked.iter().map(|(_, mark)| mark.parked_by()));
+            let reach = || self.reach(cache.owner, marked.iter().map(|(_, mark)| mark.parked_by()));
             let fenced =
                 R::Backend::mutated(Mutant::ThiefFenceDropped) || R::Backend::heavy_fence(&THIEF_FENCE, reach());
             for (g, mark) in marked {
                 let owner = mark.parked_by();
                 let free_to_go = fenced && (!self.is_hazardous(owner, g) || R::Backend::mutated(Mutant::HazardIgnored));
-                let whose = if free_to_go { lane.owner } else { owner };
+                let whose = if free_to_go { cache.owner } else { owner };
                 let acked = Token::new(State::Acked, whose, mark.generation(), self.place(g, mark.size()));
                 let _ = self.token(g).cas(mark.0, acked.0, &TAKE_OVER);
             }
             let mine = |(g, mark): (Granule, Token)| {
-                let marked = mark.marked(lane.owner);
+                let marked = mark.marked(cache.owner);
                 self.token(g).cas(mark.0, marked.0, &MARK).is_ok().then_some((g, marked))
             };
             marked = std::mem::take(&mut anothers).into_iter().filter_map(mine).collect();
         }
     }
 
-    /// Takes parked blocks of other lanes over, from the one at `g` on, as many as one fence may serve. True if the block
+    /// Takes parked blocks of other caches over, from the one at `g` on, as many as one fence may serve. True if the block
     /// at `g` may be taken now, or has changed.
-    pub(super) fn steal(&self, lane: &Lane, g: Granule) -> bool {
+    pub(super) fn steal(&self, cache: &ThreadCache, g: Granule) -> bool {
         let before = self.look(g);
-        let (most, reach, far) = match self.is_far(lane.owner, before.parked_by()) {
+        let (most, reach, far) = match self.is_far(cache.owner, before.parked_by()) {
             true => (FAR_LOOT, usize::MAX, true),
             false => (LOOT, LOOT_REACH, false),
         };
@@ -217,54 +217,54 @@ impl<R: Region> Heap<R> {
             if token.state() == State::Inside || !self.fits_sector(at, token) || loot.is_full() {
                 break;
             }
-            self.mark(lane, at, &mut loot);
+            self.mark(cache, at, &mut loot);
             at = at.plus(token.size());
         }
-        self.take_over(lane, loot);
+        self.take_over(cache, loot);
         let now = self.look(g);
-        now.size() != before.size() || !now.is_given_up() || self.may_take(lane.owner, now)
+        now.size() != before.size() || !now.is_given_up() || self.may_take(cache.owner, now)
     }
 
     /// Merges the blocks of a batch that are still parked, whoever parked them. Other processes' wait, with their likes, for one fence.
-    pub(super) fn merge_batch(&self, lane: &mut Lane, batch: &[u32]) {
-        let (me, biased) = (lane.owner, self.biased());
+    pub(super) fn merge_batch(&self, cache: &mut ThreadCache, batch: &[u32]) {
+        let (me, biased) = (cache.owner, self.biased());
         let is_far = |&g: &u32| biased && self.is_far(me, self.look(Granule(g)).parked_by());
         let (far, near): (Vec<u32>, Vec<u32>) = batch.iter().partition(|g| is_far(g));
-        self.merge_all(lane, &near);
+        self.merge_all(cache, &near);
         let forgets = !me.is_multiple_of(2) && R::Backend::mutated(Mutant::LimboForgotten);
         if !far.is_empty() && !forgets {
-            let limbo = lane.limbo.get_or_insert_default();
+            let limbo = cache.limbo.get_or_insert_default();
             limbo.0.extend(far);
             if limbo.0.len() >= LIMBO {
-                self.empty_limbo(lane);
+                self.empty_limbo(cache);
             }
         }
     }
 
     /// Merges the blocks that wait for a fence which reaches other processes.
-    pub(super) fn empty_limbo(&self, lane: &mut Lane) {
-        if let Some(limbo) = lane.limbo.take() {
-            self.merge_all(lane, &limbo.0);
+    pub(super) fn empty_limbo(&self, cache: &mut ThreadCache) {
+        if let Some(limbo) = cache.limbo.take() {
+            self.merge_all(cache, &limbo.0);
         }
     }
 
     /// Merges those of these blocks that are still parked, whoever parked them.
-    fn merge_all(&self, lane: &mut Lane, blocks: &[u32]) {
+    fn merge_all(&self, cache: &mut ThreadCache, blocks: &[u32]) {
         if self.biased() {
             let mut loot = Loot::new(blocks.len(), true);
-            blocks.iter().for_each(|&g| self.mark(lane, Granule(g), &mut loot));
-            self.take_over(lane, loot);
+            blocks.iter().for_each(|&g| self.mark(cache, Granule(g), &mut loot));
+            self.take_over(cache, loot);
         }
         for &g in blocks {
-            self.merge_parked(lane, Granule(g));
+            self.merge_parked(cache, Granule(g));
         }
     }
 
-    /// Merges the block at `g` if it is parked and this lane may take it.
-    pub(super) fn merge_parked(&self, lane: &mut Lane, g: Granule) {
+    /// Merges the block at `g` if it is parked and this cache may take it.
+    pub(super) fn merge_parked(&self, cache: &mut ThreadCache, g: Granule) {
         let token = self.look(g);
-        if token.is_given_up() && self.fits_sector(g, token) && self.may_take(lane.owner, token) {
-            self.coalesce(lane, g, token);
+        if token.is_given_up() && self.fits_sector(g, token) && self.may_take(cache.owner, token) {
+            self.coalesce(cache, g, token);
         }
     }
 }

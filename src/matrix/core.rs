@@ -1,9 +1,9 @@
-//! [`AtomicMatrix`]: one mapped segment with its heap, and the lanes of this process's threads.
+//! [`AtomicMatrix`]: one mapped segment with its heap, and the caches of this process's threads.
 
-use super::heap::{Heap, Lane, Refusal};
-use super::lane::STACK;
+use super::heap::{Heap, Refusal, ThreadCache};
 use super::recovery::{Policy, Recovered, Recovery};
-use super::threads::{self, Keeper, LanePage, Last};
+use super::thread_cache::STACK;
+use super::threads::{self, CachePage, Keeper, Last};
 use crate::backend::Native;
 use crate::error::{Error, Result};
 use crate::kernel::nap;
@@ -37,23 +37,23 @@ pub struct AtomicMatrix {
     /// Tells this mapping from every other one that this process ever made; never 0.
     instance: u64,
     /// The instance if this matrix is of the usual sort, which the quickest paths are compiled for: biased, with the default granule, and
-    /// offsets in bytes. Else no lane's.
+    /// offsets in bytes. Else no cache's.
     usual: u64,
-    /// Whether a forked child finds its parent's lanes zeroed.
+    /// Whether a forked child finds its parent's caches zeroed.
     wiped: bool,
     tag: u32,
     offset_shift: u32,
     offsets: Offsets,
-    lanes: Mutex<Lanes>,
+    caches: Mutex<ThreadCaches>,
     /// What the layers above keep for as long as the segment is mapped. A forked child does not touch it.
     pub(crate) kept: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
-/// A lane in memory that a forked child finds zeroed.
-struct LaneCell {
+/// A cache in memory that a forked child finds zeroed.
+struct CacheCell {
     _memory: memmap2::MmapMut,
-    page: *mut LanePage,
-    /// The lane's participant number, which never changes.
+    page: *mut CachePage,
+    /// The cache's participant number, which never changes.
     owner: u16,
 }
 
@@ -61,28 +61,28 @@ struct LaneCell {
 const PAGE: usize = 4096;
 const LINE: usize = 64;
 
-impl LaneCell {
-    /// Where the lane stands. All lanes at the beginning of a page would share a few sets of the processor's cache: one thread's
-    /// lanes of many matrices begin a line further on each.
-    fn page_of(memory: &mut memmap2::MmapMut, instance: u64) -> *mut LanePage {
+impl CacheCell {
+    /// Where the cache stands. All caches at the beginning of a page would share a few sets of the processor's cache: one thread's
+    /// caches of many matrices begin a line further on each.
+    fn page_of(memory: &mut memmap2::MmapMut, instance: u64) -> *mut CachePage {
         memory.as_mut_ptr().wrapping_add(instance as usize * LINE % PAGE).cast()
     }
 }
 
-/// This process's lanes: all that exist, and those that no thread uses just now.
+/// This process's caches: all that exist, and those that no thread uses just now.
 #[derive(Default)]
-struct Lanes {
-    /// The first one is the process's home: blocks of ended threads become that lane's, and it stays.
-    all: Vec<LaneCell>,
-    idle: Vec<*mut LanePage>,
-    /// Lanes whose slots are just being given back.
+struct ThreadCaches {
+    /// The first one is the process's home: blocks of ended threads become that cache's, and it stays.
+    all: Vec<CacheCell>,
+    idle: Vec<*mut CachePage>,
+    /// ThreadCaches whose slots are just being given back.
     leaving: usize,
     /// When somebody was told last that there is no slot.
     refused: Option<Instant>,
 }
 
 // SAFETY: the pointers go to memory that `all` owns; each is used by one thread at a time.
-unsafe impl Send for Lanes {}
+unsafe impl Send for ThreadCaches {}
 
 /// What was recovered, to be told when nothing is locked or borrowed any more: whoever listens may use the matrix.
 #[derive(Debug, Default)]
@@ -122,7 +122,7 @@ impl AtomicMatrix {
         let heap = Heap::new(unsafe { segment.region() });
         let (layout, offset_shift) = (heap.layout(), segment.offset_unit().trailing_zeros());
         let instance = Native::serial();
-        // A lane that a forked child would not find zeroed is not used before a look at who we are.
+        // A cache that a forked child would not find zeroed is not used before a look at who we are.
         let wiped = Native::wipes_on_fork();
         let is_usual = layout.is_usual() && layout.params.biased && offset_shift == 0 && wiped;
         // Now if it can be: descriptors and rights may be given up later. If not, the first call that needs it says why.
@@ -136,7 +136,7 @@ impl AtomicMatrix {
             tag: segment.serial(),
             offset_shift,
             segment,
-            lanes: Mutex::default(),
+            caches: Mutex::default(),
             kept: OnceLock::new(),
         })
     }
@@ -180,69 +180,69 @@ impl AtomicMatrix {
         self.offset_shift
     }
 
-    fn lanes(&self) -> MutexGuard<'_, Lanes> {
-        self.lanes.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn caches(&self) -> MutexGuard<'_, ThreadCaches> {
+        self.caches.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// This thread's lane, if this matrix is of the usual sort and the thread has one; or what the fork of this process has left of
-    /// it: zeros, a lane that has nothing parked and is bound to no heap.
+    /// This thread's cache, if this matrix is of the usual sort and the thread has one; or what the fork of this process has left of
+    /// it: zeros, a cache that has nothing parked and is bound to no heap.
     #[inline(always)]
-    #[expect(clippy::mut_from_ref, reason = "the lane is not part of the matrix: it is this thread's own page")]
-    pub(crate) fn usual_lane(&self) -> Option<&mut Lane> {
+    #[expect(clippy::mut_from_ref, reason = "the cache is not part of the matrix: it is this thread's own page")]
+    pub(crate) fn usual_cache(&self) -> Option<&mut ThreadCache> {
         let page = threads::find(self.usual);
-        // SAFETY: as in `lane`; and a lane of zeros is a lane.
-        (!page.is_null()).then(|| unsafe { &mut (*page).lane })
+        // SAFETY: as in `cache`; and a cache of zeros is a cache.
+        (!page.is_null()).then(|| unsafe { &mut (*page).cache })
     }
 
-    /// This thread's lane in this matrix, if it has one.
+    /// This thread's cache in this matrix, if it has one.
     #[inline]
-    #[expect(clippy::mut_from_ref, reason = "the lane is not part of the matrix: it is this thread's own page")]
-    pub(crate) fn lane(&self) -> Option<&mut Lane> {
+    #[expect(clippy::mut_from_ref, reason = "the cache is not part of the matrix: it is this thread's own page")]
+    pub(crate) fn cache(&self) -> Option<&mut ThreadCache> {
         let page = threads::find(self.instance);
         if page.is_null() {
             return None;
         }
-        // SAFETY: the instance is this matrix's, so the page is alive (`self.lanes` owns it), and it is this thread's alone. The
+        // SAFETY: the instance is this matrix's, so the page is alive (`self.caches` owns it), and it is this thread's alone. The
         // reference is used for one operation, and operations do not nest (no user code runs inside them).
         let page = unsafe { &mut *page };
-        (page.instance == self.instance && (self.wiped || self.check_process().is_ok())).then_some(&mut page.lane)
+        (page.instance == self.instance && (self.wiped || self.check_process().is_ok())).then_some(&mut page.cache)
     }
 
     /// The number that this process keeps as long as it has the segment mapped: what it is counted as among the users of a structure.
     pub(crate) fn home(self: &Arc<Self>) -> Result<u16> {
         // Before the lock, which a forked child finds as another thread may have left it.
         self.check_process()?;
-        let first = || self.lanes().all.first().map(|cell| cell.owner);
+        let first = || self.caches().all.first().map(|cell| cell.owner);
         match first() {
             Some(home) => Ok(home),
             None => {
-                let own = self.with_lane(|lane| lane.owner())?;
+                let own = self.with_cache(|cache| cache.owner())?;
                 Ok(first().unwrap_or(own))
             }
         }
     }
 
-    /// Runs `operation` with this thread's lane, which it gets at its first call.
-    pub(crate) fn with_lane<T>(self: &Arc<Self>, operation: impl FnOnce(&mut Lane) -> T) -> Result<T> {
-        match self.lane() {
-            Some(lane) => Ok(operation(lane)),
-            None => self.with_lane_slowly(SLOT_WAIT, operation),
+    /// Runs `operation` with this thread's cache, which it gets at its first call.
+    pub(crate) fn with_cache<T>(self: &Arc<Self>, operation: impl FnOnce(&mut ThreadCache) -> T) -> Result<T> {
+        match self.cache() {
+            Some(cache) => Ok(operation(cache)),
+            None => self.with_new_cache(SLOT_WAIT, operation),
         }
     }
 
-    /// Frees a block: without a lane, if this thread has none and can't have one at once.
+    /// Frees a block: without a cache, if this thread has none and can't have one at once.
     pub(crate) fn free(
         self: &Arc<Self>,
         g: Granule,
         generation: Option<u32>,
     ) -> Result<std::result::Result<(), Refusal>> {
-        if let Some(lane) = self.lane() {
-            return Ok(self.heap.free(lane, g, generation));
+        if let Some(cache) = self.cache() {
+            return Ok(self.heap.free(cache, g, generation));
         }
         self.check_process()?;
-        let refused_lately = self.lanes().refused.is_some_and(|when| when.elapsed() < SLOT_WAIT);
+        let refused_lately = self.caches().refused.is_some_and(|when| when.elapsed() < SLOT_WAIT);
         if !refused_lately
-            && let Ok(freed) = self.with_lane_slowly(Duration::ZERO, |lane| self.heap.free(lane, g, generation))
+            && let Ok(freed) = self.with_new_cache(Duration::ZERO, |cache| self.heap.free(cache, g, generation))
         {
             return Ok(freed);
         }
@@ -251,40 +251,40 @@ impl AtomicMatrix {
 
     #[cold]
     #[inline(never)]
-    fn with_lane_slowly<T>(self: &Arc<Self>, wait: Duration, operation: impl FnOnce(&mut Lane) -> T) -> Result<T> {
+    fn with_new_cache<T>(self: &Arc<Self>, wait: Duration, operation: impl FnOnce(&mut ThreadCache) -> T) -> Result<T> {
         self.check_process()?;
         let mut told = Told::default();
-        let last = match self.idle_lane(wait, &mut told) {
+        let last = match self.idle_cache(wait, &mut told) {
             Ok(page) => Last { instance: self.instance, page },
             Err(error) => {
                 told.no_slot = matches!(error, Error::NoParticipantSlot { .. });
-                self.lanes().refused = Some(Instant::now());
+                self.caches().refused = Some(Instant::now());
                 self.tell(&told);
                 return Err(error);
             }
         };
         let keeper = Arc::downgrade(self);
         let kept = threads::keep(last, keeper);
-        // The lane is on record: who listens may use it, and may panic.
+        // The cache is on record: who listens may use it, and may panic.
         self.tell(&told);
         // SAFETY: the page is this thread's: it was just taken from the idle ones, or made.
-        let result = operation(unsafe { &mut (*last.page).lane });
+        let result = operation(unsafe { &mut (*last.page).cache });
         if !kept {
             // The thread is ending and keeps nothing any more.
-            self.give_back_lane(last.page);
+            self.give_back_cache(last.page);
         }
         Ok(result)
     }
 
-    /// A thread of this process has no use for its lane any more. Its slot goes back to the segment, unless it is the process's home,
+    /// A thread of this process has no use for its cache any more. Its slot goes back to the segment, unless it is the process's home,
     /// or there are many blocks and few idle slots: then the next thread takes it.
-    fn give_back_lane(&self, page: *mut LanePage) {
-        // SAFETY: the page is this thread's until it is idle, and `lanes` has it mapped.
-        let lane = unsafe { &mut (*page).lane };
-        if lane.has_large() {
-            self.heap.flush_large(lane);
+    fn give_back_cache(&self, page: *mut CachePage) {
+        // SAFETY: the page is this thread's until it is idle, and `caches` has it mapped.
+        let cache = unsafe { &mut (*page).cache };
+        if cache.has_large() {
+            self.heap.flush_large(cache);
         }
-        self.lanes().idle.push(page);
+        self.caches().idle.push(page);
         self.leave_idle_slots(QUICK_WALK);
         // Others that ended at the same moment may have found too many blocks, too.
         if self.spare_slots() > self.heap.layout().params.participants / SPARE {
@@ -294,65 +294,65 @@ impl AtomicMatrix {
 
     /// Idle slots besides the home, which stays in any case.
     fn spare_slots(&self) -> usize {
-        let lanes = self.lanes();
-        let home = lanes.all.first().map(|home| home.page);
-        lanes.idle.iter().filter(|&&page| Some(page) != home).count()
+        let caches = self.caches();
+        let home = caches.all.first().map(|home| home.page);
+        caches.idle.iter().filter(|&&page| Some(page) != home).count()
     }
 
     /// Gives all idle slots back but the home, if there are no more than `most` blocks.
     fn leave_idle_slots(&self, most: u32) {
-        let mut lanes = self.lanes();
-        let Some((home, others)) = lanes.all.split_first() else { return };
-        let leaving = others.iter().filter(|cell| lanes.idle.contains(&cell.page));
+        let mut caches = self.caches();
+        let Some((home, others)) = caches.all.split_first() else { return };
+        let leaving = others.iter().filter(|cell| caches.idle.contains(&cell.page));
         let leaving: Vec<_> = leaving.map(|cell| (cell.page, cell.owner)).collect();
         if leaving.is_empty() {
             return;
         }
         let home = home.owner;
-        lanes.idle.retain(|page| leaving.iter().all(|(leaving, _)| leaving != page));
-        lanes.leaving += leaving.len();
-        drop(lanes);
+        caches.idle.retain(|page| leaving.iter().all(|(leaving, _)| leaving != page));
+        caches.leaving += leaving.len();
+        drop(caches);
         // SAFETY: this thread has taken them from the idle ones.
         let left = unsafe { self.leave_for_home(&leaving, home, most) };
-        let mut lanes = self.lanes();
-        lanes.leaving -= leaving.len();
-        lanes.idle.extend(leaving.iter().map(|(page, _)| *page).filter(|page| !left.contains(page)));
-        lanes.all.retain(|cell| !left.contains(&cell.page));
+        let mut caches = self.caches();
+        caches.leaving -= leaving.len();
+        caches.idle.extend(leaving.iter().map(|(page, _)| *page).filter(|page| !left.contains(page)));
+        caches.all.retain(|cell| !left.contains(&cell.page));
     }
 
-    /// Gives slots of lanes back that this process does not use, as far as that is possible; tells which.
+    /// Gives slots of caches back that this process does not use, as far as that is possible; tells which.
     ///
     /// # Safety
-    /// They are lanes of this matrix, and the caller's alone.
-    unsafe fn leave_for_home(&self, leaving: &[(*mut LanePage, u16)], home: u16, most: u32) -> Vec<*mut LanePage> {
+    /// They are caches of this matrix, and the caller's alone.
+    unsafe fn leave_for_home(&self, leaving: &[(*mut CachePage, u16)], home: u16, most: u32) -> Vec<*mut CachePage> {
         let numbers: Vec<u16> = leaving.iter().map(|(_, number)| *number).collect();
         let Some(open) = self.heap.pass_on(&numbers, home, most) else { return vec![] };
         let mut left = vec![];
         for &(page, number) in leaving.iter().filter(|(_, number)| !open.contains(number)) {
             // SAFETY: the caller's.
-            self.heap.retire(unsafe { &mut (*page).lane });
+            self.heap.retire(unsafe { &mut (*page).cache });
             self.segment.leave(number);
             left.push(page);
         }
         left
     }
 
-    /// A forked child shares the parent's lanes and participant numbers, so it may use none of them.
+    /// A forked child shares the parent's caches and participant numbers, so it may use none of them.
     #[inline]
     pub(crate) fn check_process(&self) -> Result<()> {
         self.segment.check_process()
     }
 
-    /// A lane that no thread uses: an idle one, or a new participant's. Where every slot is held, but one is changing hands, or
+    /// A cache that no thread uses: an idle one, or a new participant's. Where every slot is held, but one is changing hands, or
     /// is a dead one's whose blocks others are just adopting, that is waited for, no longer than `wait` (L1).
-    fn idle_lane(&self, wait: Duration, told: &mut Told) -> Result<*mut LanePage> {
-        if let Some(page) = self.lanes().idle.pop() {
+    fn idle_cache(&self, wait: Duration, told: &mut Told) -> Result<*mut CachePage> {
+        if let Some(page) = self.caches().idle.pop() {
             return Ok(page);
         }
         let failed =
             |call: &str, source| Error::io(format!("get memory for a thread's parked blocks with {call}(2)"), source);
-        let mut memory = memmap2::MmapMut::map_anon(size_of::<LanePage>() + PAGE).map_err(|e| failed("mmap", e))?;
-        let page = LaneCell::page_of(&mut memory, self.instance);
+        let mut memory = memmap2::MmapMut::map_anon(size_of::<CachePage>() + PAGE).map_err(|e| failed("mmap", e))?;
+        let page = CacheCell::page_of(&mut memory, self.instance);
         if self.wiped {
             let (start, length) = (memory.as_mut_ptr().cast(), memory.len());
             // SAFETY: an anonymous mapping of ours alone, page aligned, as long as asked for; nothing stands in it yet.
@@ -361,7 +361,7 @@ impl AtomicMatrix {
         }
         let (begun, mut tried) = (Instant::now(), vec![]);
         loop {
-            if let Some(page) = self.lanes().idle.pop() {
+            if let Some(page) = self.caches().idle.pop() {
                 return Ok(page);
             }
             let owner = match self.segment.join(&tried)? {
@@ -374,7 +374,7 @@ impl AtomicMatrix {
                     dead.number
                 }
                 joined => {
-                    let may_change = joined == Joined::Changing || !tried.is_empty() || self.lanes().leaving > 0;
+                    let may_change = joined == Joined::Changing || !tried.is_empty() || self.caches().leaving > 0;
                     if !may_change || begun.elapsed() >= wait {
                         let participants = self.heap.layout().params.participants;
                         return Err(Error::NoParticipantSlot { participants });
@@ -386,13 +386,13 @@ impl AtomicMatrix {
             };
             let ceiling = if self.segment.strict() { 0 } else { STACK };
             // SAFETY: the mapping is ours alone and as long as a page's; nobody else has been told of it.
-            let lane = unsafe { LanePage::write(page, self.instance, owner, ceiling) };
+            let cache = unsafe { CachePage::write(page, self.instance, owner, ceiling) };
             if told.taken_over.contains(&owner) {
-                self.heap.settle_all(lane);
-                // What it has visited without a lane it may free now.
-                let _ = self.heap.settle_links(lane, owner);
+                self.heap.settle_all(cache);
+                // What it has visited without a cache it may free now.
+                let _ = self.heap.settle_links(cache, owner);
             }
-            self.lanes().all.push(LaneCell { _memory: memory, page, owner });
+            self.caches().all.push(CacheCell { _memory: memory, page, owner });
             return Ok(page);
         }
     }
@@ -430,28 +430,28 @@ impl AtomicMatrix {
         self: &Arc<Self>,
         policy: Policy,
         tiles: u32,
-        mut serve: impl FnMut(&mut Lane) -> Option<T>,
+        mut serve: impl FnMut(&mut ThreadCache) -> Option<T>,
     ) -> Result<(Recovered, Option<T>)> {
         let mut told = Told::default();
-        let result = self.with_lane(|lane| {
-            let dead = self.segment.take_dead(lane.owner());
+        let result = self.with_cache(|cache| {
+            let dead = self.segment.take_dead(cache.owner());
             if dead.is_empty() {
                 return (told.all, None);
             }
             let mut recovery = Recovery::of(dead, policy);
-            self.heap.begin_recovery(Some(lane), &mut recovery);
+            self.heap.begin_recovery(Some(cache), &mut recovery);
             // A name is free again as soon as its block is known to be gone.
             self.retain_names();
             let served = loop {
-                let whole = self.heap.recover_tiles(Some(lane), &mut recovery, tiles);
+                let whole = self.heap.recover_tiles(Some(cache), &mut recovery, tiles);
                 if whole {
-                    self.heap.end_recovery(lane, &mut recovery);
+                    self.heap.end_recovery(cache, &mut recovery);
                     self.retain_names();
-                    break serve(lane);
+                    break serve(cache);
                 }
-                let served = serve(lane);
+                let served = serve(cache);
                 if served.is_some() {
-                    self.heap.pause_recovery(lane, &mut recovery);
+                    self.heap.pause_recovery(cache, &mut recovery);
                     break served;
                 }
             };
@@ -517,10 +517,10 @@ impl AtomicMatrix {
 }
 
 impl Keeper for AtomicMatrix {
-    fn thread_ends(&self, page: *mut LanePage) {
+    fn thread_ends(&self, page: *mut CachePage) {
         // A forked child has none of them, and finds the locks as other threads may have left them.
         if self.check_process().is_ok() {
-            self.give_back_lane(page);
+            self.give_back_cache(page);
         }
     }
 }
@@ -531,14 +531,14 @@ impl Drop for AtomicMatrix {
         if self.check_process().is_err() {
             return;
         }
-        let lanes = self.lanes.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let caches = self.caches.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut leaving = vec![];
-        for cell in &mut lanes.all {
+        for cell in &mut caches.all {
             // SAFETY: no handler is left, so no thread is inside an operation, and none will find the page again: it
             // would have to come with a handler of this instance.
             let page = unsafe { &mut *cell.page };
-            self.heap.flush(&mut page.lane);
-            leaving.push(page.lane.owner());
+            self.heap.flush(&mut page.cache);
+            leaving.push(page.cache.owner());
         }
         // Whoever only looked leaves nothing behind, and walks nothing.
         let mut open = if leaving.is_empty() { vec![] } else { self.heap.disown(&leaving) };

@@ -2,15 +2,15 @@
 //!
 //! A batch that is lost (its filler stopped half-way) costs nothing but the aid: the blocks are in their tokens.
 //!
-//! What a lane has freed for another goes to that lane's *homes*: a producer's empty stack finds there what its consumer has freed,
-//! without a ripple and a split. A lane has up to 64 homes for each bin, its ring. Who fills them and who empties them go round it the
+//! What a cache has freed for another goes to that cache's *homes*: a producer's empty stack finds there what its consumer has freed,
+//! without a ripple and a split. A cache has up to 64 homes for each bin, its ring. Who fills them and who empties them go round it the
 //! same way, so that each finds the next one at the first look, no map is asked or told, and the two are seldom at one home at once. The
-//! rings of all lanes and bins lie in one array, scattered: where a home is in use by another, the next one serves.
+//! rings of all caches and bins lie in one array, scattered: where a home is in use by another, the next one serves.
 //!
-//! Nobody's blocks go to one of up to 64 *open slots* of their bin, where any lane in need takes them. A word for each bin tells which of
+//! Nobody's blocks go to one of up to 64 *open slots* of their bin, where any cache in need takes them. A word for each bin tells which of
 //! them are full, so that nobody walks them; a bit may lie, and whoever meets a wrong one mends it.
 
-use super::lane::{Homeward, Lane};
+use super::thread_cache::{Homeward, ThreadCache};
 use super::words::Heap;
 use crate::backend::Word;
 use crate::backend::orderings::{BATCH_CLAIM, BATCH_INDEX, BATCH_LOOK, BATCH_MAP, BATCH_PASS};
@@ -46,7 +46,7 @@ pub(super) const fn full(owner: u16, bin: Bin) -> u64 {
 
 /// All homes of a ring are looked at.
 pub(super) const ALL: usize = usize::MAX;
-/// Open slots that a lane in need looks at.
+/// Open slots that a cache in need looks at.
 const OPEN_LOOKS: usize = 8;
 
 /// One bit for each of so many open slots.
@@ -54,7 +54,7 @@ const fn all_open(slots: usize) -> u64 {
     if slots >= MAX_BATCHES { u64::MAX } else { (1 << slots) - 1 }
 }
 
-/// Where a lane begins among the open slots: different lanes' beginnings lie apart.
+/// Where a cache begins among the open slots: different caches' beginnings lie apart.
 fn beginning(owner: u16, slots: usize) -> usize {
     let spread = (owner as u32).wrapping_mul(0x9E37_79B9);
     ((spread as u64 * slots as u64) >> 32) as usize
@@ -80,13 +80,13 @@ fn bits_from(bits: u64, first: usize) -> impl Iterator<Item = usize> {
 
 impl<R: Region> Heap<R> {
     /// Puts a batch of nobody's blocks into the exchange; false if every open slot of the bin is in use.
-    pub(super) fn give_open(&self, lane: &Lane, bin: Bin, batch: &[u32]) -> bool {
+    pub(super) fn give_open(&self, cache: &ThreadCache, bin: Bin, batch: &[u32]) -> bool {
         let layout = self.layout();
-        let first = beginning(lane.owner, layout.params.batches);
+        let first = beginning(cache.owner, layout.params.batches);
         let map = self.word(layout.batch_map(bin.0));
         let empty = !map.load(&BATCH_MAP) & all_open(layout.params.batches);
         for slot in bits_from(empty, first) {
-            let filled = self.fill(lane, layout.open_slot(bin.0, slot), batch, FULL);
+            let filled = self.fill(cache, layout.open_slot(bin.0, slot), batch, FULL);
             if filled.is_ok() || filled.is_err_and(|found| found & FULL != 0) {
                 map.fetch_or(1 << slot, &BATCH_MAP);
             }
@@ -97,15 +97,15 @@ impl<R: Region> Heap<R> {
         false
     }
 
-    /// Puts a batch where its owner looks for it: behind the one that this lane put there last, or further on where others have been.
+    /// Puts a batch where its owner looks for it: behind the one that this cache put there last, or further on where others have been.
     /// No map is asked, or told. False if none of so many homes of that ring is free.
-    pub(super) fn give_home(&self, lane: &Lane, way: &mut Homeward, looks: usize) -> bool {
+    pub(super) fn give_home(&self, cache: &ThreadCache, way: &mut Homeward, looks: usize) -> bool {
         let (layout, bin) = (self.layout(), Bin(way.bin as usize));
         for at in places(way.next_home, layout.ring()).take(looks) {
             let home = layout.home_of(way.owner, bin.0, at);
             // A compare-and-swap in vain would take the line from those who use it.
             if self.word(home).load(&BATCH_LOOK) == 0
-                && self.fill(lane, home, way.batch(), full(way.owner, bin)).is_ok()
+                && self.fill(cache, home, way.batch(), full(way.owner, bin)).is_ok()
             {
                 way.next_home = at as u8 + 1;
                 return true;
@@ -115,9 +115,9 @@ impl<R: Region> Heap<R> {
     }
 
     /// Puts a batch into the slot with this control word if it is empty; else what the word says comes back.
-    pub(super) fn fill(&self, lane: &Lane, slot: WordIndex, batch: &[u32], full: u64) -> Result<(), u64> {
+    pub(super) fn fill(&self, cache: &ThreadCache, slot: WordIndex, batch: &[u32], full: u64) -> Result<(), u64> {
         let control = self.word(slot);
-        control.cas(0, claimed(lane.owner), &BATCH_CLAIM)?;
+        control.cas(0, claimed(cache.owner), &BATCH_CLAIM)?;
         for (word, pair) in batch.chunks(2).enumerate() {
             let both = pair[0] as u64 | (*pair.get(1).unwrap_or(&0) as u64) << 32;
             self.word(WordIndex(slot.0 + 1 + word)).store(both, &BATCH_INDEX);
@@ -126,21 +126,21 @@ impl<R: Region> Heap<R> {
         Ok(())
     }
 
-    /// Takes a batch of the lane's own from so many of its homes: from where the next one is expected, or further on.
-    pub(super) fn take_home(&self, lane: &mut Lane, bin: Bin, looks: usize) -> bool {
+    /// Takes a batch of the cache's own from so many of its homes: from where the next one is expected, or further on.
+    pub(super) fn take_home(&self, cache: &mut ThreadCache, bin: Bin, looks: usize) -> bool {
         let layout = self.layout();
-        let next = lane.stacks[bin.0].next_home;
+        let next = cache.stacks[bin.0].next_home;
         for at in places(next, layout.ring()).take(looks) {
-            let home = layout.home_of(lane.owner, bin.0, at);
+            let home = layout.home_of(cache.owner, bin.0, at);
             let control = self.word(home);
             if at == next as usize {
                 control.expect_write();
             }
             let found = control.load(&BATCH_LOOK);
-            if found & !0xFF == full(lane.owner, bin)
-                && let Some(any) = self.empty(lane, bin, home, found)
+            if found & !0xFF == full(cache.owner, bin)
+                && let Some(any) = self.empty(cache, bin, home, found)
             {
-                lane.stacks[bin.0].next_home = at as u8 + 1;
+                cache.stacks[bin.0].next_home = at as u8 + 1;
                 return any;
             }
         }
@@ -148,9 +148,9 @@ impl<R: Region> Heap<R> {
     }
 
     /// Takes a batch of nobody's blocks.
-    pub(super) fn take_open(&self, lane: &mut Lane, bin: Bin) -> bool {
+    pub(super) fn take_open(&self, cache: &mut ThreadCache, bin: Bin) -> bool {
         let layout = self.layout();
-        let first = beginning(lane.owner, layout.params.batches);
+        let first = beginning(cache.owner, layout.params.batches);
         let map = self.word(layout.batch_map(bin.0));
         let full = map.load(&BATCH_MAP) & all_open(layout.params.batches);
         for slot in bits_from(full, first).take(OPEN_LOOKS) {
@@ -164,7 +164,7 @@ impl<R: Region> Heap<R> {
                 }
                 continue;
             }
-            if let Some(any) = self.empty(lane, bin, at, found) {
+            if let Some(any) = self.empty(cache, bin, at, found) {
                 map.fetch_and(!(1 << slot), &BATCH_MAP);
                 return any;
             }
@@ -173,13 +173,13 @@ impl<R: Region> Heap<R> {
     }
 
     /// Takes the batch of the slot whose control word says `found`, onto the own stack; None if somebody else did.
-    fn empty(&self, lane: &mut Lane, bin: Bin, slot: WordIndex, found: u64) -> Option<bool> {
+    fn empty(&self, cache: &mut ThreadCache, bin: Bin, slot: WordIndex, found: u64) -> Option<bool> {
         let granules = self.layout().granules;
-        let (items, count) = self.open_batch(lane, slot, found)?;
+        let (items, count) = self.open_batch(cache, slot, found)?;
         for g in items[..count].iter().map(|&g| Granule(g)) {
             // Read from shared memory: checked before it enters a stack (C2).
             if (g.0 as u64 + bin.size() as u64) <= granules as u64 {
-                lane.stacks[bin.0].push(g);
+                cache.stacks[bin.0].push(g);
             }
         }
         Some(count > 0)
@@ -187,9 +187,9 @@ impl<R: Region> Heap<R> {
 
     /// Takes the batch of the slot whose control word says `found`, and how many there are; None if somebody else did. Their tokens' lines
     /// may come.
-    pub(super) fn open_batch(&self, lane: &Lane, slot: WordIndex, found: u64) -> Option<([u32; BATCH], usize)> {
+    pub(super) fn open_batch(&self, cache: &ThreadCache, slot: WordIndex, found: u64) -> Option<([u32; BATCH], usize)> {
         let control = self.word(slot);
-        control.cas(found, claimed(lane.owner), &BATCH_CLAIM).ok()?;
+        control.cas(found, claimed(cache.owner), &BATCH_CLAIM).ok()?;
         let (mut items, count) = ([0; BATCH], ((found & 0xFF) as usize).min(BATCH));
         for (i, item) in items[..count].iter_mut().enumerate() {
             let both = self.word(WordIndex(slot.0 + 1 + i / 2)).load(&BATCH_INDEX);

@@ -1,6 +1,6 @@
 //! Free: one quick step for the thread's own small blocks, then one thorough step for all. The calls are drawn in [`super::heap`].
 
-use super::lane::Lane;
+use super::thread_cache::ThreadCache;
 use super::token::{LINKED, State, Token, is_nobody, place};
 use super::words::{Heap, Live, Refusal};
 use crate::backend::orderings::*;
@@ -22,7 +22,7 @@ pub enum Known {
 
 /// Whose block it is, as far as a free asks.
 enum Owner {
-    /// This lane's, which parks it by a plain store.
+    /// This cache's, which parks it by a plain store.
     Me,
     /// Another's, which may store its token plainly at this moment.
     Remote,
@@ -40,19 +40,19 @@ impl<R: Region> Heap<R> {
     /// # Errors
     /// [`Refusal`], and nothing has changed (S5).
     #[inline]
-    pub fn free(&self, lane: &mut Lane, g: Granule, mut generation: Option<u32>) -> Result<(), Refusal> {
-        self.bind(lane);
+    pub fn free(&self, cache: &mut ThreadCache, g: Granule, mut generation: Option<u32>) -> Result<(), Refusal> {
+        self.bind(cache);
         loop {
             let live = self.live_of(g, generation)?;
             if live.token.owner() == LINKED {
                 // A structure's: whoever reads or takes it there counts on it.
                 return Err(Refusal::Linked(live.token));
             }
-            let freed = match self.owner_of(lane, live.token) {
-                Owner::Me => self.free_local(lane, live),
-                Owner::Remote => self.free_remote(lane, live),
-                Owner::Unowned => self.free_shared(lane, live),
-                Owner::Large => self.free_large(lane, live),
+            let freed = match self.owner_of(cache, live.token) {
+                Owner::Me => self.free_local(cache, live),
+                Owner::Remote => self.free_remote(cache, live),
+                Owner::Unowned => self.free_shared(cache, live),
+                Owner::Large => self.free_large(cache, live),
             };
             if freed {
                 return Ok(());
@@ -66,49 +66,49 @@ impl<R: Region> Heap<R> {
     }
 
     #[inline(always)]
-    fn owner_of(&self, lane: &Lane, live: Token) -> Owner {
+    fn owner_of(&self, cache: &ThreadCache, live: Token) -> Owner {
         match live.owner() {
-            _ if lane.parks() && self.layout().large_bin(live.size()).is_some() => Owner::Large,
+            _ if cache.parks() && self.layout().large_bin(live.size()).is_some() => Owner::Large,
             _ if !self.biased() || self.layout().bin_of(live.size()).is_none() => Owner::Unowned,
-            owner if owner == lane.owner && lane.parks() => Owner::Me,
-            owner if owner == lane.owner || is_nobody(owner) => Owner::Unowned,
+            owner if owner == cache.owner && cache.parks() => Owner::Me,
+            owner if owner == cache.owner || is_nobody(owner) => Owner::Unowned,
             _ => Owner::Remote,
         }
     }
 
-    /// Parks the lane's own block on its stack: no locked instruction. False: it has changed, and nothing was done.
+    /// Parks the cache's own block on its stack: no locked instruction. False: it has changed, and nothing was done.
     #[inline(never)]
-    pub fn free_local(&self, lane: &mut Lane, live: Live) -> bool {
+    pub fn free_local(&self, cache: &mut ThreadCache, live: Live) -> bool {
         let Live { at: g, token } = live;
-        let (hazard, bin) = (self.hazard_of(lane), self.layout().bin_of(token.size()));
-        let Some(bin) = bin.filter(|_| hazard != 0 && lane.parks() && token.owner() == lane.owner) else {
+        let (hazard, bin) = (self.hazard_of(cache), self.layout().bin_of(token.size()));
+        let Some(bin) = bin.filter(|_| hazard != 0 && cache.parks() && token.owner() == cache.owner) else {
             return false;
         };
-        if !lane.stacks[bin.0].has_room() {
-            self.spill(lane, bin);
+        if !cache.stacks[bin.0].has_room() {
+            self.spill(cache, bin);
         }
         let parked = Token::new(State::Acked, token.owner(), token.generation(), self.place(g, token.size()));
-        let change = |now: Token| (now == token && lane.stacks[bin.0].push(g)).then_some((parked, ()));
+        let change = |now: Token| (now == token && cache.stacks[bin.0].push(g)).then_some((parked, ()));
         // SAFETY: `hazard_of` is in range.
         unsafe { self.change_own(hazard, g, self.token(g), change) }.is_some()
     }
 
-    /// Frees the lane's own block into the hands of `home`, the lane that it came from: it is parked as that one's, and goes the way home
+    /// Frees the cache's own block into the hands of `home`, the cache that it came from: it is parked as that one's, and goes the way home
     /// of blocks that are freed for others. No locked instruction, for a large one a compare-and-swap. False: it has changed, or is not parked for others, and nothing was done.
     ///
     /// Once the token says `home`, nobody stores it plainly but who has that number and was given its index.
     #[inline(never)]
-    pub fn free_to(&self, lane: &mut Lane, live: Live, home: u16) -> bool {
-        self.bind(lane);
+    pub fn free_to(&self, cache: &mut ThreadCache, live: Live, home: u16) -> bool {
+        self.bind(cache);
         let Live { at: g, token } = live;
-        let (hazard, size) = (self.hazard_of(lane), token.size());
-        let is_own = lane.parks() && token.owner() == lane.owner;
-        let is_anothers = home != lane.owner && self.is_participant(home);
+        let (hazard, size) = (self.hazard_of(cache), token.size());
+        let is_own = cache.parks() && token.owner() == cache.owner;
+        let is_anothers = home != cache.owner && self.is_participant(home);
         if !is_own || !is_anothers {
             return false;
         }
         if self.layout().large_bin(size).is_some() {
-            return self.free_large_to(lane, live, home);
+            return self.free_large_to(cache, live, home);
         }
         let bin = self.layout().bin_of(size).filter(|_| self.biased() && hazard != 0);
         let Some(bin) = bin else { return false };
@@ -118,44 +118,44 @@ impl<R: Region> Heap<R> {
         if unsafe { self.change_own(hazard, g, self.token(g), change) }.is_none() {
             return false;
         }
-        self.send_home(lane, bin, home, g);
+        self.send_home(cache, bin, home, g);
         true
     }
 
-    /// Gives another lane's block back to that lane's parked blocks. False: it has changed, and nothing was done.
+    /// Gives another cache's block back to that cache's parked blocks. False: it has changed, and nothing was done.
     #[inline(never)]
-    fn free_remote(&self, lane: &mut Lane, live: Live) -> bool {
+    fn free_remote(&self, cache: &mut ThreadCache, live: Live) -> bool {
         let Live { at: g, token } = live;
         let (owner, size) = (token.owner(), token.size());
         let acked = Token::new(State::Acked, owner, token.generation(), self.place(g, size));
         if self.token(g).cas(token.0, acked.0, &PARK).is_err() {
             return false;
         }
-        match self.parking_bin(lane, size) {
+        match self.parking_bin(cache, size) {
             // Whoever adopts it says what becomes of it.
             _ if self.is_adopting(owner) && !R::Backend::mutated(Mutant::AdoptedSentHome) => {}
-            Some(bin) => self.send_home(lane, bin, owner, g),
-            None => self.merge_batch(lane, &[g.0]),
+            Some(bin) => self.send_home(cache, bin, owner, g),
+            None => self.merge_batch(cache, &[g.0]),
         }
         true
     }
 
-    /// Parks a block as this lane's, or merges it. False: it has changed, and nothing was done.
+    /// Parks a block as this cache's, or merges it. False: it has changed, and nothing was done.
     #[inline(never)]
-    fn free_shared(&self, lane: &mut Lane, live: Live) -> bool {
+    fn free_shared(&self, cache: &mut ThreadCache, live: Live) -> bool {
         let Live { at: g, token } = live;
-        let acked = Token::new(State::Acked, lane.owner(), token.generation(), self.place(g, token.size()));
+        let acked = Token::new(State::Acked, cache.owner(), token.generation(), self.place(g, token.size()));
         if self.token(g).cas(token.0, acked.0, &PARK).is_err() {
             return false;
         }
-        match self.parking_bin(lane, token.size()) {
-            Some(bin) => self.remember(lane, bin, g),
-            None => drop(self.coalesce(lane, g, acked)),
+        match self.parking_bin(cache, token.size()) {
+            Some(bin) => self.remember(cache, bin, g),
+            None => drop(self.coalesce(cache, g, acked)),
         }
         true
     }
 
-    /// Frees a block for a thread that has no lane, and can't get one: by one compare-and-swap, as for another's block. It is
+    /// Frees a block for a thread that has no cache, and can't get one: by one compare-and-swap, as for another's block. It is
     /// parked, its owner's or nobody's, and nobody is told where: whoever runs short or heals merges it. Waits for nobody.
     ///
     /// # Errors
@@ -177,7 +177,7 @@ impl<R: Region> Heap<R> {
         }
     }
 
-    /// The quick step: parks the live block at `g` on the lane's own stack, if it is the lane's own, what the caller knows, of less than
+    /// The quick step: parks the live block at `g` on the cache's own stack, if it is the cache's own, what the caller knows, of less than
     /// `EXACT` granules, and there is room. No locked instruction. False: nothing was done.
     ///
     /// Where the caller knows the token, what is stored, and where, follows from that: nothing waits for the one in memory, which is only
@@ -186,20 +186,20 @@ impl<R: Region> Heap<R> {
     /// # Safety
     /// As for [`Heap::allocate_own`], and a known token's position is that of the granule in its span, as an allocation gave them.
     #[inline(always)]
-    pub unsafe fn free_own(&self, lane: &mut Lane, g: Granule, known: Known, geometry: &impl Geometry) -> bool {
-        let (own, hazard, shift) = (Token(lane.live_bits), lane.hazard, geometry.span_shift());
+    pub unsafe fn free_own(&self, cache: &mut ThreadCache, g: Granule, known: Known, geometry: &impl Geometry) -> bool {
+        let (own, hazard, shift) = (Token(cache.live_bits), cache.hazard, geometry.span_shift());
         let (is_own, size) = match known {
             Known::Raw(token) => (token.held_by_same(own), token.low_size()),
             Known::Typed(token) => (token.is_typed() && token.owner() == own.owner(), token.size()),
             Known::Offset => (true, 0),
         };
-        if g.0 >= lane.roomy || !is_own || size >= EXACT {
+        if g.0 >= cache.roomy || !is_own || size >= EXACT {
             return false;
         }
-        // SAFETY: the lane is bound, to this heap, says the caller: it has as many granules, spans like these, and this word.
+        // SAFETY: the cache is bound, to this heap, says the caller: it has as many granules, spans like these, and this word.
         let word = unsafe { self.region().token_in_range(g, shift) };
         if known == Known::Offset {
-            // Another lane may have written it last, or may own it: then one transfer of its line serves the look and the change.
+            // Another cache may have written it last, or may own it: then one transfer of its line serves the look and the change.
             word.expect_write();
         }
         let position = g.0 & ((1 << shift) - 1);
@@ -222,9 +222,9 @@ impl<R: Region> Heap<R> {
                     (size.wrapping_sub(1) < EXACT as u64 - 1).then_some((now.parked(), size as usize))?
                 }
             };
-            lane.stacks.get_mut(size)?.push(g).then_some((parked, ()))
+            cache.stacks.get_mut(size)?.push(g).then_some((parked, ()))
         };
-        // SAFETY: the lane is bound, to this heap, says the caller: its slot's word is one of the region's.
+        // SAFETY: the cache is bound, to this heap, says the caller: its slot's word is one of the region's.
         unsafe { self.change_own(hazard, g, word, change) }.is_some()
     }
 
@@ -235,32 +235,32 @@ impl<R: Region> Heap<R> {
     #[inline(always)]
     pub unsafe fn free_next(
         &self,
-        lane: &mut Lane,
+        cache: &mut ThreadCache,
         g: Granule,
         generation: Option<u32>,
         geometry: &impl Geometry,
     ) -> bool {
-        if g.0 >= lane.granules {
+        if g.0 >= cache.granules {
             return false;
         }
-        let (own, hazard, shift) = (lane.live_bits, lane.hazard, geometry.span_shift());
+        let (own, hazard, shift) = (cache.live_bits, cache.hazard, geometry.span_shift());
         // SAFETY: as in `free_own`.
         let word = unsafe { self.region().token_in_range(g, shift) };
         let token = Token(word.load(&TOKEN_HINT));
         // The size, if everything else is as it should be.
         let size = token.meaning() ^ (own | u64::from(place(g.0 & ((1 << shift) - 1), 0)));
         let current = generation.is_none_or(|held| held == token.generation());
-        if !current || size > u64::from(lane.granules - g.0) {
+        if !current || size > u64::from(cache.granules - g.0) {
             return false;
         }
         let size = size as u32;
-        let Some(bin) = self.layout().bin_of(size) else { return self.free_own_large(lane, g, token, size) };
-        let stack = &mut lane.stacks[bin.0];
+        let Some(bin) = self.layout().bin_of(size) else { return self.free_own_large(cache, g, token, size) };
+        let stack = &mut cache.stacks[bin.0];
         if !stack.has_room() {
             return false;
         }
         let change = |now: Token| (now == token).then(|| (token.parked(), ()));
-        // SAFETY: `hazard` is the index that the lane was bound with, to this heap, says the caller.
+        // SAFETY: `hazard` is the index that the cache was bound with, to this heap, says the caller.
         unsafe { self.change_own(hazard, g, word, change) }.is_some_and(|()| stack.push(g))
     }
 
@@ -286,30 +286,30 @@ mod tests {
     use crate::matrix::tests::biased;
     use crate::matrix::words::Kind;
 
-    /// A lane of a large heap, used with a small one by mistake, names granules within the small one's words.
+    /// A cache of a large heap, used with a small one by mistake, names granules within the small one's words.
     #[test]
-    fn s5_a_lane_of_another_heap_stays_within_this_ones_words() {
+    fn s5_a_cache_of_another_heap_stays_within_this_ones_words() {
         let (large, small) = (biased(4 << 20, 1024), biased(64 << 10, 4));
-        let mut lane = Lane::new(1000);
-        large.allocate(&mut lane, 8, 1, Kind::Raw).expect("room");
-        let mut other = Lane::new(1);
+        let mut cache = ThreadCache::new(1000);
+        large.allocate(&mut cache, 8, 1, Kind::Raw).expect("room");
+        let mut other = ThreadCache::new(1);
         let block = small.allocate(&mut other, 8, 1, Kind::Raw).expect("room");
-        assert!(lane.hazard as usize > small.layout().words, "the case is met");
-        assert!(!small.free_local(&mut lane, block.of(1000)), "it is another lane's");
+        assert!(cache.hazard as usize > small.layout().words, "the case is met");
+        assert!(!small.free_local(&mut cache, block.of(1000)), "it is another cache's");
     }
 
     /// The quick ways to free leave what the thorough one leaves, typed or not, whatever the size and wherever in its span.
     #[test]
     fn s4_a_quick_free_leaves_what_a_thorough_one_leaves() {
         let (quick, thorough) = (biased(1 << 20, 4), biased(1 << 20, 4));
-        let (mut lane, mut other) = (Lane::new(1), Lane::new(1));
+        let (mut cache, mut other) = (ThreadCache::new(1), ThreadCache::new(1));
         let layout = quick.layout();
         let mut positions = std::collections::BTreeSet::new();
         for (round, size) in (0..4).flat_map(|round| (layout.span_mask + 1..EXACT).map(move |size| (round, size))) {
             for kind in [Kind::Raw, Kind::Typed(0x1FF_FFFF), Kind::Typed(round)] {
                 let mut made = vec![];
                 for _ in 0..4 {
-                    let block = quick.allocate(&mut lane, size, 1, kind).expect("room");
+                    let block = quick.allocate(&mut cache, size, 1, kind).expect("room");
                     assert_eq!(thorough.allocate(&mut other, size, 1, kind), Ok(block));
                     made.push(block);
                 }
@@ -318,20 +318,20 @@ mod tests {
                     assert_eq!(typed, block.token.is_typed());
                     let stale = Token(block.token.0 ^ Token::new(State::Inside, 0, 1, 0).0);
                     let known = |token, typed| if typed { Known::Typed(token) } else { Known::Raw(token) };
-                    // SAFETY: one heap for each lane, and its own geometry.
+                    // SAFETY: one heap for each cache, and its own geometry.
                     unsafe {
                         assert!(
-                            !quick.free_own(&mut lane, block.at, known(stale, typed), layout),
+                            !quick.free_own(&mut cache, block.at, known(stale, typed), layout),
                             "S5: another generation"
                         );
                         assert!(
-                            !quick.free_own(&mut lane, block.at, known(block.token, !typed), layout),
+                            !quick.free_own(&mut cache, block.at, known(block.token, !typed), layout),
                             "S5: of another kind"
                         );
-                        let freed = quick.free_own(&mut lane, block.at, known(block.token, typed), layout);
-                        assert!(freed || !lane.stacks[size as usize].has_room(), "{size} {kind:?}");
+                        let freed = quick.free_own(&mut cache, block.at, known(block.token, typed), layout);
+                        assert!(freed || !cache.stacks[size as usize].has_room(), "{size} {kind:?}");
                         if !freed {
-                            quick.free(&mut lane, block.at, Some(block.token.generation())).expect("live");
+                            quick.free(&mut cache, block.at, Some(block.token.generation())).expect("live");
                         }
                     }
                     thorough.free(&mut other, block.at, Some(block.token.generation())).expect("live");

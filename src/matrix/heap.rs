@@ -1,6 +1,6 @@
 //! The heap as a whole: how it is made, the names under which it is used, and the map of its calls.
 //!
-//! A lane is what one thread keeps to itself. The quick steps are compiled into the caller and use no locked instruction; where one does
+//! A cache is what one thread keeps to itself. The quick steps are compiled into the caller and use no locked instruction; where one does
 //! not serve, nothing was done, and the thorough step does it all.
 //!
 //! ```text
@@ -24,7 +24,7 @@
 //! ```
 
 pub use super::free::Known;
-pub use super::lane::Lane;
+pub use super::thread_cache::ThreadCache;
 use super::token::{State, Token};
 pub use super::words::{Exhausted, Heap, Kind, Live, Refusal};
 use crate::backend::Word;

@@ -14,7 +14,7 @@
 //! upward by the same rule. A participant that stops between its clear and its second look can hide a hint, not a
 //! block: whoever finds nothing sweeps the tokens (matrix::sweep), which hints what it meets again.
 
-use super::lane::Lane;
+use super::thread_cache::ThreadCache;
 use super::token::{State, Token};
 use super::words::Heap;
 use crate::backend::orderings::{HINT_CLEAR, HINT_LOOK, HINT_SET};
@@ -112,14 +112,14 @@ impl<R: Region> Heap<R> {
 
     /// A free block of at least `size` granules, found through the hints: two bitmap operations to the class, one word a
     /// level to the leaf. O(1), plus one step for each stale hint, which its publisher has paid for (L4).
-    pub(super) fn find(&self, lane: &mut Lane, size: u32) -> Option<(Granule, Token)> {
+    pub(super) fn find(&self, cache: &mut ThreadCache, size: u32) -> Option<(Granule, Token)> {
         let wanted = at_least(size);
         loop {
             let Some(class) = self.first_class(wanted) else {
                 return self.find_in_own_class(size);
             };
-            let Some(chunk) = self.end_chunk(class, lane.searches_from_above()) else { continue };
-            if let Some(found) = self.find_in_chunk(lane, chunk, size) {
+            let Some(chunk) = self.end_chunk(class, cache.searches_from_above()) else { continue };
+            if let Some(found) = self.find_in_chunk(cache, chunk, size) {
                 return Some(found);
             }
             let look = || self.chunk_has(chunk, class);
@@ -180,14 +180,14 @@ impl<R: Region> Heap<R> {
 
     /// A free block of at least `size` granules that begins in `chunk`. Operations in force are helped to their end, and
     /// hints of granules where nothing free begins are cleared.
-    fn find_in_chunk(&self, lane: &mut Lane, chunk: usize, size: u32) -> Option<(Granule, Token)> {
+    fn find_in_chunk(&self, cache: &mut ThreadCache, chunk: usize, size: u32) -> Option<(Granule, Token)> {
         let leaf = self.word(self.layout().leaf(chunk));
         let mut bits = leaf.load(&HINT_LOOK);
         while bits != 0 {
             let bit =
-                if lane.searches_from_above() { 1 << (63 - bits.leading_zeros()) } else { bits & bits.wrapping_neg() };
+                if cache.searches_from_above() { 1 << (63 - bits.leading_zeros()) } else { bits & bits.wrapping_neg() };
             let span = (chunk * CHUNK) as u32 + bit.trailing_zeros();
-            let (g, token) = self.settled(lane, span);
+            let (g, token) = self.settled(cache, span);
             if token.is_free() && self.fits_sector(g, token) {
                 if token.size() >= size {
                     return Some((g, token));
@@ -198,7 +198,7 @@ impl<R: Region> Heap<R> {
             leaf.fetch_and(!bit, &HINT_CLEAR);
             // Once more, and after helping: a block under an announced operation is free, and whoever commits it in its old
             // class does not hint it again. The whole chain is set, since others may have found this leaf empty meanwhile.
-            let (g, now) = self.settled(lane, span);
+            let (g, now) = self.settled(cache, span);
             if now.is_free() && self.fits_sector(g, now) && !R::Backend::mutated(Mutant::HintRelookDropped) {
                 if R::Backend::mutated(Mutant::LeafAloneRehinted) {
                     leaf.fetch_or(bit, &HINT_SET);
@@ -220,10 +220,10 @@ impl<R: Region> Heap<R> {
     }
 
     /// What begins in a span, and where, after helping whatever operation is in force there.
-    fn settled(&self, lane: &mut Lane, span: u32) -> (Granule, Token) {
+    fn settled(&self, cache: &mut ThreadCache, span: u32) -> (Granule, Token) {
         loop {
             let (g, token) = self.begins_in(span);
-            if token.state() != State::Coalescing || !self.help(lane, g, token) {
+            if token.state() != State::Coalescing || !self.help(cache, g, token) {
                 return (g, token);
             }
             R::Backend::pause();

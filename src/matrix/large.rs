@@ -1,22 +1,22 @@
 //! Large blocks: freed blocks above the bins' sizes wait unmerged as well, but each is taken and given by one compare-and-swap.
 //!
-//! A parked large block is ACKED and in no lane's bias: anybody may take it, the sweep of a request that finds nothing else among them.
-//! So nothing is hidden (L2), and what a dead lane has parked is free memory. What a lane remembers of its own ([`Pool`]) is an aid.
+//! A parked large block is ACKED and in no cache's bias: anybody may take it, the sweep of a request that finds nothing else among them.
+//! So nothing is hidden (L2), and what a dead cache has parked is free memory. What a cache remembers of its own ([`Pool`]) is an aid.
 //!
 //! - A block is remembered under the sixteenth of a power of two that it has at least. A request looks at the newest block of its own
 //!   sixteenth, which may or may not do, and of the next one, which does: what it gets is less than an eighth larger.
 //! - A request that finds none cuts a block of its own size; or of the next sixteenth's smallest, while blocks of that come back. So who
 //!   only fills a segment wastes nothing, and where blocks come and go, all requests of a sixteenth can have any of its blocks.
-//! - A lane's large parked blocks have an eighth of the sector at most, divided by the slots in use; a 128th once no free block has half of
+//! - A cache's large parked blocks have an eighth of the sector at most, divided by the slots in use; a 128th once no free block has half of
 //!   the sector, and then no request is rounded up: what is parked keeps its neighbours apart, and memory is short. Where there is no room,
 //!   those go first that were not asked for lately; a free merges [`EVICTIONS`] at most, and each block once.
-//! - Whoever frees another lane's block parks it for that lane, and its index goes home (matrix::exchange), all sizes in one ring of homes.
-//!   A batch, and what is on its way home in one ring, are bounded in granules. What finds no home stays with the lane that freed it.
-//! - They are given back when a request runs short, when their thread ends, and when their lane's participant has died.
+//! - Whoever frees another cache's block parks it for that cache, and its index goes home (matrix::exchange), all sizes in one ring of homes.
+//!   A batch, and what is on its way home in one ring, are bounded in granules. What finds no home stays with the cache that freed it.
+//! - They are given back when a request runs short, when their thread ends, and when their cache's participant has died.
 
 use super::exchange::{ALL, full, places};
-use super::lane::{FEW, Lane, MOST_SHORT_LOOKS};
 use super::pool::{Parked, Pool, WAYS, Way};
+use super::thread_cache::{FEW, MOST_SHORT_LOOKS, ThreadCache};
 use super::token::{State, Token, is_nobody};
 use super::words::{Heap, Kind, Live};
 use crate::backend::orderings::{BATCH_LOOK, CLAIM, PARK, SLOT_LOOK, TOKEN_HINT};
@@ -25,7 +25,7 @@ use crate::segment::layout::{BATCH, Granule, SlotWord};
 use crate::segment::region::Region;
 use crate::segment::size_class::{Bin, Large};
 
-/// All lanes' large parked blocks have this part of the sector at most, while memory is plentiful.
+/// All caches' large parked blocks have this part of the sector at most, while memory is plentiful.
 const POOLS_PART: u32 = 8;
 /// And this part when it is not.
 const SCARCE_PART: u32 = 128;
@@ -33,12 +33,12 @@ const SCARCE_PART: u32 = 128;
 const PLENTY_PART: u32 = 2;
 /// A free merges so many parked blocks at most to make room for one.
 pub(super) const EVICTIONS: usize = 14;
-/// A lane looks again how much it may park once it has cut and merged this part of the sector, or this many blocks.
+/// A cache looks again how much it may park once it has cut and merged this part of the sector, or this many blocks.
 const LOOK_PART: u32 = 16;
 const STEPS_PER_LOOK: u32 = 256;
 /// A batch that goes home has this part of the sector at most, or one block.
 const BATCH_PART: u32 = 256;
-/// Blocks of one size that wait in a lane's homes have this part of the sector, or one batch. (Of all sizes together less than five times
+/// Blocks of one size that wait in a cache's homes have this part of the sector, or one batch. (Of all sizes together less than five times
 /// as much: the more a batch has, the fewer homes it may go to, from the first on.)
 const HOMES_PART: u32 = 16;
 /// Stands for all large bins in a home's control word: no block is in this bin.
@@ -48,22 +48,22 @@ impl<R: Region> Heap<R> {
     /// A parked large block of at least `size` granules from the own pool, at a multiple of `mask` + 1 granules, if the newest of one of two
     /// bins is one: one compare-and-swap.
     #[inline(always)]
-    pub fn pop_large(&self, lane: &mut Lane, size: u32, mask: u32, kind: Kind) -> Option<Live> {
+    pub fn pop_large(&self, cache: &mut ThreadCache, size: u32, mask: u32, kind: Kind) -> Option<Live> {
         let bin = self.layout().large_bin(size)?;
-        let pool = lane.large.as_deref_mut()?;
+        let pool = cache.large.as_deref_mut()?;
         if kind == Kind::Raw {
             let fits = |block: &Parked| block.size >= size || R::Backend::mutated(Mutant::LargeFitUnchecked);
             let newest = pool.newest(bin).filter(fits).map(|block| (bin, block));
             let next = Large(bin.0 + 1);
             let (bin, block) = newest.or_else(|| pool.newest(next).map(|block| (next, block)))?;
             if block.at.0 & mask == 0
-                && let Some(token) = self.take_own(lane.live_bits, block)
+                && let Some(token) = self.take_own(cache.live_bits, block)
             {
                 pool.take_newest(bin);
                 return Some(Live { at: block.at, token });
             }
         }
-        self.pop_any_large(lane, [bin, Large(bin.0 + 1)], (size, mask), kind)
+        self.pop_any_large(cache, [bin, Large(bin.0 + 1)], (size, mask), kind)
     }
 
     /// Takes the block, untyped, if it is parked by whose live blocks' tokens are like `live_bits`.
@@ -79,9 +79,15 @@ impl<R: Region> Heap<R> {
 
     /// As [`Heap::pop_large`], of any kind, and from whomever the block was parked. Indices that have gone stale are dropped.
     #[inline(never)]
-    fn pop_any_large(&self, lane: &mut Lane, bins: [Large; 2], (size, mask): (u32, u32), kind: Kind) -> Option<Live> {
-        let owner = lane.owner;
-        let pool = lane.large.as_deref_mut()?;
+    fn pop_any_large(
+        &self,
+        cache: &mut ThreadCache,
+        bins: [Large; 2],
+        (size, mask): (u32, u32),
+        kind: Kind,
+    ) -> Option<Live> {
+        let owner = cache.owner;
+        let pool = cache.large.as_deref_mut()?;
         for bin in bins {
             while let Some(block) = pool.newest(bin) {
                 let fits = block.size >= size || R::Backend::mutated(Mutant::LargeFitUnchecked);
@@ -97,27 +103,27 @@ impl<R: Region> Heap<R> {
         None
     }
 
-    /// Parks the lane's own live block of `size` granules, read as `token`, if that is a large bin's. False: nothing was done.
+    /// Parks the cache's own live block of `size` granules, read as `token`, if that is a large bin's. False: nothing was done.
     #[inline(always)]
-    pub(super) fn free_own_large(&self, lane: &mut Lane, g: Granule, token: Token, size: u32) -> bool {
+    pub(super) fn free_own_large(&self, cache: &mut ThreadCache, g: Granule, token: Token, size: u32) -> bool {
         let Some(bin) = self.layout().large_bin(size) else { return false };
-        let parked = lane.large.is_some() && self.token(g).cas(token.0, token.parked().0, &PARK).is_ok();
+        let parked = cache.large.is_some() && self.token(g).cas(token.0, token.parked().0, &PARK).is_ok();
         if parked {
-            self.keep_large(lane, bin, Parked { at: g, size });
+            self.keep_large(cache, bin, Parked { at: g, size });
         }
         parked
     }
 
     /// Parks a live large block, here or for whose it is, by one compare-and-swap. False: it has changed, and nothing was done.
     #[inline(never)]
-    pub(super) fn free_large(&self, lane: &mut Lane, live: Live) -> bool {
+    pub(super) fn free_large(&self, cache: &mut ThreadCache, live: Live) -> bool {
         let owner = live.token.owner();
-        let whose = if is_nobody(owner) { lane.owner } else { owner };
-        self.free_large_to(lane, live, whose)
+        let whose = if is_nobody(owner) { cache.owner } else { owner };
+        self.free_large_to(cache, live, whose)
     }
 
-    /// As [`Heap::free_large`], for the lane that the block is to go to.
-    pub(super) fn free_large_to(&self, lane: &mut Lane, live: Live, whose: u16) -> bool {
+    /// As [`Heap::free_large`], for the cache that the block is to go to.
+    pub(super) fn free_large_to(&self, cache: &mut ThreadCache, live: Live, whose: u16) -> bool {
         let Live { at: g, token } = live;
         let size = token.size();
         let acked = Token::new(State::Acked, whose, token.generation(), self.place(g, size));
@@ -126,29 +132,29 @@ impl<R: Region> Heap<R> {
         }
         let block = Parked { at: g, size };
         match self.layout().large_bin(size) {
-            _ if whose != lane.owner => self.send_large_home(lane, whose, block),
-            Some(bin) => self.keep_large(lane, bin, block),
-            None => self.merge_large(lane, block),
+            _ if whose != cache.owner => self.send_large_home(cache, whose, block),
+            Some(bin) => self.keep_large(cache, bin, block),
+            None => self.merge_large(cache, block),
         }
         true
     }
 
     /// The granules to cut for a request of `size`: a little more, while blocks of the next sixteenth come back.
-    pub(super) fn rounded(&self, lane: &mut Lane, size: u32) -> u32 {
+    pub(super) fn rounded(&self, cache: &mut ThreadCache, size: u32) -> u32 {
         let up = Large::round_up(size);
         let Some(bin) = self.layout().large_bin(up) else { return size };
-        self.moved(lane, size);
-        let rounded = up != size && lane.large.as_mut().is_some_and(|pool| pool.is_rounded(bin));
+        self.moved(cache, size);
+        let rounded = up != size && cache.large.as_mut().is_some_and(|pool| pool.is_rounded(bin));
         if rounded { up } else { size }
     }
 
     /// Remembers a parked block of the bin. Without room, others are merged first.
     #[inline(always)]
-    fn keep_large(&self, lane: &mut Lane, bin: Large, block: Parked) {
-        if !lane.large.as_deref_mut().is_some_and(|pool| pool.push(bin, block)) {
-            self.make_room(lane, bin, block);
+    fn keep_large(&self, cache: &mut ThreadCache, bin: Large, block: Parked) {
+        if !cache.large.as_deref_mut().is_some_and(|pool| pool.push(bin, block)) {
+            self.make_room(cache, bin, block);
         }
-        if let Some(pool) = lane.large.as_deref_mut() {
+        if let Some(pool) = cache.large.as_deref_mut() {
             // Whoever asks for a little less can have it.
             pool.came_back(bin);
         }
@@ -156,12 +162,12 @@ impl<R: Region> Heap<R> {
 
     #[cold]
     #[inline(never)]
-    fn make_room(&self, lane: &mut Lane, bin: Large, block: Parked) {
+    fn make_room(&self, cache: &mut ThreadCache, bin: Large, block: Parked) {
         if R::Backend::mutated(Mutant::PoolUnbounded) {
-            self.pool(lane).set_budget(u32::MAX, true);
+            self.pool(cache).set_budget(u32::MAX, true);
         }
         for _ in 0..EVICTIONS {
-            let pool = self.pool(lane);
+            let pool = self.pool(cache);
             if pool.push(bin, block) {
                 return;
             }
@@ -169,151 +175,152 @@ impl<R: Region> Heap<R> {
                 break;
             }
             let Some(evicted) = pool.evict() else { break };
-            self.merge_large(lane, evicted);
-            self.moved(lane, evicted.size);
+            self.merge_large(cache, evicted);
+            self.moved(cache, evicted.size);
         }
-        if !self.pool(lane).push(bin, block) {
-            self.merge_large(lane, block);
+        if !self.pool(cache).push(bin, block) {
+            self.merge_large(cache, block);
         }
     }
 
-    fn pool<'lane>(&self, lane: &'lane mut Lane) -> &'lane mut Pool {
-        if lane.large.is_none() {
+    fn pool<'cache>(&self, cache: &'cache mut ThreadCache) -> &'cache mut Pool {
+        if cache.large.is_none() {
             let mut pool = Pool::new();
-            let (budget, plenty) = self.budget(lane);
+            let (budget, plenty) = self.budget(cache);
             pool.set_budget(budget, plenty);
-            lane.large = Some(Box::new(pool));
+            cache.large = Some(Box::new(pool));
         }
-        lane.large.as_deref_mut().unwrap_or_else(|| unreachable!("made above"))
+        cache.large.as_deref_mut().unwrap_or_else(|| unreachable!("made above"))
     }
 
-    /// So many granules were cut or merged: from time to time, the lane looks again how much it may park.
-    fn moved(&self, lane: &mut Lane, granules: u32) {
+    /// So many granules were cut or merged: from time to time, the cache looks again how much it may park.
+    fn moved(&self, cache: &mut ThreadCache, granules: u32) {
         let all = self.layout().granules;
-        let Some(pool) = lane.large.as_deref_mut() else { return };
+        let Some(pool) = cache.large.as_deref_mut() else { return };
         pool.moved += granules.max(all / LOOK_PART / STEPS_PER_LOOK);
         if pool.moved >= all / LOOK_PART {
             pool.moved = 0;
-            let (budget, plenty) = self.budget(lane);
-            self.pool(lane).set_budget(budget, plenty);
+            let (budget, plenty) = self.budget(cache);
+            self.pool(cache).set_budget(budget, plenty);
         }
     }
 
-    /// What this lane may park, its share of what all may, and whether memory is plentiful.
-    fn budget(&self, lane: &mut Lane) -> (u32, bool) {
-        if let Some(most) = lane.most_large {
+    /// What this cache may park, its share of what all may, and whether memory is plentiful.
+    fn budget(&self, cache: &mut ThreadCache) -> (u32, bool) {
+        if let Some(most) = cache.most_large {
             return (most, true);
         }
         let layout = self.layout();
         let held = |&number: &u16| self.word(layout.slot(number, SlotWord::State)).load(&SLOT_LOOK) != 0;
-        let lanes = (1..=layout.params.participants as u16).filter(held).count().max(1) as u32;
-        let plenty = self.find(lane, layout.granules / PLENTY_PART).is_some();
+        let caches = (1..=layout.params.participants as u16).filter(held).count().max(1) as u32;
+        let plenty = self.find(cache, layout.granules / PLENTY_PART).is_some();
         let part = if plenty { POOLS_PART } else { SCARCE_PART };
-        (layout.granules / part / lanes, plenty)
+        (layout.granules / part / caches, plenty)
     }
 
     /// Merges a block that was parked, if it still is.
-    fn merge_large(&self, lane: &mut Lane, block: Parked) {
+    fn merge_large(&self, cache: &mut ThreadCache, block: Parked) {
         let token = self.look(block.at);
         if token.is_given_up() && token.size() == block.size && self.layout().large_bin(block.size).is_some() {
-            self.coalesce(lane, block.at, token);
+            self.coalesce(cache, block.at, token);
         }
     }
 
-    /// Collects another lane's block; a full batch goes home.
-    fn send_large_home(&self, lane: &mut Lane, owner: u16, block: Parked) {
+    /// Collects another cache's block; a full batch goes home.
+    fn send_large_home(&self, cache: &mut ThreadCache, owner: u16, block: Parked) {
         let most = self.layout().granules / BATCH_PART;
         let at = owner as usize % WAYS;
         let is_full = |way: &Way, more: u32| way.length == BATCH || way.granules + more > most;
-        let way = &mut self.pool(lane).ways[at];
+        let way = &mut self.pool(cache).ways[at];
         if way.length > 0 && (way.owner != owner || is_full(way, block.size)) {
-            self.dispatch_large(lane, at);
+            self.dispatch_large(cache, at);
         }
-        let way = &mut self.pool(lane).ways[at];
+        let way = &mut self.pool(cache).ways[at];
         way.owner = owner;
         way.items[way.length % BATCH] = block.at.0;
         way.length += 1;
         way.granules += block.size;
         if is_full(way, 0) {
-            self.dispatch_large(lane, at);
+            self.dispatch_large(cache, at);
         }
     }
 
     /// Sends a batch home. Without room there it stays here.
-    fn dispatch_large(&self, lane: &mut Lane, at: usize) {
+    fn dispatch_large(&self, cache: &mut ThreadCache, at: usize) {
         let layout = self.layout();
-        let way = self.pool(lane).ways[at];
+        let way = self.pool(cache).ways[at];
         let ring = (layout.granules / HOMES_PART / way.granules.max(1)).max(1).min(layout.ring() as u32);
         let given = places(way.next_home, ring as usize).find(|&at| {
             let home = layout.home_of(way.owner, LARGE.0, at);
-            self.word(home).load(&BATCH_LOOK) == 0 && self.fill(lane, home, way.batch(), full(way.owner, LARGE)).is_ok()
+            self.word(home).load(&BATCH_LOOK) == 0
+                && self.fill(cache, home, way.batch(), full(way.owner, LARGE)).is_ok()
         });
         let next_home = given.map_or(way.next_home, |at| at as u8 + 1);
-        self.pool(lane).ways[at] = Way { next_home, ..Way::default() };
+        self.pool(cache).ways[at] = Way { next_home, ..Way::default() };
         if given.is_none() {
-            way.batch().iter().for_each(|&g| self.receive_large(lane, Granule(g)));
+            way.batch().iter().for_each(|&g| self.receive_large(cache, Granule(g)));
         }
     }
 
-    /// Remembers a block that was parked for this lane, or by it. The index may come from shared memory, and the block may be gone (C2).
-    fn receive_large(&self, lane: &mut Lane, g: Granule) {
+    /// Remembers a block that was parked for this cache, or by it. The index may come from shared memory, and the block may be gone (C2).
+    fn receive_large(&self, cache: &mut ThreadCache, g: Granule) {
         let token = self.look(g);
         if let Some(bin) = self.layout().large_bin(token.size())
             && token.is_given_up()
             && self.fits_sector(g, token)
         {
-            self.keep_large(lane, bin, Parked { at: g, size: token.size() });
+            self.keep_large(cache, bin, Parked { at: g, size: token.size() });
         }
     }
 
-    /// Takes a batch of this lane's large blocks from its homes into the own pool. False if none was found.
-    pub(super) fn take_large_home(&self, lane: &mut Lane) -> bool {
-        let looks = match lane.large.as_deref_mut() {
+    /// Takes a batch of this cache's large blocks from its homes into the own pool. False if none was found.
+    pub(super) fn take_large_home(&self, cache: &mut ThreadCache) -> bool {
+        let looks = match cache.large.as_deref_mut() {
             Some(pool) if pool.short_looks > 0 => {
                 pool.short_looks -= 1;
                 FEW
             }
             _ => ALL,
         };
-        let found = self.look_at_large_homes(lane, looks);
+        let found = self.look_at_large_homes(cache, looks);
         if looks == ALL || found {
-            let pool = self.pool(lane);
+            let pool = self.pool(cache);
             pool.patience = if found { 0 } else { (2 * pool.patience + 1).min(MOST_SHORT_LOOKS) };
             pool.short_looks = pool.patience;
         }
         found
     }
 
-    fn look_at_large_homes(&self, lane: &mut Lane, looks: usize) -> bool {
+    fn look_at_large_homes(&self, cache: &mut ThreadCache, looks: usize) -> bool {
         let layout = self.layout();
-        let next = lane.large.as_ref().map_or(0, |pool| pool.next_home);
+        let next = cache.large.as_ref().map_or(0, |pool| pool.next_home);
         for at in places(next, layout.ring()).take(looks) {
-            let home = layout.home_of(lane.owner, LARGE.0, at);
+            let home = layout.home_of(cache.owner, LARGE.0, at);
             let found = self.word(home).load(&BATCH_LOOK);
-            if found & !0xFF == full(lane.owner, LARGE)
-                && let Some((items, count)) = self.open_batch(lane, home, found)
+            if found & !0xFF == full(cache.owner, LARGE)
+                && let Some((items, count)) = self.open_batch(cache, home, found)
             {
-                self.pool(lane).next_home = at as u8 + 1;
-                items[..count].iter().for_each(|&g| self.receive_large(lane, Granule(g)));
+                self.pool(cache).next_home = at as u8 + 1;
+                items[..count].iter().for_each(|&g| self.receive_large(cache, Granule(g)));
                 return count > 0;
             }
         }
         false
     }
 
-    /// Merges all large blocks that this lane has parked, or has on their way home to others.
-    pub fn flush_large(&self, lane: &mut Lane) {
+    /// Merges all large blocks that this cache has parked, or has on their way home to others.
+    pub fn flush_large(&self, cache: &mut ThreadCache) {
         if self.layout().large_bins == 0 {
             return;
         }
-        while self.look_at_large_homes(lane, ALL) {}
-        let Some(mut pool) = lane.large.take() else { return };
+        while self.look_at_large_homes(cache, ALL) {}
+        let Some(mut pool) = cache.large.take() else { return };
         while let Some(block) = pool.evict() {
-            self.merge_large(lane, block);
+            self.merge_large(cache, block);
         }
         for g in pool.ways.iter().flat_map(Way::batch).map(|&g| Granule(g)) {
             let size = self.look(g).size();
-            self.merge_large(lane, Parked { at: g, size });
+            self.merge_large(cache, Parked { at: g, size });
         }
     }
 }

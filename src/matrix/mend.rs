@@ -14,9 +14,9 @@
 //! The other way round, a head within a free block says that somebody's block may begin there. The free block is taken, ends before that head
 //! from then on, and what follows is looked at as everything else is.
 
-use super::lane::Lane;
 use super::operation::Held;
 use super::stats::{Count, Fault};
+use super::thread_cache::ThreadCache;
 use super::token::{KEPT, State, Token};
 use super::words::Heap;
 use crate::backend::orderings::{ERASE, HELD_STORE, TOKEN_WALK};
@@ -48,7 +48,7 @@ enum Step {
 
 impl<R: Region> Heap<R> {
     /// Mends what breaks the tiling. O(spans).
-    pub(super) fn mend(&self, lane: &mut Lane) -> Mended {
+    pub(super) fn mend(&self, cache: &mut ThreadCache) -> Mended {
         let (mut mended, mut starts) = (Mended::default(), 0);
         // The tile before, as it was read.
         let (mut at, mut before) = (Granule(0), None);
@@ -56,8 +56,8 @@ impl<R: Region> Heap<R> {
             let token = self.look(at);
             let is_head = token.state() != State::Inside && self.fits_sector(at, token);
             let step = match is_head {
-                true => self.mend_tile(lane, &mut mended, at, token),
-                false => self.mend_break(lane, &mut mended, at, before),
+                true => self.mend_tile(cache, &mut mended, at, token),
+                false => self.mend_break(cache, &mut mended, at, before),
             };
             match step {
                 Step::On(next, tile) => {
@@ -79,17 +79,17 @@ impl<R: Region> Heap<R> {
     }
 
     /// A tile: its operation is finished, and if it is free, no other block begins within it.
-    fn mend_tile(&self, lane: &mut Lane, mended: &mut Mended, g: Granule, token: Token) -> Step {
-        if token.state() == State::Coalescing && self.help(lane, g, token) {
+    fn mend_tile(&self, cache: &mut ThreadCache, mended: &mut Mended, g: Granule, token: Token) -> Step {
+        if token.state() == State::Coalescing && self.help(cache, g, token) {
             return Step::Anew;
         }
         let within = if token.is_free() { self.head_within(g, token) } else { None };
         let Some(head) = within else { return Step::On(g.plus(token.size()), Some(token)) };
-        let Some(held) = self.take(lane, g, token, token.size()) else { return Step::Anew };
+        let Some(held) = self.take(cache, g, token, token.size()) else { return Step::Anew };
         let place = self.place(g, head.0 - g.0);
-        let front = Token::new(State::Coalescing, lane.owner(), held.token.next_generation(), place);
+        let front = Token::new(State::Coalescing, cache.owner(), held.token.next_generation(), place);
         self.token(g).store(front.0, &HELD_STORE);
-        self.ripple(lane, Held { at: g, token: front });
+        self.ripple(cache, Held { at: g, token: front });
         mended.shortened += 1;
         Step::Anew
     }
@@ -107,12 +107,18 @@ impl<R: Region> Heap<R> {
     }
 
     /// A break behind the tile `before`: all up to the next head is set aside.
-    fn mend_break(&self, lane: &mut Lane, mended: &mut Mended, g: Granule, before: Option<(Granule, Token)>) -> Step {
+    fn mend_break(
+        &self,
+        cache: &mut ThreadCache,
+        mended: &mut Mended,
+        g: Granule,
+        before: Option<(Granule, Token)>,
+    ) -> Step {
         let (span, found) = (self.layout().span(g), Token(self.token(g).load(&TOKEN_WALK)));
         let is_break = match before {
             None => g.0 == 0,
             Some((at, seen)) => {
-                let is_announced = seen.state() == State::Coalescing && self.help(lane, at, seen);
+                let is_announced = seen.state() == State::Coalescing && self.help(cache, at, seen);
                 !is_announced && at.plus(seen.size()) == g && self.still(at, seen)
             }
         };
@@ -202,7 +208,7 @@ mod tests {
     ];
 
     /// Blocks of every state, and those that are live.
-    fn scene(shift: u32, biased: bool) -> (Boxed, Lane, Vec<Live>) {
+    fn scene(shift: u32, biased: bool) -> (Boxed, ThreadCache, Vec<Live>) {
         let params = Params {
             granule_shift: shift,
             participants: 4,
@@ -214,12 +220,12 @@ mod tests {
             larges: Larges::USUAL,
         };
         let heap = Heap::format(BoxedRegion::new(Layout::new(600, params)));
-        let (mut lane, mut other) = (Lane::with_ceiling(1, 8), Lane::with_ceiling(2, 0));
+        let (mut cache, mut other) = (ThreadCache::with_ceiling(1, 8), ThreadCache::with_ceiling(2, 0));
         let mut blocks = vec![];
         for round in 0..4 {
             for size in [4, 9, 33, 5, 40, 12] {
                 let kind = if round % 2 == 0 { Kind::Raw } else { Kind::Typed(77) };
-                let owner = if size == 9 { &mut other } else { &mut lane };
+                let owner = if size == 9 { &mut other } else { &mut cache };
                 blocks.push(heap.allocate(owner, size, 1, kind).expect("room"));
             }
         }
@@ -227,16 +233,16 @@ mod tests {
         let mut live = vec![];
         for (at, block) in blocks.into_iter().enumerate() {
             match at % 3 == 1 || at == 8 {
-                true => heap.free(&mut lane, block.at, None).expect("live"),
+                true => heap.free(&mut cache, block.at, None).expect("live"),
                 false => live.push(block),
             }
         }
-        (heap, lane, live)
+        (heap, cache, live)
     }
 
     /// Damages the tile that is the `at`th, heals, and uses what is left; false at the end.
     fn damaged(what: &str, damage: Damage, at: usize, shift: u32, biased: bool) -> Option<bool> {
-        let (heap, mut lane, mut live) = scene(shift, biased);
+        let (heap, mut cache, mut live) = scene(shift, biased);
         let what = format!("{what}, tile {at}, granules of {} bytes, biased {biased}", 1 << shift);
         let mut tiles = vec![];
         heap.walk(|g, token| tiles.push((g, token))).expect("sound so far");
@@ -245,10 +251,10 @@ mod tests {
             return Some(false);
         }
         live.retain(|block| block.at != g);
-        let mended = heap.repair(&mut lane);
+        let mended = heap.repair(&mut cache);
         assert_eq!(mended.left, None, "{what}: {mended:?}");
         heap.verify().unwrap_or_else(|fault| panic!("{what}: {fault}, {mended:?}"));
-        assert_eq!(heap.repair(&mut lane), Mended::default(), "{what}: once is enough");
+        assert_eq!(heap.repair(&mut cache), Mended::default(), "{what}: once is enough");
         for block in &live {
             assert_eq!(heap.live_at(block.at), Ok(*block), "{what}: a live block was touched");
         }
@@ -263,7 +269,7 @@ mod tests {
         if token.is_live() {
             take(g, token.size());
         }
-        let mut strict = Lane::with_ceiling(3, 0);
+        let mut strict = ThreadCache::with_ceiling(3, 0);
         for size in [100, 30, 4, 1] {
             while let Ok(block) = heap.allocate(&mut strict, size, 1, Kind::Raw) {
                 take(block.at, block.token.size());

@@ -5,43 +5,42 @@
 //! - *granule*: the step of sizes, 16 bytes. *Span*: 64 bytes, which share one token.
 //! - *token*: the header word of the block that begins in a span. It stands apart from the block.
 //! - *generation*: 20 bits of a token that tell a block from the earlier ones in its place.
-//! - *lane*: what one thread keeps to itself (thread cache). *Bin*: a size of the blocks that it keeps (size class of a cache).
+//! - *cache*: what one thread keeps to itself (thread cache). *Bin*: a size of the blocks that it keeps (size class of a cache).
 //! - *parked*: freed and kept for the next request of its size, unmerged; its state is ACKED.
-//! - *bias*: a lane changes tokens of its own blocks without a locked instruction (biased locking). Who takes another's is a *thief*.
-//! - *hazard slot*: where a lane names the granule whose token it is about to store (hazard pointer).
+//! - *bias*: a cache changes tokens of its own blocks without a locked instruction (biased locking). Who takes another's is a *thief*.
+//! - *hazard slot*: where a cache names the granule whose token it is about to store (hazard pointer).
 //! - *mark*, *take over*: a thief announces that it takes a parked block, and takes it behind a heavy fence (bias revocation).
 //! - *adoption*: a live block gets another owner. *Nobody's*: it has none (orphan).
-//! - *outbox*, *homes*: where blocks freed for another lane are collected, and where that lane finds them (remote frees).
-//! - *open slots*: where batches of nobody's blocks change lanes (transfer cache).
+//! - *outbox*, *homes*: where blocks freed for another cache are collected, and where that cache finds them (remote frees).
+//! - *open slots*: where batches of nobody's blocks change caches (transfer cache).
 //! - *cut*, *join*, *ripple*: split off a free block's tail, merge two neighbours, free and merge (coalescing).
 //! - *announce*, *help*, *commit*: an operation on a free block is written down, anybody may finish it, one compare-and-swap ends it.
 //! - *held*: in the hands of one participant alone. *Freeze*: a join's right-hand head becomes an inside word.
 //! - *hint*: a bit that says where a free block may begin (TLSF's bitmaps). It may be wrong.
 //! - *second look*: after a block became free, a look at both neighbours, so that no two of them stay unmerged.
 //! - *run*: free memory that is cut into parked blocks of one bin at once.
-//! - *participant*: a holder of a slot of the segment, one for each lane. *Recovery*: what a dead one left is given back.
+//! - *participant*: a holder of a slot of the segment, one for each cache. *Recovery*: what a dead one left is given back.
 //!
 //! From the ground up; each file uses those above it:
 //!
 //! - [`token`]: the only truth about which blocks exist;
-//! - `lane`: what one thread keeps to itself;
+//! - `thread_cache`: what one thread keeps to itself;
 //! - `words`: the heap's own words, and how they are looked at;
 //! - `hints`: where to look; [`size_class`]: what is filed where;
 //! - [`operation`]: cut, join and the Ripple, which anybody can finish;
 //! - `bias`: the owner's plain stores, and what a thief pays instead;
 //! - `adoption`: a live block's owner changes while it may be about to free it; `transfer`: giving, publishing, taking;
-//! - `exchange`: batches change hands; `outbox`: what was freed for others goes home; `cache`: what waits, and for how long;
-//! - `large`: large blocks wait as well; `pool`: what a lane remembers of them;
+//! - `exchange`: batches change hands; `outbox`: what was freed for others goes home; `parked`: what waits, and for how long;
+//! - `large`: large blocks wait as well; `pool`: what a cache remembers of them;
 //! - [`runs`]: free memory is cut to size;
 //! - [`stats`]: what is in the sector; `audit`: what only performance would notice; `mend`: the tiling is restored; [`sweep`]: healing and the last try; [`recovery`]: what the dead leave (`walk`: one walker's way);
 //! - `allocate` and `free`: the roof; [`heap`]: the whole, under one name;
-//! - `threads`: which lane a thread has; [`core`]: a mapped segment with its heap, and the lanes of this process's threads.
+//! - `threads`: which cache a thread has; [`core`]: a mapped segment with its heap, and the caches of this process's threads.
 
 mod adoption;
 mod allocate;
 mod audit;
 mod bias;
-mod cache;
 pub mod core;
 mod exchange;
 mod free;
@@ -50,7 +49,6 @@ pub mod heap;
 #[cfg(not(feature = "internals"))]
 pub(crate) mod heap;
 mod hints;
-mod lane;
 mod large;
 mod mend;
 #[cfg(feature = "internals")]
@@ -58,6 +56,7 @@ pub mod operation;
 #[cfg(not(feature = "internals"))]
 pub(crate) mod operation;
 mod outbox;
+mod parked;
 mod pool;
 mod recovered;
 #[cfg(feature = "internals")]
@@ -68,6 +67,7 @@ pub(crate) mod recovery;
 pub mod runs;
 #[cfg(not(feature = "internals"))]
 pub(crate) mod runs;
+mod thread_cache;
 #[cfg(feature = "internals")]
 pub use crate::segment::size_class;
 #[cfg(not(feature = "internals"))]

@@ -31,7 +31,7 @@
 //! finish, and one block that it held alone, no larger than what it asked for or was freeing.
 //! L1: an announced operation ends after a bounded number of anybody's steps, without waiting.
 
-use super::lane::Lane;
+use super::thread_cache::ThreadCache;
 use super::token::{State, Token};
 use super::words::Heap;
 use crate::backend::orderings::*;
@@ -133,20 +133,20 @@ pub(super) enum Helped {
 impl<R: Region> Heap<R> {
     /// Takes `size` granules from the free block read as `token` at `g`: all of it, or its tail. All of it also where what would remain
     /// has no span of its own, which is less than a span.
-    pub(super) fn take(&self, lane: &mut Lane, g: Granule, token: Token, size: u32) -> Option<Held> {
-        debug_assert!(token.is_free() && token.size() >= size && size > 0 && self.is_participant(lane.owner()));
+    pub(super) fn take(&self, cache: &mut ThreadCache, g: Granule, token: Token, size: u32) -> Option<Held> {
+        debug_assert!(token.is_free() && token.size() >= size && size > 0 && self.is_participant(cache.owner()));
         if self.spans(g, token.size() - size) == 0 {
             let place = self.place(g, token.size());
-            let held = Token::new(State::Coalescing, lane.owner(), token.next_generation(), place);
+            let held = Token::new(State::Coalescing, cache.owner(), token.next_generation(), place);
             let taken = self.token(g).cas(token.0, held.0, &CLAIM).is_ok();
             return taken.then_some(Held { at: g, token: held });
         }
-        self.cut(lane, g, token, size)
+        self.cut(cache, g, token, size)
     }
 
     /// Cuts `size` granules off the tail of the free block read as `token` at `g`, or nothing if the block has changed.
-    fn cut(&self, lane: &mut Lane, g: Granule, token: Token, size: u32) -> Option<Held> {
-        let owner = lane.owner();
+    fn cut(&self, cache: &mut ThreadCache, g: Granule, token: Token, size: u32) -> Option<Held> {
+        let owner = cache.owner();
         self.write_op(owner, Op::Cut { at: g, size });
         let place = self.place(g, token.size());
         let announced = Token::new(State::Coalescing, owner, token.next_generation(), place);
@@ -154,7 +154,7 @@ impl<R: Region> Heap<R> {
             self.write_op(owner, Op::None);
             return None;
         }
-        let tag = self.tag(lane);
+        let tag = self.tag(cache);
         self.finish_cut(g, announced, size, tag);
         self.write_op(owner, Op::None);
         let rest = token.size() - size;
@@ -164,7 +164,7 @@ impl<R: Region> Heap<R> {
             // Only a segment that somebody else has damaged (C2), or a generation that wrapped, leads here.
             return None;
         }
-        self.settle_free(lane, g, rest, Some(of_size(token.size())));
+        self.settle_free(cache, g, rest, Some(of_size(token.size())));
         Some(Held { at: tail, token: held })
     }
 
@@ -188,13 +188,13 @@ impl<R: Region> Heap<R> {
         let _ = self.token(g).cas(announced.0, free.0, &COMMIT);
     }
 
-    /// Joins the free block read as `left` at `g` with its right neighbour read as `right` (FREE, ACKED, or held by this lane).
-    fn join(&self, lane: &mut Lane, g: Granule, left: Token, right: Token) -> Joined {
-        let owner = lane.owner();
-        debug_assert!(left.is_free() && (right.is_free() || self.is_held_by(lane, right)), "{left:?} {right:?}");
+    /// Joins the free block read as `left` at `g` with its right neighbour read as `right` (FREE, ACKED, or held by this cache).
+    fn join(&self, cache: &mut ThreadCache, g: Granule, left: Token, right: Token) -> Joined {
+        let owner = cache.owner();
+        debug_assert!(left.is_free() && (right.is_free() || self.is_held_by(cache, right)), "{left:?} {right:?}");
         let place = self.place(g, left.size());
         let announced = Token::new(State::Coalescing, owner, left.next_generation(), place);
-        let tag = self.tag(lane);
+        let tag = self.tag(cache);
         self.word(self.layout().slot(owner, SlotWord::Right)).store(right.0, &OP_WRITE);
         self.write_op(owner, Op::Join { at: g, tag });
         if self.token(g).cas(left.0, announced.0, &ANNOUNCE).is_err() {
@@ -233,14 +233,14 @@ impl<R: Region> Heap<R> {
     }
 
     /// Finishes the operation that `token` at `g` announces, if it announces one. True if the token may have changed.
-    pub(super) fn help(&self, lane: &mut Lane, g: Granule, token: Token) -> bool {
-        let tag = self.tag(lane);
+    pub(super) fn help(&self, cache: &mut ThreadCache, g: Granule, token: Token) -> bool {
+        let tag = self.tag(cache);
         match self.finish(g, token, tag) {
             Helped::NotAnnounced => false,
             Helped::Changed => true,
             Helped::Finished(size) => {
                 // Whoever finishes an operation also does what comes after: the announcer may have stopped for ever.
-                self.settle_free(lane, g, size, None);
+                self.settle_free(cache, g, size, None);
                 true
             }
         }
@@ -328,9 +328,9 @@ impl<R: Region> Heap<R> {
         true
     }
 
-    /// Whether a token says that a lane holds the block alone, or has announced an operation on it.
-    fn is_held_by(&self, lane: &Lane, token: Token) -> bool {
-        token.state() == State::Coalescing && token.owner() == lane.owner() && self.is_participant(lane.owner())
+    /// Whether a token says that a cache holds the block alone, or has announced an operation on it.
+    fn is_held_by(&self, cache: &ThreadCache, token: Token) -> bool {
+        token.state() == State::Coalescing && token.owner() == cache.owner() && self.is_participant(cache.owner())
     }
 
     /// Whether the head at `g` is still `token`: what was read before belongs to it.
@@ -348,25 +348,25 @@ impl<R: Region> Heap<R> {
     ///
     /// A small block is held on the way: that saves its publication where a neighbour takes it in. A large one is
     /// announced, so that a participant stopped in between does not hide it (L2): anybody frees it then.
-    pub(super) fn coalesce(&self, lane: &mut Lane, g: Granule, acked: Token) -> Option<Granule> {
+    pub(super) fn coalesce(&self, cache: &mut ThreadCache, g: Granule, acked: Token) -> Option<Granule> {
         debug_assert!(
-            acked.is_given_up() && self.fits_sector(g, acked) && self.is_participant(lane.owner()),
+            acked.is_given_up() && self.fits_sector(g, acked) && self.is_participant(cache.owner()),
             "{acked:?}"
         );
         if self.spans(g, acked.size()) <= LARGEST_HELD || R::Backend::mutated(Mutant::LargeHeld) {
-            let held = self.hold(lane, g, acked)?;
-            return Some(self.ripple(lane, held));
+            let held = self.hold(cache, g, acked)?;
+            return Some(self.ripple(cache, held));
         }
-        let (owner, size) = (lane.owner(), acked.size());
+        let (owner, size) = (cache.owner(), acked.size());
         let announced = Token::new(State::Coalescing, owner, acked.next_generation(), self.place(g, size));
-        let tag = self.tag(lane);
+        let tag = self.tag(cache);
         self.write_op(owner, Op::Free { at: g, tag });
         let announce = self.token(g).cas(acked.0, announced.0, &ANNOUNCE);
         if announce.is_ok() {
             self.finish_free(g, announced, tag);
         }
         self.write_op(owner, Op::None);
-        announce.ok().map(|_| self.settle_free(lane, g, size, None))
+        announce.ok().map(|_| self.settle_free(cache, g, size, None))
     }
 
     /// The steps of an announced free; anybody's.
@@ -378,11 +378,11 @@ impl<R: Region> Heap<R> {
         }
     }
 
-    /// Takes a parked block into this lane's hands, to merge it. None if somebody else was quicker.
-    fn hold(&self, lane: &Lane, g: Granule, acked: Token) -> Option<Held> {
+    /// Takes a parked block into this cache's hands, to merge it. None if somebody else was quicker.
+    fn hold(&self, cache: &ThreadCache, g: Granule, acked: Token) -> Option<Held> {
         debug_assert!(acked.is_given_up());
         let place = self.place(g, acked.size());
-        let held = Token::new(State::Coalescing, lane.owner(), acked.next_generation(), place);
+        let held = Token::new(State::Coalescing, cache.owner(), acked.next_generation(), place);
         let taken = self.token(g).cas(acked.0, held.0, &CLAIM).is_ok();
         taken.then_some(Held { at: g, token: held })
     }
@@ -391,14 +391,14 @@ impl<R: Region> Heap<R> {
     ///
     /// To the left by a join in which the held block is the right-hand one; else to the right by a join in which it is the
     /// left-hand one; else it becomes FREE alone. Then the second look of [`Heap::settle_free`].
-    pub(super) fn ripple(&self, lane: &mut Lane, held: Held) -> Granule {
+    pub(super) fn ripple(&self, cache: &mut ThreadCache, held: Held) -> Granule {
         let Held { at, token } = held;
-        debug_assert!(self.is_held_by(lane, token) && self.fits_sector(at, token), "{held:?}");
+        debug_assert!(self.is_held_by(cache, token) && self.fits_sector(at, token), "{held:?}");
         while let Some((l, left)) = self.left_of(at) {
-            match self.join(lane, l, left, token) {
+            match self.join(cache, l, left, token) {
                 // Nobody else can take a held block: a join with it is never aborted, whoever finishes it.
                 Joined::Whole(size) | Joined::Elsewhere(size) => {
-                    return self.settle_free(lane, l, size, Some(of_size(left.size())));
+                    return self.settle_free(cache, l, size, Some(of_size(left.size())));
                 }
                 Joined::Aborted => unreachable_state("a held block was taken"),
                 Joined::NotAnnounced => R::Backend::pause(),
@@ -408,21 +408,21 @@ impl<R: Region> Heap<R> {
         let beyond = at.plus(token.size());
         let right = self.look(beyond);
         if right.is_free() && self.fits_sector(beyond, right) {
-            return match self.join_held(lane, held, right) {
-                Joined::Whole(size) | Joined::Elsewhere(size) => self.settle_free(lane, at, size, None),
-                Joined::Aborted | Joined::NotAnnounced => self.settle_free(lane, at, token.size(), None),
+            return match self.join_held(cache, held, right) {
+                Joined::Whole(size) | Joined::Elsewhere(size) => self.settle_free(cache, at, size, None),
+                Joined::Aborted | Joined::NotAnnounced => self.settle_free(cache, at, token.size(), None),
             };
         }
-        let free = Token::new(State::Free, self.tag(lane), token.next_generation(), self.place(at, token.size()));
+        let free = Token::new(State::Free, self.tag(cache), token.next_generation(), self.place(at, token.size()));
         self.token(at).store(free.0, &HELD_STORE);
-        self.settle_free(lane, at, token.size(), None)
+        self.settle_free(cache, at, token.size(), None)
     }
 
     /// Joins a held block with the free block to its right. The held block's token is announcement enough: nobody else
     /// changes it, and from the moment the slot names it, anybody may finish.
-    fn join_held(&self, lane: &mut Lane, held: Held, right: Token) -> Joined {
-        debug_assert!(self.is_held_by(lane, held.token) && right.is_free(), "{held:?} {right:?}");
-        let (owner, tag) = (lane.owner(), self.tag(lane));
+    fn join_held(&self, cache: &mut ThreadCache, held: Held, right: Token) -> Joined {
+        debug_assert!(self.is_held_by(cache, held.token) && right.is_free(), "{held:?} {right:?}");
+        let (owner, tag) = (cache.owner(), self.tag(cache));
         self.word(self.layout().slot(owner, SlotWord::Right)).store(right.0, &OP_WRITE);
         self.write_op(owner, Op::Join { at: held.at, tag });
         let joined = self.finish_join(held.at, held.token, right, tag);
@@ -440,7 +440,13 @@ impl<R: Region> Heap<R> {
     /// L's footer and token and joins them; else L's look sees R's token. Either way they are one block: a
     /// contradiction. A look that meets an operation in flight may leave it: that operation ends with a
     /// transition of its own.
-    pub(super) fn settle_free(&self, lane: &mut Lane, mut g: Granule, size: u32, mut hinted: Option<Class>) -> Granule {
+    pub(super) fn settle_free(
+        &self,
+        cache: &mut ThreadCache,
+        mut g: Granule,
+        size: u32,
+        mut hinted: Option<Class>,
+    ) -> Granule {
         let hint = |g: Granule, size: u32, hinted: &mut Option<Class>| {
             let class = of_size(size);
             if *hinted != Some(class) {
@@ -464,14 +470,14 @@ impl<R: Region> Heap<R> {
             let beyond = g.plus(token.size());
             let right = self.look(beyond);
             if right.is_free() && self.fits_sector(beyond, right) {
-                if let Joined::Whole(size) | Joined::Elsewhere(size) = self.join(lane, g, token, right) {
+                if let Joined::Whole(size) | Joined::Elsewhere(size) = self.join(cache, g, token, right) {
                     hint(g, size, &mut hinted);
                 }
                 R::Backend::pause();
                 continue;
             }
             let Some((l, left)) = self.left_of(g) else { return g };
-            match self.join(lane, l, left, token) {
+            match self.join(cache, l, left, token) {
                 Joined::Whole(size) | Joined::Elsewhere(size) => {
                     hinted = Some(of_size(left.size()));
                     g = l;
@@ -506,16 +512,16 @@ impl<R: Region> Heap<R> {
     }
 
     /// Cuts a held block in two held ones after `size` granules; both have a span of their own.
-    pub(super) fn split_held(&self, lane: &Lane, held: Held, size: u32) -> (Held, Held) {
-        debug_assert!(size > 0 && size < held.token.size() && self.is_held_by(lane, held.token), "{held:?}");
+    pub(super) fn split_held(&self, cache: &ThreadCache, held: Held, size: u32) -> (Held, Held) {
+        debug_assert!(size > 0 && size < held.token.size() && self.is_held_by(cache, held.token), "{held:?}");
         let at = held.at.plus(size);
         let old = Token(self.token(at).load(&HELD_LOOK));
         let rest = self.place(at, held.token.size() - size);
-        let right = Token::new(State::Coalescing, lane.owner(), old.next_generation(), rest);
+        let right = Token::new(State::Coalescing, cache.owner(), old.next_generation(), rest);
         // Hidden under the block's own extent until its word shrinks (S4).
         self.token(at).store(right.0, &HELD_STORE);
         let place = self.place(held.at, size);
-        let left = Token::new(State::Coalescing, lane.owner(), held.token.next_generation(), place);
+        let left = Token::new(State::Coalescing, cache.owner(), held.token.next_generation(), place);
         self.token(held.at).store(left.0, &HELD_STORE);
         (Held { at: held.at, token: left }, Held { at, token: right })
     }

@@ -1,30 +1,30 @@
-//! The outbox: what a lane has freed for others goes home in batches.
+//! The outbox: what a cache has freed for others goes home in batches.
 //!
-//! Full batches go to their owner's homes in the exchange. What finds no home free waits with the lane that freed it, and goes home
+//! Full batches go to their owner's homes in the exchange. What finds no home free waits with the cache that freed it, and goes home
 //! later; more than an eighth of all homes could hold is merged, all behind one heavy fence.
 
 use super::exchange::{ALL, places};
-use super::lane::{Homeward, Lane, WAYS};
+use super::thread_cache::{Homeward, ThreadCache, WAYS};
 use super::words::Heap;
 use crate::backend::Word;
 use crate::segment::layout::{BATCH, Granule};
 use crate::segment::region::Region;
 use crate::segment::size_class::Bin;
 
-/// Homes for each batch that a lane's backlog may have.
+/// Homes for each batch that a cache's backlog may have.
 const HOMES_PER_BACKLOG: usize = 8;
 
 impl<R: Region> Heap<R> {
     /// Collects the index of a block for its owner; a full batch goes to the exchange.
     #[inline]
-    pub(super) fn send_home(&self, lane: &mut Lane, bin: Bin, owner: u16, g: Granule) {
-        let full = BATCH.min(lane.stacks[bin.0].ceiling());
+    pub(super) fn send_home(&self, cache: &mut ThreadCache, bin: Bin, owner: u16, g: Granule) {
+        let full = BATCH.min(cache.stacks[bin.0].ceiling());
         let at = bin.0 * WAYS + owner as usize % WAYS;
-        let way = lane.way(at);
+        let way = cache.way(at);
         if way.length as usize >= full || way.length > 0 && way.owner != owner {
-            self.dispatch(lane, at);
+            self.dispatch(cache, at);
         }
-        let way = lane.way(at);
+        let way = cache.way(at);
         if way.length as usize + 4 == BATCH
             && let Some(next) = places(way.next_home, self.layout().ring()).next()
         {
@@ -38,7 +38,7 @@ impl<R: Region> Heap<R> {
         way.length += 1;
     }
 
-    /// Blocks of one run come back in a row, up or down, as their lane handed them out: fetches the token line behind this
+    /// Blocks of one run come back in a row, up or down, as their cache handed them out: fetches the token line behind this
     /// one's before it is asked for. A line comes from another core's cache: it costs more than all else here.
     #[inline(always)]
     fn expect_next(&self, before: u32, g: Granule) {
@@ -55,16 +55,16 @@ impl<R: Region> Heap<R> {
     /// Sends a batch home. Without room in the exchange it waits, with its likes, until there is some; too many of them are merged.
     #[cold]
     #[inline(never)]
-    pub(super) fn dispatch(&self, lane: &mut Lane, at: usize) {
-        let mut way = *lane.way(at);
+    pub(super) fn dispatch(&self, cache: &mut ThreadCache, at: usize) {
+        let mut way = *cache.way(at);
         let new = (way.owner, way.bin);
-        let mut backlog = lane.backlog.take().unwrap_or_default();
+        let mut backlog = cache.backlog.take().unwrap_or_default();
         if backlog.0.is_empty() {
-            if !self.give_home(lane, &mut way, ALL) {
+            if !self.give_home(cache, &mut way, ALL) {
                 backlog.0.push_back(way);
             }
         } else {
-            // The oldest first, which keeps to the order in which their owner handed them out. Two each time: a lane that has caught up is
+            // The oldest first, which keeps to the order in which their owner handed them out. Two each time: a cache that has caught up is
             // soon rid of them.
             backlog.0.push_back(way);
             for looks in [ALL, 1] {
@@ -73,7 +73,7 @@ impl<R: Region> Heap<R> {
                 if own {
                     oldest.next_home = way.next_home;
                 }
-                let given = self.give_home(lane, &mut oldest, looks);
+                let given = self.give_home(cache, &mut oldest, looks);
                 if own {
                     way.next_home = oldest.next_home;
                 }
@@ -85,19 +85,19 @@ impl<R: Region> Heap<R> {
                 }
             }
         }
-        *lane.way(at) = Homeward { length: 0, ..way };
+        *cache.way(at) = Homeward { length: 0, ..way };
         let full = backlog.0.len() > self.layout().homes() / HOMES_PER_BACKLOG;
-        lane.backlog = Some(backlog);
+        cache.backlog = Some(backlog);
         if full {
-            self.merge_backlog(lane);
+            self.merge_backlog(cache);
         }
     }
 
     /// Merges what waits for a home.
-    pub(super) fn merge_backlog(&self, lane: &mut Lane) {
-        if let Some(backlog) = lane.backlog.take() {
+    pub(super) fn merge_backlog(&self, cache: &mut ThreadCache) {
+        if let Some(backlog) = cache.backlog.take() {
             let blocks: Vec<u32> = backlog.0.iter().flat_map(Homeward::batch).copied().collect();
-            self.merge_batch(lane, &blocks);
+            self.merge_batch(cache, &blocks);
         }
     }
 }
@@ -108,11 +108,11 @@ mod tests {
     use crate::backend::Native;
     use crate::backend::decorators::{Counts, Probe};
     use crate::matrix::heap::{Kind, Live};
-    use crate::matrix::lane::STACK;
+    use crate::matrix::thread_cache::STACK;
     use crate::segment::layout::{Layout, Params};
     use crate::segment::region::BoxedRegion;
 
-    /// What is freed for a lane that takes nothing waits, without a fence, and is cut no second time when that lane takes again; more than
+    /// What is freed for a cache that takes nothing waits, without a fence, and is cut no second time when that cache takes again; more than
     /// that is merged, many blocks behind one fence.
     #[test]
     fn l4_what_finds_no_home_waits_and_goes_home_later() {
@@ -120,7 +120,7 @@ mod tests {
         let params = Params { biased: true, ..Params::for_segment(BYTES) };
         let layout = Layout::fit(BYTES, params).expect("room for a sector");
         let heap = Heap::format(BoxedRegion::<Probe<Native>>::new(layout));
-        let (mut producer, mut consumer) = (Lane::new(1), Lane::new(2));
+        let (mut producer, mut consumer) = (ThreadCache::new(1), ThreadCache::new(2));
         let mut send = |count: usize| -> Vec<Live> {
             (0..count).map(|_| heap.allocate(&mut producer, 8, 1, Kind::Raw).expect("room")).collect()
         };

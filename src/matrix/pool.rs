@@ -1,4 +1,4 @@
-//! A lane's memory of its parked large blocks: indices by bin, and which of them go when there is no room.
+//! A cache's memory of its parked large blocks: indices by bin, and which of them go when there is no room.
 //!
 //! It is plain memory of one process, and an aid: the blocks are in the tokens, open to everybody (matrix::large).
 
@@ -9,7 +9,7 @@ use crate::segment::layout::{BATCH, Granule};
 const NODES: usize = 2047;
 /// Requests that are rounded up after a block of their bin has come back.
 const ROUNDED: u8 = 8;
-/// Other lanes whose blocks are collected at a time; a lane's place is its number's last bits.
+/// Other caches whose blocks are collected at a time; a cache's place is its number's last bits.
 pub(super) const WAYS: usize = 4;
 
 /// A parked block, as it was when it was parked.
@@ -61,7 +61,7 @@ impl Set {
     }
 }
 
-/// Blocks of another lane that this one has freed, on their way home.
+/// Blocks of another cache that this one has freed, on their way home.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Way {
     pub(super) owner: u16,
@@ -78,7 +78,7 @@ impl Way {
     }
 }
 
-/// The parked large blocks of one lane.
+/// The parked large blocks of one cache.
 #[derive(Debug)]
 pub(super) struct Pool {
     /// Granules that may be parked here, and that are.

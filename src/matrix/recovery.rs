@@ -19,9 +19,9 @@
 //! looking when it has the number.
 
 use super::exchange::filler_of;
-use super::lane::Lane;
 use super::operation::Op;
 pub use super::recovered::{Policy, Recovered};
+use super::thread_cache::ThreadCache;
 pub use super::token::KEPT;
 use super::token::{State, Token};
 pub use super::walk::Recovery;
@@ -40,14 +40,14 @@ impl<R: Region> Heap<R> {
     }
 
     /// Cleans up after the participant `dead`, which takes no more steps, and releases its number if no adoption from it is open. O(blocks).
-    pub fn recover(&self, lane: &mut Lane, dead: u16, policy: Policy) -> Recovered {
-        let mut recovery = Recovery::of(vec![self.slots().bury(dead, lane.owner())], policy);
-        self.recover_all(lane, &mut recovery);
+    pub fn recover(&self, cache: &mut ThreadCache, dead: u16, policy: Policy) -> Recovered {
+        let mut recovery = Recovery::of(vec![self.slots().bury(dead, cache.owner())], policy);
+        self.recover_all(cache, &mut recovery);
         recovery.total()
     }
 
-    /// As a newcomer without a lane, who is the only one to take the number: walks for the dead participant `number`. True if the number
-    /// may be taken now ([`Slots::take`]); then its new lane has to [settle](Heap::settle_all).
+    /// As a newcomer without a cache, who is the only one to take the number: walks for the dead participant `number`. True if the number
+    /// may be taken now ([`Slots::take`]); then its new cache has to [settle](Heap::settle_all).
     pub fn recover_predecessor(&self, recovery: &mut Recovery) -> bool {
         self.begin_recovery(None, recovery);
         while !self.recover_tiles(None, recovery, u32::MAX) {}
@@ -56,23 +56,23 @@ impl<R: Region> Heap<R> {
     }
 
     /// The whole of a recovery, or what is left of it.
-    pub fn recover_all(&self, lane: &mut Lane, recovery: &mut Recovery) {
-        self.begin_recovery(Some(lane), recovery);
-        while !self.recover_tiles(Some(lane), recovery, u32::MAX) {}
-        self.end_recovery(lane, recovery);
+    pub fn recover_all(&self, cache: &mut ThreadCache, recovery: &mut Recovery) {
+        self.begin_recovery(Some(cache), recovery);
+        while !self.recover_tiles(Some(cache), recovery, u32::MAX) {}
+        self.end_recovery(cache, recovery);
     }
 
     /// What comes before the walk: operations, adoptions, batches and entries that the dead had begun.
-    pub fn begin_recovery(&self, mut lane: Option<&mut Lane>, recovery: &mut Recovery) {
-        let me = lane.as_deref().map(Lane::owner);
+    pub fn begin_recovery(&self, mut cache: Option<&mut ThreadCache>, recovery: &mut Recovery) {
+        let me = cache.as_deref().map(ThreadCache::owner);
         if !R::Backend::mutated(Mutant::BlocksBeforeLinks) {
-            self.recover_links(lane.as_deref_mut(), recovery);
+            self.recover_links(cache.as_deref_mut(), recovery);
         }
         let directory = Directory(self.region());
         for at in 0..recovery.dead.len() {
             let number = recovery.dead[at].number;
             if self.pins(me, recovery, number) {
-                self.finish_announced(lane.as_deref_mut(), number);
+                self.finish_announced(cache.as_deref_mut(), number);
                 self.finish_adoption(number);
                 directory.recover(number);
             }
@@ -85,15 +85,15 @@ impl<R: Region> Heap<R> {
     }
 
     /// The links of the dead, in all structures. A newcomer, which has no number yet, visits them as the number that it has reserved.
-    fn recover_links(&self, lane: Option<&mut Lane>, recovery: &mut Recovery) {
+    fn recover_links(&self, cache: Option<&mut ThreadCache>, recovery: &mut Recovery) {
         let dead: Vec<u16> = recovery.dead.iter().map(|dead| dead.number).collect();
-        let me = lane.as_deref().map(Lane::owner);
+        let me = cache.as_deref().map(ThreadCache::owner);
         let Some(visitor) = me.or(dead.first().copied()) else { return };
-        let _ = self.settle_links_of(visitor, lane, &dead, |number| self.pins(me, recovery, number));
+        let _ = self.settle_links_of(visitor, cache, &dead, |number| self.pins(me, recovery, number));
     }
 
-    /// Walks on, over so many tiles at most; true at the end. Without a lane nothing is merged: see [`Heap::settle_all`].
-    pub fn recover_tiles(&self, mut lane: Option<&mut Lane>, recovery: &mut Recovery, tiles: u32) -> bool {
+    /// Walks on, over so many tiles at most; true at the end. Without a cache nothing is merged: see [`Heap::settle_all`].
+    pub fn recover_tiles(&self, mut cache: Option<&mut ThreadCache>, recovery: &mut Recovery, tiles: u32) -> bool {
         let spans = self.layout().spans();
         for _ in 0..tiles {
             if recovery.at >= spans {
@@ -103,7 +103,7 @@ impl<R: Region> Heap<R> {
                 recovery.at = self.beyond_merged(recovery);
                 continue;
             };
-            if self.recover_tile(lane.as_deref_mut(), recovery, g, token) {
+            if self.recover_tile(cache.as_deref_mut(), recovery, g, token) {
                 recovery.at = self.layout().span(g.plus(token.size()));
             }
         }
@@ -111,25 +111,25 @@ impl<R: Region> Heap<R> {
     }
 
     /// What comes behind the walk: the numbers are released, as far as nobody adopts from their holders or pins them. Whoever releases a
-    /// number that a newcomer without a lane has walked for owes the second looks: `lane`'s own number is held until they are done.
-    pub fn end_recovery(&self, lane: &mut Lane, recovery: &mut Recovery) {
+    /// number that a newcomer without a cache has walked for owes the second looks: `cache`'s own number is held until they are done.
+    pub fn end_recovery(&self, cache: &mut ThreadCache, recovery: &mut Recovery) {
         if R::Backend::mutated(Mutant::BlocksBeforeLinks) {
-            self.recover_links(Some(lane), recovery);
+            self.recover_links(Some(cache), recovery);
         }
         let slots = self.slots();
-        self.pause_recovery(lane, recovery);
+        self.pause_recovery(cache, recovery);
         let unlooked = recovery.dead.iter().any(|dead| dead.is_recovered());
         self.end_walked(recovery);
         let walked = recovery.dead.iter().filter(|dead| recovery.found[dead.number as usize].open_adoptions == 0);
-        slots.release(lane.owner(), &walked.copied().collect::<Vec<_>>());
+        slots.release(cache.owner(), &walked.copied().collect::<Vec<_>>());
         if unlooked {
-            self.settle_all(lane);
+            self.settle_all(cache);
         }
     }
 
     /// Sets a recovery aside that may go on later, or never: it keeps no number from anybody meanwhile.
-    pub fn pause_recovery(&self, lane: &Lane, recovery: &mut Recovery) {
-        self.slots().unpin(lane.owner());
+    pub fn pause_recovery(&self, cache: &ThreadCache, recovery: &mut Recovery) {
+        self.slots().unpin(cache.owner());
         recovery.pinned = 0;
     }
 
@@ -145,7 +145,7 @@ impl<R: Region> Heap<R> {
     }
 
     /// Whether the recovery of `number` is in force, and stays so until the next pin: then no token that bears the number is another
-    /// holder's. A newcomer, which has no lane, has locked the one number that it recovers.
+    /// holder's. A newcomer, which has no cache, has locked the one number that it recovers.
     fn pins(&self, me: Option<u16>, recovery: &mut Recovery, number: u16) -> bool {
         let Some(dead) = recovery.of_number(number) else { return false };
         if let Some(me) = me
@@ -163,13 +163,13 @@ impl<R: Region> Heap<R> {
     }
 
     /// One tile of the walk; false if it has to be looked at again.
-    fn recover_tile(&self, lane: Option<&mut Lane>, recovery: &mut Recovery, g: Granule, token: Token) -> bool {
+    fn recover_tile(&self, cache: Option<&mut ThreadCache>, recovery: &mut Recovery, g: Granule, token: Token) -> bool {
         if token.is_free() {
             recovery.behind = g;
-            if let Some(lane) = lane
+            if let Some(cache) = cache
                 && !R::Backend::mutated(Mutant::RecoveryUnsettled)
             {
-                self.settle(lane, g, token);
+                self.settle(cache, g, token);
             }
             return true;
         }
@@ -182,7 +182,9 @@ impl<R: Region> Heap<R> {
             }
         }
         let number = token.parked_by();
-        if recovery.of_number(number).is_none() || !self.pins(lane.as_deref().map(Lane::owner), recovery, number) {
+        if recovery.of_number(number).is_none()
+            || !self.pins(cache.as_deref().map(ThreadCache::owner), recovery, number)
+        {
             return true;
         }
         let Some(given) = self.give_back(g, token, recovery.policy) else { return false };
@@ -193,9 +195,9 @@ impl<R: Region> Heap<R> {
             (found.in_flight_blocks, found.in_flight_granules) =
                 (found.in_flight_blocks + 1, found.in_flight_granules + size);
         }
-        if let Some(lane) = lane
+        if let Some(cache) = cache
             && given.is_given_up()
-            && let Some(merged) = self.coalesce(lane, g, given)
+            && let Some(merged) = self.coalesce(cache, g, given)
         {
             recovery.behind = merged;
         }
@@ -213,13 +215,13 @@ impl<R: Region> Heap<R> {
     }
 
     /// Finishes what `dead` had announced. Its slot's words stay as they are: the number's next holder clears them.
-    fn finish_announced(&self, lane: Option<&mut Lane>, dead: u16) {
+    fn finish_announced(&self, cache: Option<&mut ThreadCache>, dead: u16) {
         let word = self.word(self.layout().slot(dead, SlotWord::Op));
         if let Op::Cut { at, .. } | Op::Join { at, .. } | Op::Free { at, .. } = Op::decode(word.load(&OP_READ)) {
             let token = self.look(at);
             if token.state() == State::Coalescing && token.owner() == dead && at.0 < self.layout().granules {
-                match lane {
-                    Some(lane) => drop(self.help(lane, at, token)),
+                match cache {
+                    Some(cache) => drop(self.help(cache, at, token)),
                     None => drop(self.finish(at, token, 0)),
                 }
             }

@@ -1,7 +1,7 @@
-//! Runs: free memory is cut to size. One block, or a run of blocks of one bin, which a lane parks.
+//! Runs: free memory is cut to size. One block, or a run of blocks of one bin, which a cache parks.
 
-use super::lane::{Lane, STACK};
 use super::operation::Held;
+use super::thread_cache::{STACK, ThreadCache};
 use super::token::{State, Token};
 use super::words::{Heap, TOKEN_LINE};
 use crate::backend::orderings::{HELD_LOOK, HELD_STORE};
@@ -55,10 +55,10 @@ const _: () = {
 
 impl<R: Region> Heap<R> {
     /// A block of `size` granules through the hints, held.
-    pub(super) fn find_and_take(&self, lane: &mut Lane, size: u32) -> Option<Held> {
+    pub(super) fn find_and_take(&self, cache: &mut ThreadCache, size: u32) -> Option<Held> {
         loop {
-            let (g, token) = self.find(lane, size)?;
-            if let Some(held) = self.take(lane, g, token, size) {
+            let (g, token) = self.find(cache, size)?;
+            if let Some(held) = self.take(cache, g, token, size) {
                 return Some(held);
             }
             R::Backend::pause();
@@ -76,51 +76,51 @@ impl<R: Region> Heap<R> {
     }
 
     /// Gives back what a held block has before the first multiple of `align` and behind `size`, as far as it has spans of its own.
-    pub(super) fn trim(&self, lane: &mut Lane, mut held: Held, size: u32, align: u32) -> Held {
+    pub(super) fn trim(&self, cache: &mut ThreadCache, mut held: Held, size: u32, align: u32) -> Held {
         let before = held.at.0.next_multiple_of(align) - held.at.0;
         if before > 0 {
-            let (front, rest) = self.split_held(lane, held, before);
-            self.ripple(lane, front);
+            let (front, rest) = self.split_held(cache, held, before);
+            self.ripple(cache, front);
             held = rest;
         }
-        self.shorten(lane, held, size)
+        self.shorten(cache, held, size)
     }
 
     /// Gives back what a held block has behind `size`, if that has a span of its own.
-    pub(super) fn shorten(&self, lane: &mut Lane, held: Held, size: u32) -> Held {
+    pub(super) fn shorten(&self, cache: &mut ThreadCache, held: Held, size: u32) -> Held {
         let rest = held.token.size().saturating_sub(size);
         if rest == 0 || self.spans(held.at.plus(size), rest) == 0 {
             return held;
         }
-        let (block, rest) = self.split_held(lane, held, size);
-        self.ripple(lane, rest);
+        let (block, rest) = self.split_held(cache, held, size);
+        self.ripple(cache, rest);
         block
     }
 
     /// Cuts one contiguous run from a free block, keeps the first block and parks the rest. The run begins and ends
-    /// at a cache line of tokens: a lane's parked blocks lie in token lines that no other lane writes.
-    pub(super) fn carve(&self, lane: &mut Lane, bin: Bin) -> Option<Held> {
-        self.carve_run(lane, bin).or_else(|| self.find_and_take(lane, bin.size()))
+    /// at a cache line of tokens: a cache's parked blocks lie in token lines that no other cache writes.
+    pub(super) fn carve(&self, cache: &mut ThreadCache, bin: Bin) -> Option<Held> {
+        self.carve_run(cache, bin).or_else(|| self.find_and_take(cache, bin.size()))
     }
 
     /// As [`Heap::carve`], or none where no run is to be had.
-    pub(super) fn carve_run(&self, lane: &mut Lane, bin: Bin) -> Option<Held> {
-        let (blocks, granules) = run_of(bin.size(), lane.stacks[bin.0].ceiling() as u32, self.token_line());
+    pub(super) fn carve_run(&self, cache: &mut ThreadCache, bin: Bin) -> Option<Held> {
+        let (blocks, granules) = run_of(bin.size(), cache.stacks[bin.0].ceiling() as u32, self.token_line());
         if blocks < 2 {
             return None;
         }
-        let run = self.take_run(lane, granules)?;
-        Some(self.cut_up(lane, bin, run, blocks))
+        let run = self.take_run(cache, granules)?;
+        Some(self.cut_up(cache, bin, run, blocks))
     }
 
     /// Takes `size` granules, or a few more, that begin at a token line.
-    fn take_run(&self, lane: &mut Lane, size: u32) -> Option<Held> {
+    fn take_run(&self, cache: &mut ThreadCache, size: u32) -> Option<Held> {
         let line = self.token_line();
         loop {
-            let (g, token) = self.find(lane, size + line - 1)?;
+            let (g, token) = self.find(cache, size + line - 1)?;
             let beyond = (g.0 + token.size() - size) % line;
-            if let Some(run) = self.take(lane, g, token, size + beyond) {
-                return Some(self.shorten(lane, run, size));
+            if let Some(run) = self.take(cache, g, token, size + beyond) {
+                return Some(self.shorten(cache, run, size));
             }
             R::Backend::pause();
         }
@@ -131,8 +131,8 @@ impl<R: Region> Heap<R> {
     ///
     /// All heads are COALESCING until the run's own word has shrunk: an ACKED head under it could be taken by a stale
     /// index while the run still covers it (S1 after a crash).
-    fn cut_up(&self, lane: &mut Lane, bin: Bin, run: Held, blocks: u32) -> Held {
-        let (size, owner) = (bin.size(), lane.owner);
+    fn cut_up(&self, cache: &mut ThreadCache, bin: Bin, run: Held, blocks: u32) -> Held {
+        let (size, owner) = (bin.size(), cache.owner);
         let early = R::Backend::mutated(Mutant::CarveAckedEarly);
         let over = run.token.size() - blocks * size;
         let pieces = blocks + (over > self.layout().span_mask) as u32;
@@ -155,14 +155,14 @@ impl<R: Region> Heap<R> {
             let (g, length) = piece(i);
             let generation = Token(self.token(g).load(&HELD_LOOK)).generation();
             let held = |state| Token::new(state, owner, generation, self.place(g, length));
-            match self.layout().bin_of(length).filter(|&own| own == bin || lane.stacks[own.0].has_room()) {
+            match self.layout().bin_of(length).filter(|&own| own == bin || cache.stacks[own.0].has_room()) {
                 Some(own) => {
                     if !early {
                         self.token(g).store(held(State::Acked).0, &HELD_STORE);
                     }
-                    self.remember(lane, own, g);
+                    self.remember(cache, own, g);
                 }
-                None => drop(self.ripple(lane, Held { at: g, token: held(State::Coalescing) })),
+                None => drop(self.ripple(cache, Held { at: g, token: held(State::Coalescing) })),
             }
         }
         Held { at: run.at, token: first }

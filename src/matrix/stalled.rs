@@ -2,7 +2,7 @@
 //!
 //! Debug builds take a second for the two million changes: nothing is skipped.
 
-use super::heap::{Heap, Kind, Lane, Live};
+use super::heap::{Heap, Kind, Live, ThreadCache};
 use super::operation::Op;
 use super::tests::heap;
 use super::token::{State, Token};
@@ -21,46 +21,46 @@ const FREES: u32 = 349_525;
 const OWNER: u16 = 2;
 
 /// Three blocks, of eight granules each, which fill the sector.
-fn three() -> (Probed, Lane, [Live; 3]) {
-    let (heap, mut lane) = (heap::<Probe<Native>>(24), Lane::with_ceiling(OWNER, 0));
-    let mut blocks = [0; 3].map(|_| heap.allocate(&mut lane, 8, 1, Kind::Raw).expect("room"));
+fn three() -> (Probed, ThreadCache, [Live; 3]) {
+    let (heap, mut cache) = (heap::<Probe<Native>>(24), ThreadCache::with_ceiling(OWNER, 0));
+    let mut blocks = [0; 3].map(|_| heap.allocate(&mut cache, 8, 1, Kind::Raw).expect("room"));
     blocks.sort_by_key(|block| block.at.0);
     assert_eq!(blocks.map(|block| block.at.0), [0, 8, 16]);
-    (heap, lane, blocks)
+    (heap, cache, blocks)
 }
 
-fn free(heap: &Probed, lane: &mut Lane, at: Granule) {
-    heap.free(lane, at, None).expect("live");
+fn free(heap: &Probed, cache: &mut ThreadCache, at: Granule) {
+    heap.free(cache, at, None).expect("live");
 }
 
-fn allocate(heap: &Probed, lane: &mut Lane, at: Granule) {
-    assert_eq!(heap.allocate(lane, 8, 1, Kind::Raw).map(|block| block.at), Ok(at));
+fn allocate(heap: &Probed, cache: &mut ThreadCache, at: Granule) {
+    assert_eq!(heap.allocate(cache, 8, 1, Kind::Raw).map(|block| block.at), Ok(at));
 }
 
 /// A join of the first two blocks is announced, and a helper is about to freeze the right one. It goes on when that one is free again,
 /// under the same generation, beside a live block. True if nothing is lost.
 fn freeze_waits() -> bool {
-    let (heap, mut lane, [x, y, _]) = three();
-    free(&heap, &mut lane, y.at);
+    let (heap, mut cache, [x, y, _]) = three();
+    free(&heap, &mut cache, y.at);
     let quoted = heap.look(y.at);
     // The owner frees x and announces the join: what the helper has read. The rest is done by others.
     let token = heap.look(x.at);
-    let free_x = Token::new(State::Free, lane.next_tag(), token.next_generation(), token.low());
+    let free_x = Token::new(State::Free, cache.next_tag(), token.next_generation(), token.low());
     let announced = Token::new(State::Coalescing, OWNER, free_x.next_generation(), token.low());
-    let tag = lane.next_tag();
+    let tag = cache.next_tag();
     heap.slot(OWNER, SlotWord::Right).store(quoted.0, &OP_WRITE);
     heap.slot(OWNER, SlotWord::Op).store(Op::Join { at: x.at, tag }.encode(), &OP_WRITE);
     heap.token(x.at).cas(token.0, announced.0, &ANNOUNCE).expect("nobody else");
-    assert!(heap.help(&mut Lane::with_ceiling(3, 0), x.at, announced));
+    assert!(heap.help(&mut ThreadCache::with_ceiling(3, 0), x.at, announced));
     heap.slot(OWNER, SlotWord::Op).store(Op::None.encode(), &OP_WRITE);
     // Both are allocated again, and the right one freed and taken ever again.
-    allocate(&heap, &mut lane, y.at);
-    allocate(&heap, &mut lane, x.at);
+    allocate(&heap, &mut cache, y.at);
+    allocate(&heap, &mut cache, x.at);
     for _ in 1..FREES {
-        free(&heap, &mut lane, y.at);
-        allocate(&heap, &mut lane, y.at);
+        free(&heap, &mut cache, y.at);
+        allocate(&heap, &mut cache, y.at);
     }
-    free(&heap, &mut lane, y.at);
+    free(&heap, &mut cache, y.at);
     assert_eq!(heap.look(y.at).generation(), quoted.generation(), "the case is met");
     assert_eq!(heap.look(y.at).low(), quoted.low(), "the case is met");
     // The helper goes on.
@@ -68,26 +68,26 @@ fn freeze_waits() -> bool {
     if heap.verify().is_err() {
         return false;
     }
-    allocate(&heap, &mut lane, y.at);
+    allocate(&heap, &mut cache, y.at);
     true
 }
 
 /// A helper is about to write the head of a tail, or a footer, where an inside word stands. It goes on when an inside word of the same
 /// generation stands there again. True if that one stays.
 fn inside_waits() -> bool {
-    let (heap, mut lane, [x, y, z]) = three();
-    free(&heap, &mut lane, x.at);
-    free(&heap, &mut lane, y.at);
+    let (heap, mut cache, [x, y, z]) = three();
+    free(&heap, &mut cache, x.at);
+    free(&heap, &mut cache, y.at);
     let inside = heap.look(y.at);
     assert_eq!(inside.state(), State::Inside);
     // Four changes once, three each time, until the generation comes back.
-    allocate(&heap, &mut lane, y.at);
-    allocate(&heap, &mut lane, x.at);
-    free(&heap, &mut lane, y.at);
-    free(&heap, &mut lane, x.at);
+    allocate(&heap, &mut cache, y.at);
+    allocate(&heap, &mut cache, x.at);
+    free(&heap, &mut cache, y.at);
+    free(&heap, &mut cache, x.at);
     for _ in 1..FREES {
-        allocate(&heap, &mut lane, y.at);
-        free(&heap, &mut lane, y.at);
+        allocate(&heap, &mut cache, y.at);
+        free(&heap, &mut cache, y.at);
     }
     let again = heap.look(y.at);
     assert_eq!((again.generation(), again.low()), (inside.generation(), inside.low()), "the case is met");
@@ -96,7 +96,7 @@ fn inside_waits() -> bool {
     let footer = heap.token(y.at).cas(inside.0, inside.next_inside(7).0, &FOOTER);
     let stays = carved.is_err() && footer.is_err();
     if stays {
-        free(&heap, &mut lane, z.at);
+        free(&heap, &mut cache, z.at);
         assert_eq!(heap.verify().map(|tally| tally.free.blocks), Ok(1));
     }
     stays

@@ -1,10 +1,10 @@
 //! Sweeps: walks over the tokens, for healing, for the last try of an allocation, and for statistics.
 
-use super::lane::Lane;
 pub use super::mend::Mended;
 use super::operation::Held;
 use super::runs::Fit;
 use super::stats::{Fault, Tally};
+use super::thread_cache::ThreadCache;
 use super::token::{State, Token, is_nobody};
 use super::words::Heap;
 use crate::backend::orderings::TOKEN_WALK;
@@ -17,7 +17,7 @@ use crate::segment::size_class::of_size;
 const EXPLAINED: usize = 1024;
 
 impl<R: Region> Heap<R> {
-    /// Merges every parked block of every lane, finishes operations in flight, hints every free block again.
+    /// Merges every parked block of every cache, finishes operations in flight, hints every free block again.
     ///
     /// With something `wanted` it stops at the first free block that has it, and takes that part. It walks tile by tile: a block that
     /// moves behind the walker by a merge was the right-hand neighbour of the walker's own tile, so the
@@ -25,7 +25,7 @@ impl<R: Region> Heap<R> {
     /// operation (L1): the tile before has changed, or its join can be seen now, which the next pass finishes. Where neither is so,
     /// the words are damaged (C2), and the sweep goes on granule by granule.
     /// Says in `is_broken` whether it has met such words.
-    pub(super) fn sweep(&self, lane: &mut Lane, wanted: Option<Fit>, is_broken: &mut bool) -> Option<Held> {
+    pub(super) fn sweep(&self, cache: &mut ThreadCache, wanted: Option<Fit>, is_broken: &mut bool) -> Option<Held> {
         let granules = self.layout().granules;
         // The tile before, as it was read, and those in flight that have explained a new start: each does once.
         let (mut at, mut last, mut explained) = (0, None, vec![]);
@@ -50,18 +50,18 @@ impl<R: Region> Heap<R> {
             }
             last = Some((g, token));
             match token.state() {
-                State::Acked | State::Marked if self.may_take(lane.owner(), token) => {
-                    at = self.coalesce(lane, g, token).map_or(at, |merged| merged.0);
+                State::Acked | State::Marked if self.may_take(cache.owner(), token) => {
+                    at = self.coalesce(cache, g, token).map_or(at, |merged| merged.0);
                     continue;
                 }
                 State::Acked | State::Marked => {
-                    if self.steal(lane, g) {
+                    if self.steal(cache, g) {
                         continue;
                     }
-                    // Its owner is about to store it: it stays with that one, and this lane's mark has changed it, no other operation.
+                    // Its owner is about to store it: it stays with that one, and this cache's mark has changed it, no other operation.
                     last = Some((g, self.look(g)));
                 }
-                State::Coalescing if self.help(lane, g, token) => continue,
+                State::Coalescing if self.help(cache, g, token) => continue,
                 State::Free => {
                     // Before it is taken: what remains of it keeps its hints.
                     let class = of_size(size);
@@ -69,14 +69,14 @@ impl<R: Region> Heap<R> {
                         self.hint(g, class, true);
                     }
                     if let Some(tail) = wanted.and_then(|asked| self.tail_for(asked, g, size)) {
-                        match self.take(lane, g, token, tail) {
+                        match self.take(cache, g, token, tail) {
                             Some(held) => return Some(held),
                             None => continue,
                         }
                     }
                     let next = self.look(g.plus(size));
                     if matches!(next.state(), State::Free | State::Inside) && at + size < granules {
-                        at = self.settle_free(lane, g, size, Some(class)).0;
+                        at = self.settle_free(cache, g, size, Some(class)).0;
                         if self.look(Granule(at)) != token {
                             continue;
                         }
@@ -90,34 +90,34 @@ impl<R: Region> Heap<R> {
     }
 
     /// Heals: merges all that is free or parked, whoever parked it, and mends the tiling where it is broken.
-    pub fn heal(&self, lane: &mut Lane) {
-        let _ = self.repair(lane);
+    pub fn heal(&self, cache: &mut ThreadCache) {
+        let _ = self.repair(cache);
     }
 
     /// Heals, and tells what was damaged. Bounded by the number of blocks; what is broken is mended by a look at all spans.
-    pub fn repair(&self, lane: &mut Lane) -> Mended {
-        self.flush(lane);
+    pub fn repair(&self, cache: &mut ThreadCache) -> Mended {
+        self.flush(cache);
         let mut is_broken = false;
-        let _ = self.sweep(lane, None, &mut is_broken);
-        if is_broken { self.mend(lane) } else { Mended::default() }
+        let _ = self.sweep(cache, None, &mut is_broken);
+        if is_broken { self.mend(cache) } else { Mended::default() }
     }
 
-    /// A newcomer has taken the number of a dead one, for whom it has walked without a lane: it merges what is nobody's, and every free block
+    /// A newcomer has taken the number of a dead one, for whom it has walked without a cache: it merges what is nobody's, and every free block
     /// gets the second look and the hints that the dead one may have owed it (L3). O(blocks).
-    pub fn settle_all(&self, lane: &mut Lane) {
+    pub fn settle_all(&self, cache: &mut ThreadCache) {
         self.each_tile(|g, token| {
             if token.is_free() {
-                self.settle(lane, g, token);
+                self.settle(cache, g, token);
             } else if token.state() == State::Acked && is_nobody(token.owner()) {
-                return self.coalesce(lane, g, token).is_some();
+                return self.coalesce(cache, g, token).is_some();
             }
             true
         });
     }
 
     /// The second look at a free block, and its hints.
-    pub(super) fn settle(&self, lane: &mut Lane, g: Granule, token: Token) {
-        let at = self.settle_free(lane, g, token.size(), Some(of_size(token.size())));
+    pub(super) fn settle(&self, cache: &mut ThreadCache, g: Granule, token: Token) {
+        let at = self.settle_free(cache, g, token.size(), Some(of_size(token.size())));
         let now = self.look(at);
         if now.is_free() && self.fits_sector(at, now) && !self.is_hinted(at, of_size(now.size())) {
             self.hint(at, of_size(now.size()), true);

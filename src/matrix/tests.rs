@@ -1,6 +1,6 @@
 //! Unit tests of the heap over boxed words.
 
-use super::heap::{Heap, Kind, Lane, Refusal};
+use super::heap::{Heap, Kind, Refusal, ThreadCache};
 use super::recovery::{Policy, Recovery};
 use super::token::State;
 use crate::backend::decorators::{Counts, Probe, stopped_at};
@@ -38,8 +38,8 @@ pub(super) fn biased(bytes: u64, participants: usize) -> Heap<BoxedRegion<Native
     Heap::format(BoxedRegion::new(Layout::fit(bytes, params).expect("room for a sector")))
 }
 
-fn rest_is_one_block<B: Backend>(heap: &Heap<BoxedRegion<B>>, lane: &mut Lane) {
-    heap.heal(lane);
+fn rest_is_one_block<B: Backend>(heap: &Heap<BoxedRegion<B>>, cache: &mut ThreadCache) {
+    heap.heal(cache);
     let tally = heap.verify().unwrap();
     assert_eq!((tally.free.blocks, tally.free.granules), (1, heap.layout().granules as u64));
 }
@@ -53,14 +53,14 @@ impl Rng {
 }
 
 #[test]
-fn s1_s2_s5_one_lane_allocates_frees_and_heals() {
+fn s1_s2_s5_one_cache_allocates_frees_and_heals() {
     for (ceiling, shift) in
         [0, 2, 30].into_iter().flat_map(|ceiling| [(ceiling, WIDE), (ceiling, 5), (ceiling, PACKED)])
     {
         for granules in [1, 2, 63, 64, 65, 5000, 300_000] {
             let heap = heap_of::<Native>(granules, shift);
             let (granules, span) = (heap.layout().granules, heap.layout().span_mask + 1);
-            let mut lane = Lane::with_ceiling(1, ceiling);
+            let mut cache = ThreadCache::with_ceiling(1, ceiling);
             let mut rng = Rng(granules as u64);
             let mut live: Vec<(Granule, u32)> = vec![];
             let mut owner = vec![false; granules as usize];
@@ -70,7 +70,7 @@ fn s1_s2_s5_one_lane_allocates_frees_and_heals() {
                     let size = 1 + rng.below(most);
                     let align = 1 << rng.below(4);
                     let kind = if rng.below(2) == 0 { Kind::Raw } else { Kind::Typed(77) };
-                    if let Ok(block) = heap.allocate(&mut lane, size, align, kind) {
+                    if let Ok(block) = heap.allocate(&mut cache, size, align, kind) {
                         let got = block.token.size();
                         assert!(
                             got >= size && block.at.0 % align == 0,
@@ -89,26 +89,26 @@ fn s1_s2_s5_one_lane_allocates_frees_and_heals() {
                     let token = heap.look(g);
                     for beside in (1..span).flat_map(|by| [g.plus(by), Granule(g.0.wrapping_sub(by))]) {
                         if !live.iter().any(|(at, _)| *at == beside) {
-                            assert!(heap.free(&mut lane, beside, None).is_err(), "S5: beside the block");
+                            assert!(heap.free(&mut cache, beside, None).is_err(), "S5: beside the block");
                         }
                     }
                     assert_eq!(heap.look(g), token);
-                    heap.free(&mut lane, g, None).unwrap();
-                    assert!(matches!(heap.free(&mut lane, g, None), Err(Refusal::NotLive(_))), "S5");
+                    heap.free(&mut cache, g, None).unwrap();
+                    assert!(matches!(heap.free(&mut cache, g, None), Err(Refusal::NotLive(_))), "S5");
                 }
             }
             heap.verify().unwrap();
             for (g, _) in live {
-                heap.free(&mut lane, g, None).unwrap();
+                heap.free(&mut cache, g, None).unwrap();
             }
-            rest_is_one_block(&heap, &mut lane);
-            assert!(heap.allocate(&mut lane, (granules as u64 * 9 / 10).max(1) as u32, 1, Kind::Raw).is_ok());
+            rest_is_one_block(&heap, &mut cache);
+            assert!(heap.allocate(&mut cache, (granules as u64 * 9 / 10).max(1) as u32, 1, Kind::Raw).is_ok());
         }
     }
 }
 
 #[test]
-fn s1_l3_many_lanes_keep_their_blocks_apart() {
+fn s1_l3_many_caches_keep_their_blocks_apart() {
     for (ceiling, shift) in [(0, WIDE), (30, WIDE), (0, PACKED), (30, PACKED)] {
         let granules = 4000u32;
         let heap = &heap_of::<Native>(granules, shift);
@@ -116,13 +116,13 @@ fn s1_l3_many_lanes_keep_their_blocks_apart() {
         std::thread::scope(|scope| {
             for owner in 1..=8u16 {
                 scope.spawn(move || {
-                    let mut lane = Lane::with_ceiling(owner, ceiling);
+                    let mut cache = ThreadCache::with_ceiling(owner, ceiling);
                     let mut rng = Rng(owner as u64);
                     let mut live = vec![];
                     for _ in 0..60_000 {
                         if rng.below(10) < 5 {
                             let size = 1 + rng.below(20);
-                            let Ok(block) = heap.allocate(&mut lane, size, 1, Kind::Raw) else { continue };
+                            let Ok(block) = heap.allocate(&mut cache, size, 1, Kind::Raw) else { continue };
                             for mark in &marks[block.at.index()..][..block.token.size() as usize] {
                                 let mut mark = mark.try_lock().expect("S1");
                                 assert_eq!(*mark, 0, "S1");
@@ -135,16 +135,16 @@ fn s1_l3_many_lanes_keep_their_blocks_apart() {
                                 let mut mark = mark.try_lock().expect("S1");
                                 assert_eq!(std::mem::take(&mut *mark), owner, "S1");
                             }
-                            heap.free(&mut lane, block.at, Some(block.token.generation())).unwrap();
+                            heap.free(&mut cache, block.at, Some(block.token.generation())).unwrap();
                         }
                     }
                     for block in live {
                         marks[block.at.index()..][..block.token.size() as usize]
                             .iter()
                             .for_each(|m| *m.lock().unwrap() = 0);
-                        heap.free(&mut lane, block.at, None).unwrap();
+                        heap.free(&mut cache, block.at, None).unwrap();
                     }
-                    heap.flush(&mut lane);
+                    heap.flush(&mut cache);
                 });
             }
         });
@@ -152,13 +152,13 @@ fn s1_l3_many_lanes_keep_their_blocks_apart() {
             // L3 without any help from heal.
             assert_eq!(heap.verify().unwrap().free.blocks, 1);
         }
-        rest_is_one_block(heap, &mut Lane::new(1));
+        rest_is_one_block(heap, &mut ThreadCache::new(1));
     }
 }
 
 /// Stops a participant at every step of an allocation, a free and a healing, strict and parking, small and large; then `check`
-/// gets the heap as it was left, another participant's lane, and what happened.
-fn at_every_stop(mut check: impl FnMut(&Heap<BoxedRegion<Probe<Native>>>, &mut Lane, u32, &str)) {
+/// gets the heap as it was left, another participant's cache, and what happened.
+fn at_every_stop(mut check: impl FnMut(&Heap<BoxedRegion<Probe<Native>>>, &mut ThreadCache, u32, &str)) {
     let mut stops = 0;
     let wide = [(0, 1), (0, 7), (0, 50), (0, 500), (30, 1), (30, 7)].map(|setup| (setup, WIDE));
     let packed = [(0, 5), (0, 30), (0, 501), (30, 5), (30, 34)].map(|setup| (setup, PACKED));
@@ -166,7 +166,7 @@ fn at_every_stop(mut check: impl FnMut(&Heap<BoxedRegion<Probe<Native>>>, &mut L
         for part in ["allocate", "free", "heal"] {
             for k in 0.. {
                 let heap = heap_of::<Probe<Native>>(4096, shift);
-                let mut victim = Lane::with_ceiling(1, ceiling);
+                let mut victim = ThreadCache::with_ceiling(1, ceiling);
                 let left = heap.allocate(&mut victim, size, 1, Kind::Raw).unwrap();
                 let held = heap.allocate(&mut victim, size, 1, Kind::Raw).unwrap();
                 let right = heap.allocate(&mut victim, size, 1, Kind::Raw).unwrap();
@@ -179,7 +179,7 @@ fn at_every_stop(mut check: impl FnMut(&Heap<BoxedRegion<Probe<Native>>>, &mut L
                 });
                 stops += 1;
                 let what = format!("{part} of {size} (granules of {} bytes) stopped at {k}", 1 << shift);
-                check(&heap, &mut Lane::with_ceiling(2, ceiling), size, &what);
+                check(&heap, &mut ThreadCache::with_ceiling(2, ceiling), size, &what);
                 if finished.is_some() {
                     break;
                 }
@@ -219,18 +219,19 @@ fn l2_a_sweeper_that_stops_does_not_hide_what_it_sweeps() {
     for first in 0..8 {
         for k in 0.. {
             let heap = heap::<Probe<Native>>(4096);
-            let mut lanes = [Lane::with_ceiling(1, 0), Lane::with_ceiling(2, 0), Lane::with_ceiling(3, 0)];
-            let all = heap.allocate(&mut lanes[0], 4096, 1, Kind::Raw).unwrap();
-            stopped_at(first, || heap.free(&mut lanes[0], all.at, None).unwrap());
+            let mut caches =
+                [ThreadCache::with_ceiling(1, 0), ThreadCache::with_ceiling(2, 0), ThreadCache::with_ceiling(3, 0)];
+            let all = heap.allocate(&mut caches[0], 4096, 1, Kind::Raw).unwrap();
+            stopped_at(first, || heap.free(&mut caches[0], all.at, None).unwrap());
             if heap.look(all.at).is_live() {
                 break;
             }
-            let finished = stopped_at(k, || heap.allocate(&mut lanes[1], 1, 1, Kind::Raw).map(drop));
+            let finished = stopped_at(k, || heap.allocate(&mut caches[1], 1, 1, Kind::Raw).map(drop));
             stops += 1;
             for n in [1, 100, 3900] {
-                heap.allocate(&mut lanes[2], n, 1, Kind::Raw).map_or_else(
+                heap.allocate(&mut caches[2], n, 1, Kind::Raw).map_or_else(
                     |e| panic!("free stopped at {first}, allocate(1) at {k}: no {n}: {e:?}"),
-                    |block| heap.free(&mut lanes[2], block.at, None).unwrap(),
+                    |block| heap.free(&mut caches[2], block.at, None).unwrap(),
                 );
             }
             if finished.is_some() {
@@ -267,17 +268,17 @@ fn l4_in_a_full_segment_a_block_comes_back_to_its_kind() {
             let layout =
                 Layout::new(granules, Params { biased: true, participants: 4, ..Params::for_segment(1 << 20) });
             let heap = Heap::format(BoxedRegion::<Probe<Native>>::new(layout));
-            let (mut lane, mut rng) = (Lane::new(1), Rng(7));
+            let (mut cache, mut rng) = (ThreadCache::new(1), Rng(7));
             let mut live = vec![];
-            while let Ok(block) = heap.allocate(&mut lane, size, align, Kind::Raw) {
+            while let Ok(block) = heap.allocate(&mut cache, size, align, Kind::Raw) {
                 live.push(block);
             }
             let mut most = 0;
             for _ in 0..1000 {
                 let block = live.swap_remove(rng.below(live.len() as u32) as usize);
                 Counts::reset();
-                heap.free(&mut lane, block.at, None).unwrap();
-                live.push(heap.allocate(&mut lane, size, align, Kind::Raw).expect("one is free"));
+                heap.free(&mut cache, block.at, None).unwrap();
+                live.push(heap.allocate(&mut cache, size, align, Kind::Raw).expect("one is free"));
                 most = most.max(Counts::get().accesses());
             }
             println!("{size} granules at {align} of {granules}: at most {most} accesses");
@@ -294,20 +295,20 @@ fn l4_work_grows_neither_with_the_segment_nor_with_its_blocks() {
         for granules in [1 << 12, 1 << 16, 1 << 20, 1 << 22] {
             for blocks in [0, granules / 64] {
                 let heap = heap::<Probe<Native>>(granules);
-                let mut lane = Lane::with_ceiling(1, ceiling);
+                let mut cache = ThreadCache::with_ceiling(1, ceiling);
                 let mut rng = Rng(7);
                 // Blocks with holes of many sizes between them.
                 let live: Vec<_> = (0..blocks * 2)
-                    .map(|_| heap.allocate(&mut lane, 1 + rng.below(20), 1, Kind::Raw).unwrap())
+                    .map(|_| heap.allocate(&mut cache, 1 + rng.below(20), 1, Kind::Raw).unwrap())
                     .collect();
                 for block in live.iter().step_by(2) {
-                    heap.free(&mut lane, block.at, None).unwrap();
+                    heap.free(&mut cache, block.at, None).unwrap();
                 }
                 let (mut sum, mut most) = (0, 0);
                 for _ in 0..2000 {
                     Counts::reset();
-                    let block = heap.allocate(&mut lane, 1 + rng.below(40), 1, Kind::Raw).unwrap();
-                    heap.free(&mut lane, block.at, None).unwrap();
+                    let block = heap.allocate(&mut cache, 1 + rng.below(40), 1, Kind::Raw).unwrap();
+                    heap.free(&mut cache, block.at, None).unwrap();
                     let accesses = Counts::get().accesses();
                     (sum, most) = (sum + accesses, most.max(accesses));
                 }
@@ -325,19 +326,19 @@ fn l4_work_grows_neither_with_the_segment_nor_with_its_blocks() {
 }
 
 /// A newcomer takes a dead participant's number over.
-fn take_over<B: Backend>(heap: &Heap<BoxedRegion<B>>, lane: &mut Lane) {
-    let number = lane.owner();
+fn take_over<B: Backend>(heap: &Heap<BoxedRegion<B>>, cache: &mut ThreadCache) {
+    let number = cache.owner();
     let mut recovery = Recovery::of(vec![heap.slots().bury(number, number)], Policy::GiveBack);
     assert!(heap.recover_predecessor(&mut recovery), "nobody adopts");
     assert!(heap.slots().take(number, 0), "nobody pins it");
-    heap.settle_all(lane);
+    heap.settle_all(cache);
 }
 
 /// Participant 1 is recovered by a survivor, or by a newcomer that takes its number over.
-fn recover_first<B: Backend>(heap: &Heap<BoxedRegion<B>>, lane: &mut Lane, newcomer: bool) {
+fn recover_first<B: Backend>(heap: &Heap<BoxedRegion<B>>, cache: &mut ThreadCache, newcomer: bool) {
     match newcomer {
-        true => take_over(heap, lane),
-        false => drop(heap.recover(lane, 1, Policy::GiveBack)),
+        true => take_over(heap, cache),
+        false => drop(heap.recover(cache, 1, Policy::GiveBack)),
     }
 }
 
@@ -359,8 +360,8 @@ fn c1_killed_at_every_step_and_recovered() {
                 // How far the recovery gets before it is killed as well; the last round lets it finish.
                 for deep in [Some(0), Some(7), Some(25), Some(60), None] {
                     let heap = heap_of::<Probe<Native>>(GRANULES, shift);
-                    let mut victim = Lane::with_ceiling(1, ceiling);
-                    let mut witness = Lane::with_ceiling(2, ceiling);
+                    let mut victim = ThreadCache::with_ceiling(1, ceiling);
+                    let mut witness = ThreadCache::with_ceiling(2, ceiling);
                     let kept = heap.allocate(&mut witness, 5, 1, Kind::Raw).unwrap();
                     let blocks: Vec<_> =
                         (0..40).map(|_| heap.allocate(&mut victim, size, 1, Kind::Typed(9)).unwrap()).collect();
@@ -379,14 +380,14 @@ fn c1_killed_at_every_step_and_recovered() {
                     let more = heap.allocate(&mut witness, 3, 1, Kind::Raw).unwrap();
                     heap.free(&mut witness, kept.at, None).unwrap();
                     let recover =
-                        |number| recover_first(&heap, &mut Lane::with_ceiling(number, ceiling), first == second);
+                        |number| recover_first(&heap, &mut ThreadCache::with_ceiling(number, ceiling), first == second);
                     if let Some(deep) = deep {
                         let done = stopped_at(deep, || recover(first));
                         kills_in_recovery += done.is_none() as u32;
                     }
-                    let mut lane = Lane::new(second);
+                    let mut cache = ThreadCache::new(second);
                     if first != second {
-                        heap.recover(&mut lane, first, Policy::GiveBack);
+                        heap.recover(&mut cache, first, Policy::GiveBack);
                     }
                     recover(second);
                     assert!(heap.live_at(more.at).is_ok(), "S1: {part} of {size} killed at {k}, {deep:?}");
@@ -395,7 +396,7 @@ fn c1_killed_at_every_step_and_recovered() {
                         // L3 and the hints, by the recovery alone.
                         heap.verify().unwrap_or_else(|e| panic!("{part} of {size} killed at {k}, {deep:?}: {e}"));
                     }
-                    heap.heal(&mut lane);
+                    heap.heal(&mut cache);
                     let tally =
                         heap.verify().unwrap_or_else(|e| panic!("{part} of {size} killed at {k}, {deep:?}: {e}"));
                     assert_eq!(tally.free.granules, GRANULES as u64, "{part} of {size} killed at {k}, {deep:?}");
@@ -418,15 +419,15 @@ fn c1_killed_at_every_step_and_recovered() {
 #[test]
 fn l4_a_parked_block_costs_one_read_modify_write_each_way() {
     let heap = heap::<Probe<Native>>(4096);
-    let mut lane = Lane::new(1);
+    let mut cache = ThreadCache::new(1);
     for size in [1, 2, 9, 30] {
-        let warm = heap.allocate(&mut lane, size, 1, Kind::Raw).unwrap();
-        heap.free(&mut lane, warm.at, None).unwrap();
+        let warm = heap.allocate(&mut cache, size, 1, Kind::Raw).unwrap();
+        heap.free(&mut cache, warm.at, None).unwrap();
         Counts::reset();
-        let block = heap.allocate(&mut lane, size, 1, Kind::Raw).unwrap();
+        let block = heap.allocate(&mut cache, size, 1, Kind::Raw).unwrap();
         assert_eq!(Counts::get(), Counts { loads: 1, rmws: 1, ..Counts::default() });
         Counts::reset();
-        heap.free(&mut lane, block.at, None).unwrap();
+        heap.free(&mut cache, block.at, None).unwrap();
         assert_eq!(Counts::get(), Counts { loads: 1, rmws: 1, ..Counts::default() });
     }
 }
@@ -434,13 +435,13 @@ fn l4_a_parked_block_costs_one_read_modify_write_each_way() {
 #[test]
 fn the_lifecycle_is_visible() {
     let heap = heap::<Native>(256);
-    let mut lane = Lane::new(3);
+    let mut cache = ThreadCache::new(3);
     assert_eq!(heap.look(Granule(0)).state(), State::Free);
-    let block = heap.allocate(&mut lane, 2, 1, Kind::Raw).unwrap();
+    let block = heap.allocate(&mut cache, 2, 1, Kind::Raw).unwrap();
     assert_eq!((block.token.state(), block.token.owner()), (State::Allocated, 3));
-    heap.free(&mut lane, block.at, None).unwrap();
+    heap.free(&mut cache, block.at, None).unwrap();
     assert_eq!(heap.look(block.at).state(), State::Acked);
-    heap.flush(&mut lane);
+    heap.flush(&mut cache);
     assert_eq!(heap.look(block.at).state(), State::Inside);
 }
 
@@ -617,23 +618,23 @@ fn l2_a_hole_that_fits_exactly_serves() {
         let cases = plain.map(|case| (WIDE, case)).into_iter().chain(packed.map(|case| (PACKED, case)));
         for (shift, (granules, size, align)) in cases {
             let heap = heap_of::<Native>(granules, shift);
-            let mut lane = Lane::with_ceiling(1, ceiling);
-            let block = heap.allocate(&mut lane, size, align, Kind::Raw);
+            let mut cache = ThreadCache::with_ceiling(1, ceiling);
+            let block = heap.allocate(&mut cache, size, align, Kind::Raw);
             let block = block.unwrap_or_else(|e| panic!("{size} at {align} of {granules}: {e:?}"));
             assert!(block.at.0.is_multiple_of(align) && block.token.size() >= size);
-            heap.free(&mut lane, block.at, None).unwrap();
-            rest_is_one_block(&heap, &mut lane);
+            heap.free(&mut cache, block.at, None).unwrap();
+            rest_is_one_block(&heap, &mut cache);
         }
         // A hole in the middle.
         let heap = heap::<Native>(64);
-        let mut lane = Lane::with_ceiling(1, ceiling);
+        let mut cache = ThreadCache::with_ceiling(1, ceiling);
         let blocks = [20, 17, 27].map(|size| {
             let left = heap.layout().granules;
-            heap.find_and_take(&mut lane, size.min(left)).unwrap()
+            heap.find_and_take(&mut cache, size.min(left)).unwrap()
         });
-        heap.ripple(&mut lane, blocks[1]);
-        assert!(heap.allocate(&mut lane, 18, 1, Kind::Raw).is_err());
-        assert_eq!(heap.allocate(&mut lane, 17, 1, Kind::Raw).unwrap().at, blocks[1].at);
+        heap.ripple(&mut cache, blocks[1]);
+        assert!(heap.allocate(&mut cache, 18, 1, Kind::Raw).is_err());
+        assert_eq!(heap.allocate(&mut cache, 17, 1, Kind::Raw).unwrap().at, blocks[1].at);
     }
 }
 
@@ -719,46 +720,46 @@ fn c2_hostile_words_neither_hang_nor_lead_outside() {
         for (ceiling, shift) in [(0, WIDE), (30, WIDE), (0, PACKED), (30, PACKED)] {
             let heap = heap_of::<Native>(GRANULES, shift);
             damage(&heap);
-            let mut lane = Lane::with_ceiling(2, ceiling);
+            let mut cache = ThreadCache::with_ceiling(2, ceiling);
             for g in [0, 7, GRANULES - 1, GRANULES, u32::MAX] {
                 if let Ok(live) = heap.live_at(Granule(g)) {
                     assert!(live.at.0 + live.token.size() <= GRANULES && live.token.size() > 0, "{what}");
                 }
-                let _ = heap.free(&mut lane, Granule(g), None);
+                let _ = heap.free(&mut cache, Granule(g), None);
             }
             for size in [1, 2, 9, 30, 30, 100] {
-                if let Ok(block) = heap.allocate(&mut lane, size, 1, Kind::Raw) {
+                if let Ok(block) = heap.allocate(&mut cache, size, 1, Kind::Raw) {
                     assert!(block.at.0 < GRANULES && block.token.size() <= GRANULES - block.at.0, "{what}: {block:?}");
-                    let _ = heap.free(&mut lane, block.at, None);
+                    let _ = heap.free(&mut cache, block.at, None);
                 }
             }
-            heap.recover(&mut lane, 1, Policy::GiveBack);
-            heap.heal(&mut lane);
+            heap.recover(&mut cache, 1, Policy::GiveBack);
+            heap.heal(&mut cache);
             let _ = (heap.tally(), heap.verify());
         }
     }
 }
 
 /// An index that has gone stale names a granule of a span in which another block has been parked since, of the same size and by the same
-/// lane: it is not taken for that block.
+/// cache: it is not taken for that block.
 #[test]
 fn s1_a_stale_index_does_not_lead_to_its_span() {
     for biased in [false, true] {
         let layout = heap_of::<Native>(64, PACKED).layout().clone();
         let layout = Layout::new(64, Params { biased, ..layout.params });
         let heap = Heap::format(BoxedRegion::<Native>::new(layout));
-        let (mut lane, mut other) = (Lane::with_ceiling(1, 4), Lane::with_ceiling(2, 0));
+        let (mut cache, mut other) = (ThreadCache::with_ceiling(1, 4), ThreadCache::with_ceiling(2, 0));
         // From the end: five granules at 59, parked; then at 58, under the index of the other.
-        let first = heap.allocate(&mut Lane::with_ceiling(1, 0), 5, 1, Kind::Raw).unwrap();
-        heap.free(&mut lane, first.at, None).unwrap();
+        let first = heap.allocate(&mut ThreadCache::with_ceiling(1, 0), 5, 1, Kind::Raw).unwrap();
+        heap.free(&mut cache, first.at, None).unwrap();
         heap.heal(&mut other);
         let one = heap.allocate(&mut other, 4, 1, Kind::Raw).unwrap();
         heap.allocate(&mut other, 6, 1, Kind::Raw).unwrap();
         heap.free(&mut other, one.at, None).unwrap();
-        let second = heap.allocate(&mut Lane::with_ceiling(1, 0), 5, 1, Kind::Raw).unwrap();
-        heap.free(&mut lane, second.at, None).unwrap();
+        let second = heap.allocate(&mut ThreadCache::with_ceiling(1, 0), 5, 1, Kind::Raw).unwrap();
+        heap.free(&mut cache, second.at, None).unwrap();
         let mut found = vec![];
-        while let Some(block) = heap.allocate_parked(&mut lane, 5, Kind::Raw) {
+        while let Some(block) = heap.allocate_parked(&mut cache, 5, Kind::Raw) {
             assert_eq!(heap.live_at(block.at), Ok(block), "S1: {first:?} {second:?}");
             found.push(block.at);
         }

@@ -1,47 +1,47 @@
-//! Which lane a thread has in which matrix: found without a lock, a destructor's flag or a kernel call, however many matrices it uses.
+//! Which cache a thread has in which matrix: found without a lock, a destructor's flag or a kernel call, however many matrices it uses.
 
-use super::heap::Lane;
+use super::heap::ThreadCache;
 use std::cell::{Cell, RefCell};
 use std::sync::Weak;
 
-/// A lane, in memory of its own that a forked child finds zeroed.
-pub(super) struct LanePage {
+/// A cache, in memory of its own that a forked child finds zeroed.
+pub(super) struct CachePage {
     /// The matrix's instance; 0 in a forked child.
     pub(super) instance: u64,
-    pub(super) lane: Lane,
+    pub(super) cache: ThreadCache,
 }
 
-impl LanePage {
-    /// Writes an empty lane where it is to stand: it is larger than some threads' stacks.
+impl CachePage {
+    /// Writes an empty cache where it is to stand: it is larger than some threads' stacks.
     ///
     /// # Safety
     /// The page is valid for writes, aligned, and the caller's alone for `'a`; what stands in it is not used any more.
-    pub(super) unsafe fn write<'a>(page: *mut Self, instance: u64, owner: u16, ceiling: usize) -> &'a mut Lane {
+    pub(super) unsafe fn write<'a>(page: *mut Self, instance: u64, owner: u16, ceiling: usize) -> &'a mut ThreadCache {
         // SAFETY: the caller's; afterwards both fields are written.
         unsafe {
             (&raw mut (*page).instance).write(instance);
-            Lane::write(&raw mut (*page).lane, owner, ceiling);
-            &mut (*page).lane
+            ThreadCache::write(&raw mut (*page).cache, owner, ceiling);
+            &mut (*page).cache
         }
     }
 }
 
-/// Whose the lanes are.
+/// Whose the caches are.
 pub(super) trait Keeper {
-    /// The thread that uses this lane ends.
-    fn thread_ends(&self, page: *mut LanePage);
+    /// The thread that uses this cache ends.
+    fn thread_ends(&self, page: *mut CachePage);
 }
 
-/// A lane of this thread, and of which matrix.
+/// A cache of this thread, and of which matrix.
 #[derive(Clone, Copy)]
 pub(super) struct Last {
     pub(super) instance: u64,
-    pub(super) page: *mut LanePage,
+    pub(super) page: *mut CachePage,
 }
 
 const NOBODY: Last = Last { instance: 0, page: std::ptr::null_mut() };
 
-/// This thread's lanes by their matrices' instances, each at the first free place from its instance's last bits on. At least half of the places
+/// This thread's caches by their matrices' instances, each at the first free place from its instance's last bits on. At least half of the places
 /// are free. No matrix has an instance of 0, and none has another's.
 #[derive(Clone, Copy)]
 struct Table {
@@ -52,16 +52,16 @@ struct Table {
 const NO_TABLE: Table = Table { places: std::ptr::null(), mask: 0 };
 
 thread_local! {
-    /// The lane that was used last. Without a destructor, so that reading it is one load.
+    /// The cache that was used last. Without a destructor, so that reading it is one load.
     static LAST: Cell<Last> = const { Cell::new(NOBODY) };
     /// The table of [`MINE`], without a destructor, too.
     static TABLE: Cell<Table> = const { Cell::new(NO_TABLE) };
-    /// All lanes of this thread, to give them back when it ends.
-    static MINE: RefCell<Mine> = const { RefCell::new(Mine { lanes: Vec::new(), places: Vec::new() }) };
+    /// All caches of this thread, to give them back when it ends.
+    static MINE: RefCell<Mine> = const { RefCell::new(Mine { caches: Vec::new(), places: Vec::new() }) };
 }
 
 struct Mine {
-    lanes: Vec<(Last, Weak<dyn Keeper>)>,
+    caches: Vec<(Last, Weak<dyn Keeper>)>,
     places: Vec<Last>,
 }
 
@@ -69,7 +69,7 @@ impl Drop for Mine {
     fn drop(&mut self) {
         LAST.set(NOBODY);
         TABLE.set(NO_TABLE);
-        for (last, matrix) in self.lanes.drain(..) {
+        for (last, matrix) in self.caches.drain(..) {
             if let Some(matrix) = matrix.upgrade() {
                 matrix.thread_ends(last.page);
             }
@@ -77,16 +77,16 @@ impl Drop for Mine {
     }
 }
 
-/// This thread's lane in a matrix; null if it has none.
+/// This thread's cache in a matrix; null if it has none.
 #[inline(always)]
-pub(super) fn find(instance: u64) -> *mut LanePage {
+pub(super) fn find(instance: u64) -> *mut CachePage {
     let last = LAST.get();
     if last.instance == instance { last.page } else { look_up(instance) }
 }
 
-/// As [`find`], for a lane that was not the last one used. It is from here on.
+/// As [`find`], for a cache that was not the last one used. It is from here on.
 #[inline(always)]
-fn look_up(instance: u64) -> *mut LanePage {
+fn look_up(instance: u64) -> *mut CachePage {
     let Table { places, mask } = TABLE.get();
     if places.is_null() {
         return std::ptr::null_mut();
@@ -106,17 +106,17 @@ fn look_up(instance: u64) -> *mut LanePage {
     }
 }
 
-/// Notes a lane that this thread has got. False if the thread is ending and keeps nothing any more.
+/// Notes a cache that this thread has got. False if the thread is ending and keeps nothing any more.
 pub(super) fn keep(got: Last, matrix: Weak<dyn Keeper>) -> bool {
     let kept = MINE.try_with(|mine| {
-        let Mine { lanes, places } = &mut *mine.borrow_mut();
+        let Mine { caches, places } = &mut *mine.borrow_mut();
         TABLE.set(NO_TABLE);
-        lanes.retain(|(other, matrix)| matrix.strong_count() > 0 && other.instance != got.instance);
-        lanes.push((got, matrix));
-        let mask = (2 * lanes.len()).next_power_of_two() - 1;
+        caches.retain(|(other, matrix)| matrix.strong_count() > 0 && other.instance != got.instance);
+        caches.push((got, matrix));
+        let mask = (2 * caches.len()).next_power_of_two() - 1;
         places.clear();
         places.resize(mask + 1, NOBODY);
-        for (last, _) in lanes {
+        for (last, _) in caches {
             let mut at = last.instance as usize & mask;
             while places[at].instance != NOBODY.instance {
                 at = (at + 1) & mask;
@@ -134,9 +134,9 @@ mod tests {
     use super::*;
     use crate::segment::Options;
 
-    /// A hundred matrices, made in any order, dropped and made again: each has its own lane, wherever its instance stands in the table.
+    /// A hundred matrices, made in any order, dropped and made again: each has its own cache, wherever its instance stands in the table.
     #[test]
-    fn each_matrix_has_its_own_lane_however_many_there_are() {
+    fn each_matrix_has_its_own_cache_however_many_there_are() {
         let make = || Options::new().memfd().size(1 << 20).create().expect("created");
         let mut handlers: Vec<_> = (0..100).map(|_| make()).collect();
         for round in 0..5 {

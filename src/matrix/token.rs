@@ -15,9 +15,9 @@
 //! return within 2^20 changes of that one word, and a compare-and-swap prepared long ago fails.
 //!
 //! Words that nobody owns, FREE and INSIDE, have a *tag* of 11 bits where others name their owner. An inside word that follows an
-//! inside word counts generation and tag as one number of 31 bits. All others of them are given the next tag of the lane that writes
-//! them, which counts them modulo a prime: so a lane that repeats itself brings a word back after 2^20 · 2039 of its rounds, and of many
-//! lanes one in 2039 brings back what another wrote 2^20 changes ago. That is for the accesses of late helpers, which expect such words
+//! inside word counts generation and tag as one number of 31 bits. All others of them are given the next tag of the cache that writes
+//! them, which counts them modulo a prime: so a cache that repeats itself brings a word back after 2^20 · 2039 of its rounds, and of many
+//! caches one in 2039 brings back what another wrote 2^20 changes ago. That is for the accesses of late helpers, which expect such words
 //! (FREEZE, CARVE, FOOTER).
 //!
 //! # Who may write what
@@ -32,7 +32,7 @@
 //! | MARKED | the thief | a thief (B2) | MARK | ACKED; ALLOCATED or COALESCING by its owner |
 //! | INSIDE | (a tag) | the holder; helpers of an announced operation | HELD_STORE; FREEZE, FOOTER | COALESCING |
 //!
-//! - B1, *owner store*: a lane stores plainly the token of a parkable block of its own, while its slot names the granule.
+//! - B1, *owner store*: a cache stores plainly the token of a parkable block of its own, while its slot names the granule.
 //! - B2, *theft*: mark, heavy fence, look at the owner's slot, take over or give back. Each step is a compare-and-swap.
 //! - B3, *remote free*: one compare-and-swap, which keeps the owner. The owner's own free at that moment writes the same word.
 //! - B4, *adoption*: the token says who adopts it, heavy fence, look at the owner's slot, then it is the new owner's, or its owner's again.
@@ -60,7 +60,7 @@ pub enum State {
     Typed = 5,
     /// A live block of one span, with a type fingerprint beside its size.
     TypedSmall = 6,
-    /// Parked, and marked by a thief (the owner field) that takes it from the lane that parked it. Still open to everybody.
+    /// Parked, and marked by a thief (the owner field) that takes it from the cache that parked it. Still open to everybody.
     Marked = 7,
 }
 
@@ -96,11 +96,11 @@ const _: () = assert!(STATE_AT + 3 == 64 && LOW_BITS == GENERATION_AT);
 const _: () = assert!(State::Inside as u64 >> 1 == 0 && State::Free as u64 >> 1 == 0);
 const _: () = assert!(State::Acked as u64 == State::Allocated as u64 | 1);
 
-/// Tags that lanes give: 1 to this prime. Tag 0 is given by who has no lane.
+/// Tags that caches give: 1 to this prime. Tag 0 is given by who has no cache.
 pub(super) const TAGS: u16 = 2039;
 const _: () = assert!((TAGS as u64) < OWNER_MASK);
 
-/// Beside a participant's number: it is adopting the block from another, and no lane's number is this.
+/// Beside a participant's number: it is adopting the block from another, and no cache's number is this.
 const ADOPTER: u16 = 1 << (OWNER_BITS - 1);
 const _: () = assert!(MAX_PARTICIPANTS + 1 < ADOPTER as usize);
 
@@ -239,14 +239,14 @@ impl Token {
             _ => self.low_size(),
         }
     }
-    /// A parked block, marked by `thief`: the lane that parked it is kept beside the size.
+    /// A parked block, marked by `thief`: the cache that parked it is kept beside the size.
     #[inline]
     pub const fn marked(self, thief: u16) -> Self {
-        let lane = (self.parked_by() as u32) << MARKED_SIZE_BITS;
-        let low = self.low() & POSITION_MASK | self.size() & MARKED_SIZE | lane;
+        let cache = (self.parked_by() as u32) << MARKED_SIZE_BITS;
+        let low = self.low() & POSITION_MASK | self.size() & MARKED_SIZE | cache;
         Self::new(State::Marked, thief, self.next_generation(), low)
     }
-    /// The lane that parked this block, which may be marked since; 0 is nobody.
+    /// The cache that parked this block, which may be marked since; 0 is nobody.
     #[inline]
     pub const fn parked_by(self) -> u16 {
         match self.state() {

@@ -27,7 +27,7 @@ impl<R: Region> Heap<R> {
         Ok(())
     }
 
-    /// The same for a lane that need not be the owner: `me` gives the block to `to`. Waits for nobody.
+    /// The same for a cache that need not be the owner: `me` gives the block to `to`. Waits for nobody.
     ///
     /// # Errors
     /// The token found: of another block or of none, if this one is not live any more; of this one if its owner is just freeing it or

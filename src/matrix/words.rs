@@ -1,6 +1,6 @@
 //! The heap's own words: what it is, and how its tokens are looked at. The ground of everything else in this folder.
 
-use super::lane::Lane;
+use super::thread_cache::ThreadCache;
 use super::token::{FINGERPRINT_MASK, State, Token, is_adopter, place};
 use crate::backend::orderings::TOKEN_LOOK;
 use crate::backend::{Backend, Mutant, Word};
@@ -128,10 +128,10 @@ impl<R: Region> Heap<R> {
         self.region.token(g)
     }
 
-    /// The next tag of a lane, for a FREE or INSIDE word that it writes.
+    /// The next tag of a cache, for a FREE or INSIDE word that it writes.
     #[inline]
-    pub(super) fn tag(&self, lane: &mut Lane) -> u16 {
-        if R::Backend::mutated(Mutant::TagDropped) { 0 } else { lane.next_tag() }
+    pub(super) fn tag(&self, cache: &mut ThreadCache) -> u16 {
+        if R::Backend::mutated(Mutant::TagDropped) { 0 } else { cache.next_tag() }
     }
 
     /// The inside word that follows another.

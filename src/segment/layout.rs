@@ -79,7 +79,7 @@ pub struct Params {
     pub directory: usize,
     /// Words before the first array (guard and header).
     pub header_words: usize,
-    /// Whether parked blocks are biased to the lane that parked them: it takes them and gives them without a locked
+    /// Whether parked blocks are biased to the cache that parked them: it takes them and gives them without a locked
     /// instruction, and whoever else takes them pays for a barrier (matrix::bias).
     pub biased: bool,
     /// Words of a cache line: arrays written by different participants are padded to it. 1 in models.
@@ -492,7 +492,7 @@ pub const SLOT_WORDS: usize = 9;
 mod tests {
     use super::*;
 
-    /// The homes of lanes that are in use together are theirs alone, nearly all, however many lanes and bins there are.
+    /// The homes of caches that are in use together are theirs alone, nearly all, however many caches and bins there are.
     #[test]
     fn l4_rings_of_homes_are_scattered() {
         let layout = Layout::fit(64 << 20, Params::for_segment(64 << 20)).expect("room for a sector");

@@ -208,7 +208,7 @@ impl Segment {
         self.descriptor.file().as_fd()
     }
 
-    /// A forked child shares its parent's lanes, participant numbers and name: it may use none of them.
+    /// A forked child shares its parent's caches, participant numbers and name: it may use none of them.
     #[inline]
     pub(crate) fn check_process(&self) -> Result<()> {
         if self.process == Native::process() { Ok(()) } else { Err(self.forked()) }

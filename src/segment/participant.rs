@@ -1,6 +1,6 @@
 //! Participants: who uses a segment, and who has died.
 //!
-//! A participant is a thread's lane. Its slot's state word names the *life* of the attachment whose lane it is, and the kernel tells
+//! A participant is a thread's cache. Its slot's state word names the *life* of the attachment whose cache it is, and the kernel tells
 //! whether that goes on ([`super::life`]): there are no heartbeats, and a process that is stopped or slow lives. One compare-and-swap takes a slot.
 //!
 //! A number whose blocks others are just adopting can't be used again before they have done that, since they may give them back: its

@@ -3,7 +3,7 @@
 use super::linear::Span;
 use super::sequential::{Call, Id};
 use atomic_matrix::backend::Backend;
-use atomic_matrix::matrix::heap::{Heap, Kind, Lane, Live};
+use atomic_matrix::matrix::heap::{Heap, Kind, Live, ThreadCache};
 use atomic_matrix::segment::directory::{Directory, Entry, Refused};
 use atomic_matrix::segment::layout::Granule;
 use atomic_matrix::segment::region::BoxedRegion;
@@ -17,7 +17,7 @@ pub(crate) const fn id(block: Live) -> Id {
 /// One call on a directory of two names, or on blocks that everybody knows.
 pub(crate) fn call<B: Backend>(
     heap: &Heap<BoxedRegion<B>>,
-    lane: &mut Lane,
+    cache: &mut ThreadCache,
     known: &Mutex<Vec<Live>>,
     random: &mut Rng,
 ) -> Call {
@@ -32,9 +32,9 @@ pub(crate) fn call<B: Backend>(
             let Some(block) = pick(random) else { return Call::Excused };
             let entry = Entry { offset: block.at.0, generation: block.token.generation(), fingerprint: None };
             // What is one's own or nobody's may be published.
-            let ours = |live: &Live| id(*live) == id(block) && [0, lane.owner()].contains(&live.token.owner());
+            let ours = |live: &Live| id(*live) == id(block) && [0, cache.owner()].contains(&live.token.owner());
             let Some(live) = heap.live_at(block.at).ok().filter(ours) else { return Call::Excused };
-            match heap.publish(lane.owner(), &[name], live, entry) {
+            match heap.publish(cache.owner(), &[name], live, entry) {
                 Ok(_) => Call::Publish { name, block: id(block), done: true },
                 Err(Refused::Taken) => Call::Publish { name, block: id(block), done: false },
                 // Others may have been filling entries.
@@ -49,12 +49,12 @@ pub(crate) fn call<B: Backend>(
             let got = directory.lookup(&[name]).and_then(|found| {
                 let live = heap.live_at(Granule(found.block.offset)).ok()?;
                 let same = live.token.generation() == found.block.generation;
-                (same && heap.take_published(lane.owner(), live, found)).then_some(id(live))
+                (same && heap.take_published(cache.owner(), live, found)).then_some(id(live))
             });
             Call::Take { name, got }
         }
         7 => Call::Withdraw { name, done: directory.withdraw(&[name]) },
-        8 => match heap.allocate(lane, random.u32(1..4), 1, Kind::Raw) {
+        8 => match heap.allocate(cache, random.u32(1..4), 1, Kind::Raw) {
             Ok(block) => {
                 known.lock().unwrap().push(block);
                 Call::Allocate { block: id(block), size: block.token.size() }
@@ -63,7 +63,7 @@ pub(crate) fn call<B: Backend>(
         },
         _ => {
             let Some(block) = pick(random) else { return Call::Excused };
-            let freed = heap.free(lane, block.at, Some(block.token.generation()));
+            let freed = heap.free(cache, block.at, Some(block.token.generation()));
             Call::Free { block: id(block), done: freed.is_ok() }
         }
     }

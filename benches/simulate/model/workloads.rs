@@ -2,7 +2,7 @@
 
 use super::costs::Costs;
 use super::machine::{self, Access, EXTRA, Place, Seen, Simulated, now, spend, touch};
-use atomic_matrix::matrix::heap::{Heap, Kind, Known, Lane, Live};
+use atomic_matrix::matrix::heap::{Heap, Kind, Known, Live, ThreadCache};
 use atomic_matrix::segment::layout::{Layout, Params, Usual};
 use atomic_matrix::segment::region::BoxedRegion;
 use fastrand::Rng;
@@ -99,24 +99,24 @@ fn heap(biased: bool, batches: Option<usize>) -> Rc<SimulatedHeap> {
 }
 
 /// As `Handler::allocate_raw` does it.
-fn allocate(heap: &SimulatedHeap, lane: &mut Lane, granules: u32) -> Option<Live> {
+fn allocate(heap: &SimulatedHeap, cache: &mut ThreadCache, granules: u32) -> Option<Live> {
     // SAFETY: there is one heap.
-    let own = unsafe { heap.allocate_own(lane, granules as usize, 0, Kind::Raw, &Usual) };
-    own.or_else(|| heap.allocate(lane, granules, 1, Kind::Raw).ok())
+    let own = unsafe { heap.allocate_own(cache, granules as usize, 0, Kind::Raw, &Usual) };
+    own.or_else(|| heap.allocate(cache, granules, 1, Kind::Raw).ok())
 }
 
 /// As `Handler::free_raw` and `Handler::free_at` do it.
-fn free(heap: &SimulatedHeap, lane: &mut Lane, live: Live, exact: bool) {
+fn free(heap: &SimulatedHeap, cache: &mut ThreadCache, live: Live, exact: bool) {
     let generation = exact.then(|| live.token.generation());
     // SAFETY: as above.
     let freed = unsafe {
         match exact {
-            true => heap.free_own(lane, live.at, Known::Raw(live.token), &Usual),
-            false => heap.free_own(lane, live.at, Known::Offset, &Usual),
+            true => heap.free_own(cache, live.at, Known::Raw(live.token), &Usual),
+            false => heap.free_own(cache, live.at, Known::Offset, &Usual),
         }
     };
     if !freed {
-        heap.free(lane, live.at, generation).expect("the block is live");
+        heap.free(cache, live.at, generation).expect("the block is live");
     }
 }
 
@@ -190,11 +190,11 @@ impl Ring {
     }
 }
 
-fn produce(heap: &SimulatedHeap, lane: &mut Lane, ring: &Ring, count: &Count, costs: Costs) {
+fn produce(heap: &SimulatedHeap, cache: &mut ThreadCache, ring: &Ring, count: &Count, costs: Costs) {
     let (mut own, mut seen) = (0u32, 0u32);
     while count.goes_on() {
         spend(costs.message);
-        let block = allocate(heap, lane, MESSAGE).expect("there is room for everybody");
+        let block = allocate(heap, cache, MESSAGE).expect("there is room for everybody");
         touch(Place::Payload(block.at), Access::Store);
         while own - seen == SLOTS {
             touch(ring.head(), Access::Store);
@@ -218,7 +218,7 @@ fn produce(heap: &SimulatedHeap, lane: &mut Lane, ring: &Ring, count: &Count, co
     }
 }
 
-fn consume(heap: &SimulatedHeap, lane: &mut Lane, ring: &Ring, count: &Count, costs: Costs) {
+fn consume(heap: &SimulatedHeap, cache: &mut ThreadCache, ring: &Ring, count: &Count, costs: Costs) {
     let (mut own, mut seen) = (0u32, 0u32);
     loop {
         while own == seen {
@@ -241,7 +241,7 @@ fn consume(heap: &SimulatedHeap, lane: &mut Lane, ring: &Ring, count: &Count, co
             touch(ring.tail(), Access::Store);
             ring.tail.set(own);
         }
-        free(heap, lane, block, false);
+        free(heap, cache, block, false);
         if !count.one() {
             return;
         }
@@ -306,7 +306,7 @@ pub(crate) fn simulate(workload: Workload, costs: Costs, plan: Plan) -> Outcome 
     let count = Count { from, to, done: Rc::default() };
     let mut seeds = Rng::with_seed(seed);
     let mut bodies: Vec<Box<dyn FnOnce()>> = vec![];
-    let shared = Rc::new((Cell::new(false), RefCell::new(Lane::new(1))));
+    let shared = Rc::new((Cell::new(false), RefCell::new(ThreadCache::new(1))));
     let words = Rc::new([Cell::new(0), Cell::new(0)]);
     let mut ring = Rc::new(Ring::default());
     for core in 0..cores {
@@ -314,21 +314,21 @@ pub(crate) fn simulate(workload: Workload, costs: Costs, plan: Plan) -> Outcome 
         let owner = core as u16 + 1;
         match workload {
             Workload::A | Workload::Strict => bodies.push(Box::new(move || {
-                let lane = match workload {
-                    Workload::A => Lane::new(owner),
-                    _ => Lane::with_ceiling(owner, 0),
+                let cache = match workload {
+                    Workload::A => ThreadCache::new(owner),
+                    _ => ThreadCache::with_ceiling(owner, 0),
                 };
-                let lane = RefCell::new(lane);
-                let take = |granules| allocate(&heap, &mut lane.borrow_mut(), granules);
-                mix(&count, &mut random, costs, take, |live| free(&heap, &mut lane.borrow_mut(), live, true));
+                let cache = RefCell::new(cache);
+                let take = |granules| allocate(&heap, &mut cache.borrow_mut(), granules);
+                mix(&count, &mut random, costs, take, |live| free(&heap, &mut cache.borrow_mut(), live, true));
             })),
             Workload::Lock => {
                 let shared = shared.clone();
                 bodies.push(Box::new(move || {
-                    let (lock, lane) = &*shared;
-                    let take = |granules| locked(lock, costs, || allocate(&heap, &mut lane.borrow_mut(), granules));
+                    let (lock, cache) = &*shared;
+                    let take = |granules| locked(lock, costs, || allocate(&heap, &mut cache.borrow_mut(), granules));
                     mix(&count, &mut random, costs, take, |live| {
-                        locked(lock, costs, || free(&heap, &mut lane.borrow_mut(), live, true));
+                        locked(lock, costs, || free(&heap, &mut cache.borrow_mut(), live, true));
                     });
                 }));
             }
@@ -338,12 +338,12 @@ pub(crate) fn simulate(workload: Workload, costs: Costs, plan: Plan) -> Outcome 
                 }
                 let ring = ring.clone();
                 bodies.push(Box::new(move || {
-                    let mut lane = Lane::new(owner);
+                    let mut cache = ThreadCache::new(owner);
                     // A little apart, as threads begin.
                     spend(random.f64() * 1000.0);
                     match core % 2 {
-                        0 => produce(&heap, &mut lane, &ring, &count, costs),
-                        _ => consume(&heap, &mut lane, &ring, &count, costs),
+                        0 => produce(&heap, &mut cache, &ring, &count, costs),
+                        _ => consume(&heap, &mut cache, &ring, &count, costs),
                     }
                 }));
             }

@@ -8,7 +8,7 @@ use crate::ipc::payload::Payload;
 use crate::ipc::ring::NotSent;
 use crate::ipc::structure::{HAD_RECEIVERS, HAD_SENDERS, MOST_COUNTED, NotJoined, Role, STRUCTURE, Shape, Structure};
 use crate::ipc::wait::Look;
-use crate::matrix::heap::{Exhausted, Lane, Live};
+use crate::matrix::heap::{Exhausted, Live, ThreadCache};
 use crate::segment::directory::Directory;
 use crate::segment::region::MappedRegion;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -38,8 +38,8 @@ pub(in crate::ipc) struct Attached {
 impl Attached {
     pub(in crate::ipc) fn make(handler: &Handler, name: &str, shape: Shape) -> Result<Arc<Self>> {
         let (matrix, home) = (handler.matrix(), handler.matrix().home()?);
-        let make = |lane: &mut Lane| {
-            let made = Structure::make(matrix.heap(), lane, shape)?;
+        let make = |cache: &mut ThreadCache| {
+            let made = Structure::make(matrix.heap(), cache, shape)?;
             // Nobody else has seen it: it is made with its maker as its user.
             let joined = Structure::at(matrix.heap(), made).map(|made| made.join(home, Role::User));
             debug_assert_eq!(joined, Some(Ok(())));
@@ -58,14 +58,14 @@ impl Attached {
     fn made<T>(
         handler: &Handler,
         shape: Shape,
-        make: impl Fn(&mut Lane) -> std::result::Result<T, Exhausted>,
+        make: impl Fn(&mut ThreadCache) -> std::result::Result<T, Exhausted>,
     ) -> Result<T> {
         let matrix = handler.matrix();
-        let made = match matrix.with_lane(&make)? {
+        let made = match matrix.with_cache(&make)? {
             Ok(made) => Ok(made),
             Err(_) => {
                 handler.reap()?;
-                matrix.with_lane(&make)?
+                matrix.with_cache(&make)?
             }
         };
         let bytes = shape.words(matrix.heap().layout()) * 8;
@@ -75,15 +75,15 @@ impl Attached {
     /// A structure without a name, which is this process's alone: freed after it.
     pub(in crate::ipc) fn make_hidden(handler: &Handler, shape: Shape) -> Result<Arc<Self>> {
         let (matrix, home) = (handler.matrix(), handler.matrix().home()?);
-        let make = |lane: &mut Lane| {
-            let made = Structure::make(matrix.heap(), lane, shape)?;
+        let make = |cache: &mut ThreadCache| {
+            let made = Structure::make(matrix.heap(), cache, shape)?;
             // Nobody else has seen it.
             if let Some(hidden) = Structure::at(matrix.heap(), made) {
                 let joined = hidden.join(home, Role::User);
                 debug_assert_eq!(joined, Ok(()));
                 hidden.hide();
             }
-            let token = matrix.heap().rename_from(lane.owner(), made.at, made.token, 0);
+            let token = matrix.heap().rename_from(cache.owner(), made.at, made.token, 0);
             Ok(token.map(|token| Live { at: made.at, token }))
         };
         let made = Self::made(handler, shape, make)?;
@@ -113,8 +113,8 @@ impl Attached {
             if found.block.fingerprint != Some(STRUCTURE) {
                 return Err(mismatch(found.block.fingerprint));
             }
-            let come = |lane: &mut Lane| {
-                let come = Structure::visit(matrix.heap(), lane.owner(), live, |structure| {
+            let come = |cache: &mut ThreadCache| {
+                let come = Structure::visit(matrix.heap(), cache.owner(), live, |structure| {
                     // Whatever it was.
                     if structure.is_removed() {
                         return Come::Removed;
@@ -130,11 +130,11 @@ impl Attached {
                 });
                 if !matches!(come, Some(Come::Counted(_))) {
                     // Whoever comes may be the one who frees what is REMOVED: the last user may have left that to this visit, or have died.
-                    Attached::free_if_unused(handler, lane, live);
+                    Attached::free_if_unused(handler, cache, live);
                 }
                 come
             };
-            match matrix.with_lane(come)? {
+            match matrix.with_cache(come)? {
                 Some(Come::Counted(shape)) => {
                     return Ok(Some(Arc::new(Self { handler: handler.clone(), live, shape, number: home })));
                 }
@@ -152,9 +152,9 @@ impl Attached {
         Ok(None)
     }
 
-    fn free_if_unused(handler: &Handler, lane: &mut Lane, live: Live) {
-        Structure::drain_removed(handler.matrix().heap(), lane, live);
-        Structure::free_if_unused(handler.matrix().heap(), lane, live);
+    fn free_if_unused(handler: &Handler, cache: &mut ThreadCache, live: Live) {
+        Structure::drain_removed(handler.matrix().heap(), cache, live);
+        Structure::free_if_unused(handler.matrix().heap(), cache, live);
     }
 
     /// The structure, for the process that is counted among its users. A forked child is not: the structure may be gone, and the memory
@@ -168,13 +168,13 @@ impl Attached {
         Ok(self.known())
     }
 
-    /// Does something with the structure, and this thread's lane, which no forked child has.
+    /// Does something with the structure, and this thread's cache, which no forked child has.
     #[inline(always)]
     pub(in crate::ipc) fn with<'s, T>(
         &'s self,
-        act: impl FnOnce(&mut Lane, Structure<'s, MappedRegion>) -> T,
+        act: impl FnOnce(&mut ThreadCache, Structure<'s, MappedRegion>) -> T,
     ) -> Result<T> {
-        self.handler.matrix().with_lane(|lane| act(lane, self.known()))
+        self.handler.matrix().with_cache(|cache| act(cache, self.known()))
     }
 
     #[inline(always)]
@@ -188,13 +188,13 @@ impl Attached {
         &self,
         message: &Message<'_, T>,
         woken: u32,
-        put: impl FnOnce(&mut Lane, Structure<'_, MappedRegion>, Live) -> std::result::Result<(), NotSent>,
+        put: impl FnOnce(&mut ThreadCache, Structure<'_, MappedRegion>, Live) -> std::result::Result<(), NotSent>,
     ) -> std::result::Result<(), Unsent> {
         if message.handler().creation() != self.handler.creation() {
             return Err(Unsent::NotOwn);
         }
-        let put = |lane: &mut Lane, structure: Structure<'_, MappedRegion>| {
-            put(lane, structure, self.own(lane, message)?)?;
+        let put = |cache: &mut ThreadCache, structure: Structure<'_, MappedRegion>| {
+            put(cache, structure, self.own(cache, message)?)?;
             structure.bell(Role::Receiver).ring(woken);
             Ok(())
         };
@@ -205,21 +205,21 @@ impl Attached {
     #[inline(always)]
     pub(in crate::ipc) fn own<T: Payload + ?Sized>(
         &self,
-        lane: &Lane,
+        cache: &ThreadCache,
         message: &Message<'_, T>,
     ) -> std::result::Result<Live, Unsent> {
-        self.own_at(lane, message.offset(), message.generation())
+        self.own_at(cache, message.offset(), message.generation())
     }
 
     /// The same by its position.
     #[inline(always)]
     pub(in crate::ipc) fn own_at(
         &self,
-        lane: &Lane,
+        cache: &ThreadCache,
         offset: u32,
         generation: u32,
     ) -> std::result::Result<Live, Unsent> {
-        let (matrix, me) = (self.handler.matrix(), lane.owner());
+        let (matrix, me) = (self.handler.matrix(), cache.owner());
         let at = matrix.offsets().granule(offset);
         let live = matrix.heap().live_of(at, Some(generation)).map_err(|_| Unsent::NotOwn)?;
         if live.token.owner() == me {
@@ -316,7 +316,7 @@ impl Drop for Attached {
         // Read, but not written any more.
         let removed = matrix.heap().look(self.live.at) == self.live.token && structure.is_removed();
         if removed {
-            let _ = matrix.with_lane(|lane| Self::free_if_unused(&self.handler, lane, self.live));
+            let _ = matrix.with_cache(|cache| Self::free_if_unused(&self.handler, cache, self.live));
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::ipc::payload::Payload;
 use crate::ipc::ring::{NotReceived, Ring};
 use crate::ipc::structure::{Role, Structure};
 use crate::ipc::wait::deadline;
-use crate::matrix::heap::Lane;
+use crate::matrix::heap::ThreadCache;
 use crate::segment::region::MappedRegion;
 use crate::shared::Shared;
 use std::marker::PhantomData;
@@ -90,7 +90,7 @@ impl<T: Payload + ?Sized> Sender<T> {
     /// One try; wakes a receiver.
     #[inline]
     fn put(&self, message: &Message<'_, T>) -> std::result::Result<(), Unsent> {
-        self.end.attached.put(message, 1, |lane, structure, live| Ring::of(structure).send(lane.owner(), live))
+        self.end.attached.put(message, 1, |cache, structure, live| Ring::of(structure).send(cache.owner(), live))
     }
 }
 
@@ -190,8 +190,8 @@ impl<T: Payload + ?Sized> Receiver<T> {
     /// One try; wakes a sender.
     #[inline]
     fn get(&self) -> std::result::Result<Message<'_, T>, Unreceived> {
-        let get = |lane: &mut Lane, structure: Structure<'_, MappedRegion>| {
-            let taken = Ring::of(structure).receive(lane.owner())?;
+        let get = |cache: &mut ThreadCache, structure: Structure<'_, MappedRegion>| {
+            let taken = Ring::of(structure).receive(cache.owner())?;
             structure.bell(Role::Sender).ring(1);
             Ok(taken)
         };

@@ -198,7 +198,7 @@ fn c1_a_maker_that_dies_with_the_name_is_in_nobodys_way() {
         let matrix = dying.matrix();
         let owner = matrix.home().expect("a slot");
         let live = matrix
-            .with_lane(|lane| crate::ipc::structure::Structure::make(matrix.heap(), lane, shape))
+            .with_cache(|cache| crate::ipc::structure::Structure::make(matrix.heap(), cache, shape))
             .expect("a slot")
             .expect("there is room");
         let offset = matrix.offsets().offset(live.at);

@@ -196,7 +196,7 @@ impl<T: Payload + ?Sized> Map<T> {
         when: When,
     ) -> std::result::Result<Option<Displaced<'_, T>>, Refused> {
         let put = |table: &Table<'_, MappedRegion>, by: &mut By<'_>| {
-            let live = self.attached.own(by.lane, message).map_err(|_| Refused::NotOwn)?;
+            let live = self.attached.own(by.cache, message).map_err(|_| Refused::NotOwn)?;
             if !table.write_label(live, key) {
                 return Err(Refused::NotOwn);
             }

@@ -42,7 +42,7 @@ impl<T: Payload + ?Sized> Map<T> {
         (cursor, home): (usize, u16),
         call: impl FnOnce(&Table<'_, MappedRegion>, &mut By<'_>) -> A,
     ) -> Result<A> {
-        self.attached.with(|lane, structure| call(&Table::of(structure), &mut By { lane, cursor, home }))
+        self.attached.with(|cache, structure| call(&Table::of(structure), &mut By { cache, cursor, home }))
     }
     pub(super) fn drop_cursor(&self, cursor: usize) {
         if let Ok(table) = self.table() {

@@ -11,7 +11,7 @@ use crate::ipc::message::Message;
 use crate::ipc::payload::Payload;
 use crate::ipc::structure::{Role, Shape, Sort, Structure};
 use crate::ipc::wait::{Look, deadline};
-use crate::matrix::heap::{Lane, Live};
+use crate::matrix::heap::{Live, ThreadCache};
 use crate::segment::region::MappedRegion;
 use crate::shared::{Shared, mix};
 use std::cell::Cell;
@@ -142,8 +142,8 @@ impl<Q: Payload + ?Sized, A: Payload + ?Sized> Client<Q, A> {
         asked: &Cell<Option<Asked>>,
     ) -> std::result::Result<(), Unsent> {
         let ring = self.ring.structure().map_err(|_| Unsent::NoParticipant)?;
-        self.end.attached.put(request, 1, |lane, structure, live| {
-            asked.set(Some(Calls::of(structure, ring, self.ring.live).ask(lane.owner(), live, number)?));
+        self.end.attached.put(request, 1, |cache, structure, live| {
+            asked.set(Some(Calls::of(structure, ring, self.ring.live).ask(cache.owner(), live, number)?));
             Ok(())
         })
     }
@@ -153,9 +153,10 @@ impl<Q: Payload + ?Sized, A: Payload + ?Sized> Client<Q, A> {
         self.end.attached.structure().map_or(0, |structure| structure.deaths(Role::Receiver))
     }
 
-    fn with_calls<T>(&self, act: impl FnOnce(&Calls<'_, MappedRegion>, &mut Lane) -> T) -> Result<T> {
+    fn with_calls<T>(&self, act: impl FnOnce(&Calls<'_, MappedRegion>, &mut ThreadCache) -> T) -> Result<T> {
         let requests = self.end.attached.structure()?;
-        self.ring.with(|lane, ring: Structure<'_, MappedRegion>| act(&Calls::of(requests, ring, self.ring.live), lane))
+        self.ring
+            .with(|cache, ring: Structure<'_, MappedRegion>| act(&Calls::of(requests, ring, self.ring.live), cache))
     }
 }
 
@@ -206,7 +207,7 @@ impl<'c, Q: Payload + ?Sized, A: Payload + ?Sized> Responses<'c, Q, A> {
             if look == Look::Thorough {
                 client.ring.look_after_the_dead();
             }
-            match client.with_calls(|calls, lane| calls.look(lane, asked)) {
+            match client.with_calls(|calls, cache| calls.look(cache, asked)) {
                 Ok(Found::Response(taken, part)) => Some(Ok((taken, part))),
                 Ok(Found::Waits) => client.end.has_lost_the_others().map(|died| Err(Failed::NoServer { died })),
                 Ok(Found::Worked(_)) => None,

@@ -13,7 +13,7 @@ use crate::ipc::payload::Payload;
 use crate::ipc::ring::{NotReceived, NotSent, Ring};
 use crate::ipc::structure::{Role, Structure};
 use crate::ipc::wait::{NAP, deadline};
-use crate::matrix::heap::{Kind, Lane};
+use crate::matrix::heap::{Kind, ThreadCache};
 use crate::segment::region::MappedRegion;
 use crate::shared::Shared;
 use std::marker::PhantomData;
@@ -82,17 +82,17 @@ impl<Q: Payload + ?Sized, A: Payload + ?Sized> Server<Q, A> {
     fn get(&self) -> std::result::Result<Request<'_, Q, A>, Unreceived> {
         let handler = self.handler();
         let heap = handler.matrix().heap();
-        let get = |lane: &mut Lane,
+        let get = |cache: &mut ThreadCache,
                    structure: Structure<'_, MappedRegion>|
          -> std::result::Result<(Taken, Caller), NotReceived> {
             loop {
-                let taken = Ring::of(structure).receive(lane.owner())?;
+                let taken = Ring::of(structure).receive(cache.owner())?;
                 structure.bell(Role::Sender).ring(1);
                 let caller = heap.caller(taken.live);
-                if heap.is_awaited(lane, caller, responses_of::<A>()) {
+                if heap.is_awaited(cache, caller, responses_of::<A>()) {
                     return Ok((taken, caller));
                 }
-                let _ = heap.free(lane, taken.live.at, Some(taken.live.token.generation()));
+                let _ = heap.free(cache, taken.live.at, Some(taken.live.token.generation()));
             }
         };
         let got = self.end.attached.with(get).map_err(|_| Unreceived::NoParticipant)?;
@@ -133,7 +133,7 @@ impl<Q: Payload + ?Sized, A: Payload + ?Sized> Request<'_, Q, A> {
     /// Whether the caller is alive, as far as anybody has found out, and waits for this call.
     pub fn is_awaited(&self) -> bool {
         let heap = self.server.handler().matrix().heap();
-        let awaited = |lane: &mut Lane, _| heap.is_awaited(lane, self.caller, responses_of::<A>());
+        let awaited = |cache: &mut ThreadCache, _| heap.is_awaited(cache, self.caller, responses_of::<A>());
         self.server.end.attached.with(awaited).unwrap_or(false)
     }
 
@@ -235,10 +235,10 @@ impl<Q: Payload + ?Sized, A: Payload + ?Sized> Request<'_, Q, A> {
             sent.unwrap_or(Err(NotSent::Full))
         };
         loop {
-            let answer = |lane: &mut Lane, _| {
-                let live = attached.own_at(lane, offset, generation).map_err(|_| NotAnswered::NotOwn)?;
+            let answer = |cache: &mut ThreadCache, _| {
+                let live = attached.own_at(cache, offset, generation).map_err(|_| NotAnswered::NotOwn)?;
                 let heap = attached.handler.matrix().heap();
-                heap.answer(lane, self.caller, responses_of::<A>(), (live, part), wait)
+                heap.answer(cache, self.caller, responses_of::<A>(), (live, part), wait)
             };
             match attached.with(answer) {
                 Err(_) => return Err(Unanswered::NoParticipant),
@@ -274,7 +274,7 @@ impl<Q: Payload + ?Sized, A: Payload + ?Sized> Drop for Request<'_, Q, A> {
         unsafe { ManuallyDrop::drop(&mut self.message) };
         if !self.answered {
             let heap = self.server.handler().matrix().heap();
-            let _ = self.server.end.attached.with(|lane, _| heap.wake_caller(lane, self.caller));
+            let _ = self.server.end.attached.with(|cache, _| heap.wake_caller(cache, self.caller));
         }
     }
 }

@@ -60,14 +60,14 @@ impl<'a, R: Region> Table<'a, R> {
     /// The cursor names nothing any more. If the block is retired, and nobody else names it, it is freed. Whether it is retired.
     pub fn unname(&self, by: &mut By<'_>, was: Option<Link>) -> bool {
         let Some(link) = was else { return false };
-        let (was_retired, freed) = self.leave(by.cursor, by.home, by.lane.owner(), link);
+        let (was_retired, freed) = self.leave(by.cursor, by.home, by.cache.owner(), link);
         if let Some(live) = freed {
-            let _ = self.heap.free(by.lane, live.at, Some(live.token.generation()));
+            let _ = self.heap.free(by.cache, live.at, Some(live.token.generation()));
         }
         was_retired
     }
 
-    /// The same without a lane: also the block, if it has become `me`'s.
+    /// The same without a cache: also the block, if it has become `me`'s.
     pub fn leave(&self, index: usize, home: u16, me: u16, link: Link) -> (bool, Option<Live>) {
         let Some(word) = self.cursor(index) else { return (false, None) };
         let early = R::Backend::mutated(Mutant::CursorDroppedEarly);
@@ -127,7 +127,7 @@ impl<'a, R: Region> Table<'a, R> {
         if self.is_named(named(was), by.cursor) && !R::Backend::mutated(Mutant::ReadersIgnored) {
             return Owned::Shared;
         }
-        let taken = self.retired(named(was)).and_then(|live| self.take_retired(by.lane.owner(), live));
+        let taken = self.retired(named(was)).and_then(|live| self.take_retired(by.cache.owner(), live));
         word.store(cursor(Use::Held, by.home, 0), &CURSOR_STEP);
         taken.map_or(Owned::Gone, Owned::Mine)
     }

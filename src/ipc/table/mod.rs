@@ -111,13 +111,13 @@ impl<'a, R: Region> Table<'a, R> {
         R::Backend::mutated(unchecked) || bucket[0].load(&TURN_RECHECK) == turn.0
     }
 
-    /// Puts a live block of the lane's own in, under the key that it is labelled with, and displaces what was there: the link
+    /// Puts a live block of the cache's own in, under the key that it is labelled with, and displaces what was there: the link
     /// to that, which the cursor names from now on. [`Table::own`] says whether it is the caller's.
     ///
     /// # Errors
-    /// [`NotPut`], and the block is still the lane's; the cursor names nothing.
+    /// [`NotPut`], and the block is still the cache's; the cursor names nothing.
     pub fn put(&self, by: &mut By<'_>, block: Live, key: &Key<'_>, when: When) -> Result<Option<Link>, NotPut> {
-        if block.token.owner() != by.lane.owner() || !block.token.is_live() {
+        if block.token.owner() != by.cache.owner() || !block.token.is_live() {
             return Err(NotPut::NotOwn);
         }
         if self.structure.state() & CLOSED != 0 {
@@ -125,7 +125,7 @@ impl<'a, R: Region> Table<'a, R> {
         }
         let bucket = self.bucket(key.hash);
         let generation = Heap::<R>::linked_generation(block.token);
-        let link = Link::new(key.tag() << 1, by.lane.owner(), generation, block.at);
+        let link = Link::new(key.tag() << 1, by.cache.owner(), generation, block.at);
         let place = self.prepare(bucket, link).ok_or(NotPut::Full)?;
         loop {
             let turn = Self::turn(bucket);

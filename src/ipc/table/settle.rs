@@ -6,13 +6,19 @@ use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
 use crate::ipc::link::{Cell, Link, Standing};
 use crate::ipc::structure::Settled;
-use crate::matrix::heap::Lane;
+use crate::matrix::heap::ThreadCache;
 use crate::segment::region::Region;
 
 impl<'a, R: Region> Table<'a, R> {
     /// L-c, for one table: changes of the dead one are completed, what it had prepared is its own again, and its cursors leave.
-    /// What it was the last to name becomes `me`'s: freed with the lane, or with the dead one's blocks if that is `me`.
-    pub(in crate::ipc) fn settle(&self, dead: u16, me: u16, mut lane: Option<&mut Lane>, settled: &mut Settled) {
+    /// What it was the last to name becomes `me`'s: freed with the cache, or with the dead one's blocks if that is `me`.
+    pub(in crate::ipc) fn settle(
+        &self,
+        dead: u16,
+        me: u16,
+        mut cache: Option<&mut ThreadCache>,
+        settled: &mut Settled,
+    ) {
         if !R::Backend::mutated(Mutant::LinksUnsettled) {
             self.buckets().for_each(|bucket| self.settle_bucket(bucket, dead, settled));
         }
@@ -29,8 +35,8 @@ impl<'a, R: Region> Table<'a, R> {
             if usage(now) == Use::Leaves && !R::Backend::mutated(Mutant::DeadLeaveNothing) {
                 R::Backend::fence(&CURSOR_FENCE);
                 let inherited = self.retired(what).and_then(|live| self.inherit(me, what, live));
-                if let (Some(live), Some(lane)) = (inherited, lane.as_deref_mut()) {
-                    let _ = self.heap.free(lane, live.at, Some(live.token.generation()));
+                if let (Some(live), Some(cache)) = (inherited, cache.as_deref_mut()) {
+                    let _ = self.heap.free(cache, live.at, Some(live.token.generation()));
                 }
             }
             let _ = word.cas(now, 0, &CURSOR_CLAIM);
@@ -55,7 +61,7 @@ impl<'a, R: Region> Table<'a, R> {
     }
 
     /// Frees what is left in the table of a structure that is REMOVED and that nobody uses.
-    pub(in crate::ipc) fn drain(&self, lane: &mut Lane) {
+    pub(in crate::ipc) fn drain(&self, cache: &mut ThreadCache) {
         for bucket in self.buckets() {
             while !self.complete(bucket, Self::turn(bucket)) {
                 R::Backend::pause();
@@ -65,13 +71,13 @@ impl<'a, R: Region> Table<'a, R> {
                 let Cell::Link(link) = Cell::of(word) else { continue };
                 let taken = match self.heap.standing(link) {
                     Standing::Pending(token) | Standing::Present(token) => {
-                        self.heap.take_link(lane.owner(), link, token)
+                        self.heap.take_link(cache.owner(), link, token)
                     }
                     Standing::Void => None,
                 };
                 let _ = place.cas(word, 0, &CELL_CLEAR);
                 if let Some(taken) = taken {
-                    let _ = self.heap.free(lane, taken.live.at, Some(taken.live.token.generation()));
+                    let _ = self.heap.free(cache, taken.live.at, Some(taken.live.token.generation()));
                 }
             }
         }

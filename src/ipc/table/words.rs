@@ -1,7 +1,7 @@
 //! The words of a table, what it is asked, and what it answers.
 
 use crate::ipc::link::Link;
-use crate::matrix::heap::{Lane, Live};
+use crate::matrix::heap::{Live, ThreadCache};
 
 /// The longest key, in bytes.
 pub const MAX_KEY: usize = 4096;
@@ -135,8 +135,8 @@ pub enum Owned {
 
 /// Who calls, and with which of the cursors.
 pub struct By<'l> {
-    /// The caller's lane.
-    pub lane: &'l mut Lane,
+    /// The caller's cache.
+    pub cache: &'l mut ThreadCache,
     /// A cursor that the caller holds.
     pub cursor: usize,
     /// Who holds it: the participant of the caller's process that stays as long as this.

@@ -48,7 +48,7 @@ const BLOCKS: &[&str] = &[
     "src/ipc/wait.rs",
     "src/matrix/exchange.rs",
     "src/matrix/heap.rs",
-    "src/matrix/lane.rs",
+    "src/matrix/cache.rs",
     "src/matrix/operation.rs",
     "src/matrix/outbox.rs",
     "src/matrix/runs.rs",

@@ -14,7 +14,7 @@ shared! {
     pub(crate) struct Record { key: u64, value: [u32; 60] }
 }
 
-/// Handlers attached to the segment: each has its own lane and parks its own blocks.
+/// Handlers attached to the segment: each has its own cache and parks its own blocks.
 const HANDLERS: usize = 3;
 /// Alignments are powers of two up to 4096.
 const ALIGNMENTS: u32 = 13;

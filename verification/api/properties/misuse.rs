@@ -245,7 +245,7 @@ fn a_forked_child_is_refused() {
     for warm in [false, true] {
         let (_scratch, h) = segment();
         if warm {
-            // This thread has a lane and parked blocks, which the child must not use.
+            // This thread has a cache and parked blocks, which the child must not use.
             let blocks = [(); 10].map(|()| h.allocate_raw(100).expect("room"));
             blocks.into_iter().for_each(|block| h.free_raw(block).expect("live"));
         }

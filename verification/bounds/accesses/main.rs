@@ -16,7 +16,7 @@ mod plot;
 
 use atomic_matrix::backend::decorators::{Counts, Probe, ProbeWord};
 use atomic_matrix::backend::{Native, NativeWord};
-use atomic_matrix::matrix::heap::{Heap, Kind, Lane, Live};
+use atomic_matrix::matrix::heap::{Heap, Kind, Live, ThreadCache};
 use atomic_matrix::segment::Segment;
 use atomic_matrix::segment::layout::{Granule, Layout};
 use atomic_matrix::segment::region::{Region, WordIndex};
@@ -83,7 +83,7 @@ fn measure(segment: usize, blocks: usize) -> Vec<Cell> {
     let heap = Heap::new(Counted(scratch.options().attach_segment().expect("it is there")));
     let mut cells = vec![];
     let mut random = Rng(blocks as u64);
-    let mut filler = Lane::with_ceiling(1, 0);
+    let mut filler = ThreadCache::with_ceiling(1, 0);
     let mut allocate = |size: u32| heap.allocate(&mut filler, size, 1, Kind::Raw).expect("it fits");
     // One more than holes, so that nothing merges.
     let filled: Vec<Live> = (0..2 * blocks + 1).map(|_| allocate(1 + random.below(LARGEST) as u32)).collect();
@@ -91,18 +91,18 @@ fn measure(segment: usize, blocks: usize) -> Vec<Cell> {
         heap.free(&mut filler, hole.at, None).expect("it is live");
     }
     for (allocation, free, ceiling, most, align) in OPERATIONS {
-        let mut lane = Lane::with_ceiling(2, ceiling);
+        let mut cache = ThreadCache::with_ceiling(2, ceiling);
         let (mut allocations, mut frees) = (vec![], vec![]);
         for _ in 0..SAMPLES {
             let size = 1 + random.below(most as usize) as u32;
             Counts::reset();
-            let block = heap.allocate(&mut lane, size, align, Kind::Raw).expect("it fits");
+            let block = heap.allocate(&mut cache, size, align, Kind::Raw).expect("it fits");
             allocations.push(Counts::get().accesses());
             Counts::reset();
-            heap.free(&mut lane, block.at, None).expect("it is live");
+            heap.free(&mut cache, block.at, None).expect("it is live");
             frees.push(Counts::get().accesses());
         }
-        heap.flush(&mut lane);
+        heap.flush(&mut cache);
         cells.push(Cell { operation: allocation, segment, blocks, samples: allocations });
         cells.push(Cell { operation: free, segment, blocks, samples: frees });
     }

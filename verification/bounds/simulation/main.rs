@@ -37,7 +37,7 @@ fn one_core_pays_no_transfer() {
 
 #[test]
 fn a_lock_does_not_scale_and_parking_does() {
-    // Until every lane has parked blocks of each size, all of them cut from one free block: that is not what is asked here.
+    // Until every cache has parked blocks of each size, all of them cut from one free block: that is not what is asked here.
     let rate = |workload, cores| run_after(400.0, workload, cores, 1).rate;
     let gain = |workload| rate(workload, 8) / rate(workload, 1);
     let (lock, parking) = (gain(Workload::Lock), gain(Workload::A));

@@ -4,7 +4,7 @@
 use crate::operations::{DEAD, dead};
 use crate::turns::{Player, Policy, TURNS, alone, play};
 use crate::world::World;
-use atomic_matrix::matrix::heap::{Kind, Lane, Live};
+use atomic_matrix::matrix::heap::{Kind, Live, ThreadCache};
 use atomic_matrix::matrix::recovery::{Policy as Give, Recovery};
 use atomic_matrix::segment::slot::Dead;
 use fastrand::Rng;
@@ -22,7 +22,7 @@ const LIFE: u32 = 77;
 /// How the first one walks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum First {
-    /// With a lane of its own.
+    /// With a cache of its own.
     Recoverer,
     /// As a newcomer, which has reserved the number, and has none of its own.
     Newcomer,
@@ -52,20 +52,20 @@ fn help(world: &World, dead: Dead, block: Live, first: First) -> (Number, Vec<Li
     // The first one may have given it back already.
     let adopted = heap.rename_from(ADOPTER, block.at, block.token, ADOPTER);
     adopted.inspect(|_| world.claim(block, ADOPTER, 1, 1));
-    let lane = &mut Lane::with_ceiling(HELPER, 0);
+    let cache = &mut ThreadCache::with_ceiling(HELPER, 0);
     let recovery = &mut Recovery::of(vec![dead], Give::GiveBack);
-    heap.recover_all(lane, recovery);
+    heap.recover_all(cache, recovery);
     assert_eq!(recovery.total().open_adoptions, 0, "nobody adopts any more");
     // Unless the newcomer has taken the number already, and is looking at the neighbours.
     if !heap.slots().is_held(DEAD) {
         heap.walk(|g, token| assert!(token.parked_by() != DEAD, "L2: {g:?} is the dead one's: {token:?}")).expect("S4");
     }
-    world.nothing_is_hidden(lane, 30);
+    world.nothing_is_hidden(cache, 30);
     let taken = heap.slots().take(DEAD, 0);
     assert!(!taken || first == First::Recoverer, "the number is reserved for a newcomer");
     if !taken {
         if let Some(token) = adopted {
-            world.free(&mut Lane::with_ceiling(ADOPTER, 0), Live { at: block.at, token });
+            world.free(&mut ThreadCache::with_ceiling(ADOPTER, 0), Live { at: block.at, token });
         }
         return (Number::Kept, vec![]);
     }
@@ -78,7 +78,7 @@ fn help(world: &World, dead: Dead, block: Live, first: First) -> (Number, Vec<Li
         world.claim(block, DEAD, 1, 1);
         holds.push(block);
     }
-    let next = &mut Lane::with_ceiling(DEAD, 4);
+    let next = &mut ThreadCache::with_ceiling(DEAD, 4);
     holds.extend([2, 3, 2].iter().filter_map(|&size| world.allocate(next, size, 1, Kind::Raw)));
     (Number::Taken, holds)
 }
@@ -96,14 +96,14 @@ fn set_aside(first: First, granules: u32, died_at: u64, k: u64) -> Option<Number
         First::Newcomer => world.heap.slots().reserve(dead, LIFE).expect("nobody else moves"),
     };
     let walks = move || {
-        let lane = &mut Lane::with_ceiling(if first == First::Newcomer { DEAD } else { FIRST }, 0);
+        let cache = &mut ThreadCache::with_ceiling(if first == First::Newcomer { DEAD } else { FIRST }, 0);
         let recovery = &mut Recovery::of(vec![dead], Give::GiveBack);
         match first {
-            First::Recoverer => own.heap.recover_all(lane, recovery),
+            First::Recoverer => own.heap.recover_all(cache, recovery),
             First::Newcomer => {
                 assert!(own.heap.recover_predecessor(recovery));
                 assert!(own.heap.slots().take(DEAD, LIFE), "the number is reserved for it");
-                own.heap.settle_all(lane);
+                own.heap.settle_all(cache);
             }
         }
         has_ended.replace(true);
@@ -124,15 +124,15 @@ fn set_aside(first: First, granules: u32, died_at: u64, k: u64) -> Option<Number
     }
     let (own, at_the_end) = (world.clone(), number);
     let ends = move || {
-        let lane = &mut Lane::with_ceiling(HELPER, 0);
+        let cache = &mut ThreadCache::with_ceiling(HELPER, 0);
         if first == First::Recoverer && at_the_end == Number::Kept {
-            own.heap.recover(lane, DEAD, Give::GiveBack);
+            own.heap.recover(cache, DEAD, Give::GiveBack);
             assert!(own.heap.slots().take(DEAD, 0), "C1: the number is nobody's, and not to be had");
         }
         // By the recoveries alone: nobody has healed.
         own.heap.verify().unwrap_or_else(|fault| panic!("recovered: {fault}"));
-        holds.into_iter().for_each(|block| own.free(&mut Lane::with_ceiling(DEAD, 0), block));
-        own.heap.heal(lane);
+        holds.into_iter().for_each(|block| own.free(&mut ThreadCache::with_ceiling(DEAD, 0), block));
+        own.heap.heal(cache);
     };
     alone(ends, None);
     let tally = heap.verify().unwrap_or_else(|fault| panic!("at rest: {fault}"));

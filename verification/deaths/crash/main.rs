@@ -20,7 +20,7 @@ mod world;
 use atomic_matrix::backend::decorators::set_mutant;
 use atomic_matrix::backend::orderings::{BATCH_LOOK, MUTANTS};
 use atomic_matrix::backend::{Mutant, Word};
-use atomic_matrix::matrix::heap::{Kind, Lane, Live, Refusal};
+use atomic_matrix::matrix::heap::{Kind, Live, Refusal, ThreadCache};
 use atomic_matrix::matrix::recovery::KEPT;
 use atomic_matrix::matrix::recovery::Policy as Give;
 use atomic_matrix::matrix::token::State;
@@ -65,22 +65,22 @@ fn measured<T>(most: &Cell<u64>, operation: impl FnOnce() -> T) -> T {
 type Holding = Rc<RefCell<Vec<Live>>>;
 
 /// A survivor's work: a few operations of every kind.
-fn survive(world: &World, lane: &mut Lane, live: &Holding, most: &Most, random: &mut Rng) {
-    let owner = lane.owner();
+fn survive(world: &World, cache: &mut ThreadCache, live: &Holding, most: &Most, random: &mut Rng) {
+    let owner = cache.owner();
     let directory = Directory(world.heap.region());
     for _ in 0..random.usize(3..8) {
         match random.u32(0..20) {
             0..9 => {
                 let (size, align) = ([1, 2, 2, 3, 5, 20][random.usize(0..6)], [1, 1, 1, 4][random.usize(0..4)]);
                 let kind = if random.bool() { Kind::Raw } else { Kind::Typed(5) };
-                let block = measured(&most.allocate, || world.allocate(lane, size, align, kind));
+                let block = measured(&most.allocate, || world.allocate(cache, size, align, kind));
                 live.borrow_mut().extend(block);
             }
             9..16 => {
                 let block = live.borrow_mut().pop();
                 if let Some(block) = block {
-                    measured(&most.free, || world.free(lane, block));
-                    let again = world.heap.free(lane, block.at, Some(block.token.generation()));
+                    measured(&most.free, || world.free(cache, block));
+                    let again = world.heap.free(cache, block.at, Some(block.token.generation()));
                     assert!(matches!(again, Err(Refusal::NotLive(_) | Refusal::Stale { .. })), "S5: {again:?}");
                 }
             }
@@ -97,7 +97,7 @@ fn survive(world: &World, lane: &mut Lane, live: &Holding, most: &Most, random: 
                 }
             }
             18 => _ = measured(&most.name, || directory.withdraw(NAME)),
-            _ => measured(&most.heal, || world.heap.heal(lane)),
+            _ => measured(&most.heal, || world.heap.heal(cache)),
         }
     }
 }
@@ -121,8 +121,8 @@ impl Crew {
         Self { world, ceiling: operation.ceiling, pool: operation.pool, holdings: vec![others], kept, dead }
     }
 
-    fn lane(&self, owner: u16) -> Lane {
-        Lane::with_pool(owner, self.ceiling, self.pool)
+    fn cache(&self, owner: u16) -> ThreadCache {
+        ThreadCache::with_pool(owner, self.ceiling, self.pool)
     }
 
     /// A survivor that joins the players.
@@ -133,15 +133,15 @@ impl Crew {
             self.holdings.push((owner, live.clone()));
             live
         });
-        let (world, mut lane, most, mut random) = (self.world.clone(), self.lane(owner), most.clone(), random.fork());
-        Player::new(move || survive(&world, &mut lane, &live, &most, &mut random))
+        let (world, mut cache, most, mut random) = (self.world.clone(), self.cache(owner), most.clone(), random.fork());
+        Player::new(move || survive(&world, &mut cache, &live, &most, &mut random))
     }
 
     fn recoverer(&self, owner: u16, dead: &[u16], stop_at: Option<u64>) -> Player {
-        let (world, mut lane, dead) = (self.world.clone(), self.lane(owner), dead.to_vec());
+        let (world, mut cache, dead) = (self.world.clone(), self.cache(owner), dead.to_vec());
         dead.iter().for_each(|&dead| world.bury(dead));
         let body = move || {
-            dead.iter().for_each(|&dead| recover(&world, &mut lane, dead, Give::GiveBack));
+            dead.iter().for_each(|&dead| recover(&world, &mut cache, dead, Give::GiveBack));
         };
         match stop_at {
             Some(k) => Player::stopped_at(body, k),
@@ -169,7 +169,7 @@ impl Crew {
         for g in (0..granules + 2).map(Granule) {
             let before = heap.look(g);
             if !before.is_live() || g.0 >= granules {
-                let refused = heap.free(&mut Lane::with_ceiling(LAST, 0), g, None);
+                let refused = heap.free(&mut ThreadCache::with_ceiling(LAST, 0), g, None);
                 assert!(refused.is_err() && heap.look(g) == before, "S5: {g:?}: {refused:?}");
             }
         }
@@ -177,17 +177,17 @@ impl Crew {
 
     /// L2: what the stopped ones hide is at most a block that they merge, or of the size that they asked for, 30 granules here.
     fn hides_nothing(&self) {
-        let (world, mut lane) = (self.world.clone(), self.lane(LAST));
-        turns::alone(move || world.nothing_is_hidden(&mut lane, 30), None);
+        let (world, mut cache) = (self.world.clone(), self.cache(LAST));
+        turns::alone(move || world.nothing_is_hidden(&mut cache, 30), None);
     }
 
     /// The dead are recovered: everything is freed, and nothing is missing.
     fn nothing_is_lost(self) {
         let heap = &self.world.heap;
-        let lane = &mut Lane::with_ceiling(LAST, 0);
+        let cache = &mut ThreadCache::with_ceiling(LAST, 0);
         for (owner, live) in &self.holdings {
-            let lane = &mut Lane::with_ceiling(*owner, 0);
-            live.borrow_mut().drain(..).for_each(|block| self.world.free(lane, block));
+            let cache = &mut ThreadCache::with_ceiling(*owner, 0);
+            live.borrow_mut().drain(..).for_each(|block| self.world.free(cache, block));
         }
         let mut nobodys = vec![];
         heap.walk(|g, token| {
@@ -198,10 +198,10 @@ impl Crew {
             }
         })
         .expect("S4");
-        nobodys.into_iter().for_each(|g| heap.free(lane, g, None).expect("S5: it is live"));
+        nobodys.into_iter().for_each(|g| heap.free(cache, g, None).expect("S5: it is live"));
         // L3 and the hints by the recovery alone, before anybody heals; a free that stopped half-way may have left its block parked.
         heap.verify().unwrap_or_else(|fault| panic!("recovered: {fault}"));
-        heap.heal(lane);
+        heap.heal(cache);
         let tally = heap.verify().unwrap_or_else(|fault| panic!("at rest: {fault}"));
         assert_eq!((tally.free.blocks, tally.free.granules), (1, self.world.granules() as u64), "C1, L3");
         for g in 1..self.world.granules() {

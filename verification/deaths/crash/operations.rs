@@ -3,7 +3,7 @@
 use super::world::World;
 use atomic_matrix::backend::Site;
 use atomic_matrix::backend::orderings::*;
-use atomic_matrix::matrix::heap::{Kind, Lane, Live};
+use atomic_matrix::matrix::heap::{Kind, Live, ThreadCache};
 use atomic_matrix::matrix::recovery::Policy;
 use atomic_matrix::segment::directory::{Directory, Entry};
 use atomic_matrix::segment::layout::Granule;
@@ -21,9 +21,9 @@ pub(crate) const NAME: &[u8] = b"name";
 pub(crate) struct Operation {
     pub(crate) name: &'static str,
     pub(crate) granules: u32,
-    /// Of every lane; 0 parks nothing.
+    /// Of every cache; 0 parks nothing.
     pub(crate) ceiling: usize,
-    /// Granules of large blocks that a lane parks, which are blocks of 4 granules and more; where it is 0, no block is large.
+    /// Granules of large blocks that a cache parks, which are blocks of 4 granules and more; where it is 0, no block is large.
     pub(crate) pool: u32,
     pub(crate) prepare: fn(&mut Scene),
     pub(crate) run: fn(&mut Scene),
@@ -35,9 +35,9 @@ pub(crate) struct Operation {
 /// The victim's side of a scenario.
 pub(crate) struct Scene {
     pub(crate) world: Rc<World>,
-    pub(crate) lane: Lane,
-    /// A bystander's lane, and the blocks that it holds.
-    other: Lane,
+    pub(crate) cache: ThreadCache,
+    /// A bystander's cache, and the blocks that it holds.
+    other: ThreadCache,
     pub(crate) others: Vec<Live>,
     /// Participants that died before.
     pub(crate) dead: Vec<u16>,
@@ -48,14 +48,14 @@ pub(crate) struct Scene {
 
 impl Scene {
     pub(crate) fn new(operation: &Operation) -> Self {
-        let lane = |owner| Lane::with_pool(owner, operation.ceiling, operation.pool);
+        let cache = |owner| ThreadCache::with_pool(owner, operation.ceiling, operation.pool);
         let biased = operation.granules.is_multiple_of(3);
         let larges = if operation.pool > 0 { Larges { from: 4, part: 2 } } else { Larges::USUAL };
         let world = Rc::new(World::with_larges(operation.granules, biased, 6, larges));
         let mut scene = Self {
             world,
-            lane: lane(VICTIM),
-            other: lane(2),
+            cache: cache(VICTIM),
+            other: cache(2),
             others: vec![],
             dead: vec![],
             kept: vec![],
@@ -66,7 +66,7 @@ impl Scene {
     }
 
     fn take(&mut self, size: u32) -> Live {
-        self.world.allocate(&mut self.lane, size, 1, Kind::Raw).expect("there is room")
+        self.world.allocate(&mut self.cache, size, 1, Kind::Raw).expect("there is room")
     }
     fn keep(&mut self, size: u32) {
         let block = self.take(size);
@@ -81,11 +81,11 @@ impl Scene {
     }
     fn free_target(&mut self) {
         let block = self.target.pop().expect("prepared");
-        self.world.free(&mut self.lane, block);
+        self.world.free(&mut self.cache, block);
     }
     /// Survivors may have been quicker.
     fn allocate(&mut self, size: u32, align: u32, kind: Kind) {
-        self.kept.extend(self.world.allocate(&mut self.lane, size, align, kind));
+        self.kept.extend(self.world.allocate(&mut self.cache, size, align, kind));
     }
     /// Three neighbours of these sizes, in the order of the sector; the victim holds all.
     fn three(&mut self, sizes: [u32; 3]) -> [Live; 3] {
@@ -96,7 +96,7 @@ impl Scene {
         [self.take(left), middle, right]
     }
     fn release(&mut self, block: Live) {
-        self.world.free(&mut self.lane, block);
+        self.world.free(&mut self.cache, block);
     }
     fn entry(block: Live) -> Entry {
         Entry { offset: block.at.0, generation: block.token.generation(), fingerprint: None }
@@ -127,8 +127,8 @@ pub(crate) fn take_named(world: &World, owner: u16) -> Option<Live> {
 }
 
 /// What a recoverer does for a participant that has died.
-pub(crate) fn recover(world: &World, lane: &mut Lane, dead: u16, policy: Policy) {
-    world.heap.recover(lane, dead, policy);
+pub(crate) fn recover(world: &World, cache: &mut ThreadCache, dead: u16, policy: Policy) {
+    world.heap.recover(cache, dead, policy);
     let directory = Directory(world.heap.region());
     directory.recover(dead);
     directory.retain(|entry| {
@@ -255,7 +255,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
             let block = s.other(4);
             s.others.push(block);
         },
-        run: |s| assert!(s.world.heap.allocate(&mut s.lane, 5, 1, Kind::Raw).is_err()),
+        run: |s| assert!(s.world.heap.allocate(&mut s.cache, 5, 1, Kind::Raw).is_err()),
         through: &[&TOKEN_WALK],
         around: &[&ANNOUNCE],
     },
@@ -384,7 +384,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
             let blocks = [(); 4].map(|()| s.take(2));
             blocks.into_iter().for_each(|block| s.release(block));
         },
-        run: |s| s.world.heap.flush(&mut s.lane),
+        run: |s| s.world.heap.flush(&mut s.cache),
         through: &[&CLAIM, &FREEZE],
         around: &[&TOKEN_WALK],
     },
@@ -394,7 +394,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         ceiling: 4,
         pool: 0,
         prepare: all_parked,
-        run: |s| s.world.heap.heal(&mut s.lane),
+        run: |s| s.world.heap.heal(&mut s.cache),
         through: &[&TOKEN_WALK, &FREEZE],
         around: &[],
     },
@@ -465,7 +465,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         run: |s| {
             let block = s.target.pop().expect("prepared");
             let current = Some(block.token.generation());
-            s.world.heap.free(&mut s.lane, block.at, current).expect("it is live");
+            s.world.heap.free(&mut s.cache, block.at, current).expect("it is live");
         },
         through: &[&PARK, &BATCH_CLAIM, &BATCH_PASS],
         around: &[&ANNOUNCE],
@@ -479,7 +479,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
             let blocks = [5, 6, 7].map(|size| s.take(size));
             blocks.into_iter().for_each(|block| s.release(block));
         },
-        run: |s| s.world.heap.flush_large(&mut s.lane),
+        run: |s| s.world.heap.flush_large(&mut s.cache),
         through: &[&CLAIM, &FREEZE],
         around: &[&TOKEN_WALK],
     },
@@ -573,7 +573,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         ceiling: 0,
         pool: 0,
         prepare: |s| died(s, 12),
-        run: |s| recover(&s.world, &mut s.lane, DEAD, Policy::GiveBack),
+        run: |s| recover(&s.world, &mut s.cache, DEAD, Policy::GiveBack),
         through: &[&PIN, &PARK, &CLAIM, &FREEZE, &BATCH_LOOK],
         around: &[],
     },
@@ -583,7 +583,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         ceiling: 0,
         pool: 0,
         prepare: |s| died(s, 5),
-        run: |s| recover(&s.world, &mut s.lane, DEAD, Policy::Keep),
+        run: |s| recover(&s.world, &mut s.cache, DEAD, Policy::Keep),
         through: &[&PIN, &ADOPT, &BATCH_LOOK],
         around: &[],
     },
@@ -600,7 +600,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
             for block in std::mem::take(&mut s.kept) {
                 s.world.give_up(block, VICTIM);
             }
-            s.world.heap.flush(&mut s.lane);
+            s.world.heap.flush(&mut s.cache);
             assert!(s.world.heap.disown(&[VICTIM]).is_empty(), "nobody adopts");
         },
         through: &[&ADOPT],
@@ -618,11 +618,11 @@ fn died(s: &mut Scene, k: u64) {
 pub(crate) fn dead(world: &Rc<World>, k: u64) {
     let world = world.clone();
     let body = move || {
-        let lane = &mut Lane::with_ceiling(DEAD, 0);
-        let blocks = [3, 4].map(|size| world.heap.allocate(lane, size, 1, Kind::Raw).expect("there is room"));
+        let cache = &mut ThreadCache::with_ceiling(DEAD, 0);
+        let blocks = [3, 4].map(|size| world.heap.allocate(cache, size, 1, Kind::Raw).expect("there is room"));
         assert!(blocks[0].at != blocks[1].at);
         super::turns::stop_in(k);
-        let _ = world.heap.allocate(lane, 5, 1, Kind::Raw);
+        let _ = world.heap.allocate(cache, 5, 1, Kind::Raw);
     };
     assert!(super::turns::alone(body, None).stopped);
 }

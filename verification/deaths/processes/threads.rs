@@ -237,7 +237,7 @@ fn names_have_one_publisher_at_a_time() {
     rest_is_one_block(&handler);
 }
 
-/// Threads that end give back their lanes; the next ones park in the same.
+/// Threads that end give back their caches; the next ones park in the same.
 #[test]
 fn a_thousand_short_lived_threads_share_four_slots() {
     let scratch = Scratch::new();
@@ -252,7 +252,7 @@ fn a_thousand_short_lived_threads_share_four_slots() {
                 })
             })
             .collect();
-        // Not a scope: that ends when the closures have, and a thread gives its lane back after that.
+        // Not a scope: that ends when the closures have, and a thread gives its cache back after that.
         threads.into_iter().for_each(|thread| thread.join().expect("no failure"));
     }
     rest_is_one_block(&handler);
@@ -286,7 +286,7 @@ fn join_beside_searches() {
                 let usable = handler.usable_size(&pointer).expect("S1: live until it is freed");
                 fill(handler, &pointer, usable, pattern_seed(writer, 1));
                 joined.fetch_add(1, SeqCst);
-                // All keep their lanes until all have one.
+                // All keep their caches until all have one.
                 while joining() {
                     std::thread::sleep(Duration::from_millis(1));
                 }

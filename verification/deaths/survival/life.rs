@@ -310,7 +310,7 @@ fn refused_everything(inherited: &Handler, block: RelativePtr<u8>) {
 fn forks_unnoticed(handler: Handler, same_number: bool) {
     let (id, held) = (handler.id(), holds(&handler, BLOCKS));
     let (us, inherited, block) = (std::process::id(), handler.clone(), held[0].0);
-    // So that the child finds a lane with parked blocks.
+    // So that the child finds a cache with parked blocks.
     handler.free_raw(handler.allocate_raw(1000).expect("room")).expect("live");
     let child = fork(move || {
         assert_eq!(std::process::id() == us, same_number);

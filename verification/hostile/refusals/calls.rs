@@ -80,10 +80,10 @@ pub(crate) const RUNTIME: &[c_long] = &[
 
 /// Whether a call is the crate's: anonymous memory is the allocator's too, which may not be refused any (Rust aborts then).
 #[expect(non_upper_case_globals, reason = "the names are of libc")]
-pub(crate) fn is_the_crates(call: Call, lane_bytes: u64) -> bool {
+pub(crate) fn is_the_crates(call: Call, cache_bytes: u64) -> bool {
     let [_, length, _, flags, ..] = call.asked;
     match call.number {
-        SYS_mmap => flags & MAP_ANONYMOUS as u64 == 0 || length == lane_bytes,
+        SYS_mmap => flags & MAP_ANONYMOUS as u64 == 0 || length == cache_bytes,
         SYS_madvise => call.asked[2] != MADV_DONTNEED as u64,
         _ => !RUNTIME.contains(&call.number) && !NEVER_FAIL.contains(&call.number),
     }

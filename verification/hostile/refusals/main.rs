@@ -40,14 +40,14 @@ fn options(way: Way, dir: &Dir, id: uuid::Uuid) -> Options {
 }
 
 /// Bytes of a thread's own page: the length of the memory that is mapped and then wiped on fork.
-fn lane_bytes(trace: &[Call]) -> u64 {
+fn cache_bytes(trace: &[Call]) -> u64 {
     let wiped = trace.iter().filter(|call| call.number == libc::SYS_madvise);
     let mut wiped = wiped.filter(|call| call.asked[2] == libc::MADV_WIPEONFORK as u64);
     wiped.next_back().map_or(0, |call| call.asked[1])
 }
 
 /// Plays one life and says what was called, and what came of it.
-fn life(way: Way, refusal: Option<Refusal>, lane_bytes: u64) -> (Vec<Call>, Ended<Met>, Dir) {
+fn life(way: Way, refusal: Option<Refusal>, cache_bytes: u64) -> (Vec<Call>, Ended<Met>, Dir) {
     let dir = Dir::new();
     let options = options(way, &dir, uuid::Uuid::new_v4());
     let peer = Peer::start(options.clone());
@@ -59,7 +59,7 @@ fn life(way: Way, refusal: Option<Refusal>, lane_bytes: u64) -> (Vec<Call>, Ende
         if let Some(&(_, errno)) = missing.iter().find(|(number, _)| *number == call.number) {
             return Some(errno);
         }
-        let refusal = refusal.filter(|refusal| refusal.number == call.number && is_the_crates(call, lane_bytes))?;
+        let refusal = refusal.filter(|refusal| refusal.number == call.number && is_the_crates(call, cache_bytes))?;
         seen += 1;
         let hit = if refusal.once { seen == refusal.nth } else { seen >= refusal.nth };
         hit.then_some(refusal.errno)
@@ -69,8 +69,8 @@ fn life(way: Way, refusal: Option<Refusal>, lane_bytes: u64) -> (Vec<Call>, Ende
 }
 
 /// What is wrong with one life in which something was refused.
-fn judged(way: Way, refusal: Refusal, lane_bytes: u64) -> Vec<String> {
-    let (_, ended, dir) = life(way, Some(refusal), lane_bytes);
+fn judged(way: Way, refusal: Refusal, cache_bytes: u64) -> Vec<String> {
+    let (_, ended, dir) = life(way, Some(refusal), cache_bytes);
     let met = match ended {
         Ended::With(met) => met,
         Ended::Panicked(text) => return vec![format!("a panic: {text}")],
@@ -163,10 +163,10 @@ fn every_call_is_refused_in_every_way() {
     let (mut all, mut faults) = (vec![], vec![]);
     for way in WAYS {
         let (trace, _, _dir) = life(way, None, 0);
-        let lane = lane_bytes(&trace);
+        let cache = cache_bytes(&trace);
         for kind in KINDS {
-            let calls = trace.iter().filter(|call| call.number == kind.number && is_the_crates(**call, lane)).count();
-            all.extend(refusals(way, kind, calls).into_iter().map(|refusal| (way, refusal, lane)));
+            let calls = trace.iter().filter(|call| call.number == kind.number && is_the_crates(**call, cache)).count();
+            all.extend(refusals(way, kind, calls).into_iter().map(|refusal| (way, refusal, cache)));
         }
     }
     // Whoever unlinks waits for others who do.
@@ -180,9 +180,9 @@ fn every_call_is_refused_in_every_way() {
         let mut found = vec![];
         loop {
             let taken = next.lock().expect("no panic").next();
-            let Some(&(way, refusal, lane)) = taken else { return found };
+            let Some(&(way, refusal, cache)) = taken else { return found };
             let begun = std::time::Instant::now();
-            let faults = judged(way, refusal, lane).into_iter();
+            let faults = judged(way, refusal, cache).into_iter();
             found.extend(faults.map(|fault| format!("{way:?}, {refusal:?}: {fault}")));
             if begun.elapsed() > SLOW {
                 println!("{way:?}, {refusal:?} took {:?}", begun.elapsed());

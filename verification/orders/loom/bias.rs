@@ -1,4 +1,4 @@
-//! Biased parking: a lane stores the tokens of its own blocks plainly, and thieves pay for a fence.
+//! Biased parking: a cache stores the tokens of its own blocks plainly, and thieves pay for a fence.
 //!
 //! Both fences are full ones here, on either side. What an owner that fences in earnest hides from another is not seen: the
 //! buffered machine of verification/orders/tso has the owner's side without a fence, and the thief's as an interruption of all.
@@ -9,22 +9,22 @@ use atomic_matrix::backend::Mutant;
 use atomic_matrix::backend::decorators::stopped_at;
 use atomic_matrix::backend::loom::Setting;
 use atomic_matrix::backend::orderings::*;
-use atomic_matrix::matrix::heap::{Kind, Lane};
+use atomic_matrix::matrix::heap::{Kind, ThreadCache};
 use atomic_matrix::matrix::recovery::Policy;
 use atomic_matrix::segment::layout::Granule;
 use atomic_matrix::segment::region::Region;
 use std::cell::Cell;
 
 /// In a box: the stacks of loom's threads are small.
-fn lane(owner: u16) -> Box<Lane> {
-    Box::new(Lane::with_ceiling(owner, 2))
+fn cache(owner: u16) -> Box<ThreadCache> {
+    Box::new(ThreadCache::with_ceiling(owner, 2))
 }
 
 scenarios! {
-    // An owner takes its parked block again while another lane heals; both use what they get.
+    // An owner takes its parked block again while another cache heals; both use what they get.
     loom_s1_owner_pops_beside_a_thief Some(2), Some(3), 100, [Lost(&TAKE_OVER), Mark("stolen")] => {
         let world = World::biased(2, 0);
-        let mut owner = lane(1);
+        let mut owner = cache(1);
         let block = world.allocate(&mut owner, 1);
         world.free(&mut owner, block);
         world.run([
@@ -47,7 +47,7 @@ scenarios! {
     // The same where the owner frees, so that the thief comes between its look and its store.
     loom_s1_owner_frees_beside_a_thief Some(2), Some(3), 100, [Mark("whole")] => {
         let world = World::biased(2, 0);
-        let mut owner = lane(1);
+        let mut owner = cache(1);
         let block = world.allocate(&mut owner, 1);
         world.run([
             part(move |w| {
@@ -74,7 +74,7 @@ scenarios! {
     // Two thieves and the owner want one parked block.
     loom_s1_two_thieves_and_the_owner Some(0), Some(1), 100, [Lost(&MARK)] => {
         let world = World::biased(3, 0);
-        let mut owner = lane(1);
+        let mut owner = cache(1);
         let block = world.allocate(&mut owner, 1);
         world.free(&mut owner, block);
         let [one, two] = [2, 3].map(|number| part(move |w: &World| {
@@ -87,10 +87,10 @@ scenarios! {
         assert_eq!((tally.live.blocks, tally.live.granules), (3, 3), "S1");
     }
 
-    // A block is freed by another lane and goes home to its owner, which uses it again.
+    // A block is freed by another cache and goes home to its owner, which uses it again.
     loom_s3_freed_block_goes_home None, None, 60, [Mark("home")] => {
         let world = World::biased(2, 1);
-        let (mut owner, mut other) = (lane(1), lane(2));
+        let (mut owner, mut other) = (cache(1), cache(2));
         let block = world.allocate(&mut owner, 1);
         world.run([
             part(move |w| {
@@ -108,10 +108,10 @@ scenarios! {
         assert_eq!((tally.live.blocks, tally.free.blocks), (1, 1), "S4");
     }
 
-    // The owner and another lane free one block; whatever they are told, it is not handed out twice.
-    loom_s1_two_lanes_free_one_block Some(2), Some(3), 100, [Mark("both")] => {
+    // The owner and another cache free one block; whatever they are told, it is not handed out twice.
+    loom_s1_two_caches_free_one_block Some(2), Some(3), 100, [Mark("both")] => {
         let world = World::biased(2, 1);
-        let (mut owner, mut other) = (lane(1), lane(2));
+        let (mut owner, mut other) = (cache(1), cache(2));
         let block = world.allocate(&mut owner, 1);
         world.run([
             part(move |w| {
@@ -134,7 +134,7 @@ scenarios! {
     // A block is adopted while its owner frees it: it goes to one of them.
     loom_s1_adoption_races_the_owners_free Some(2), Some(3), 100, [Mark("adopted"), Mark("kept")] => {
         let world = World::biased(2, 0);
-        let mut owner = lane(1);
+        let mut owner = cache(1);
         let block = world.allocate(&mut owner, 1);
         world.run([
             part(move |w| {
@@ -153,11 +153,11 @@ scenarios! {
         world.verify();
     }
 
-    // An owner spills what it has parked, which is nobody's then; another lane merges it without asking anybody.
+    // An owner spills what it has parked, which is nobody's then; another cache merges it without asking anybody.
     loom_s3_renounced_block_is_swept Some(2), Some(3), 100, [Mark("swept")] => {
         let world = World::biased(3, 1);
         world.occupy_homes();
-        let mut owner = lane(1);
+        let mut owner = cache(1);
         let blocks = [(); 3].map(|()| world.allocate(&mut owner, 1));
         world.run([
             part(move |w| blocks.into_iter().for_each(|block| w.free(&mut owner, block))),
@@ -180,16 +180,16 @@ scenarios! {
         world.verify();
     }
 
-    // An owner spills what it has parked; another lane takes it from the exchange.
-    loom_s3_spilt_block_changes_lanes Some(2), Some(3), 100, [Mark("taken")] => {
+    // An owner spills what it has parked; another cache takes it from the exchange.
+    loom_s3_spilt_block_changes_caches Some(2), Some(3), 100, [Mark("taken")] => {
         let world = World::biased(3, 1);
         world.occupy_homes();
-        let mut owner = lane(1);
+        let mut owner = cache(1);
         let blocks = [(); 3].map(|()| world.allocate(&mut owner, 1));
         world.run([
             part(move |w| blocks.into_iter().for_each(|block| w.free(&mut owner, block))),
             part(move |w| {
-                let mut other = lane(2);
+                let mut other = cache(2);
                 if let Ok(block) = w.heap.allocate(&mut other, 1, 1, Kind::Raw) {
                     mark("taken");
                     w.heap.region().touch(block.at, 1);
@@ -229,7 +229,7 @@ fn every_step(name: &'static str, body: fn()) {
 /// The victim has stopped somewhere; its survivors share what there is, and after its recovery everything is there again.
 fn stopped(thief: bool) {
     let world = World::<Mortal>::with_bias(2, 0, true);
-    let (mut owner, mut victim) = (lane(1), strict(2));
+    let (mut owner, mut victim) = (cache(1), strict(2));
     let block = world.allocate(&mut owner, 1);
     world.free(&mut owner, block);
     let dead = if thief { 2 } else { 1 };
@@ -245,12 +245,12 @@ fn stopped(thief: bool) {
         .is_some(),
     );
     let survivor = part(move |w: &World<Mortal>| {
-        let mut lane = if thief { owner } else { lane(2) };
-        let Ok(block) = w.heap.allocate(&mut lane, 1, 1, Kind::Raw) else { return };
+        let mut cache = if thief { owner } else { cache(2) };
+        let Ok(block) = w.heap.allocate(&mut cache, 1, 1, Kind::Raw) else { return };
         mark("served");
         w.heap.region().touch(block.at, 1);
         w.heap.region().touch(block.at, 1);
-        w.heap.free(&mut lane, block.at, Some(block.token.generation())).expect("S5: it is live");
+        w.heap.free(&mut cache, block.at, Some(block.token.generation())).expect("S5: it is live");
     });
     world.run([survivor, part(|w| w.heap.heal(&mut strict(3)))]);
     world.heap.recover(&mut strict(3), dead, Policy::GiveBack);

@@ -4,7 +4,7 @@
 use crate::model::{Mortal, Scenario, World, bound_name, deep, explore, mark, part, strict};
 use atomic_matrix::backend::decorators::stopped_at;
 use atomic_matrix::backend::loom::Setting;
-use atomic_matrix::matrix::heap::{Kind, Lane};
+use atomic_matrix::matrix::heap::{Kind, ThreadCache};
 use atomic_matrix::matrix::recovery::Policy;
 use atomic_matrix::segment::region::Region;
 use std::cell::Cell;
@@ -18,23 +18,23 @@ thread_local! {
 }
 
 /// What the victim is doing, beside a witness's live block and a free block on each side.
-fn killed(granules: u32, ceiling: usize, victim: fn(&World<Mortal>, &mut Lane)) {
+fn killed(granules: u32, ceiling: usize, victim: fn(&World<Mortal>, &mut ThreadCache)) {
     let world = World::<Mortal>::over(granules, 0);
-    let mut lane = Lane::with_ceiling(1, ceiling);
+    let mut cache = ThreadCache::with_ceiling(1, ceiling);
     let kept = world.allocate(&mut strict(2), 1);
-    FINISHED.set(stopped_at(STEP.get(), || victim(&world, &mut lane)).is_some());
+    FINISHED.set(stopped_at(STEP.get(), || victim(&world, &mut cache)).is_some());
     world.run([
         part(|w: &World<Mortal>| {
             w.heap.recover(&mut strict(3), 1, Policy::GiveBack);
         }),
         part(move |w: &World<Mortal>| {
-            let mut lane = strict(2);
-            w.free(&mut lane, kept);
+            let mut cache = strict(2);
+            w.free(&mut cache, kept);
             // What the other one holds just now may be missing.
-            let Ok(block) = w.heap.allocate(&mut lane, 1, 1, Kind::Raw) else { return };
+            let Ok(block) = w.heap.allocate(&mut cache, 1, 1, Kind::Raw) else { return };
             mark("served");
             w.heap.region().touch(block.at, 1);
-            w.free(&mut lane, block);
+            w.free(&mut cache, block);
         }),
     ]);
     // A block that the dead one had parked, or was about to take into its hands again, is anybody's and waits for healing.
@@ -52,15 +52,15 @@ thread_local! {
 fn recovery_killed() {
     let world = World::<Mortal>::over(4, 0);
     let kept = world.allocate(&mut strict(2), 1);
-    let mut lane = strict(1);
-    FINISHED.set(stopped_at(STEP.get(), || allocates_and_frees(&world, &mut lane)).is_some());
+    let mut cache = strict(1);
+    FINISHED.set(stopped_at(STEP.get(), || allocates_and_frees(&world, &mut cache)).is_some());
     let recovered = stopped_at(SECOND.get().0, || world.heap.recover(&mut strict(3), 1, Policy::GiveBack)).is_some();
     SECOND.set((SECOND.get().0, recovered));
     world.run([
         part(|w: &World<Mortal>| {
-            let mut lane = strict(4);
-            w.heap.recover(&mut lane, 1, Policy::GiveBack);
-            w.heap.recover(&mut lane, 3, Policy::GiveBack);
+            let mut cache = strict(4);
+            w.heap.recover(&mut cache, 1, Policy::GiveBack);
+            w.heap.recover(&mut cache, 3, Policy::GiveBack);
         }),
         part(move |w: &World<Mortal>| w.free(&mut strict(2), kept)),
     ]);
@@ -134,20 +134,20 @@ fn pairs_of_stops(name: &'static str, body: fn()) {
     }
 }
 
-fn allocates_and_frees(world: &World<Mortal>, lane: &mut Lane) {
-    let block = world.allocate(lane, 1);
-    world.free(lane, block);
+fn allocates_and_frees(world: &World<Mortal>, cache: &mut ThreadCache) {
+    let block = world.allocate(cache, 1);
+    world.free(cache, block);
 }
 
-fn cuts_up_a_run(world: &World<Mortal>, lane: &mut Lane) {
-    let block = world.allocate(lane, 1);
-    world.free(lane, block);
-    world.heap.flush(lane);
+fn cuts_up_a_run(world: &World<Mortal>, cache: &mut ThreadCache) {
+    let block = world.allocate(cache, 1);
+    world.free(cache, block);
+    world.heap.flush(cache);
 }
 
-fn frees_a_large_block(world: &World<Mortal>, lane: &mut Lane) {
-    let block = world.allocate(lane, 31);
-    world.free(lane, block);
+fn frees_a_large_block(world: &World<Mortal>, cache: &mut ThreadCache) {
+    let block = world.allocate(cache, 31);
+    world.free(cache, block);
 }
 
 /// Explores every step in all-RMW mode; with weak memory every `stride`th one, unless in depth.
@@ -198,14 +198,14 @@ fn loom_c1_killed_while_a_large_block_is_freed() {
 /// run's holder erases it (S1).
 fn stale_index_under_a_run() {
     let world = World::<Mortal>::over(12, 0);
-    let mut stale = Box::new(Lane::with_ceiling(2, 2));
+    let mut stale = Box::new(ThreadCache::with_ceiling(2, 2));
     // Granule 9 is where the run's second block will lie: a run begins at a token line.
     let blocks: Vec<_> = (0..12).map(|_| world.allocate(&mut strict(2), 1)).collect();
     let at_nine = blocks.iter().copied().find(|block| block.at.0 == 9).expect("twelve blocks of one granule");
     world.free(&mut stale, at_nine);
     blocks.into_iter().filter(|block| block.at != at_nine.at).for_each(|block| world.free(&mut strict(2), block));
     world.heap.heal(&mut strict(3));
-    let mut victim = Box::new(Lane::with_ceiling(1, 2));
+    let mut victim = Box::new(ThreadCache::with_ceiling(1, 2));
     FINISHED.set(stopped_at(STEP.get(), || world.allocate(&mut victim, 1)).is_some());
     let taken = world.heap.allocate_parked(&mut stale, 1, Kind::Raw);
     if taken.is_some() {

@@ -7,7 +7,7 @@ use atomic_matrix::backend::orderings::{RETIRE, TURN_CHANGE};
 use atomic_matrix::ipc::link::Link;
 use atomic_matrix::ipc::structure::{Shape, Sort, Structure};
 use atomic_matrix::ipc::table::{By, Key, NotPut, Owned, Table, When};
-use atomic_matrix::matrix::heap::{Kind, Lane, Live};
+use atomic_matrix::matrix::heap::{Kind, Live, ThreadCache};
 use atomic_matrix::segment::region::{BoxedRegion, Region};
 use std::sync::{Arc, Mutex};
 
@@ -30,23 +30,23 @@ fn key(which: u64) -> Key<'static> {
     Key { hash: which << 60, bytes: b"" }
 }
 
-/// A participant, its lane, and a cursor that it holds.
+/// A participant, its cache, and a cursor that it holds.
 struct Player {
-    lane: Box<Lane>,
+    cache: Box<ThreadCache>,
     cursor: usize,
 }
 
 impl Player {
     fn new<B: Backend>(world: &World<B>, map: Live, me: u16) -> Self {
-        Self { lane: strict(me), cursor: at(world, map).hold(me).expect("there is one") }
+        Self { cache: strict(me), cursor: at(world, map).hold(me).expect("there is one") }
     }
     fn by(&mut self) -> By<'_> {
-        let home = self.lane.owner();
-        By { lane: &mut self.lane, cursor: self.cursor, home }
+        let home = self.cache.owner();
+        By { cache: &mut self.cache, cursor: self.cursor, home }
     }
     /// A block that is labelled with a key.
     fn block<B: Backend>(&mut self, world: &World<B>, map: Live, which: u64) -> Live {
-        let block = world.heap.allocate(&mut self.lane, 1, 1, Kind::Raw).expect("L2: there is room");
+        let block = world.heap.allocate(&mut self.cache, 1, 1, Kind::Raw).expect("L2: there is room");
         assert!(at(world, map).write_label(block, &key(which)));
         block
     }
@@ -68,7 +68,7 @@ impl Player {
         match table.own(&mut self.by(), was) {
             Owned::Mine(live) => {
                 mark("mine");
-                world.free(&mut self.lane, live);
+                world.free(&mut self.cache, live);
             }
             Owned::Shared => {
                 mark("shared");
@@ -206,7 +206,7 @@ scenarios! {
                 if reads {
                     w.heap.region().touch(block.at, 1);
                 }
-                let me = player.lane.owner();
+                let me = player.cache.owner();
                 if let (_, Some(live)) = at(w, map).leave(player.cursor, me, me, link) {
                     mark(name);
                     w.heap.region().touch(live.at, 1);

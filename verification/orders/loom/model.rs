@@ -4,7 +4,7 @@ use atomic_matrix::backend::decorators::{Probe, set_mutant};
 use atomic_matrix::backend::loom::{Loom, Passes, Setting};
 use atomic_matrix::backend::orderings::{FORMAT, TABLE};
 use atomic_matrix::backend::{Backend, Site, Word};
-use atomic_matrix::matrix::heap::{Heap, Kind, Lane, Live, Refusal};
+use atomic_matrix::matrix::heap::{Heap, Kind, Live, Refusal, ThreadCache};
 use atomic_matrix::matrix::stats::Tally;
 use atomic_matrix::segment::layout::{Layout, Params};
 use atomic_matrix::segment::region::{BoxedRegion, Region};
@@ -32,9 +32,9 @@ pub(crate) fn part<B: Backend>(f: impl FnOnce(&World<B>) + 'static) -> Part<B> {
     Box::new(f)
 }
 
-/// A lane that parks nothing; in a box, since the stacks of loom's threads are small.
-pub(crate) fn strict(owner: u16) -> Box<Lane> {
-    Box::new(Lane::with_ceiling(owner, 0))
+/// A cache that parks nothing; in a box, since the stacks of loom's threads are small.
+pub(crate) fn strict(owner: u16) -> Box<ThreadCache> {
+    Box::new(ThreadCache::with_ceiling(owner, 0))
 }
 
 impl World {
@@ -122,27 +122,27 @@ impl<B: Backend> World<B> {
         let heap = Heap::format(BoxedRegion::with_payload(Layout::new(granules + taken, params), taken + payload));
         Arc::new(Self { heap, start: loom::sync::atomic::AtomicUsize::new(0) })
     }
-    /// Another participant is about to fill every home: what a lane spills becomes nobody's.
+    /// Another participant is about to fill every home: what a cache spills becomes nobody's.
     pub(crate) fn occupy_homes(&self) {
         const FILLING: u64 = 2 << 32 | 4;
         let layout = self.heap.layout();
         (0..layout.homes()).for_each(|home| self.heap.region().word(layout.home(home)).store(FILLING, &FORMAT));
     }
     /// Allocates and uses the block; that it succeeds is L2.
-    pub(crate) fn allocate(&self, lane: &mut Lane, size: u32) -> Live {
-        let block = self.heap.allocate(lane, size, 1, Kind::Raw).expect("L2: there is room");
+    pub(crate) fn allocate(&self, cache: &mut ThreadCache, size: u32) -> Live {
+        let block = self.heap.allocate(cache, size, 1, Kind::Raw).expect("L2: there is room");
         assert!(block.token.size() >= size, "S2");
         self.heap.region().touch(block.at, block.token.size());
         block
     }
     /// Uses and frees a block.
-    pub(crate) fn free(&self, lane: &mut Lane, block: Live) {
+    pub(crate) fn free(&self, cache: &mut ThreadCache, block: Live) {
         self.heap.region().touch(block.at, block.token.size());
-        self.heap.free(lane, block.at, Some(block.token.generation())).expect("S5: it is live");
+        self.heap.free(cache, block.at, Some(block.token.generation())).expect("S5: it is live");
     }
     /// Frees a block that another thread may free as well.
-    pub(crate) fn try_free(&self, lane: &mut Lane, block: Live) -> Result<(), Refusal> {
-        self.heap.free(lane, block.at, Some(block.token.generation()))
+    pub(crate) fn try_free(&self, cache: &mut ThreadCache, block: Live) -> Result<(), Refusal> {
+        self.heap.free(cache, block.at, Some(block.token.generation()))
     }
     /// Runs the parts at the same time, to their end.
     pub(crate) fn run<const N: usize>(self: &Arc<Self>, parts: [Part<B>; N]) {

@@ -36,8 +36,8 @@ scenarios! {
     loom_s5_one_of_two_publishes Some(1), Some(2), 100, [Mark("refused")] => {
         let world = World::with_names(2, 2);
         let published = Arc::new(Mutex::new(0));
-        let mut lane = strict(1);
-        let [one, two] = [1, 2].map(|owner| (owner, world.allocate(&mut lane, 1))).map(|(owner, block)| {
+        let mut cache = strict(1);
+        let [one, two] = [1, 2].map(|owner| (owner, world.allocate(&mut cache, 1))).map(|(owner, block)| {
             let published = published.clone();
             part(move |w: &World| {
                 match Directory(w.heap.region()).publish(owner, NAME, entry(block)) {
@@ -55,8 +55,8 @@ scenarios! {
     // An entry is used again under another name while somebody reads it: a name never stands for the other's block.
     loom_s5_entry_is_reused_beside_a_reader Some(2), Some(3), 100, [Mark("found"), Mark("gone")] => {
         let world = World::with_names(2, 1);
-        let mut lane = strict(1);
-        let [first, second] = [(); 2].map(|()| world.allocate(&mut lane, 1));
+        let mut cache = strict(1);
+        let [first, second] = [(); 2].map(|()| world.allocate(&mut cache, 1));
         Directory(world.heap.region()).publish(1, NAME, entry(first)).expect("it has room");
         world.run([
             part(move |w: &World| {
@@ -77,8 +77,8 @@ scenarios! {
     // One takes what is published, another withdraws the name: one of them has it.
     loom_s5_a_take_races_a_withdrawal Some(2), Some(3), 50, [Mark("taken"), Mark("withdrawn")] => {
         let world = World::with_names(2, 1);
-        let mut lane = strict(1);
-        let block = world.allocate(&mut lane, 1);
+        let mut cache = strict(1);
+        let block = world.allocate(&mut cache, 1);
         world.heap.region().touch(block.at, 1);
         world.heap.publish(1, NAME, block, entry(block)).expect("it has room");
         world.run([
@@ -104,8 +104,8 @@ scenarios! {
     // A name is replaced beside a reader, by an entry that the reader has passed: it always stands for one of the two.
     loom_s5_a_replaced_name_never_stands_for_nothing Some(2), Some(3), 50, [Mark("old"), Mark("new")] => {
         let world = World::with_names(3, 2);
-        let mut lane = strict(1);
-        let [other, first, second] = [(); 3].map(|()| world.allocate(&mut lane, 1));
+        let mut cache = strict(1);
+        let [other, first, second] = [(); 3].map(|()| world.allocate(&mut cache, 1));
         let directory = Directory(world.heap.region());
         directory.publish(1, b"other", entry(other)).expect("it has room");
         directory.publish(1, NAME, entry(first)).expect("it has room");
@@ -127,8 +127,8 @@ scenarios! {
     // Two replace one name: one gets what was there, the other gets the one's.
     loom_s5_two_replace_one_name Some(1), Some(2), 100, [Mark("first")] => {
         let world = World::with_names(3, 3);
-        let mut lane = strict(1);
-        let [first, one, two] = [(); 3].map(|()| world.allocate(&mut lane, 1));
+        let mut cache = strict(1);
+        let [first, one, two] = [(); 3].map(|()| world.allocate(&mut cache, 1));
         Directory(world.heap.region()).publish(1, NAME, entry(first)).expect("it has room");
         let olds = Arc::new(Mutex::new(vec![]));
         let parts = [(1, one), (2, two)].map(|(owner, block)| {

@@ -5,7 +5,7 @@ use crate::model::{World, mark, part, scenarios, strict};
 use atomic_matrix::backend::Word;
 use atomic_matrix::backend::loom::Setting;
 use atomic_matrix::backend::orderings::*;
-use atomic_matrix::matrix::heap::{Kind, Lane};
+use atomic_matrix::matrix::heap::{Kind, ThreadCache};
 use atomic_matrix::matrix::operation::Op;
 use atomic_matrix::matrix::token::State;
 use atomic_matrix::segment::layout::{Granule, SlotWord};
@@ -24,7 +24,7 @@ scenarios! {
         assert_eq!((tally.live.blocks, tally.free.granules), (2, 2));
     }
 
-    // A lane wanted to cut a block, was too late to announce it, and then takes the block whole: whoever meets it in that lane's hands
+    // A cache wanted to cut a block, was too late to announce it, and then takes the block whole: whoever meets it in that cache's hands
     // must not take the cut for the operation in force. (What the attempt leaves is written here as `cut` writes it; the fence that
     // follows an announced operation does not follow this one.)
     loom_s1_helper_meets_no_old_operation Some(2), Some(3), 100, [Read(&OP_READ), Mark("met")] => {
@@ -52,9 +52,9 @@ scenarios! {
         world.run([
             part(move |w| w.free(&mut strict(1), block)),
             part(|w| {
-                let mut lane = strict(2);
-                let block = w.allocate(&mut lane, 1);
-                w.free(&mut lane, block);
+                let mut cache = strict(2);
+                let block = w.allocate(&mut cache, 1);
+                w.free(&mut cache, block);
             }),
         ]);
         world.is_whole();
@@ -63,8 +63,8 @@ scenarios! {
     // Two neighbours are freed at the same time: at rest they are one block, without any healing.
     loom_l3_adjacent_frees_merge Some(3), Some(3), 100, [Lost(&ANNOUNCE)] => {
         let world = World::new(2, 0);
-        let mut lane = strict(1);
-        let (right, left) = (world.allocate(&mut lane, 1), world.allocate(&mut lane, 1));
+        let mut cache = strict(1);
+        let (right, left) = (world.allocate(&mut cache, 1), world.allocate(&mut cache, 1));
         world.run([part(move |w| w.free(&mut strict(1), left)), part(move |w| w.free(&mut strict(2), right))]);
         world.is_whole();
     }
@@ -72,8 +72,8 @@ scenarios! {
     // The same where no word of the hints is written by both: different leaves, different classes.
     loom_l3_adjacent_frees_in_two_chunks_merge Some(3), Some(3), 100, [] => {
         let world = World::new(66, 0);
-        let mut lane = strict(1);
-        let (right, left) = (world.allocate(&mut lane, 2), world.allocate(&mut lane, 64));
+        let mut cache = strict(1);
+        let (right, left) = (world.allocate(&mut cache, 2), world.allocate(&mut cache, 64));
         world.run([part(move |w| w.free(&mut strict(1), left)), part(move |w| w.free(&mut strict(2), right))]);
         world.is_whole();
     }
@@ -81,8 +81,8 @@ scenarios! {
     // The same with a free block to the left of both.
     loom_l3_frees_beside_a_free_block_merge Some(3), Some(3), 100, [] => {
         let world = World::new(4, 0);
-        let mut lane = strict(1);
-        let (right, left) = (world.allocate(&mut lane, 1), world.allocate(&mut lane, 1));
+        let mut cache = strict(1);
+        let (right, left) = (world.allocate(&mut cache, 1), world.allocate(&mut cache, 1));
         world.run([part(move |w| w.free(&mut strict(1), left)), part(move |w| w.free(&mut strict(2), right))]);
         world.is_whole();
     }
@@ -90,10 +90,10 @@ scenarios! {
     // A join is about to freeze a free block that another thread takes whole.
     loom_s1_exact_take_races_freeze Some(2), Some(3), 100, [] => {
         let world = World::new(4, 0);
-        let mut lane = strict(1);
-        let right = world.allocate(&mut lane, 2);
-        let middle = world.allocate(&mut lane, 1);
-        world.free(&mut lane, right);
+        let mut cache = strict(1);
+        let right = world.allocate(&mut cache, 2);
+        let middle = world.allocate(&mut cache, 1);
+        world.free(&mut cache, right);
         world.run([
             part(move |w| w.free(&mut strict(1), middle)),
             part(|w| { w.allocate(&mut strict(2), 2); }),
@@ -102,10 +102,10 @@ scenarios! {
         assert_eq!((tally.live.granules, tally.free.granules), (2, 2));
     }
 
-    // The owner of a parked block takes it again while another lane heals.
+    // The owner of a parked block takes it again while another cache heals.
     loom_s3_pop_races_heal Some(2), Some(3), 100, [Lost(&CLAIM)] => {
         let world = World::new(2, 0);
-        let mut owner = Lane::with_ceiling(1, 2);
+        let mut owner = ThreadCache::with_ceiling(1, 2);
         let block = world.allocate(&mut owner, 1);
         world.free(&mut owner, block);
         world.run([
@@ -119,10 +119,10 @@ scenarios! {
         world.is_whole();
     }
 
-    // A parked block is merged, cut anew, used and parked by another lane, under its first owner's stale index.
+    // A parked block is merged, cut anew, used and parked by another cache, under its first owner's stale index.
     loom_s3_stale_pop_takes_anothers_block None, None, 100, [] => {
         let world = World::new(2, 0);
-        let mut owner = Lane::with_ceiling(1, 2);
+        let mut owner = ThreadCache::with_ceiling(1, 2);
         let block = world.allocate(&mut owner, 1);
         world.free(&mut owner, block);
         world.run([
@@ -132,10 +132,10 @@ scenarios! {
                 }
             }),
             part(move |w| {
-                let mut lane = Lane::with_ceiling(2, 2);
-                w.heap.heal(&mut lane);
-                let block = w.allocate(&mut lane, 1);
-                w.free(&mut lane, block);
+                let mut cache = ThreadCache::with_ceiling(2, 2);
+                w.heap.heal(&mut cache);
+                let block = w.allocate(&mut cache, 1);
+                w.free(&mut cache, block);
             }),
         ]);
         world.heap.heal(&mut strict(3));
@@ -145,7 +145,7 @@ scenarios! {
     // A parked block is merged, cut anew with another size and parked again under its owner's stale index.
     loom_s4_pop_races_resize Some(1), Some(3), 100, [] => {
         let world = World::new(3, 0);
-        let mut owner = Lane::with_ceiling(1, 2);
+        let mut owner = ThreadCache::with_ceiling(1, 2);
         let right = world.allocate(&mut owner, 1);
         let parked = world.allocate(&mut owner, 1);
         world.free(&mut owner, parked);
@@ -153,10 +153,10 @@ scenarios! {
         world.run([
             part(move |w| { w.allocate(&mut owner, 1); }),
             part(|w| {
-                let mut lane = Lane::with_ceiling(2, 2);
-                w.heap.heal(&mut lane);
-                if let Ok(block) = w.heap.allocate(&mut lane, 2, 1, Kind::Raw) {
-                    w.free(&mut lane, block);
+                let mut cache = ThreadCache::with_ceiling(2, 2);
+                w.heap.heal(&mut cache);
+                if let Ok(block) = w.heap.allocate(&mut cache, 2, 1, Kind::Raw) {
+                    w.free(&mut cache, block);
                 }
             }),
         ]);
@@ -165,16 +165,16 @@ scenarios! {
         assert_eq!((tally.live.granules, tally.free.granules), (1, 2), "S4");
     }
 
-    // A lane's stack overflows into the exchange while another lane looks for a batch there.
+    // A cache's stack overflows into the exchange while another cache looks for a batch there.
     loom_s3_batch_is_handed_over None, None, 100, [Read(&BATCH_INDEX)] => {
         let world = World::new(3, 1);
-        let mut giver = Lane::with_ceiling(1, 2);
+        let mut giver = ThreadCache::with_ceiling(1, 2);
         let blocks = [(); 3].map(|()| world.allocate(&mut giver, 1));
         world.free(&mut giver, blocks[0]);
         world.free(&mut giver, blocks[1]);
         world.run([
             part(move |w| w.free(&mut giver, blocks[2])),
-            part(|w| { w.allocate(&mut Lane::with_ceiling(2, 2), 1); }),
+            part(|w| { w.allocate(&mut ThreadCache::with_ceiling(2, 2), 1); }),
         ]);
         world.heap.heal(&mut strict(3));
         let tally = world.verify();
@@ -204,11 +204,11 @@ scenarios! {
         let (here, there) = (freed.clone(), freed.clone());
         world.run([
             part(move |w| {
-                let mut lane = strict(1);
-                let ok = w.try_free(&mut lane, block).is_ok() as u32;
+                let mut cache = strict(1);
+                let ok = w.try_free(&mut cache, block).is_ok() as u32;
                 *here.lock().unwrap() += ok;
-                let next = w.allocate(&mut lane, 1);
-                w.free(&mut lane, next);
+                let next = w.allocate(&mut cache, 1);
+                w.free(&mut cache, next);
             }),
             part(move |w| { let ok = w.try_free(&mut strict(2), block).is_ok() as u32;
                 *there.lock().unwrap() += ok; }),
@@ -231,15 +231,15 @@ scenarios! {
         assert_eq!(world.verify().live.granules, if three { 3 } else { 2 });
     }
 
-    // A lane flushes two parked blocks one after the other: the other one serves an allocation.
+    // A cache flushes two parked blocks one after the other: the other one serves an allocation.
     loom_l2_alloc_races_flush Some(2), Some(3), 100, [Lost(&CLAIM)] => {
         let world = World::new(3, 0);
-        let mut lane = Lane::with_ceiling(1, 2);
-        let blocks = [(); 3].map(|()| world.allocate(&mut lane, 1));
-        world.free(&mut lane, blocks[0]);
-        world.free(&mut lane, blocks[2]);
+        let mut cache = ThreadCache::with_ceiling(1, 2);
+        let blocks = [(); 3].map(|()| world.allocate(&mut cache, 1));
+        world.free(&mut cache, blocks[0]);
+        world.free(&mut cache, blocks[2]);
         world.run([
-            part(move |w| w.heap.flush(&mut lane)),
+            part(move |w| w.heap.flush(&mut cache)),
             part(|w| { w.allocate(&mut strict(2), 1); }),
         ]);
         world.heap.heal(&mut strict(3));
@@ -250,9 +250,9 @@ scenarios! {
     // A searcher clears a stale hint while a block is published behind it.
     loom_l2_hint_clear_races_publish Some(3), Some(3), 100, [] => {
         let world = World::new(3, 0);
-        let mut lane = strict(1);
-        let blocks = [(); 3].map(|()| world.allocate(&mut lane, 1));
-        world.free(&mut lane, blocks[0]);
+        let mut cache = strict(1);
+        let blocks = [(); 3].map(|()| world.allocate(&mut cache, 1));
+        world.free(&mut cache, blocks[0]);
         // The hint of the first granule, taken whole, is stale now.
         assert_eq!(world.heap.look(blocks[2].at).state(), State::Allocated);
         world.run([
@@ -266,8 +266,8 @@ scenarios! {
     // Three neighbours are freed at the same time: the middle one while both of its neighbours are.
     loom_l3_three_neighbours_freed_merge Some(1), Some(2), 100, [Lost(&ANNOUNCE), Lost(&FREEZE)] => {
         let world = World::new(3, 0);
-        let mut lane = strict(1);
-        let [right, middle, left] = [(); 3].map(|()| world.allocate(&mut lane, 1));
+        let mut cache = strict(1);
+        let [right, middle, left] = [(); 3].map(|()| world.allocate(&mut cache, 1));
         world.run([
             part(move |w| w.free(&mut strict(1), left)),
             part(move |w| w.free(&mut strict(2), middle)),
@@ -279,18 +279,18 @@ scenarios! {
     // The middle one of three is freed while a free block to its right is taken whole and given back: a join that is aborted.
     loom_l3_join_is_aborted_and_heals Some(2), Some(3), 100, [Lost(&FREEZE)] => {
         let world = World::new(3, 0);
-        let mut lane = strict(1);
-        let [right, middle, left] = [(); 3].map(|()| world.allocate(&mut lane, 1));
-        world.free(&mut lane, right);
+        let mut cache = strict(1);
+        let [right, middle, left] = [(); 3].map(|()| world.allocate(&mut cache, 1));
+        world.free(&mut cache, right);
         world.run([
             part(move |w| w.free(&mut strict(1), middle)),
             part(move |w| {
-                let mut lane = strict(2);
-                let block = w.allocate(&mut lane, 1);
-                w.free(&mut lane, block);
+                let mut cache = strict(2);
+                let block = w.allocate(&mut cache, 1);
+                w.free(&mut cache, block);
             }),
         ]);
-        world.free(&mut lane, left);
+        world.free(&mut cache, left);
         world.is_whole();
     }
 
@@ -298,21 +298,21 @@ scenarios! {
     // elsewhere all the time.
     loom_l2_large_free_is_finished_by_an_allocation Some(3), Some(3), 100, [Lost(&COMMIT), Mark("served by the large block")] => {
         let world = World::new(33, 0);
-        let mut lane = strict(1);
-        let [right, between] = [(); 2].map(|()| world.allocate(&mut lane, 1));
-        let large = world.allocate(&mut lane, 31);
-        world.free(&mut lane, right);
+        let mut cache = strict(1);
+        let [right, between] = [(); 2].map(|()| world.allocate(&mut cache, 1));
+        let large = world.allocate(&mut cache, 31);
+        world.free(&mut cache, right);
         world.run([
             part(move |w| w.free(&mut strict(1), large)),
             part(move |w| {
-                let mut lane = strict(2);
-                let block = w.allocate(&mut lane, 1);
+                let mut cache = strict(2);
+                let block = w.allocate(&mut cache, 1);
                 if block.at.0 < 31 {
                     mark("served by the large block");
                 }
             }),
         ]);
-        world.free(&mut lane, between);
+        world.free(&mut cache, between);
         let tally = world.verify();
         assert_eq!((tally.live.granules, tally.free.granules), (1, 32), "S4");
     }
@@ -322,9 +322,9 @@ scenarios! {
         let world = World::new(12, 0);
         world.run([
             part(|w| {
-                let mut lane = Lane::with_ceiling(1, 2);
-                w.allocate(&mut lane, 1);
-                if lane.parked() > 0 {
+                let mut cache = ThreadCache::with_ceiling(1, 2);
+                w.allocate(&mut cache, 1);
+                if cache.parked() > 0 {
                     mark("carved");
                 }
             }),
@@ -334,17 +334,17 @@ scenarios! {
         assert_eq!((tally.live.granules, tally.granules), (2, 12), "S4");
     }
 
-    // Another lane heals while a run is cut up: it may merge the parked blocks at once, and none that is not parked yet.
+    // Another cache heals while a run is cut up: it may merge the parked blocks at once, and none that is not parked yet.
     loom_s4_carve_races_heal Some(1), Some(2), 100, [Mark("carved"), Lost(&CLAIM)] => {
         let world = World::new(12, 0);
         world.run([
             part(|w| {
-                let mut lane = Lane::with_ceiling(1, 2);
-                w.allocate(&mut lane, 1);
-                if lane.parked() > 0 {
+                let mut cache = ThreadCache::with_ceiling(1, 2);
+                w.allocate(&mut cache, 1);
+                if cache.parked() > 0 {
                     mark("carved");
                 }
-                w.heap.allocate_parked(&mut lane, 1, Kind::Raw);
+                w.heap.allocate_parked(&mut cache, 1, Kind::Raw);
             }),
             part(|w| w.heap.heal(&mut strict(2))),
         ]);
@@ -367,8 +367,8 @@ scenarios! {
     // Two neighbours that meet inside a span are freed at the same time, beside a free block that ends inside one.
     loom_l3_packed_frees_merge Some(3), Some(3), 100, [Lost(&ANNOUNCE)] => {
         let world = World::packed(16);
-        let mut lane = strict(1);
-        let (right, left) = (world.allocate(&mut lane, 5), world.allocate(&mut lane, 6));
+        let mut cache = strict(1);
+        let (right, left) = (world.allocate(&mut cache, 5), world.allocate(&mut cache, 6));
         world.run([part(move |w| w.free(&mut strict(1), left)), part(move |w| w.free(&mut strict(2), right))]);
         world.is_whole();
     }
@@ -381,12 +381,12 @@ scenarios! {
         world.run([
             part(move |w| w.free(&mut strict(1), block)),
             part(|w| {
-                let mut lane = strict(2);
-                let block = w.allocate(&mut lane, 5);
+                let mut cache = strict(2);
+                let block = w.allocate(&mut cache, 5);
                 if block.token.size() > 5 {
                     mark("with what is over");
                 }
-                w.free(&mut lane, block);
+                w.free(&mut cache, block);
             }),
         ]);
         world.is_whole();
@@ -396,7 +396,7 @@ scenarios! {
     // index: what the index names is not there.
     loom_s1_stale_index_leads_to_another_position Some(2), Some(3), 100, [Mark("moved"), Lost(&CLAIM)] => {
         let world = World::packed(16);
-        let mut owner = Box::new(Lane::with_ceiling(1, 4));
+        let mut owner = Box::new(ThreadCache::with_ceiling(1, 4));
         let end = world.allocate(&mut strict(1), 4);
         let block = world.allocate(&mut strict(1), 5);
         world.free(&mut owner, block);
@@ -408,15 +408,15 @@ scenarios! {
                 w.heap.region().touch(block.at, 5);
             }),
             part(move |w| {
-                let mut lane = strict(2);
-                w.heap.heal(&mut lane);
-                let Ok(end) = w.heap.allocate(&mut lane, 5, 1, Kind::Raw) else { return };
-                let Ok(moved) = w.heap.allocate(&mut lane, 5, 1, Kind::Raw) else { return };
+                let mut cache = strict(2);
+                w.heap.heal(&mut cache);
+                let Ok(end) = w.heap.allocate(&mut cache, 5, 1, Kind::Raw) else { return };
+                let Ok(moved) = w.heap.allocate(&mut cache, 5, 1, Kind::Raw) else { return };
                 w.heap.region().touch(end.at, 5);
                 if moved.at.0 + 1 == block.at.0 {
                     mark("moved");
                 }
-                let mut parks = Box::new(Lane::with_ceiling(3, 4));
+                let mut parks = Box::new(ThreadCache::with_ceiling(3, 4));
                 w.heap.free(&mut parks, moved.at, None).expect("S5: it is live");
                 w.heap.region().touch(end.at, 5);
             }),
@@ -427,15 +427,15 @@ scenarios! {
     // What stands before an aligned block is given back while its left neighbour is freed.
     loom_s4_trim_races_free Some(1), Some(2), 100, [Lost(&COMMIT)] => {
         let world = World::new(6, 0);
-        let mut lane = strict(1);
-        let right = world.allocate(&mut lane, 1);
+        let mut cache = strict(1);
+        let right = world.allocate(&mut cache, 1);
         world.run([
             part(move |w| w.free(&mut strict(1), right)),
             part(|w| {
-                let mut lane = strict(2);
-                let block = w.heap.allocate(&mut lane, 1, 4, Kind::Raw).expect("L2: there is room");
+                let mut cache = strict(2);
+                let block = w.heap.allocate(&mut cache, 1, 4, Kind::Raw).expect("L2: there is room");
                 assert_eq!(block.at.0 % 4, 0, "S2");
-                w.free(&mut lane, block);
+                w.free(&mut cache, block);
             }),
         ]);
         world.is_whole();
@@ -444,14 +444,14 @@ scenarios! {
     // An observer walks the tiles while another thread cuts and joins.
     loom_s4_walker_sees_tiles Some(2), Some(3), 100, [Mark("in flight")] => {
         let world = World::new(4, 0);
-        let mut lane = strict(1);
-        let [right, middle] = [(); 2].map(|()| world.allocate(&mut lane, 1));
-        world.free(&mut lane, right);
+        let mut cache = strict(1);
+        let [right, middle] = [(); 2].map(|()| world.allocate(&mut cache, 1));
+        world.free(&mut cache, right);
         world.run([
             part(move |w| {
-                let mut lane = strict(1);
-                w.free(&mut lane, middle);
-                w.allocate(&mut lane, 1);
+                let mut cache = strict(1);
+                w.free(&mut cache, middle);
+                w.allocate(&mut cache, 1);
             }),
             part(|w| {
                 let tally = w.heap.tally().unwrap_or_else(|fault| panic!("S4: {fault}"));
@@ -527,13 +527,13 @@ scenarios! {
         world.is_whole();
     }
 
-    // Two lanes want one batch of the exchange; the loser is served by what is parked elsewhere.
+    // Two caches want one batch of the exchange; the loser is served by what is parked elsewhere.
     loom_s1_two_takers_of_one_batch None, None, 100, [Read(&BATCH_INDEX), Lost(&BATCH_CLAIM)] => {
         let world = World::new(3, 1);
-        let mut giver = Lane::with_ceiling(1, 2);
+        let mut giver = ThreadCache::with_ceiling(1, 2);
         let blocks = [(); 3].map(|()| world.allocate(&mut giver, 1));
         blocks.into_iter().for_each(|block| world.free(&mut giver, block));
-        world.run([2, 3].map(|owner| part(move |w| { w.allocate(&mut Lane::with_ceiling(owner, 2), 1); })));
+        world.run([2, 3].map(|owner| part(move |w| { w.allocate(&mut ThreadCache::with_ceiling(owner, 2), 1); })));
         world.heap.heal(&mut giver);
         let tally = world.verify();
         assert_eq!((tally.live.granules, tally.free.granules), (2, 1), "S4");

@@ -23,12 +23,12 @@ scenarios! {
         world.run([
             part(move |w: &World| recover(w, 1)),
             part(move |w: &World| {
-                let (mut lane, mut recovery) = (strict(ADOPTER), Recovery::of(vec![dead], Policy::GiveBack));
-                w.heap.begin_recovery(Some(&mut lane), &mut recovery);
+                let (mut cache, mut recovery) = (strict(ADOPTER), Recovery::of(vec![dead], Policy::GiveBack));
+                w.heap.begin_recovery(Some(&mut cache), &mut recovery);
                 // Behind its own fences, as another's adoption may be.
                 let adopted = w.heap.rename(block.at, block.token, ADOPTER);
-                while !w.heap.recover_tiles(Some(&mut lane), &mut recovery, u32::MAX) {}
-                w.heap.end_recovery(&mut lane, &mut recovery);
+                while !w.heap.recover_tiles(Some(&mut cache), &mut recovery, u32::MAX) {}
+                w.heap.end_recovery(&mut cache, &mut recovery);
                 let Some(adopted) = adopted else { return };
                 if !w.heap.slots().take(DEAD, 0) {
                     return mark("kept");

@@ -6,7 +6,7 @@ use atomic_matrix::backend::Backend;
 use atomic_matrix::ipc::log::{Found, Log, Lowest};
 use atomic_matrix::ipc::ring::NotSent;
 use atomic_matrix::ipc::structure::{Shape, Sort, Structure};
-use atomic_matrix::matrix::heap::{Lane, Live};
+use atomic_matrix::matrix::heap::{Live, ThreadCache};
 use atomic_matrix::segment::region::{BoxedRegion, Region};
 use std::sync::Arc;
 
@@ -25,9 +25,15 @@ fn log<B: Backend>(world: &World<B>, topic: Live) -> Log<'_, BoxedRegion<B>> {
 }
 
 /// Writes the payload and publishes: true if there was room.
-fn publish<B: Backend>(world: &World<B>, topic: Live, lane: &mut Lane, block: Live, lowest: &mut Lowest) -> bool {
+fn publish<B: Backend>(
+    world: &World<B>,
+    topic: Live,
+    cache: &mut ThreadCache,
+    block: Live,
+    lowest: &mut Lowest,
+) -> bool {
     world.heap.region().touch(block.at, 1);
-    match log(world, topic).publish(lane, block, lowest) {
+    match log(world, topic).publish(cache, block, lowest) {
         Ok(()) => true,
         Err(NotSent::Full) => {
             mark("full");
@@ -41,19 +47,19 @@ scenarios! {
     // A publisher overwrites what a reader has read, and uses its memory again: behind all that the reader did with it.
     loom_t1_what_is_read_is_not_overwritten Some(3), Some(3), 20, [Mark("read"), Mark("full"), Mark("overwritten")] => {
         let (world, topic) = topic(Sort::Topic, 1, 2);
-        let mut lane = strict(1);
-        let [first, second] = [(); 2].map(|()| world.allocate(&mut lane, 1));
+        let mut cache = strict(1);
+        let [first, second] = [(); 2].map(|()| world.allocate(&mut cache, 1));
         let cursor = log(&world, topic).join(2, 0).expect("there is a cursor");
-        assert!(publish(&world, topic, &mut lane, first, &mut Lowest::default()));
+        assert!(publish(&world, topic, &mut cache, first, &mut Lowest::default()));
         world.run([
             part(move |w: &World| {
                 // What it takes out it parks, and gets again without a fence.
-                let mut lane = Box::new(Lane::with_ceiling(1, 2));
-                if publish(w, topic, &mut lane, second, &mut Lowest::default()) {
+                let mut cache = Box::new(ThreadCache::with_ceiling(1, 2));
+                if publish(w, topic, &mut cache, second, &mut Lowest::default()) {
                     mark("overwritten");
                     // The same memory again.
-                    let again = w.allocate(&mut lane, 1);
-                    w.free(&mut lane, again);
+                    let again = w.allocate(&mut cache, 1);
+                    w.free(&mut cache, again);
                 }
             }),
             part(move |w: &World| {
@@ -69,16 +75,16 @@ scenarios! {
     // A reader joins beside a publisher: what it finds from then on stays until it has read it.
     loom_t1_a_reader_joins_beside_a_publisher Some(2), Some(3), 50, [Mark("read"), Mark("full")] => {
         let (world, topic) = topic(Sort::Topic, 1, 3);
-        let mut lane = strict(1);
-        let [first, second, third] = [(); 3].map(|()| world.allocate(&mut lane, 1));
-        assert!(publish(&world, topic, &mut lane, first, &mut Lowest::default()));
+        let mut cache = strict(1);
+        let [first, second, third] = [(); 3].map(|()| world.allocate(&mut cache, 1));
+        assert!(publish(&world, topic, &mut cache, first, &mut Lowest::default()));
         world.run([
             part(move |w: &World| {
-                let (mut lane, mut lowest) = (strict(1), Lowest::default());
-                if publish(w, topic, &mut lane, second, &mut lowest) && publish(w, topic, &mut lane, third, &mut lowest) {
+                let (mut cache, mut lowest) = (strict(1), Lowest::default());
+                if publish(w, topic, &mut cache, second, &mut lowest) && publish(w, topic, &mut cache, third, &mut lowest) {
                     // The memory of both that were overwritten.
                     for _ in 0..2 {
-                        w.allocate(&mut lane, 1);
+                        w.allocate(&mut cache, 1);
                     }
                 }
             }),
@@ -98,8 +104,8 @@ scenarios! {
     // One reader leaves, and another has its cursor after it: behind all that the first has read.
     loom_t1_a_cursor_has_one_holder Some(2), Some(3), 20, [Mark("passed on")] => {
         let (world, topic) = topic(Sort::Topic, 1, 2);
-        let mut lane = strict(1);
-        let first = world.allocate(&mut lane, 1);
+        let mut cache = strict(1);
+        let first = world.allocate(&mut cache, 1);
         let cursor = log(&world, topic).join(1, 0).expect("there is a cursor");
         world.run([
             part(move |w: &World| {

@@ -14,7 +14,7 @@ use atomic_matrix::Error;
 use atomic_matrix::backend::orderings::{HAZARD_CLEAR, HAZARD_SET, OWN_STORE, PARK};
 use atomic_matrix::backend::{Backend, Native, NativeWord, Site, Word};
 use atomic_matrix::handlers::{Handler, HandlerFunctions, Policy, RelativePtr};
-use atomic_matrix::matrix::heap::{Heap, Kind, Lane};
+use atomic_matrix::matrix::heap::{Heap, Kind, ThreadCache};
 use atomic_matrix::segment::Options;
 use atomic_matrix::segment::layout::{Layout, Params};
 use atomic_matrix::segment::region::{BoxedRegion, Region};
@@ -218,11 +218,11 @@ fn die_and_recover(handler: &'static Handler, clock: &'static Clock) {
     spawn(move || {
         let mut round = 0;
         while clock.runs() {
-            let mut dead = Lane::new(last);
+            let mut dead = ThreadCache::new(last);
             for size in [1, 3, 7, 40, 2] {
                 if let Ok(live) = heap.allocate(&mut dead, size, 1, Kind::Raw) {
                     let at = heap.layout().sector as usize + live.at.index() * heap.layout().params.granule();
-                    // SAFETY: the block is this lane's, and has 64 bytes at least.
+                    // SAFETY: the block is this cache's, and has 64 bytes at least.
                     unsafe { handler.matrix().segment().base().add(at).cast::<u64>().write(round) };
                     if size == 2 {
                         let _ = heap.free(&mut dead, live.at, None);
@@ -237,12 +237,12 @@ fn die_and_recover(handler: &'static Handler, clock: &'static Clock) {
         }
     });
     spawn(move || {
-        let mut lane = Lane::new(last - 1);
+        let mut cache = ThreadCache::new(last - 1);
         while clock.runs() {
             let seen = gone.load(Ordering::Acquire);
             if seen % 2 == 1 {
-                heap.recover(&mut lane, last, Policy::GiveBack);
-                heap.flush(&mut lane);
+                heap.recover(&mut cache, last, Policy::GiveBack);
+                heap.flush(&mut cache);
                 clock.did(Did::Recover);
                 gone.store(seen + 1, Ordering::Release);
             }
@@ -266,7 +266,7 @@ fn clean(time: Duration, strict: bool) {
     let heap = handler.matrix().heap();
     let last = heap.layout().params.participants as u16;
     // The last one may have died behind its recoverer's last look.
-    heap.recover(&mut Lane::new(last - 1), last, Policy::GiveBack);
+    heap.recover(&mut ThreadCache::new(last - 1), last, Policy::GiveBack);
     while let Some((offset, _)) = post.receive(0) {
         handler.free_at(offset).expect("on its way");
     }
@@ -407,16 +407,16 @@ fn on_a_heap<const SITE: usize>() {
     for owner in 1..=4 {
         spawn(move || {
             // Two park, two merge everything at once; all use each other's memory through the sector.
-            let mut lane = if owner % 2 == 0 { Lane::new(owner) } else { Lane::with_ceiling(owner, 0) };
+            let mut cache = if owner % 2 == 0 { ThreadCache::new(owner) } else { ThreadCache::with_ceiling(owner, 0) };
             let mut random = fastrand::Rng::with_seed(owner.into());
             for round in 0..3000 {
                 let size = random.u32(1..160);
-                if let Ok(live) = heap.allocate(&mut lane, size, 1, Kind::Raw) {
+                if let Ok(live) = heap.allocate(&mut cache, size, 1, Kind::Raw) {
                     heap.region().touch(live.at, size);
-                    heap.free(&mut lane, live.at, None).expect("held");
+                    heap.free(&mut cache, live.at, None).expect("held");
                 }
                 if round % 100 == 0 {
-                    heap.flush(&mut lane);
+                    heap.flush(&mut cache);
                 }
             }
         });
@@ -440,17 +440,17 @@ fn handed_on<const SITE: usize>(biased: bool) {
     let heap = forever(Heap::format(BoxedRegion::<Weakened<SITE>>::new(Layout::new(1, params))));
     let parked = forever(AtomicBool::new(false));
     spawn(|| {
-        let mut lane = Lane::new(1);
-        let live = heap.allocate(&mut lane, 1, 1, Kind::Raw).expect("room");
+        let mut cache = ThreadCache::new(1);
+        let live = heap.allocate(&mut cache, 1, 1, Kind::Raw).expect("room");
         heap.region().touch(live.at, 1);
-        heap.free(&mut lane, live.at, None).expect("held");
+        heap.free(&mut cache, live.at, None).expect("held");
         parked.store(true, Ordering::Relaxed);
     });
     spawn(|| {
         while !parked.load(Ordering::Relaxed) {
             thread::yield_now();
         }
-        let live = heap.allocate(&mut Lane::new(2), 1, 1, Kind::Raw).expect("the other's parked block");
+        let live = heap.allocate(&mut ThreadCache::new(2), 1, 1, Kind::Raw).expect("the other's parked block");
         heap.region().touch(live.at, 1);
     });
     join();

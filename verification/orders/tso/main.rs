@@ -20,7 +20,7 @@ mod world;
 use atomic_matrix::backend::decorators::set_mutant;
 use atomic_matrix::backend::orderings::{BATCH_INDEX, BATCH_PASS, HELD_STORE, JOIN_FENCE, OWN_STORE, THIEF_FENCE};
 use atomic_matrix::backend::{Backend, Mutant, Reach, Site, Word};
-use atomic_matrix::matrix::heap::{Kind, Known, Lane, Live};
+use atomic_matrix::matrix::heap::{Kind, Known, Live, ThreadCache};
 use atomic_matrix::matrix::recovery::Policy as Give;
 use atomic_matrix::matrix::token::Token;
 use atomic_matrix::segment::layout::Granule;
@@ -101,7 +101,7 @@ impl Scene {
         !matches!(self.sort, Sort::Duel | Sort::Thieves)
     }
 
-    fn step(&self, number: usize, lane: &mut Lane, live: &mut Vec<(Live, u16)>, random: &mut Rng) {
+    fn step(&self, number: usize, cache: &mut ThreadCache, live: &mut Vec<(Live, u16)>, random: &mut Rng) {
         let world = &self.world;
         let thief = number > 0;
         match random.u32(0..12) {
@@ -110,15 +110,16 @@ impl Scene {
                 // As a handler does: without a locked instruction if that serves, else in full.
                 let layout = world.heap.layout();
                 let kind = if live.len().is_multiple_of(2) { Kind::Raw } else { Kind::Typed(7) };
-                // SAFETY: every lane of this world is used with its heap alone.
-                let own = |lane: &mut Lane| unsafe { world.heap.allocate_own(lane, size as usize, 0, kind, layout) };
-                let quick = if random.bool() { own(lane) } else { None };
+                // SAFETY: every cache of this world is used with its heap alone.
+                let own =
+                    |cache: &mut ThreadCache| unsafe { world.heap.allocate_own(cache, size as usize, 0, kind, layout) };
+                let quick = if random.bool() { own(cache) } else { None };
                 match quick {
                     Some(block) => {
-                        world.claim(block, lane.owner(), size, 1);
-                        live.push((block, lane.owner()));
+                        world.claim(block, cache.owner(), size, 1);
+                        live.push((block, cache.owner()));
                     }
-                    None => live.extend(world.allocate(lane, size, 1, kind).map(|block| (block, lane.owner()))),
+                    None => live.extend(world.allocate(cache, size, 1, kind).map(|block| (block, cache.owner()))),
                 }
             }
             5..9 if !live.is_empty() => {
@@ -128,18 +129,18 @@ impl Scene {
                 let layout = world.heap.layout();
                 let known = if block.token.is_typed() { Known::Typed(block.token) } else { Known::Raw(block.token) };
                 // SAFETY: as above.
-                let quick = random.bool() && unsafe { world.heap.free_own(lane, block.at, known, layout) };
+                let quick = random.bool() && unsafe { world.heap.free_own(cache, block.at, known, layout) };
                 match quick {
                     true => self.quick.set(self.quick.get() + 1),
-                    false => world.heap.free(lane, block.at, generation).expect("S5: it is live"),
+                    false => world.heap.free(cache, block.at, generation).expect("S5: it is live"),
                 }
                 if random.u32(0..4) == 0 {
-                    assert!(world.heap.free(lane, block.at, generation).is_err(), "S5: {block:?} was freed twice");
+                    assert!(world.heap.free(cache, block.at, generation).is_err(), "S5: {block:?} was freed twice");
                 }
             }
             9 if !live.is_empty() && self.passes_on() => {
                 let (block, owner) = live.swap_remove(random.usize(0..live.len()));
-                if owner != lane.owner() || !self.post.send(block) {
+                if owner != cache.owner() || !self.post.send(block) {
                     live.push((block, owner));
                 }
             }
@@ -151,7 +152,7 @@ impl Scene {
                     live.push((Live { at, token }, token.owner()));
                 }
             }
-            _ if thief => world.heal(lane),
+            _ if thief => world.heal(cache),
             _ => {}
         }
     }
@@ -194,17 +195,17 @@ fn scenario(sort: Sort, seed: u64) -> [bool; 3] {
     };
     let processes: Vec<u64> = (0..players).map(|_| random.u64(1..=2)).collect();
     scene.world.set_processes(&processes);
-    let mut lanes = vec![];
+    let mut caches = vec![];
     let mut blocks = vec![];
     let hands = (0..players).map(|number| {
-        let lane = Rc::new(RefCell::new(Lane::with_ceiling(number as u16 + 1, random.usize(1..=3))));
+        let cache = Rc::new(RefCell::new(ThreadCache::with_ceiling(number as u16 + 1, random.usize(1..=3))));
         let live = Rc::new(RefCell::new(vec![]));
         let (scene, mut random) = (scene.clone(), random.fork());
-        lanes.push(lane.clone());
+        caches.push(cache.clone());
         blocks.push(live.clone());
         let body = move || {
             for _ in 0..steps {
-                scene.step(number, &mut lane.borrow_mut(), &mut live.borrow_mut(), &mut random);
+                scene.step(number, &mut cache.borrow_mut(), &mut live.borrow_mut(), &mut random);
             }
         };
         match stopping {
@@ -222,26 +223,26 @@ fn scenario(sort: Sort, seed: u64) -> [bool; 3] {
     let stopped = ends.iter().position(|end| end.stopped);
     if let Some(stopped) = stopped {
         scene.world.bury(stopped as u16 + 1);
-        heap.recover(&mut Lane::with_ceiling(7, 0), stopped as u16 + 1, Give::GiveBack);
+        heap.recover(&mut ThreadCache::with_ceiling(7, 0), stopped as u16 + 1, Give::GiveBack);
     }
-    for (number, lane) in lanes.iter().enumerate().filter(|(number, _)| stopped != Some(*number)) {
+    for (number, cache) in caches.iter().enumerate().filter(|(number, _)| stopped != Some(*number)) {
         for (block, owner) in blocks[number].borrow_mut().drain(..) {
             let given_back = stopped.is_some_and(|dead| owner == dead as u16 + 1);
             if !given_back {
                 scene.world.give_up(block, owner);
-                heap.free(&mut lane.borrow_mut(), block.at, Some(block.token.generation())).expect("S5: it is live");
+                heap.free(&mut cache.borrow_mut(), block.at, Some(block.token.generation())).expect("S5: it is live");
             }
         }
     }
     while let Some((at, generation)) = scene.post.receive() {
         // The stopped one's have been given back.
-        let freed = heap.free(&mut Lane::with_ceiling(7, 0), at, Some(generation));
+        let freed = heap.free(&mut ThreadCache::with_ceiling(7, 0), at, Some(generation));
         assert!(stopped.is_some() || freed.is_ok(), "S5: passed on, and refused");
     }
-    for (_, lane) in lanes.iter().enumerate().filter(|(number, _)| stopped != Some(*number)) {
-        heap.flush(&mut lane.borrow_mut());
+    for (_, cache) in caches.iter().enumerate().filter(|(number, _)| stopped != Some(*number)) {
+        heap.flush(&mut cache.borrow_mut());
     }
-    heap.heal(&mut Lane::with_ceiling(7, 0));
+    heap.heal(&mut ThreadCache::with_ceiling(7, 0));
     // What a stopped one had in its hands while it passed it on stays live; without that, everything is one block.
     let tally = heap.verify().unwrap_or_else(|fault| panic!("at rest: {fault}"));
     if stopped.is_none() {
@@ -262,25 +263,25 @@ fn recurring(seed: u64) -> [bool; 3] {
     let world = Rc::new(World::with(1, true, 6));
     let processes: Vec<u64> = (0..3).map(|_| random.u64(1..=2)).collect();
     world.set_processes(&processes);
-    let mut lane = Lane::with_ceiling(1, 1);
-    let block = world.allocate(&mut lane, 1, 1, Kind::Raw).expect("room");
-    world.free(&mut lane, block);
+    let mut cache = ThreadCache::with_ceiling(1, 1);
+    let block = world.allocate(&mut cache, 1, 1, Kind::Raw).expect("room");
+    world.free(&mut cache, block);
     let owner = {
         let world = world.clone();
         move || {
             for _ in 0..3 {
-                let Some(block) = world.allocate(&mut lane, 1, 1, Kind::Raw) else { return };
-                world.free(&mut lane, block);
+                let Some(block) = world.allocate(&mut cache, 1, 1, Kind::Raw) else { return };
+                world.free(&mut cache, block);
             }
         }
     };
     let thief = |number: u16, heals: usize| {
         let world = world.clone();
         Player::new(move || {
-            let mut lane = Lane::with_ceiling(number, 0);
-            (0..heals).for_each(|_| world.heal(&mut lane));
-            if let Some(block) = world.allocate(&mut lane, 1, 1, Kind::Raw) {
-                world.free(&mut lane, block);
+            let mut cache = ThreadCache::with_ceiling(number, 0);
+            (0..heals).for_each(|_| world.heal(&mut cache));
+            if let Some(block) = world.allocate(&mut cache, 1, 1, Kind::Raw) {
+                world.free(&mut cache, block);
             }
         })
     };
@@ -288,7 +289,7 @@ fn recurring(seed: u64) -> [bool; 3] {
     let policy = drawn([(0, 4), (1, 30), (2, 14), (0, 3), (2, 4), (0, 8), (1, 20), (2, 24)], random);
     let ends = play_buffered(hands, &processes, policy, random);
     let met = |site: &Site| ends.iter().any(|end| end.passed(site));
-    world.heap.heal(&mut Lane::with_ceiling(7, 0));
+    world.heap.heal(&mut ThreadCache::with_ceiling(7, 0));
     let tally = world.heap.verify().unwrap_or_else(|fault| panic!("at rest: {fault}"));
     assert_eq!(tally.free.blocks, 1, "L3");
     [met(&THIEF_FENCE), met(&OWN_STORE), false]
@@ -301,9 +302,9 @@ fn adopters(seed: u64) -> [bool; 3] {
     let world = Rc::new(World::roomy(3, 6));
     let processes: Vec<u64> = (0..5).map(|_| random.u64(1..=2)).collect();
     world.set_processes(&processes);
-    let lane = |owner: u16| Rc::new(RefCell::new(Lane::with_ceiling(owner, 2)));
-    let lanes: Vec<_> = (1..=5).map(lane).collect();
-    let block = world.allocate(&mut lanes[0].borrow_mut(), 1, 1, Kind::Raw).expect("room");
+    let cache = |owner: u16| Rc::new(RefCell::new(ThreadCache::with_ceiling(owner, 2)));
+    let caches: Vec<_> = (1..=5).map(cache).collect();
+    let block = world.allocate(&mut caches[0].borrow_mut(), 1, 1, Kind::Raw).expect("room");
     // From now on it is whose it comes to be: once adopted, never its first owner's again.
     world.give_up(block, 1);
     let generation = block.token.generation();
@@ -312,19 +313,19 @@ fn adopters(seed: u64) -> [bool; 3] {
     // As a handler frees what it has a pointer to, or by the offset.
     let quick = random.bool();
     let owner = {
-        let (world, lane, holder) = (world.clone(), lanes[0].clone(), holder.clone());
+        let (world, cache, holder) = (world.clone(), caches[0].clone(), holder.clone());
         Player::new(move || {
-            let lane_ref = &mut lane.borrow_mut();
+            let cache_ref = &mut cache.borrow_mut();
             let freed = match quick {
-                // SAFETY: every lane of this world is used with its heap alone.
+                // SAFETY: every cache of this world is used with its heap alone.
                 true => unsafe {
-                    world.heap.free_own(lane_ref, block.at, Known::Raw(block.token), world.heap.layout())
+                    world.heap.free_own(cache_ref, block.at, Known::Raw(block.token), world.heap.layout())
                 },
-                false => world.heap.free_local(lane_ref, block),
+                false => world.heap.free_local(cache_ref, block),
             };
             if freed {
                 assert!(another_frees || holder.get() == 0, "S1: freed by its owner, and another's");
-                world.allocate(lane_ref, 1, 1, Kind::Raw);
+                world.allocate(cache_ref, 1, 1, Kind::Raw);
             }
         })
     };
@@ -357,25 +358,25 @@ fn adopters(seed: u64) -> [bool; 3] {
         player(number, Box::new(body))
     };
     let frees = |number: usize| {
-        let (world, lane) = (world.clone(), lanes[number].clone());
+        let (world, cache) = (world.clone(), caches[number].clone());
         let body = move || {
-            let lane = &mut lane.borrow_mut();
-            if world.heap.free(lane, block.at, Some(generation)).is_ok() {
-                world.heal(lane);
-                world.allocate(lane, 1, 1, Kind::Raw);
+            let cache = &mut cache.borrow_mut();
+            if world.heap.free(cache, block.at, Some(generation)).is_ok() {
+                world.heal(cache);
+                world.allocate(cache, 1, 1, Kind::Raw);
             }
         };
         player(number, Box::new(body))
     };
-    // Which binds the lane.
-    world.heap.allocate(&mut lanes[3].borrow_mut(), 1, 1, Kind::Raw).expect("room");
+    // Which binds the cache.
+    world.heap.allocate(&mut caches[3].borrow_mut(), 1, 1, Kind::Raw).expect("room");
     let bystander = {
-        let (world, lane) = (world.clone(), lanes[3].clone());
+        let (world, cache) = (world.clone(), caches[3].clone());
         let body = move || {
             for _ in 0..3 {
-                let (lane, layout) = (&mut lane.borrow_mut(), world.heap.layout());
-                // SAFETY: every lane of this world is used with its heap alone.
-                let freed = unsafe { world.heap.free_own(lane, block.at, Known::Offset, layout) };
+                let (cache, layout) = (&mut cache.borrow_mut(), world.heap.layout());
+                // SAFETY: every cache of this world is used with its heap alone.
+                let freed = unsafe { world.heap.free_own(cache, block.at, Known::Offset, layout) };
                 assert!(!freed, "S1: it was never this one's");
             }
         };
@@ -410,7 +411,7 @@ fn adopters(seed: u64) -> [bool; 3] {
     if let Some(dead) = stopped {
         was_its = heap.live_at(block.at).is_ok_and(|live| live.token.holder() == dead);
         assert!(!was_its || dead == 2, "S1: it came to be the bystander's");
-        heap.recover(&mut Lane::with_ceiling(7, 0), dead, Give::GiveBack);
+        heap.recover(&mut ThreadCache::with_ceiling(7, 0), dead, Give::GiveBack);
         let now = heap.look(block.at);
         assert_eq!((now.holder(), now.parked_by()), (now.owner(), now.parked_by() & 0x3FF), "C1: still being adopted");
     }
@@ -448,8 +449,8 @@ fn leavers(seed: u64) -> [bool; 3] {
     let world = Rc::new(World::roomy(3, 6));
     let processes: Vec<u64> = (0..4).map(|_| random.u64(1..=2)).collect();
     world.set_processes(&processes);
-    let mut lane = Lane::with_ceiling(OWNER, 2);
-    let block = world.allocate(&mut lane, 1, 1, Kind::Raw).expect("room");
+    let mut cache = ThreadCache::with_ceiling(OWNER, 2);
+    let block = world.allocate(&mut cache, 1, 1, Kind::Raw).expect("room");
     world.give_up(block, OWNER);
     let generation = block.token.generation();
     let is_here = {
@@ -475,14 +476,14 @@ fn leavers(seed: u64) -> [bool; 3] {
         let body = move || {
             let _dead = AtEnd(|| dead.set(true));
             let _ = match quick {
-                // SAFETY: every lane of this world is used with its heap alone.
+                // SAFETY: every cache of this world is used with its heap alone.
                 true => unsafe {
-                    world.heap.free_own(&mut lane, block.at, Known::Raw(block.token), world.heap.layout())
+                    world.heap.free_own(&mut cache, block.at, Known::Raw(block.token), world.heap.layout())
                 },
-                false => world.heap.free_local(&mut lane, block),
+                false => world.heap.free_local(&mut cache, block),
             };
             if leaves {
-                world.heap.flush(&mut lane);
+                world.heap.flush(&mut cache);
                 if (0..2).any(|_| world.heap.disown(&[OWNER]).is_empty()) {
                     release();
                 }
@@ -511,8 +512,8 @@ fn leavers(seed: u64) -> [bool; 3] {
             }
             // What a dead process has stored is stored.
             Scheduled::heavy_fence(&THIEF_FENCE, Reach::System);
-            let lane = &mut Lane::with_ceiling(RECOVERER, 0);
-            if (0..2).any(|_| world.heap.recover(lane, OWNER, Give::GiveBack).open_adoptions == 0) {
+            let cache = &mut ThreadCache::with_ceiling(RECOVERER, 0);
+            if (0..2).any(|_| world.heap.recover(cache, OWNER, Give::GiveBack).open_adoptions == 0) {
                 release();
             }
         })
@@ -525,11 +526,11 @@ fn leavers(seed: u64) -> [bool; 3] {
             }
             slot(process);
             Scheduled::fence(&JOIN_FENCE);
-            let lane = &mut Lane::with_ceiling(OWNER, 2);
-            let other = world.allocate(lane, 1, 1, Kind::Raw);
+            let cache = &mut ThreadCache::with_ceiling(OWNER, 2);
+            let other = world.allocate(cache, 1, 1, Kind::Raw);
             for _ in 0..2 {
                 let same = other.is_some_and(|other| other.at == block.at);
-                let freed = world.heap.free_local(lane, block);
+                let freed = world.heap.free_local(cache, block);
                 assert!(!freed || same, "S1: it was never this one's, but of the number's last holder");
             }
         })
@@ -543,13 +544,13 @@ fn leavers(seed: u64) -> [bool; 3] {
     let met = |site: &Site| ends.iter().any(|end| end.passed(site));
     let met = [met(&THIEF_FENCE), met(&OWN_STORE), quick && met(&OWN_STORE)];
     let heap = &world.heap;
-    let lane = &mut Lane::with_ceiling(RECOVERER, 0);
+    let cache = &mut ThreadCache::with_ceiling(RECOVERER, 0);
     let adopter_died = ends[1].stopped;
     if adopter_died {
-        heap.recover(lane, ADOPTER, Give::GiveBack);
+        heap.recover(cache, ADOPTER, Give::GiveBack);
     }
     if !released.get() {
-        let open = heap.recover(lane, OWNER, Give::GiveBack).open_adoptions;
+        let open = heap.recover(cache, OWNER, Give::GiveBack).open_adoptions;
         assert_eq!(open, 0, "C1: nobody adopts it any more");
     }
     if is_here() {

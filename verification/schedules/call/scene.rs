@@ -5,7 +5,7 @@ use atomic_matrix::ipc::call::{Asked, Caller, Calls, Found, NotAnswered, Part};
 use atomic_matrix::ipc::link::Standing;
 use atomic_matrix::ipc::ring::{NotSent, Ring};
 use atomic_matrix::ipc::structure::{Role, Shape, Sort, Structure};
-use atomic_matrix::matrix::heap::{Heap, Kind, Lane, Live};
+use atomic_matrix::matrix::heap::{Heap, Kind, Live, ThreadCache};
 use atomic_matrix::segment::layout::{Layout, Params};
 use atomic_matrix::segment::region::BoxedRegion;
 use atomic_matrix::segment::size_class::Larges;
@@ -60,7 +60,7 @@ impl Scene {
         };
         let heap = Heap::format(BoxedRegion::with_payload(Layout::new(GRANULES, params), GRANULES));
         let shape = Shape { sort: Sort::Channel, cells_shift: shift, readers: 0, content: 7 };
-        let made = Structure::make(&heap, &mut Lane::with_ceiling(1, 0), shape).expect("there is room");
+        let made = Structure::make(&heap, &mut ThreadCache::with_ceiling(1, 0), shape).expect("there is room");
         let token = heap.rename(made.at, made.token, 0).expect("it is ours");
         Self {
             heap,
@@ -90,7 +90,7 @@ impl Scene {
     /// A client's ring of one response, which it makes first.
     pub(crate) fn make_ring(&self, me: u16) {
         let shape = Shape { sort: Sort::Channel, cells_shift: 0, readers: 0, content: RESPONSES };
-        let made = Structure::make(&self.heap, &mut Lane::with_ceiling(me, 0), shape).expect("there is room");
+        let made = Structure::make(&self.heap, &mut ThreadCache::with_ceiling(me, 0), shape).expect("there is room");
         let ring = Structure::at(&self.heap, made).expect("it is ours");
         assert_eq!(ring.join(me, Role::User), Ok(()));
         ring.hide();
@@ -100,10 +100,10 @@ impl Scene {
     /// The client leaves: its ring is freed, by itself or by whoever visits it.
     pub(crate) fn leave(&self, me: u16) {
         let Some(live) = self.rings.borrow_mut().remove(&me) else { return };
-        let lane = &mut Lane::with_ceiling(me, 0);
+        let cache = &mut ThreadCache::with_ceiling(me, 0);
         unseen(|| Structure::at(&self.heap, live).expect("it is there")).leave(me, Role::User);
-        Structure::drain_removed(&self.heap, lane, live);
-        Structure::free_if_unused(&self.heap, lane, live);
+        Structure::drain_removed(&self.heap, cache, live);
+        Structure::free_if_unused(&self.heap, cache, live);
         self.calls.borrow_mut().remove(&me);
     }
     fn calls(&self, me: u16) -> Calls<'_, Region> {
@@ -111,18 +111,18 @@ impl Scene {
         unseen(|| Calls::of(self.requests(), Structure::at(&self.heap, ring).expect("it is there"), ring))
     }
 
-    fn allocate(&self, lane: &mut Lane) -> Option<Live> {
-        let live = self.heap.allocate(lane, 1, 1, Kind::Typed(5)).ok()?;
-        let had = std::mem::replace(&mut self.marks.borrow_mut()[live.at.index()], lane.owner());
+    fn allocate(&self, cache: &mut ThreadCache) -> Option<Live> {
+        let live = self.heap.allocate(cache, 1, 1, Kind::Typed(5)).ok()?;
+        let had = std::mem::replace(&mut self.marks.borrow_mut()[live.at.index()], cache.owner());
         assert_eq!(had, 0, "Q1: another's");
         Some(live)
     }
     fn gives(&self, live: Live) {
         self.marks.borrow_mut()[live.at.index()] = 0;
     }
-    fn free(&self, lane: &mut Lane, live: Live) {
+    fn free(&self, cache: &mut ThreadCache, live: Live) {
         self.gives(live);
-        self.heap.free(lane, live.at, Some(live.token.generation())).expect("Q1: it is live and ours");
+        self.heap.free(cache, live.at, Some(live.token.generation())).expect("Q1: it is live and ours");
     }
     /// A participant has died: whatever it held may be given to others.
     pub(crate) fn bury(&self, dead: u16) {
@@ -134,16 +134,16 @@ impl Scene {
 
     /// Asks anew, whatever became of the last call.
     pub(crate) fn ask(&self, me: u16) {
-        let lane = &mut Lane::with_ceiling(me, 0);
+        let cache = &mut ThreadCache::with_ceiling(me, 0);
         let call = self.calls.borrow().get(&me).map_or(1, |(call, _)| call + 1);
-        let Some(block) = self.allocate(lane) else { return };
+        let Some(block) = self.allocate(cache) else { return };
         self.gives(block);
         let before = accesses();
         match self.calls(me).ask(me, block, call) {
             Ok(asked) => _ = self.calls.borrow_mut().insert(me, (call, Fate::Open(asked))),
             Err(NotSent::Full) => {
                 self.marks.borrow_mut()[block.at.index()] = me;
-                self.free(lane, block);
+                self.free(cache, block);
             }
             Err(other) => panic!("{other:?}"),
         }
@@ -152,16 +152,16 @@ impl Scene {
     /// One look at the client's call: true if it has ended.
     pub(crate) fn look(&self, me: u16) -> bool {
         let Some(&(call, Fate::Open(asked))) = self.calls.borrow().get(&me) else { return true };
-        let lane = &mut Lane::with_ceiling(me, 0);
+        let cache = &mut ThreadCache::with_ceiling(me, 0);
         let before = accesses();
-        let found = self.calls(me).look(lane, asked);
+        let found = self.calls(me).look(cache, asked);
         self.most.set(self.most.get().max(accesses() - before));
         let fate = match found {
             Found::Response(taken, part) => {
                 assert_eq!(part, Part::Last);
                 assert!(self.answered.borrow().contains(&(me, call)), "Q1: a response to another call");
                 self.marks.borrow_mut()[taken.live.at.index()] = me;
-                self.free(lane, taken.live);
+                self.free(cache, taken.live);
                 Fate::Answered
             }
             Found::Waits | Found::Worked(_) => return false,
@@ -183,33 +183,33 @@ impl Scene {
 
     /// Receives a request, and answers it, or drops it. True if there was one.
     pub(crate) fn serve(&self, me: u16, answers: bool) -> bool {
-        let lane = &mut Lane::with_ceiling(me, 0);
+        let cache = &mut ThreadCache::with_ceiling(me, 0);
         let Ok(taken) = Ring::of(self.requests()).receive(me) else { return false };
         self.marks.borrow_mut()[taken.live.at.index()] = me;
         self.works[me as usize].set(Some(taken.live));
         let caller: Caller = self.heap.caller(taken.live);
         let client = self.client_of(taken.live);
-        if answers && self.heap.is_awaited(lane, caller, RESPONSES) {
-            let Some(response) = self.allocate(lane) else { panic!("there is room") };
+        if answers && self.heap.is_awaited(cache, caller, RESPONSES) {
+            let Some(response) = self.allocate(cache) else { panic!("there is room") };
             self.gives(response);
             let before = accesses();
             // Before it can be seen.
             let key = client.map(|client| (client, caller.call));
             self.answered.borrow_mut().extend(key);
-            let answered = self.heap.answer(lane, caller, RESPONSES, (response, Part::Last), |_, attempt| attempt());
+            let answered = self.heap.answer(cache, caller, RESPONSES, (response, Part::Last), |_, attempt| attempt());
             self.most.set(self.most.get().max(accesses() - before));
             if let Err(why) = answered {
                 assert!(why != NotAnswered::NotOwn);
                 self.late.set(self.late.get() + 1);
                 self.answered.borrow_mut().retain(|known| Some(*known) != key);
                 self.marks.borrow_mut()[response.at.index()] = me;
-                self.free(lane, response);
+                self.free(cache, response);
             }
         } else {
             self.dropped.borrow_mut().extend(client.map(|client| (client, caller.call)));
         }
         self.works[me as usize].set(None);
-        self.free(lane, taken.live);
+        self.free(cache, taken.live);
         true
     }
 
@@ -236,8 +236,8 @@ impl Scene {
             for client in clients {
                 if !self.look(client) {
                     let (call, Fate::Open(asked)) = self.calls.borrow()[&client] else { panic!("it is open") };
-                    let lane = &mut Lane::with_ceiling(client, 0);
-                    assert_eq!(self.calls(client).look(lane, asked), Found::Waits, "Q3: call {call} of {client}");
+                    let cache = &mut ThreadCache::with_ceiling(client, 0);
+                    assert_eq!(self.calls(client).look(cache, asked), Found::Waits, "Q3: call {call} of {client}");
                 }
             }
         });
@@ -249,16 +249,16 @@ impl Scene {
             let clients: Vec<u16> = self.rings.borrow().keys().copied().collect();
             clients.into_iter().for_each(|client| self.leave(client));
             while self.serve(last, true) {}
-            let lane = &mut Lane::with_ceiling(last, 0);
-            self.heap.heal(lane);
+            let cache = &mut ThreadCache::with_ceiling(last, 0);
+            self.heap.heal(cache);
             let tally = self.heap.verify().unwrap_or_else(|fault| panic!("at rest: {fault}"));
             assert_eq!(tally.live.blocks, 1, "Q3: what is live is the service: {tally:?}");
             users.iter().for_each(|&user| self.requests().leave(user, Role::User));
             assert_eq!(self.requests().count(Role::User), 0, "Q6");
             assert_eq!(Structure::visit(&self.heap, last, self.service, |structure| structure.remove()), Some(()));
-            Structure::drain_removed(&self.heap, lane, self.service);
-            assert!(Structure::free_if_unused(&self.heap, lane, self.service), "Q6: nobody uses it");
-            self.heap.heal(lane);
+            Structure::drain_removed(&self.heap, cache, self.service);
+            assert!(Structure::free_if_unused(&self.heap, cache, self.service), "Q6: nobody uses it");
+            self.heap.heal(cache);
             let tally = self.heap.verify().unwrap_or_else(|fault| panic!("at rest: {fault}"));
             assert_eq!((tally.live.blocks, tally.free.blocks), (0, 1), "{tally:?}");
         });

@@ -8,7 +8,7 @@ use atomic_matrix::backend::Word;
 use atomic_matrix::backend::orderings::{STRUCTURE_LOOK, STRUCTURE_WRITE};
 use atomic_matrix::ipc::ring::Ring;
 use atomic_matrix::ipc::structure::{Role, Structure};
-use atomic_matrix::matrix::heap::{Kind, Lane};
+use atomic_matrix::matrix::heap::{Kind, ThreadCache};
 use atomic_matrix::matrix::recovery::Policy as Give;
 use atomic_matrix::segment::region::Region as _;
 use fastrand::Rng;
@@ -51,9 +51,9 @@ impl Stage {
             *self.freed.borrow_mut() = Some(self.memory());
         }
     }
-    fn free_if_unused(&self, lane: &mut Lane) {
-        Structure::<Region>::drain_removed(&self.scene.heap, lane, self.scene.channel);
-        if Structure::free_if_unused(&self.scene.heap, lane, self.scene.channel) {
+    fn free_if_unused(&self, cache: &mut ThreadCache) {
+        Structure::<Region>::drain_removed(&self.scene.heap, cache, self.scene.channel);
+        if Structure::free_if_unused(&self.scene.heap, cache, self.scene.channel) {
             self.frees.set(self.frees.get() + 1);
             assert_eq!(self.frees.get(), 1, "Q3: freed twice");
         }
@@ -63,13 +63,13 @@ impl Stage {
     /// Comes, sends or receives, and leaves.
     fn visit(&self, me: u16, removes: bool, random: &mut Rng, met: &Met) {
         let (heap, channel) = (&self.scene.heap, self.scene.channel);
-        let lane = &mut Lane::with_ceiling(me, 0);
+        let cache = &mut ThreadCache::with_ceiling(me, 0);
         let joined =
             Structure::visit(heap, me, channel, |structure| structure.join(me, Role::User).ok().map(|()| structure));
         self.look();
         let Some(Some(structure)) = joined else {
             met.refused.set(met.refused.get() + 1);
-            return self.free_if_unused(lane);
+            return self.free_if_unused(cache);
         };
         let role = [Role::Sender, Role::Receiver][random.usize(0..2)];
         let ring = Ring::of(structure);
@@ -77,15 +77,15 @@ impl Stage {
         match role {
             _ if !has_role => met.refused.set(met.refused.get() + 1),
             Role::Sender => {
-                if let Ok(live) = heap.allocate(lane, 1, 1, Kind::Raw)
+                if let Ok(live) = heap.allocate(cache, 1, 1, Kind::Raw)
                     && ring.send(me, live).is_err()
                 {
-                    heap.free(lane, live.at, Some(live.token.generation())).expect("it is ours");
+                    heap.free(cache, live.at, Some(live.token.generation())).expect("it is ours");
                 }
             }
             _ => {
                 if let Ok(taken) = ring.receive(me) {
-                    heap.free(lane, taken.live.at, Some(taken.live.token.generation())).expect("it is ours");
+                    heap.free(cache, taken.live.at, Some(taken.live.token.generation())).expect("it is ours");
                 }
             }
         }
@@ -97,7 +97,7 @@ impl Stage {
             structure.leave(me, role);
         }
         structure.leave(me, Role::User);
-        self.free_if_unused(lane);
+        self.free_if_unused(cache);
     }
 }
 
@@ -129,7 +129,7 @@ pub(crate) fn run(seed: u64, met: &Met) {
         unseen(|| stage.scene.structure().join(5, Role::Sender)).expect("it is not removed");
         let stage = stage.clone();
         players.push(Player::new(move || {
-            stage.scene.heap.recover(&mut Lane::with_ceiling(4, 0), 5, Give::GiveBack);
+            stage.scene.heap.recover(&mut ThreadCache::with_ceiling(4, 0), 5, Give::GiveBack);
             stage.look();
         }));
     }
@@ -140,15 +140,15 @@ pub(crate) fn run(seed: u64, met: &Met) {
     let gone = stage.freed.borrow().is_some();
     if let Some((dead, _)) = stopped {
         met.died.set(met.died.get() + 1);
-        stage.scene.heap.recover(&mut Lane::with_ceiling(6, 0), dead, Give::GiveBack);
+        stage.scene.heap.recover(&mut ThreadCache::with_ceiling(6, 0), dead, Give::GiveBack);
         stage.look();
     }
     // One more who comes: he finds nothing, or is the last to leave.
     stage.visit(7, true, random, &counts);
     let freed = stage.freed.borrow().clone().unwrap_or_else(|| panic!("Q6: nobody uses it, and it is still there"));
     assert_eq!(stage.memory(), freed, "Q3: somebody wrote a structure that was freed");
-    let lane = &mut Lane::with_ceiling(8, 0);
-    stage.scene.heap.heal(lane);
+    let cache = &mut ThreadCache::with_ceiling(8, 0);
+    stage.scene.heap.heal(cache);
     let tally = stage.scene.heap.verify().unwrap_or_else(|fault| panic!("at rest: {fault}"));
     assert_eq!((tally.live.blocks, tally.free.blocks), (0, 1), "Q3: {tally:?}");
     met.freed.set(met.freed.get() + 1);

@@ -18,7 +18,7 @@ mod turns;
 
 use acts::{at_every_access, naming, notice_all};
 use atomic_matrix::backend::orderings::CHANNEL_MUTANTS;
-use atomic_matrix::matrix::heap::Lane;
+use atomic_matrix::matrix::heap::ThreadCache;
 use atomic_matrix::matrix::recovery::Policy as Give;
 use common::setting;
 use fastrand::Rng;
@@ -68,8 +68,8 @@ struct Tally {
     alone: Cell<u64>,
 }
 
-fn act(scene: &Scene, lane: &mut Lane, act: Act, random: &mut Rng) {
-    let me = lane.owner();
+fn act(scene: &Scene, cache: &mut ThreadCache, act: Act, random: &mut Rng) {
+    let me = cache.owner();
     match act {
         Act::Send => scene.send(me),
         Act::Receive => _ = scene.receive(me),
@@ -80,8 +80,8 @@ fn act(scene: &Scene, lane: &mut Lane, act: Act, random: &mut Rng) {
         }
         Act::Reuse => {
             if scene.receive(me) {
-                scene.free(lane);
-                scene.allocate(lane, random);
+                scene.free(cache);
+                scene.allocate(cache, random);
             }
             scene.send(me);
         }
@@ -90,24 +90,24 @@ fn act(scene: &Scene, lane: &mut Lane, act: Act, random: &mut Rng) {
 
 /// A survivor's few calls.
 fn survive(scene: &Scene, me: u16, crowd: Crowd, calls: usize, random: &mut Rng) {
-    let lane = &mut scene.lane(me);
+    let cache = &mut scene.cache(me);
     for _ in 0..calls {
         match random.u32(0..10) {
             0..4 => {
-                scene.allocate(lane, random);
+                scene.allocate(cache, random);
                 scene.send(me);
             }
-            4 => scene.free(lane),
+            4 => scene.free(cache),
             _ if crowd != Crowd::Mixed => {}
-            5..9 => act(scene, lane, Act::Receive, random),
-            _ => act(scene, lane, Act::Reuse, random),
+            5..9 => act(scene, cache, Act::Receive, random),
+            _ => act(scene, cache, Act::Reuse, random),
         }
     }
 }
 
 fn recover(scene: &Scene, me: u16, dead: &[u16]) {
-    let lane = &mut Lane::with_ceiling(me, 0);
-    dead.iter().for_each(|&dead| _ = scene.heap.recover(lane, dead, Give::GiveBack));
+    let cache = &mut ThreadCache::with_ceiling(me, 0);
+    dead.iter().for_each(|&dead| _ = scene.heap.recover(cache, dead, Give::GiveBack));
 }
 
 /// One scenario from its seed: a ring as others left it, the victim's act, stopped before its `k`-th access, amid survivors, and all
@@ -121,8 +121,8 @@ fn run(what: Option<(Act, u64)>, crowd: Crowd, seed: u64, tally: &Tally) -> bool
     // The ring as it is found: so many messages, and the half-done call of one that died.
     let filled = if crowd == Crowd::Slow { (1 << shift) - 1 } else { random.usize(0..=1 << shift) };
     for _ in 0..filled {
-        let lane = &mut scene.lane(SURVIVORS[0]);
-        scene.allocate(lane, random);
+        let cache = &mut scene.cache(SURVIVORS[0]);
+        scene.allocate(cache, random);
         scene.send(SURVIVORS[0]);
     }
     let mut dead = vec![];
@@ -131,14 +131,14 @@ fn run(what: Option<(Act, u64)>, crowd: Crowd, seed: u64, tally: &Tally) -> bool
         dead.push(BEFORE);
     }
     for me in [VICTIM, SURVIVORS[0], SURVIVORS[1]] {
-        (0..random.usize(0..=1)).for_each(|_| scene.allocate(&mut scene.lane(me), random));
+        (0..random.usize(0..=1)).for_each(|_| scene.allocate(&mut scene.cache(me), random));
     }
     let policy = Policy::draw(random, 60);
     let mut players = vec![];
     if let Some((what, k)) = what {
-        scene.allocate(&mut scene.lane(VICTIM), random);
+        scene.allocate(&mut scene.cache(VICTIM), random);
         let (scene, mut random) = (scene.clone(), random.fork());
-        let body = move || act(&scene, &mut scene.lane(VICTIM), what, &mut random);
+        let body = move || act(&scene, &mut scene.cache(VICTIM), what, &mut random);
         players.push(Player::stopped_at(body, k));
     }
     let survivors = |calls: usize, random: &mut Rng| -> Vec<Player> {
@@ -179,10 +179,10 @@ fn run(what: Option<(Act, u64)>, crowd: Crowd, seed: u64, tally: &Tally) -> bool
 
 /// One that sends or receives alone dies half-way.
 fn stop_before(scene: &Rc<Scene>, random: &mut Rng) {
-    scene.allocate(&mut scene.lane(BEFORE), random);
+    scene.allocate(&mut scene.cache(BEFORE), random);
     let (what, k, own) = (ACTS[random.usize(0..2)], random.u64(1..12), scene.clone());
     let mut other = random.fork();
-    turns::alone(move || act(&own, &mut own.lane(BEFORE), what, &mut other), Some(k));
+    turns::alone(move || act(&own, &mut own.cache(BEFORE), what, &mut other), Some(k));
 }
 
 /// The dead are recovered amid survivors, by one that may be killed, and helped by another.
@@ -206,8 +206,8 @@ fn recovered(
         };
         let (helper, dying) = (scene.clone(), dead.clone());
         players.push(Player::new(move || {
-            let lane = &mut Lane::with_ceiling(second, 0);
-            dying.iter().for_each(|&dead| _ = helper.heap.settle_links(lane, dead));
+            let cache = &mut ThreadCache::with_ceiling(second, 0);
+            dying.iter().for_each(|&dead| _ = helper.heap.settle_links(cache, dead));
         }));
         players.append(&mut survivors);
         if play(players, policy, random)[0].stopped {

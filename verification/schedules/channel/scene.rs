@@ -5,7 +5,7 @@ use super::turns::{Scheduled, accesses, begin, moment, unseen};
 use atomic_matrix::ipc::link::Standing;
 use atomic_matrix::ipc::ring::{NotReceived, NotSent, Ring};
 use atomic_matrix::ipc::structure::{Role, Shape, Sort, Structure};
-use atomic_matrix::matrix::heap::{Heap, Kind, Lane, Live};
+use atomic_matrix::matrix::heap::{Heap, Kind, Live, ThreadCache};
 use atomic_matrix::segment::layout::{Layout, Params};
 use atomic_matrix::segment::region::BoxedRegion;
 use atomic_matrix::segment::size_class::Larges;
@@ -70,7 +70,7 @@ fn id_of(live: Live) -> u64 {
 }
 
 impl Scene {
-    /// A channel of `1 << shift` cells; lanes park up to `ceiling` blocks of a size.
+    /// A channel of `1 << shift` cells; caches park up to `ceiling` blocks of a size.
     pub(crate) fn new(shift: u32, biased: bool, ceiling: usize) -> Self {
         begin();
         let params = Params {
@@ -85,8 +85,8 @@ impl Scene {
         };
         let heap = Heap::format(BoxedRegion::with_payload(Layout::new(GRANULES, params), PAYLOAD));
         let shape = Shape { sort: Sort::Channel, cells_shift: shift, readers: 0, content: 7 };
-        let mut lane = Lane::with_ceiling(1, 0);
-        let made = Structure::make(&heap, &mut lane, shape).expect("there is room");
+        let mut cache = ThreadCache::with_ceiling(1, 0);
+        let made = Structure::make(&heap, &mut cache, shape).expect("there is room");
         let token = heap.rename(made.at, made.token, 0).expect("it is ours");
         Self {
             heap,
@@ -102,8 +102,8 @@ impl Scene {
         }
     }
 
-    pub(crate) fn lane(&self, me: u16) -> Lane {
-        Lane::with_ceiling(me, self.ceiling)
+    pub(crate) fn cache(&self, me: u16) -> ThreadCache {
+        ThreadCache::with_ceiling(me, self.ceiling)
     }
     pub(crate) fn structure(&self) -> Structure<'_, Region> {
         Structure::at(&self.heap, self.channel).expect("it is there")
@@ -135,26 +135,26 @@ impl Scene {
     }
 
     /// A block of one or two granules.
-    pub(crate) fn allocate(&self, lane: &mut Lane, random: &mut Rng) {
+    pub(crate) fn allocate(&self, cache: &mut ThreadCache, random: &mut Rng) {
         let kind = if random.bool() { Kind::Raw } else { Kind::Typed(9) };
-        let Ok(live) = self.heap.allocate(lane, random.u32(1..=2), 1, kind) else { return };
-        self.claim(lane.owner(), live);
+        let Ok(live) = self.heap.allocate(cache, random.u32(1..=2), 1, kind) else { return };
+        self.claim(cache.owner(), live);
         self.givers.borrow_mut()[live.at.index()] = 0;
         unseen(|| {
             let named = self.ring().links().find(|(link, _)| link.at() == live.at);
             assert_eq!(named, None, "Q1: a cell names a block that is used again");
         });
-        self.held[lane.owner() as usize].borrow_mut().push(live);
+        self.held[cache.owner() as usize].borrow_mut().push(live);
     }
-    pub(crate) fn free(&self, lane: &mut Lane) {
-        let me = lane.owner();
+    pub(crate) fn free(&self, cache: &mut ThreadCache) {
+        let me = cache.owner();
         let Some(live) = self.held[me as usize].borrow_mut().pop() else { return };
         self.give_up(me, live);
         let giver = std::mem::take(&mut self.givers.borrow_mut()[live.at.index()]);
-        if giver != 0 && self.heap.free_to(lane, live, giver) {
+        if giver != 0 && self.heap.free_to(cache, live, giver) {
             return;
         }
-        self.heap.free(lane, live.at, Some(live.token.generation())).expect("Q1: it is live and ours");
+        self.heap.free(cache, live.at, Some(live.token.generation())).expect("Q1: it is live and ours");
     }
 
     fn begin(&self, me: u16, call: Call) -> u64 {
@@ -178,7 +178,8 @@ impl Scene {
             Ok(()) => {
                 self.end(me, Call::Sent(id), before);
                 // The pointer from before is refused (S5).
-                let stale = self.heap.free(&mut Lane::with_ceiling(me, 0), live.at, Some(live.token.generation()));
+                let stale =
+                    self.heap.free(&mut ThreadCache::with_ceiling(me, 0), live.at, Some(live.token.generation()));
                 assert!(stale.is_err(), "S5: a sender frees what it has sent");
             }
             Err(NotSent::Full) => {
@@ -244,19 +245,19 @@ impl Scene {
     pub(crate) fn nothing_is_left(&self, last: u16, users: &[u16]) {
         for me in 1..=NUMBERS as u16 {
             while !self.held[me as usize].borrow().is_empty() {
-                self.free(&mut Lane::with_ceiling(me, 0));
+                self.free(&mut ThreadCache::with_ceiling(me, 0));
             }
         }
-        let lane = &mut Lane::with_ceiling(last, 0);
-        self.heap.heal(lane);
+        let cache = &mut ThreadCache::with_ceiling(last, 0);
+        self.heap.heal(cache);
         let tally = self.heap.verify().unwrap_or_else(|fault| panic!("at rest: {fault}"));
         assert_eq!((tally.live.blocks, tally.free.blocks), (1, 1), "Q3: {tally:?}");
         users.iter().for_each(|&user| self.structure().leave(user, Role::User));
         assert_eq!(self.structure().count(Role::User), 0, "Q6");
         let unused = Structure::visit(&self.heap, last, self.channel, |structure| structure.remove());
         assert_eq!(unused, Some(()));
-        Structure::drain_removed(&self.heap, lane, self.channel);
-        assert!(Structure::free_if_unused(&self.heap, lane, self.channel), "Q6: nobody uses it");
+        Structure::drain_removed(&self.heap, cache, self.channel);
+        assert!(Structure::free_if_unused(&self.heap, cache, self.channel), "Q6: nobody uses it");
         let tally = self.heap.verify().unwrap_or_else(|fault| panic!("at rest: {fault}"));
         assert_eq!((tally.live.blocks, tally.free.blocks), (0, 1), "{tally:?}");
     }

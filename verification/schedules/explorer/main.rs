@@ -26,7 +26,7 @@ mod world;
 use atomic_matrix::backend::Mutant;
 use atomic_matrix::backend::decorators::set_mutant;
 use atomic_matrix::backend::orderings::MUTANTS;
-use atomic_matrix::matrix::heap::{Kind, Lane, Live};
+use atomic_matrix::matrix::heap::{Kind, Live, ThreadCache};
 use atomic_matrix::matrix::recovery::Policy as Give;
 use atomic_matrix::matrix::runs::LARGEST_RUN;
 use atomic_matrix::segment::size_class::Larges;
@@ -52,7 +52,7 @@ enum Sort {
     Walk,
     /// As `Any`, and one participant stops for ever.
     Stop,
-    /// Runs of parked blocks are cut up and healed away, where other lanes remember old ones; one may stop for ever.
+    /// Runs of parked blocks are cut up and healed away, where other caches remember old ones; one may stop for ever.
     Runs,
     /// As `Any`, `Tiny` and `Stop`, where two or four granules share a token, and blocks begin anywhere among them.
     Packed,
@@ -82,9 +82,9 @@ struct Plan {
     /// log2 of a granule's bytes.
     shift: u32,
     players: usize,
-    /// Of the lanes; 0 parks nothing.
+    /// Of the caches; 0 parks nothing.
     ceiling: usize,
-    /// Which blocks are large, and granules of them that a lane parks.
+    /// Which blocks are large, and granules of them that a cache parks.
     larges: Larges,
     pool: u32,
     /// Granules that are asked for.
@@ -171,10 +171,10 @@ impl Plan {
 type Holding = Rc<RefCell<Vec<Live>>>;
 
 /// What the players hold before they begin.
-fn prepare(sort: Sort, plan: &Plan, world: &World, lanes: &mut [Lane], random: &mut Rng) -> Vec<Vec<Live>> {
+fn prepare(sort: Sort, plan: &Plan, world: &World, caches: &mut [ThreadCache], random: &mut Rng) -> Vec<Vec<Live>> {
     let mut live: Vec<Vec<Live>> = vec![vec![]; plan.players];
     let mut take = |player: usize, size: u32| {
-        let block = world.allocate(&mut lanes[player], size, 1, Kind::Raw);
+        let block = world.allocate(&mut caches[player], size, 1, Kind::Raw);
         live[player].extend(block);
         block
     };
@@ -185,14 +185,14 @@ fn prepare(sort: Sort, plan: &Plan, world: &World, lanes: &mut [Lane], random: &
             // in another chunk.
             let [_, free, ..] = [1, 3, 64, 1, 1].map(|size| take(0, size).expect("there is room"));
             live[0].retain(|block| *block != free);
-            world.free(&mut lanes[0], free);
+            world.free(&mut caches[0], free);
         }
         Sort::Walk => {
             // From the end: a block that stays, one of 17 that becomes free, two neighbours for the first two players to free, and
             // in the first chunk a free block of 16, which is of the class of 17.
             let [_, free, left, further, ..] = [1, 17, 3, 2, 88, 1].map(|size| take(2, size).expect("there is room"));
             live[2].retain(|block| ![free, left, further].contains(block));
-            world.free(&mut lanes[2], free);
+            world.free(&mut caches[2], free);
             for (player, block) in [left, further].into_iter().enumerate() {
                 world.change_hands(block, 3, player as u16 + 1);
                 live[player].push(block);
@@ -214,15 +214,15 @@ fn scenario(sort: Sort, seed: u64) {
     let plan = Rc::new(Plan::draw(sort, random));
     let biased = plan.granules.is_multiple_of(3);
     let world = Rc::new(World::with_larges(plan.granules, biased, plan.shift, plan.larges));
-    let lane = |owner| Lane::with_pool(owner, plan.ceiling, plan.pool);
-    let mut lanes: Vec<_> = (1..=plan.players as u16).map(lane).collect();
-    let live = prepare(sort, &plan, &world, &mut lanes, random);
+    let cache = |owner| ThreadCache::with_pool(owner, plan.ceiling, plan.pool);
+    let mut caches: Vec<_> = (1..=plan.players as u16).map(cache).collect();
+    let live = prepare(sort, &plan, &world, &mut caches, random);
     let live: Vec<Holding> = live.into_iter().map(|live| Rc::new(RefCell::new(live))).collect();
-    let lanes: Vec<_> = lanes.into_iter().map(|lane| Rc::new(RefCell::new(lane))).collect();
+    let caches: Vec<_> = caches.into_iter().map(|cache| Rc::new(RefCell::new(cache))).collect();
     let live_of_all = Rc::new(live.clone());
-    let hands = lanes.iter().enumerate().map(|(number, lane)| {
+    let hands = caches.iter().enumerate().map(|(number, cache)| {
         let (world, plan, mut random) = (world.clone(), plan.clone(), random.fork());
-        let (lane, all) = (lane.clone(), live_of_all.clone());
+        let (cache, all) = (cache.clone(), live_of_all.clone());
         let stop_at = plan.stop_at.filter(|_| number == 0);
         let body = move || {
             for _ in 0..random.usize(plan.steps.clone()) {
@@ -234,7 +234,7 @@ fn scenario(sort: Sort, seed: u64) {
                 // What one frees that stops is of its own: its recovery gives it back.
                 let others = sort == Sort::Large && stop_at.is_none() && random.u8(0..3) == 0;
                 let from = if others && !allocates { random.usize(0..plan.players) } else { number };
-                step(&world, &plan, &mut lane.borrow_mut(), (&all[from], from as u16 + 1), allocates, &mut random);
+                step(&world, &plan, &mut cache.borrow_mut(), (&all[from], from as u16 + 1), allocates, &mut random);
             }
         };
         match stop_at {
@@ -250,18 +250,18 @@ fn scenario(sort: Sort, seed: u64) {
         // What it hides: a run that it cuts up, a block that it merges, or what it asked for, with room for the alignment.
         let spans = |n: u32| n << world.heap.layout().span_shift;
         let hidden = if plan.ceiling > 0 { spans(LARGEST_RUN) } else { spans(30).max(plan.largest + spans(2) - 1) };
-        world.nothing_is_hidden(&mut Lane::with_ceiling(6, plan.ceiling), hidden);
+        world.nothing_is_hidden(&mut ThreadCache::with_ceiling(6, plan.ceiling), hidden);
     }
     if stopped {
         world.bury(1);
-        world.heap.recover(&mut Lane::with_ceiling(7, 0), 1, Give::GiveBack);
+        world.heap.recover(&mut ThreadCache::with_ceiling(7, 0), 1, Give::GiveBack);
         assert!(!world.keeps_large(1), "the dead one's large blocks stay parked");
     }
-    for lane in &lanes {
-        assert!(lane.borrow().parked_large() <= plan.pool, "a pool has its bound");
+    for cache in &caches {
+        assert!(cache.borrow().parked_large() <= plan.pool, "a pool has its bound");
     }
-    for lane in &lanes[stopped as usize..] {
-        world.heap.flush(&mut lane.borrow_mut());
+    for cache in &caches[stopped as usize..] {
+        world.heap.flush(&mut cache.borrow_mut());
     }
     // With bias, what thieves and owners in flight have in their hands is not told apart well enough: a block may be on its way from one to the other.
     if plan.ceiling == 0 && !plan.aligns && !stopped && !world.heap.layout().params.biased {
@@ -269,12 +269,12 @@ fn scenario(sort: Sort, seed: u64) {
     }
     // Every free block is hinted and no merge was missed, though nobody has healed.
     world.heap.verify().unwrap_or_else(|fault| panic!("at rest: {fault}"));
-    for (lane, live) in lanes.iter().zip(&live).skip(stopped as usize) {
-        let lane = &mut *lane.borrow_mut();
-        live.borrow_mut().drain(..).for_each(|block| world.free(lane, block));
-        world.heap.flush(lane);
+    for (cache, live) in caches.iter().zip(&live).skip(stopped as usize) {
+        let cache = &mut *cache.borrow_mut();
+        live.borrow_mut().drain(..).for_each(|block| world.free(cache, block));
+        world.heap.flush(cache);
     }
-    world.heap.heal(&mut Lane::with_ceiling(7, 0));
+    world.heap.heal(&mut ThreadCache::with_ceiling(7, 0));
     let tally = world.heap.verify().unwrap_or_else(|fault| panic!("all freed: {fault}"));
     assert_eq!((tally.free.blocks, tally.free.granules), (1, plan.granules as u64), "L3");
 }
@@ -282,7 +282,7 @@ fn scenario(sort: Sort, seed: u64) {
 fn step(
     world: &World,
     plan: &Plan,
-    lane: &mut Lane,
+    cache: &mut ThreadCache,
     (live, owner): (&Holding, u16),
     allocates: bool,
     random: &mut Rng,
@@ -293,7 +293,7 @@ fn step(
         let before = roomy();
         let align = if plan.aligns && random.u32(0..3) == 0 { 2 } else { 1 };
         let size = random.u32(plan.smallest..=largest);
-        match world.allocate(lane, size, align, Kind::Raw) {
+        match world.allocate(cache, size, align, Kind::Raw) {
             Some(block) => live.borrow_mut().push(block),
             None => assert!(
                 !(align == 1 && before && roomy()),
@@ -303,13 +303,13 @@ fn step(
             ),
         }
     } else if plan.steps.len() > 1 && random.u32(0..plan.heals) == 0 {
-        world.heal(lane);
+        world.heal(cache);
     } else if !live.borrow().is_empty() {
         let last = live.borrow().len() - 1;
         let block = live.borrow_mut().swap_remove(if plan.steps.len() > 1 { random.usize(0..=last) } else { last });
-        world.free_of(lane, block, owner);
+        world.free_of(cache, block, owner);
         if random.bool() {
-            let again = world.heap.free(lane, block.at, Some(block.token.generation()));
+            let again = world.heap.free(cache, block.at, Some(block.token.generation()));
             assert!(again.is_err(), "S5: {block:?} was freed twice");
         }
     }
@@ -382,15 +382,15 @@ fn freed_while_it_looks() -> (u64, u64) {
     let mut in_time = 0;
     for k in 0.. {
         let world = Rc::new(World::with(40, false, 6));
-        let lane = &mut Lane::with_ceiling(2, 0);
-        (0..32).for_each(|_| _ = world.allocate(lane, 1, 1, Kind::Raw));
-        let block = world.allocate(lane, 8, 1, Kind::Raw).expect("as much is left");
+        let cache = &mut ThreadCache::with_ceiling(2, 0);
+        (0..32).for_each(|_| _ = world.allocate(cache, 1, 1, Kind::Raw));
+        let block = world.allocate(cache, 8, 1, Kind::Raw).expect("as much is left");
         let served = Rc::new(RefCell::new(false));
         let (own, told) = (world.clone(), served.clone());
         let asks = move || {
-            told.replace(own.allocate(&mut Lane::with_ceiling(1, 0), 8, 1, Kind::Raw).is_some());
+            told.replace(own.allocate(&mut ThreadCache::with_ceiling(1, 0), 8, 1, Kind::Raw).is_some());
         };
-        let frees = move || world.free(&mut Lane::with_ceiling(2, 0), block);
+        let frees = move || world.free(&mut ThreadCache::with_ceiling(2, 0), block);
         let mut turns = [(1, u64::MAX); turns::TURNS];
         turns[0] = (0, k);
         let ends = play(vec![Player::new(asks), Player::new(frees)], Policy::Turns(turns), &mut Rng::with_seed(0));
@@ -437,13 +437,14 @@ fn refused_while_one_frees() -> usize {
     let mut refused = 0;
     for k in 0.. {
         let world = Rc::new(World::with(40, false, 6));
-        let block = world.allocate(&mut Lane::with_ceiling(1, 0), 40, 1, Kind::Raw).expect("the sector is empty");
+        let block =
+            world.allocate(&mut ThreadCache::with_ceiling(1, 0), 40, 1, Kind::Raw).expect("the sector is empty");
         let own = world.clone();
-        let frees = move || own.free(&mut Lane::with_ceiling(1, 0), block);
+        let frees = move || own.free(&mut ThreadCache::with_ceiling(1, 0), block);
         let stops = vec![Player::stopped_at(frees, k)];
         let stopped = play(stops, Policy::Turns([(0, u64::MAX); turns::TURNS]), &mut Rng::with_seed(0))[0].stopped;
         let is_free = !world.heap.look(block.at).is_live();
-        let served = world.heap.allocate(&mut Lane::with_ceiling(2, 0), 1, 1, Kind::Raw).is_ok();
+        let served = world.heap.allocate(&mut ThreadCache::with_ceiling(2, 0), 1, 1, Kind::Raw).is_ok();
         refused += usize::from(is_free && !served);
         if !stopped {
             return refused;

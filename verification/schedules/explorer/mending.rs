@@ -4,7 +4,7 @@ use super::turns::{Player, Policy, play, unseen};
 use super::world::World;
 use atomic_matrix::backend::Word;
 use atomic_matrix::backend::orderings::HELD_STORE;
-use atomic_matrix::matrix::heap::{Kind, Lane, Live};
+use atomic_matrix::matrix::heap::{Kind, Live, ThreadCache};
 use atomic_matrix::matrix::recovery::KEPT;
 use atomic_matrix::matrix::sweep::Mended;
 use atomic_matrix::matrix::token::{State, Token};
@@ -17,14 +17,14 @@ use std::rc::Rc;
 const LOST: u16 = 8;
 
 /// The traffic's part.
-fn allocate_and_free(world: &World, lane: &mut Lane, random: &mut Rng) -> Vec<Live> {
+fn allocate_and_free(world: &World, cache: &mut ThreadCache, random: &mut Rng) -> Vec<Live> {
     let mut live = vec![];
     for _ in 0..random.usize(2..7) {
         if random.u32(0..5) < 3 {
-            live.extend(world.allocate(lane, random.u32(1..=6), 1, Kind::Raw));
+            live.extend(world.allocate(cache, random.u32(1..=6), 1, Kind::Raw));
         } else if !live.is_empty() {
             let block = live.swap_remove(random.usize(0..live.len()));
-            world.free(lane, block);
+            world.free(cache, block);
         }
     }
     live
@@ -54,11 +54,11 @@ pub(crate) fn scenario(seed: u64) -> bool {
     let random = &mut Rng::with_seed(seed);
     let world = Rc::new(World::with([40, 48, 60][random.usize(0..3)], random.bool(), [4, 6][random.usize(0..2)]));
     // Blocks of various sizes; some are freed again, so that the damaged one stands beside anything.
-    let lane = &mut Lane::with_ceiling(LOST, 0);
+    let cache = &mut ThreadCache::with_ceiling(LOST, 0);
     let mut blocks: Vec<Live> =
-        (0..random.usize(1..6)).filter_map(|_| world.allocate(lane, random.u32(1..=6), 1, Kind::Raw)).collect();
+        (0..random.usize(1..6)).filter_map(|_| world.allocate(cache, random.u32(1..=6), 1, Kind::Raw)).collect();
     let lost = blocks.swap_remove(random.usize(0..blocks.len()));
-    blocks.into_iter().filter(|_| random.bool()).for_each(|block| world.free(lane, block));
+    blocks.into_iter().filter(|_| random.bool()).for_each(|block| world.free(cache, block));
     let broken = [Broken::Frozen, Broken::TooLong][random.usize(0..2)];
     damage(&world, lost, broken);
     let (told, ceiling) = (Rc::new(RefCell::new(Mended::default())), random.usize(0..2) * 4);
@@ -66,16 +66,16 @@ pub(crate) fn scenario(seed: u64) -> bool {
     for owner in 1..=random.u16(1..=2) {
         let (own, mut random) = (world.clone(), random.fork());
         players.push(Player::new(move || {
-            let lane = &mut Lane::with_ceiling(owner, ceiling);
-            let live = allocate_and_free(&own, lane, &mut random);
-            live.into_iter().for_each(|block| own.free(lane, block));
-            own.heap.flush(lane);
+            let cache = &mut ThreadCache::with_ceiling(owner, ceiling);
+            let live = allocate_and_free(&own, cache, &mut random);
+            live.into_iter().for_each(|block| own.free(cache, block));
+            own.heap.flush(cache);
         }));
     }
     for owner in 5..=random.u16(5..=6) {
         let (own, told) = (world.clone(), told.clone());
         players.push(Player::new(move || {
-            let mended = own.heap.repair(&mut Lane::with_ceiling(owner, 0));
+            let mended = own.heap.repair(&mut ThreadCache::with_ceiling(owner, 0));
             told.borrow_mut().set_aside.blocks += mended.set_aside.blocks;
             told.borrow_mut().set_aside.granules += mended.set_aside.granules;
             told.borrow_mut().shortened += mended.shortened;
@@ -85,7 +85,7 @@ pub(crate) fn scenario(seed: u64) -> bool {
     let beside = told.borrow().set_aside.blocks > 0;
     let last = Rc::new(RefCell::new(Mended::default()));
     let (own, tells) = (world.clone(), last.clone());
-    super::turns::alone(move || _ = tells.replace(own.heap.repair(&mut Lane::with_ceiling(7, 0))), None);
+    super::turns::alone(move || _ = tells.replace(own.heap.repair(&mut ThreadCache::with_ceiling(7, 0))), None);
     let (told, last) = (*told.borrow(), *last.borrow());
     assert_eq!(last.left, None, "at rest everything is mended");
     assert_eq!(told.shortened + last.shortened, 0, "no free block was damaged");

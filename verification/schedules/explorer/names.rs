@@ -5,7 +5,7 @@ use super::linear::{Span, linearizable};
 use super::sequential::{Call, State};
 use super::turns::{Player, Policy, moment, play};
 use super::world::World;
-use atomic_matrix::matrix::heap::{Kind, Lane};
+use atomic_matrix::matrix::heap::{Kind, ThreadCache};
 use fastrand::Rng;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -20,10 +20,10 @@ pub(crate) fn scenario(seed: u64) {
     // Without bias: with it, two racing frees of one block may both be told that they freed it (S5).
     let world = Rc::new(World::with(24, false, 6));
     let history = History::default();
-    let lane = &mut Lane::with_ceiling(8, 0);
+    let cache = &mut ThreadCache::with_ceiling(8, 0);
     let mut blocks = vec![];
     for _ in 0..4 {
-        let block = world.heap.allocate(lane, 2, 1, Kind::Raw).expect("there is room");
+        let block = world.heap.allocate(cache, 2, 1, Kind::Raw).expect("there is room");
         // Nobody's, as if it had been handed over.
         world.heap.give_to(block, 0).expect("it is live");
         history.borrow_mut().push(Span {
@@ -39,10 +39,10 @@ pub(crate) fn scenario(seed: u64) {
     let players = (1..=random.u16(2..=4)).map(|owner| {
         let (world, history, known, mut random) = (world.clone(), history.clone(), known.clone(), random.fork());
         Player::new(move || {
-            let lane = &mut Lane::with_ceiling(owner, ceiling);
+            let cache = &mut ThreadCache::with_ceiling(owner, ceiling);
             for _ in 0..random.usize(1..6) {
                 let from = moment();
-                let call = call(&world.heap, lane, &known, &mut random);
+                let call = call(&world.heap, cache, &known, &mut random);
                 history.borrow_mut().push(Span { call, from, to: moment() });
             }
         })

@@ -2,7 +2,7 @@
 
 use super::turns::{Player, Policy, TURNS, play};
 use super::world::World;
-use atomic_matrix::matrix::heap::{Kind, Lane, Live};
+use atomic_matrix::matrix::heap::{Kind, Live, ThreadCache};
 use fastrand::Rng;
 use std::cell::Cell;
 use std::rc::Rc;
@@ -10,12 +10,12 @@ use std::rc::Rc;
 /// Six blocks, from the sector's beginning to its end; the second and the fifth are free. Their tokens have one generation.
 fn six() -> (Rc<World>, [Live; 6]) {
     let world = Rc::new(World::with(48, false, 6));
-    let lane = &mut Lane::with_ceiling(2, 0);
-    let mut blocks = [4, 16, 4, 4, 4, 16].map(|size| world.allocate(lane, size, 1, Kind::Raw).expect("room"));
+    let cache = &mut ThreadCache::with_ceiling(2, 0);
+    let mut blocks = [4, 16, 4, 4, 4, 16].map(|size| world.allocate(cache, size, 1, Kind::Raw).expect("room"));
     blocks.sort_by_key(|block| block.at.0);
     assert_eq!(blocks.map(|block| block.at.0), SIX.map(|(at, _)| at));
     for at in [1, 4] {
-        world.free(lane, blocks[at]);
+        world.free(cache, blocks[at]);
     }
     (world, blocks)
 }
@@ -30,9 +30,9 @@ fn walk_beside(first: u64, walked: u64, second: u64) -> ([u32; 2], bool) {
     let own = world.clone();
     // The first block is joined with the second, then the fourth with the fifth.
     let joins = move || {
-        let lane = &mut Lane::with_ceiling(1, 0);
-        own.heap.free(lane, blocks[0].at, None).expect("live");
-        own.heap.free(lane, blocks[3].at, None).expect("live");
+        let cache = &mut ThreadCache::with_ceiling(1, 0);
+        own.heap.free(cache, blocks[0].at, None).expect("live");
+        own.heap.free(cache, blocks[3].at, None).expect("live");
     };
     let (own, tells) = (world.clone(), met.clone());
     let walks = move || {

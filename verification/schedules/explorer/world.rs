@@ -6,7 +6,7 @@ use super::linear::Span;
 use super::turns::{Scheduled, moment, unseen};
 use atomic_matrix::backend::Word;
 use atomic_matrix::backend::orderings::{HAZARD_LOOK, OP_READ, SLOT_WRITE};
-use atomic_matrix::matrix::heap::{Heap, Kind, Lane, Live};
+use atomic_matrix::matrix::heap::{Heap, Kind, Live, ThreadCache};
 use atomic_matrix::matrix::operation::Op;
 use atomic_matrix::matrix::size_class::EXACT;
 use atomic_matrix::matrix::token::State;
@@ -74,7 +74,7 @@ impl World {
     /// of their sizes would not fit.
     pub(crate) fn roomy(granules: u32, granule_shift: u32) -> Self {
         let world = Self::with(granules + EXACT - 1, true, granule_shift);
-        let behind = world.heap.allocate(&mut Lane::with_ceiling(8, 0), EXACT - 1, 1, Kind::Raw);
+        let behind = world.heap.allocate(&mut ThreadCache::with_ceiling(8, 0), EXACT - 1, 1, Kind::Raw);
         assert_eq!(behind.map(|live| live.at.0), Ok(granules));
         world
     }
@@ -104,16 +104,16 @@ impl World {
     }
 
     /// Allocates and claims.
-    pub(crate) fn allocate(&self, lane: &mut Lane, size: u32, align: u32, kind: Kind) -> Option<Live> {
+    pub(crate) fn allocate(&self, cache: &mut ThreadCache, size: u32, align: u32, kind: Kind) -> Option<Live> {
         let from = moment();
-        let block = self.heap.allocate(lane, size, align, kind);
-        self.operation_ends(lane.owner());
+        let block = self.heap.allocate(cache, size, align, kind);
+        self.operation_ends(cache.owner());
         let Ok(block) = block else {
             let call = size.max(self.heap.layout().span_mask + 1);
             self.refusals.borrow_mut().push(Span { call, from, to: moment() });
             return None;
         };
-        self.claim(block, lane.owner(), size, align);
+        self.claim(block, cache.owner(), size, align);
         let granules = block.at.index()..block.at.index() + block.token.size() as usize;
         // Where spans have several granules, less than a span behind it may have been taken with it, and given back.
         let besides =
@@ -125,9 +125,9 @@ impl World {
     }
 
     /// Heals.
-    pub(crate) fn heal(&self, lane: &mut Lane) {
-        self.heap.heal(lane);
-        self.operation_ends(lane.owner());
+    pub(crate) fn heal(&self, cache: &mut ThreadCache) {
+        self.heap.heal(cache);
+        self.operation_ends(cache.owner());
     }
 
     fn operation_ends(&self, owner: u16) {
@@ -167,16 +167,16 @@ impl World {
         found
     }
 
-    /// Frees a block of `lane`'s.
-    pub(crate) fn free(&self, lane: &mut Lane, block: Live) {
-        self.free_of(lane, block, lane.owner());
+    /// Frees a block of `cache`'s.
+    pub(crate) fn free(&self, cache: &mut ThreadCache, block: Live) {
+        self.free_of(cache, block, cache.owner());
     }
 
     /// Frees a block of `owner`'s.
-    pub(crate) fn free_of(&self, lane: &mut Lane, block: Live, owner: u16) {
+    pub(crate) fn free_of(&self, cache: &mut ThreadCache, block: Live, owner: u16) {
         self.give_up(block, owner);
-        self.heap.free(lane, block.at, Some(block.token.generation())).expect("S5: it is live and ours");
-        self.operation_ends(lane.owner());
+        self.heap.free(cache, block.at, Some(block.token.generation())).expect("S5: it is live and ours");
+        self.operation_ends(cache.owner());
         self.live.set(self.live.get() - block.token.size());
         let now = unseen(|| self.heap.look(block.at));
         let mut lives = self.lives.borrow_mut();
@@ -184,7 +184,7 @@ impl World {
             .iter_mut()
             .find(|life| life.to.is_none() && life.merging.is_none() && life.granules.start == block.at.index());
         if let Some(life) = life {
-            let merges = now.state() == State::Coalescing && now.owner() != lane.owner();
+            let merges = now.state() == State::Coalescing && now.owner() != cache.owner();
             (life.to, life.merging) = if merges { (None, Some(now.owner())) } else { (Some(moment()), None) };
         }
     }
@@ -203,7 +203,7 @@ impl World {
 
     /// L2: with everybody at rest but those who have stopped for ever, whatever is free can be had: the largest run of
     /// neighbours that are not live is allocated and freed. A stopped participant may hide a block of `hidden` granules.
-    pub(crate) fn nothing_is_hidden(&self, lane: &mut Lane, hidden: u32) {
+    pub(crate) fn nothing_is_hidden(&self, cache: &mut ThreadCache, hidden: u32) {
         let (mut hole, mut largest) = (0, 0);
         let walked = self.heap.walk(|g, token| {
             let held = token.state() == State::Coalescing;
@@ -232,9 +232,9 @@ impl World {
         walked.unwrap_or_else(|fault| panic!("S4: {fault}"));
         // A fragment shorter than a span serves nobody until it is merged.
         if largest > self.heap.layout().span_mask {
-            let block = self.allocate(lane, largest, 1, Kind::Raw);
+            let block = self.allocate(cache, largest, 1, Kind::Raw);
             let block = block.unwrap_or_else(|| panic!("L2: {largest} granules are free, and refused"));
-            self.free(lane, block);
+            self.free(cache, block);
         }
     }
 }

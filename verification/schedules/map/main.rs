@@ -17,7 +17,7 @@ mod turns;
 use acts::{at_every_access, naming, notice_all};
 use atomic_matrix::backend::orderings::MAP_MUTANTS;
 use atomic_matrix::ipc::table::When;
-use atomic_matrix::matrix::heap::Lane;
+use atomic_matrix::matrix::heap::ThreadCache;
 use atomic_matrix::matrix::recovery::Policy as Give;
 use common::setting;
 use fastrand::Rng;
@@ -64,13 +64,13 @@ struct Tally {
     full: Cell<u64>,
 }
 
-fn act(scene: &Scene, lane: &mut Lane, act: Act, which: usize) {
+fn act(scene: &Scene, cache: &mut ThreadCache, act: Act, which: usize) {
     match act {
-        Act::Put => scene.put(lane, which, When::Always),
-        Act::PutIfAbsent => scene.put(lane, which, When::Absent),
-        Act::Take => scene.take(lane, which),
-        Act::Get => scene.get(lane, which),
-        Act::Keys => scene.keys(lane),
+        Act::Put => scene.put(cache, which, When::Always),
+        Act::PutIfAbsent => scene.put(cache, which, When::Absent),
+        Act::Take => scene.take(cache, which),
+        Act::Get => scene.get(cache, which),
+        Act::Keys => scene.keys(cache),
     }
 }
 
@@ -80,26 +80,26 @@ fn some_key(random: &mut Rng) -> usize {
 }
 
 fn survive(scene: &Scene, me: u16, calls: usize, random: &mut Rng) {
-    let lane = &mut Lane::with_ceiling(me, 0);
+    let cache = &mut ThreadCache::with_ceiling(me, 0);
     for _ in 0..calls {
         let which = some_key(random);
         match random.u32(0..12) {
             0..4 => {
-                scene.allocate(lane, random);
+                scene.allocate(cache, random);
                 let when = [When::Always, When::Always, When::Absent, When::Present][random.usize(0..4)];
-                scene.put(lane, which, when);
+                scene.put(cache, which, when);
             }
-            4..7 => scene.take(lane, which),
-            7..10 => scene.get(lane, which),
-            10 => scene.keys(lane),
-            _ => scene.free(lane, random),
+            4..7 => scene.take(cache, which),
+            7..10 => scene.get(cache, which),
+            10 => scene.keys(cache),
+            _ => scene.free(cache, random),
         }
     }
 }
 
 fn recover(scene: &Scene, me: u16, dead: &[u16]) {
-    let lane = &mut Lane::with_ceiling(me, 0);
-    dead.iter().for_each(|&dead| _ = scene.heap.recover(lane, dead, Give::GiveBack));
+    let cache = &mut ThreadCache::with_ceiling(me, 0);
+    dead.iter().for_each(|&dead| _ = scene.heap.recover(cache, dead, Give::GiveBack));
 }
 
 /// One scenario from its seed: a table as others left it, the victim's act, stopped before its `k`-th access, amid survivors, and all
@@ -110,16 +110,17 @@ fn run(what: Option<(Act, u64)>, crowd: Crowd, seed: u64, tally: &Tally) -> bool
     let mut users = [&[VICTIM, LAST, ALONE], &SURVIVORS[..]].concat();
     users.iter().for_each(|&me| scene.enter(me));
     for _ in 0..random.usize(0..4) {
-        let lane = &mut Lane::with_ceiling(SURVIVORS[0], 0);
-        scene.allocate(lane, random);
-        scene.put(lane, some_key(random), When::Always);
+        let cache = &mut ThreadCache::with_ceiling(SURVIVORS[0], 0);
+        scene.allocate(cache, random);
+        scene.put(cache, some_key(random), When::Always);
     }
     let policy = Policy::draw(random, 80);
     let mut players = vec![];
     if let Some((what, k)) = what {
-        scene.allocate(&mut Lane::with_ceiling(VICTIM, 0), random);
+        scene.allocate(&mut ThreadCache::with_ceiling(VICTIM, 0), random);
         let (scene, which) = (scene.clone(), some_key(random));
-        players.push(Player::stopped_at(move || act(&scene, &mut Lane::with_ceiling(VICTIM, 0), what, which), k));
+        players
+            .push(Player::stopped_at(move || act(&scene, &mut ThreadCache::with_ceiling(VICTIM, 0), what, which), k));
     }
     let survivors = |count: usize, calls: usize, random: &mut Rng| -> Vec<Player> {
         let one = |&me: &u16| {
@@ -156,8 +157,8 @@ fn run(what: Option<(Act, u64)>, crowd: Crowd, seed: u64, tally: &Tally) -> bool
         let helper = scene.clone();
         let helps = crowd == Crowd::Mixed;
         players.push(Player::new(move || {
-            let lane = &mut Lane::with_ceiling(second, 0);
-            let _ = helps.then(|| helper.heap.settle_links(lane, VICTIM));
+            let cache = &mut ThreadCache::with_ceiling(second, 0);
+            let _ = helps.then(|| helper.heap.settle_links(cache, VICTIM));
         }));
         players.extend(survivors(2, 2, random));
         if play(players, policy, random)[0].stopped {
@@ -167,7 +168,7 @@ fn run(what: Option<(Act, u64)>, crowd: Crowd, seed: u64, tally: &Tally) -> bool
         }
     }
     scene.recovered();
-    (0..3).for_each(|which| scene.get(&mut Lane::with_ceiling(LAST, 0), which));
+    (0..3).for_each(|which| scene.get(&mut ThreadCache::with_ceiling(LAST, 0), which));
     scene.is_a_map();
     users.retain(|user| !dead.contains(user));
     scene.nothing_is_left(LAST, &users);

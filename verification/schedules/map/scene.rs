@@ -5,7 +5,7 @@ use super::turns::{Scheduled, accesses, begin, moment, unseen};
 use atomic_matrix::ipc::link::{Link, Standing};
 use atomic_matrix::ipc::structure::{Role, Shape, Sort, Structure};
 use atomic_matrix::ipc::table::{By, Key, NotPut, Owned, Table, When};
-use atomic_matrix::matrix::heap::{Heap, Kind, Lane, Live};
+use atomic_matrix::matrix::heap::{Heap, Kind, Live, ThreadCache};
 use atomic_matrix::segment::layout::{Layout, Params};
 use atomic_matrix::segment::region::BoxedRegion;
 use atomic_matrix::segment::size_class::Larges;
@@ -105,7 +105,7 @@ impl Scene {
         };
         let heap = Heap::format(BoxedRegion::with_payload(Layout::new(GRANULES, params), GRANULES));
         let shape = Shape { sort: Sort::Map, cells_shift: shift, readers: cursors, content: 7 };
-        let made = Structure::make(&heap, &mut Lane::with_ceiling(1, 0), shape).expect("there is room");
+        let made = Structure::make(&heap, &mut ThreadCache::with_ceiling(1, 0), shape).expect("there is room");
         let token = heap.rename(made.at, made.token, 0).expect("it is ours");
         Self {
             heap,
@@ -152,16 +152,16 @@ impl Scene {
         self.reads[dead as usize].set(NOWHERE);
     }
 
-    pub(crate) fn allocate(&self, lane: &mut Lane, random: &mut Rng) {
-        let Ok(live) = self.heap.allocate(lane, random.u32(1..=2), 1, Kind::Typed(9)) else { return };
-        self.claim(lane.owner(), live);
+    pub(crate) fn allocate(&self, cache: &mut ThreadCache, random: &mut Rng) {
+        let Ok(live) = self.heap.allocate(cache, random.u32(1..=2), 1, Kind::Typed(9)) else { return };
+        self.claim(cache.owner(), live);
         let named = unseen(|| self.table().links().any(|(link, _)| link.at() == live.at));
         assert!(!named, "M1: a place names a block that is used again");
-        self.held[lane.owner() as usize].borrow_mut().push(live);
+        self.held[cache.owner() as usize].borrow_mut().push(live);
     }
     /// Frees a block; before that it may be nobody's for a while, which is nobody else's business.
-    pub(crate) fn free(&self, lane: &mut Lane, random: &mut Rng) {
-        let me = lane.owner();
+    pub(crate) fn free(&self, cache: &mut ThreadCache, random: &mut Rng) {
+        let me = cache.owner();
         let Some(mut live) = self.held[me as usize].borrow_mut().pop() else { return };
         if random.bool() {
             let nobodys = self.heap.rename(live.at, live.token, 0).expect("M1: it is ours");
@@ -169,7 +169,7 @@ impl Scene {
             live.token = self.heap.rename(live.at, nobodys, me).expect("M1: it is nobody's, and nobody's business");
         }
         self.give_up(me, live);
-        self.heap.free(lane, live.at, Some(live.token.generation())).expect("M1: it is live and ours");
+        self.heap.free(cache, live.at, Some(live.token.generation())).expect("M1: it is live and ours");
     }
 
     fn begin(&self, me: u16, call: Call) -> u64 {
@@ -183,19 +183,19 @@ impl Scene {
     }
 
     /// With a cursor, if there is one.
-    fn with_cursor(&self, lane: &mut Lane, call: impl FnOnce(&Table<'_, Region>, &mut By<'_>)) {
-        let (home, table) = (lane.owner(), self.table());
+    fn with_cursor(&self, cache: &mut ThreadCache, call: impl FnOnce(&Table<'_, Region>, &mut By<'_>)) {
+        let (home, table) = (cache.owner(), self.table());
         let Some(cursor) = table.hold(home) else { return };
-        call(&table, &mut By { lane, cursor, home });
+        call(&table, &mut By { cache, cursor, home });
         table.drop_cursor(cursor);
     }
 
     /// Puts the block that it got last in, if it has any.
-    pub(crate) fn put(&self, lane: &mut Lane, which: usize, when: When) {
-        let me = lane.owner();
+    pub(crate) fn put(&self, cache: &mut ThreadCache, which: usize, when: When) {
+        let me = cache.owner();
         let Some(live) = self.held[me as usize].borrow_mut().pop() else { return };
         let mut back = Some(live);
-        self.with_cursor(lane, |table, by| {
+        self.with_cursor(cache, |table, by| {
             back = None;
             assert!(table.write_label(live, &key(which)));
             self.give_up(me, live);
@@ -205,7 +205,8 @@ impl Scene {
             match put {
                 Ok(was) => {
                     self.end(me, Call::Put(which, mine, was.map(id_of)), before);
-                    let stale = self.heap.free(&mut Lane::with_ceiling(me, 0), live.at, Some(live.token.generation()));
+                    let stale =
+                        self.heap.free(&mut ThreadCache::with_ceiling(me, 0), live.at, Some(live.token.generation()));
                     assert!(stale.is_err(), "S5: what was put in is freed by an old pointer");
                     was.into_iter().for_each(|was| self.has_displaced(table, by, was));
                     return;
@@ -223,9 +224,9 @@ impl Scene {
         });
         self.held[me as usize].borrow_mut().extend(back);
     }
-    pub(crate) fn take(&self, lane: &mut Lane, which: usize) {
-        let me = lane.owner();
-        self.with_cursor(lane, |table, by| {
+    pub(crate) fn take(&self, cache: &mut ThreadCache, which: usize) {
+        let me = cache.owner();
+        self.with_cursor(cache, |table, by| {
             let before = self.begin(me, Call::MayTake(which));
             let was = table.take(by, &key(which));
             self.end(me, Call::Took(which, was.map(id_of)), before);
@@ -234,7 +235,7 @@ impl Scene {
     }
     /// What was displaced is read, and then the caller's own, or the last reader's.
     fn has_displaced(&self, table: &Table<'_, Region>, by: &mut By<'_>, was: Link) {
-        let me = by.lane.owner();
+        let me = by.cache.owner();
         match table.own(by, was) {
             Owned::Mine(live) => {
                 self.claim(me, live);
@@ -248,9 +249,9 @@ impl Scene {
             Owned::Gone => panic!("M1: {was:?} is not {me}'s, who displaced it"),
         }
     }
-    pub(crate) fn get(&self, lane: &mut Lane, which: usize) {
-        let me = lane.owner();
-        self.with_cursor(lane, |table, by| {
+    pub(crate) fn get(&self, cache: &mut ThreadCache, which: usize) {
+        let me = cache.owner();
+        self.with_cursor(cache, |table, by| {
             let before = self.begin(me, Call::Nothing);
             let got = table.get(by, &key(which));
             self.end(me, Call::Got(which, got.map(|(_, link)| id_of(link))), before);
@@ -269,9 +270,9 @@ impl Scene {
         }
         self.reads[me as usize].set(NOWHERE);
     }
-    pub(crate) fn keys(&self, lane: &mut Lane) {
-        let me = lane.owner();
-        self.with_cursor(lane, |table, by| {
+    pub(crate) fn keys(&self, cache: &mut ThreadCache) {
+        let me = cache.owner();
+        self.with_cursor(cache, |table, by| {
             let before = self.begin(me, Call::Nothing);
             let mut seen = [false; KEYS];
             for found in table.keys(by, 0) {
@@ -306,20 +307,20 @@ impl Scene {
             let random = &mut Rng::with_seed(1);
             for me in 1..=NUMBERS as u16 {
                 while !self.held[me as usize].borrow().is_empty() {
-                    self.free(&mut Lane::with_ceiling(me, 0), random);
+                    self.free(&mut ThreadCache::with_ceiling(me, 0), random);
                 }
             }
-            let lane = &mut Lane::with_ceiling(last, 0);
-            self.heap.heal(lane);
+            let cache = &mut ThreadCache::with_ceiling(last, 0);
+            self.heap.heal(cache);
             let tally = self.heap.verify().unwrap_or_else(|fault| panic!("at rest: {fault}"));
             let there = self.table().len() as u64;
             assert_eq!(tally.live.blocks, 1 + there, "Q3: what is live is the table's, or the table: {tally:?}");
             users.iter().for_each(|&user| self.structure().leave(user, Role::User));
             assert_eq!(self.structure().count(Role::User), 0, "Q6");
             assert_eq!(Structure::visit(&self.heap, last, self.map, |structure| structure.remove()), Some(()));
-            Structure::drain_removed(&self.heap, lane, self.map);
-            assert!(Structure::free_if_unused(&self.heap, lane, self.map), "Q6: nobody uses it");
-            self.heap.heal(lane);
+            Structure::drain_removed(&self.heap, cache, self.map);
+            assert!(Structure::free_if_unused(&self.heap, cache, self.map), "Q6: nobody uses it");
+            self.heap.heal(cache);
             let tally = self.heap.verify().unwrap_or_else(|fault| panic!("at rest: {fault}"));
             assert_eq!((tally.live.blocks, tally.free.blocks), (0, 1), "{tally:?}");
         });

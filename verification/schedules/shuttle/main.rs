@@ -16,7 +16,7 @@ mod sequential;
 use atomic_matrix::backend::Mutant;
 use atomic_matrix::backend::orderings::MUTANTS;
 use atomic_matrix::backend::shuttle::{Shuttle, set_mutant, stopped_at};
-use atomic_matrix::matrix::heap::{Heap, Kind, Lane, Live, Refusal};
+use atomic_matrix::matrix::heap::{Heap, Kind, Live, Refusal, ThreadCache};
 use atomic_matrix::matrix::recovery::Policy;
 use atomic_matrix::segment::layout::{Layout, Params};
 use atomic_matrix::segment::region::{BoxedRegion, Region};
@@ -37,9 +37,9 @@ struct Scenario {
     granules: u32,
     /// log2 of a granule's bytes: below 6, several share a token.
     shift: u32,
-    /// Of the lanes; 0 parks nothing.
+    /// Of the caches; 0 parks nothing.
     ceiling: usize,
-    /// Which blocks are large, and granules of them that a lane parks.
+    /// Which blocks are large, and granules of them that a cache parks.
     larges: Larges,
     pool: u32,
     batches: usize,
@@ -150,29 +150,29 @@ impl World {
             assert_eq!(std::mem::replace(mark, to), from, "S1: {block:?}");
         }
     }
-    fn allocate(&self, lane: &mut Lane, size: u32, roomy: bool) -> Option<Live> {
-        let block = match self.heap.allocate(lane, size, 1, Kind::Raw) {
+    fn allocate(&self, cache: &mut ThreadCache, size: u32, roomy: bool) -> Option<Live> {
+        let block = match self.heap.allocate(cache, size, 1, Kind::Raw) {
             Ok(block) => block,
             Err(full) if roomy => panic!("L2: no {size}: {full:?}"),
             Err(_) => return None,
         };
         assert!(block.token.size() >= size, "S2");
-        self.mark(block, 0, lane.owner());
+        self.mark(block, 0, cache.owner());
         self.heap.region().touch(block.at, block.token.size());
         Some(block)
     }
     /// Recovers one that has stopped, if there is one.
-    fn recover(&self, lane: &mut Lane) -> bool {
+    fn recover(&self, cache: &mut ThreadCache) -> bool {
         let Some(dead) = self.dead.lock().unwrap().pop() else { return false };
         self.marks.lock().unwrap().iter_mut().filter(|mark| **mark == dead).for_each(|mark| *mark = 0);
-        self.heap.recover(lane, dead, Policy::GiveBack);
+        self.heap.recover(cache, dead, Policy::GiveBack);
         RECOVERED.set(RECOVERED.get() + 1);
         true
     }
-    fn free(&self, lane: &mut Lane, block: Live) {
+    fn free(&self, cache: &mut ThreadCache, block: Live) {
         self.heap.region().touch(block.at, block.token.size());
-        self.mark(block, lane.owner(), 0);
-        self.heap.free(lane, block.at, Some(block.token.generation())).expect("S5: it is live");
+        self.mark(block, cache.owner(), 0);
+        self.heap.free(cache, block.at, Some(block.token.generation())).expect("S5: it is live");
     }
 }
 
@@ -222,9 +222,9 @@ impl Scenario {
             })
             .collect();
         threads.into_iter().for_each(|thread| thread.join().unwrap());
-        while world.recover(&mut Lane::with_ceiling(9, 0)) {}
+        while world.recover(&mut ThreadCache::with_ceiling(9, 0)) {}
         if self.ceiling > 0 {
-            world.heap.heal(&mut Lane::with_ceiling(9, 0));
+            world.heap.heal(&mut ThreadCache::with_ceiling(9, 0));
         }
         // With nothing parked, L3 holds without any healing.
         let tally = world.heap.verify().unwrap_or_else(|fault| panic!("at rest: {fault}"));
@@ -232,29 +232,29 @@ impl Scenario {
     }
 
     fn thread(self, world: &World, owner: u16, round: u64) {
-        let mut lane = Lane::with_pool(owner, self.ceiling, self.pool);
+        let mut cache = ThreadCache::with_pool(owner, self.ceiling, self.pool);
         let mut rng = Rng(round << 8 | owner as u64);
         rng.below(2);
         let mut live: Vec<Live> = vec![];
         for _ in 0..self.steps {
             if owner > self.mortals && self.mortals > 0 && rng.below(3) == 0 {
-                world.recover(&mut lane);
+                world.recover(&mut cache);
             }
             match rng.below(16) {
-                0 if self.heals => world.heap.heal(&mut lane),
+                0 if self.heals => world.heap.heal(&mut cache),
                 1..8 if live.len() < self.blocks => {
-                    live.extend(world.allocate(&mut lane, 1 + rng.below(self.largest), self.roomy));
+                    live.extend(world.allocate(&mut cache, 1 + rng.below(self.largest), self.roomy));
                 }
                 _ if live.is_empty() => {}
                 _ => {
                     let block = live.swap_remove(rng.below(live.len() as u32) as usize);
-                    world.free(&mut lane, block);
-                    let again = world.heap.free(&mut lane, block.at, Some(block.token.generation()));
+                    world.free(&mut cache, block);
+                    let again = world.heap.free(&mut cache, block.at, Some(block.token.generation()));
                     assert!(matches!(again, Err(Refusal::NotLive(_) | Refusal::Stale { .. })), "S5");
                 }
             }
         }
-        live.into_iter().for_each(|block| world.free(&mut lane, block));
+        live.into_iter().for_each(|block| world.free(&mut cache, block));
     }
 
     fn explore(self, scheduler: impl Scheduler + 'static) {
@@ -305,7 +305,7 @@ fn names(round: u64) {
     };
     let blocks: Vec<Live> = (0..4)
         .map(|_| {
-            let block = heap.allocate(&mut Lane::with_ceiling(8, 0), 2, 1, Kind::Raw).expect("there is room");
+            let block = heap.allocate(&mut ThreadCache::with_ceiling(8, 0), 2, 1, Kind::Raw).expect("there is room");
             heap.give_to(block, 0).expect("it is live");
             for call in [Call::Allocate { block: id(block), size: 2 }, Call::HandOver { block: id(block) }] {
                 history.lock().unwrap().push(Span { call, from: now(&clock), to: now(&clock) });
@@ -321,10 +321,10 @@ fn names(round: u64) {
             let (heap, clock, history, known) = (heap.clone(), clock.clone(), history.clone(), known.clone());
             let mut random = random.fork();
             shuttle::thread::spawn(move || {
-                let lane = &mut Lane::with_ceiling(owner, ceiling);
+                let cache = &mut ThreadCache::with_ceiling(owner, ceiling);
                 for _ in 0..random.usize(1..6) {
                     let from = now(&clock);
-                    let call = call(&heap, lane, &known, &mut random);
+                    let call = call(&heap, cache, &known, &mut random);
                     history.lock().unwrap().push(Span { call, from, to: now(&clock) });
                 }
             })

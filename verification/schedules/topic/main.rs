@@ -15,7 +15,7 @@ mod turns;
 use acts::{at_every_access, naming, notice_all};
 use atomic_matrix::backend::orderings::TOPIC_MUTANTS;
 use atomic_matrix::ipc::structure::Sort;
-use atomic_matrix::matrix::heap::Lane;
+use atomic_matrix::matrix::heap::ThreadCache;
 use atomic_matrix::matrix::recovery::Policy as Give;
 use common::setting;
 use fastrand::Rng;
@@ -85,8 +85,8 @@ fn viewer(scene: &Rc<Scene>, looks: usize) -> Player {
 }
 
 fn recover(scene: &Scene, me: u16, dead: &[u16]) {
-    let lane = &mut Lane::with_ceiling(me, 0);
-    dead.iter().for_each(|&dead| _ = scene.heap.recover(lane, dead, Give::GiveBack));
+    let cache = &mut ThreadCache::with_ceiling(me, 0);
+    dead.iter().for_each(|&dead| _ = scene.heap.recover(cache, dead, Give::GiveBack));
 }
 
 /// One scenario from its seed. True if the victim came to its end.

@@ -5,7 +5,7 @@ use atomic_matrix::ipc::link::Standing;
 use atomic_matrix::ipc::log::{Found, Log, Lowest};
 use atomic_matrix::ipc::ring::NotSent;
 use atomic_matrix::ipc::structure::{Role, Shape, Sort, Structure};
-use atomic_matrix::matrix::heap::{Heap, Kind, Lane, Live};
+use atomic_matrix::matrix::heap::{Heap, Kind, Live, ThreadCache};
 use atomic_matrix::segment::layout::{Layout, Params};
 use atomic_matrix::segment::region::BoxedRegion;
 use atomic_matrix::segment::size_class::Larges;
@@ -59,7 +59,7 @@ impl Scene {
         };
         let heap = Heap::format(BoxedRegion::with_payload(Layout::new(GRANULES, params), PAYLOAD));
         let shape = Shape { sort, cells_shift: shift, readers: 4, content: 7 };
-        let made = Structure::make(&heap, &mut Lane::with_ceiling(1, 0), shape).expect("there is room");
+        let made = Structure::make(&heap, &mut ThreadCache::with_ceiling(1, 0), shape).expect("there is room");
         let token = heap.rename(made.at, made.token, 0).expect("it is ours");
         Self {
             heap,
@@ -99,7 +99,7 @@ impl Scene {
         }
     }
     pub(crate) fn allocate(&self, me: u16) {
-        let Ok(live) = self.heap.allocate(&mut Lane::with_ceiling(me, 0), 1, 1, Kind::Typed(9)) else { return };
+        let Ok(live) = self.heap.allocate(&mut ThreadCache::with_ceiling(me, 0), 1, 1, Kind::Typed(9)) else { return };
         self.claim(me, live);
         let named = unseen(|| self.log().links().any(|(link, _)| link.at() == live.at));
         assert!(!named, "Q1: a cell names a block that is used again");
@@ -121,7 +121,7 @@ impl Scene {
         let id = (live.at.0 as u64) << 32 | (live.token.generation() + 1) as u64;
         let before = accesses();
         let mut lowest = self.lowest[me as usize].get();
-        let outcome = self.log().publish(&mut Lane::with_ceiling(me, 0), live, &mut lowest);
+        let outcome = self.log().publish(&mut ThreadCache::with_ceiling(me, 0), live, &mut lowest);
         self.lowest[me as usize].set(lowest);
         self.most.set(self.most.get().max(accesses() - before));
         match outcome {
@@ -227,19 +227,19 @@ impl Scene {
     /// Everybody frees what they hold and leaves: nothing is left but the log, and nothing of that once it is removed.
     pub(crate) fn nothing_is_left(&self, last: u16, dead: &[u16]) {
         unseen(|| {
-            let lane = &mut Lane::with_ceiling(last, 0);
+            let cache = &mut ThreadCache::with_ceiling(last, 0);
             for me in 1..=NUMBERS {
                 for live in self.held[me].borrow_mut().drain(..) {
-                    self.heap.free(lane, live.at, Some(live.token.generation())).expect("it is live");
+                    self.heap.free(cache, live.at, Some(live.token.generation())).expect("it is live");
                 }
             }
             let users: Vec<u16> = [1, 2, 3, 4, 5, 8].into_iter().filter(|user| !dead.contains(user)).collect();
             users.iter().for_each(|&user| self.structure().leave(user, Role::User));
             assert_eq!(self.structure().count(Role::User), 0);
             assert_eq!(Structure::visit(&self.heap, last, self.topic, |structure| structure.remove()), Some(()));
-            Structure::drain_removed(&self.heap, lane, self.topic);
-            assert!(Structure::free_if_unused(&self.heap, lane, self.topic), "nobody uses it");
-            self.heap.heal(lane);
+            Structure::drain_removed(&self.heap, cache, self.topic);
+            assert!(Structure::free_if_unused(&self.heap, cache, self.topic), "nobody uses it");
+            self.heap.heal(cache);
             let tally = self.heap.verify().unwrap_or_else(|fault| panic!("at rest: {fault}"));
             assert_eq!((tally.live.blocks, tally.free.blocks), (0, 1), "{tally:?}");
         });

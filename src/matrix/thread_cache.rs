@@ -1,6 +1,6 @@
-//! A lane: what one thread keeps to itself. Its participant number, its parked blocks as indices, and what it has freed for others.
+//! A cache: what one thread keeps to itself. Its participant number, its parked blocks as indices, and what it has freed for others.
 //!
-//! A lane is plain process memory, a memory aid and no more: a block is what its token says, and an index that has gone stale is
+//! A cache is plain process memory, a memory aid and no more: a block is what its token says, and an index that has gone stale is
 //! dropped. A process that dies takes indices with it, and no block.
 
 use super::pool::Pool;
@@ -23,7 +23,7 @@ pub(super) struct Stack {
     pub(super) top: u32,
     /// Where the oldest one is: what is below never holds any, so that a stack of few is full where the others are.
     pub(super) bottom: u8,
-    /// Refills that will leave other lanes' batches alone, since this lane has spilt.
+    /// Refills that will leave other caches' batches alone, since this cache has spilt.
     pub(super) spilt: u8,
     /// Where the next batch is expected in the ring of homes.
     pub(super) next_home: u8,
@@ -34,18 +34,18 @@ pub(super) struct Stack {
 
 /// What one thread keeps to itself: its participant number and its parked blocks.
 ///
-/// A lane is plain process memory; losing it loses nothing.
+/// A cache is plain process memory; losing it loses nothing.
 #[derive(Debug)]
-pub struct Lane {
+pub struct ThreadCache {
     pub(super) owner: u16,
-    /// Index of the word that names the granule whose token is about to be stored plainly; 0 without bias, and before the lane is
+    /// Index of the word that names the granule whose token is about to be stored plainly; 0 without bias, and before the cache is
     /// bound.
     pub(super) hazard: u32,
-    /// Granules of the heap that the lane is bound to; 0 as above.
+    /// Granules of the heap that the cache is bound to; 0 as above.
     pub(super) granules: u32,
     /// Where every small block fits: granules before this one.
     pub(super) roomy: u32,
-    /// The token of an untyped live block of this lane's, generation and size left out.
+    /// The token of an untyped live block of this cache's, generation and size left out.
     pub(super) live_bits: u64,
     /// The tag that it gave last.
     pub(super) tag: u16,
@@ -53,11 +53,11 @@ pub struct Lane {
     pub(super) short_looks: u8,
     pub(super) patience: u8,
     pub(super) stacks: [Stack; BINS],
-    /// Freed blocks of other lanes on their way home, [`WAYS`] for each bin; none until there is one.
+    /// Freed blocks of other caches on their way home, [`WAYS`] for each bin; none until there is one.
     pub(super) homeward: Option<Box<[Homeward]>>,
     /// Those of them that found no home free.
     pub(super) backlog: Option<Box<Backlog>>,
-    /// Parked blocks of other processes' lanes that this one is to merge.
+    /// Parked blocks of other processes' caches that this one is to merge.
     pub(super) limbo: Option<Box<Limbo>>,
     /// Parked large blocks; none until there is one.
     pub(super) large: Option<Box<Pool>>,
@@ -65,10 +65,10 @@ pub struct Lane {
     pub(super) most_large: Option<u32>,
 }
 
-/// Other lanes whose blocks of one bin are collected at a time; a lane's place is its number's last bits.
+/// Other caches whose blocks of one bin are collected at a time; a cache's place is its number's last bits.
 pub(super) const WAYS: usize = 4;
 
-/// Homes that a lane looks at which has lately found none by looking at all: a look at one that has left the cache costs as much as a split.
+/// Homes that a cache looks at which has lately found none by looking at all: a look at one that has left the cache costs as much as a split.
 pub(super) const FEW: usize = 8;
 /// How often, at most, until it looks at all again.
 pub(super) const MOST_SHORT_LOOKS: u8 = 15;
@@ -81,7 +81,7 @@ pub(super) struct Limbo(pub(super) Vec<u32>);
 #[derive(Debug, Default)]
 pub(super) struct Backlog(pub(super) std::collections::VecDeque<Homeward>);
 
-/// Indices of blocks that this lane has freed for their owner.
+/// Indices of blocks that this cache has freed for their owner.
 #[derive(Debug, Clone, Copy, Default)]
 #[repr(C, align(64))]
 pub(super) struct Homeward {
@@ -99,25 +99,25 @@ impl Homeward {
     }
 }
 
-impl Lane {
-    /// An empty lane of the participant `owner` (1 or more), which no other lane uses at the same time.
+impl ThreadCache {
+    /// An empty cache of the participant `owner` (1 or more), which no other cache uses at the same time.
     pub fn new(owner: u16) -> Self {
         Self::with_ceiling(owner, STACK)
     }
-    /// A lane whose stacks hold at most `ceiling` blocks (models want small ones); 0 parks nothing.
+    /// A cache whose stacks hold at most `ceiling` blocks (models want small ones); 0 parks nothing.
     pub fn with_ceiling(owner: u16, ceiling: usize) -> Self {
-        let mut lane = std::mem::MaybeUninit::uninit();
+        let mut cache = std::mem::MaybeUninit::uninit();
         // SAFETY: the place is ours; `write` leaves no field out.
         unsafe {
-            Self::write(lane.as_mut_ptr(), owner, ceiling);
-            lane.assume_init()
+            Self::write(cache.as_mut_ptr(), owner, ceiling);
+            cache.assume_init()
         }
     }
-    /// A lane whose parked large blocks have so many granules at most (models want few).
+    /// A cache whose parked large blocks have so many granules at most (models want few).
     pub fn with_pool(owner: u16, ceiling: usize, granules: u32) -> Self {
         Self { most_large: Some(granules), ..Self::with_ceiling(owner, ceiling) }
     }
-    /// Writes such a lane where it is to stand, without a copy of it on the stack.
+    /// Writes such a cache where it is to stand, without a copy of it on the stack.
     ///
     /// # Safety
     /// The place is valid for writes and aligned. What stands there is overwritten, not dropped.
@@ -156,7 +156,7 @@ impl Lane {
     pub fn owner(&self) -> u16 {
         self.owner
     }
-    /// Whether this lane looks for free blocks from the sector's end: half of the lanes do, so that they keep out of the others' way.
+    /// Whether this cache looks for free blocks from the sector's end: half of the caches do, so that they keep out of the others' way.
     #[inline(always)]
     pub(super) fn searches_from_above(&self) -> bool {
         !self.owner.is_multiple_of(2)
@@ -186,11 +186,11 @@ impl Lane {
         let large = self.large.as_ref().map_or(0, |pool| pool.length());
         self.stacks.iter().map(|stack| stack.length() as usize).sum::<usize>() + large
     }
-    /// Whether the lane has parked large blocks, or has any on their way home.
+    /// Whether the cache has parked large blocks, or has any on their way home.
     pub(super) fn has_large(&self) -> bool {
         self.large.is_some()
     }
-    /// Granules of the large blocks that the lane has parked; some may be others' by now.
+    /// Granules of the large blocks that the cache has parked; some may be others' by now.
     pub fn parked_large(&self) -> u32 {
         self.large.as_ref().map_or(0, |pool| pool.parked())
     }

@@ -1,0 +1,109 @@
+//! The cache: freed blocks of small sizes wait unmerged for the next request of their size.
+//!
+//! A cache keeps the indices of its parked blocks on a small stack for each bin; the policy of what stays there and what is let go is this
+//! file's. A full stack's older half goes to the cache's own homes: it comes back to the same token lines. Without room there it becomes
+//! nobody's and goes to an open slot (matrix::exchange). What finds no open slot is merged. An empty stack is filled from the cache's own
+//! homes, then from the open slots, and else from a run that is cut up (matrix::runs).
+
+use super::exchange::ALL;
+use super::thread_cache::{FEW, Homeward, MOST_SHORT_LOOKS, ThreadCache, WAYS};
+use super::words::Heap;
+use crate::segment::layout::Granule;
+use crate::segment::region::Region;
+use crate::segment::size_class::Bin;
+
+impl<R: Region> Heap<R> {
+    /// The bin in which blocks of `size` granules are parked by this cache when freed, if they are.
+    #[inline(always)]
+    pub(super) fn parking_bin(&self, cache: &ThreadCache, size: u32) -> Option<Bin> {
+        self.layout().bin_of(size).filter(|_| cache.parks())
+    }
+
+    /// Remembers a block that this cache has just parked. Full: half of the stack goes to the exchange, or is merged.
+    #[inline]
+    pub(super) fn remember(&self, cache: &mut ThreadCache, bin: Bin, g: Granule) {
+        if !cache.stacks[bin.0].push(g) {
+            self.spill(cache, bin);
+            cache.stacks[bin.0].push(g);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub(super) fn spill(&self, cache: &mut ThreadCache, bin: Bin) {
+        let stack = &mut cache.stacks[bin.0];
+        let mut spilt =
+            Homeward { owner: cache.owner, bin: bin.0 as u8, next_home: stack.next_spill, ..Homeward::default() };
+        spilt.length = stack.oldest_half(&mut spilt.items) as u8;
+        stack.spilt = 8;
+        if self.biased() && self.give_home(cache, &mut spilt, ALL) {
+            cache.stacks[bin.0].next_spill = spilt.next_home;
+            return;
+        }
+        if self.biased() {
+            spilt.batch().iter().for_each(|&g| self.renounce(cache, bin, Granule(g)));
+        }
+        if !self.give_open(cache, bin, spilt.batch()) {
+            self.merge_batch(cache, spilt.batch());
+        }
+    }
+
+    /// Takes a batch from the exchange onto the own stack; false if there is none for this cache.
+    ///
+    /// Its own batches come first: blocks that wander between caches make them write each other's token lines. A cache that
+    /// frees blocks of the size itself leaves nobody's to those that only allocate, for a while.
+    pub(super) fn take_batch(&self, cache: &mut ThreadCache, bin: Bin) -> bool {
+        let looks = if cache.short_looks > 0 { FEW } else { ALL };
+        if self.take_home(cache, bin, looks) {
+            (cache.short_looks, cache.patience) = (0, 0);
+            return true;
+        }
+        match looks {
+            FEW => cache.short_looks -= 1,
+            _ => {
+                cache.patience = (2 * cache.patience + 1).min(MOST_SHORT_LOOKS);
+                cache.short_looks = cache.patience;
+            }
+        }
+        let stack = &mut cache.stacks[bin.0];
+        if stack.spilt > 0 {
+            stack.spilt -= 1;
+            return false;
+        }
+        self.take_open(cache, bin)
+    }
+
+    /// Merges everything that this cache has parked, or has on its way home to other caches.
+    pub fn flush(&self, cache: &mut ThreadCache) {
+        self.flush_own(cache);
+        self.merge_backlog(cache);
+        self.empty_limbo(cache);
+    }
+
+    /// Merges what this cache has parked, and sends home what it has of other caches. What finds no home, and what waits for a fence that
+    /// takes milliseconds, stays parked where it is. For a cache that ends.
+    pub(super) fn retire(&self, cache: &mut ThreadCache) {
+        self.flush_own(cache);
+        (cache.backlog, cache.limbo) = (None, None);
+    }
+
+    fn flush_own(&self, cache: &mut ThreadCache) {
+        for bin in (0..self.layout().bins).map(Bin) {
+            loop {
+                while let Some(g) = cache.stacks[bin.0].pop() {
+                    self.merge_parked(cache, g);
+                }
+                if !self.take_home(cache, bin, ALL) {
+                    break;
+                }
+            }
+            for at in bin.0 * WAYS..(bin.0 + 1) * WAYS {
+                if cache.homeward.is_some() && cache.way(at).length > 0 {
+                    self.dispatch(cache, at);
+                }
+            }
+        }
+        self.flush_large(cache);
+        cache.homeward = None;
+    }
+}
