@@ -38,9 +38,9 @@ pub const fn mix(name: &str, parts: &[u32]) -> u32 {
         hash = fnv1a_hash_32(&[a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3]], None);
         i += 1;
     }
-    hash &= crate::matrix::token::FINGERPRINT_MASK;
+    hash &= crate::matrix::block_header::FINGERPRINT_MASK;
     // The last sixteen are reserved for structures of the library.
-    if hash > crate::matrix::token::FINGERPRINT_MASK - RESERVED { hash - RESERVED } else { hash }
+    if hash > crate::matrix::block_header::FINGERPRINT_MASK - RESERVED { hash - RESERVED } else { hash }
 }
 
 const RESERVED: u32 = 16;
@@ -142,6 +142,6 @@ mod tests {
         ];
         let distinct: std::collections::HashSet<_> = prints.iter().collect();
         assert_eq!(distinct.len(), prints.len());
-        assert!(prints.iter().all(|&print| print <= crate::matrix::token::FINGERPRINT_MASK));
+        assert!(prints.iter().all(|&print| print <= crate::matrix::block_header::FINGERPRINT_MASK));
     }
 }

@@ -52,11 +52,11 @@ macro_rules! sites {
 }
 
 sites! {
-    // Tokens: the only truth.
-    TOKEN_LOOK Acquire "S4 L3" "reads a token to act on it: pairs with the release of whoever wrote it, so that the words it announces (footer, operation, smaller heads) are seen";
-    TOKEN_HINT Relaxed "-" "reads a token only to choose a compare-and-swap's expected value, which then decides";
-    TOKEN_WALK Acquire "S4" "a walker's read: pairs with the release of the block's writer";
-    TOKEN_RECHECK Acquire "S4" "reads a token a second time, after a word that is only meaningful while the first reading stands";
+    // Headers: the only truth.
+    HEADER_LOOK Acquire "S4 L3" "reads a header to act on it: pairs with the release of whoever wrote it, so that the words it announces (footer, operation, smaller heads) are seen";
+    HEADER_HINT Relaxed "-" "reads a header only to choose a compare-and-swap's expected value, which then decides";
+    HEADER_WALK Acquire "S4" "a walker's read: pairs with the release of the block's writer";
+    HEADER_RECHECK Acquire "S4" "reads a header a second time, after a word that is only meaningful while the first reading stands";
     CLAIM AcqRel "S1 S3" "takes a free or parked block: acquire pairs with the release of the free that preceded (payload becomes ours), release orders the operation words cleared before it, so that a helper of the held block does not meet an old operation";
     PARK Release "S3 S5" "gives a live block up: release publishes the payload accesses of its user. Whoever goes on with the block claims it with acquire";
     ADOPT AcqRel "S3" "gives a live block another owner: release publishes what its user wrote; acquire, since owners may come back under one generation, so that the value expected may be a later one than was looked at";
@@ -68,30 +68,30 @@ sites! {
     HELD_STORE Release "S3 S4" "a word inside a block that this participant holds alone: release, so that whoever reads it sees what it stands for";
     HELD_LOOK Relaxed "-" "reads a word that nobody else may change";
     // Biased parking: the owner's plain stores, and what a thief pays instead.
-    HAZARD_SET Release "S1" "names the granule whose token the owner is about to store plainly; OWN_FENCE orders it before the look. Release, as HAZARD_CLEAR: a thief may read this name, and not that the one before was cleared";
+    HAZARD_SET Release "S1" "names the granule whose header the owner is about to store plainly; OWN_FENCE orders it before the look. Release, as HAZARD_CLEAR: a thief may read this name, and not that the one before was cleared";
     OWN_FENCE SeqCst "S1" "light: between HAZARD_SET and OWN_LOOK, against the thief's heavy fence: either the thief sees the name, or the owner sees the mark";
-    OWN_LOOK Acquire "S1 S3" "the owner's look at the token it will store: pairs with PARK of whoever freed the block for it";
-    OWN_STORE Release "S1 S3" "the owner's plain store: only on a token of its own, only while its slot names the granule";
+    OWN_LOOK Acquire "S1 S3" "the owner's look at the header it will store: pairs with PARK of whoever freed the block for it";
+    OWN_STORE Release "S1 S3" "the owner's plain store: only on a header of its own, only while its slot names the granule";
     HAZARD_CLEAR Release "S1" "the owner's store is done: whoever reads this sees it";
     HAZARD_LOOK Acquire "S1" "the thief's look at the owner's slot, behind the heavy fence";
     THIEF_FENCE SeqCst "S1" "heavy: between the marks and the looks at the owners' slots";
     REACH_FENCE SeqCst "S1" "between the marks and the look at who the owners are, which says how far the heavy fence has to reach: pairs with JOIN_FENCE";
-    ADOPTING Release "S1" "says whose live block is about to get another owner, before its token says that this one adopts it; cleared when the token says whose it is";
+    ADOPTING Release "S1" "says whose live block is about to get another owner, before its header says that this one adopts it; cleared when the header says whose it is";
     MARK Relaxed "S1" "a thief marks a parked block of another cache; THIEF_FENCE orders it before the looks at the owners' slots, and it carries the release of the free that came before";
     TAKE_OVER Relaxed "S1 S3" "a marked block becomes the thief's, or its owner's again: it carries the release of the free that came before, which the block's next CLAIM acquires; HAZARD_LOOK orders it behind the owner's store";
     // An operation in force, in the owner's slot.
-    OP_WRITE Release "L2 C1" "writes the operation before it is announced, or clears it after: release, so that a helper that reads a newer operation also finds its token gone";
+    OP_WRITE Release "L2 C1" "writes the operation before it is announced, or clears it after: release, so that a helper that reads a newer operation also finds its header gone";
     OP_READ Acquire "L2 C1" "a helper's reading of the operation: pairs with OP_WRITE";
     // The second look.
     LOOK_FENCE SeqCst "L3" "between becoming FREE and looking at the neighbours: of two neighbours, one sees the other";
     // Hints.
-    HINT_SET Release "L2" "sets a hint after the token it points to: the words' modification order decides against HINT_CLEAR";
+    HINT_SET Release "L2" "sets a hint after the header it points to: the words' modification order decides against HINT_CLEAR";
     HINT_CLEAR Acquire "L2" "clears a hint that led nowhere; acquires the sets that came before it, so that the one more look sees what they point to";
     HINT_LOOK Relaxed "L2" "reads a hint: what it leads to is read with acquire, and where that is too old, HINT_CLEAR and one more look decide";
     // The exchange of parked batches.
     BATCH_LOOK Relaxed "-" "looks for a batch to take or to fill; the claim decides";
     BATCH_MAP Relaxed "-" "which batches are full, as an aid: whoever meets a wrong bit mends it";
-    BATCH_CLAIM Acquire "-" "takes a batch's control word: with BATCH_PASS, sees the indices that its filler wrote. An aid: a stale index is dropped by the pop, which checks the token";
+    BATCH_CLAIM Acquire "-" "takes a batch's control word: with BATCH_PASS, sees the indices that its filler wrote. An aid: a stale index is dropped by the pop, which checks the header";
     BATCH_INDEX Relaxed "-" "an index of a batch: published by BATCH_PASS";
     BATCH_PASS Release "-" "hands the batch over: see BATCH_CLAIM";
     // Participants.
@@ -118,7 +118,7 @@ sites! {
     BELL_RING Release "Q5" "something was put, or sleepers count anew: who hears this sees SLEEPERS_RESET";
     BELL_LOOK Acquire "Q5" "what a sleeper has heard: pairs with BELL_RING";
     // Copies of what another may free meanwhile.
-    COPY_FENCE Acquire "S5 B1" "between copying another's payload and the second look at its token, or at what leads to it: if the copy has bytes of the next owner, which wrote them behind its claim, the look sees the claim";
+    COPY_FENCE Acquire "S5 B1" "between copying another's payload and the second look at its header, or at what leads to it: if the copy has bytes of the next owner, which wrote them behind its claim, the look sees the claim";
     // Locks, events, semaphores, barriers (ipc::sync).
     SYNC_HINT Relaxed "-" "reads or marks a word whose next compare-and-swap decides, or that the caller holds";
     SYNC_LOOK Acquire "Q5" "sees that an event is set, or that a barrier has opened: pairs with SYNC_GIVE and SYNC_PASS";
@@ -130,7 +130,7 @@ sites! {
     CELL_PUT Release "Q1 Q2" "puts a link in: release publishes what the giver wrote into the block. The empty word expected was read with acquire, and does not return";
     CELL_CLEAR AcqRel "Q1 Q2" "empties a cell whose block was taken: release, so that whoever fills it next goes on from there; acquire where it fails, since the step of the head that follows tells others that the cell is empty";
     CELL_SEAL Release "Q6" "ends a channel in its first empty cell: a late sender finds it there";
-    LET_GO Release "Q1" "the giver's block becomes the structure's, one generation on, by the giver or by whoever meets it: release publishes what the giver wrote to whoever comes by the token alone";
+    LET_GO Release "Q1" "the giver's block becomes the structure's, one generation on, by the giver or by whoever meets it: release publishes what the giver wrote to whoever comes by the header alone";
     TAKE Acquire "Q1 Q2" "the structure's block becomes the taker's: pairs with LET_GO";
     TICKET_LOOK Acquire "Q2" "reads head or tail: pairs with TICKET_STEP, so that the cells before it are seen as they were left";
     TICKET_RECHECK Acquire "Q2" "reads head or tail a second time, after the cell: what the cell said belongs to that ticket";
@@ -140,7 +140,7 @@ sites! {
     STRUCTURE_LOOK Acquire "Q3 Q6" "reads a structure's header, its state, or who uses it: pairs with STRUCTURE_CHANGE";
     STRUCTURE_CHANGE AcqRel "Q3 Q6" "changes a structure's state, or who uses it: the last one to leave has done all else before, and whoever frees it comes after";
     VISIT Release "Q3" "says which structure is about to be written by somebody who is not counted among its users; VISIT_FENCE orders it before the look";
-    VISIT_FENCE SeqCst "Q3" "between VISIT and the looks at token and state, and between the looks that find a structure unused and those at the pins: of one who comes and one who frees, one sees the other";
+    VISIT_FENCE SeqCst "Q3" "between VISIT and the looks at header and state, and between the looks that find a structure unused and those at the pins: of one who comes and one who frees, one sees the other";
     VISIT_LOOK Acquire "Q3" "reads who visits a structure: pairs with VISIT";
     // Logs: the cursors of readers (ipc::log).
     CURSOR_CLAIM Relaxed "-" "becomes a reader, behind CURSOR_LOOK at the free cursor and in front of CURSOR_FENCE; or takes a dead one's cursor away: what that one did, it did before anybody found it dead";
@@ -176,7 +176,7 @@ pub enum Mutant {
     AdjacencyUnchecked,
     /// What begins in a span is taken for what begins at the granule asked for.
     PositionUnchecked,
-    /// A helper does not re-read the token after the operation words.
+    /// A helper does not re-read the header after the operation words.
     HelperRecheckDropped,
     /// A searcher that clears a hint does not look once more.
     HintRelookDropped,
@@ -192,9 +192,9 @@ pub enum Mutant {
     FooterDropped,
     /// Parked heads are written as ACKED before the run is shrunk.
     CarveAckedEarly,
-    /// A cache does not say which granule's token it is about to store plainly.
+    /// A cache does not say which granule's header it is about to store plainly.
     HazardUnset,
-    /// A cache orders nothing between saying so and looking at the token.
+    /// A cache orders nothing between saying so and looking at the header.
     OwnFenceDropped,
     /// A thief does not fence between its marks and its looks at the owners' slots.
     ThiefFenceDropped,
@@ -273,7 +273,7 @@ pub enum Mutant {
     /// A recovery leaves the words of taken blocks in their cells.
     VoidWordsKept,
     /// A sender lets its block go before its link stands.
-    TokenBeforeCell,
+    HeaderBeforeCell,
     /// A sender lets its block go by a plain store.
     LetGoPlain,
     /// A send does not advance the block's generation.
@@ -344,7 +344,7 @@ pub const CHANNEL_MUTANTS: &[Mutant] = &[
     Mutant::BlocksBeforeLinks,
     Mutant::LinksUnsettled,
     Mutant::VoidWordsKept,
-    Mutant::TokenBeforeCell,
+    Mutant::HeaderBeforeCell,
     Mutant::LetGoPlain,
     Mutant::SentUnderOneGeneration,
     Mutant::HeadUnvalidated,

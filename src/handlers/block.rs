@@ -102,7 +102,7 @@ impl Handler {
         match live {
             Some(live) => {
                 let offset = self.matrix.offsets().usual().offset(live.at);
-                Ok(RelativePtr { token: live.token, offset, segment: self.tag(), of: PhantomData })
+                Ok(RelativePtr { header: live.header, offset, segment: self.tag(), of: PhantomData })
             }
             None => Ok(self.pointer(self.allocate_slow(size, align, kind)?)),
         }
@@ -206,7 +206,7 @@ impl Handler {
     /// [`Error::NotLive`], [`Error::Stale`], [`Error::BadOffset`], [`Error::ForeignBlock`]; nothing has changed then (S5).
     #[inline]
     pub fn free_raw(&self, pointer: RelativePtr<u8>) -> Result<()> {
-        self.free_pointer(&pointer, Known::Raw(pointer.token))
+        self.free_pointer(&pointer, Known::Raw(pointer.header))
     }
 
     /// Frees a typed block and says whether it was live.
@@ -215,7 +215,7 @@ impl Handler {
     /// As [`Handler::free_raw`].
     #[inline]
     pub fn try_free<T>(&self, block: Block<T>) -> Result<()> {
-        self.free_pointer(&block.pointer, Known::Typed(block.pointer.token))
+        self.free_pointer(&block.pointer, Known::Typed(block.pointer.header))
     }
 
     /// Another name for freeing: ALLOCATED → ACKED, merged at once or when parked blocks flush.
@@ -229,13 +229,13 @@ impl Handler {
     /// Frees a message's block.
     #[inline]
     pub(crate) fn free_message(&self, pointer: &RelativePtr<u8>) -> Result<()> {
-        self.free_pointer(pointer, Known::Typed(pointer.token))
+        self.free_pointer(pointer, Known::Typed(pointer.header))
     }
 
     /// Frees a message's block into the hands of the participant that it came from, if that is this thread's to do. False: nothing was done.
     #[inline]
     pub(crate) fn free_message_to(&self, pointer: &RelativePtr<u8>, giver: u16) -> bool {
-        let live = Live { at: self.matrix.offsets().granule(pointer.offset), token: pointer.token };
+        let live = Live { at: self.matrix.offsets().granule(pointer.offset), header: pointer.header };
         self.matrix.cache().is_some_and(|cache| self.matrix.heap().free_to(cache, live, giver))
     }
 
@@ -263,7 +263,7 @@ impl Handler {
         if self.free_quick(offset, Known::Offset) { Ok(()) } else { self.free_slow(offset, None) }
     }
 
-    /// Tells that the block at an offset will be freed here soon: fetches the cache line of its token, which may be in another
+    /// Tells that the block at an offset will be freed here soon: fetches the cache line of its header, which may be in another
     /// core's cache. A hint, which changes nothing, whatever the offset. For whoever drains a queue: a call for the message that is a dozen
     /// further on, before this one is freed, hides the way that the line has to go.
     ///
@@ -289,7 +289,7 @@ impl Handler {
         let matrix = &*self.matrix;
         let Some(cache) = matrix.usual_cache() else { return false };
         let g = matrix.offsets().usual().granule(offset);
-        // SAFETY: as in `allocate_quick`; and pointers keep the token that an allocation gave with their offset.
+        // SAFETY: as in `allocate_quick`; and pointers keep the header that an allocation gave with their offset.
         unsafe { matrix.heap().free_own(cache, g, known, &Usual) }
     }
 

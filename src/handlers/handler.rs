@@ -103,7 +103,7 @@ impl Handler {
         if handler.matrix.heap().has_sentinel() {
             return Ok(handler);
         }
-        Err(Error::Corrupt { what: "the token behind the last granule is not as it was made".to_owned() })
+        Err(Error::Corrupt { what: "the header behind the last granule is not as it was made".to_owned() })
     }
 
     /// Wraps a segment; whoever attaches recovers the dead.
@@ -164,7 +164,7 @@ impl Handler {
     #[inline(always)]
     pub(crate) fn pointer<T>(&self, live: Live) -> RelativePtr<T> {
         RelativePtr {
-            token: live.token,
+            header: live.header,
             offset: self.matrix.offsets().offset(live.at),
             segment: self.tag(),
             of: PhantomData,
@@ -212,7 +212,7 @@ impl Handler {
     #[cold]
     pub(super) fn refusal(&self, offset: u32, refusal: Refusal) -> Error {
         match refusal {
-            Refusal::NotLive(token) => Error::NotLive { offset, state: token.state().name() },
+            Refusal::NotLive(header) => Error::NotLive { offset, state: header.state().name() },
             Refusal::Stale { held, found } => Error::Stale { offset, expected: held, found: found.generation() },
             Refusal::Linked(_) => Error::InStructure { offset },
             Refusal::OutOfRange => Error::BadOffset { offset, why: "it lies behind the sector" },

@@ -3,11 +3,11 @@
 use super::handler::Handler;
 use crate::backend::Native;
 use crate::error::{Error, Result};
+use crate::matrix::block_header::State as BlockState;
 use crate::matrix::heap::Live;
 use crate::matrix::size_class::of_size;
 use crate::matrix::stats::Tally;
 use crate::matrix::sweep::Mended;
-use crate::matrix::token::State as BlockState;
 
 /// What is in a segment at one moment. Bytes, unless a field says otherwise. Exact at rest; under load each block is
 /// seen before or after whatever changes it.
@@ -145,17 +145,17 @@ impl Handler {
     pub fn blocks(&self, mut visit: impl FnMut(BlockInfo)) -> Result<()> {
         let heap = self.matrix.heap();
         let shift = heap.layout().params.granule_shift;
-        let walked = heap.walk(|at, token| {
+        let walked = heap.walk(|at, header| {
             let position = (at.0 as u64) << shift;
             visit(BlockInfo {
                 offset: self.matrix.offsets().offset(at),
                 position,
-                bytes: (token.size() as u64) << shift,
-                class_bytes: (of_size(token.size()).size() as u64) << shift,
-                state: token.state(),
-                owner: token.holder(),
-                generation: token.generation(),
-                fingerprint: heap.fingerprint(Live { at, token }),
+                bytes: (header.size() as u64) << shift,
+                class_bytes: (of_size(header.size()).size() as u64) << shift,
+                state: header.state(),
+                owner: header.holder(),
+                generation: header.generation(),
+                fingerprint: heap.fingerprint(Live { at, header }),
             });
         });
         walked.map_err(|fault| Error::Corrupt { what: fault.to_string() })

@@ -27,9 +27,9 @@ mod ownership;
 mod payload;
 mod pointer;
 
+pub use crate::matrix::block_header::LINKED;
+pub use crate::matrix::block_header::State as BlockState;
 pub use crate::matrix::recovery::{KEPT, Policy, Recovered};
-pub use crate::matrix::token::LINKED;
-pub use crate::matrix::token::State as BlockState;
 pub use crate::segment::Participant;
 pub use block::HandlerFunctions;
 pub use handler::Handler;

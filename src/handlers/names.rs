@@ -50,7 +50,7 @@ impl Handler {
         });
         let live = found?;
         if live.is_changing_hands() {
-            return Err(Error::ChangingHands { offset: block.offset(), participant: live.token.holder() });
+            return Err(Error::ChangingHands { offset: block.offset(), participant: live.header.holder() });
         }
         let fingerprint = self.matrix.heap().fingerprint(live);
         let entry = Entry { offset: block.offset(), generation: block.generation(), fingerprint };
@@ -155,7 +155,7 @@ impl Handler {
     pub fn names(&self) -> Vec<Name> {
         let mut names = vec![];
         self.directory().each(|name, entry| {
-            let live = self.live_at(entry.offset).is_ok_and(|live| live.token.generation() == entry.generation);
+            let live = self.live_at(entry.offset).is_ok_and(|live| live.header.generation() == entry.generation);
             let Entry { offset, generation, fingerprint } = entry;
             names.push(Name {
                 name: String::from_utf8_lossy(name).into_owned(),

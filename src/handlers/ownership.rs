@@ -6,9 +6,9 @@ use super::pointer::RelativePtr;
 use crate::backend::Native;
 use crate::error::{Error, Result};
 use crate::kernel::nap;
+use crate::matrix::block_header::{KEPT, LINKED, State as BlockState, is_adopter};
 use crate::matrix::heap::{Live, Refusal};
 use crate::matrix::recovery::{Policy, Recovered};
-use crate::matrix::token::{KEPT, LINKED, State as BlockState, is_adopter};
 use crate::segment::Participant;
 use std::time::{Duration, Instant};
 
@@ -70,15 +70,15 @@ impl Handler {
     /// Gives a live block to `to`, as the participant `me`. Whoever is just freeing or adopting it is waited
     /// for, but not for long.
     fn give(&self, me: u16, offset: u32, live: Live, to: u16) -> Result<()> {
-        if live.token.owner() == LINKED {
-            return Err(self.refusal(offset, Refusal::Linked(live.token)));
+        if live.header.owner() == LINKED {
+            return Err(self.refusal(offset, Refusal::Linked(live.header)));
         }
         let (mut now, mut given) = (live, Ok(()));
         let give = || {
             patiently(|| {
                 given = self.matrix.heap().give_from(me, now, to);
                 match given {
-                    Err(found) if live.is_still(found) => now.token = found,
+                    Err(found) if live.is_still(found) => now.header = found,
                     _ => return true,
                 }
                 // Without a fence nobody gets it, however long that is waited for.
@@ -89,7 +89,7 @@ impl Handler {
         given.map_err(|found| match found.is_live() {
             _ if live.is_still(found) && refused => Error::NoMembarrier,
             _ if live.is_still(found) => Error::ChangingHands { offset, participant: found.holder() },
-            true => self.refusal(offset, Refusal::Stale { held: live.token.generation(), found }),
+            true => self.refusal(offset, Refusal::Stale { held: live.header.generation(), found }),
             false => self.refusal(offset, Refusal::NotLive(found)),
         })
     }
@@ -151,8 +151,8 @@ impl Handler {
     fn whose_after_adoption(&self, block: &BlockInfo) -> Option<u16> {
         let heap = self.matrix.heap();
         let g = self.granule(block.offset).ok()?;
-        let token = heap.look(g);
-        is_adopter(token.owner()).then(|| heap.adopted_from(g, token)).flatten()
+        let header = heap.look(g);
+        is_adopter(header.owner()).then(|| heap.adopted_from(g, header)).flatten()
     }
 
     /// The segment's participants, the dead ones that nobody has recovered yet included. Reads only.

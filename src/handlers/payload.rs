@@ -69,7 +69,7 @@ impl Handler {
     }
 
     pub(crate) fn bytes(&self, live: Live) -> usize {
-        (live.token.size() as usize) << self.matrix.heap().layout().params.granule_shift
+        (live.header.size() as usize) << self.matrix.heap().layout().params.granule_shift
     }
 
     /// A pointer to the live block of this generation at an offset, whoever's it is: what [`RelativePtr::offset`] and

@@ -1,6 +1,6 @@
 //! Positions in a segment, and the blocks that stand there.
 
-use crate::matrix::token::Token;
+use crate::matrix::block_header::Header;
 use std::marker::PhantomData;
 
 /// A position in a segment, the same in every process: an offset, and the generation of the block it was made for.
@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 /// (20 bits: a pointer kept through exactly a multiple of 2^20 reuses of its granule would go unnoticed).
 pub struct RelativePtr<T> {
     /// The block's, when the pointer was made: its generation counts, and whoever frees it needs not wait for the rest.
-    pub(super) token: Token,
+    pub(super) header: Header,
     pub(super) offset: u32,
     /// Which segment it points into: the serial of this process for its id and its creation.
     pub(super) segment: u32,
@@ -42,11 +42,11 @@ impl<T> RelativePtr<T> {
     }
     /// The generation of the block.
     pub const fn generation(&self) -> u32 {
-        self.token.generation()
+        self.header.generation()
     }
     /// The same position as another type. The bytes are not looked at.
     pub const fn cast<U>(self) -> RelativePtr<U> {
-        RelativePtr { token: self.token, offset: self.offset, segment: self.segment, of: PhantomData }
+        RelativePtr { header: self.header, offset: self.offset, segment: self.segment, of: PhantomData }
     }
 }
 

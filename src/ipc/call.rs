@@ -1,4 +1,4 @@
-//! Calls: a request in one ring, its responses in another, and the end of either side told by the request's token.
+//! Calls: a request in one ring, its responses in another, and the end of either side told by the request's header.
 //!
 //! Requests go through a channel that all clients and servers of a service share. Each client has a ring of its own for responses, *hidden*: it has no name, and is
 //! freed after the client. A request says where that is, and which of the client's calls it is; so does a response. Both stand at the end of the block,
@@ -6,31 +6,31 @@
 //!
 //! ```text
 //! client, A                                         server, S
-//!  1 awaited ← call                                  1 receives the request: its token is (S, g)
-//!  2 sends the request, whose token is (LINKED, g)   2 visits the client's ring: is it there, awaited = call?
+//!  1 awaited ← call                                  1 receives the request: its header is (S, g)
+//!  2 sends the request, whose header is (LINKED, g)   2 visits the client's ring: is it there, awaited = call?
 //!  3 receives from its own ring:                        sends the response there, rings
 //!     a response to the call → it                    3 frees the request, once the last one is sent
 //!     to an earlier call     → freed, again
-//!     nothing: the request's token is
+//!     nothing: the request's header is
 //!       (LINKED, g)  → it waits in the channel
 //!       (S, g)       → S works at it
 //!       another      → 3 once more; nothing → nobody answers
 //! ```
 //!
-//! **Who is told.** A client, exactly: as long as the request's token is (LINKED, g) or (S, g), an answer may come; it is neither once S has answered and freed it, has dropped
+//! **Who is told.** A client, exactly: as long as the request's header is (LINKED, g) or (S, g), an answer may come; it is neither once S has answered and freed it, has dropped
 //! it, or is dead and recovered. A response is in the ring before its request is freed, by S or by its recovery, which completes S's links first (L-c). So whoever finds the request gone,
 //! and then no response, gets none. A server: a visit to the ring of a client that is dead and recovered, or has left, finds nothing, or a sealed cell; the response is S's still.
 //!
 //! **Killed.** A client: its ring is freed with the responses in it, its requests are dropped by whoever receives them. A server: the request that it worked at is freed with its blocks;
-//! a response that stands in the ring is sent. Nothing is shared but rings and tokens, and both calls are **lock-free** but for waiting.
+//! a response that stands in the ring is sent. Nothing is shared but rings and headers, and both calls are **lock-free** but for waiting.
 
 use super::link::Taken;
 use super::ring::{NotReceived, NotSent, Ring};
 use super::structure::{AWAITED, Role, Sort, Structure};
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
+use crate::matrix::block_header::LINKED;
 use crate::matrix::heap::{Heap, Live, ThreadCache};
-use crate::matrix::token::LINKED;
 use crate::segment::layout::Granule;
 use crate::segment::region::Region;
 
@@ -78,7 +78,7 @@ pub struct Caller {
 impl Caller {
     /// Whether this is its ring.
     pub fn has(&self, ring: Live) -> bool {
-        (self.at, self.generation) == (ring.at, ring.token.generation())
+        (self.at, self.generation) == (ring.at, ring.header.generation())
     }
 }
 
@@ -122,7 +122,7 @@ type Tail<'h, R> = &'h [<<R as Region>::Backend as Backend>::Word];
 impl<R: Region> Heap<R> {
     /// The last words of a live block.
     fn tail(&self, live: Live) -> Option<Tail<'_, R>> {
-        let count = live.token.size() as usize * self.layout().granule_words();
+        let count = live.header.size() as usize * self.layout().granule_words();
         let words = self.region().payload(live.at, count)?;
         words.get(count.checked_sub(TAIL_WORDS)?..)
     }
@@ -148,7 +148,7 @@ impl<R: Region> Heap<R> {
     /// The caller's ring, if it is there still.
     fn ring_of(&self, caller: Caller) -> Option<Live> {
         let live = self.live_at(caller.at).ok()?;
-        (live.token.owner() == 0 && live.token.generation() == caller.generation).then_some(live)
+        (live.header.owner() == 0 && live.header.generation() == caller.generation).then_some(live)
     }
 
     /// Visits a caller's ring, if it is there still.
@@ -194,7 +194,7 @@ impl<R: Region> Heap<R> {
         wait: impl FnOnce(&Structure<'_, R>, &mut dyn FnMut() -> Result<(), NotSent>) -> Result<(), NotSent>,
     ) -> Result<(), NotAnswered> {
         let me = cache.owner();
-        if block.token.owner() != me || !self.write_tail(block, [0, caller.call, part.word()]) {
+        if block.header.owner() != me || !self.write_tail(block, [0, caller.call, part.word()]) {
             return Err(NotAnswered::NotOwn);
         }
         let sent = self.visit_ring(cache, caller, |ring| {
@@ -238,13 +238,13 @@ impl<'a, R: Region> Calls<'a, R> {
     /// # Errors
     /// [`NotSent`], and the block is still `me`'s.
     pub fn ask(&self, me: u16, block: Live, call: u64) -> Result<Asked, NotSent> {
-        let place = (self.ring.token.generation() as u64) << 32 | self.ring.at.0 as u64;
-        if block.token.owner() != me || !self.heap.write_tail(block, [place, call, 0]) {
+        let place = (self.ring.header.generation() as u64) << 32 | self.ring.at.0 as u64;
+        if block.header.owner() != me || !self.heap.write_tail(block, [place, call, 0]) {
             return Err(NotSent::NotOwn);
         }
         self.responses.field(AWAITED).store(call, &AWAITED_WRITE);
         Ring::of(self.requests).send(me, block)?;
-        Ok(Asked { at: block.at, generation: Heap::<R>::linked_generation(block.token), call })
+        Ok(Asked { at: block.at, generation: Heap::<R>::linked_generation(block.header), call })
     }
 
     /// Nothing is waited for any more.
@@ -258,7 +258,7 @@ impl<'a, R: Region> Calls<'a, R> {
             return Found::Response(taken, part);
         }
         match self.heap.live_at(asked.at) {
-            Ok(live) if live.token.generation() == asked.generation => match live.token.owner() {
+            Ok(live) if live.header.generation() == asked.generation => match live.header.owner() {
                 LINKED => Found::Waits,
                 owner => Found::Worked(owner),
             },
@@ -282,7 +282,7 @@ impl<'a, R: Region> Calls<'a, R> {
             if call == asked.call || R::Backend::mutated(Mutant::CallUnchecked) {
                 return Some((taken, Part::of(part)));
             }
-            let _ = self.heap.free(cache, taken.live.at, Some(taken.live.token.generation()));
+            let _ = self.heap.free(cache, taken.live.at, Some(taken.live.header.generation()));
         }
     }
 }

@@ -120,7 +120,7 @@ impl Handler {
             };
             let info = look(structure, block.offset, names.iter().filter_map(of).collect());
             // What was read of a block that was freed meanwhile means nothing.
-            if self.matrix().heap().look(live.at) == live.token {
+            if self.matrix().heap().look(live.at) == live.header {
                 found.push(info);
             }
         })?;
@@ -152,18 +152,18 @@ impl Handler {
         let content = |number: u64| {
             let word = cells.at(number).load(&CELL_LOOK);
             let Cell::Link(link) = Cell::of(word) else { return None };
-            let token = match heap.standing(link) {
-                Standing::Pending(token) | Standing::Present(token) if link.lap() == cells.lap(number) => token,
+            let header = match heap.standing(link) {
+                Standing::Pending(header) | Standing::Present(header) if link.lap() == cells.lap(number) => header,
                 _ => return None,
             };
-            let live = Live { at: link.at(), token };
+            let live = Live { at: link.at(), header };
             let (offset, bytes) = (self.matrix().offsets().offset(live.at), self.bytes(live));
             let mut first = vec![0; bytes.min(most)];
             // SAFETY: the block was live and has as many bytes, inside the mapping; copies are atomic byte for byte.
             unsafe { payload::copy_out(self.address(offset), &mut first) };
             let fingerprint = heap.fingerprint(live);
             let there =
-                cells.at(number).load(&CELL_LOOK) == word && heap.look(live.at).generation() == token.generation();
+                cells.at(number).load(&CELL_LOOK) == word && heap.look(live.at).generation() == header.generation();
             let bytes = bytes as u64;
             there.then(|| ContentInfo { number, offset, bytes, fingerprint, giver: link.giver(), first })
         };

@@ -5,16 +5,16 @@
 //! empty = 0 | 0 | ticket 62        sealed = 0 | 1 | ticket 62
 //! ```
 //!
-//! Who has the block is told by its *token* alone. For a link (giver A, generation g, block B):
+//! Who has the block is told by its *header* alone. For a link (giver A, generation g, block B):
 //!
-//! | B's token | the link is | who may do what |
+//! | B's header | the link is | who may do what |
 //! |---|---|---|
 //! | live, owner A, g − 1 | *pending*: put in, A has not let go yet | anyone: let go for A, → (LINKED, g); a taker: → (R, g) |
 //! | live, LINKED, g | *present*: the structure's | a taker: → (R, g) |
 //! | anything else | *void*: taken (or freed, or adopted, by misuse) | anyone: empty the word |
 //!
 //! - **L-a** The giver puts the link in first, by compare-and-swap from an exact empty word, and lets go second.
-//! - **L-b** A block leaves by being taken (its token); then its word is emptied; only then is it freed or given on.
+//! - **L-b** A block leaves by being taken (its header); then its word is emptied; only then is it freed or given on.
 //! - **L-c** A recovery of D completes D's pending links and empties void words; then it frees D's blocks; then D's number may
 //!   be used again.
 //! - **L-d** The giver owns the block.
@@ -22,8 +22,8 @@
 //! LINKED is an owner's number that is nobody's: no call but a structure's own takes or frees such a block, whatever offset or reference leads
 //! to it, so that who reads it where it lies, as a topic's subscribers do, may count on it.
 //!
-//! Token and word never need to change together. Before the word's compare-and-swap B is the sender's, whose death frees it; after it,
-//! B is the structure's whatever the sender does, since its death completes the link. Before the token's, the message is in
+//! Header and word never need to change together. Before the word's compare-and-swap B is the sender's, whose death frees it; after it,
+//! B is the structure's whatever the sender does, since its death completes the link. Before the header's, the message is in
 //! the structure; after it, it is the taker's. So each party's one compare-and-swap is the whole transfer (Q1).
 //!
 //! A link has a generation that its block has never had, because letting go advances it; so a pointer from before the send is refused
@@ -33,8 +33,8 @@
 
 use crate::backend::orderings::{CELL_LOOK, LET_GO, OWN_STORE, TAKE};
 use crate::backend::{Backend, Mutant, Word};
+use crate::matrix::block_header::{Header, LINKED};
 use crate::matrix::heap::{Heap, Live};
-use crate::matrix::token::{LINKED, Token};
 use crate::segment::layout::{Granule, MAX_GRANULES, MAX_PARTICIPANTS};
 use crate::segment::region::Region;
 
@@ -171,13 +171,13 @@ impl Link {
     }
 }
 
-/// What a block's token says of a link to it.
+/// What a block's header says of a link to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
     /// Its giver has not let go yet.
-    Pending(Token),
+    Pending(Header),
     /// It is the structure's.
-    Present(Token),
+    Present(Header),
     /// It was taken.
     Void,
 }
@@ -192,27 +192,27 @@ pub struct Taken {
 }
 
 impl<R: Region> Heap<R> {
-    /// The generation with which a block read as `token` is linked.
+    /// The generation with which a block read as `header` is linked.
     #[inline(always)]
-    pub(super) fn linked_generation(token: Token) -> u32 {
+    pub(super) fn linked_generation(header: Header) -> u32 {
         match R::Backend::mutated(Mutant::SentUnderOneGeneration) {
-            true => token.generation(),
-            false => token.next_generation(),
+            true => header.generation(),
+            false => header.next_generation(),
         }
     }
 
-    /// What the token of a link's block says of it.
+    /// What the header of a link's block says of it.
     #[inline(always)]
     pub(super) fn standing(&self, link: Link) -> Standing {
         // Out of range, or of a size that does not fit: no structure has put that in (C2).
-        let Ok(Live { token, .. }) = self.live_at(link.at()) else { return Standing::Void };
-        let (owner, generation) = (token.owner(), link.generation());
-        if owner == LINKED && token.generation() == generation {
-            Standing::Present(token)
-        } else if owner == link.giver() && owner != 0 && Self::linked_generation(token) == generation {
+        let Ok(Live { header, .. }) = self.live_at(link.at()) else { return Standing::Void };
+        let (owner, generation) = (header.owner(), link.generation());
+        if owner == LINKED && header.generation() == generation {
+            Standing::Present(header)
+        } else if owner == link.giver() && owner != 0 && Self::linked_generation(header) == generation {
             match R::Backend::mutated(Mutant::PendingTakenForVoid) {
                 true => Standing::Void,
-                false => Standing::Pending(token),
+                false => Standing::Pending(header),
             }
         } else {
             Standing::Void
@@ -221,21 +221,21 @@ impl<R: Region> Heap<R> {
 
     /// Makes a pending link's block the structure's; the giver, or whoever meets it.
     #[inline(always)]
-    pub(super) fn let_go(&self, link: Link, pending: Token) -> bool {
-        let gone = Token::new(pending.state(), LINKED, link.generation(), pending.low());
+    pub(super) fn let_go(&self, link: Link, pending: Header) -> bool {
+        let gone = Header::new(pending.state(), LINKED, link.generation(), pending.low());
         if R::Backend::mutated(Mutant::LetGoPlain) {
-            self.token(link.at()).store(gone.0, &OWN_STORE);
+            self.header(link.at()).store(gone.0, &OWN_STORE);
             return true;
         }
-        self.token(link.at()).cas(pending.0, gone.0, &LET_GO).is_ok()
+        self.header(link.at()).cas(pending.0, gone.0, &LET_GO).is_ok()
     }
 
-    /// Takes a link's block, read as `token`, for `me`. None if another was quicker.
+    /// Takes a link's block, read as `header`, for `me`. None if another was quicker.
     #[inline(always)]
-    pub(super) fn take_link(&self, me: u16, link: Link, token: Token) -> Option<Taken> {
-        let ours = Token::new(token.state(), me, link.generation(), token.low());
-        let taken = self.token(link.at()).cas(token.0, ours.0, &TAKE).is_ok();
-        taken.then_some(Taken { live: Live { at: link.at(), token: ours }, giver: link.giver() })
+    pub(super) fn take_link(&self, me: u16, link: Link, header: Header) -> Option<Taken> {
+        let ours = Header::new(header.state(), me, link.generation(), header.low());
+        let taken = self.header(link.at()).cas(header.0, ours.0, &TAKE).is_ok();
+        taken.then_some(Taken { live: Live { at: link.at(), header: ours }, giver: link.giver() })
     }
 }
 

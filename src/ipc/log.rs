@@ -11,11 +11,11 @@
 //!     filled: t   → tail t → t + 1, again                later         → overrun: cursor to the oldest, told
 //!     filled: t−n → tail still t?                     2 lossless: the block stays while the cursor does
 //!       a cursor ≤ t−n → Full (lossless)                lossy: copy, fence, cell still w? else overrun
-//!       its token: not void → token → (A, g')         3 cursor c → c + 1
+//!       its header: not void → header → (A, g')         3 cursor c → c + 1
 //!  3    cell w → empty(t)                            join, history of h < n
 //!  4    what was taken is freed, again                1 cursor ← c = tail − h, joins += 1
 //!  5 cell empty(t) → link(A, g+1, B)  ◀ takes effect  2 fence; tail < c + n? else again
-//!  6 token (A, g) → (nobody, g+1)
+//!  6 header (A, g) → (nobody, g+1)
 //!  7 tail t → t + 1
 //! ```
 //!
@@ -112,7 +112,7 @@ impl<'a, R: Region> Log<'a, R> {
     /// # Errors
     /// [`NotSent`], and the block is still the cache's.
     pub fn publish(&self, cache: &mut ThreadCache, block: Live, lowest: &mut Lowest) -> Result<(), NotSent> {
-        if block.token.owner() != cache.owner() || !block.token.is_live() {
+        if block.header.owner() != cache.owner() || !block.header.is_live() {
             return Err(NotSent::NotOwn);
         }
         loop {
@@ -139,9 +139,9 @@ impl<'a, R: Region> Log<'a, R> {
         match Cell::of(word) {
             Cell::Empty(ticket) if ticket == t => {
                 let link =
-                    Link::new(self.cells.lap(t), cache.owner(), Heap::<R>::linked_generation(block.token), block.at);
+                    Link::new(self.cells.lap(t), cache.owner(), Heap::<R>::linked_generation(block.header), block.at);
                 cell.cas(word, Cell::Link(link).word(), &CELL_PUT).ok()?;
-                self.heap.let_go(link, block.token);
+                self.heap.let_go(link, block.header);
                 self.step(t);
                 return Some(Ok(()));
             }
@@ -164,15 +164,15 @@ impl<'a, R: Region> Log<'a, R> {
     /// Takes the block of a link out of the cell that waits for ticket `t`, empties the cell, and frees the block; as far as nobody was quicker.
     fn take_out(&self, cache: &mut ThreadCache, t: u64, word: u64, link: Link) {
         let taken = match self.heap.standing(link) {
-            Standing::Pending(token) | Standing::Present(token) => {
-                let Some(taken) = self.heap.take_link(cache.owner(), link, token) else { return };
+            Standing::Pending(header) | Standing::Present(header) => {
+                let Some(taken) = self.heap.take_link(cache.owner(), link, header) else { return };
                 Some(taken.live)
             }
             Standing::Void => None,
         };
         let mut free = |live: Option<Live>| {
             if let Some(live) = live {
-                let _ = self.heap.free(cache, live.at, Some(live.token.generation()));
+                let _ = self.heap.free(cache, live.at, Some(live.header.generation()));
             }
         };
         let early = R::Backend::mutated(Mutant::FreedBeforeCleared);
@@ -344,7 +344,7 @@ impl<'a, R: Region> Log<'a, R> {
     pub fn is_held(&self, index: usize, by: u16) -> bool {
         self.cursors().nth(index).is_some_and(|word| owner(word.load(&CURSOR_LOOK)) == by)
     }
-    /// The links that stand in the log just now, with what their blocks' tokens say. Reads only.
+    /// The links that stand in the log just now, with what their blocks' headers say. Reads only.
     pub fn links(&self) -> impl Iterator<Item = (Link, Standing)> + use<'a, R> {
         let heap = self.heap;
         self.cells.links().map(move |(_, _, link)| (link, heap.standing(link)))
@@ -359,10 +359,10 @@ impl<'a, R: Region> Log<'a, R> {
     pub(super) fn settle(&self, dead: u16, settled: &mut Settled) {
         for (_, _, link) in self.cells.links() {
             if link.giver() == dead
-                && let Standing::Pending(token) = self.heap.standing(link)
+                && let Standing::Pending(header) = self.heap.standing(link)
                 && !R::Backend::mutated(Mutant::LinksUnsettled)
             {
-                settled.links += self.heap.let_go(link, token) as u64;
+                settled.links += self.heap.let_go(link, header) as u64;
             }
         }
         for mine in self.cursors() {
@@ -387,12 +387,14 @@ impl<'a, R: Region> Log<'a, R> {
     pub(super) fn drain(&self, cache: &mut ThreadCache) {
         for (cell, word, link) in self.cells.links() {
             let taken = match self.heap.standing(link) {
-                Standing::Pending(token) | Standing::Present(token) => self.heap.take_link(cache.owner(), link, token),
+                Standing::Pending(header) | Standing::Present(header) => {
+                    self.heap.take_link(cache.owner(), link, header)
+                }
                 Standing::Void => None,
             };
             let _ = cell.cas(word, Cell::Sealed(0).word(), &CELL_CLEAR);
             if let Some(taken) = taken {
-                let _ = self.heap.free(cache, taken.live.at, Some(taken.live.token.generation()));
+                let _ = self.heap.free(cache, taken.live.at, Some(taken.live.header.generation()));
             }
         }
     }

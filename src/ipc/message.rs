@@ -15,7 +15,7 @@
 //! ```
 //!
 //! **Why a reference to shared memory is sound here.** A message's block has one owner: whoever allocated it, or took it by the one
-//! compare-and-swap that makes it somebody's ([`Handler::take_ref`], a channel's receive). Its token says so to every process, and no
+//! compare-and-swap that makes it somebody's ([`Handler::take_ref`], a channel's receive). Its header says so to every process, and no
 //! call of this library reads or writes a block that somebody holds as a message, but those that are given its bare offset
 //! ([`Handler::store`], [`Handler::adopt_at`] and their like), whose pages say that the caller vouches for it. Other processes may
 //! die; they do not lie (the crate's standing assumption: whoever may write the segment is trusted as one's own threads are, and nothing protects against
@@ -34,8 +34,8 @@ use crate::backend::payload;
 use crate::backend::{Backend, Native};
 use crate::error::{Error, Result};
 use crate::handlers::{Block, Handler, RelativePtr};
+use crate::matrix::block_header::LINKED;
 use crate::matrix::heap::{Kind, Live};
-use crate::matrix::token::LINKED;
 use crate::shared::{Shared, mix};
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
@@ -407,15 +407,15 @@ impl Handler {
 
     /// Makes a live block that is nobody's this thread's.
     fn take_live(&self, offset: u32, live: Live) -> Result<RelativePtr<u8>> {
-        if live.token.owner() == LINKED {
+        if live.header.owner() == LINKED {
             return Err(Error::InStructure { offset });
         }
         let ours = self.matrix().with_cache(|cache| {
-            let free = live.token.owner() == 0;
-            free.then(|| self.matrix().heap().rename_from(cache.owner(), live.at, live.token, cache.owner())).flatten()
+            let free = live.header.owner() == 0;
+            free.then(|| self.matrix().heap().rename_from(cache.owner(), live.at, live.header, cache.owner())).flatten()
         })?;
-        let token = ours.ok_or_else(|| Error::Owned { offset, participant: self.owner_at(live) })?;
-        Ok(self.pointer(Live { at: live.at, token }))
+        let header = ours.ok_or_else(|| Error::Owned { offset, participant: self.owner_at(live) })?;
+        Ok(self.pointer(Live { at: live.at, header }))
     }
 
     fn live_ref<T: ?Sized>(&self, reference: Ref<T>) -> Result<Live> {
@@ -423,12 +423,12 @@ impl Handler {
             return Err(Error::ForeignBlock { offset: reference.offset(), segment: self.id() });
         }
         let live = self.live_at(reference.offset())?;
-        match live.token.generation() == reference.generation() {
+        match live.header.generation() == reference.generation() {
             true => Ok(live),
             false => Err(Error::Stale {
                 offset: reference.offset(),
                 expected: reference.generation(),
-                found: live.token.generation(),
+                found: live.header.generation(),
             }),
         }
     }

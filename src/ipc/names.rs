@@ -83,7 +83,7 @@ impl Handler {
 
     /// What was published, if it is live still.
     fn pointer_of(&self, entry: Entry) -> Option<RelativePtr<u8>> {
-        let live = self.live_at(entry.offset).ok().filter(|live| live.token.generation() == entry.generation)?;
+        let live = self.live_at(entry.offset).ok().filter(|live| live.header.generation() == entry.generation)?;
         Some(self.pointer(live))
     }
 }

@@ -9,17 +9,17 @@
 //!  2 c ← cell[t mod n]                                2 c ← cell[h mod n]
 //!     empty(t)    → 3                                    empty(h)     → Empty
 //!     filled: t   → tail t → t + 1, again                later ticket → head h → h + 1, again
-//!     filled: t−n → tail still t? its token:             filled: h    → head still h? its token:
-//!       not void → Full                                    not void → token → (R, g')       ◀ takes effect
+//!     filled: t−n → tail still t? its header:             filled: h    → head still h? its header:
+//!       not void → Full                                    not void → header → (R, g')       ◀ takes effect
 //!       void     → c → empty(t), help head, again          void     → c → empty(h + n), head, again
 //!  3 cell empty(t) → link(A, g+1, B)  ◀ takes effect   3 c → empty(h + n)
-//!  4 token (A, g) → (nobody, g+1)                      4 head h → h + 1
+//!  4 header (A, g) → (nobody, g+1)                      4 head h → h + 1
 //!  5 tail t → t + 1
 //! ```
 //!
 //! Each arrow is one compare-and-swap on an exact word. **Lock-free**: a call repeats a step only because somebody else's took effect,
 //! and nobody waits for one that has stopped. **Killed** before 3, a sender's block is its own, and freed with it; after 3 the
-//! message is sent, and 4 and 5 are anybody's. Before the token's change a receiver's message is in the queue; after it,
+//! message is sent, and 4 and 5 are anybody's. Before the header's change a receiver's message is in the queue; after it,
 //! it is the receiver's, freed with its blocks, and 3 and 4 are anybody's. Its **order** is that of the cells' changes; Full and Empty are exact
 //! (Q2): there was an instant within the call at which it was so.
 //!
@@ -101,7 +101,7 @@ impl<'a, R: Region> Ring<'a, R> {
     /// [`NotSent`], and the block is still `me`'s.
     #[inline]
     pub fn send(&self, me: u16, block: Live) -> Result<(), NotSent> {
-        if block.token.owner() != me || !block.token.is_live() || self.structure.shape.sort != Sort::Channel {
+        if block.header.owner() != me || !block.header.is_live() || self.structure.shape.sort != Sort::Channel {
             return Err(NotSent::NotOwn);
         }
         if self.structure.state() & CLOSED != 0 {
@@ -123,12 +123,12 @@ impl<'a, R: Region> Ring<'a, R> {
         let word = cell.load(&CELL_LOOK);
         match Cell::of(word) {
             Cell::Empty(ticket) if ticket == t => {
-                let link = Link::new(self.cells.lap(t), me, Heap::<R>::linked_generation(block.token), block.at);
-                if R::Backend::mutated(Mutant::TokenBeforeCell) {
-                    self.heap.let_go(link, block.token);
+                let link = Link::new(self.cells.lap(t), me, Heap::<R>::linked_generation(block.header), block.at);
+                if R::Backend::mutated(Mutant::HeaderBeforeCell) {
+                    self.heap.let_go(link, block.header);
                 }
                 if cell.cas(word, Cell::Link(link).word(), &CELL_PUT).is_ok() {
-                    self.heap.let_go(link, block.token);
+                    self.heap.let_go(link, block.header);
                     self.step(self.tail(), t);
                     return Some(Ok(()));
                 }
@@ -191,7 +191,9 @@ impl<'a, R: Region> Ring<'a, R> {
                     return None;
                 }
                 let taken = match self.heap.standing(link) {
-                    Standing::Pending(token) | Standing::Present(token) => Some(self.heap.take_link(me, link, token)?),
+                    Standing::Pending(header) | Standing::Present(header) => {
+                        Some(self.heap.take_link(me, link, header)?)
+                    }
                     Standing::Void => None,
                 };
                 if taken.is_none() || !R::Backend::mutated(Mutant::TakenBeforeCleared) {
@@ -243,7 +245,7 @@ impl<'a, R: Region> Ring<'a, R> {
         self.len() == 0
     }
 
-    /// The links that stand in the ring just now, with what their blocks' tokens say, in no particular order. Reads only.
+    /// The links that stand in the ring just now, with what their blocks' headers say, in no particular order. Reads only.
     pub fn links(&self) -> impl Iterator<Item = (Link, Standing)> + use<'a, R> {
         let heap = self.heap;
         self.cells.links().map(move |(_, _, link)| (link, heap.standing(link)))
@@ -254,9 +256,9 @@ impl<'a, R: Region> Ring<'a, R> {
         if !R::Backend::mutated(Mutant::LinksUnsettled) {
             for (_, _, link) in self.cells.links() {
                 if link.giver() == dead
-                    && let Standing::Pending(token) = self.heap.standing(link)
+                    && let Standing::Pending(header) = self.heap.standing(link)
                 {
-                    settled.links += self.heap.let_go(link, token) as u64;
+                    settled.links += self.heap.let_go(link, header) as u64;
                 }
             }
         }
@@ -288,7 +290,7 @@ impl<'a, R: Region> Ring<'a, R> {
     /// Receives and frees what is left in the ring of a structure that is REMOVED and that nobody uses, and seals it.
     pub(super) fn drain(&self, cache: &mut ThreadCache) {
         while let Ok(taken) = self.receive(cache.owner()) {
-            let _ = self.heap.free(cache, taken.live.at, Some(taken.live.token.generation()));
+            let _ = self.heap.free(cache, taken.live.at, Some(taken.live.header.generation()));
         }
     }
 }

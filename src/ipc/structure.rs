@@ -8,12 +8,12 @@
 //! ```
 //!
 //! **Who writes.** A late store to a block that was freed would hit whoever has the memory by then. So a structure is written only by who is *counted*
-//! among its users (a word for each participant), or *visits* it: its slot says so, and behind a full fence token and state were as they should be.
+//! among its users (a word for each participant), or *visits* it: its slot says so, and behind a full fence header and state were as they should be.
 //! A visitor writes only words that it has read since, and that have not reached their last value.
 //!
 //! **Who frees.** The block of a structure is freed once it is REMOVED (which is for ever, and turns away whoever comes), its ring is sealed and drained,
 //! and nobody is counted; then comes a full fence, then the looks that nobody visits it and still nobody is counted, then one
-//! compare-and-swap on its token. Of one who visits and one who frees, one sees the other's word: either the visitor is seen, and somebody who comes, leaves or recovers later frees it; or the
+//! compare-and-swap on its header. Of one who visits and one who frees, one sees the other's word: either the visitor is seen, and somebody who comes, leaves or recovers later frees it; or the
 //! visitor finds it REMOVED, or its words at their last values, and writes nothing. The memory is read after that at most, by atomic
 //! loads, and what was read is not used.
 //!
@@ -23,8 +23,8 @@
 use super::wait::Bell;
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
+use crate::matrix::block_header::FINGERPRINT_MASK;
 use crate::matrix::heap::{Exhausted, Heap, Kind, Live, ThreadCache};
-use crate::matrix::token::FINGERPRINT_MASK;
 use crate::segment::layout::{Granule, Layout, SlotWord};
 use crate::segment::region::Region;
 
@@ -278,7 +278,7 @@ impl<'a, R: Region> Structure<'a, R> {
         let header = heap.region().payload(live.at, cells_at(layout))?;
         let field = |Field(first, word): Field| header[first * group(layout) + word].load(&STRUCTURE_LOOK);
         let shape = Shape::of(field(SHAPE)).filter(|shape| shape.seal() == field(SEAL))?;
-        let fits = shape.granules(layout) <= live.token.size();
+        let fits = shape.granules(layout) <= live.header.size();
         let words = heap.region().payload(live.at, shape.words(layout)).filter(|_| fits)?;
         Some(Self { heap, words, shape, at: live.at, cells: cells_at(layout) })
     }
@@ -311,14 +311,14 @@ impl<'a, R: Region> Structure<'a, R> {
     /// Visits the structure in the block `live` as `me`: calls `act`, which may write it. None if it is not there any more, or not everybody's yet.
     pub fn visit<T>(heap: &'a Heap<R>, me: u16, live: Live, act: impl FnOnce(Self) -> T) -> Option<T> {
         let visiting = heap.region().word(heap.layout().slot(me, SlotWord::Visiting));
-        visiting.store((live.token.generation() as u64) << 32 | (live.at.0 as u64 + 1), &VISIT);
+        visiting.store((live.header.generation() as u64) << 32 | (live.at.0 as u64 + 1), &VISIT);
         R::Backend::fence(&VISIT_FENCE);
-        // The token as it was read: nobody's, and this block.
-        let still = live.token.owner() == 0 && heap.look(live.at) == live.token;
-        // The token may have changed, and the memory may be another's, before the words were read. Unless it is over,
+        // The header as it was read: nobody's, and this block.
+        let still = live.header.owner() == 0 && heap.look(live.at) == live.header;
+        // The header may have changed, and the memory may be another's, before the words were read. Unless it is over,
         // whoever would free it sees this visit: he looks at the same words before his fence. Only then may what is
         // read here be believed, and written.
-        let there = |structure: &Self| !structure.is_over() && heap.look(live.at) == live.token;
+        let there = |structure: &Self| !structure.is_over() && heap.look(live.at) == live.header;
         let result = still.then(|| Self::at(heap, live)).flatten().filter(there).map(act);
         visiting.store(0, &VISIT);
         // Between the end of the visit and the look whether it may be freed: whoever found it visited may have left that to us.
@@ -493,7 +493,7 @@ impl<'a, R: Region> Structure<'a, R> {
     /// among the users, or visited it; it is neither any more. True if this call freed it.
     pub fn free_if_unused(heap: &'a Heap<R>, cache: &mut ThreadCache, live: Live) -> bool {
         let now = heap.look(live.at);
-        let whole = (now == live.token).then(|| Self::at(heap, live)).flatten();
+        let whole = (now == live.header).then(|| Self::at(heap, live)).flatten();
         let Some(structure) = whole else { return false };
         let layout = heap.layout();
         let visits = |number: u16| {
@@ -512,7 +512,7 @@ impl<'a, R: Region> Structure<'a, R> {
         if !(may_be_freed() && may_be_freed()) {
             return false;
         }
-        heap.free(cache, live.at, Some(live.token.generation())).is_ok()
+        heap.free(cache, live.at, Some(live.header.generation())).is_ok()
     }
 }
 
@@ -541,9 +541,9 @@ impl<R: Region> Heap<R> {
         if self.region().word(self.layout().structures()).load(&STRUCTURE_LOOK) == 0 {
             return settled;
         }
-        self.each_tile(|g, token| {
-            if token.is_typed() && token.owner() == 0 {
-                let live = Live { at: g, token };
+        self.each_tile(|g, header| {
+            if header.is_typed() && header.owner() == 0 {
+                let live = Live { at: g, header };
                 let _ = Structure::visit(self, me, live, |structure| {
                     for &dead in dead.iter().filter(|&&dead| pins(dead)) {
                         structure.settle(dead, me, cache.as_deref_mut(), &mut settled);

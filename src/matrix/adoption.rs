@@ -1,49 +1,49 @@
 //! Adoption: a live block gets another owner while the one that it had may be about to free it.
 //!
-//! Where the block is the caller's own or nobody's, one compare-and-swap does it. Else its owner A may be about to store its token plainly
-//! (matrix::bias). Who adopts A's live block: a compare-and-swap makes the token say who adopts it (a number that is nobody's cache, so that
+//! Where the block is the caller's own or nobody's, one compare-and-swap does it. Else its owner A may be about to store its header plainly
+//! (matrix::bias). Who adopts A's live block: a compare-and-swap makes the header say who adopts it (a number that is nobody's cache, so that
 //! nobody stores it plainly and nobody else adopts it), the slot says from whom; heavy fence; if A's slot does not name the block, it
 //! goes to its new owner, else back to A. A stopped adopter keeps from others that one block, until its recovery ends the adoption.
 
-use super::token::{LINKED, State, Token, adopter, is_adopter, is_nobody};
+use super::block_header::{Header, LINKED, State, adopter, is_adopter, is_nobody};
 use super::words::Heap;
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
 use crate::segment::layout::{Granule, SlotWord};
 use crate::segment::region::Region;
 
-/// How often an adopter's slot is read that does not say what the token says: as often it has ended one adoption and begun the
-/// same one again, or the token is forged.
+/// How often an adopter's slot is read that does not say what the header says: as often it has ended one adoption and begun the
+/// same one again, or the header is forged.
 const ADOPTION_LOOKS: u32 = 1000;
 
 impl<R: Region> Heap<R> {
-    /// Gives the live block read as `token` another owner. None if it has changed. For the cache that owns it, and for the blocks
+    /// Gives the live block read as `header` another owner. None if it has changed. For the cache that owns it, and for the blocks
     /// of nobody and of the dead; see [`Heap::rename_from`].
-    pub fn rename(&self, g: Granule, token: Token, owner: u16) -> Option<Token> {
-        let renamed = Token::new(token.state(), owner, token.generation(), token.low());
-        self.token(g).cas(token.0, renamed.0, &ADOPT).is_ok().then_some(renamed)
+    pub fn rename(&self, g: Granule, header: Header, owner: u16) -> Option<Header> {
+        let renamed = Header::new(header.state(), owner, header.generation(), header.low());
+        self.header(g).cas(header.0, renamed.0, &ADOPT).is_ok().then_some(renamed)
     }
 
-    /// Gives, as `me`, the live block read as `token` another owner, whosever it is. None if it has changed, if its owner is freeing it, if
+    /// Gives, as `me`, the live block read as `header` another owner, whosever it is. None if it has changed, if its owner is freeing it, if
     /// another is just adopting it, or if it is a structure's.
     ///
     /// One compare-and-swap where it is this cache's or nobody's, else two and a heavy fence.
-    pub fn rename_from(&self, me: u16, g: Granule, token: Token, to: u16) -> Option<Token> {
-        let owner = token.owner();
+    pub fn rename_from(&self, me: u16, g: Granule, header: Header, to: u16) -> Option<Header> {
+        let owner = header.owner();
         if owner == LINKED {
             return None;
         }
-        if !self.biased() || is_nobody(owner) || owner == me || self.layout().bin_of(token.size()).is_none() {
-            return self.rename(g, token, to);
+        if !self.biased() || is_nobody(owner) || owner == me || self.layout().bin_of(header.size()).is_none() {
+            return self.rename(g, header, to);
         }
         if self.is_adopting(owner) {
             return None;
         }
-        // First the token says that we adopt it: its owner may be about to store that it is parked, and nobody may build on it before
+        // First the header says that we adopt it: its owner may be about to store that it is parked, and nobody may build on it before
         // that is ruled out. The slot says whose it was, for whoever ends this if we do not.
         let adopting = self.slot(me, SlotWord::Adopting);
         adopting.store((owner as u64) << 32 | (g.0 as u64 + 1), &ADOPTING);
-        let ours = self.rename(g, token, adopter(me));
+        let ours = self.rename(g, header, adopter(me));
         let given = ours.and_then(|_| {
             let other = self.still_names(me, owner, g);
             self.end_adoption(me, g, other, to).filter(|_| other.is_none())
@@ -52,7 +52,7 @@ impl<R: Region> Heap<R> {
         given
     }
 
-    /// Fences, and says whether `owner`, whose block at `g` is being adopted, may be about to store its token. Nobody else may, whatever
+    /// Fences, and says whether `owner`, whose block at `g` is being adopted, may be about to store its header. Nobody else may, whatever
     /// slots name it: a stale index or an offset leads many to a block that was never theirs. Where there is no fence to be had, it may.
     fn still_names(&self, caller: u16, owner: u16, g: Granule) -> Option<u16> {
         let fenced = R::Backend::heavy_fence(&THIEF_FENCE, self.reach(caller, std::iter::once(owner)));
@@ -63,26 +63,26 @@ impl<R: Region> Heap<R> {
     }
 
     /// What `me` is adopting at `g` goes back to `other`, if there is one. Else it becomes `to`'s; or nobody's, if it is parked or marked by
-    /// now. The token of a live block.
-    fn end_adoption(&self, me: u16, g: Granule, other: Option<u16>, to: u16) -> Option<Token> {
+    /// now. The header of a live block.
+    fn end_adoption(&self, me: u16, g: Granule, other: Option<u16>, to: u16) -> Option<Header> {
         loop {
             let now = self.look(g);
             if now.parked_by() != adopter(me) {
                 return None;
             }
             let ended = match now.is_given_up() {
-                true => Token::new(State::Acked, other.unwrap_or(0), now.generation(), self.place(g, now.size())),
-                false if now.is_live() => Token::new(now.state(), other.unwrap_or(to), now.generation(), now.low()),
+                true => Header::new(State::Acked, other.unwrap_or(0), now.generation(), self.place(g, now.size())),
+                false if now.is_live() => Header::new(now.state(), other.unwrap_or(to), now.generation(), now.low()),
                 false => return None,
             };
-            if self.token(g).cas(now.0, ended.0, &ADOPT).is_ok() {
+            if self.header(g).cas(now.0, ended.0, &ADOPT).is_ok() {
                 return ended.is_live().then_some(ended);
             }
             R::Backend::pause();
         }
     }
 
-    /// The dead participant's adoption comes to its end: the block is whose it was. That takes no fence: its owner may store the token.
+    /// The dead participant's adoption comes to its end: the block is whose it was. That takes no fence: its owner may store the header.
     /// The number is pinned, so that the word is nobody else's adoption.
     pub(super) fn finish_adoption(&self, dead: u16) {
         let named = self.slot(dead, SlotWord::Adopting).load(&HAZARD_LOOK);
@@ -96,21 +96,21 @@ impl<R: Region> Heap<R> {
         }
     }
 
-    /// Whose the live block at `g` was, read as `token`, that another is just adopting, and whose it may yet become again; 0 if nobody
+    /// Whose the live block at `g` was, read as `header`, that another is just adopting, and whose it may yet become again; 0 if nobody
     /// adopts it. None if it has changed meanwhile.
     ///
-    /// An adopter's slot names the block for as long as its token says that it adopts it.
-    pub(crate) fn adopted_from(&self, g: Granule, token: Token) -> Option<u16> {
-        if !token.is_live() || !is_adopter(token.owner()) || !self.is_participant(token.holder()) {
+    /// An adopter's slot names the block for as long as its header says that it adopts it.
+    pub(crate) fn adopted_from(&self, g: Granule, header: Header) -> Option<u16> {
+        if !header.is_live() || !is_adopter(header.owner()) || !self.is_participant(header.holder()) {
             return Some(0);
         }
         for _ in 0..ADOPTION_LOOKS {
-            let named = self.slot(token.holder(), SlotWord::Adopting).load(&HAZARD_LOOK);
+            let named = self.slot(header.holder(), SlotWord::Adopting).load(&HAZARD_LOOK);
             if named as u32 == g.0 + 1 {
                 return Some((named >> 32) as u16);
             }
             // Each time it has ended and begun anew, or no adoption wrote that.
-            if self.look(g) != token {
+            if self.look(g) != header {
                 return None;
             }
         }
@@ -145,10 +145,10 @@ mod tests {
                     let heap = Heap::format(BoxedRegion::<Probe<Native>>::new(layout.clone()));
                     let (mut owner, mut third) = (ThreadCache::new(1), ThreadCache::new(3));
                     let block = heap.allocate(&mut owner, 8, 1, Kind::Raw).expect("room");
-                    let (at, generation) = (block.at, block.token.generation());
+                    let (at, generation) = (block.at, block.header.generation());
                     let hazard = heap.slot(1, SlotWord::Hazard);
                     hazard.store(if named { at.0 as u64 + 1 } else { 0 }, &HAZARD_SET);
-                    adopter_ends = stopped_at(k, || heap.rename_from(2, at, block.token, 2)).is_some();
+                    adopter_ends = stopped_at(k, || heap.rename_from(2, at, block.header, 2)).is_some();
                     if freed {
                         heap.free(&mut third, at, Some(generation)).expect(&what);
                     }

@@ -1,9 +1,9 @@
 //! Allocate: one quick step for a parked block of the thread's own, then one thorough step for all. The calls are drawn in [`super::heap`].
 
+use super::block_header::{Header, State, place};
 use super::operation::Held;
 use super::runs::Fit;
 use super::thread_cache::ThreadCache;
-use super::token::{State, Token, place};
 use super::words::{Exhausted, Heap, Kind, Live};
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
@@ -98,18 +98,18 @@ impl<R: Region> Heap<R> {
             return None;
         }
         // SAFETY: the cache is bound, to this heap, says the caller: it has as many granules, spans like these, and these words.
-        let token = unsafe {
-            let word = self.region().token_in_range(g, shift);
+        let header = unsafe {
+            let word = self.region().header_in_range(g, shift);
             self.revive(hazard, live_bits, g, word, size, kind, shift)
         }?;
         stack.top = newest;
-        Some(Live { at: g, token })
+        Some(Live { at: g, header })
     }
 
-    /// Makes the parked block at `g` live again by a plain store, if it is the cache's own, of `size` granules. The live token.
+    /// Makes the parked block at `g` live again by a plain store, if it is the cache's own, of `size` granules. The live header.
     ///
     /// # Safety
-    /// As for [`Heap::change_own`]: `hazard` is the index of a word of this heap's region. `word` is the token of `g`.
+    /// As for [`Heap::change_own`]: `hazard` is the index of a word of this heap's region. `word` is the header of `g`.
     #[inline(always)]
     #[expect(
         clippy::too_many_arguments,
@@ -124,33 +124,33 @@ impl<R: Region> Heap<R> {
         size: u32,
         kind: Kind,
         shift: u32,
-    ) -> Option<Token> {
-        const RAW: u64 = Token::new(State::Allocated, 0, 0, 0).0;
+    ) -> Option<Header> {
+        const RAW: u64 = Header::new(State::Allocated, 0, 0, 0).0;
         let at = place(g.0 & ((1 << shift) - 1), 0);
-        // The live token, but for the generation.
+        // The live header, but for the generation.
         let (revival, expected) = match kind {
-            Kind::Raw => (const { Token::revival(State::Allocated, 0, 0) }, live_bits | u64::from(at | size)),
+            Kind::Raw => (const { Header::revival(State::Allocated, 0, 0) }, live_bits | u64::from(at | size)),
             Kind::Typed(_) => {
                 let spans = (g.plus(size).0 >> shift) - (g.0 >> shift);
                 let (state, low) = kind.state_of(at | size, spans);
-                let other_state = Token::new(state, 0, 0, 0).0.wrapping_sub(RAW);
+                let other_state = Header::new(state, 0, 0, 0).0.wrapping_sub(RAW);
                 let expected = live_bits.wrapping_add(other_state) | u64::from(low);
-                (Token::revival(state, at | size, low), expected)
+                (Header::revival(state, at | size, low), expected)
             }
         };
-        let revive = |token: Token| {
-            let live = token.0.wrapping_add(revival);
+        let revive = |header: Header| {
+            let live = header.0.wrapping_add(revival);
             let generation = live ^ expected;
             // Put together anew, so that whoever asks it for its size need not wait for the word from memory.
-            let handed_out = Token(expected | generation);
-            (Token(generation).meaning() == 0 && generation != 0).then_some((Token(live), handed_out))
+            let handed_out = Header(expected | generation);
+            (Header(generation).meaning() == 0 && generation != 0).then_some((Header(live), handed_out))
         };
         // Two closures: one that is small is compiled into its place.
         match kind {
             // SAFETY: the caller's.
             Kind::Raw => unsafe { self.change_own(hazard, g, word, revive) },
             Kind::Typed(_) => {
-                let change = |token| revive(token).inspect(|(_, live)| self.label(g, live.state(), kind));
+                let change = |header| revive(header).inspect(|(_, live)| self.label(g, live.state(), kind));
                 // SAFETY: the caller's.
                 unsafe { self.change_own(hazard, g, word, change) }
             }
@@ -179,10 +179,10 @@ impl<R: Region> Heap<R> {
         let (hazard, shift, size) = (self.hazard_of(cache), self.layout().span_shift, bin.size());
         while let Some(g) = cache.stacks[bin.0].pop_aligned(mask) {
             // SAFETY: `hazard_of` is in range.
-            let own = || unsafe { self.revive(hazard, cache.live_bits, g, self.token(g), size, kind, shift) };
+            let own = || unsafe { self.revive(hazard, cache.live_bits, g, self.header(g), size, kind, shift) };
             let own = if hazard == 0 { None } else { own() };
-            if let Some(token) = own.or_else(|| self.claim_parked(cache.owner, g, size, kind)) {
-                return Some(Live { at: g, token });
+            if let Some(header) = own.or_else(|| self.claim_parked(cache.owner, g, size, kind)) {
+                return Some(Live { at: g, header });
             }
         }
         None
@@ -190,17 +190,17 @@ impl<R: Region> Heap<R> {
 
     /// Takes the parked block at `g` by compare-and-swap: the way without bias, and for nobody's and marked blocks.
     #[inline]
-    pub(super) fn claim_parked(&self, owner: u16, g: Granule, size: u32, kind: Kind) -> Option<Token> {
+    pub(super) fn claim_parked(&self, owner: u16, g: Granule, size: u32, kind: Kind) -> Option<Header> {
         let (state, low) = kind.state_of(self.place(g, size), self.spans(g, size));
-        let word = self.token(g);
-        let token = self.said_of(g, Token(word.load(&TOKEN_HINT)));
-        let right_size = token.size() == size || R::Backend::mutated(Mutant::PopSizeUnchecked);
-        let live = Token::new(state, owner, token.next_generation(), low);
+        let word = self.header(g);
+        let header = self.said_of(g, Header(word.load(&HEADER_HINT)));
+        let right_size = header.size() == size || R::Backend::mutated(Mutant::PopSizeUnchecked);
+        let live = Header::new(state, owner, header.next_generation(), low);
         // Held first where it is to be labelled.
         let labelled = state == State::Typed;
-        let taken = if labelled { Token::new(State::Coalescing, owner, live.generation(), low) } else { live };
-        let free_to_take = token.is_given_up() && right_size && self.may_take(owner, token);
-        if !free_to_take || word.cas(token.0, taken.0, &CLAIM).is_err() {
+        let taken = if labelled { Header::new(State::Coalescing, owner, live.generation(), low) } else { live };
+        let free_to_take = header.is_given_up() && right_size && self.may_take(owner, header);
+        if !free_to_take || word.cas(header.0, taken.0, &CLAIM).is_err() {
             return None;
         }
         if labelled {
@@ -272,7 +272,7 @@ impl<R: Region> Heap<R> {
     /// Hands out what was looked for of a held block, and gives back what is left of it.
     fn hand_out(&self, cache: &mut ThreadCache, held: Held, wanted: Fit, kind: Kind) -> Live {
         let held = self.trim(cache, held, wanted.size, wanted.align);
-        self.retype(cache, held.at, held.token, kind)
+        self.retype(cache, held.at, held.header, kind)
     }
 
     /// Nothing was hinted that surely fits: merge what this cache has parked, then everything, and take the first block that
@@ -295,12 +295,12 @@ impl<R: Region> Heap<R> {
     }
 
     /// Hands out a held block, in the form of `kind`.
-    fn retype(&self, cache: &ThreadCache, at: Granule, token: Token, kind: Kind) -> Live {
-        let (state, low) = kind.state_of(self.place(at, token.size()), self.spans(at, token.size()));
-        let live = Token::new(state, cache.owner(), token.generation(), low);
+    fn retype(&self, cache: &ThreadCache, at: Granule, header: Header, kind: Kind) -> Live {
+        let (state, low) = kind.state_of(self.place(at, header.size()), self.spans(at, header.size()));
+        let live = Header::new(state, cache.owner(), header.generation(), low);
         self.label(at, state, kind);
-        self.token(at).store(live.0, &HELD_STORE);
-        Live { at, token: live }
+        self.header(at).store(live.0, &HELD_STORE);
+        Live { at, header: live }
     }
 
     /// Writes the fingerprint beside the head of a block that will be live in this state. Nobody else may have the block yet: it might be
@@ -308,8 +308,8 @@ impl<R: Region> Heap<R> {
     #[inline(always)]
     pub(super) fn label(&self, at: Granule, state: State, kind: Kind) {
         if let (Kind::Typed(fingerprint), State::Typed) = (kind, state) {
-            let second = self.token(at.plus(self.least()));
-            let old = Token(second.load(&HELD_LOOK));
+            let second = self.header(at.plus(self.least()));
+            let old = Header(second.load(&HELD_LOOK));
             second.store(self.next_inside(old, fingerprint).0, &HELD_STORE);
         }
     }
@@ -344,7 +344,7 @@ mod tests {
                 }
                 if way == 3 {
                     let at = Granule(cache.stacks[12].items[cache.stacks[12].top as usize - 1]);
-                    heap.token(at).store(Token::new(State::Acked, 0, 5, heap.place(at, 12)).0, &HELD_STORE);
+                    heap.header(at).store(Header::new(State::Acked, 0, 5, heap.place(at, 12)).0, &HELD_STORE);
                 }
                 ends = stopped_at(k, || {
                     let quick = match way {
@@ -356,10 +356,10 @@ mod tests {
                 })
                 .is_some();
                 let mut live = 0;
-                heap.walk(|at, token| {
-                    if token.is_live() {
+                heap.walk(|at, header| {
+                    if header.is_live() {
                         live += 1;
-                        assert_eq!(heap.fingerprint(Live { at, token }), Some(FINGERPRINT), "{way}, stopped at {k}");
+                        assert_eq!(heap.fingerprint(Live { at, header }), Some(FINGERPRINT), "{way}, stopped at {k}");
                     }
                 })
                 .expect("S4");
@@ -379,16 +379,16 @@ mod tests {
             let (mut cache, mut first) = (ThreadCache::new(next), ThreadCache::new(of.max(1) + 7));
             heap.bind(&mut cache);
             let block = heap.allocate(&mut first, 8, 1, Kind::Raw).expect("room");
-            let last = Token(u64::MAX).generation();
-            let parked = Token::new(State::Acked, of, last, heap.place(block.at, 8));
-            heap.token(block.at).store(parked.0, &HELD_STORE);
+            let last = Header(u64::MAX).generation();
+            let parked = Header::new(State::Acked, of, last, heap.place(block.at, 8));
+            heap.header(block.at).store(parked.0, &HELD_STORE);
             assert!(cache.stacks[8].push(block.at));
             // SAFETY: one heap, and its own geometry.
             let quick = unsafe { heap.allocate_own(&mut cache, 8, 0, Kind::Raw, heap.layout()) };
             assert_eq!(quick, None, "S1: a block of {of}'s");
-            let slow = heap.pop(&mut cache, Bin(8), 0, Kind::Raw).map(|live| live.token);
+            let slow = heap.pop(&mut cache, Bin(8), 0, Kind::Raw).map(|live| live.header);
             match of {
-                0 => assert_eq!(slow.map(|token| (token.owner(), token.generation())), Some((next, 0))),
+                0 => assert_eq!(slow.map(|header| (header.owner(), header.generation())), Some((next, 0))),
                 _ => assert_eq!(slow, None, "S1: a block of {of}'s"),
             }
         }

@@ -3,10 +3,10 @@
 //! Aids may be wrong (a hint lies, an index is stale), but they don't name what does not exist. A place in the exchange that is kept for
 //! nobody, a bit that stands for nothing, or a block that is parked for a number that no participant has, is lost for good.
 
+use super::block_header::{Header, State, is_nobody};
 use super::exchange::filler_of;
 use super::operation::Op;
 use super::stats::Fault;
-use super::token::{State, Token, is_nobody};
 use super::words::Heap;
 use crate::backend::Word;
 use crate::backend::orderings::{BATCH_LOOK, HAZARD_LOOK, HINT_LOOK, OP_READ, PIN_LOOK};
@@ -19,7 +19,7 @@ const fn beyond(used: usize) -> u64 {
 }
 
 impl<R: Region> Heap<R> {
-    /// Looks at everything that is not a token: places in the exchange, hints, slots. To be called at rest. O(spans / 64), and the exchange.
+    /// Looks at everything that is not a header: places in the exchange, hints, slots. To be called at rest. O(spans / 64), and the exchange.
     pub(super) fn audit(&self) -> Result<(), Fault> {
         self.audit_exchange()?;
         self.audit_hints()?;
@@ -27,13 +27,13 @@ impl<R: Region> Heap<R> {
     }
 
     /// Whether a tile's owner is somebody: a participant, or nobody as it should be.
-    pub(super) fn has_owner(&self, token: Token) -> bool {
+    pub(super) fn has_owner(&self, header: Header) -> bool {
         let is_known = |number| is_nobody(number) || self.is_participant(number);
-        match token.state() {
+        match header.state() {
             State::Inside | State::Free => true,
-            State::Coalescing => self.is_participant(token.owner()),
-            State::Marked => self.is_participant(token.owner()) && is_known(token.parked_by()),
-            _ => is_known(token.holder()),
+            State::Coalescing => self.is_participant(header.owner()),
+            State::Marked => self.is_participant(header.owner()) && is_known(header.parked_by()),
+            _ => is_known(header.holder()),
         }
     }
 
@@ -114,8 +114,8 @@ mod tests {
     use crate::backend::decorators::{Probe, set_mutant};
     use crate::backend::orderings::{FORMAT, SLOT_WRITE};
     use crate::backend::{Mutant, Native};
+    use crate::matrix::block_header::adopter;
     use crate::matrix::heap::{Kind, Live, ThreadCache};
-    use crate::matrix::token::adopter;
     use crate::segment::layout::{Layout, Params};
     use crate::segment::region::BoxedRegion;
 
@@ -152,7 +152,7 @@ mod tests {
         let heap = heap();
         let (mut owner, mut freer) = (ThreadCache::new(1), ThreadCache::new(3));
         let block = allocate(&heap, &mut owner);
-        let adopted = heap.rename(block.at, block.token, adopter(2)).expect("nobody else");
+        let adopted = heap.rename(block.at, block.header, adopter(2)).expect("nobody else");
         heap.free(&mut freer, block.at, None).expect("live");
         assert_eq!((heap.look(block.at).state(), heap.look(block.at).owner()), (State::Acked, adopted.owner()));
         heap.flush(&mut freer);
@@ -199,9 +199,9 @@ mod tests {
         let tile = |owner: u16, state| {
             move |heap: &Probed| {
                 let mut found = None;
-                heap.walk(|g, token| found = found.or(token.is_live().then_some((g, token)))).expect("sound");
-                let (g, token) = found.expect("one is live");
-                (heap.layout().token(g), Token::new(state, owner, token.generation(), token.low()).0)
+                heap.walk(|g, header| found = found.or(header.is_live().then_some((g, header)))).expect("sound");
+                let (g, header) = found.expect("one is live");
+                (heap.layout().header(g), Header::new(state, owner, header.generation(), header.low()).0)
             }
         };
         let lines = [

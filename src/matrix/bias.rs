@@ -1,12 +1,12 @@
-//! Bias: a cache changes the tokens of its own blocks by plain stores; whoever else wants one pays for a barrier.
+//! Bias: a cache changes the headers of its own blocks by plain stores; whoever else wants one pays for a barrier.
 //!
 //! A parked block is in state ACKED: open to everybody, so nothing is hidden (L2) and a killed process takes nothing with it. It keeps its
-//! cache's number, and that cache alone may change the token by a plain store, under one rule:
-//! *A plain-stores a token whose owner is A, and only while A's slot names that granule* ([`SlotWord::Hazard`]).
+//! cache's number, and that cache alone may change the header by a plain store, under one rule:
+//! *A plain-stores a header whose owner is A, and only while A's slot names that granule* ([`SlotWord::Hazard`]).
 //!
-//! - The owner A: name the granule, light fence, look at the token, store it (ACKED by A → ALLOCATED by A, or back), clear the
-//!   name. No locked instruction. If the token is not what it should be, nothing is stored.
-//! - A thief T (healing, the last try of an allocation): mark the token by compare-and-swap (ACKED by A → *marked* by T, a new
+//! - The owner A: name the granule, light fence, look at the header, store it (ACKED by A → ALLOCATED by A, or back), clear the
+//!   name. No locked instruction. If the header is not what it should be, nothing is stored.
+//! - A thief T (healing, the last try of an allocation): mark the header by compare-and-swap (ACKED by A → *marked* by T, a new
 //!   generation), for many blocks at once; one heavy fence (`membarrier`); then look at each owner's slot. If A's
 //!   slot names the block, A gets it back; else a compare-and-swap from exactly the mark makes it T's. Behind the
 //!   fence A's look sees the mark, or its name was in the slot for T to see, or its store was done and the mark is gone.
@@ -23,8 +23,8 @@
 //! would reach those in microseconds, too, misses some: `verification/orders/membarrier`.) So blocks of other processes are collected until
 //! one dear fence is worth it. Where the call is not to be had, the segment is made without bias, and every step is a compare-and-swap.
 
+use super::block_header::{Header, State, is_adopter, is_nobody};
 use super::thread_cache::ThreadCache;
-use super::token::{State, Token, is_adopter, is_nobody};
 use super::words::Heap;
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Reach, Word};
@@ -48,9 +48,9 @@ struct Loot {
     /// Whether other processes' are among them.
     far: bool,
     /// Blocks with this thief's marks.
-    marked: Vec<(Granule, Token)>,
+    marked: Vec<(Granule, Header)>,
     /// Blocks with another thief's marks.
-    anothers: Vec<(Granule, Token)>,
+    anothers: Vec<(Granule, Header)>,
 }
 
 impl Loot {
@@ -80,8 +80,8 @@ impl<R: Region> Heap<R> {
         if cache.hazard == 0 { 0 } else { self.layout().slot(cache.owner, SlotWord::Hazard).0 as u32 }
     }
 
-    /// The owner's way to change a token of its own without a locked instruction: stores what `change` makes of it, if
-    /// anything. No other thread uses the cache's number; the cache is bound. `word` is the token of `g`. Once `change` has found the token as
+    /// The owner's way to change a header of its own without a locked instruction: stores what `change` makes of it, if
+    /// anything. No other thread uses the cache's number; the cache is bound. `word` is the header of `g`. Once `change` has found the header as
     /// it should be, the block is this cache's alone until the store.
     ///
     /// # Safety
@@ -92,7 +92,7 @@ impl<R: Region> Heap<R> {
         hazard: u32,
         g: Granule,
         word: &<R::Backend as Backend>::Word,
-        change: impl FnOnce(Token) -> Option<(Token, T)>,
+        change: impl FnOnce(Header) -> Option<(Header, T)>,
     ) -> Option<T> {
         // SAFETY: the caller's.
         let hazard = unsafe { self.region().word_in_range(WordIndex(hazard as usize)) };
@@ -102,8 +102,8 @@ impl<R: Region> Heap<R> {
         if !R::Backend::mutated(Mutant::OwnFenceDropped) {
             R::Backend::light_fence(&OWN_FENCE);
         }
-        let changed = change(Token(word.load(&OWN_LOOK))).map(|(token, result)| {
-            word.store(token.0, &OWN_STORE);
+        let changed = change(Header(word.load(&OWN_LOOK))).map(|(header, result)| {
+            word.store(header.0, &OWN_STORE);
             result
         });
         hazard.store(0, &HAZARD_CLEAR);
@@ -113,24 +113,24 @@ impl<R: Region> Heap<R> {
     /// Makes a parked block of this cache nobody's, so that anybody may take it by compare-and-swap.
     pub(super) fn renounce(&self, cache: &ThreadCache, bin: Bin, g: Granule) {
         let place = self.place(g, bin.size());
-        let parked = Token::new(State::Acked, cache.owner, 0, place);
-        let change = |token: Token| {
-            let nobodys = Token::new(State::Acked, 0, token.generation(), place);
-            (token.meaning() == parked.0).then_some((nobodys, ()))
+        let parked = Header::new(State::Acked, cache.owner, 0, place);
+        let change = |header: Header| {
+            let nobodys = Header::new(State::Acked, 0, header.generation(), place);
+            (header.meaning() == parked.0).then_some((nobodys, ()))
         };
         // SAFETY: `hazard_of` is in range.
-        let _ = unsafe { self.change_own(self.hazard_of(cache), g, self.token(g), change) };
+        let _ = unsafe { self.change_own(self.hazard_of(cache), g, self.header(g), change) };
     }
 
-    /// Whether `owner` may take a parked block by one compare-and-swap: nobody else stores its token plainly.
+    /// Whether `owner` may take a parked block by one compare-and-swap: nobody else stores its header plainly.
     #[inline]
-    pub(super) fn may_take(&self, owner: u16, token: Token) -> bool {
-        let is_small = || self.layout().bin_of(token.size()).is_some();
-        !self.biased() || token.parked_by() == owner || is_nobody(token.parked_by()) || !is_small()
+    pub(super) fn may_take(&self, owner: u16, header: Header) -> bool {
+        let is_small = || self.layout().bin_of(header.size()).is_some();
+        !self.biased() || header.parked_by() == owner || is_nobody(header.parked_by()) || !is_small()
     }
 
     /// Whether the participant `owner` is another process's than `me`. A slot that nobody holds is nobody's: whoever takes it passes a
-    /// full fence before it looks at a token.
+    /// full fence before it looks at a header.
     fn is_far(&self, me: u16, owner: u16) -> bool {
         let process = |number| self.slot(number, SlotWord::Process).load(&SLOT_LOOK);
         let other = process(owner);
@@ -144,38 +144,38 @@ impl<R: Region> Heap<R> {
         if far { Reach::System } else { Reach::Process }
     }
 
-    /// Whether `owner` may be about to store the token at `g` plainly; asked behind a heavy fence.
+    /// Whether `owner` may be about to store the header at `g` plainly; asked behind a heavy fence.
     pub(super) fn is_hazardous(&self, owner: u16, g: Granule) -> bool {
         self.slot(owner, SlotWord::Hazard).load(&HAZARD_LOOK) == g.0 as u64 + 1
     }
 
     /// Whether an owner's number says that a participant is adopting the block and has not yet ruled out that whose it was stores
-    /// its token.
+    /// its header.
     pub(super) fn is_adopting(&self, owner: u16) -> bool {
         is_adopter(owner) && !R::Backend::mutated(Mutant::AdoptingIgnored)
     }
 
     /// Marks the block at `g` if it is parked by another cache, and nobody adopts it, and keeps it for [`Heap::take_over`].
     fn mark(&self, cache: &ThreadCache, g: Granule, loot: &mut Loot) {
-        let token = self.look(g);
-        let parked = token.is_given_up() && self.fits_sector(g, token) && !self.may_take(cache.owner, token);
+        let header = self.look(g);
+        let parked = header.is_given_up() && self.fits_sector(g, header) && !self.may_take(cache.owner, header);
         if !parked
-            || self.is_adopting(token.parked_by())
+            || self.is_adopting(header.parked_by())
             || loot.is_full()
-            || !loot.far && self.is_far(cache.owner, token.parked_by())
+            || !loot.far && self.is_far(cache.owner, header.parked_by())
         {
             return;
         }
-        let is_marked = token.state() == State::Marked;
-        if is_marked && token.owner() != cache.owner && !R::Backend::mutated(Mutant::AnothersMarkUsed) {
-            loot.anothers.push((g, token));
+        let is_marked = header.state() == State::Marked;
+        if is_marked && header.owner() != cache.owner && !R::Backend::mutated(Mutant::AnothersMarkUsed) {
+            loot.anothers.push((g, header));
             return;
         }
         // One of its own number's is as good: its last holder is dead, and that one's compare-and-swap never comes.
-        let marked = if is_marked { token } else { token.marked(cache.owner) };
+        let marked = if is_marked { header } else { header.marked(cache.owner) };
         let unmarked = R::Backend::mutated(Mutant::MarkDropped);
-        if is_marked || unmarked || self.token(g).cas(token.0, marked.0, &MARK).is_ok() {
-            loot.marked.push((g, if unmarked { token } else { marked }));
+        if is_marked || unmarked || self.header(g).cas(header.0, marked.0, &MARK).is_ok() {
+            loot.marked.push((g, if unmarked { header } else { marked }));
         }
     }
 
@@ -192,12 +192,12 @@ impl<R: Region> Heap<R> {
                 let owner = mark.parked_by();
                 let free_to_go = fenced && (!self.is_hazardous(owner, g) || R::Backend::mutated(Mutant::HazardIgnored));
                 let whose = if free_to_go { cache.owner } else { owner };
-                let acked = Token::new(State::Acked, whose, mark.generation(), self.place(g, mark.size()));
-                let _ = self.token(g).cas(mark.0, acked.0, &TAKE_OVER);
+                let acked = Header::new(State::Acked, whose, mark.generation(), self.place(g, mark.size()));
+                let _ = self.header(g).cas(mark.0, acked.0, &TAKE_OVER);
             }
-            let mine = |(g, mark): (Granule, Token)| {
+            let mine = |(g, mark): (Granule, Header)| {
                 let marked = mark.marked(cache.owner);
-                self.token(g).cas(mark.0, marked.0, &MARK).is_ok().then_some((g, marked))
+                self.header(g).cas(mark.0, marked.0, &MARK).is_ok().then_some((g, marked))
             };
             marked = std::mem::take(&mut anothers).into_iter().filter_map(mine).collect();
         }
@@ -213,12 +213,12 @@ impl<R: Region> Heap<R> {
         };
         let (mut at, mut loot) = (g, Loot::new(most, far));
         for _ in 0..reach {
-            let token = self.look(at);
-            if token.state() == State::Inside || !self.fits_sector(at, token) || loot.is_full() {
+            let header = self.look(at);
+            if header.state() == State::Inside || !self.fits_sector(at, header) || loot.is_full() {
                 break;
             }
             self.mark(cache, at, &mut loot);
-            at = at.plus(token.size());
+            at = at.plus(header.size());
         }
         self.take_over(cache, loot);
         let now = self.look(g);
@@ -262,9 +262,9 @@ impl<R: Region> Heap<R> {
 
     /// Merges the block at `g` if it is parked and this cache may take it.
     pub(super) fn merge_parked(&self, cache: &mut ThreadCache, g: Granule) {
-        let token = self.look(g);
-        if token.is_given_up() && self.fits_sector(g, token) && self.may_take(cache.owner, token) {
-            self.coalesce(cache, g, token);
+        let header = self.look(g);
+        if header.is_given_up() && self.fits_sector(g, header) && self.may_take(cache.owner, header) {
+            self.coalesce(cache, g, header);
         }
     }
 }

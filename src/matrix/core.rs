@@ -502,7 +502,7 @@ impl AtomicMatrix {
     /// Whether the block that a directory entry names is live.
     fn published(&self, entry: Entry) -> bool {
         let live = self.heap.live_at(self.offsets.granule(entry.offset));
-        live.is_ok_and(|live| live.token.generation() == entry.generation)
+        live.is_ok_and(|live| live.header.generation() == entry.generation)
     }
 
     /// Whether a participant is alive.

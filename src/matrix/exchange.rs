@@ -1,6 +1,6 @@
 //! The exchange: batches of parked blocks' indices change hands through slots in the segment.
 //!
-//! A batch that is lost (its filler stopped half-way) costs nothing but the aid: the blocks are in their tokens.
+//! A batch that is lost (its filler stopped half-way) costs nothing but the aid: the blocks are in their headers.
 //!
 //! What a cache has freed for another goes to that cache's *homes*: a producer's empty stack finds there what its consumer has freed,
 //! without a ripple and a split. A cache has up to 64 homes for each bin, its ring. Who fills them and who empties them go round it the
@@ -185,7 +185,7 @@ impl<R: Region> Heap<R> {
         Some(count > 0)
     }
 
-    /// Takes the batch of the slot whose control word says `found`, and how many there are; None if somebody else did. Their tokens' lines
+    /// Takes the batch of the slot whose control word says `found`, and how many there are; None if somebody else did. Their headers' lines
     /// may come.
     pub(super) fn open_batch(&self, cache: &ThreadCache, slot: WordIndex, found: u64) -> Option<([u32; BATCH], usize)> {
         let control = self.word(slot);
@@ -194,7 +194,7 @@ impl<R: Region> Heap<R> {
         for (i, item) in items[..count].iter_mut().enumerate() {
             let both = self.word(WordIndex(slot.0 + 1 + i / 2)).load(&BATCH_INDEX);
             *item = (both >> (32 * (i % 2))) as u32;
-            self.token(Granule(*item)).expect_write();
+            self.header(Granule(*item)).expect_write();
         }
         control.store(0, &BATCH_PASS);
         Some((items, count))

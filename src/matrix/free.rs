@@ -1,7 +1,7 @@
 //! Free: one quick step for the thread's own small blocks, then one thorough step for all. The calls are drawn in [`super::heap`].
 
+use super::block_header::{Header, LINKED, State, is_nobody, place};
 use super::thread_cache::ThreadCache;
-use super::token::{LINKED, State, Token, is_nobody, place};
 use super::words::{Heap, Live, Refusal};
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
@@ -12,10 +12,10 @@ use crate::segment::size_class::EXACT;
 /// What the caller of the quick step knows of the block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Known {
-    /// Its token, as an allocation of untyped bytes gave it.
-    Raw(Token),
-    /// Its token, as an allocation for a type gave it.
-    Typed(Token),
+    /// Its header, as an allocation of untyped bytes gave it.
+    Raw(Header),
+    /// Its header, as an allocation for a type gave it.
+    Typed(Header),
     /// Where it begins, and that it is untyped.
     Offset,
 }
@@ -24,9 +24,9 @@ pub enum Known {
 enum Owner {
     /// This cache's, which parks it by a plain store.
     Me,
-    /// Another's, which may store its token plainly at this moment.
+    /// Another's, which may store its header plainly at this moment.
     Remote,
-    /// Nobody stores its token plainly: it is nobody's, or too large to be parked, or there is no bias.
+    /// Nobody stores its header plainly: it is nobody's, or too large to be parked, or there is no bias.
     Unowned,
     /// Nor that of a large block, which is parked for whose it is.
     Large,
@@ -44,11 +44,11 @@ impl<R: Region> Heap<R> {
         self.bind(cache);
         loop {
             let live = self.live_of(g, generation)?;
-            if live.token.owner() == LINKED {
+            if live.header.owner() == LINKED {
                 // A structure's: whoever reads or takes it there counts on it.
-                return Err(Refusal::Linked(live.token));
+                return Err(Refusal::Linked(live.header));
             }
-            let freed = match self.owner_of(cache, live.token) {
+            let freed = match self.owner_of(cache, live.header) {
                 Owner::Me => self.free_local(cache, live),
                 Owner::Remote => self.free_remote(cache, live),
                 Owner::Unowned => self.free_shared(cache, live),
@@ -61,12 +61,12 @@ impl<R: Region> Heap<R> {
             if R::Backend::mutated(Mutant::NewOwnerRefused) {
                 return Err(Refusal::NotLive(self.look(g)));
             }
-            generation = Some(live.token.generation());
+            generation = Some(live.header.generation());
         }
     }
 
     #[inline(always)]
-    fn owner_of(&self, cache: &ThreadCache, live: Token) -> Owner {
+    fn owner_of(&self, cache: &ThreadCache, live: Header) -> Owner {
         match live.owner() {
             _ if cache.parks() && self.layout().large_bin(live.size()).is_some() => Owner::Large,
             _ if !self.biased() || self.layout().bin_of(live.size()).is_none() => Owner::Unowned,
@@ -79,30 +79,30 @@ impl<R: Region> Heap<R> {
     /// Parks the cache's own block on its stack: no locked instruction. False: it has changed, and nothing was done.
     #[inline(never)]
     pub fn free_local(&self, cache: &mut ThreadCache, live: Live) -> bool {
-        let Live { at: g, token } = live;
-        let (hazard, bin) = (self.hazard_of(cache), self.layout().bin_of(token.size()));
-        let Some(bin) = bin.filter(|_| hazard != 0 && cache.parks() && token.owner() == cache.owner) else {
+        let Live { at: g, header } = live;
+        let (hazard, bin) = (self.hazard_of(cache), self.layout().bin_of(header.size()));
+        let Some(bin) = bin.filter(|_| hazard != 0 && cache.parks() && header.owner() == cache.owner) else {
             return false;
         };
         if !cache.stacks[bin.0].has_room() {
             self.spill(cache, bin);
         }
-        let parked = Token::new(State::Acked, token.owner(), token.generation(), self.place(g, token.size()));
-        let change = |now: Token| (now == token && cache.stacks[bin.0].push(g)).then_some((parked, ()));
+        let parked = Header::new(State::Acked, header.owner(), header.generation(), self.place(g, header.size()));
+        let change = |now: Header| (now == header && cache.stacks[bin.0].push(g)).then_some((parked, ()));
         // SAFETY: `hazard_of` is in range.
-        unsafe { self.change_own(hazard, g, self.token(g), change) }.is_some()
+        unsafe { self.change_own(hazard, g, self.header(g), change) }.is_some()
     }
 
     /// Frees the cache's own block into the hands of `home`, the cache that it came from: it is parked as that one's, and goes the way home
     /// of blocks that are freed for others. No locked instruction, for a large one a compare-and-swap. False: it has changed, or is not parked for others, and nothing was done.
     ///
-    /// Once the token says `home`, nobody stores it plainly but who has that number and was given its index.
+    /// Once the header says `home`, nobody stores it plainly but who has that number and was given its index.
     #[inline(never)]
     pub fn free_to(&self, cache: &mut ThreadCache, live: Live, home: u16) -> bool {
         self.bind(cache);
-        let Live { at: g, token } = live;
-        let (hazard, size) = (self.hazard_of(cache), token.size());
-        let is_own = cache.parks() && token.owner() == cache.owner;
+        let Live { at: g, header } = live;
+        let (hazard, size) = (self.hazard_of(cache), header.size());
+        let is_own = cache.parks() && header.owner() == cache.owner;
         let is_anothers = home != cache.owner && self.is_participant(home);
         if !is_own || !is_anothers {
             return false;
@@ -112,10 +112,10 @@ impl<R: Region> Heap<R> {
         }
         let bin = self.layout().bin_of(size).filter(|_| self.biased() && hazard != 0);
         let Some(bin) = bin else { return false };
-        let parked = Token::new(State::Acked, home, token.generation(), self.place(g, size));
-        let change = |now: Token| (now == token).then_some((parked, ()));
+        let parked = Header::new(State::Acked, home, header.generation(), self.place(g, size));
+        let change = |now: Header| (now == header).then_some((parked, ()));
         // SAFETY: `hazard_of` is in range.
-        if unsafe { self.change_own(hazard, g, self.token(g), change) }.is_none() {
+        if unsafe { self.change_own(hazard, g, self.header(g), change) }.is_none() {
             return false;
         }
         self.send_home(cache, bin, home, g);
@@ -125,10 +125,10 @@ impl<R: Region> Heap<R> {
     /// Gives another cache's block back to that cache's parked blocks. False: it has changed, and nothing was done.
     #[inline(never)]
     fn free_remote(&self, cache: &mut ThreadCache, live: Live) -> bool {
-        let Live { at: g, token } = live;
-        let (owner, size) = (token.owner(), token.size());
-        let acked = Token::new(State::Acked, owner, token.generation(), self.place(g, size));
-        if self.token(g).cas(token.0, acked.0, &PARK).is_err() {
+        let Live { at: g, header } = live;
+        let (owner, size) = (header.owner(), header.size());
+        let acked = Header::new(State::Acked, owner, header.generation(), self.place(g, size));
+        if self.header(g).cas(header.0, acked.0, &PARK).is_err() {
             return false;
         }
         match self.parking_bin(cache, size) {
@@ -143,12 +143,12 @@ impl<R: Region> Heap<R> {
     /// Parks a block as this cache's, or merges it. False: it has changed, and nothing was done.
     #[inline(never)]
     fn free_shared(&self, cache: &mut ThreadCache, live: Live) -> bool {
-        let Live { at: g, token } = live;
-        let acked = Token::new(State::Acked, cache.owner(), token.generation(), self.place(g, token.size()));
-        if self.token(g).cas(token.0, acked.0, &PARK).is_err() {
+        let Live { at: g, header } = live;
+        let acked = Header::new(State::Acked, cache.owner(), header.generation(), self.place(g, header.size()));
+        if self.header(g).cas(header.0, acked.0, &PARK).is_err() {
             return false;
         }
-        match self.parking_bin(cache, token.size()) {
+        match self.parking_bin(cache, header.size()) {
             Some(bin) => self.remember(cache, bin, g),
             None => drop(self.coalesce(cache, g, acked)),
         }
@@ -163,56 +163,56 @@ impl<R: Region> Heap<R> {
     #[cold]
     pub fn free_unaided(&self, g: Granule, mut generation: Option<u32>) -> Result<(), Refusal> {
         loop {
-            let Live { token, .. } = self.live_of(g, generation)?;
-            if token.owner() == LINKED {
-                return Err(Refusal::Linked(token));
+            let Live { header, .. } = self.live_of(g, generation)?;
+            if header.owner() == LINKED {
+                return Err(Refusal::Linked(header));
             }
             // Its owner may be about to store the same word.
-            let owner = if self.biased() && self.layout().bin_of(token.size()).is_some() { token.owner() } else { 0 };
-            let acked = Token::new(State::Acked, owner, token.generation(), self.place(g, token.size()));
-            if self.token(g).cas(token.0, acked.0, &PARK).is_ok() {
+            let owner = if self.biased() && self.layout().bin_of(header.size()).is_some() { header.owner() } else { 0 };
+            let acked = Header::new(State::Acked, owner, header.generation(), self.place(g, header.size()));
+            if self.header(g).cas(header.0, acked.0, &PARK).is_ok() {
                 return Ok(());
             }
-            generation = Some(token.generation());
+            generation = Some(header.generation());
         }
     }
 
     /// The quick step: parks the live block at `g` on the cache's own stack, if it is the cache's own, what the caller knows, of less than
     /// `EXACT` granules, and there is room. No locked instruction. False: nothing was done.
     ///
-    /// Where the caller knows the token, what is stored, and where, follows from that: nothing waits for the one in memory, which is only
+    /// Where the caller knows the header, what is stored, and where, follows from that: nothing waits for the one in memory, which is only
     /// compared.
     ///
     /// # Safety
-    /// As for [`Heap::allocate_own`], and a known token's position is that of the granule in its span, as an allocation gave them.
+    /// As for [`Heap::allocate_own`], and a known header's position is that of the granule in its span, as an allocation gave them.
     #[inline(always)]
     pub unsafe fn free_own(&self, cache: &mut ThreadCache, g: Granule, known: Known, geometry: &impl Geometry) -> bool {
-        let (own, hazard, shift) = (Token(cache.live_bits), cache.hazard, geometry.span_shift());
+        let (own, hazard, shift) = (Header(cache.live_bits), cache.hazard, geometry.span_shift());
         let (is_own, size) = match known {
-            Known::Raw(token) => (token.held_by_same(own), token.low_size()),
-            Known::Typed(token) => (token.is_typed() && token.owner() == own.owner(), token.size()),
+            Known::Raw(header) => (header.held_by_same(own), header.low_size()),
+            Known::Typed(header) => (header.is_typed() && header.owner() == own.owner(), header.size()),
             Known::Offset => (true, 0),
         };
         if g.0 >= cache.roomy || !is_own || size >= EXACT {
             return false;
         }
         // SAFETY: the cache is bound, to this heap, says the caller: it has as many granules, spans like these, and this word.
-        let word = unsafe { self.region().token_in_range(g, shift) };
+        let word = unsafe { self.region().header_in_range(g, shift) };
         if known == Known::Offset {
             // Another cache may have written it last, or may own it: then one transfer of its line serves the look and the change.
             word.expect_write();
         }
         let position = g.0 & ((1 << shift) - 1);
         let expected = own.0 | u64::from(place(position, 0));
-        let change = |now: Token| {
+        let change = |now: Header| {
             let (parked, size) = match known {
-                Known::Raw(token) | Known::Typed(token) => {
-                    let live = self.same_block(now, token)?;
-                    // Another segment's pointer with this one's tag fits no token here.
-                    debug_assert!(now != token || token.position() == position);
+                Known::Raw(header) | Known::Typed(header) => {
+                    let live = self.same_block(now, header)?;
+                    // Another segment's pointer with this one's tag fits no header here.
+                    debug_assert!(now != header || header.position() == position);
                     let parked = match known {
                         Known::Raw(_) => live.parked(),
-                        _ => Token::new(State::Acked, live.owner(), live.generation(), place(live.position(), size)),
+                        _ => Header::new(State::Acked, live.owner(), live.generation(), place(live.position(), size)),
                     };
                     (parked, size as usize)
                 }
@@ -245,38 +245,38 @@ impl<R: Region> Heap<R> {
         }
         let (own, hazard, shift) = (cache.live_bits, cache.hazard, geometry.span_shift());
         // SAFETY: as in `free_own`.
-        let word = unsafe { self.region().token_in_range(g, shift) };
-        let token = Token(word.load(&TOKEN_HINT));
+        let word = unsafe { self.region().header_in_range(g, shift) };
+        let header = Header(word.load(&HEADER_HINT));
         // The size, if everything else is as it should be.
-        let size = token.meaning() ^ (own | u64::from(place(g.0 & ((1 << shift) - 1), 0)));
-        let current = generation.is_none_or(|held| held == token.generation());
+        let size = header.meaning() ^ (own | u64::from(place(g.0 & ((1 << shift) - 1), 0)));
+        let current = generation.is_none_or(|held| held == header.generation());
         if !current || size > u64::from(cache.granules - g.0) {
             return false;
         }
         let size = size as u32;
-        let Some(bin) = self.layout().bin_of(size) else { return self.free_own_large(cache, g, token, size) };
+        let Some(bin) = self.layout().bin_of(size) else { return self.free_own_large(cache, g, header, size) };
         let stack = &mut cache.stacks[bin.0];
         if !stack.has_room() {
             return false;
         }
-        let change = |now: Token| (now == token).then(|| (token.parked(), ()));
+        let change = |now: Header| (now == header).then(|| (header.parked(), ()));
         // SAFETY: `hazard` is the index that the cache was bound with, to this heap, says the caller.
         unsafe { self.change_own(hazard, g, word, change) }.is_some_and(|()| stack.push(g))
     }
 
-    /// The token of the block that the caller knows, if it still stands.
+    /// The header of the block that the caller knows, if it still stands.
     #[inline(always)]
-    fn same_block(&self, now: Token, known: Token) -> Option<Token> {
+    fn same_block(&self, now: Header, known: Header) -> Option<Header> {
         match R::Backend::mutated(Mutant::GenerationIgnored) {
             true => (now.meaning() == known.meaning()).then_some(now),
             false => (now == known).then_some(known),
         }
     }
 
-    /// The block at `g` will be freed soon: its token's line may come. No access.
+    /// The block at `g` will be freed soon: its header's line may come. No access.
     #[inline(always)]
     pub fn will_free(&self, g: Granule) {
-        self.token(g).expect_write();
+        self.header(g).expect_write();
     }
 }
 
@@ -315,9 +315,9 @@ mod tests {
                 }
                 for block in made {
                     let typed = kind != Kind::Raw;
-                    assert_eq!(typed, block.token.is_typed());
-                    let stale = Token(block.token.0 ^ Token::new(State::Inside, 0, 1, 0).0);
-                    let known = |token, typed| if typed { Known::Typed(token) } else { Known::Raw(token) };
+                    assert_eq!(typed, block.header.is_typed());
+                    let stale = Header(block.header.0 ^ Header::new(State::Inside, 0, 1, 0).0);
+                    let known = |header, typed| if typed { Known::Typed(header) } else { Known::Raw(header) };
                     // SAFETY: one heap for each cache, and its own geometry.
                     unsafe {
                         assert!(
@@ -325,18 +325,18 @@ mod tests {
                             "S5: another generation"
                         );
                         assert!(
-                            !quick.free_own(&mut cache, block.at, known(block.token, !typed), layout),
+                            !quick.free_own(&mut cache, block.at, known(block.header, !typed), layout),
                             "S5: of another kind"
                         );
-                        let freed = quick.free_own(&mut cache, block.at, known(block.token, typed), layout);
+                        let freed = quick.free_own(&mut cache, block.at, known(block.header, typed), layout);
                         assert!(freed || !cache.stacks[size as usize].has_room(), "{size} {kind:?}");
                         if !freed {
-                            quick.free(&mut cache, block.at, Some(block.token.generation())).expect("live");
+                            quick.free(&mut cache, block.at, Some(block.header.generation())).expect("live");
                         }
                     }
-                    thorough.free(&mut other, block.at, Some(block.token.generation())).expect("live");
+                    thorough.free(&mut other, block.at, Some(block.header.generation())).expect("live");
                     assert_eq!(quick.look(block.at), thorough.look(block.at), "{size} {kind:?}");
-                    positions.insert(block.token.position());
+                    positions.insert(block.header.position());
                 }
             }
         }

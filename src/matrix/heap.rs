@@ -9,7 +9,7 @@
 //!             ├─ parked      allocate_parked   each index on the stack: revive, or claim_parked (1 CAS)
 //!             ├─ a batch     take_batch        own homes, then open slots, onto the stack              cache.rs, exchange.rs
 //!             ├─ free memory carve             a run that is cut up, else find_and_take                runs.rs
-//!             │                 ├─ find           class, tree, leaf, token                             hints.rs
+//!             │                 ├─ find           class, tree, leaf, header                             hints.rs
 //!             │                 └─ take           whole, or cut from the tail                          operation.rs
 //!             └─ nothing     last_try          flush, then sweep: help, steal, coalesce, take          sweep.rs, bias.rs
 //!
@@ -23,9 +23,9 @@
 //!                                                 (and all that is neither parkable nor biased)
 //! ```
 
+use super::block_header::{Header, State};
 pub use super::free::Known;
 pub use super::thread_cache::ThreadCache;
-use super::token::{State, Token};
 pub use super::words::{Exhausted, Heap, Kind, Live, Refusal};
 use crate::backend::Word;
 use crate::backend::orderings::FORMAT;
@@ -34,20 +34,20 @@ use crate::segment::region::Region;
 use crate::segment::size_class::of_size;
 
 /// Behind the last span: a live block that is nobody's, and that no call accepts.
-const SENTINEL: Token = Token::new(State::Allocated, 0, 0, 1);
+const SENTINEL: Header = Header::new(State::Allocated, 0, 0, 1);
 
 impl<R: Region> Heap<R> {
     /// Makes one free block of a zeroed region that nobody else uses yet.
     pub fn format(region: R) -> Self {
         let heap = Self { region };
         let granules = heap.layout().granules;
-        heap.token(Granule(granules)).store(SENTINEL.0, &FORMAT);
+        heap.header(Granule(granules)).store(SENTINEL.0, &FORMAT);
         let last = heap.layout().spans() - 1;
         if last > 0 {
             let at = heap.layout().first_of(last);
-            heap.token(at).store(Token::new(State::Inside, 0, 0, last).0, &FORMAT);
+            heap.header(at).store(Header::new(State::Inside, 0, 0, last).0, &FORMAT);
         }
-        heap.token(Granule(0)).store(Token::new(State::Free, 0, 0, granules).0, &FORMAT);
+        heap.header(Granule(0)).store(Header::new(State::Free, 0, 0, granules).0, &FORMAT);
         heap.hint(Granule(0), of_size(granules), true);
         heap
     }

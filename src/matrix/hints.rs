@@ -5,17 +5,17 @@
 //! trees' roots stand the second-level words (a bit for each of 8 steps) and the first-level word (a bit for each
 //! power of two).
 //!
-//! A hint may lie: it costs time, never safety. None is lost (L2), for this reason. A publisher writes the token
+//! A hint may lie: it costs time, never safety. None is lost (L2), for this reason. A publisher writes the header
 //! first and then sets hints from below, each with a read-modify-write, and goes up where it made a word nonzero. A
 //! searcher that finds nothing behind a hint clears it, and looks *once more* behind it; if something has appeared,
 //! it sets the hint again. On each word the read-modify-writes are totally ordered: either the publisher's set comes
 //! after the searcher's clear, and the hint stands; or before it, and then the searcher's clear acquires the
 //! publisher's release, so that its second look sees what was published, and it sets the hint itself. Clears go
 //! upward by the same rule. A participant that stops between its clear and its second look can hide a hint, not a
-//! block: whoever finds nothing sweeps the tokens (matrix::sweep), which hints what it meets again.
+//! block: whoever finds nothing sweeps the headers (matrix::sweep), which hints what it meets again.
 
+use super::block_header::{Header, State};
 use super::thread_cache::ThreadCache;
-use super::token::{State, Token};
 use super::words::Heap;
 use crate::backend::orderings::{HINT_CLEAR, HINT_LOOK, HINT_SET};
 use crate::backend::{Backend, Mutant, Word};
@@ -112,7 +112,7 @@ impl<R: Region> Heap<R> {
 
     /// A free block of at least `size` granules, found through the hints: two bitmap operations to the class, one word a
     /// level to the leaf. O(1), plus one step for each stale hint, which its publisher has paid for (L4).
-    pub(super) fn find(&self, cache: &mut ThreadCache, size: u32) -> Option<(Granule, Token)> {
+    pub(super) fn find(&self, cache: &mut ThreadCache, size: u32) -> Option<(Granule, Header)> {
         let wanted = at_least(size);
         loop {
             let Some(class) = self.first_class(wanted) else {
@@ -180,17 +180,17 @@ impl<R: Region> Heap<R> {
 
     /// A free block of at least `size` granules that begins in `chunk`. Operations in force are helped to their end, and
     /// hints of granules where nothing free begins are cleared.
-    fn find_in_chunk(&self, cache: &mut ThreadCache, chunk: usize, size: u32) -> Option<(Granule, Token)> {
+    fn find_in_chunk(&self, cache: &mut ThreadCache, chunk: usize, size: u32) -> Option<(Granule, Header)> {
         let leaf = self.word(self.layout().leaf(chunk));
         let mut bits = leaf.load(&HINT_LOOK);
         while bits != 0 {
             let bit =
                 if cache.searches_from_above() { 1 << (63 - bits.leading_zeros()) } else { bits & bits.wrapping_neg() };
             let span = (chunk * CHUNK) as u32 + bit.trailing_zeros();
-            let (g, token) = self.settled(cache, span);
-            if token.is_free() && self.fits_sector(g, token) {
-                if token.size() >= size {
-                    return Some((g, token));
+            let (g, header) = self.settled(cache, span);
+            if header.is_free() && self.fits_sector(g, header) {
+                if header.size() >= size {
+                    return Some((g, header));
                 }
                 bits &= !bit;
                 continue;
@@ -214,17 +214,17 @@ impl<R: Region> Heap<R> {
 
     /// What begins in a span, and where.
     #[inline(always)]
-    fn begins_in(&self, span: u32) -> (Granule, Token) {
-        let token = self.look_span(span);
-        (self.head_of(span, token), token)
+    fn begins_in(&self, span: u32) -> (Granule, Header) {
+        let header = self.look_span(span);
+        (self.head_of(span, header), header)
     }
 
     /// What begins in a span, and where, after helping whatever operation is in force there.
-    fn settled(&self, cache: &mut ThreadCache, span: u32) -> (Granule, Token) {
+    fn settled(&self, cache: &mut ThreadCache, span: u32) -> (Granule, Header) {
         loop {
-            let (g, token) = self.begins_in(span);
-            if token.state() != State::Coalescing || !self.help(cache, g, token) {
-                return (g, token);
+            let (g, header) = self.begins_in(span);
+            if header.state() != State::Coalescing || !self.help(cache, g, header) {
+                return (g, header);
             }
             R::Backend::pause();
         }
@@ -234,9 +234,9 @@ impl<R: Region> Heap<R> {
     fn chunk_has(&self, chunk: usize, class: Class) -> bool {
         let mut bits = self.word(self.layout().leaf(chunk)).load(&HINT_LOOK);
         while bits != 0 {
-            let (g, token) = self.begins_in((chunk * CHUNK) as u32 + bits.trailing_zeros());
-            let possibly = matches!(token.state(), State::Free | State::Coalescing);
-            if possibly && of_size(token.size()) == class && self.fits_sector(g, token) {
+            let (g, header) = self.begins_in((chunk * CHUNK) as u32 + bits.trailing_zeros());
+            let possibly = matches!(header.state(), State::Free | State::Coalescing);
+            if possibly && of_size(header.size()) == class && self.fits_sector(g, header) {
                 return true;
             }
             bits &= bits - 1;
@@ -245,7 +245,7 @@ impl<R: Region> Heap<R> {
     }
 
     /// The last resort of a search, bounded: the first chunk of the size's own class, whose blocks may or may not fit.
-    fn find_in_own_class(&self, size: u32) -> Option<(Granule, Token)> {
+    fn find_in_own_class(&self, size: u32) -> Option<(Granule, Header)> {
         let class = of_size(size);
         if class.0 >= self.layout().classes || class == at_least(size) {
             return None;
@@ -253,9 +253,9 @@ impl<R: Region> Heap<R> {
         let chunk = self.end_chunk(class, false)?;
         let mut bits = self.word(self.layout().leaf(chunk)).load(&HINT_LOOK);
         while bits != 0 {
-            let (g, token) = self.begins_in((chunk * CHUNK) as u32 + bits.trailing_zeros());
-            if token.is_free() && token.size() >= size && self.fits_sector(g, token) {
-                return Some((g, token));
+            let (g, header) = self.begins_in((chunk * CHUNK) as u32 + bits.trailing_zeros());
+            if header.is_free() && header.size() >= size && self.fits_sector(g, header) {
+                return Some((g, header));
             }
             bits &= bits - 1;
         }

@@ -14,12 +14,12 @@
 //!   A batch, and what is on its way home in one ring, are bounded in granules. What finds no home stays with the cache that freed it.
 //! - They are given back when a request runs short, when their thread ends, and when their cache's participant has died.
 
+use super::block_header::{Header, State, is_nobody};
 use super::exchange::{ALL, full, places};
 use super::pool::{Parked, Pool, WAYS, Way};
 use super::thread_cache::{FEW, MOST_SHORT_LOOKS, ThreadCache};
-use super::token::{State, Token, is_nobody};
 use super::words::{Heap, Kind, Live};
-use crate::backend::orderings::{BATCH_LOOK, CLAIM, PARK, SLOT_LOOK, TOKEN_HINT};
+use crate::backend::orderings::{BATCH_LOOK, CLAIM, HEADER_HINT, PARK, SLOT_LOOK};
 use crate::backend::{Backend, Mutant, Word};
 use crate::segment::layout::{BATCH, Granule, SlotWord};
 use crate::segment::region::Region;
@@ -57,24 +57,24 @@ impl<R: Region> Heap<R> {
             let next = Large(bin.0 + 1);
             let (bin, block) = newest.or_else(|| pool.newest(next).map(|block| (next, block)))?;
             if block.at.0 & mask == 0
-                && let Some(token) = self.take_own(cache.live_bits, block)
+                && let Some(header) = self.take_own(cache.live_bits, block)
             {
                 pool.take_newest(bin);
-                return Some(Live { at: block.at, token });
+                return Some(Live { at: block.at, header });
             }
         }
         self.pop_any_large(cache, [bin, Large(bin.0 + 1)], (size, mask), kind)
     }
 
-    /// Takes the block, untyped, if it is parked by whose live blocks' tokens are like `live_bits`.
+    /// Takes the block, untyped, if it is parked by whose live blocks' headers are like `live_bits`.
     #[inline(always)]
-    fn take_own(&self, live_bits: u64, block: Parked) -> Option<Token> {
-        let word = self.token(block.at);
-        let token = word.load(&TOKEN_HINT);
-        let live = token.wrapping_add(const { Token::revival(State::Allocated, 0, 0) });
+    fn take_own(&self, live_bits: u64, block: Parked) -> Option<Header> {
+        let word = self.header(block.at);
+        let header = word.load(&HEADER_HINT);
+        let live = header.wrapping_add(const { Header::revival(State::Allocated, 0, 0) });
         let generation = live ^ (live_bits | u64::from(self.place(block.at, block.size)));
-        let as_parked = Token(generation).meaning() == 0 && generation != 0;
-        (as_parked && word.cas(token, live, &CLAIM).is_ok()).then_some(Token(live))
+        let as_parked = Header(generation).meaning() == 0 && generation != 0;
+        (as_parked && word.cas(header, live, &CLAIM).is_ok()).then_some(Header(live))
     }
 
     /// As [`Heap::pop_large`], of any kind, and from whomever the block was parked. Indices that have gone stale are dropped.
@@ -95,19 +95,19 @@ impl<R: Region> Heap<R> {
                     break;
                 }
                 pool.take_newest(bin);
-                if let Some(token) = self.claim_parked(owner, block.at, block.size, kind) {
-                    return Some(Live { at: block.at, token });
+                if let Some(header) = self.claim_parked(owner, block.at, block.size, kind) {
+                    return Some(Live { at: block.at, header });
                 }
             }
         }
         None
     }
 
-    /// Parks the cache's own live block of `size` granules, read as `token`, if that is a large bin's. False: nothing was done.
+    /// Parks the cache's own live block of `size` granules, read as `header`, if that is a large bin's. False: nothing was done.
     #[inline(always)]
-    pub(super) fn free_own_large(&self, cache: &mut ThreadCache, g: Granule, token: Token, size: u32) -> bool {
+    pub(super) fn free_own_large(&self, cache: &mut ThreadCache, g: Granule, header: Header, size: u32) -> bool {
         let Some(bin) = self.layout().large_bin(size) else { return false };
-        let parked = cache.large.is_some() && self.token(g).cas(token.0, token.parked().0, &PARK).is_ok();
+        let parked = cache.large.is_some() && self.header(g).cas(header.0, header.parked().0, &PARK).is_ok();
         if parked {
             self.keep_large(cache, bin, Parked { at: g, size });
         }
@@ -117,17 +117,17 @@ impl<R: Region> Heap<R> {
     /// Parks a live large block, here or for whose it is, by one compare-and-swap. False: it has changed, and nothing was done.
     #[inline(never)]
     pub(super) fn free_large(&self, cache: &mut ThreadCache, live: Live) -> bool {
-        let owner = live.token.owner();
+        let owner = live.header.owner();
         let whose = if is_nobody(owner) { cache.owner } else { owner };
         self.free_large_to(cache, live, whose)
     }
 
     /// As [`Heap::free_large`], for the cache that the block is to go to.
     pub(super) fn free_large_to(&self, cache: &mut ThreadCache, live: Live, whose: u16) -> bool {
-        let Live { at: g, token } = live;
-        let size = token.size();
-        let acked = Token::new(State::Acked, whose, token.generation(), self.place(g, size));
-        if self.token(g).cas(token.0, acked.0, &PARK).is_err() {
+        let Live { at: g, header } = live;
+        let size = header.size();
+        let acked = Header::new(State::Acked, whose, header.generation(), self.place(g, size));
+        if self.header(g).cas(header.0, acked.0, &PARK).is_err() {
             return false;
         }
         let block = Parked { at: g, size };
@@ -220,9 +220,9 @@ impl<R: Region> Heap<R> {
 
     /// Merges a block that was parked, if it still is.
     fn merge_large(&self, cache: &mut ThreadCache, block: Parked) {
-        let token = self.look(block.at);
-        if token.is_given_up() && token.size() == block.size && self.layout().large_bin(block.size).is_some() {
-            self.coalesce(cache, block.at, token);
+        let header = self.look(block.at);
+        if header.is_given_up() && header.size() == block.size && self.layout().large_bin(block.size).is_some() {
+            self.coalesce(cache, block.at, header);
         }
     }
 
@@ -264,12 +264,12 @@ impl<R: Region> Heap<R> {
 
     /// Remembers a block that was parked for this cache, or by it. The index may come from shared memory, and the block may be gone (C2).
     fn receive_large(&self, cache: &mut ThreadCache, g: Granule) {
-        let token = self.look(g);
-        if let Some(bin) = self.layout().large_bin(token.size())
-            && token.is_given_up()
-            && self.fits_sector(g, token)
+        let header = self.look(g);
+        if let Some(bin) = self.layout().large_bin(header.size())
+            && header.is_given_up()
+            && self.fits_sector(g, header)
         {
-            self.keep_large(cache, bin, Parked { at: g, size: token.size() });
+            self.keep_large(cache, bin, Parked { at: g, size: header.size() });
         }
     }
 

@@ -1,7 +1,7 @@
 //! Mending: the tiling is restored where it is broken, and nobody's block is touched (S1, C2).
 //!
 //! A break is where a block should begin, and none does. The protocol leaves none. A late helper may, in spite of its tag (see
-//! [`super::token`]), and so may a stray store of some program. What once stood there, nobody can tell any more: a free block, most
+//! [`super::block_header`]), and so may a stray store of some program. What once stood there, nobody can tell any more: a free block, most
 //! likely, or one that somebody uses. So the stretch up to the next block becomes a live block of nobody who lives ([`KEPT`]): it is handed
 //! out no more, and whoever knows that it is nobody's frees it.
 //!
@@ -14,12 +14,12 @@
 //! The other way round, a head within a free block says that somebody's block may begin there. The free block is taken, ends before that head
 //! from then on, and what follows is looked at as everything else is.
 
+use super::block_header::{Header, KEPT, State};
 use super::operation::Held;
 use super::stats::{Count, Fault};
 use super::thread_cache::ThreadCache;
-use super::token::{KEPT, State, Token};
 use super::words::Heap;
-use crate::backend::orderings::{ERASE, HELD_STORE, TOKEN_WALK};
+use crate::backend::orderings::{ERASE, HEADER_WALK, HELD_STORE};
 use crate::backend::{Backend, Word};
 use crate::segment::layout::Granule;
 use crate::segment::region::Region;
@@ -41,7 +41,7 @@ pub struct Mended {
 /// How one step of mending ended.
 enum Step {
     /// The next tile begins there, behind this one.
-    On(Granule, Option<Token>),
+    On(Granule, Option<Header>),
     /// Somebody else works here: begin anew.
     Anew,
 }
@@ -53,10 +53,10 @@ impl<R: Region> Heap<R> {
         // The tile before, as it was read.
         let (mut at, mut before) = (Granule(0), None);
         while at.0 < self.layout().granules {
-            let token = self.look(at);
-            let is_head = token.state() != State::Inside && self.fits_sector(at, token);
+            let header = self.look(at);
+            let is_head = header.state() != State::Inside && self.fits_sector(at, header);
             let step = match is_head {
-                true => self.mend_tile(cache, &mut mended, at, token),
+                true => self.mend_tile(cache, &mut mended, at, header),
                 false => self.mend_break(cache, &mut mended, at, before),
             };
             match step {
@@ -70,7 +70,7 @@ impl<R: Region> Heap<R> {
                     R::Backend::pause();
                 }
                 Step::Anew => {
-                    mended.left = Some(Fault::NotAHead { granule: at.0, token });
+                    mended.left = Some(Fault::NotAHead { granule: at.0, header });
                     break;
                 }
             }
@@ -79,31 +79,31 @@ impl<R: Region> Heap<R> {
     }
 
     /// A tile: its operation is finished, and if it is free, no other block begins within it.
-    fn mend_tile(&self, cache: &mut ThreadCache, mended: &mut Mended, g: Granule, token: Token) -> Step {
-        if token.state() == State::Coalescing && self.help(cache, g, token) {
+    fn mend_tile(&self, cache: &mut ThreadCache, mended: &mut Mended, g: Granule, header: Header) -> Step {
+        if header.state() == State::Coalescing && self.help(cache, g, header) {
             return Step::Anew;
         }
-        let within = if token.is_free() { self.head_within(g, token) } else { None };
-        let Some(head) = within else { return Step::On(g.plus(token.size()), Some(token)) };
-        let Some(held) = self.take(cache, g, token, token.size()) else { return Step::Anew };
+        let within = if header.is_free() { self.head_within(g, header) } else { None };
+        let Some(head) = within else { return Step::On(g.plus(header.size()), Some(header)) };
+        let Some(held) = self.take(cache, g, header, header.size()) else { return Step::Anew };
         let place = self.place(g, head.0 - g.0);
-        let front = Token::new(State::Coalescing, cache.owner(), held.token.next_generation(), place);
-        self.token(g).store(front.0, &HELD_STORE);
-        self.ripple(cache, Held { at: g, token: front });
+        let front = Header::new(State::Coalescing, cache.owner(), held.header.next_generation(), place);
+        self.header(g).store(front.0, &HELD_STORE);
+        self.ripple(cache, Held { at: g, header: front });
         mended.shortened += 1;
         Step::Anew
     }
 
     /// Where the block begins whose head stands in a span, if one does.
     fn head_in(&self, span: u32) -> Option<Granule> {
-        let (g, token) = self.tile_in(span)?;
-        (self.said_of(g, token) == token).then_some(g)
+        let (g, header) = self.tile_in(span)?;
+        (self.said_of(g, header) == header).then_some(g)
     }
 
     /// Where within a free block another block's head stands.
-    fn head_within(&self, g: Granule, token: Token) -> Option<Granule> {
+    fn head_within(&self, g: Granule, header: Header) -> Option<Granule> {
         let first = self.layout().span(g);
-        (first + 1..first + self.spans(g, token.size())).find_map(|span| self.head_in(span))
+        (first + 1..first + self.spans(g, header.size())).find_map(|span| self.head_in(span))
     }
 
     /// A break behind the tile `before`: all up to the next head is set aside.
@@ -112,9 +112,9 @@ impl<R: Region> Heap<R> {
         cache: &mut ThreadCache,
         mended: &mut Mended,
         g: Granule,
-        before: Option<(Granule, Token)>,
+        before: Option<(Granule, Header)>,
     ) -> Step {
-        let (span, found) = (self.layout().span(g), Token(self.token(g).load(&TOKEN_WALK)));
+        let (span, found) = (self.layout().span(g), Header(self.header(g).load(&HEADER_WALK)));
         let is_break = match before {
             None => g.0 == 0,
             Some((at, seen)) => {
@@ -126,14 +126,14 @@ impl<R: Region> Heap<R> {
             return Step::Anew;
         }
         if let Some(head) = self.head_in(span) {
-            // The next block begins in the same span: there is no token for what stands before it.
-            mended.left = Some(Fault::NotAHead { granule: g.0, token: found });
+            // The next block begins in the same span: there is no header for what stands before it.
+            mended.left = Some(Fault::NotAHead { granule: g.0, header: found });
             return Step::On(head, None);
         }
         let end = self.erase_up_to_head(span + 1);
         let size = end.0 - g.0;
-        let kept = Token::new(State::Allocated, KEPT, found.next_generation(), self.place(g, size));
-        if self.token(g).cas(found.0, kept.0, &ERASE).is_err() {
+        let kept = Header::new(State::Allocated, KEPT, found.next_generation(), self.place(g, size));
+        if self.header(g).cas(found.0, kept.0, &ERASE).is_err() {
             return Step::Anew;
         }
         mended.set_aside.blocks += 1;
@@ -149,8 +149,8 @@ impl<R: Region> Heap<R> {
             }
             let word = self.look_span(span);
             if word.state() != State::Inside {
-                let erased = Token::new(State::Inside, word.tag(), word.next_generation(), 0);
-                let _ = self.token(self.layout().first_of(span)).cas(word.0, erased.0, &ERASE);
+                let erased = Header::new(State::Inside, word.tag(), word.next_generation(), 0);
+                let _ = self.header(self.layout().first_of(span)).cas(word.0, erased.0, &ERASE);
             }
         }
         Granule(self.layout().granules)
@@ -162,8 +162,8 @@ mod tests {
     use super::*;
     use crate::backend::Native;
     use crate::backend::orderings::FORMAT;
+    use crate::matrix::block_header::place;
     use crate::matrix::heap::{Kind, Live};
-    use crate::matrix::token::place;
     use crate::segment::layout::{Layout, Params};
     use crate::segment::region::BoxedRegion;
     use crate::segment::size_class::Larges;
@@ -171,39 +171,39 @@ mod tests {
     type Boxed = Heap<BoxedRegion<Native>>;
 
     /// What befalls a heap at one of its tiles; false if it can't.
-    type Damage = fn(&Boxed, Granule, Token) -> bool;
+    type Damage = fn(&Boxed, Granule, Header) -> bool;
 
-    fn set(heap: &Boxed, g: Granule, token: Token) -> bool {
-        heap.token(g).store(token.0, &FORMAT);
+    fn set(heap: &Boxed, g: Granule, header: Header) -> bool {
+        heap.header(g).store(header.0, &FORMAT);
         true
     }
 
     /// Writes a head in the middle of a free block of eight spans at least.
-    fn set_within(heap: &Boxed, g: Granule, token: Token, state: State, owner: u16, spans: u32) -> bool {
+    fn set_within(heap: &Boxed, g: Granule, header: Header, state: State, owner: u16, spans: u32) -> bool {
         let middle = heap.layout().first_of(heap.layout().span(g) + 4);
-        token.is_free()
-            && heap.spans(g, token.size()) >= 8
-            && set(heap, middle, Token::new(state, owner, 9, place(0, spans * heap.least())))
+        header.is_free()
+            && heap.spans(g, header.size()) >= 8
+            && set(heap, middle, Header::new(state, owner, 9, place(0, spans * heap.least())))
     }
 
     const DAMAGE: &[(&str, Damage)] = &[
-        ("frozen", |heap, g, token| set(heap, g, Token::new(State::Inside, 7, token.next_generation(), 0))),
-        ("a footer", |heap, g, token| set(heap, g, Token::new(State::Inside, 7, token.generation(), 3))),
-        ("zeroed", |heap, g, _| set(heap, g, Token(0))),
+        ("frozen", |heap, g, header| set(heap, g, Header::new(State::Inside, 7, header.next_generation(), 0))),
+        ("a footer", |heap, g, header| set(heap, g, Header::new(State::Inside, 7, header.generation(), 3))),
+        ("zeroed", |heap, g, _| set(heap, g, Header(0))),
         // Where a span has several granules, that is a block that begins at the last one.
-        ("all ones", |heap, g, _| heap.layout().span_mask == 0 && set(heap, g, Token(!0))),
-        ("a live block of no size", |heap, g, _| set(heap, g, Token::new(State::Allocated, 2, 3, heap.place(g, 0)))),
+        ("all ones", |heap, g, _| heap.layout().span_mask == 0 && set(heap, g, Header(!0))),
+        ("a live block of no size", |heap, g, _| set(heap, g, Header::new(State::Allocated, 2, 3, heap.place(g, 0)))),
         ("a free block beyond the sector", |heap, g, _| {
-            set(heap, g, Token::new(State::Free, 2, 3, heap.place(g, 9999)))
+            set(heap, g, Header::new(State::Free, 2, 3, heap.place(g, 9999)))
         }),
-        ("a held head in a free block", |heap, g, token| set_within(heap, g, token, State::Coalescing, 2, 2)),
-        ("a live head in a free block", |heap, g, token| set_within(heap, g, token, State::Allocated, 2, 3)),
-        ("a free head in a free block", |heap, g, token| set_within(heap, g, token, State::Free, 0, 1)),
-        ("a parked head in a free block", |heap, g, token| set_within(heap, g, token, State::Acked, 0, 1)),
-        ("a free block is too short", |heap, g, token| {
-            let less = token.size().saturating_sub(heap.least());
-            let fits = token.is_free() && heap.fits_granules(g, less);
-            fits && set(heap, g, Token::new(State::Free, 1, 5, heap.place(g, less)))
+        ("a held head in a free block", |heap, g, header| set_within(heap, g, header, State::Coalescing, 2, 2)),
+        ("a live head in a free block", |heap, g, header| set_within(heap, g, header, State::Allocated, 2, 3)),
+        ("a free head in a free block", |heap, g, header| set_within(heap, g, header, State::Free, 0, 1)),
+        ("a parked head in a free block", |heap, g, header| set_within(heap, g, header, State::Acked, 0, 1)),
+        ("a free block is too short", |heap, g, header| {
+            let less = header.size().saturating_sub(heap.least());
+            let fits = header.is_free() && heap.fits_granules(g, less);
+            fits && set(heap, g, Header::new(State::Free, 1, 5, heap.place(g, less)))
         }),
     ];
 
@@ -245,9 +245,9 @@ mod tests {
         let (heap, mut cache, mut live) = scene(shift, biased);
         let what = format!("{what}, tile {at}, granules of {} bytes, biased {biased}", 1 << shift);
         let mut tiles = vec![];
-        heap.walk(|g, token| tiles.push((g, token))).expect("sound so far");
-        let &(g, token) = tiles.get(at)?;
-        if !damage(&heap, g, token) {
+        heap.walk(|g, header| tiles.push((g, header))).expect("sound so far");
+        let &(g, header) = tiles.get(at)?;
+        if !damage(&heap, g, header) {
             return Some(false);
         }
         live.retain(|block| block.at != g);
@@ -265,20 +265,20 @@ mod tests {
                 assert!(!std::mem::replace(one, true), "S1: {what}");
             }
         };
-        live.iter().for_each(|block| take(block.at, block.token.size()));
-        if token.is_live() {
-            take(g, token.size());
+        live.iter().for_each(|block| take(block.at, block.header.size()));
+        if header.is_live() {
+            take(g, header.size());
         }
         let mut strict = ThreadCache::with_ceiling(3, 0);
         for size in [100, 30, 4, 1] {
             while let Ok(block) = heap.allocate(&mut strict, size, 1, Kind::Raw) {
-                take(block.at, block.token.size());
+                take(block.at, block.header.size());
                 live.push(block);
             }
         }
         // Who knows better frees what was set aside.
         let mut kept = vec![];
-        heap.walk(|g, token| kept.extend((token.is_live() && token.owner() == KEPT).then_some(g))).expect("S4");
+        heap.walk(|g, header| kept.extend((header.is_live() && header.owner() == KEPT).then_some(g))).expect("S4");
         assert_eq!(kept.len() as u64, mended.set_aside.blocks, "{what}");
         for g in live.iter().map(|block| block.at).chain(kept) {
             heap.free(&mut strict, g, None).expect("live");

@@ -1,14 +1,14 @@
-//! The heap's three ideas (token, hint, ripple) and the allocator that composes them.
+//! The heap's three ideas (header, hint, ripple) and the allocator that composes them.
 //!
 //! Its words, and what others call them:
 //!
-//! - *granule*: the step of sizes, 16 bytes. *Span*: 64 bytes, which share one token.
-//! - *token*: the header word of the block that begins in a span. It stands apart from the block.
-//! - *generation*: 20 bits of a token that tell a block from the earlier ones in its place.
+//! - *granule*: the step of sizes, 16 bytes. *Span*: 64 bytes, which share one header.
+//! - *header*: the header word of the block that begins in a span. It stands apart from the block.
+//! - *generation*: 20 bits of a header that tell a block from the earlier ones in its place.
 //! - *cache*: what one thread keeps to itself (thread cache). *Bin*: a size of the blocks that it keeps (size class of a cache).
 //! - *parked*: freed and kept for the next request of its size, unmerged; its state is ACKED.
-//! - *bias*: a cache changes tokens of its own blocks without a locked instruction (biased locking). Who takes another's is a *thief*.
-//! - *hazard slot*: where a cache names the granule whose token it is about to store (hazard pointer).
+//! - *bias*: a cache changes headers of its own blocks without a locked instruction (biased locking). Who takes another's is a *thief*.
+//! - *hazard slot*: where a cache names the granule whose header it is about to store (hazard pointer).
 //! - *mark*, *take over*: a thief announces that it takes a parked block, and takes it behind a heavy fence (bias revocation).
 //! - *adoption*: a live block gets another owner. *Nobody's*: it has none (orphan).
 //! - *outbox*, *homes*: where blocks freed for another cache are collected, and where that cache finds them (remote frees).
@@ -23,7 +23,7 @@
 //!
 //! From the ground up; each file uses those above it:
 //!
-//! - [`token`]: the only truth about which blocks exist;
+//! - [`block_header`]: the only truth about which blocks exist;
 //! - `thread_cache`: what one thread keeps to itself;
 //! - `words`: the heap's own words, and how they are looked at;
 //! - `hints`: where to look; [`size_class`]: what is filed where;
@@ -73,6 +73,10 @@ pub use crate::segment::size_class;
 #[cfg(not(feature = "internals"))]
 pub(crate) use crate::segment::size_class;
 #[cfg(feature = "internals")]
+pub mod block_header;
+#[cfg(not(feature = "internals"))]
+pub(crate) mod block_header;
+#[cfg(feature = "internals")]
 pub mod stats;
 #[cfg(not(feature = "internals"))]
 pub(crate) mod stats;
@@ -81,10 +85,6 @@ pub mod sweep;
 #[cfg(not(feature = "internals"))]
 pub(crate) mod sweep;
 mod threads;
-#[cfg(feature = "internals")]
-pub mod token;
-#[cfg(not(feature = "internals"))]
-pub(crate) mod token;
 mod transfer;
 mod walk;
 mod words;

@@ -7,7 +7,7 @@
 //!
 //! 1. The participant A writes the operation into its slot, then announces it with one compare-and-swap on the
 //!    block's head: FREE → COALESCING(A). The new word T is unique (owner and generation).
-//! 2. Anybody reads T, then A's slot (the operation before the quoted token), then the head again. If T still stands, the
+//! 2. Anybody reads T, then A's slot (the operation before the quoted header), then the head again. If T still stands, the
 //!    slot's words belong to T: A writes them in the other order, only while none of its operations is in force, and had
 //!    it gone on to the next one, the release of that later write would show the reader a head past T.
 //! 3. The steps under T are compare-and-swaps on inside words, prepared from a reading that T is known to outlive
@@ -18,7 +18,7 @@
 //! **Cut** of `n` granules from the tail of a block of `s`: footer of the remainder, the tail's head
 //! (COALESCING(A), hidden under T's extent), commit FREE(s − n). The tail is then A's alone.
 //!
-//! **Join** of a block with its right-hand neighbour, whose token the slot quotes: *freeze* (the neighbour's head,
+//! **Join** of a block with its right-hand neighbour, whose header the slot quotes: *freeze* (the neighbour's head,
 //! exactly as quoted, becomes an inside word), footer, commit FREE(both). If the neighbour's head is neither as quoted nor
 //! frozen, somebody else got it first: the commit gives the left block back unchanged. That decision is safe, because the
 //! quoted word never returns: once it is gone without having been frozen, no late helper can freeze it; and
@@ -31,8 +31,8 @@
 //! finish, and one block that it held alone, no larger than what it asked for or was freeing.
 //! L1: an announced operation ends after a bounded number of anybody's steps, without waiting.
 
+use super::block_header::{Header, State};
 use super::thread_cache::ThreadCache;
-use super::token::{State, Token};
 use super::words::Heap;
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
@@ -59,7 +59,7 @@ pub enum Op {
         /// The tag of the free block.
         tag: u16,
     },
-    /// Join the block at `at` with its right neighbour, whose token is quoted in [`SlotWord::Right`].
+    /// Join the block at `at` with its right neighbour, whose header is quoted in [`SlotWord::Right`].
     Join {
         /// Head of the left block.
         at: Granule,
@@ -93,13 +93,13 @@ impl Op {
     }
 }
 
-/// A block in the hands of one participant alone: its token is COALESCING with that participant's number.
+/// A block in the hands of one participant alone: its header is COALESCING with that participant's number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Held {
     /// Where it begins.
     pub at: Granule,
-    /// Its token.
-    pub token: Token,
+    /// Its header.
+    pub header: Header,
 }
 
 /// Spans of a block that may be held while it is merged: the largest that is ever parked, where a span has four granules.
@@ -122,7 +122,7 @@ pub(super) enum Joined {
 /// What a helper has found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Helped {
-    /// The token announces nothing.
+    /// The header announces nothing.
     NotAnnounced,
     /// It has changed.
     Changed,
@@ -131,45 +131,45 @@ pub(super) enum Helped {
 }
 
 impl<R: Region> Heap<R> {
-    /// Takes `size` granules from the free block read as `token` at `g`: all of it, or its tail. All of it also where what would remain
+    /// Takes `size` granules from the free block read as `header` at `g`: all of it, or its tail. All of it also where what would remain
     /// has no span of its own, which is less than a span.
-    pub(super) fn take(&self, cache: &mut ThreadCache, g: Granule, token: Token, size: u32) -> Option<Held> {
-        debug_assert!(token.is_free() && token.size() >= size && size > 0 && self.is_participant(cache.owner()));
-        if self.spans(g, token.size() - size) == 0 {
-            let place = self.place(g, token.size());
-            let held = Token::new(State::Coalescing, cache.owner(), token.next_generation(), place);
-            let taken = self.token(g).cas(token.0, held.0, &CLAIM).is_ok();
-            return taken.then_some(Held { at: g, token: held });
+    pub(super) fn take(&self, cache: &mut ThreadCache, g: Granule, header: Header, size: u32) -> Option<Held> {
+        debug_assert!(header.is_free() && header.size() >= size && size > 0 && self.is_participant(cache.owner()));
+        if self.spans(g, header.size() - size) == 0 {
+            let place = self.place(g, header.size());
+            let held = Header::new(State::Coalescing, cache.owner(), header.next_generation(), place);
+            let taken = self.header(g).cas(header.0, held.0, &CLAIM).is_ok();
+            return taken.then_some(Held { at: g, header: held });
         }
-        self.cut(cache, g, token, size)
+        self.cut(cache, g, header, size)
     }
 
-    /// Cuts `size` granules off the tail of the free block read as `token` at `g`, or nothing if the block has changed.
-    fn cut(&self, cache: &mut ThreadCache, g: Granule, token: Token, size: u32) -> Option<Held> {
+    /// Cuts `size` granules off the tail of the free block read as `header` at `g`, or nothing if the block has changed.
+    fn cut(&self, cache: &mut ThreadCache, g: Granule, header: Header, size: u32) -> Option<Held> {
         let owner = cache.owner();
         self.write_op(owner, Op::Cut { at: g, size });
-        let place = self.place(g, token.size());
-        let announced = Token::new(State::Coalescing, owner, token.next_generation(), place);
-        if self.token(g).cas(token.0, announced.0, &ANNOUNCE).is_err() {
+        let place = self.place(g, header.size());
+        let announced = Header::new(State::Coalescing, owner, header.next_generation(), place);
+        if self.header(g).cas(header.0, announced.0, &ANNOUNCE).is_err() {
             self.write_op(owner, Op::None);
             return None;
         }
         let tag = self.tag(cache);
         self.finish_cut(g, announced, size, tag);
         self.write_op(owner, Op::None);
-        let rest = token.size() - size;
+        let rest = header.size() - size;
         let tail = g.plus(rest);
-        let held = Token(self.token(tail).load(&HELD_LOOK));
+        let held = Header(self.header(tail).load(&HELD_LOOK));
         if held.state() != State::Coalescing || held.owner() != owner || held.low() != self.place(tail, size) {
             // Only a segment that somebody else has damaged (C2), or a generation that wrapped, leads here.
             return None;
         }
-        self.settle_free(cache, g, rest, Some(of_size(token.size())));
-        Some(Held { at: tail, token: held })
+        self.settle_free(cache, g, rest, Some(of_size(header.size())));
+        Some(Held { at: tail, header: held })
     }
 
     /// The steps of an announced cut; anybody's, each with a tag of its own.
-    fn finish_cut(&self, g: Granule, announced: Token, size: u32, tag: u16) {
+    fn finish_cut(&self, g: Granule, announced: Header, size: u32, tag: u16) {
         let rest = announced.size() - size;
         let tail = g.plus(rest);
         if !R::Backend::mutated(Mutant::FooterDropped) && !self.write_footer(g, announced, rest) {
@@ -181,23 +181,23 @@ impl<R: Region> Heap<R> {
         }
         if inside.state() == State::Inside {
             let place = self.place(tail, size);
-            let head = Token::new(State::Coalescing, announced.owner(), inside.next_generation(), place);
-            let _ = self.token(tail).cas(inside.0, head.0, &CARVE);
+            let head = Header::new(State::Coalescing, announced.owner(), inside.next_generation(), place);
+            let _ = self.header(tail).cas(inside.0, head.0, &CARVE);
         }
-        let free = Token::new(State::Free, tag, announced.next_generation(), self.place(g, rest));
-        let _ = self.token(g).cas(announced.0, free.0, &COMMIT);
+        let free = Header::new(State::Free, tag, announced.next_generation(), self.place(g, rest));
+        let _ = self.header(g).cas(announced.0, free.0, &COMMIT);
     }
 
     /// Joins the free block read as `left` at `g` with its right neighbour read as `right` (FREE, ACKED, or held by this cache).
-    fn join(&self, cache: &mut ThreadCache, g: Granule, left: Token, right: Token) -> Joined {
+    fn join(&self, cache: &mut ThreadCache, g: Granule, left: Header, right: Header) -> Joined {
         let owner = cache.owner();
         debug_assert!(left.is_free() && (right.is_free() || self.is_held_by(cache, right)), "{left:?} {right:?}");
         let place = self.place(g, left.size());
-        let announced = Token::new(State::Coalescing, owner, left.next_generation(), place);
+        let announced = Header::new(State::Coalescing, owner, left.next_generation(), place);
         let tag = self.tag(cache);
         self.word(self.layout().slot(owner, SlotWord::Right)).store(right.0, &OP_WRITE);
         self.write_op(owner, Op::Join { at: g, tag });
-        if self.token(g).cas(left.0, announced.0, &ANNOUNCE).is_err() {
+        if self.header(g).cas(left.0, announced.0, &ANNOUNCE).is_err() {
             self.write_op(owner, Op::None);
             return Joined::NotAnnounced;
         }
@@ -207,19 +207,19 @@ impl<R: Region> Heap<R> {
     }
 
     /// The steps of an announced join; anybody's.
-    pub(super) fn finish_join(&self, g: Granule, announced: Token, quoted: Token, tag: u16) -> Joined {
+    pub(super) fn finish_join(&self, g: Granule, announced: Header, quoted: Header, tag: u16) -> Joined {
         let left = announced.size();
         let both = left.saturating_add(quoted.size());
         let right = g.plus(left);
         let frozen = self.frozen(g, left, quoted, tag);
-        let froze = match self.token(right).cas(quoted.0, frozen.0, &FREEZE) {
+        let froze = match self.header(right).cas(quoted.0, frozen.0, &FREEZE) {
             Ok(_) => true,
             Err(found) => found == frozen.0,
         };
         let next = announced.next_generation();
         if !froze && !R::Backend::mutated(Mutant::CommitUnfrozen) {
-            let free = Token::new(State::Free, tag, next, self.place(g, left));
-            return match self.token(g).cas(announced.0, free.0, &COMMIT) {
+            let free = Header::new(State::Free, tag, next, self.place(g, left));
+            return match self.header(g).cas(announced.0, free.0, &COMMIT) {
                 Ok(_) => Joined::Aborted,
                 Err(_) => Joined::Elsewhere(both),
             };
@@ -227,15 +227,15 @@ impl<R: Region> Heap<R> {
         if self.spans(right, quoted.size()) > 1 && !self.write_footer(g, announced, both) {
             return Joined::Whole(both);
         }
-        let free = Token::new(State::Free, tag, next, self.place(g, both));
-        let _ = self.token(g).cas(announced.0, free.0, &COMMIT);
+        let free = Header::new(State::Free, tag, next, self.place(g, both));
+        let _ = self.header(g).cas(announced.0, free.0, &COMMIT);
         Joined::Whole(both)
     }
 
-    /// Finishes the operation that `token` at `g` announces, if it announces one. True if the token may have changed.
-    pub(super) fn help(&self, cache: &mut ThreadCache, g: Granule, token: Token) -> bool {
+    /// Finishes the operation that `header` at `g` announces, if it announces one. True if the header may have changed.
+    pub(super) fn help(&self, cache: &mut ThreadCache, g: Granule, header: Header) -> bool {
         let tag = self.tag(cache);
-        match self.finish(g, token, tag) {
+        match self.finish(g, header, tag) {
             Helped::NotAnnounced => false,
             Helped::Changed => true,
             Helped::Finished(size) => {
@@ -246,30 +246,30 @@ impl<R: Region> Heap<R> {
         }
     }
 
-    /// The steps of the operation that `token` at `g` announces, without what comes after. A cut gets the tag.
-    pub(super) fn finish(&self, g: Granule, token: Token, tag: u16) -> Helped {
-        let owner = token.owner();
+    /// The steps of the operation that `header` at `g` announces, without what comes after. A cut gets the tag.
+    pub(super) fn finish(&self, g: Granule, header: Header, tag: u16) -> Helped {
+        let owner = header.owner();
         let op = Op::decode(self.word(self.layout().slot(owner, SlotWord::Op)).load(&OP_READ));
-        let quoted = Token(self.word(self.layout().slot(owner, SlotWord::Right)).load(&OP_READ));
-        if !self.still(g, token) && !R::Backend::mutated(Mutant::HelperRecheckDropped) {
+        let quoted = Header(self.word(self.layout().slot(owner, SlotWord::Right)).load(&OP_READ));
+        if !self.still(g, header) && !R::Backend::mutated(Mutant::HelperRecheckDropped) {
             return Helped::Changed;
         }
-        if !self.fits_sector(g, token) {
+        if !self.fits_sector(g, header) {
             return Helped::NotAnnounced;
         }
         Helped::Finished(match op {
-            Op::Cut { at, size } if at == g && self.may_be_cut(g, token, size) => {
-                self.finish_cut(g, token, size, tag);
-                token.size() - size
+            Op::Cut { at, size } if at == g && self.may_be_cut(g, header, size) => {
+                self.finish_cut(g, header, size, tag);
+                header.size() - size
             }
             Op::Free { at, tag } if at == g => {
-                self.finish_free(g, token, tag);
-                token.size()
+                self.finish_free(g, header, tag);
+                header.size()
             }
-            Op::Join { at, tag } if at == g && self.fits_sector(g.plus(token.size()), quoted) => {
-                match self.finish_join(g, token, quoted, tag) {
+            Op::Join { at, tag } if at == g && self.fits_sector(g.plus(header.size()), quoted) => {
+                match self.finish_join(g, header, quoted, tag) {
                     Joined::Whole(size) | Joined::Elsewhere(size) => size,
-                    Joined::Aborted | Joined::NotAnnounced => token.size(),
+                    Joined::Aborted | Joined::NotAnnounced => header.size(),
                 }
             }
             _ => return Helped::NotAnnounced,
@@ -277,32 +277,32 @@ impl<R: Region> Heap<R> {
     }
 
     /// Whether both parts have a span of their own if so much is cut off.
-    fn may_be_cut(&self, g: Granule, token: Token, size: u32) -> bool {
-        let rest = token.size().saturating_sub(size);
+    fn may_be_cut(&self, g: Granule, header: Header, size: u32) -> bool {
+        let rest = header.size().saturating_sub(size);
         self.spans(g, rest) > 0 && self.spans(g.plus(rest), size) > 0
     }
 
     /// What the head of a join's right-hand block becomes, behind a left-hand block of `left` granules at `g`.
-    fn frozen(&self, g: Granule, left: u32, quoted: Token, tag: u16) -> Token {
+    fn frozen(&self, g: Granule, left: u32, quoted: Header, tag: u16) -> Header {
         // A right-hand block of one span: its frozen head is the footer of the whole.
         let small = self.spans(g.plus(left), quoted.size()) == 1;
         let back = if small { self.spans(g, left) } else { 0 };
-        Token::new(State::Inside, tag, quoted.next_generation(), back)
+        Header::new(State::Inside, tag, quoted.next_generation(), back)
     }
 
-    /// The granules that the tile read as `token` at `g` stands for: under a join, from the freeze on, the right-hand block
+    /// The granules that the tile read as `header` at `g` stands for: under a join, from the freeze on, the right-hand block
     /// counts as its own (S4).
-    pub(super) fn extent(&self, g: Granule, token: Token) -> u32 {
-        let size = token.size();
-        if token.state() != State::Coalescing {
+    pub(super) fn extent(&self, g: Granule, header: Header) -> u32 {
+        let size = header.size();
+        if header.state() != State::Coalescing {
             return size;
         }
-        let slot = |word| self.word(self.layout().slot(token.owner(), word)).load(&OP_READ);
-        let (op, quoted) = (Op::decode(slot(SlotWord::Op)), Token(slot(SlotWord::Right)));
+        let slot = |word| self.word(self.layout().slot(header.owner(), word)).load(&OP_READ);
+        let (op, quoted) = (Op::decode(slot(SlotWord::Op)), Header(slot(SlotWord::Right)));
         if let Op::Join { at, tag } = op
             && at == g
             && self.look(g.plus(size)) == self.frozen(g, size, quoted, tag)
-            && (self.still(g, token) || R::Backend::mutated(Mutant::JoinRecheckDropped))
+            && (self.still(g, header) || R::Backend::mutated(Mutant::JoinRecheckDropped))
         {
             return size.saturating_add(quoted.size());
         }
@@ -311,7 +311,7 @@ impl<R: Region> Heap<R> {
 
     /// Writes the footer of the first `size` granules of a block under an announced operation, or of a held block.
     /// False if the operation is over. A block of one span needs none: its head is its last word.
-    fn write_footer(&self, g: Granule, head: Token, size: u32) -> bool {
+    fn write_footer(&self, g: Granule, head: Header, size: u32) -> bool {
         let back = self.spans(g, size).saturating_sub(1);
         if back == 0 {
             return true;
@@ -323,20 +323,20 @@ impl<R: Region> Heap<R> {
         }
         if word.state() == State::Inside && word.low() != back {
             let footer = self.next_inside(word, back);
-            let _ = self.token(self.layout().first_of(last)).cas(word.0, footer.0, &FOOTER);
+            let _ = self.header(self.layout().first_of(last)).cas(word.0, footer.0, &FOOTER);
         }
         true
     }
 
-    /// Whether a token says that a cache holds the block alone, or has announced an operation on it.
-    fn is_held_by(&self, cache: &ThreadCache, token: Token) -> bool {
-        token.state() == State::Coalescing && token.owner() == cache.owner() && self.is_participant(cache.owner())
+    /// Whether a header says that a cache holds the block alone, or has announced an operation on it.
+    fn is_held_by(&self, cache: &ThreadCache, header: Header) -> bool {
+        header.state() == State::Coalescing && header.owner() == cache.owner() && self.is_participant(cache.owner())
     }
 
-    /// Whether the head at `g` is still `token`: what was read before belongs to it.
+    /// Whether the head at `g` is still `header`: what was read before belongs to it.
     #[inline]
-    pub(super) fn still(&self, g: Granule, token: Token) -> bool {
-        self.token(g).load(&TOKEN_RECHECK) == token.0
+    pub(super) fn still(&self, g: Granule, header: Header) -> bool {
+        self.header(g).load(&HEADER_RECHECK) == header.0
     }
 
     fn write_op(&self, owner: u16, op: Op) {
@@ -348,7 +348,7 @@ impl<R: Region> Heap<R> {
     ///
     /// A small block is held on the way: that saves its publication where a neighbour takes it in. A large one is
     /// announced, so that a participant stopped in between does not hide it (L2): anybody frees it then.
-    pub(super) fn coalesce(&self, cache: &mut ThreadCache, g: Granule, acked: Token) -> Option<Granule> {
+    pub(super) fn coalesce(&self, cache: &mut ThreadCache, g: Granule, acked: Header) -> Option<Granule> {
         debug_assert!(
             acked.is_given_up() && self.fits_sector(g, acked) && self.is_participant(cache.owner()),
             "{acked:?}"
@@ -358,10 +358,10 @@ impl<R: Region> Heap<R> {
             return Some(self.ripple(cache, held));
         }
         let (owner, size) = (cache.owner(), acked.size());
-        let announced = Token::new(State::Coalescing, owner, acked.next_generation(), self.place(g, size));
+        let announced = Header::new(State::Coalescing, owner, acked.next_generation(), self.place(g, size));
         let tag = self.tag(cache);
         self.write_op(owner, Op::Free { at: g, tag });
-        let announce = self.token(g).cas(acked.0, announced.0, &ANNOUNCE);
+        let announce = self.header(g).cas(acked.0, announced.0, &ANNOUNCE);
         if announce.is_ok() {
             self.finish_free(g, announced, tag);
         }
@@ -370,21 +370,21 @@ impl<R: Region> Heap<R> {
     }
 
     /// The steps of an announced free; anybody's.
-    fn finish_free(&self, g: Granule, announced: Token, tag: u16) {
+    fn finish_free(&self, g: Granule, announced: Header, tag: u16) {
         if self.write_footer(g, announced, announced.size()) {
             let place = self.place(g, announced.size());
-            let free = Token::new(State::Free, tag, announced.next_generation(), place);
-            let _ = self.token(g).cas(announced.0, free.0, &COMMIT);
+            let free = Header::new(State::Free, tag, announced.next_generation(), place);
+            let _ = self.header(g).cas(announced.0, free.0, &COMMIT);
         }
     }
 
     /// Takes a parked block into this cache's hands, to merge it. None if somebody else was quicker.
-    fn hold(&self, cache: &ThreadCache, g: Granule, acked: Token) -> Option<Held> {
+    fn hold(&self, cache: &ThreadCache, g: Granule, acked: Header) -> Option<Held> {
         debug_assert!(acked.is_given_up());
         let place = self.place(g, acked.size());
-        let held = Token::new(State::Coalescing, cache.owner(), acked.next_generation(), place);
-        let taken = self.token(g).cas(acked.0, held.0, &CLAIM).is_ok();
-        taken.then_some(Held { at: g, token: held })
+        let held = Header::new(State::Coalescing, cache.owner(), acked.next_generation(), place);
+        let taken = self.header(g).cas(acked.0, held.0, &CLAIM).is_ok();
+        taken.then_some(Held { at: g, header: held })
     }
 
     /// The **Ripple**: frees a held block, merging it with free neighbours. Returns where the free block now begins.
@@ -392,10 +392,10 @@ impl<R: Region> Heap<R> {
     /// To the left by a join in which the held block is the right-hand one; else to the right by a join in which it is the
     /// left-hand one; else it becomes FREE alone. Then the second look of [`Heap::settle_free`].
     pub(super) fn ripple(&self, cache: &mut ThreadCache, held: Held) -> Granule {
-        let Held { at, token } = held;
-        debug_assert!(self.is_held_by(cache, token) && self.fits_sector(at, token), "{held:?}");
+        let Held { at, header } = held;
+        debug_assert!(self.is_held_by(cache, header) && self.fits_sector(at, header), "{held:?}");
         while let Some((l, left)) = self.left_of(at) {
-            match self.join(cache, l, left, token) {
+            match self.join(cache, l, left, header) {
                 // Nobody else can take a held block: a join with it is never aborted, whoever finishes it.
                 Joined::Whole(size) | Joined::Elsewhere(size) => {
                     return self.settle_free(cache, l, size, Some(of_size(left.size())));
@@ -404,28 +404,28 @@ impl<R: Region> Heap<R> {
                 Joined::NotAnnounced => R::Backend::pause(),
             }
         }
-        self.write_footer(at, token, token.size());
-        let beyond = at.plus(token.size());
+        self.write_footer(at, header, header.size());
+        let beyond = at.plus(header.size());
         let right = self.look(beyond);
         if right.is_free() && self.fits_sector(beyond, right) {
             return match self.join_held(cache, held, right) {
                 Joined::Whole(size) | Joined::Elsewhere(size) => self.settle_free(cache, at, size, None),
-                Joined::Aborted | Joined::NotAnnounced => self.settle_free(cache, at, token.size(), None),
+                Joined::Aborted | Joined::NotAnnounced => self.settle_free(cache, at, header.size(), None),
             };
         }
-        let free = Token::new(State::Free, self.tag(cache), token.next_generation(), self.place(at, token.size()));
-        self.token(at).store(free.0, &HELD_STORE);
-        self.settle_free(cache, at, token.size(), None)
+        let free = Header::new(State::Free, self.tag(cache), header.next_generation(), self.place(at, header.size()));
+        self.header(at).store(free.0, &HELD_STORE);
+        self.settle_free(cache, at, header.size(), None)
     }
 
-    /// Joins a held block with the free block to its right. The held block's token is announcement enough: nobody else
+    /// Joins a held block with the free block to its right. The held block's header is announcement enough: nobody else
     /// changes it, and from the moment the slot names it, anybody may finish.
-    fn join_held(&self, cache: &mut ThreadCache, held: Held, right: Token) -> Joined {
-        debug_assert!(self.is_held_by(cache, held.token) && right.is_free(), "{held:?} {right:?}");
+    fn join_held(&self, cache: &mut ThreadCache, held: Held, right: Header) -> Joined {
+        debug_assert!(self.is_held_by(cache, held.header) && right.is_free(), "{held:?} {right:?}");
         let (owner, tag) = (cache.owner(), self.tag(cache));
         self.word(self.layout().slot(owner, SlotWord::Right)).store(right.0, &OP_WRITE);
         self.write_op(owner, Op::Join { at: held.at, tag });
-        let joined = self.finish_join(held.at, held.token, right, tag);
+        let joined = self.finish_join(held.at, held.header, right, tag);
         self.write_op(owner, Op::None);
         joined
     }
@@ -437,7 +437,7 @@ impl<R: Region> Heap<R> {
     ///
     /// L3, by cases: let two neighbours L and R be FREE at rest, and take the last transition to FREE of each. Behind
     /// each comes a sequentially consistent fence and then a look at both neighbours. If L's fence comes first, R's look sees
-    /// L's footer and token and joins them; else L's look sees R's token. Either way they are one block: a
+    /// L's footer and header and joins them; else L's look sees R's header. Either way they are one block: a
     /// contradiction. A look that meets an operation in flight may leave it: that operation ends with a
     /// transition of its own.
     pub(super) fn settle_free(
@@ -462,22 +462,22 @@ impl<R: Region> Heap<R> {
             if !R::Backend::mutated(Mutant::LookFenceDropped) {
                 R::Backend::fence(&LOOK_FENCE);
             }
-            let token = self.look(g);
-            if !token.is_free() || !self.fits_sector(g, token) {
+            let header = self.look(g);
+            if !header.is_free() || !self.fits_sector(g, header) {
                 return g;
             }
-            hint(g, token.size(), &mut hinted);
-            let beyond = g.plus(token.size());
+            hint(g, header.size(), &mut hinted);
+            let beyond = g.plus(header.size());
             let right = self.look(beyond);
             if right.is_free() && self.fits_sector(beyond, right) {
-                if let Joined::Whole(size) | Joined::Elsewhere(size) = self.join(cache, g, token, right) {
+                if let Joined::Whole(size) | Joined::Elsewhere(size) = self.join(cache, g, header, right) {
                     hint(g, size, &mut hinted);
                 }
                 R::Backend::pause();
                 continue;
             }
             let Some((l, left)) = self.left_of(g) else { return g };
-            match self.join(cache, l, left, token) {
+            match self.join(cache, l, left, header) {
                 Joined::Whole(size) | Joined::Elsewhere(size) => {
                     hinted = Some(of_size(left.size()));
                     g = l;
@@ -495,10 +495,10 @@ impl<R: Region> Heap<R> {
     }
 
     /// The free block that ends where `g` begins, found through its footer. A footer is a hint: head and size decide.
-    fn left_of(&self, g: Granule) -> Option<(Granule, Token)> {
+    fn left_of(&self, g: Granule) -> Option<(Granule, Header)> {
         let last = self.layout().span(g).checked_sub(1)?;
         let word = self.look_span(last);
-        let (span, token) = match word.state() {
+        let (span, header) = match word.state() {
             State::Inside if word.low() == 0 => return None,
             State::Inside => {
                 let span = last.checked_sub(word.low())?;
@@ -506,24 +506,24 @@ impl<R: Region> Heap<R> {
             }
             _ => (last, word),
         };
-        let at = self.head_of(span, token);
-        let adjacent = at.plus(token.size()) == g || R::Backend::mutated(Mutant::AdjacencyUnchecked);
-        (token.is_free() && adjacent).then_some((at, token))
+        let at = self.head_of(span, header);
+        let adjacent = at.plus(header.size()) == g || R::Backend::mutated(Mutant::AdjacencyUnchecked);
+        (header.is_free() && adjacent).then_some((at, header))
     }
 
     /// Cuts a held block in two held ones after `size` granules; both have a span of their own.
     pub(super) fn split_held(&self, cache: &ThreadCache, held: Held, size: u32) -> (Held, Held) {
-        debug_assert!(size > 0 && size < held.token.size() && self.is_held_by(cache, held.token), "{held:?}");
+        debug_assert!(size > 0 && size < held.header.size() && self.is_held_by(cache, held.header), "{held:?}");
         let at = held.at.plus(size);
-        let old = Token(self.token(at).load(&HELD_LOOK));
-        let rest = self.place(at, held.token.size() - size);
-        let right = Token::new(State::Coalescing, cache.owner(), old.next_generation(), rest);
+        let old = Header(self.header(at).load(&HELD_LOOK));
+        let rest = self.place(at, held.header.size() - size);
+        let right = Header::new(State::Coalescing, cache.owner(), old.next_generation(), rest);
         // Hidden under the block's own extent until its word shrinks (S4).
-        self.token(at).store(right.0, &HELD_STORE);
+        self.header(at).store(right.0, &HELD_STORE);
         let place = self.place(held.at, size);
-        let left = Token::new(State::Coalescing, cache.owner(), held.token.next_generation(), place);
-        self.token(held.at).store(left.0, &HELD_STORE);
-        (Held { at: held.at, token: left }, Held { at, token: right })
+        let left = Header::new(State::Coalescing, cache.owner(), held.header.next_generation(), place);
+        self.header(held.at).store(left.0, &HELD_STORE);
+        (Held { at: held.at, header: left }, Held { at, header: right })
     }
 }
 

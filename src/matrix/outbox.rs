@@ -38,16 +38,16 @@ impl<R: Region> Heap<R> {
         way.length += 1;
     }
 
-    /// Blocks of one run come back in a row, up or down, as their cache handed them out: fetches the token line behind this
+    /// Blocks of one run come back in a row, up or down, as their cache handed them out: fetches the header line behind this
     /// one's before it is asked for. A line comes from another core's cache: it costs more than all else here.
     #[inline(always)]
     fn expect_next(&self, before: u32, g: Granule) {
         let step = g.0.wrapping_sub(before) as i32;
-        let line = self.token_line();
+        let line = self.header_line();
         if step.unsigned_abs() <= 2 * line {
             let next = g.0.wrapping_add_signed(step.signum() * line as i32);
             if next < self.layout().granules {
-                self.token(Granule(next)).expect_write();
+                self.header(Granule(next)).expect_write();
             }
         }
     }
@@ -127,7 +127,7 @@ mod tests {
         let mut receive = |sent: Vec<Live>| {
             Counts::reset();
             sent.iter()
-                .for_each(|live| heap.free(&mut consumer, live.at, Some(live.token.generation())).expect("live"));
+                .for_each(|live| heap.free(&mut consumer, live.at, Some(live.header.generation())).expect("live"));
             (Counts::get().heavy_fences, consumer.backlog.as_ref().map_or(0, |backlog| backlog.0.len()))
         };
         let ring = heap.layout().ring();

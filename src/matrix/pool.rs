@@ -1,6 +1,6 @@
 //! A cache's memory of its parked large blocks: indices by bin, and which of them go when there is no room.
 //!
-//! It is plain memory of one process, and an aid: the blocks are in the tokens, open to everybody (matrix::large).
+//! It is plain memory of one process, and an aid: the blocks are in the headers, open to everybody (matrix::large).
 
 use super::size_class::{LARGES, Large};
 use crate::segment::layout::{BATCH, Granule};

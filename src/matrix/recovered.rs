@@ -6,7 +6,7 @@ pub enum Policy {
     /// They are freed. Blocks that a living process has adopted or that are published are not the dead one's any more.
     #[default]
     GiveBack,
-    /// They stay allocated and belong to [`KEPT`](super::token::KEPT) until somebody adopts or frees them.
+    /// They stay allocated and belong to [`KEPT`](super::block_header::KEPT) until somebody adopts or frees them.
     Keep,
 }
 

@@ -18,12 +18,12 @@
 //! A walk by whoever has no number yet merges nothing: it only makes what the dead one left nobody's. The newcomer does the merging and the
 //! looking when it has the number.
 
+pub use super::block_header::KEPT;
+use super::block_header::{Header, State};
 use super::exchange::filler_of;
 use super::operation::Op;
 pub use super::recovered::{Policy, Recovered};
 use super::thread_cache::ThreadCache;
-pub use super::token::KEPT;
-use super::token::{State, Token};
 pub use super::walk::Recovery;
 use super::words::{Heap, Live};
 use crate::backend::orderings::*;
@@ -99,12 +99,12 @@ impl<R: Region> Heap<R> {
             if recovery.at >= spans {
                 break;
             }
-            let Some((g, token)) = self.tile_in(recovery.at) else {
+            let Some((g, header)) = self.tile_in(recovery.at) else {
                 recovery.at = self.beyond_merged(recovery);
                 continue;
             };
-            if self.recover_tile(cache.as_deref_mut(), recovery, g, token) {
-                recovery.at = self.layout().span(g.plus(token.size()));
+            if self.recover_tile(cache.as_deref_mut(), recovery, g, header) {
+                recovery.at = self.layout().span(g.plus(header.size()));
             }
         }
         recovery.at >= spans
@@ -144,7 +144,7 @@ impl<R: Region> Heap<R> {
         }
     }
 
-    /// Whether the recovery of `number` is in force, and stays so until the next pin: then no token that bears the number is another
+    /// Whether the recovery of `number` is in force, and stays so until the next pin: then no header that bears the number is another
     /// holder's. A newcomer, which has no cache, has locked the one number that it recovers.
     fn pins(&self, me: Option<u16>, recovery: &mut Recovery, number: u16) -> bool {
         let Some(dead) = recovery.of_number(number) else { return false };
@@ -163,17 +163,23 @@ impl<R: Region> Heap<R> {
     }
 
     /// One tile of the walk; false if it has to be looked at again.
-    fn recover_tile(&self, cache: Option<&mut ThreadCache>, recovery: &mut Recovery, g: Granule, token: Token) -> bool {
-        if token.is_free() {
+    fn recover_tile(
+        &self,
+        cache: Option<&mut ThreadCache>,
+        recovery: &mut Recovery,
+        g: Granule,
+        header: Header,
+    ) -> bool {
+        if header.is_free() {
             recovery.behind = g;
             if let Some(cache) = cache
                 && !R::Backend::mutated(Mutant::RecoveryUnsettled)
             {
-                self.settle(cache, g, token);
+                self.settle(cache, g, header);
             }
             return true;
         }
-        match self.adopted_from(g, token) {
+        match self.adopted_from(g, header) {
             None => return false,
             Some(from) => {
                 if let Some(dead) = recovery.of_number(from) {
@@ -181,17 +187,17 @@ impl<R: Region> Heap<R> {
                 }
             }
         }
-        let number = token.parked_by();
+        let number = header.parked_by();
         if recovery.of_number(number).is_none()
             || !self.pins(cache.as_deref().map(ThreadCache::owner), recovery, number)
         {
             return true;
         }
-        let Some(given) = self.give_back(g, token, recovery.policy) else { return false };
-        let (size, found) = (token.size() as u64, &mut recovery.found[number as usize]);
-        if token.is_live() {
+        let Some(given) = self.give_back(g, header, recovery.policy) else { return false };
+        let (size, found) = (header.size() as u64, &mut recovery.found[number as usize]);
+        if header.is_live() {
             (found.live_blocks, found.live_granules) = (found.live_blocks + 1, found.live_granules + size);
-        } else if token.state() == State::Coalescing {
+        } else if header.state() == State::Coalescing {
             (found.in_flight_blocks, found.in_flight_granules) =
                 (found.in_flight_blocks + 1, found.in_flight_granules + size);
         }
@@ -218,51 +224,51 @@ impl<R: Region> Heap<R> {
     fn finish_announced(&self, cache: Option<&mut ThreadCache>, dead: u16) {
         let word = self.word(self.layout().slot(dead, SlotWord::Op));
         if let Op::Cut { at, .. } | Op::Join { at, .. } | Op::Free { at, .. } = Op::decode(word.load(&OP_READ)) {
-            let token = self.look(at);
-            if token.state() == State::Coalescing && token.owner() == dead && at.0 < self.layout().granules {
+            let header = self.look(at);
+            if header.state() == State::Coalescing && header.owner() == dead && at.0 < self.layout().granules {
                 match cache {
-                    Some(cache) => drop(self.help(cache, at, token)),
-                    None => drop(self.finish(at, token, 0)),
+                    Some(cache) => drop(self.help(cache, at, header)),
+                    None => drop(self.finish(at, header, 0)),
                 }
             }
         }
     }
 
-    /// Makes one block of a dead participant's nobody's parked block, or keeps it; what its token is now. None if it has changed.
-    fn give_back(&self, g: Granule, token: Token, policy: Policy) -> Option<Token> {
+    /// Makes one block of a dead participant's nobody's parked block, or keeps it; what its header is now. None if it has changed.
+    fn give_back(&self, g: Granule, header: Header, policy: Policy) -> Option<Header> {
         // A structure that is its maker's still is no data, but half of a call.
-        if token.is_live() && policy == Policy::Keep && !self.is_structure(Live { at: g, token }) {
-            return self.rename(g, token, KEPT);
+        if header.is_live() && policy == Policy::Keep && !self.is_structure(Live { at: g, header }) {
+            return self.rename(g, header, KEPT);
         }
-        if token.state() == State::Coalescing && !self.erase_inside(g, token) {
+        if header.state() == State::Coalescing && !self.erase_inside(g, header) {
             return None;
         }
         // Under the generation of a live block it stays parked; a parked word must not come back.
-        let generation = if token.is_live() { token.generation() } else { token.next_generation() };
-        let parked = Token::new(State::Acked, 0, generation, self.place(g, token.size()));
-        self.token(g).cas(token.0, parked.0, &PARK).is_ok().then_some(parked)
+        let generation = if header.is_live() { header.generation() } else { header.next_generation() };
+        let parked = Header::new(State::Acked, 0, generation, self.place(g, header.size()));
+        self.header(g).cas(header.0, parked.0, &PARK).is_ok().then_some(parked)
     }
 
     /// Erases heads that were written ahead inside a block that a dead one held alone: a run that was being cut up. False if another has
     /// given the block back meanwhile.
-    fn erase_inside(&self, g: Granule, token: Token) -> bool {
+    fn erase_inside(&self, g: Granule, header: Header) -> bool {
         let first = self.layout().span(g);
-        for span in first + 1..first + self.spans(g, token.size()) {
+        for span in first + 1..first + self.spans(g, header.size()) {
             let head = self.look_span(span);
             if head.state() == State::Inside {
                 continue;
             }
             // As long as the block's own word stands, what stands inside is a dead one's.
-            if !self.still(g, token) {
+            if !self.still(g, header) {
                 return false;
             }
-            let erased = Token::new(State::Inside, head.tag(), head.next_generation(), 0);
-            let _ = self.token(self.layout().first_of(span)).cas(head.0, erased.0, &ERASE);
+            let erased = Header::new(State::Inside, head.tag(), head.next_generation(), 0);
+            let _ = self.header(self.layout().first_of(span)).cas(head.0, erased.0, &ERASE);
         }
         true
     }
 
-    /// Batches that the dead were filling or emptying, and those that wait for them: their indices are lost, the blocks are in the tokens.
+    /// Batches that the dead were filling or emptying, and those that wait for them: their indices are lost, the blocks are in the headers.
     fn empty_batches(&self, me: Option<u16>, recovery: &mut Recovery) {
         for control in self.layout().batch_controls() {
             let control = self.word(control);

@@ -1,9 +1,9 @@
 //! Runs: free memory is cut to size. One block, or a run of blocks of one bin, which a cache parks.
 
+use super::block_header::{Header, State};
 use super::operation::Held;
 use super::thread_cache::{STACK, ThreadCache};
-use super::token::{State, Token};
-use super::words::{Heap, TOKEN_LINE};
+use super::words::{HEADER_LINE, Heap};
 use crate::backend::orderings::{HELD_LOOK, HELD_STORE};
 use crate::backend::{Backend, Mutant, Word};
 use crate::segment::layout::Granule;
@@ -24,13 +24,13 @@ impl Fit {
     }
 }
 
-/// Token lines of a run at most.
+/// Header lines of a run at most.
 const RUN_LINES: u32 = 8;
 /// Spans that an operation may hide while it cuts up a run (L2): with what lies between its end and the free block's, less than a line.
-pub const LARGEST_RUN: u32 = (RUN_LINES + 1) * TOKEN_LINE;
+pub const LARGEST_RUN: u32 = (RUN_LINES + 1) * HEADER_LINE;
 
-/// A run of blocks of `size` granules, for a stack of `ceiling`, where a token line has the tokens of `line` granules: its blocks
-/// and its granules. It ends where a token line ends, unless it is shorter than one.
+/// A run of blocks of `size` granules, for a stack of `ceiling`, where a header line has the headers of `line` granules: its blocks
+/// and its granules. It ends where a header line ends, unless it is shorter than one.
 const fn run_of(size: u32, ceiling: u32, line: u32) -> (u32, u32) {
     let most = RUN_LINES * line / size;
     let wanted = if most < ceiling { most } else { ceiling };
@@ -44,7 +44,7 @@ const fn run_of(size: u32, ceiling: u32, line: u32) -> (u32, u32) {
 }
 
 const _: () = {
-    let (mut bin, line) = (4, TOKEN_LINE << 2);
+    let (mut bin, line) = (4, HEADER_LINE << 2);
     while bin < BINS {
         let size = Bin(bin).size();
         let (blocks, run) = run_of(size, STACK as u32, line);
@@ -57,8 +57,8 @@ impl<R: Region> Heap<R> {
     /// A block of `size` granules through the hints, held.
     pub(super) fn find_and_take(&self, cache: &mut ThreadCache, size: u32) -> Option<Held> {
         loop {
-            let (g, token) = self.find(cache, size)?;
-            if let Some(held) = self.take(cache, g, token, size) {
+            let (g, header) = self.find(cache, size)?;
+            if let Some(held) = self.take(cache, g, header, size) {
                 return Some(held);
             }
             R::Backend::pause();
@@ -88,7 +88,7 @@ impl<R: Region> Heap<R> {
 
     /// Gives back what a held block has behind `size`, if that has a span of its own.
     pub(super) fn shorten(&self, cache: &mut ThreadCache, held: Held, size: u32) -> Held {
-        let rest = held.token.size().saturating_sub(size);
+        let rest = held.header.size().saturating_sub(size);
         if rest == 0 || self.spans(held.at.plus(size), rest) == 0 {
             return held;
         }
@@ -98,14 +98,14 @@ impl<R: Region> Heap<R> {
     }
 
     /// Cuts one contiguous run from a free block, keeps the first block and parks the rest. The run begins and ends
-    /// at a cache line of tokens: a cache's parked blocks lie in token lines that no other cache writes.
+    /// at a cache line of headers: a cache's parked blocks lie in header lines that no other cache writes.
     pub(super) fn carve(&self, cache: &mut ThreadCache, bin: Bin) -> Option<Held> {
         self.carve_run(cache, bin).or_else(|| self.find_and_take(cache, bin.size()))
     }
 
     /// As [`Heap::carve`], or none where no run is to be had.
     pub(super) fn carve_run(&self, cache: &mut ThreadCache, bin: Bin) -> Option<Held> {
-        let (blocks, granules) = run_of(bin.size(), cache.stacks[bin.0].ceiling() as u32, self.token_line());
+        let (blocks, granules) = run_of(bin.size(), cache.stacks[bin.0].ceiling() as u32, self.header_line());
         if blocks < 2 {
             return None;
         }
@@ -113,13 +113,13 @@ impl<R: Region> Heap<R> {
         Some(self.cut_up(cache, bin, run, blocks))
     }
 
-    /// Takes `size` granules, or a few more, that begin at a token line.
+    /// Takes `size` granules, or a few more, that begin at a header line.
     fn take_run(&self, cache: &mut ThreadCache, size: u32) -> Option<Held> {
-        let line = self.token_line();
+        let line = self.header_line();
         loop {
-            let (g, token) = self.find(cache, size + line - 1)?;
-            let beyond = (g.0 + token.size() - size) % line;
-            if let Some(run) = self.take(cache, g, token, size + beyond) {
+            let (g, header) = self.find(cache, size + line - 1)?;
+            let beyond = (g.0 + header.size() - size) % line;
+            if let Some(run) = self.take(cache, g, header, size + beyond) {
                 return Some(self.shorten(cache, run, size));
             }
             R::Backend::pause();
@@ -134,37 +134,37 @@ impl<R: Region> Heap<R> {
     fn cut_up(&self, cache: &mut ThreadCache, bin: Bin, run: Held, blocks: u32) -> Held {
         let (size, owner) = (bin.size(), cache.owner);
         let early = R::Backend::mutated(Mutant::CarveAckedEarly);
-        let over = run.token.size() - blocks * size;
+        let over = run.header.size() - blocks * size;
         let pieces = blocks + (over > self.layout().span_mask) as u32;
         let piece = |i: u32| {
             let at = i * size;
-            let length = if i + 1 == pieces { run.token.size() - at } else { size };
+            let length = if i + 1 == pieces { run.header.size() - at } else { size };
             (run.at.plus(at), length)
         };
         for i in 1..pieces {
             let (g, length) = piece(i);
-            let word = self.token(g);
-            let generation = Token(word.load(&HELD_LOOK)).next_generation();
+            let word = self.header(g);
+            let generation = Header(word.load(&HELD_LOOK)).next_generation();
             let state = if early { State::Acked } else { State::Coalescing };
-            word.store(Token::new(state, owner, generation, self.place(g, length)).0, &HELD_STORE);
+            word.store(Header::new(state, owner, generation, self.place(g, length)).0, &HELD_STORE);
         }
         let (_, length) = piece(0);
-        let first = Token::new(State::Coalescing, owner, run.token.next_generation(), self.place(run.at, length));
-        self.token(run.at).store(first.0, &HELD_STORE);
+        let first = Header::new(State::Coalescing, owner, run.header.next_generation(), self.place(run.at, length));
+        self.header(run.at).store(first.0, &HELD_STORE);
         for i in (1..pieces).rev() {
             let (g, length) = piece(i);
-            let generation = Token(self.token(g).load(&HELD_LOOK)).generation();
-            let held = |state| Token::new(state, owner, generation, self.place(g, length));
+            let generation = Header(self.header(g).load(&HELD_LOOK)).generation();
+            let held = |state| Header::new(state, owner, generation, self.place(g, length));
             match self.layout().bin_of(length).filter(|&own| own == bin || cache.stacks[own.0].has_room()) {
                 Some(own) => {
                     if !early {
-                        self.token(g).store(held(State::Acked).0, &HELD_STORE);
+                        self.header(g).store(held(State::Acked).0, &HELD_STORE);
                     }
                     self.remember(cache, own, g);
                 }
-                None => drop(self.ripple(cache, Held { at: g, token: held(State::Coalescing) })),
+                None => drop(self.ripple(cache, Held { at: g, header: held(State::Coalescing) })),
             }
         }
-        Held { at: run.at, token: first }
+        Held { at: run.at, header: first }
     }
 }

@@ -2,10 +2,10 @@
 //!
 //! Debug builds take a second for the two million changes: nothing is skipped.
 
+use super::block_header::{Header, State};
 use super::heap::{Heap, Kind, Live, ThreadCache};
 use super::operation::Op;
 use super::tests::heap;
-use super::token::{State, Token};
 use crate::backend::decorators::{Probe, set_mutant};
 use crate::backend::orderings::{ANNOUNCE, CARVE, FOOTER, OP_WRITE};
 use crate::backend::{Mutant, Native, Word};
@@ -44,13 +44,13 @@ fn freeze_waits() -> bool {
     free(&heap, &mut cache, y.at);
     let quoted = heap.look(y.at);
     // The owner frees x and announces the join: what the helper has read. The rest is done by others.
-    let token = heap.look(x.at);
-    let free_x = Token::new(State::Free, cache.next_tag(), token.next_generation(), token.low());
-    let announced = Token::new(State::Coalescing, OWNER, free_x.next_generation(), token.low());
+    let header = heap.look(x.at);
+    let free_x = Header::new(State::Free, cache.next_tag(), header.next_generation(), header.low());
+    let announced = Header::new(State::Coalescing, OWNER, free_x.next_generation(), header.low());
     let tag = cache.next_tag();
     heap.slot(OWNER, SlotWord::Right).store(quoted.0, &OP_WRITE);
     heap.slot(OWNER, SlotWord::Op).store(Op::Join { at: x.at, tag }.encode(), &OP_WRITE);
-    heap.token(x.at).cas(token.0, announced.0, &ANNOUNCE).expect("nobody else");
+    heap.header(x.at).cas(header.0, announced.0, &ANNOUNCE).expect("nobody else");
     assert!(heap.help(&mut ThreadCache::with_ceiling(3, 0), x.at, announced));
     heap.slot(OWNER, SlotWord::Op).store(Op::None.encode(), &OP_WRITE);
     // Both are allocated again, and the right one freed and taken ever again.
@@ -91,9 +91,9 @@ fn inside_waits() -> bool {
     }
     let again = heap.look(y.at);
     assert_eq!((again.generation(), again.low()), (inside.generation(), inside.low()), "the case is met");
-    let head = Token::new(State::Coalescing, OWNER, inside.next_generation(), y.token.low());
-    let carved = heap.token(y.at).cas(inside.0, head.0, &CARVE);
-    let footer = heap.token(y.at).cas(inside.0, inside.next_inside(7).0, &FOOTER);
+    let head = Header::new(State::Coalescing, OWNER, inside.next_generation(), y.header.low());
+    let carved = heap.header(y.at).cas(inside.0, head.0, &CARVE);
+    let footer = heap.header(y.at).cas(inside.0, inside.next_inside(7).0, &FOOTER);
     let stays = carved.is_err() && footer.is_err();
     if stays {
         free(&heap, &mut cache, z.at);

@@ -1,6 +1,6 @@
 //! What is in a sector: counts, fragmentation, entropy, faults.
 
-use super::token::{State, Token};
+use super::block_header::{Header, State};
 
 /// Blocks and granules by state, added up in the order of the sector.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -33,10 +33,10 @@ pub struct Count {
 }
 
 impl Tally {
-    pub(super) fn add(&mut self, token: Token) {
-        let size = token.size() as u64;
-        let free = token.is_free();
-        let count = match token.state() {
+    pub(super) fn add(&mut self, header: Header) {
+        let size = header.size() as u64;
+        let free = header.is_free();
+        let count = match header.state() {
             State::Free => &mut self.free,
             State::Acked | State::Marked => &mut self.parked,
             State::Coalescing => &mut self.in_flight,
@@ -66,7 +66,7 @@ impl Tally {
     }
 }
 
-/// The first fault that a walk over the tokens meets.
+/// The first fault that a walk over the headers meets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// No block begins where the one before ends.
@@ -74,14 +74,14 @@ pub enum Fault {
         /// Where.
         granule: u32,
         /// What stands there.
-        token: Token,
+        header: Header,
     },
     /// A free block that the bitmaps do not lead to.
     NotHinted {
         /// Where.
         granule: u32,
-        /// Its token.
-        token: Token,
+        /// Its header.
+        header: Header,
     },
     /// Free neighbours that were not merged.
     MissedMerge {
@@ -92,10 +92,10 @@ pub enum Fault {
     OfNobody {
         /// Where.
         granule: u32,
-        /// Its token.
-        token: Token,
+        /// Its header.
+        header: Header,
     },
-    /// A word beside the tokens names what does not exist.
+    /// A word beside the headers names what does not exist.
     Stray {
         /// Which.
         what: &'static str,
@@ -114,15 +114,15 @@ pub enum Fault {
 impl std::fmt::Display for Fault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::NotAHead { granule, token } => {
-                write!(f, "granule {granule} should begin a block but holds {token:?}")
+            Self::NotAHead { granule, header } => {
+                write!(f, "granule {granule} should begin a block but holds {header:?}")
             }
-            Self::NotHinted { granule, token } => {
-                write!(f, "the free block at granule {granule} ({} granules) is missing in the bitmaps", token.size())
+            Self::NotHinted { granule, header } => {
+                write!(f, "the free block at granule {granule} ({} granules) is missing in the bitmaps", header.size())
             }
             Self::MissedMerge { pairs } => write!(f, "{pairs} pairs of neighbouring free blocks are not merged"),
-            Self::OfNobody { granule, token } => {
-                write!(f, "the block at granule {granule} is of a number that no participant has: {token:?}")
+            Self::OfNobody { granule, header } => {
+                write!(f, "the block at granule {granule} is of a number that no participant has: {header:?}")
             }
             Self::Stray { what, word } => write!(f, "{what} says {word:#x}, which stands for nothing"),
             Self::Uncovered { covered, granules } => write!(f, "the blocks cover {covered} of {granules} granules"),

@@ -1,13 +1,13 @@
-//! Sweeps: walks over the tokens, for healing, for the last try of an allocation, and for statistics.
+//! Sweeps: walks over the headers, for healing, for the last try of an allocation, and for statistics.
 
+use super::block_header::{Header, State, is_nobody};
 pub use super::mend::Mended;
 use super::operation::Held;
 use super::runs::Fit;
 use super::stats::{Fault, Tally};
 use super::thread_cache::ThreadCache;
-use super::token::{State, Token, is_nobody};
 use super::words::Heap;
-use crate::backend::orderings::TOKEN_WALK;
+use crate::backend::orderings::HEADER_WALK;
 use crate::backend::{Backend, Mutant, Word};
 use crate::segment::layout::Granule;
 use crate::segment::region::Region;
@@ -31,10 +31,10 @@ impl<R: Region> Heap<R> {
         let (mut at, mut last, mut explained) = (0, None, vec![]);
         while at < granules {
             let g = Granule(at);
-            let token = self.said_of(g, Token(self.token(g).load(&TOKEN_WALK)));
-            let size = token.size();
-            if token.state() == State::Inside || !self.fits_sector(g, token) {
-                let moved = last.is_some_and(|(before, seen): (Granule, Token)| {
+            let header = self.said_of(g, Header(self.header(g).load(&HEADER_WALK)));
+            let size = header.size();
+            if header.state() == State::Inside || !self.fits_sector(g, header) {
+                let moved = last.is_some_and(|(before, seen): (Granule, Header)| {
                     let in_flight = seen.state() == State::Coalescing
                         && explained.len() < EXPLAINED
                         && !explained.contains(&(before, seen));
@@ -48,10 +48,10 @@ impl<R: Region> Heap<R> {
                 last = None;
                 continue;
             }
-            last = Some((g, token));
-            match token.state() {
-                State::Acked | State::Marked if self.may_take(cache.owner(), token) => {
-                    at = self.coalesce(cache, g, token).map_or(at, |merged| merged.0);
+            last = Some((g, header));
+            match header.state() {
+                State::Acked | State::Marked if self.may_take(cache.owner(), header) => {
+                    at = self.coalesce(cache, g, header).map_or(at, |merged| merged.0);
                     continue;
                 }
                 State::Acked | State::Marked => {
@@ -61,7 +61,7 @@ impl<R: Region> Heap<R> {
                     // Its owner is about to store it: it stays with that one, and this cache's mark has changed it, no other operation.
                     last = Some((g, self.look(g)));
                 }
-                State::Coalescing if self.help(cache, g, token) => continue,
+                State::Coalescing if self.help(cache, g, header) => continue,
                 State::Free => {
                     // Before it is taken: what remains of it keeps its hints.
                     let class = of_size(size);
@@ -69,7 +69,7 @@ impl<R: Region> Heap<R> {
                         self.hint(g, class, true);
                     }
                     if let Some(tail) = wanted.and_then(|asked| self.tail_for(asked, g, size)) {
-                        match self.take(cache, g, token, tail) {
+                        match self.take(cache, g, header, tail) {
                             Some(held) => return Some(held),
                             None => continue,
                         }
@@ -77,7 +77,7 @@ impl<R: Region> Heap<R> {
                     let next = self.look(g.plus(size));
                     if matches!(next.state(), State::Free | State::Inside) && at + size < granules {
                         at = self.settle_free(cache, g, size, Some(class)).0;
-                        if self.look(Granule(at)) != token {
+                        if self.look(Granule(at)) != header {
                             continue;
                         }
                     }
@@ -105,19 +105,19 @@ impl<R: Region> Heap<R> {
     /// A newcomer has taken the number of a dead one, for whom it has walked without a cache: it merges what is nobody's, and every free block
     /// gets the second look and the hints that the dead one may have owed it (L3). O(blocks).
     pub fn settle_all(&self, cache: &mut ThreadCache) {
-        self.each_tile(|g, token| {
-            if token.is_free() {
-                self.settle(cache, g, token);
-            } else if token.state() == State::Acked && is_nobody(token.owner()) {
-                return self.coalesce(cache, g, token).is_some();
+        self.each_tile(|g, header| {
+            if header.is_free() {
+                self.settle(cache, g, header);
+            } else if header.state() == State::Acked && is_nobody(header.owner()) {
+                return self.coalesce(cache, g, header).is_some();
             }
             true
         });
     }
 
     /// The second look at a free block, and its hints.
-    pub(super) fn settle(&self, cache: &mut ThreadCache, g: Granule, token: Token) {
-        let at = self.settle_free(cache, g, token.size(), Some(of_size(token.size())));
+    pub(super) fn settle(&self, cache: &mut ThreadCache, g: Granule, header: Header) {
+        let at = self.settle_free(cache, g, header.size(), Some(of_size(header.size())));
         let now = self.look(at);
         if now.is_free() && self.fits_sector(at, now) && !self.is_hinted(at, of_size(now.size())) {
             self.hint(at, of_size(now.size()), true);
@@ -128,32 +128,32 @@ impl<R: Region> Heap<R> {
     ///
     /// # Errors
     /// [`Fault::NotAHead`] if the sizes do not tile the sector and no operation explains it (S4).
-    pub fn walk(&self, mut visit: impl FnMut(Granule, Token)) -> Result<(), Fault> {
+    pub fn walk(&self, mut visit: impl FnMut(Granule, Header)) -> Result<(), Fault> {
         let granules = self.layout().granules;
-        let read = |at: u32| self.said_of(Granule(at), Token(self.token(Granule(at)).load(&TOKEN_WALK)));
+        let read = |at: u32| self.said_of(Granule(at), Header(self.header(Granule(at)).load(&HEADER_WALK)));
         let (mut at, mut last) = (0, None);
         while at < granules {
-            let token = read(at);
-            if token.state() == State::Inside || !self.fits_sector(Granule(at), token) {
+            let header = read(at);
+            if header.state() == State::Inside || !self.fits_sector(Granule(at), header) {
                 // A merge took this granule in, unless the tile before still stands as it was seen.
-                let explained = last.is_some_and(|(before, seen): (u32, Token)| {
+                let explained = last.is_some_and(|(before, seen): (u32, Header)| {
                     seen.state() == State::Coalescing || read(before) != seen
                 });
                 if !explained {
-                    return Err(Fault::NotAHead { granule: at, token });
+                    return Err(Fault::NotAHead { granule: at, header });
                 }
                 at += 1;
                 continue;
             }
-            let size = self.extent(Granule(at), token).min(granules - at);
-            let tile = match token.state() {
+            let size = self.extent(Granule(at), header).min(granules - at);
+            let tile = match header.state() {
                 State::Coalescing => {
-                    Token::new(State::Coalescing, token.owner(), token.generation(), self.place(Granule(at), size))
+                    Header::new(State::Coalescing, header.owner(), header.generation(), self.place(Granule(at), size))
                 }
-                _ => token,
+                _ => header,
             };
             visit(Granule(at), tile);
-            last = Some((at, token));
+            last = Some((at, header));
             at += size;
         }
         Ok(())
@@ -162,7 +162,7 @@ impl<R: Region> Heap<R> {
     /// Counts the blocks of every state. Exact at rest.
     pub fn tally(&self) -> Result<Tally, Fault> {
         let mut tally = Tally::default();
-        self.walk(|_, token| tally.add(token))?;
+        self.walk(|_, header| tally.add(header))?;
         Ok(tally)
     }
 
@@ -171,14 +171,17 @@ impl<R: Region> Heap<R> {
     pub fn verify(&self) -> Result<Tally, Fault> {
         let mut tally = Tally::default();
         let mut fault = None;
-        self.walk(|g, token| {
-            tally.add(token);
-            if fault.is_none() && !self.has_owner(token) {
-                fault = Some(Fault::OfNobody { granule: g.0, token });
+        self.walk(|g, header| {
+            tally.add(header);
+            if fault.is_none() && !self.has_owner(header) {
+                fault = Some(Fault::OfNobody { granule: g.0, header });
             }
-            if fault.is_none() && token.is_free() && !self.is_hinted(g, of_size(token.size())) && self.look(g) == token
+            if fault.is_none()
+                && header.is_free()
+                && !self.is_hinted(g, of_size(header.size()))
+                && self.look(g) == header
             {
-                fault = Some(Fault::NotHinted { granule: g.0, token });
+                fault = Some(Fault::NotHinted { granule: g.0, header });
             }
         })?;
         match fault {

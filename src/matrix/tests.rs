@@ -1,8 +1,8 @@
 //! Unit tests of the heap over boxed words.
 
+use super::block_header::State;
 use super::heap::{Heap, Kind, Refusal, ThreadCache};
 use super::recovery::{Policy, Recovery};
-use super::token::State;
 use crate::backend::decorators::{Counts, Probe, stopped_at};
 use crate::backend::{Backend, Native};
 use crate::segment::layout::{Granule, Layout, Params};
@@ -71,7 +71,7 @@ fn s1_s2_s5_one_cache_allocates_frees_and_heals() {
                     let align = 1 << rng.below(4);
                     let kind = if rng.below(2) == 0 { Kind::Raw } else { Kind::Typed(77) };
                     if let Ok(block) = heap.allocate(&mut cache, size, align, kind) {
-                        let got = block.token.size();
+                        let got = block.header.size();
                         assert!(
                             got >= size && block.at.0 % align == 0,
                             "S2: {block:?} for {size} at {align} of {granules}, {shift}"
@@ -86,13 +86,13 @@ fn s1_s2_s5_one_cache_allocates_frees_and_heals() {
                 } else if !live.is_empty() {
                     let (g, size) = live.swap_remove(rng.below(live.len() as u32) as usize);
                     owner[g.index()..][..size as usize].fill(false);
-                    let token = heap.look(g);
+                    let header = heap.look(g);
                     for beside in (1..span).flat_map(|by| [g.plus(by), Granule(g.0.wrapping_sub(by))]) {
                         if !live.iter().any(|(at, _)| *at == beside) {
                             assert!(heap.free(&mut cache, beside, None).is_err(), "S5: beside the block");
                         }
                     }
-                    assert_eq!(heap.look(g), token);
+                    assert_eq!(heap.look(g), header);
                     heap.free(&mut cache, g, None).unwrap();
                     assert!(matches!(heap.free(&mut cache, g, None), Err(Refusal::NotLive(_))), "S5");
                 }
@@ -123,7 +123,7 @@ fn s1_l3_many_caches_keep_their_blocks_apart() {
                         if rng.below(10) < 5 {
                             let size = 1 + rng.below(20);
                             let Ok(block) = heap.allocate(&mut cache, size, 1, Kind::Raw) else { continue };
-                            for mark in &marks[block.at.index()..][..block.token.size() as usize] {
+                            for mark in &marks[block.at.index()..][..block.header.size() as usize] {
                                 let mut mark = mark.try_lock().expect("S1");
                                 assert_eq!(*mark, 0, "S1");
                                 *mark = owner;
@@ -131,15 +131,15 @@ fn s1_l3_many_caches_keep_their_blocks_apart() {
                             live.push(block);
                         } else if !live.is_empty() {
                             let block = live.swap_remove(rng.below(live.len() as u32) as usize);
-                            for mark in &marks[block.at.index()..][..block.token.size() as usize] {
+                            for mark in &marks[block.at.index()..][..block.header.size() as usize] {
                                 let mut mark = mark.try_lock().expect("S1");
                                 assert_eq!(std::mem::take(&mut *mark), owner, "S1");
                             }
-                            heap.free(&mut cache, block.at, Some(block.token.generation())).unwrap();
+                            heap.free(&mut cache, block.at, Some(block.header.generation())).unwrap();
                         }
                     }
                     for block in live {
-                        marks[block.at.index()..][..block.token.size() as usize]
+                        marks[block.at.index()..][..block.header.size() as usize]
                             .iter()
                             .for_each(|m| *m.lock().unwrap() = 0);
                         heap.free(&mut cache, block.at, None).unwrap();
@@ -438,7 +438,7 @@ fn the_lifecycle_is_visible() {
     let mut cache = ThreadCache::new(3);
     assert_eq!(heap.look(Granule(0)).state(), State::Free);
     let block = heap.allocate(&mut cache, 2, 1, Kind::Raw).unwrap();
-    assert_eq!((block.token.state(), block.token.owner()), (State::Allocated, 3));
+    assert_eq!((block.header.state(), block.header.owner()), (State::Allocated, 3));
     heap.free(&mut cache, block.at, None).unwrap();
     assert_eq!(heap.look(block.at).state(), State::Acked);
     heap.flush(&mut cache);
@@ -621,7 +621,7 @@ fn l2_a_hole_that_fits_exactly_serves() {
             let mut cache = ThreadCache::with_ceiling(1, ceiling);
             let block = heap.allocate(&mut cache, size, align, Kind::Raw);
             let block = block.unwrap_or_else(|e| panic!("{size} at {align} of {granules}: {e:?}"));
-            assert!(block.at.0.is_multiple_of(align) && block.token.size() >= size);
+            assert!(block.at.0.is_multiple_of(align) && block.header.size() >= size);
             heap.free(&mut cache, block.at, None).unwrap();
             rest_is_one_block(&heap, &mut cache);
         }
@@ -640,8 +640,8 @@ fn l2_a_hole_that_fits_exactly_serves() {
 
 /// Words that no allocator wrote.
 mod hostile {
+    use super::super::block_header::{Header, place};
     use super::super::operation::Op;
-    use super::super::token::{Token, place};
     use super::{BoxedRegion, Granule, Heap, Native, State};
     use crate::backend::Word;
     use crate::backend::orderings::FORMAT;
@@ -650,8 +650,8 @@ mod hostile {
 
     pub(super) const GRANULES: u32 = 300;
     pub(super) type Damage = fn(&Heap<BoxedRegion<Native>>);
-    fn set(heap: &Heap<BoxedRegion<Native>>, g: u32, token: Token) {
-        heap.region().word(heap.layout().token(Granule(g))).store(token.0, &FORMAT);
+    fn set(heap: &Heap<BoxedRegion<Native>>, g: u32, header: Header) {
+        heap.region().word(heap.layout().header(Granule(g))).store(header.0, &FORMAT);
     }
     fn batch(heap: &Heap<BoxedRegion<Native>>, bin: usize, index: u32) {
         let slot = heap.layout().open_slot(bin, 0).0;
@@ -662,17 +662,17 @@ mod hostile {
     }
     pub(super) const CASES: &[(&str, Damage)] = &[
         ("a batch names a granule out of range, and the sentinel is parked", |heap| {
-            set(heap, GRANULES, Token::new(State::Acked, 0, 0, 1));
+            set(heap, GRANULES, Header::new(State::Acked, 0, 0, 1));
             batch(heap, 1, u32::MAX);
         }),
         ("the last granule begins a parked block that does not fit", |heap| {
-            set(heap, GRANULES - 1, Token::new(State::Acked, 0, 0, 30));
+            set(heap, GRANULES - 1, Header::new(State::Acked, 0, 0, 30));
             batch(heap, 30, GRANULES - 1);
         }),
-        ("a live block does not fit", |heap| set(heap, GRANULES - 1, Token::new(State::Allocated, 1, 0, 1000))),
-        ("a live block of no size", |heap| set(heap, 7, Token::new(State::Allocated, 1, 0, 0))),
-        ("a free block of no size", |heap| set(heap, 0, Token::new(State::Free, 0, 0, 0))),
-        ("a free block larger than the sector", |heap| set(heap, 0, Token::new(State::Free, 0, 0, 1 << 29))),
+        ("a live block does not fit", |heap| set(heap, GRANULES - 1, Header::new(State::Allocated, 1, 0, 1000))),
+        ("a live block of no size", |heap| set(heap, 7, Header::new(State::Allocated, 1, 0, 0))),
+        ("a free block of no size", |heap| set(heap, 0, Header::new(State::Free, 0, 0, 0))),
+        ("a free block larger than the sector", |heap| set(heap, 0, Header::new(State::Free, 0, 0, 1 << 29))),
         ("second-level bits of steps that do not exist", |heap| {
             for row in 0..heap.layout().classes.div_ceil(8) {
                 heap.region().word(heap.layout().second_level(row)).store(!0 << 20, &FORMAT);
@@ -688,24 +688,24 @@ mod hostile {
             heap.region().word(heap.layout().first_level()).store(!0, &FORMAT);
         }),
         ("a join of nothing with itself is announced", |heap| {
-            let nothing = Token::new(State::Coalescing, 1, 0, 0);
+            let nothing = Header::new(State::Coalescing, 1, 0, 0);
             set(heap, 0, nothing);
             let slot = |word| heap.region().word(heap.layout().slot(1, word));
             slot(SlotWord::Op).store(Op::Join { at: Granule(0), tag: 0 }.encode(), &FORMAT);
             slot(SlotWord::Right).store(nothing.0, &FORMAT);
         }),
         ("a parked block that ends in the span in which it begins", |heap| {
-            set(heap, 8, Token::new(State::Acked, 0, 0, place(0, 3)));
+            set(heap, 8, Header::new(State::Acked, 0, 0, place(0, 3)));
             batch(heap, 3, 8);
         }),
         ("a cut that leaves nothing in front is announced", |heap| {
-            let all = Token::new(State::Coalescing, 1, 0, place(0, GRANULES));
+            let all = Header::new(State::Coalescing, 1, 0, place(0, GRANULES));
             set(heap, 0, all);
             let slot = |word| heap.region().word(heap.layout().slot(1, word));
             slot(SlotWord::Op).store(Op::Cut { at: Granule(0), size: GRANULES - 1 }.encode(), &FORMAT);
         }),
         ("an operation out of range is announced", |heap| {
-            set(heap, GRANULES, Token::new(State::Coalescing, 1, 0, 1));
+            set(heap, GRANULES, Header::new(State::Coalescing, 1, 0, 1));
             let slot = |word| heap.region().word(heap.layout().slot(1, word));
             slot(SlotWord::Op).store(Op::Join { at: Granule(GRANULES + 9), tag: 9 }.encode(), &FORMAT);
         }),
@@ -723,13 +723,13 @@ fn c2_hostile_words_neither_hang_nor_lead_outside() {
             let mut cache = ThreadCache::with_ceiling(2, ceiling);
             for g in [0, 7, GRANULES - 1, GRANULES, u32::MAX] {
                 if let Ok(live) = heap.live_at(Granule(g)) {
-                    assert!(live.at.0 + live.token.size() <= GRANULES && live.token.size() > 0, "{what}");
+                    assert!(live.at.0 + live.header.size() <= GRANULES && live.header.size() > 0, "{what}");
                 }
                 let _ = heap.free(&mut cache, Granule(g), None);
             }
             for size in [1, 2, 9, 30, 30, 100] {
                 if let Ok(block) = heap.allocate(&mut cache, size, 1, Kind::Raw) {
-                    assert!(block.at.0 < GRANULES && block.token.size() <= GRANULES - block.at.0, "{what}: {block:?}");
+                    assert!(block.at.0 < GRANULES && block.header.size() <= GRANULES - block.at.0, "{what}: {block:?}");
                     let _ = heap.free(&mut cache, block.at, None);
                 }
             }

@@ -1,10 +1,10 @@
 //! A cache: what one thread keeps to itself. Its participant number, its parked blocks as indices, and what it has freed for others.
 //!
-//! A cache is plain process memory, a memory aid and no more: a block is what its token says, and an index that has gone stale is
+//! A cache is plain process memory, a memory aid and no more: a block is what its header says, and an index that has gone stale is
 //! dropped. A process that dies takes indices with it, and no block.
 
+use super::block_header::{Header, State, TAGS};
 use super::pool::Pool;
-use super::token::{State, TAGS, Token};
 use crate::segment::layout::{BATCH, Granule};
 use crate::segment::size_class::{BINS, Bin};
 
@@ -38,14 +38,14 @@ pub(super) struct Stack {
 #[derive(Debug)]
 pub struct ThreadCache {
     pub(super) owner: u16,
-    /// Index of the word that names the granule whose token is about to be stored plainly; 0 without bias, and before the cache is
+    /// Index of the word that names the granule whose header is about to be stored plainly; 0 without bias, and before the cache is
     /// bound.
     pub(super) hazard: u32,
     /// Granules of the heap that the cache is bound to; 0 as above.
     pub(super) granules: u32,
     /// Where every small block fits: granules before this one.
     pub(super) roomy: u32,
-    /// The token of an untyped live block of this cache's, generation and size left out.
+    /// The header of an untyped live block of this cache's, generation and size left out.
     pub(super) live_bits: u64,
     /// The tag that it gave last.
     pub(super) tag: u16,
@@ -137,7 +137,7 @@ impl ThreadCache {
             (&raw mut (*place).hazard).write(0);
             (&raw mut (*place).granules).write(0);
             (&raw mut (*place).roomy).write(0);
-            (&raw mut (*place).live_bits).write(Token::new(State::Allocated, owner, 0, 0).0);
+            (&raw mut (*place).live_bits).write(Header::new(State::Allocated, owner, 0, 0).0);
             (&raw mut (*place).tag).write(owner % TAGS);
             (&raw mut (*place).short_looks).write(MOST_SHORT_LOOKS);
             (&raw mut (*place).patience).write(MOST_SHORT_LOOKS);

@@ -1,6 +1,6 @@
 //! Transfer: a live block changes its owner. It is given, handed over by a leaving participant, published under a name, and taken.
 
-use super::token::{State, Token, is_adopter, is_nobody};
+use super::block_header::{Header, State, is_adopter, is_nobody};
 use super::words::{Heap, Live};
 use crate::backend::{Backend, Mutant};
 use crate::segment::directory::{Directory, Entry, Published, Refused};
@@ -14,15 +14,15 @@ impl<R: Region> Heap<R> {
     /// Gives a live block another owner, whoever has it, as long as it is this block. Else what stands there instead.
     ///
     /// # Errors
-    /// The token found, if the block is not live any more.
-    pub fn give_to(&self, mut live: Live, owner: u16) -> Result<(), Token> {
-        while self.rename(live.at, live.token, owner).is_none() {
+    /// The header found, if the block is not live any more.
+    pub fn give_to(&self, mut live: Live, owner: u16) -> Result<(), Header> {
+        while self.rename(live.at, live.header, owner).is_none() {
             // Somebody else adopted it at the same moment, or it was freed.
             let found = self.look(live.at);
-            if !found.is_live() || found.generation() != live.token.generation() {
+            if !found.is_live() || found.generation() != live.header.generation() {
                 return Err(found);
             }
-            live.token = found;
+            live.header = found;
         }
         Ok(())
     }
@@ -30,21 +30,21 @@ impl<R: Region> Heap<R> {
     /// The same for a cache that need not be the owner: `me` gives the block to `to`. Waits for nobody.
     ///
     /// # Errors
-    /// The token found: of another block or of none, if this one is not live any more; of this one if its owner is just freeing it or
+    /// The header found: of another block or of none, if this one is not live any more; of this one if its owner is just freeing it or
     /// another is adopting it, and whoever wants to wait for them tries again.
-    pub fn give_from(&self, me: u16, mut live: Live, to: u16) -> Result<(), Token> {
+    pub fn give_from(&self, me: u16, mut live: Live, to: u16) -> Result<(), Header> {
         for _ in 0..GIVE_TRIES {
-            if self.rename_from(me, live.at, live.token, to).is_some() {
+            if self.rename_from(me, live.at, live.header, to).is_some() {
                 return Ok(());
             }
             let found = self.look(live.at);
             // Unchanged: its owner names it.
-            if !live.is_still(found) || is_adopter(found.owner()) || found == live.token {
+            if !live.is_still(found) || is_adopter(found.owner()) || found == live.header {
                 return Err(found);
             }
-            live.token = found;
+            live.header = found;
         }
-        Err(live.token)
+        Err(live.header)
     }
 
     /// Publishes a live block under a name; it then belongs to nobody, unless somebody else adopts or takes it meanwhile.
@@ -77,24 +77,24 @@ impl<R: Region> Heap<R> {
         if live.is_changing_hands() {
             return !live.is_still(self.look(live.at));
         }
-        if live.token.owner() == 0 || self.rename_from(me, live.at, live.token, 0).is_some() {
+        if live.header.owner() == 0 || self.rename_from(me, live.at, live.header, 0).is_some() {
             return true;
         }
         let found = self.look(live.at);
-        !live.is_still(found) || found.owner() != live.token.owner() && !is_adopter(found.owner())
+        !live.is_still(found) || found.owner() != live.header.owner() && !is_adopter(found.owner())
     }
 
     /// Takes nobody's live block and the publication that led to it: of all who try, one gets it. The name is given up last: who
     /// dies in between leaves a block of its own and the name of a dead block.
     pub fn take_published(&self, owner: u16, live: Live, found: Published) -> bool {
-        if !is_nobody(live.token.owner()) {
+        if !is_nobody(live.header.owner()) {
             return false;
         }
-        let Some(ours) = self.rename(live.at, live.token, owner) else { return false };
+        let Some(ours) = self.rename(live.at, live.header, owner) else { return false };
         let won = Directory(self.region()).withdraw_this(found);
         if !won {
             // Withdrawn meanwhile: whoever did that was first, and the block is nobody's, as it was.
-            let _ = self.rename(live.at, ours, live.token.owner());
+            let _ = self.rename(live.at, ours, live.header.owner());
         }
         won
     }
@@ -111,14 +111,14 @@ impl<R: Region> Heap<R> {
     /// As [`Heap::disown`], but their live blocks become `to`'s: another participant of their own process, which frees them if that dies.
     /// None if there are more than `most` blocks of any kind; some may have been passed on then.
     ///
-    /// `to` may be at work meanwhile: it stores tokens of its own alone, and these become its own by compare-and-swap. Those who leave are not.
+    /// `to` may be at work meanwhile: it stores headers of its own alone, and these become its own by compare-and-swap. Those who leave are not.
     #[must_use]
     pub fn pass_on(&self, leaving: &[u16], to: u16, most: u32) -> Option<Vec<u16>> {
         let (mut open, mut at, mut seen) = (vec![], 0, 0);
         while at < self.layout().granules {
             let g = Granule(at);
-            let token = self.look(g);
-            if token.state() == State::Inside || !self.fits_sector(g, token) {
+            let header = self.look(g);
+            if header.state() == State::Inside || !self.fits_sector(g, header) {
                 // Merged into the tile before, meanwhile.
                 at += 1;
                 continue;
@@ -127,15 +127,15 @@ impl<R: Region> Heap<R> {
             if seen > most {
                 return None;
             }
-            let done = if token.is_live() && leaving.contains(&token.owner()) {
-                self.rename(g, token, to).is_some()
+            let done = if header.is_live() && leaving.contains(&header.owner()) {
+                self.rename(g, header, to).is_some()
             } else {
-                let from = self.adopted_from(g, token);
+                let from = self.adopted_from(g, header);
                 open.extend(from.filter(|from| leaving.contains(from)));
                 from.is_some()
             };
             // Somebody else changed it: look again.
-            at += if done { token.size() } else { 0 };
+            at += if done { header.size() } else { 0 };
         }
         if R::Backend::mutated(Mutant::OpenAdoptionIgnored) {
             open.clear();

@@ -1,8 +1,8 @@
-//! The heap's own words: what it is, and how its tokens are looked at. The ground of everything else in this folder.
+//! The heap's own words: what it is, and how its headers are looked at. The ground of everything else in this folder.
 
+use super::block_header::{FINGERPRINT_MASK, Header, State, is_adopter, place};
 use super::thread_cache::ThreadCache;
-use super::token::{FINGERPRINT_MASK, State, Token, is_adopter, place};
-use crate::backend::orderings::TOKEN_LOOK;
+use crate::backend::orderings::HEADER_LOOK;
 use crate::backend::{Backend, Mutant, Word};
 use crate::segment::layout::{Granule, Layout, SlotWord};
 use crate::segment::region::{Region, WordIndex};
@@ -15,7 +15,7 @@ pub struct Heap<R: Region> {
     pub(super) region: R,
 }
 
-/// What an allocation is for: fixes the live token's form.
+/// What an allocation is for: fixes the live header's form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Untyped bytes.
@@ -30,34 +30,34 @@ impl Kind {
     pub(super) const fn state_of(self, place: u32, spans: u32) -> (State, u32) {
         match self {
             Self::Raw => (State::Allocated, place),
-            Self::Typed(fingerprint) if spans == 1 => (State::TypedSmall, Token::small(place, fingerprint)),
+            Self::Typed(fingerprint) if spans == 1 => (State::TypedSmall, Header::small(place, fingerprint)),
             Self::Typed(_) => (State::Typed, place),
         }
     }
 }
 
-/// A live block: where it begins and its token.
+/// A live block: where it begins and its header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Live {
     /// Where it begins.
     pub at: Granule,
-    /// Its token.
-    pub token: Token,
+    /// Its header.
+    pub header: Header,
 }
 
 impl Live {
     /// The same block as somebody else's.
     pub(crate) fn of(self, owner: u16) -> Self {
-        let Self { at, token } = self;
-        Self { at, token: Token::new(token.state(), owner, token.generation(), token.low()) }
+        let Self { at, header } = self;
+        Self { at, header: Header::new(header.state(), owner, header.generation(), header.low()) }
     }
     /// Whether somebody is just adopting it.
     pub(crate) fn is_changing_hands(self) -> bool {
-        is_adopter(self.token.owner())
+        is_adopter(self.header.owner())
     }
-    /// Whether this token is of the same live block, whoever has it by now.
-    pub(crate) fn is_still(self, found: Token) -> bool {
-        found.is_live() && found.generation() == self.token.generation()
+    /// Whether this header is of the same live block, whoever has it by now.
+    pub(crate) fn is_still(self, found: Header) -> bool {
+        found.is_live() && found.generation() == self.header.generation()
     }
 }
 
@@ -65,16 +65,16 @@ impl Live {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     /// No live block begins there; this is what stands there.
-    NotLive(Token),
+    NotLive(Header),
     /// A live block begins there, but it is not the one that the caller holds.
     Stale {
         /// The generation that the caller holds, or the one that the block had when this free began.
         held: u32,
         /// What stands there.
-        found: Token,
+        found: Header,
     },
     /// A structure has it.
-    Linked(Token),
+    Linked(Header),
     /// Outside the sector.
     OutOfRange,
 }
@@ -88,8 +88,8 @@ pub struct Exhausted {
     pub largest: u64,
 }
 
-/// Tokens in a cache line.
-pub(super) const TOKEN_LINE: u32 = 8;
+/// Headers in a cache line.
+pub(super) const HEADER_LINE: u32 = 8;
 
 impl<R: Region> Heap<R> {
     /// A heap over a region that has been formatted by [`Heap::format`], here or in another process.
@@ -124,8 +124,8 @@ impl<R: Region> Heap<R> {
     }
 
     #[inline(always)]
-    pub(crate) fn token(&self, g: Granule) -> &<R::Backend as Backend>::Word {
-        self.region.token(g)
+    pub(crate) fn header(&self, g: Granule) -> &<R::Backend as Backend>::Word {
+        self.region.header(g)
     }
 
     /// The next tag of a cache, for a FREE or INSIDE word that it writes.
@@ -136,10 +136,10 @@ impl<R: Region> Heap<R> {
 
     /// The inside word that follows another.
     #[inline(always)]
-    pub(super) fn next_inside(&self, before: Token, low: u32) -> Token {
+    pub(super) fn next_inside(&self, before: Header, low: u32) -> Header {
         let next = before.next_inside(low);
         if R::Backend::mutated(Mutant::TagDropped) {
-            Token::new(State::Inside, 0, next.generation(), low)
+            Header::new(State::Inside, 0, next.generation(), low)
         } else {
             next
         }
@@ -147,30 +147,30 @@ impl<R: Region> Heap<R> {
 
     /// What begins at `g`, read to act on it.
     #[inline(always)]
-    pub fn look(&self, g: Granule) -> Token {
-        self.said_of(g, Token(self.token(g).load(&TOKEN_LOOK)))
+    pub fn look(&self, g: Granule) -> Header {
+        self.said_of(g, Header(self.header(g).load(&HEADER_LOOK)))
     }
 
-    /// What the token of `g`'s span says of `g`: where a block begins at another granule of the span, nothing begins at `g`.
+    /// What the header of `g`'s span says of `g`: where a block begins at another granule of the span, nothing begins at `g`.
     #[inline(always)]
-    pub(super) fn said_of(&self, g: Granule, token: Token) -> Token {
-        let elsewhere = token.position() != g.0 & self.layout().span_mask && token.state() != State::Inside;
-        if elsewhere && !R::Backend::mutated(Mutant::PositionUnchecked) { Token(0) } else { token }
+    pub(super) fn said_of(&self, g: Granule, header: Header) -> Header {
+        let elsewhere = header.position() != g.0 & self.layout().span_mask && header.state() != State::Inside;
+        if elsewhere && !R::Backend::mutated(Mutant::PositionUnchecked) { Header(0) } else { header }
     }
 
-    /// The token of a span, whatever begins there, read to act on it.
+    /// The header of a span, whatever begins there, read to act on it.
     #[inline(always)]
-    pub(super) fn look_span(&self, span: u32) -> Token {
-        Token(self.token(self.layout().first_of(span)).load(&TOKEN_LOOK))
+    pub(super) fn look_span(&self, span: u32) -> Header {
+        Header(self.header(self.layout().first_of(span)).load(&HEADER_LOOK))
     }
 
-    /// Where the block begins whose token is `token`, that of this span.
+    /// Where the block begins whose header is `header`, that of this span.
     #[inline]
-    pub(super) fn head_of(&self, span: u32, token: Token) -> Granule {
-        self.layout().first_of(span).plus(token.position() & self.layout().span_mask)
+    pub(super) fn head_of(&self, span: u32, header: Header) -> Granule {
+        self.layout().first_of(span).plus(header.position() & self.layout().span_mask)
     }
 
-    /// The low field of the token of a block of `size` granules at `g`.
+    /// The low field of the header of a block of `size` granules at `g`.
     #[inline(always)]
     pub(super) fn place(&self, g: Granule, size: u32) -> u32 {
         place(g.0 & self.layout().span_mask, size)
@@ -188,16 +188,16 @@ impl<R: Region> Heap<R> {
         self.layout().span_mask + 1
     }
 
-    /// Granules whose tokens share a cache line.
+    /// Granules whose headers share a cache line.
     #[inline(always)]
-    pub(super) fn token_line(&self) -> u32 {
-        TOKEN_LINE << self.layout().span_shift
+    pub(super) fn header_line(&self) -> u32 {
+        HEADER_LINE << self.layout().span_shift
     }
 
     /// Whether a block of this size can begin at `g`: sizes read from shared memory are checked before use (C2).
     #[inline(always)]
-    pub(super) fn fits_sector(&self, g: Granule, token: Token) -> bool {
-        self.fits_granules(g, token.size())
+    pub(super) fn fits_sector(&self, g: Granule, header: Header) -> bool {
+        self.fits_granules(g, header.size())
     }
 
     /// Whether `size` granules fit from `g` on, and reach into the next span at least.
@@ -212,20 +212,20 @@ impl<R: Region> Heap<R> {
     }
 
     /// The tile that begins in a span, if one does.
-    pub(super) fn tile_in(&self, span: u32) -> Option<(Granule, Token)> {
-        let token = self.look_span(span);
-        let g = self.head_of(span, token);
-        (token.state() != State::Inside && self.fits_sector(g, token)).then_some((g, token))
+    pub(super) fn tile_in(&self, span: u32) -> Option<(Granule, Header)> {
+        let header = self.look_span(span);
+        let g = self.head_of(span, header);
+        (header.state() != State::Inside && self.fits_sector(g, header)).then_some((g, header))
     }
 
     /// Visits each tile; a visit that returns false is repeated with the tile as it is then.
-    pub(crate) fn each_tile(&self, mut visit: impl FnMut(Granule, Token) -> bool) {
+    pub(crate) fn each_tile(&self, mut visit: impl FnMut(Granule, Header) -> bool) {
         let mut at = 0;
         while at < self.layout().spans() {
             match self.tile_in(at) {
                 // Merged into the tile before, meanwhile.
                 None => at += 1,
-                Some((g, token)) if visit(g, token) => at = self.layout().span(g.plus(token.size())),
+                Some((g, header)) if visit(g, header) => at = self.layout().span(g.plus(header.size())),
                 Some(_) => {}
             }
         }
@@ -239,11 +239,11 @@ impl<R: Region> Heap<R> {
         if g.0 >= self.layout().granules {
             return Err(Refusal::OutOfRange);
         }
-        let token = self.look(g);
-        if token.is_live() && self.fits_sector(g, token) {
-            Ok(Live { at: g, token })
+        let header = self.look(g);
+        if header.is_live() && self.fits_sector(g, header) {
+            Ok(Live { at: g, header })
         } else {
-            Err(Refusal::NotLive(token))
+            Err(Refusal::NotLive(header))
         }
     }
 
@@ -255,8 +255,8 @@ impl<R: Region> Heap<R> {
     pub(crate) fn live_of(&self, g: Granule, generation: Option<u32>) -> Result<Live, Refusal> {
         let live = self.live_at(g)?;
         match generation {
-            Some(held) if held != live.token.generation() && !R::Backend::mutated(Mutant::GenerationIgnored) => {
-                Err(Refusal::Stale { held, found: live.token })
+            Some(held) if held != live.header.generation() && !R::Backend::mutated(Mutant::GenerationIgnored) => {
+                Err(Refusal::Stale { held, found: live.header })
             }
             _ => Ok(live),
         }
@@ -264,8 +264,8 @@ impl<R: Region> Heap<R> {
 
     /// The fingerprint that a typed block was allocated with.
     pub fn fingerprint(&self, live: Live) -> Option<u32> {
-        match live.token.state() {
-            State::TypedSmall => Some(live.token.low() & FINGERPRINT_MASK),
+        match live.header.state() {
+            State::TypedSmall => Some(live.header.low() & FINGERPRINT_MASK),
             State::Typed => {
                 Some(self.look_span(self.layout().span(live.at.plus(self.least()))).low() & FINGERPRINT_MASK)
             }

@@ -1,7 +1,7 @@
 //! Layout arithmetic: where each word and the allocation sector lie in a segment.
 //!
 //! ```text
-//! [ guard 16 B | header ] [ slots ] [ exchange ] [ directory ] [ class bitmaps ] [ class trees ] [ leaves ] [ tokens ] pad [ sector ]
+//! [ guard 16 B | header ] [ slots ] [ exchange ] [ directory ] [ class bitmaps ] [ class trees ] [ leaves ] [ headers ] pad [ sector ]
 //! ```
 //!
 //! Everything before the sector is an array of 64-bit words, addressed by index. One arithmetic serves the
@@ -40,9 +40,9 @@ impl Granule {
 
 /// Spans whose hints share one leaf word.
 pub const CHUNK: usize = 64;
-/// The most granules a sector can have: a size takes 28 bits of a token. Whole spans, whatever the granule.
+/// The most granules a sector can have: a size takes 28 bits of a header. Whole spans, whatever the granule.
 pub const MAX_GRANULES: usize = (1 << 28) - 4;
-/// The most participants a segment can have: an owner takes 11 bits of a token, one of which tells its adopter; 0 is nobody.
+/// The most participants a segment can have: an owner takes 11 bits of a header, one of which tells its adopter; 0 is nobody.
 pub const MAX_PARTICIPANTS: usize = (1 << 10) - 2;
 /// Indices in one batch of the exchange.
 pub const BATCH: usize = 14;
@@ -62,7 +62,7 @@ pub const SECTOR_ALIGN: usize = 4096;
 /// Bytes of a span, unless a granule has more.
 pub const SPAN_BYTES: usize = 1 << SPAN_SHIFT;
 const SPAN_SHIFT: u32 = 6;
-/// log2 of the granules of a span at most: a token has 2 bits for where in its span a block begins.
+/// log2 of the granules of a span at most: a header has 2 bits for where in its span a block begins.
 const MAX_SPAN_SHIFT: u32 = 2;
 
 /// What a creator chooses; stored in the header.
@@ -107,7 +107,7 @@ impl Params {
     pub const fn granule(&self) -> usize {
         1 << self.granule_shift
     }
-    /// log2 of the granules of a span, which share a token: a span has 64 bytes, or one granule if that has more.
+    /// log2 of the granules of a span, which share a header: a span has 64 bytes, or one granule if that has more.
     pub const fn span_shift(&self) -> u32 {
         match SPAN_SHIFT.checked_sub(self.granule_shift) {
             Some(shift) if shift <= MAX_SPAN_SHIFT => shift,
@@ -187,7 +187,7 @@ pub struct Layout {
     second_level: usize,
     trees: usize,
     leaves: usize,
-    tokens: usize,
+    headers: usize,
     /// Words altogether.
     pub words: usize,
     /// Byte offset of the allocation sector.
@@ -260,7 +260,7 @@ impl Layout {
         let second_level = take(classes.div_ceil(8));
         let trees = take(classes * tree_stride);
         let leaves = take(chunks);
-        let tokens = take(n + 1);
+        let headers = take(n + 1);
         Self {
             params,
             granules,
@@ -286,7 +286,7 @@ impl Layout {
             second_level,
             trees,
             leaves,
-            tokens,
+            headers,
             words: at,
             sector: (at as u64 * 8).next_multiple_of(SECTOR_ALIGN.max(params.granule()) as u64),
         }
@@ -349,11 +349,11 @@ impl Layout {
         if size >= self.params.larges.from && bin < self.large_bins { Some(Large(bin)) } else { None }
     }
 
-    /// The token of a granule's span. Out-of-range granules get the sentinel's, a live block that is nobody's,
+    /// The header of a granule's span. Out-of-range granules get the sentinel's, a live block that is nobody's,
     /// so that garbage read from a segment can never lead outside it (C2).
     #[inline(always)]
-    pub fn token(&self, g: Granule) -> WordIndex {
-        WordIndex(self.tokens + (g.0.min(self.granules) >> self.span_shift) as usize)
+    pub fn header(&self, g: Granule) -> WordIndex {
+        WordIndex(self.headers + (g.0.min(self.granules) >> self.span_shift) as usize)
     }
     /// The span of a granule.
     #[inline(always)]
@@ -470,7 +470,7 @@ pub enum SlotWord {
     Pid = 1,
     /// The operation in force: kind, granule, size (matrix::operation).
     Op = 2,
-    /// The right-hand token of a join in force.
+    /// The right-hand header of a join in force.
     Right = 3,
     /// Tells the holder's process from every other one: drawn at random (matrix::bias).
     Process = 5,
@@ -482,7 +482,7 @@ pub enum SlotWord {
     Visiting = 4,
     /// The number of a dead participant that the holder walks for, and that must not be released just now, or 0 (segment::slot).
     Pin = 7,
-    /// The granule + 1 whose token the holder is about to store plainly, or 0 (matrix::bias).
+    /// The granule + 1 whose header the holder is about to store plainly, or 0 (matrix::bias).
     Hazard = 8,
 }
 /// Words of a slot before padding.

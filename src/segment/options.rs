@@ -200,7 +200,7 @@ impl Options {
     /// Bytes of a granule, the step of sizes and the least alignment: a power of two from 16 to 65536. By
     /// default 16, and in segments of more than 4 GiB the least that reaches.
     ///
-    /// A block takes 64 bytes at least (or a granule, if that is more): so much has one token. With 16 a
+    /// A block takes 64 bytes at least (or a granule, if that is more): so much has one header. With 16 a
     /// segment holds most; with 64, no two blocks ever share a cache line, whatever their sizes. (With 16,
     /// blocks whose size is a multiple of 64 begin at a line where they come from a run, as nearly all do; a
     /// type's or a layout's alignment is always kept.)

@@ -21,7 +21,7 @@ use crate::error::Result;
 /// What a slot says about its holder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Participant {
-    /// The slot's number: the owner in tokens.
+    /// The slot's number: the owner in headers.
     pub number: u16,
     /// The process, as it is called in its own PID namespace; 0 if it has not said so yet.
     pub pid: u32,
@@ -113,7 +113,7 @@ impl Segment {
         Slots(self).clear(number);
         self.slot(number, SlotWord::Pid).store(u64::from(self.opener()), &SLOT_WRITE);
         self.slot(number, SlotWord::Process).store(Native::process(), &SLOT_WRITE);
-        // Before the first token is looked at: a thief that takes the last holder's process for this one has marked what it wants
+        // Before the first header is looked at: a thief that takes the last holder's process for this one has marked what it wants
         // by then.
         Native::fence(&JOIN_FENCE);
         true

@@ -24,18 +24,18 @@ pub trait Region: Send + Sync {
     unsafe fn word_in_range(&self, index: WordIndex) -> &<Self::Backend as Backend>::Word {
         self.word(index)
     }
-    /// The token of a granule's span, or the sentinel's for granules out of range.
+    /// The header of a granule's span, or the sentinel's for granules out of range.
     #[inline(always)]
-    fn token(&self, g: Granule) -> &<Self::Backend as Backend>::Word {
-        self.word(self.layout().token(g))
+    fn header(&self, g: Granule) -> &<Self::Backend as Backend>::Word {
+        self.word(self.layout().header(g))
     }
-    /// As [`Region::token`], without a look at the range.
+    /// As [`Region::header`], without a look at the range.
     ///
     /// # Safety
     /// The sector has this granule, and the layout's spans are of 1 << `span_shift` granules.
     #[inline(always)]
-    unsafe fn token_in_range(&self, g: Granule, _span_shift: u32) -> &<Self::Backend as Backend>::Word {
-        self.token(g)
+    unsafe fn header_in_range(&self, g: Granule, _span_shift: u32) -> &<Self::Backend as Backend>::Word {
+        self.header(g)
     }
     /// Notes an exclusive access to `granules` granules of payload from `first` on (S1, S3). Free in production.
     fn touch(&self, first: Granule, granules: u32);
@@ -64,13 +64,13 @@ impl<R: Region> Region for &R {
         unsafe { R::word_in_range(self, index) }
     }
     #[inline(always)]
-    fn token(&self, g: Granule) -> &<Self::Backend as Backend>::Word {
-        R::token(self, g)
+    fn header(&self, g: Granule) -> &<Self::Backend as Backend>::Word {
+        R::header(self, g)
     }
     #[inline(always)]
-    unsafe fn token_in_range(&self, g: Granule, span_shift: u32) -> &<Self::Backend as Backend>::Word {
+    unsafe fn header_in_range(&self, g: Granule, span_shift: u32) -> &<Self::Backend as Backend>::Word {
         // SAFETY: the caller's.
-        unsafe { R::token_in_range(self, g, span_shift) }
+        unsafe { R::header_in_range(self, g, span_shift) }
     }
     #[inline(always)]
     fn touch(&self, first: Granule, granules: u32) {
@@ -138,7 +138,7 @@ impl<B: Backend> Region for BoxedRegion<B> {
 pub struct MappedRegion {
     layout: Layout,
     words: NonNull<NativeWord>,
-    tokens: NonNull<NativeWord>,
+    headers: NonNull<NativeWord>,
 }
 
 // SAFETY: it gives out shared references to atomic words only; the mapping is valid in every thread.
@@ -154,9 +154,9 @@ impl MappedRegion {
     /// region lives, and every process accesses the first `layout.words` words atomically, through a region.
     pub unsafe fn new(base: NonNull<u8>, layout: Layout) -> Self {
         let words = base.cast();
-        // SAFETY: the first token is one of the region's words.
-        let tokens = unsafe { words.add(layout.token(Granule(0)).0) };
-        Self { layout, words, tokens }
+        // SAFETY: the first header is one of the region's words.
+        let headers = unsafe { words.add(layout.header(Granule(0)).0) };
+        Self { layout, words, headers }
     }
 }
 
@@ -179,15 +179,15 @@ impl Region for MappedRegion {
         unsafe { self.words.add(index.0).as_ref() }
     }
     #[inline(always)]
-    fn token(&self, g: Granule) -> &NativeWord {
-        // SAFETY: there are tokens for all spans and one more, the sentinel; see `word`.
-        unsafe { self.tokens.add((g.0.min(self.layout.granules) >> self.layout.span_shift) as usize).as_ref() }
+    fn header(&self, g: Granule) -> &NativeWord {
+        // SAFETY: there are headers for all spans and one more, the sentinel; see `word`.
+        unsafe { self.headers.add((g.0.min(self.layout.granules) >> self.layout.span_shift) as usize).as_ref() }
     }
     #[inline(always)]
-    unsafe fn token_in_range(&self, g: Granule, span_shift: u32) -> &NativeWord {
+    unsafe fn header_in_range(&self, g: Granule, span_shift: u32) -> &NativeWord {
         debug_assert!(g < Granule(self.layout.granules) && span_shift == self.layout.span_shift);
-        // SAFETY: there are tokens for all spans; the granule is the sector's, says the caller.
-        unsafe { self.tokens.add((g.0 >> span_shift) as usize).as_ref() }
+        // SAFETY: there are headers for all spans; the granule is the sector's, says the caller.
+        unsafe { self.headers.add((g.0 >> span_shift) as usize).as_ref() }
     }
     #[inline(always)]
     fn touch(&self, _: Granule, _: u32) {}

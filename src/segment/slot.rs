@@ -55,7 +55,7 @@ pub(super) const fn epoch(state: u64) -> u32 {
 /// A dead holder of a number, told from those before and after it: the recovery that is in force for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Dead {
-    /// The number: the owner in tokens.
+    /// The number: the owner in headers.
     pub number: u16,
     /// The state word of its slot, as it was read.
     word: u64,
@@ -134,7 +134,7 @@ impl<'a, R: Region> Slots<'a, R> {
 
     /// Takes a number that is free, or that has been recovered, is reserved for this life or for nobody, and
     /// is not pinned. Its holder's words are as the last one has left them until it [clears](Self::clear)
-    /// them: no token bears the number.
+    /// them: no header bears the number.
     pub fn take(&self, number: u16, own: u32) -> bool {
         let found = self.state(number);
         let reserved = life_in(found);
@@ -147,7 +147,7 @@ impl<'a, R: Region> Slots<'a, R> {
     }
 
     /// The words in which the last holder said what it was about to do: a newcomer begins with nothing.
-    /// Nobody reads them for a number that no token bears.
+    /// Nobody reads them for a number that no header bears.
     pub fn clear(&self, number: u16) {
         self.slot(number, SlotWord::Op).store(0, &OP_WRITE);
         self.slot(number, SlotWord::Adopting).store(0, &ADOPTING);
@@ -157,7 +157,7 @@ impl<'a, R: Region> Slots<'a, R> {
     }
 
     /// Whether this recovery is still in force: nobody has walked through. Asked behind a pin, it says that
-    /// no token that bears the number is another holder's, until the pin is taken back.
+    /// no header that bears the number is another holder's, until the pin is taken back.
     pub(crate) fn stands(&self, dead: Dead) -> bool {
         dead.is(RECOVERING, self.state(dead.number)) || R::Backend::mutated(Mutant::RecoveryRecheckDropped)
     }

@@ -11,7 +11,7 @@ use fastrand::Rng;
 use std::sync::Mutex;
 
 pub(crate) const fn id(block: Live) -> Id {
-    (block.at.0, block.token.generation())
+    (block.at.0, block.header.generation())
 }
 
 /// One call on a directory of two names, or on blocks that everybody knows.
@@ -30,9 +30,9 @@ pub(crate) fn call<B: Backend>(
     match random.u32(0..10) {
         0..3 => {
             let Some(block) = pick(random) else { return Call::Excused };
-            let entry = Entry { offset: block.at.0, generation: block.token.generation(), fingerprint: None };
+            let entry = Entry { offset: block.at.0, generation: block.header.generation(), fingerprint: None };
             // What is one's own or nobody's may be published.
-            let ours = |live: &Live| id(*live) == id(block) && [0, cache.owner()].contains(&live.token.owner());
+            let ours = |live: &Live| id(*live) == id(block) && [0, cache.owner()].contains(&live.header.owner());
             let Some(live) = heap.live_at(block.at).ok().filter(ours) else { return Call::Excused };
             match heap.publish(cache.owner(), &[name], live, entry) {
                 Ok(_) => Call::Publish { name, block: id(block), done: true },
@@ -48,7 +48,7 @@ pub(crate) fn call<B: Backend>(
         5..7 => {
             let got = directory.lookup(&[name]).and_then(|found| {
                 let live = heap.live_at(Granule(found.block.offset)).ok()?;
-                let same = live.token.generation() == found.block.generation;
+                let same = live.header.generation() == found.block.generation;
                 (same && heap.take_published(cache.owner(), live, found)).then_some(id(live))
             });
             Call::Take { name, got }
@@ -57,13 +57,13 @@ pub(crate) fn call<B: Backend>(
         8 => match heap.allocate(cache, random.u32(1..4), 1, Kind::Raw) {
             Ok(block) => {
                 known.lock().unwrap().push(block);
-                Call::Allocate { block: id(block), size: block.token.size() }
+                Call::Allocate { block: id(block), size: block.header.size() }
             }
             Err(_) => Call::Excused,
         },
         _ => {
             let Some(block) = pick(random) else { return Call::Excused };
-            let freed = heap.free(cache, block.at, Some(block.token.generation()));
+            let freed = heap.free(cache, block.at, Some(block.header.generation()));
             Call::Free { block: id(block), done: freed.is_ok() }
         }
     }

@@ -153,7 +153,7 @@ impl Machine {
             (line(layout.second_level(0)), "hints: second level"),
             (line(layout.tree(0, 0, 0)), "hints: class trees"),
             (line(layout.leaf(0)), "hints: leaves"),
-            (line(layout.token(Granule(0))), "tokens"),
+            (line(layout.header(Granule(0))), "headers"),
             (payload, "payload"),
             (extra, "the workload's own"),
         ];
@@ -184,7 +184,7 @@ impl Machine {
                 let stride = (self.layout.tree(1, 0, 0).0 - self.layout.tree(0, 0, 0).0) / LINE;
                 format!("hints: tree of class {}, line {}", place / stride, place % stride)
             }
-            "tokens" => format!("tokens of spans {} to {}", place * LINE, place * LINE + LINE - 1),
+            "headers" => format!("headers of spans {} to {}", place * LINE, place * LINE + LINE - 1),
             _ => format!("{kind}, line {place}"),
         }
     }

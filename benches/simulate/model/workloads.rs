@@ -107,11 +107,11 @@ fn allocate(heap: &SimulatedHeap, cache: &mut ThreadCache, granules: u32) -> Opt
 
 /// As `Handler::free_raw` and `Handler::free_at` do it.
 fn free(heap: &SimulatedHeap, cache: &mut ThreadCache, live: Live, exact: bool) {
-    let generation = exact.then(|| live.token.generation());
+    let generation = exact.then(|| live.header.generation());
     // SAFETY: as above.
     let freed = unsafe {
         match exact {
-            true => heap.free_own(cache, live.at, Known::Raw(live.token), &Usual),
+            true => heap.free_own(cache, live.at, Known::Raw(live.header), &Usual),
             false => heap.free_own(cache, live.at, Known::Offset, &Usual),
         }
     };

@@ -107,7 +107,7 @@ fn check(scenario: Scenario, mutant: Option<Mutant>, args: &Args) -> (usize, f64
         for (name, path) in discoveries.clone() {
             println!("{name}: {} steps", path.clone().into_actions().len());
             for (state, access) in path.into_vec() {
-                println!("  {access:?}  {:?}", state.memory.tokens);
+                println!("  {access:?}  {:?}", state.memory.headers);
             }
         }
     }

@@ -2,7 +2,7 @@
 //! access each, without hints, parking and memory orderings.
 
 use crate::steps::{Cpu, Mutant, Step};
-use crate::words::{Kind, NOBODY, Op, Token};
+use crate::words::{Kind, NOBODY, Op, Header};
 
 /// Where a participant's code goes on: what it knows there is in here, so that answers before it can be forgotten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -14,7 +14,7 @@ pub enum Todo {
     /// Frees a held block, merging it with its neighbours.
     Ripple {
         at: u8,
-        held: Token,
+        held: Header,
     },
     /// The second look at the neighbours of a block that became free.
     Settle {
@@ -29,7 +29,7 @@ pub enum Todo {
     /// Makes a held block live.
     Keep {
         at: u8,
-        held: Token,
+        held: Header,
     },
     /// Walks over the tiles and merges what is left.
     Sweep {
@@ -44,7 +44,7 @@ pub enum Todo {
 pub enum Then {
     Done,
     Find { size: u8, tries: u8 },
-    Keep { at: u8, held: Token },
+    Keep { at: u8, held: Header },
     Sweep { restarts: u8 },
 }
 
@@ -79,7 +79,7 @@ pub fn run(cpu: &mut Cpu, todo: Todo) -> Step<Todo> {
         Todo::Settle { at, then } => settle(cpu, at, then),
         Todo::Find { size, tries } => find(cpu, size, tries),
         Todo::Keep { at, held } => {
-            cpu.store_held(at, held, Token::new(Kind::Live, cpu.me, held.generation, held.low))?;
+            cpu.store_held(at, held, Header::new(Kind::Live, cpu.me, held.generation, held.low))?;
             Ok(Todo::Done)
         }
         Todo::Sweep { at, restarts } => sweep(cpu, at, restarts),
@@ -87,13 +87,13 @@ pub fn run(cpu: &mut Cpu, todo: Todo) -> Step<Todo> {
     }
 }
 
-fn still(cpu: &mut Cpu, at: u8, head: Token) -> Step<bool> {
+fn still(cpu: &mut Cpu, at: u8, head: Header) -> Step<bool> {
     Ok(cpu.look(at)? == head)
 }
 
 fn free(cpu: &mut Cpu, at: u8) -> Step<Todo> {
     let live = cpu.look(at)?;
-    let acked = Token::new(Kind::Acked, cpu.me, live.generation, live.low);
+    let acked = Header::new(Kind::Acked, cpu.me, live.generation, live.low);
     if live.kind != Kind::Live || cpu.cas(at, live, acked)? != live {
         *cpu.fault = Some("S1: a live block was lost");
         return Ok(Todo::Done);
@@ -101,8 +101,8 @@ fn free(cpu: &mut Cpu, at: u8) -> Step<Todo> {
     coalesce(cpu, at, acked, Then::Done)
 }
 
-fn coalesce(cpu: &mut Cpu, at: u8, acked: Token, then: Then) -> Step<Todo> {
-    let held = Token::new(Kind::Coalescing, cpu.me, cpu.after(acked), acked.low);
+fn coalesce(cpu: &mut Cpu, at: u8, acked: Header, then: Then) -> Step<Todo> {
+    let held = Header::new(Kind::Coalescing, cpu.me, cpu.after(acked), acked.low);
     if acked.low <= LARGEST_HELD {
         if cpu.cas(at, acked, held)? != acked {
             return Ok(then.go(at));
@@ -121,7 +121,7 @@ fn coalesce(cpu: &mut Cpu, at: u8, acked: Token, then: Then) -> Step<Todo> {
     Ok(if announced { Todo::Settle { at, then } } else { then.go(at) })
 }
 
-fn finish_free(cpu: &mut Cpu, at: u8, announced: Token) -> Step<()> {
+fn finish_free(cpu: &mut Cpu, at: u8, announced: Header) -> Step<()> {
     if write_footer(cpu, at, announced, announced.low)? {
         commit(cpu, at, announced, announced.low)?;
     }
@@ -129,12 +129,12 @@ fn finish_free(cpu: &mut Cpu, at: u8, announced: Token) -> Step<()> {
 }
 
 /// FREE of this size instead of the announcement; false if that was over.
-fn commit(cpu: &mut Cpu, at: u8, announced: Token, size: u8) -> Step<bool> {
-    let free = Token::new(Kind::Free, NOBODY, cpu.after(announced), size);
+fn commit(cpu: &mut Cpu, at: u8, announced: Header, size: u8) -> Step<bool> {
+    let free = Header::new(Kind::Free, NOBODY, cpu.after(announced), size);
     Ok(cpu.cas(at, announced, free)? == announced)
 }
 
-fn write_footer(cpu: &mut Cpu, at: u8, head: Token, size: u8) -> Step<bool> {
+fn write_footer(cpu: &mut Cpu, at: u8, head: Header, size: u8) -> Step<bool> {
     if size < 2 {
         return Ok(true);
     }
@@ -144,15 +144,15 @@ fn write_footer(cpu: &mut Cpu, at: u8, head: Token, size: u8) -> Step<bool> {
         return Ok(false);
     }
     if word.kind == Kind::Inside && word.low != size - 1 {
-        cpu.cas(last, word, Token::new(Kind::Inside, NOBODY, cpu.after(word), size - 1))?;
+        cpu.cas(last, word, Header::new(Kind::Inside, NOBODY, cpu.after(word), size - 1))?;
     }
     Ok(true)
 }
 
-fn cut(cpu: &mut Cpu, at: u8, token: Token, size: u8, again: Todo) -> Step<Todo> {
+fn cut(cpu: &mut Cpu, at: u8, header: Header, size: u8, again: Todo) -> Step<Todo> {
     cpu.write_op(Op::Cut { at, size })?;
-    let announced = Token::new(Kind::Coalescing, cpu.me, cpu.after(token), token.low);
-    if cpu.cas(at, token, announced)? != token {
+    let announced = Header::new(Kind::Coalescing, cpu.me, cpu.after(header), header.low);
+    if cpu.cas(at, header, announced)? != header {
         cpu.write_op(Op::None)?;
         return Ok(again);
     }
@@ -161,7 +161,7 @@ fn cut(cpu: &mut Cpu, at: u8, token: Token, size: u8, again: Todo) -> Step<Todo>
     }
     finish_cut(cpu, at, announced, size)?;
     cpu.write_op(Op::None)?;
-    let tail = at + token.low - size;
+    let tail = at + header.low - size;
     let held = cpu.look(tail)?;
     if (held.kind, held.owner, held.low) != (Kind::Coalescing, cpu.me, size) {
         *cpu.fault = Some("S1: a cut lost its tail");
@@ -170,7 +170,7 @@ fn cut(cpu: &mut Cpu, at: u8, token: Token, size: u8, again: Todo) -> Step<Todo>
     Ok(Todo::Settle { at, then: Then::Keep { at: tail, held } })
 }
 
-fn finish_cut(cpu: &mut Cpu, at: u8, announced: Token, size: u8) -> Step<()> {
+fn finish_cut(cpu: &mut Cpu, at: u8, announced: Header, size: u8) -> Step<()> {
     let rest = announced.low - size;
     let tail = at + rest;
     if !cpu.mutated(Mutant::FooterDropped) && !write_footer(cpu, at, announced, rest)? {
@@ -181,13 +181,13 @@ fn finish_cut(cpu: &mut Cpu, at: u8, announced: Token, size: u8) -> Step<()> {
         return Ok(());
     }
     if inside.kind == Kind::Inside {
-        cpu.cas(tail, inside, Token::new(Kind::Coalescing, announced.owner, cpu.after(inside), size))?;
+        cpu.cas(tail, inside, Header::new(Kind::Coalescing, announced.owner, cpu.after(inside), size))?;
     }
     commit(cpu, at, announced, rest).map(drop)
 }
 
-fn join(cpu: &mut Cpu, at: u8, left: Token, right: Token) -> Step<Joined> {
-    let announced = Token::new(Kind::Coalescing, cpu.me, cpu.after(left), left.low);
+fn join(cpu: &mut Cpu, at: u8, left: Header, right: Header) -> Step<Joined> {
+    let announced = Header::new(Kind::Coalescing, cpu.me, cpu.after(left), left.low);
     let late = cpu.mutated(Mutant::QuoteLate);
     if !late {
         cpu.quote(right)?;
@@ -208,7 +208,7 @@ fn join(cpu: &mut Cpu, at: u8, left: Token, right: Token) -> Step<Joined> {
     Ok(joined)
 }
 
-fn finish_join(cpu: &mut Cpu, at: u8, announced: Token, quoted: Token) -> Step<Joined> {
+fn finish_join(cpu: &mut Cpu, at: u8, announced: Header, quoted: Header) -> Step<Joined> {
     let left = announced.low;
     let both = left + quoted.low;
     let frozen = cpu.memory.frozen(left, quoted);
@@ -229,25 +229,25 @@ fn finish_join(cpu: &mut Cpu, at: u8, announced: Token, quoted: Token) -> Step<J
     Ok(Joined::Whole)
 }
 
-/// Finishes what `token` at `at` announces; false if it announces nothing.
-fn help(cpu: &mut Cpu, at: u8, token: Token) -> Step<bool> {
-    let op = cpu.read_op(token.owner)?;
-    let quoted = cpu.read_quote(token.owner)?;
-    if !cpu.mutated(Mutant::HelperRecheckDropped) && !still(cpu, at, token)? {
+/// Finishes what `header` at `at` announces; false if it announces nothing.
+fn help(cpu: &mut Cpu, at: u8, header: Header) -> Step<bool> {
+    let op = cpu.read_op(header.owner)?;
+    let quoted = cpu.read_quote(header.owner)?;
+    if !cpu.mutated(Mutant::HelperRecheckDropped) && !still(cpu, at, header)? {
         return Ok(true);
     }
     match op {
-        Op::Cut { at: there, size } if there == at && size < token.low => finish_cut(cpu, at, token, size)?,
-        Op::Free { at: there } if there == at => finish_free(cpu, at, token)?,
-        Op::Join { at: there } if there == at && at + token.low + quoted.low <= cpu.granules() => {
-            finish_join(cpu, at, token, quoted)?;
+        Op::Cut { at: there, size } if there == at && size < header.low => finish_cut(cpu, at, header, size)?,
+        Op::Free { at: there } if there == at => finish_free(cpu, at, header)?,
+        Op::Join { at: there } if there == at && at + header.low + quoted.low <= cpu.granules() => {
+            finish_join(cpu, at, header, quoted)?;
         }
         _ => return Ok(false),
     }
     Ok(true)
 }
 
-fn ripple(cpu: &mut Cpu, at: u8, held: Token, then: Then) -> Step<Todo> {
+fn ripple(cpu: &mut Cpu, at: u8, held: Header, then: Then) -> Step<Todo> {
     if let Some((l, left)) = left_of(cpu, at)? {
         return match join(cpu, l, left, held)? {
             Joined::Whole | Joined::Elsewhere => Ok(Todo::Settle { at: l, then }),
@@ -264,13 +264,13 @@ fn ripple(cpu: &mut Cpu, at: u8, held: Token, then: Then) -> Step<Todo> {
     write_footer(cpu, at, held, held.low)?;
     let right = cpu.look(at + held.low)?;
     if right.is_free() {
-        // The held block's token is announcement enough.
+        // The held block's header is announcement enough.
         cpu.quote(right)?;
         cpu.write_op(Op::Join { at })?;
         finish_join(cpu, at, held, right)?;
         cpu.write_op(Op::None)?;
     } else {
-        cpu.store_held(at, held, Token::new(Kind::Free, NOBODY, cpu.after(held), held.low))?;
+        cpu.store_held(at, held, Header::new(Kind::Free, NOBODY, cpu.after(held), held.low))?;
     }
     Ok(Todo::Settle { at, then })
 }
@@ -280,13 +280,13 @@ fn settle(cpu: &mut Cpu, at: u8, then: Then) -> Step<Todo> {
     if cpu.mutated(Mutant::SecondLookDropped) {
         return Ok(then.go(at));
     }
-    let token = cpu.look(at)?;
-    if !token.is_free() {
+    let header = cpu.look(at)?;
+    if !header.is_free() {
         return Ok(then.go(at));
     }
-    let right = cpu.look(at + token.low)?;
+    let right = cpu.look(at + header.low)?;
     if right.is_free() {
-        let joined = join(cpu, at, token, right)?;
+        let joined = join(cpu, at, header, right)?;
         if matches!(joined, Joined::Aborted) && cpu.mutated(Mutant::AbortUnsettled) {
             return Ok(then.go(at));
         }
@@ -296,17 +296,17 @@ fn settle(cpu: &mut Cpu, at: u8, then: Then) -> Step<Todo> {
         return Ok(then.go(at));
     }
     let Some((l, left)) = left_of(cpu, at)? else { return Ok(then.go(at)) };
-    Ok(match join(cpu, l, left, token)? {
+    Ok(match join(cpu, l, left, header)? {
         Joined::Aborted if cpu.mutated(Mutant::AbortUnsettled) => then.go(at),
         Joined::Whole | Joined::Elsewhere | Joined::Aborted => Todo::Settle { at: l, then },
         Joined::NotAnnounced => Todo::Settle { at, then },
     })
 }
 
-fn left_of(cpu: &mut Cpu, at: u8) -> Step<Option<(u8, Token)>> {
+fn left_of(cpu: &mut Cpu, at: u8) -> Step<Option<(u8, Header)>> {
     let Some(last) = at.checked_sub(1) else { return Ok(None) };
     let word = cpu.look(last)?;
-    let (l, token) = match word.kind {
+    let (l, header) = match word.kind {
         Kind::Inside if word.low == 0 => return Ok(None),
         Kind::Inside => match last.checked_sub(word.low) {
             Some(l) => (l, cpu.look(l)?),
@@ -314,24 +314,24 @@ fn left_of(cpu: &mut Cpu, at: u8) -> Step<Option<(u8, Token)>> {
         },
         _ => (last, word),
     };
-    let adjacent = l + token.low == at || cpu.mutated(Mutant::AdjacencyUnchecked);
-    Ok((token.is_free() && adjacent).then_some((l, token)))
+    let adjacent = l + header.low == at || cpu.mutated(Mutant::AdjacencyUnchecked);
+    Ok((header.is_free() && adjacent).then_some((l, header)))
 }
 
 fn find(cpu: &mut Cpu, size: u8, tries: u8) -> Step<Todo> {
-    let would_do = |token: Token| token.kind == Kind::Coalescing || token.is_free() && token.low >= size;
-    let (Some((at, token)), Some(left)) = (cpu.find(would_do)?, tries.checked_sub(1)) else { return Ok(Todo::Done) };
+    let would_do = |header: Header| header.kind == Kind::Coalescing || header.is_free() && header.low >= size;
+    let (Some((at, header)), Some(left)) = (cpu.find(would_do)?, tries.checked_sub(1)) else { return Ok(Todo::Done) };
     let again = Todo::Find { size, tries: left };
-    if token.kind == Kind::Coalescing {
-        let helped = help(cpu, at, token)? && !cpu.mutated(Mutant::HelperLeaves);
+    if header.kind == Kind::Coalescing {
+        let helped = help(cpu, at, header)? && !cpu.mutated(Mutant::HelperLeaves);
         let then = Then::Find { size, tries: left };
         return Ok(if helped { Todo::Settle { at, then } } else { again });
     }
-    if token.low > size {
-        return cut(cpu, at, token, size, again);
+    if header.low > size {
+        return cut(cpu, at, header, size, again);
     }
-    let held = Token::new(Kind::Coalescing, cpu.me, cpu.after(token), size);
-    Ok(if cpu.cas(at, token, held)? == token { Todo::Keep { at, held } } else { again })
+    let held = Header::new(Kind::Coalescing, cpu.me, cpu.after(header), size);
+    Ok(if cpu.cas(at, header, held)? == header { Todo::Keep { at, held } } else { again })
 }
 
 /// One tile of a sweep.
@@ -339,20 +339,20 @@ fn sweep(cpu: &mut Cpu, at: u8, restarts: u8) -> Step<Todo> {
     if at >= cpu.granules() {
         return Ok(Todo::Done);
     }
-    let token = cpu.look(at)?;
-    if token.kind == Kind::Inside || token.low == 0 || token.low > cpu.granules() - at {
+    let header = cpu.look(at)?;
+    if header.kind == Kind::Inside || header.low == 0 || header.low > cpu.granules() - at {
         let from = if restarts < RESTARTS { 0 } else { at + 1 };
         return Ok(Todo::Sweep { at: from, restarts: (restarts + 1).min(RESTARTS) });
     }
-    let (then, next) = (Then::Sweep { restarts }, Todo::Sweep { at: at + token.low, restarts });
-    match token.kind {
-        Kind::Acked => coalesce(cpu, at, token, then),
-        Kind::Coalescing if help(cpu, at, token)? => {
+    let (then, next) = (Then::Sweep { restarts }, Todo::Sweep { at: at + header.low, restarts });
+    match header.kind {
+        Kind::Acked => coalesce(cpu, at, header, then),
+        Kind::Coalescing if help(cpu, at, header)? => {
             Ok(if cpu.mutated(Mutant::HelperLeaves) { then.go(at) } else { Todo::Settle { at, then } })
         }
         Kind::Free => {
-            let right = cpu.look(at + token.low)?;
-            let touched = matches!(right.kind, Kind::Free | Kind::Inside) && at + token.low < cpu.granules();
+            let right = cpu.look(at + header.low)?;
+            let touched = matches!(right.kind, Kind::Free | Kind::Inside) && at + header.low < cpu.granules();
             Ok(if touched { Todo::Settle { at, then } } else { next })
         }
         _ => Ok(next),

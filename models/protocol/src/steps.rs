@@ -1,7 +1,7 @@
 //! One access to a shared word is one step. A participant's code is written as it would be without steps; it runs again from its last
 //! resting place, with the answers that it got before, up to the first access that has no answer yet.
 
-use crate::words::{Memory, Op, Token};
+use crate::words::{Memory, Op, Header};
 
 /// The code comes to an access that has to wait for the participant's next step.
 pub struct Wait;
@@ -10,9 +10,9 @@ pub type Step<T> = Result<T, Wait>;
 /// What an access gave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Answer {
-    Token(Token),
+    Header(Header),
     Op(Op),
-    Found(u8, Token),
+    Found(u8, Header),
     Nothing,
 }
 
@@ -41,7 +41,7 @@ pub enum Mutant {
     FooterDropped,
     /// A word keeps its generation when it is written.
     GenerationKept,
-    /// The quoted token is written after the operation is announced.
+    /// The quoted header is written after the operation is announced.
     QuoteLate,
     /// An operation is taken down before it is committed.
     TakenDownEarly,
@@ -91,9 +91,9 @@ impl Cpu<'_> {
     pub fn mutated(&self, mutant: Mutant) -> bool {
         self.mutant == Some(mutant)
     }
-    /// The generation after a token's.
-    pub fn after(&self, token: Token) -> u8 {
-        self.memory.after(token)
+    /// The generation after a header's.
+    pub fn after(&self, header: Header) -> u8 {
+        self.memory.after(header)
     }
     pub fn granules(&self) -> u8 {
         self.memory.granules()
@@ -114,37 +114,37 @@ impl Cpu<'_> {
         Ok(answer)
     }
 
-    /// Reads a token; out of range there is the sentinel's.
-    pub fn look(&mut self, g: u8) -> Step<Token> {
-        match self.access(|cpu| Answer::Token(cpu.memory.tokens[g.min(cpu.granules()) as usize]))? {
-            Answer::Token(token) => Ok(token),
+    /// Reads a header; out of range there is the sentinel's.
+    pub fn look(&mut self, g: u8) -> Step<Header> {
+        match self.access(|cpu| Answer::Header(cpu.memory.headers[g.min(cpu.granules()) as usize]))? {
+            Answer::Header(header) => Ok(header),
             other => unreachable!("{other:?}"),
         }
     }
 
     /// Compare-and-swap: what was found.
-    pub fn cas(&mut self, g: u8, old: Token, new: Token) -> Step<Token> {
+    pub fn cas(&mut self, g: u8, old: Header, new: Header) -> Step<Header> {
         let made = self.access(|cpu| {
-            let word = &mut cpu.memory.tokens[g as usize];
+            let word = &mut cpu.memory.headers[g as usize];
             let found = *word;
             if found == old {
                 *word = new;
             }
-            Answer::Token(found)
+            Answer::Header(found)
         })?;
         match made {
-            Answer::Token(found) => Ok(found),
+            Answer::Header(found) => Ok(found),
             other => unreachable!("{other:?}"),
         }
     }
 
     /// Writes a head that this participant holds alone.
-    pub fn store_held(&mut self, g: u8, held: Token, new: Token) -> Step<()> {
+    pub fn store_held(&mut self, g: u8, held: Header, new: Header) -> Step<()> {
         self.access(|cpu| {
-            if cpu.memory.tokens[g as usize] != held {
+            if cpu.memory.headers[g as usize] != held {
                 *cpu.fault = Some("S1: a block that one participant held alone was changed by another");
             }
-            cpu.memory.tokens[g as usize] = new;
+            cpu.memory.headers[g as usize] = new;
             Answer::Nothing
         })
         .map(drop)
@@ -158,9 +158,9 @@ impl Cpu<'_> {
         .map(drop)
     }
 
-    pub fn quote(&mut self, token: Token) -> Step<()> {
+    pub fn quote(&mut self, header: Header) -> Step<()> {
         self.access(|cpu| {
-            cpu.memory.quotes[cpu.me as usize] = token;
+            cpu.memory.quotes[cpu.me as usize] = header;
             Answer::Nothing
         })
         .map(drop)
@@ -173,24 +173,24 @@ impl Cpu<'_> {
         }
     }
 
-    pub fn read_quote(&mut self, owner: u8) -> Step<Token> {
-        match self.access(|cpu| Answer::Token(cpu.memory.quotes[owner as usize]))? {
-            Answer::Token(token) => Ok(token),
+    pub fn read_quote(&mut self, owner: u8) -> Step<Header> {
+        match self.access(|cpu| Answer::Header(cpu.memory.quotes[owner as usize]))? {
+            Answer::Header(header) => Ok(header),
             other => unreachable!("{other:?}"),
         }
     }
 
-    /// The hints, which may lead anywhere: any token of those that would do.
-    pub fn find(&mut self, would_do: impl Fn(Token) -> bool) -> Step<Option<(u8, Token)>> {
+    /// The hints, which may lead anywhere: any header of those that would do.
+    pub fn find(&mut self, would_do: impl Fn(Header) -> bool) -> Step<Option<(u8, Header)>> {
         let found = self.access(|cpu| {
             let granules = cpu.granules() as usize;
-            let all = cpu.memory.tokens[..granules].iter().enumerate().filter(|(_, token)| would_do(**token));
-            let all: Vec<_> = all.map(|(g, token)| Answer::Found(g as u8, *token)).collect();
+            let all = cpu.memory.headers[..granules].iter().enumerate().filter(|(_, header)| would_do(**header));
+            let all: Vec<_> = all.map(|(g, header)| Answer::Found(g as u8, *header)).collect();
             cpu.choices = all.len().max(1);
             all.get(cpu.choice).copied().unwrap_or(Answer::Nothing)
         })?;
         Ok(match found {
-            Answer::Found(g, token) => Some((g, token)),
+            Answer::Found(g, header) => Some((g, header)),
             _ => None,
         })
     }

@@ -83,8 +83,8 @@ impl Attached {
                 debug_assert_eq!(joined, Ok(()));
                 hidden.hide();
             }
-            let token = matrix.heap().rename_from(cache.owner(), made.at, made.token, 0);
-            Ok(token.map(|token| Live { at: made.at, token }))
+            let header = matrix.heap().rename_from(cache.owner(), made.at, made.header, 0);
+            Ok(header.map(|header| Live { at: made.at, header }))
         };
         let made = Self::made(handler, shape, make)?;
         let live = made.ok_or(Error::NotLive { offset: 0, state: "freed by somebody who had no right to" })?;
@@ -98,7 +98,7 @@ impl Attached {
         let mut reaped = false;
         while let Some(found) = Directory(matrix.segment()).lookup(name.as_bytes()) {
             let offset = found.block.offset;
-            let live = handler.live_at(offset).ok().filter(|live| live.token.generation() == found.block.generation);
+            let live = handler.live_at(offset).ok().filter(|live| live.header.generation() == found.block.generation);
             let Some(live) = live else {
                 // The name of a block that is gone.
                 Directory(matrix.segment()).withdraw_this(found);
@@ -146,7 +146,7 @@ impl Attached {
                     handler.reap()?;
                     reaped = true;
                 }
-                None => return Err(Error::ChangingHands { offset, participant: live.token.holder() }),
+                None => return Err(Error::ChangingHands { offset, participant: live.header.holder() }),
             }
         }
         Ok(None)
@@ -222,11 +222,11 @@ impl Attached {
         let (matrix, me) = (self.handler.matrix(), cache.owner());
         let at = matrix.offsets().granule(offset);
         let live = matrix.heap().live_of(at, Some(generation)).map_err(|_| Unsent::NotOwn)?;
-        if live.token.owner() == me {
+        if live.header.owner() == me {
             return Ok(live);
         }
-        // Its owner may be about to store the token, which is ruled out first.
-        Ok(Live { at, token: matrix.heap().rename_from(me, at, live.token, me).ok_or(Unsent::NotOwn)? })
+        // Its owner may be about to store the header, which is ruled out first.
+        Ok(Live { at, header: matrix.heap().rename_from(me, at, live.header, me).ok_or(Unsent::NotOwn)? })
     }
 
     /// Tries to put a message in until there is room, until the time is over if that is given, or until `in_vain` says why nobody will make room.
@@ -277,7 +277,7 @@ impl Attached {
         let offset = matrix.offsets().offset(self.live.at);
         let mut names = vec![];
         Directory(matrix.segment()).each(|name, block| {
-            if block.offset == offset && block.generation == self.live.token.generation() {
+            if block.offset == offset && block.generation == self.live.header.generation() {
                 names.push(name.to_owned());
             }
         });
@@ -314,7 +314,7 @@ impl Drop for Attached {
         let matrix = self.handler.matrix();
         structure.leave(self.number, Role::User);
         // Read, but not written any more.
-        let removed = matrix.heap().look(self.live.at) == self.live.token && structure.is_removed();
+        let removed = matrix.heap().look(self.live.at) == self.live.header && structure.is_removed();
         if removed {
             let _ = matrix.with_cache(|cache| Self::free_if_unused(&self.handler, cache, self.live));
         }

@@ -26,7 +26,7 @@
 //! Requests go through one channel, each to one of the servers; responses go to the client's own ring. Neither is copied, if it has room for a few bytes behind its value
 //! ([`Client::request`], [`Client::request_slice`], [`Request::response`], [`Request::response_slice`]).
 //!
-//! **Whoever ends is missed.** A caller is told at once if its server drops the request, and no later than a nap (50 ms) after it was killed: by the request's own token,
+//! **Whoever ends is missed.** A caller is told at once if its server drops the request, and no later than a nap (50 ms) after it was killed: by the request's own header,
 //! not by a time that is over ([`Failed::Unanswered`]). It is never told so if a response was sent. A server finds out by [`Request::is_awaited`], and by its response, which comes back
 //! ([`Unanswered::Gone`], [`Unanswered::GivenUp`]). Requests that nobody waits for are dropped unseen.
 //!

@@ -92,7 +92,7 @@ impl<Q: Payload + ?Sized, A: Payload + ?Sized> Server<Q, A> {
                 if heap.is_awaited(cache, caller, responses_of::<A>()) {
                     return Ok((taken, caller));
                 }
-                let _ = heap.free(cache, taken.live.at, Some(taken.live.token.generation()));
+                let _ = heap.free(cache, taken.live.at, Some(taken.live.header.generation()));
             }
         };
         let got = self.end.attached.with(get).map_err(|_| Unreceived::NoParticipant)?;

@@ -6,8 +6,8 @@ use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
 use crate::ipc::link::Link;
 use crate::ipc::structure::HEAD;
+use crate::matrix::block_header::{Header, LINKED};
 use crate::matrix::heap::Live;
-use crate::matrix::token::{LINKED, Token};
 use crate::segment::layout::Granule;
 use crate::segment::region::Region;
 
@@ -62,7 +62,7 @@ impl<'a, R: Region> Table<'a, R> {
         let Some(link) = was else { return false };
         let (was_retired, freed) = self.leave(by.cursor, by.home, by.cache.owner(), link);
         if let Some(live) = freed {
-            let _ = self.heap.free(by.cache, live.at, Some(live.token.generation()));
+            let _ = self.heap.free(by.cache, live.at, Some(live.header.generation()));
         }
         was_retired
     }
@@ -80,11 +80,11 @@ impl<'a, R: Region> Table<'a, R> {
         (retired.is_some(), inherited)
     }
 
-    /// The token of a retired block, as long as nobody has it.
+    /// The header of a retired block, as long as nobody has it.
     pub(super) fn retired(&self, named: u64) -> Option<Live> {
         let live = self.heap.live_at(Granule(named as u32 & GRANULES)).ok()?;
         let generation = (named >> GENERATION_AT) as u32 & GENERATIONS;
-        (live.token.owner() == LINKED && live.token.generation() == after(generation)).then_some(live)
+        (live.header.owner() == LINKED && live.header.generation() == after(generation)).then_some(live)
     }
     pub(super) fn is_retired(&self, link: Link) -> bool {
         self.retired(named(link)).is_some()
@@ -104,10 +104,10 @@ impl<'a, R: Region> Table<'a, R> {
 
     fn take_retired(&self, me: u16, live: Live) -> Option<Live> {
         // Under another generation, so that what led to it while it was retired is told so (S5).
-        let generation = after(live.token.generation());
-        let ours = Token::new(live.token.state(), me, generation, live.token.low());
-        self.heap.token(live.at).cas(live.token.0, ours.0, &TAKE).ok()?;
-        Some(Live { at: live.at, token: ours })
+        let generation = after(live.header.generation());
+        let ours = Header::new(live.header.state(), me, generation, live.header.low());
+        self.heap.header(live.at).cas(live.header.0, ours.0, &TAKE).ok()?;
+        Some(Live { at: live.at, header: ours })
     }
 
     /// Whether a cursor other than this one names a block. Behind a fence.

@@ -12,7 +12,7 @@ use crate::segment::region::Region;
 impl<'a, R: Region> Table<'a, R> {
     /// The words of a block, if it is live.
     fn words(&self, at: Granule) -> Option<&'a [<R::Backend as Backend>::Word]> {
-        let size = self.heap.live_at(at).ok()?.token.size() as usize;
+        let size = self.heap.live_at(at).ok()?.header.size() as usize;
         self.heap.region().payload(at, size * self.heap.layout().granule_words())
     }
 

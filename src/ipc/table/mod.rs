@@ -16,7 +16,7 @@
 //!
 //! complete t, anyone                                  cursor ← nothing, when it named L = (B, g)
 //!  1 place t.new is prepared: turn still t?            1 cursor ← leaves L
-//!    (A, g) → (LINKED, g+1); prepared → in             2 fence; is B's token (LINKED, g+1), *retired*?
+//!    (A, g) → (LINKED, g+1); prepared → in             2 fence; is B's header (LINKED, g+1), *retired*?
 //!  2 place t.old is in, (B, g): turn still t?          3 fence; a cursor names L?
 //!    (LINKED, g) → (LINKED, g+1), *retired*            4 no: (LINKED, g+1) → (R, g+2), and it is R's
 //!    in → empty                                        5 cursor ← nothing; what is R's is freed
@@ -50,8 +50,8 @@ use super::link::{Cell, Link, Standing};
 use super::structure::{CLOSED, Structure};
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
+use crate::matrix::block_header::{Header, LINKED};
 use crate::matrix::heap::{Heap, Live};
-use crate::matrix::token::{LINKED, Token};
 use crate::segment::region::Region;
 use words::{Turn, after};
 
@@ -117,14 +117,14 @@ impl<'a, R: Region> Table<'a, R> {
     /// # Errors
     /// [`NotPut`], and the block is still the cache's; the cursor names nothing.
     pub fn put(&self, by: &mut By<'_>, block: Live, key: &Key<'_>, when: When) -> Result<Option<Link>, NotPut> {
-        if block.token.owner() != by.cache.owner() || !block.token.is_live() {
+        if block.header.owner() != by.cache.owner() || !block.header.is_live() {
             return Err(NotPut::NotOwn);
         }
         if self.structure.state() & CLOSED != 0 {
             return Err(NotPut::Closed);
         }
         let bucket = self.bucket(key.hash);
-        let generation = Heap::<R>::linked_generation(block.token);
+        let generation = Heap::<R>::linked_generation(block.header);
         let link = Link::new(key.tag() << 1, by.cache.owner(), generation, block.at);
         let place = self.prepare(bucket, link).ok_or(NotPut::Full)?;
         loop {
@@ -291,8 +291,8 @@ impl<'a, R: Region> Table<'a, R> {
                 return false;
             }
             let let_go = || {
-                if let Standing::Pending(token) = self.heap.standing(link) {
-                    self.heap.let_go(link, token);
+                if let Standing::Pending(header) = self.heap.standing(link) {
+                    self.heap.let_go(link, header);
                 }
             };
             let late = R::Backend::mutated(Mutant::InBeforeLetGo);
@@ -317,9 +317,9 @@ impl<'a, R: Region> Table<'a, R> {
             if early {
                 let _ = place.cas(Cell::Link(link).word(), 0, &CELL_CLEAR);
             }
-            if let Standing::Present(token) = self.heap.standing(link) {
-                let retired = Token::new(token.state(), LINKED, after(token.generation()), token.low());
-                let _ = self.heap.token(link.at()).cas(token.0, retired.0, &RETIRE);
+            if let Standing::Present(header) = self.heap.standing(link) {
+                let retired = Header::new(header.state(), LINKED, after(header.generation()), header.low());
+                let _ = self.heap.header(link.at()).cas(header.0, retired.0, &RETIRE);
             }
             if !early {
                 let _ = place.cas(Cell::Link(link).word(), 0, &CELL_CLEAR);

@@ -36,7 +36,7 @@ impl<'a, R: Region> Table<'a, R> {
                 R::Backend::fence(&CURSOR_FENCE);
                 let inherited = self.retired(what).and_then(|live| self.inherit(me, what, live));
                 if let (Some(live), Some(cache)) = (inherited, cache.as_deref_mut()) {
-                    let _ = self.heap.free(cache, live.at, Some(live.token.generation()));
+                    let _ = self.heap.free(cache, live.at, Some(live.header.generation()));
                 }
             }
             let _ = word.cas(now, 0, &CURSOR_CLAIM);
@@ -70,14 +70,14 @@ impl<'a, R: Region> Table<'a, R> {
                 let word = place.load(&CELL_LOOK);
                 let Cell::Link(link) = Cell::of(word) else { continue };
                 let taken = match self.heap.standing(link) {
-                    Standing::Pending(token) | Standing::Present(token) => {
-                        self.heap.take_link(cache.owner(), link, token)
+                    Standing::Pending(header) | Standing::Present(header) => {
+                        self.heap.take_link(cache.owner(), link, header)
                     }
                     Standing::Void => None,
                 };
                 let _ = place.cas(word, 0, &CELL_CLEAR);
                 if let Some(taken) = taken {
-                    let _ = self.heap.free(cache, taken.live.at, Some(taken.live.token.generation()));
+                    let _ = self.heap.free(cache, taken.live.at, Some(taken.live.header.generation()));
                 }
             }
         }
@@ -88,7 +88,7 @@ impl<'a, R: Region> Table<'a, R> {
         self.links().next().is_none()
     }
 
-    /// The links that stand in the table just now, with what their blocks' tokens say. Reads only.
+    /// The links that stand in the table just now, with what their blocks' headers say. Reads only.
     pub fn links(&self) -> impl Iterator<Item = (Link, Standing)> + use<'a, R> {
         let heap = self.heap;
         let places = self.buckets().flat_map(|bucket| &bucket[1..]);

@@ -12,10 +12,10 @@ mod structures;
 mod topics;
 
 use atomic_matrix::backend::Word;
-use atomic_matrix::backend::orderings::{HELD_STORE, TOKEN_WALK};
+use atomic_matrix::backend::orderings::{HEADER_WALK, HELD_STORE};
 use atomic_matrix::handlers::{Block, BlockState, Handler, HandlerFunctions, Policy, Recovered};
+use atomic_matrix::matrix::block_header::Header;
 use atomic_matrix::matrix::core::AtomicMatrix;
-use atomic_matrix::matrix::token::Token;
 use atomic_matrix::segment::Options;
 use atomic_matrix::segment::layout::Granule;
 use atomic_matrix::segment::region::{Region, WordIndex};
@@ -270,9 +270,9 @@ fn core_files_leave_the_segment_out() {
 fn a_region_has_no_words_but_its_own() {
     let (_scratch, h) = segment();
     let (region, words) = (h.matrix().heap().region(), h.matrix().heap().layout().words);
-    let _ = region.word(WordIndex(words - 1)).load(&TOKEN_WALK);
+    let _ = region.word(WordIndex(words - 1)).load(&HEADER_WALK);
     for beyond in [words, usize::MAX] {
-        std::panic::catch_unwind(|| region.word(WordIndex(beyond)).load(&TOKEN_WALK)).expect_err("it has none");
+        std::panic::catch_unwind(|| region.word(WordIndex(beyond)).load(&HEADER_WALK)).expect_err("it has none");
     }
 }
 
@@ -409,14 +409,14 @@ fn who_stops_while_it_adopts_keeps_that_one_block() {
     let block = h.allocate_raw(100).expect("room");
     let heap = h.matrix().heap();
     let g = Granule(((block.offset() as u64 - heap.layout().sector) >> heap.layout().params.granule_shift) as u32);
-    let word = heap.region().word(heap.layout().token(g));
+    let word = heap.region().word(heap.layout().header(g));
     // As participant 9 leaves it between the two compare-and-swaps of an adoption.
-    let token = heap.look(g);
-    let adopted = Token::new(token.state(), 1 << 10 | 9, token.generation(), token.low());
+    let header = heap.look(g);
+    let adopted = Header::new(header.state(), 1 << 10 | 9, header.generation(), header.low());
     word.store(adopted.0, &HELD_STORE);
     refused!(other, other.adopt_at(block.offset(), None), Error::ChangingHands { participant: 9, .. });
     refused!(h, h.hand_over(&block), Error::ChangingHands { participant: 9, .. });
-    word.store(token.0, &HELD_STORE);
+    word.store(header.0, &HELD_STORE);
     let adopted = other.adopt_at(block.offset(), Some(block.generation())).expect("live, and nobody changes it");
     other.free_raw(adopted).expect("live");
     drop(other);
@@ -604,9 +604,9 @@ fn blocks_outlive_handlers_and_threads() {
 fn damage_is_reported_and_not_followed() {
     let (_scratch, h) = segment();
     let held = h.allocate_raw(1000).expect("room");
-    let first = h.matrix().segment().layout().token(Granule(0));
+    let first = h.matrix().segment().layout().header(Granule(0));
     let word = h.matrix().segment().word(first);
-    let was = atomic_matrix::backend::Word::load(word, &atomic_matrix::backend::orderings::TOKEN_LOOK);
+    let was = atomic_matrix::backend::Word::load(word, &atomic_matrix::backend::orderings::HEADER_LOOK);
     let set = |to| atomic_matrix::backend::Word::store(word, to, &atomic_matrix::backend::orderings::FORMAT);
     // No block begins the sector; one that is longer than it.
     for wrong in [0, was | ((1 << 30) - 1)] {
@@ -631,7 +631,7 @@ fn damage_is_set_aside_and_told() {
     h.blocks(|info| damaged.push(info)).expect("sound");
     let info = *damaged.iter().find(|info| info.offset == blocks[1].offset()).expect("it is live");
     let at = Granule((info.position >> h.matrix().segment().layout().params.granule_shift) as u32);
-    let word = h.matrix().segment().word(h.matrix().segment().layout().token(at));
+    let word = h.matrix().segment().word(h.matrix().segment().layout().header(at));
     atomic_matrix::backend::Word::store(word, 0, &atomic_matrix::backend::orderings::FORMAT);
     assert!(matches!(h.verify(), Err(Error::Corrupt { .. })));
     let repaired = h.repair().expect("all of it");

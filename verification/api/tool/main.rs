@@ -264,20 +264,20 @@ fn wrong_usage_is_2_and_help_is_0() {
 fn damaged_files_are_rows_that_say_why() {
     let dir = Dir::new();
     let sound = dir.segment(MIB);
-    // Cut, overwritten at the head, garbage, empty, a directory, a link, tokens overwritten.
+    // Cut, overwritten at the head, garbage, empty, a directory, a link, headers overwritten.
     let spoilt: Vec<(&str, i32)> =
-        vec![("cut", 1), ("head", 1), ("garbage", 1), ("tokens", 1), ("directory", 3), ("link", 3)];
+        vec![("cut", 1), ("head", 1), ("garbage", 1), ("headers", 1), ("directory", 3), ("link", 3)];
     for (how, code) in &spoilt {
         let segment = dir.segment(MIB);
         let (path, id) = (dir.file(segment.id()), segment.id().to_string());
-        let token = segment.matrix().heap().layout().token(atomic_matrix::segment::layout::Granule(0)).0 * 8;
+        let header = segment.matrix().heap().layout().header(atomic_matrix::segment::layout::Granule(0)).0 * 8;
         drop(segment);
         let mut bytes = std::fs::read(&path).expect("readable");
         match *how {
             "cut" => bytes.truncate(MIB / 2),
             "head" => bytes[60] ^= 1,
             "garbage" => bytes.iter_mut().enumerate().for_each(|(i, byte)| *byte = (i * 31 + 7) as u8),
-            "tokens" => bytes[token..token + 8].fill(0),
+            "headers" => bytes[header..header + 8].fill(0),
             _ => {}
         }
         std::fs::remove_file(&path).expect("removed");

@@ -7,7 +7,7 @@
 //! `MATRIX_BOUNDED=all cargo test --release --test bounded -- --nocapture`
 //!
 //! The segments are sparse files in `/dev/shm`: 16 GiB are mapped, but only the pages that are touched exist (payloads are not
-//! touched). A million blocks and holes take about 300 MB of tokens and hints.
+//! touched). A million blocks and holes take about 300 MB of headers and hints.
 #![allow(missing_docs)]
 
 #[path = "../../support/common.rs"]

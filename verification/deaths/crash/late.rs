@@ -41,7 +41,7 @@ fn world(granules: u32, died_at: u64) -> (Rc<World>, Live) {
     (1..=DEAD).for_each(|number| assert!(world.heap.slots().take(number, 0)));
     dead(&world, died_at);
     let mut first = None;
-    world.heap.walk(|at, token| first = first.or(token.is_live().then_some(Live { at, token }))).expect("S4");
+    world.heap.walk(|at, header| first = first.or(header.is_live().then_some(Live { at, header }))).expect("S4");
     (world, first.expect("it has two blocks"))
 }
 
@@ -50,7 +50,7 @@ fn world(granules: u32, died_at: u64) -> (Rc<World>, Live) {
 fn help(world: &World, dead: Dead, block: Live, first: First) -> (Number, Vec<Live>) {
     let heap = &world.heap;
     // The first one may have given it back already.
-    let adopted = heap.rename_from(ADOPTER, block.at, block.token, ADOPTER);
+    let adopted = heap.rename_from(ADOPTER, block.at, block.header, ADOPTER);
     adopted.inspect(|_| world.claim(block, ADOPTER, 1, 1));
     let cache = &mut ThreadCache::with_ceiling(HELPER, 0);
     let recovery = &mut Recovery::of(vec![dead], Give::GiveBack);
@@ -58,22 +58,23 @@ fn help(world: &World, dead: Dead, block: Live, first: First) -> (Number, Vec<Li
     assert_eq!(recovery.total().open_adoptions, 0, "nobody adopts any more");
     // Unless the newcomer has taken the number already, and is looking at the neighbours.
     if !heap.slots().is_held(DEAD) {
-        heap.walk(|g, token| assert!(token.parked_by() != DEAD, "L2: {g:?} is the dead one's: {token:?}")).expect("S4");
+        heap.walk(|g, header| assert!(header.parked_by() != DEAD, "L2: {g:?} is the dead one's: {header:?}"))
+            .expect("S4");
     }
     world.nothing_is_hidden(cache, 30);
     let taken = heap.slots().take(DEAD, 0);
     assert!(!taken || first == First::Recoverer, "the number is reserved for a newcomer");
     if !taken {
-        if let Some(token) = adopted {
-            world.free(&mut ThreadCache::with_ceiling(ADOPTER, 0), Live { at: block.at, token });
+        if let Some(header) = adopted {
+            world.free(&mut ThreadCache::with_ceiling(ADOPTER, 0), Live { at: block.at, header });
         }
         return (Number::Kept, vec![]);
     }
     let mut holds = vec![];
-    if let Some(token) = adopted {
-        let nobodys = heap.rename_from(ADOPTER, block.at, token, 0).expect("its own");
-        let token = heap.rename_from(DEAD, block.at, nobodys, DEAD).expect("nobody's");
-        assert_eq!(token, block.token, "the word has come back");
+    if let Some(header) = adopted {
+        let nobodys = heap.rename_from(ADOPTER, block.at, header, 0).expect("its own");
+        let header = heap.rename_from(DEAD, block.at, nobodys, DEAD).expect("nobody's");
+        assert_eq!(header, block.header, "the word has come back");
         world.give_up(block, ADOPTER);
         world.claim(block, DEAD, 1, 1);
         holds.push(block);

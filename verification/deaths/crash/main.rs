@@ -20,10 +20,10 @@ mod world;
 use atomic_matrix::backend::decorators::set_mutant;
 use atomic_matrix::backend::orderings::{BATCH_LOOK, MUTANTS};
 use atomic_matrix::backend::{Mutant, Word};
+use atomic_matrix::matrix::block_header::State;
 use atomic_matrix::matrix::heap::{Kind, Live, Refusal, ThreadCache};
 use atomic_matrix::matrix::recovery::KEPT;
 use atomic_matrix::matrix::recovery::Policy as Give;
-use atomic_matrix::matrix::token::State;
 use atomic_matrix::segment::directory::{Directory, Entry, Refused};
 use atomic_matrix::segment::layout::Granule;
 use atomic_matrix::segment::region::Region;
@@ -80,7 +80,7 @@ fn survive(world: &World, cache: &mut ThreadCache, live: &Holding, most: &Most, 
                 let block = live.borrow_mut().pop();
                 if let Some(block) = block {
                     measured(&most.free, || world.free(cache, block));
-                    let again = world.heap.free(cache, block.at, Some(block.token.generation()));
+                    let again = world.heap.free(cache, block.at, Some(block.header.generation()));
                     assert!(matches!(again, Err(Refusal::NotLive(_) | Refusal::Stale { .. })), "S5: {again:?}");
                 }
             }
@@ -88,7 +88,7 @@ fn survive(world: &World, cache: &mut ThreadCache, live: &Holding, most: &Most, 
             17 => {
                 let block = live.borrow_mut().pop();
                 if let Some(block) = block {
-                    let entry = Entry { offset: block.at.0, generation: block.token.generation(), fingerprint: None };
+                    let entry = Entry { offset: block.at.0, generation: block.header.generation(), fingerprint: None };
                     world.give_up(block, owner);
                     if measured(&most.name, || world.heap.publish(owner, NAME, block, entry)).is_err() {
                         world.claim(block, owner, 1, 1);
@@ -154,17 +154,17 @@ impl Crew {
         let heap = &self.world.heap;
         let granules = self.world.granules();
         let mut covered = 0;
-        heap.walk(|g, token| {
+        heap.walk(|g, header| {
             assert_eq!(g.0, covered, "S4: tiles overlap or leave a gap at {g:?}");
-            covered += token.size();
+            covered += header.size();
         })
         .unwrap_or_else(|fault| panic!("S4: {fault}"));
         assert_eq!(covered, granules, "S4");
         let held: Vec<Live> = self.holdings.iter().flat_map(|(_, live)| live.borrow().clone()).collect();
         for block in held.iter().chain(&self.kept) {
             let seen = heap.live_at(block.at).unwrap_or_else(|e| panic!("S1: {block:?} is gone: {e:?}"));
-            let same = |token: atomic_matrix::matrix::token::Token| (token.generation(), token.size());
-            assert_eq!(same(seen.token), same(block.token), "S1: {block:?} is {seen:?}");
+            let same = |header: atomic_matrix::matrix::block_header::Header| (header.generation(), header.size());
+            assert_eq!(same(seen.header), same(block.header), "S1: {block:?} is {seen:?}");
         }
         for g in (0..granules + 2).map(Granule) {
             let before = heap.look(g);
@@ -190,10 +190,10 @@ impl Crew {
             live.borrow_mut().drain(..).for_each(|block| self.world.free(cache, block));
         }
         let mut nobodys = vec![];
-        heap.walk(|g, token| {
-            assert!(token.state() != State::Coalescing, "C1: in nobody's hands: {g:?}, {token:?}");
-            if token.is_live() {
-                assert!(matches!(token.owner(), 0 | KEPT), "C1: a dead participant's block at {g:?}");
+        heap.walk(|g, header| {
+            assert!(header.state() != State::Coalescing, "C1: in nobody's hands: {g:?}, {header:?}");
+            if header.is_live() {
+                assert!(matches!(header.owner(), 0 | KEPT), "C1: a dead participant's block at {g:?}");
                 nobodys.push(g);
             }
         })

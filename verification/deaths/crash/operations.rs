@@ -99,7 +99,7 @@ impl Scene {
         self.world.free(&mut self.cache, block);
     }
     fn entry(block: Live) -> Entry {
-        Entry { offset: block.at.0, generation: block.token.generation(), fingerprint: None }
+        Entry { offset: block.at.0, generation: block.header.generation(), fingerprint: None }
     }
     fn directory(&self) -> Directory<'_, impl atomic_matrix::segment::region::Region> {
         Directory(self.world.heap.region())
@@ -119,7 +119,7 @@ impl Scene {
 pub(crate) fn take_named(world: &World, owner: u16) -> Option<Live> {
     let found = Directory(world.heap.region()).lookup(NAME)?;
     let live = world.heap.live_at(Granule(found.block.offset)).ok()?;
-    let ours = live.token.generation() == found.block.generation && world.heap.take_published(owner, live, found);
+    let ours = live.header.generation() == found.block.generation && world.heap.take_published(owner, live, found);
     ours.then(|| {
         world.claim(live, owner, 1, 1);
         world.heap.live_at(live.at).expect("it is ours")
@@ -133,7 +133,7 @@ pub(crate) fn recover(world: &World, cache: &mut ThreadCache, dead: u16, policy:
     directory.recover(dead);
     directory.retain(|entry| {
         let live = world.heap.live_at(Granule(entry.offset));
-        live.is_ok_and(|live| live.token.generation() == entry.generation)
+        live.is_ok_and(|live| live.header.generation() == entry.generation)
     });
 }
 
@@ -200,7 +200,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         },
         run: |s| s.allocate(2, 1, Kind::Raw),
         through: &[&CLAIM],
-        around: &[&TOKEN_LOOK, &HINT_LOOK],
+        around: &[&HEADER_LOOK, &HINT_LOOK],
     },
     Operation {
         name: "allocate, from the exchange",
@@ -242,7 +242,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         pool: 0,
         prepare: all_parked,
         run: |s| s.allocate(20, 1, Kind::Raw),
-        through: &[&TOKEN_WALK, &FREEZE],
+        through: &[&HEADER_WALK, &FREEZE],
         around: &[],
     },
     Operation {
@@ -256,7 +256,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
             s.others.push(block);
         },
         run: |s| assert!(s.world.heap.allocate(&mut s.cache, 5, 1, Kind::Raw).is_err()),
-        through: &[&TOKEN_WALK],
+        through: &[&HEADER_WALK],
         around: &[&ANNOUNCE],
     },
     Operation {
@@ -386,7 +386,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         },
         run: |s| s.world.heap.flush(&mut s.cache),
         through: &[&CLAIM, &FREEZE],
-        around: &[&TOKEN_WALK],
+        around: &[&HEADER_WALK],
     },
     Operation {
         name: "heal",
@@ -395,7 +395,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         pool: 0,
         prepare: all_parked,
         run: |s| s.world.heap.heal(&mut s.cache),
-        through: &[&TOKEN_WALK, &FREEZE],
+        through: &[&HEADER_WALK, &FREEZE],
         around: &[],
     },
     Operation {
@@ -409,7 +409,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         },
         run: |s| s.allocate(5, 1, Kind::Raw),
         through: &[&CLAIM],
-        around: &[&TOKEN_LOOK, &HINT_LOOK],
+        around: &[&HEADER_LOOK, &HINT_LOOK],
     },
     Operation {
         name: "allocate, a large block that came home",
@@ -458,13 +458,14 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         prepare: |s| {
             died(s, 5);
             let mut blocks = vec![];
-            s.world.heap.walk(|at, token| blocks.push(Live { at, token })).expect("S4");
-            let is_its = |block: &Live| block.token.is_live() && block.token.owner() == DEAD && block.token.size() == 4;
+            s.world.heap.walk(|at, header| blocks.push(Live { at, header })).expect("S4");
+            let is_its =
+                |block: &Live| block.header.is_live() && block.header.owner() == DEAD && block.header.size() == 4;
             s.target.push(blocks.into_iter().find(is_its).expect("it had one"));
         },
         run: |s| {
             let block = s.target.pop().expect("prepared");
-            let current = Some(block.token.generation());
+            let current = Some(block.header.generation());
             s.world.heap.free(&mut s.cache, block.at, current).expect("it is live");
         },
         through: &[&PARK, &BATCH_CLAIM, &BATCH_PASS],
@@ -481,7 +482,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         },
         run: |s| s.world.heap.flush_large(&mut s.cache),
         through: &[&CLAIM, &FREEZE],
-        around: &[&TOKEN_WALK],
+        around: &[&HEADER_WALK],
     },
     Operation {
         name: "hand over",
@@ -505,8 +506,8 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         prepare: |s| {
             let block = s.other(2);
             s.world.give_up(block, 2);
-            let token = s.world.heap.rename(block.at, block.token, 0).expect("the bystander's");
-            s.target.push(Live { at: block.at, token });
+            let header = s.world.heap.rename(block.at, block.header, 0).expect("the bystander's");
+            s.target.push(Live { at: block.at, header });
         },
         run: |s| {
             let block = s.target.pop().expect("prepared");

@@ -9,8 +9,8 @@ use atomic_matrix::Error;
 use atomic_matrix::backend::orderings::{ADOPTING, HAZARD_SET, HELD_STORE};
 use atomic_matrix::backend::{Backend, Native, Word};
 use atomic_matrix::handlers::{BlockState, Handler, HandlerFunctions, RelativePtr};
+use atomic_matrix::matrix::block_header::Header;
 use atomic_matrix::matrix::core::AtomicMatrix;
-use atomic_matrix::matrix::token::Token;
 use atomic_matrix::segment::layout::{Granule, SlotWord};
 use atomic_matrix::segment::region::Region;
 use std::io::Write;
@@ -41,7 +41,7 @@ struct Adoption<'h> {
     handler: &'h Handler,
     adopter: u16,
     offset: u32,
-    before: Token,
+    before: Header,
 }
 
 impl<'h> Adoption<'h> {
@@ -51,14 +51,14 @@ impl<'h> Adoption<'h> {
         let before = heap.look(g);
         let from = (before.owner() as u64) << 32;
         slot(handler, adopter, SlotWord::Adopting).store(from | (g.0 as u64 + 1), &ADOPTING);
-        let adopted = Token::new(before.state(), 1 << 10 | adopter, before.generation(), before.low());
-        heap.region().word(heap.layout().token(g)).store(adopted.0, &HELD_STORE);
+        let adopted = Header::new(before.state(), 1 << 10 | adopter, before.generation(), before.low());
+        heap.region().word(heap.layout().header(g)).store(adopted.0, &HELD_STORE);
         Self { handler, adopter, offset, before }
     }
     fn give_back(self) {
         let heap = self.handler.matrix().heap();
         let g = granule(self.handler, self.offset);
-        heap.region().word(heap.layout().token(g)).store(self.before.0, &HELD_STORE);
+        heap.region().word(heap.layout().header(g)).store(self.before.0, &HELD_STORE);
         slot(self.handler, self.adopter, SlotWord::Adopting).store(0, &ADOPTING);
     }
 }

@@ -1,12 +1,12 @@
 //! Segment files of any content: any bytes at all, a header of any values, or a sound segment with words changed.
 
 use arbitrary::Arbitrary;
-use atomic_matrix::backend::orderings::TOKEN_WALK;
+use atomic_matrix::backend::orderings::HEADER_WALK;
 use atomic_matrix::backend::{Native, Word};
 use atomic_matrix::handlers::{Handler, HandlerFunctions};
+use atomic_matrix::matrix::block_header::{Header, State};
 use atomic_matrix::matrix::heap::Heap;
 use atomic_matrix::matrix::operation::Op;
-use atomic_matrix::matrix::token::{State, Token};
 use atomic_matrix::segment::Options;
 use atomic_matrix::segment::layout::{DIRECTORY_WORDS, Granule, Layout, Params, SlotWord};
 use atomic_matrix::segment::region::{BoxedRegion, Region, WordIndex};
@@ -37,7 +37,7 @@ pub(crate) enum Segment {
     Made { parameters: Parameters, formatted: bool, edits: Vec<Edit> },
 }
 
-/// What the header of a made segment says; out-of-range values are for [`Edit::Header`].
+/// What the header of a made segment says; out-of-range values are for [`Edit::SegmentHeader`].
 #[derive(Debug, Arbitrary)]
 pub(crate) struct Parameters {
     shift: u8,
@@ -52,18 +52,18 @@ pub(crate) struct Parameters {
 #[derive(Debug, Arbitrary)]
 pub(crate) enum Edit {
     /// A word of guard and header.
-    Header { word: u8, value: Value },
+    SegmentHeader { word: u8, value: Value },
     /// Makes the header's checksum right again, as a forger would.
     Seal,
     /// A word of an array.
     Word { area: Area, index: u16, value: Value },
-    /// A token.
-    Token { at: u16, state: u8, owner: u8, generation: u8, low: Low },
+    /// A header.
+    Header { at: u16, state: u8, owner: u8, generation: u8, low: Low },
     /// Who holds a slot.
     Slot { number: u8, kind: u8, recoverer: u8, life: Life },
     /// The operation that a slot announces.
     Op { owner: u8, kind: u8, at: u16, size: Low },
-    /// The token that a slot quotes: as it stands at a granule.
+    /// The header that a slot quotes: as it stands at a granule.
     Quote { owner: u8, at: u16 },
     /// A batch of the exchange.
     Batch { bin: u8, batch: u8, kind: u8, owner: u8, count: u8, indices: [u16; 2] },
@@ -90,7 +90,7 @@ pub(crate) enum Area {
     Second,
     Trees,
     Leaves,
-    Tokens,
+    Headers,
 }
 
 /// What a word becomes.
@@ -105,7 +105,7 @@ pub(crate) enum Value {
     Like(u16),
 }
 
-/// A token's low field, or another number that may be a granule's: small, near the sector's end, or any.
+/// A header's low field, or another number that may be a granule's: small, near the sector's end, or any.
 #[derive(Debug, Arbitrary)]
 pub(crate) enum Low {
     Small(u8),
@@ -217,11 +217,11 @@ impl Sound {
         if formatted {
             let heap = Heap::format(BoxedRegion::<Native>::new(layout.clone()));
             for (i, word) in words.iter_mut().enumerate().take(layout.words) {
-                *word = heap.region().word(WordIndex(i)).load(&TOKEN_WALK);
+                *word = heap.region().word(WordIndex(i)).load(&HEADER_WALK);
             }
         }
-        let sentinel = layout.token(Granule(layout.granules)).0;
-        words[sentinel] = Token::new(State::Allocated, 0, 0, 1).0;
+        let sentinel = layout.header(Granule(layout.granules)).0;
+        words[sentinel] = Header::new(State::Allocated, 0, 0, 1).0;
         let header = [
             GUARD_READY,
             0,
@@ -271,7 +271,7 @@ impl Sound {
             Area::Second => (layout.second_level(0).0, layout.classes.div_ceil(8)),
             Area::Trees => (tree, layout.leaf(0).0 - tree),
             Area::Leaves => (layout.leaf(0).0, layout.chunks()),
-            Area::Tokens => (layout.token(Granule(0)).0, layout.spans() as usize + 1),
+            Area::Headers => (layout.header(Granule(0)).0, layout.spans() as usize + 1),
         };
         from..from + words
     }
@@ -287,7 +287,7 @@ impl Sound {
             Low::Granule(g) => self.granule(g).0,
             Low::FromEnd(n) => self.layout.granules.saturating_sub(at.0).wrapping_add_signed(n.into()),
             Low::ToNext => {
-                let inside = |g: u32| Token(self.words[self.layout.token(Granule(g)).0]).state() == State::Inside;
+                let inside = |g: u32| Header(self.words[self.layout.header(Granule(g)).0]).state() == State::Inside;
                 (at.0 + 1..self.layout.granules).take_while(|&g| inside(g)).count() as u32 + 1
             }
             Low::Any(n) => n,
@@ -297,7 +297,7 @@ impl Sound {
     fn edit(&mut self, edit: &Edit, length: &mut i64) {
         let owners = self.layout.params.participants as u16 + 2;
         match edit {
-            Edit::Header { word, value } => {
+            Edit::SegmentHeader { word, value } => {
                 let word = usize::from(*word) % (CHECKSUM + 1);
                 self.words[word] = value.of(&self.words[..=CHECKSUM], self.words[word]);
             }
@@ -307,12 +307,12 @@ impl Sound {
                 let at = area.start + usize::from(*index) % area.len();
                 self.words[at] = value.of(&self.words[area], self.words[at]);
             }
-            Edit::Token { at, state, owner, generation, low } => {
+            Edit::Header { at, state, owner, generation, low } => {
                 let g = self.granule(*at);
                 let low = self.low(low, g);
                 let owner = u64::from(*owner) % u64::from(owners);
                 let (state, generation) = (u64::from(*state % 8), u64::from(*generation));
-                let at = self.layout.token(g).0;
+                let at = self.layout.header(g).0;
                 self.words[at] = state << 61 | owner << 50 | generation << 30 | u64::from(low) & ((1 << 30) - 1);
             }
             Edit::Slot { number, kind, recoverer, life } => {
@@ -340,9 +340,9 @@ impl Sound {
                 self.words[at] = op.encode();
             }
             Edit::Quote { owner, at } => {
-                let token = self.words[self.layout.token(self.granule(*at)).0];
+                let header = self.words[self.layout.header(self.granule(*at)).0];
                 let at = self.layout.slot(u16::from(*owner) % owners, SlotWord::Right).0;
-                self.words[at] = token;
+                self.words[at] = header;
             }
             Edit::Batch { bin, batch, kind, owner, count, indices } => {
                 let batches = self.layout.params.batches;

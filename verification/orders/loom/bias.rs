@@ -1,4 +1,4 @@
-//! Biased parking: a cache stores the tokens of its own blocks plainly, and thieves pay for a fence.
+//! Biased parking: a cache stores the headers of its own blocks plainly, and thieves pay for a fence.
 //!
 //! Both fences are full ones here, on either side. What an owner that fences in earnest hides from another is not seen: the
 //! buffered machine of verification/orders/tso has the owner's side without a fence, and the thief's as an interruption of all.
@@ -30,7 +30,7 @@ scenarios! {
         world.run([
             part(move |w| {
                 let again = w.allocate(&mut owner, 1);
-                if again.token.generation() != block.token.generation() + 1 {
+                if again.header.generation() != block.header.generation() + 1 {
                     mark("stolen");
                 }
             }),
@@ -144,7 +144,7 @@ scenarios! {
                 }
             }),
             part(move |w| {
-                if w.heap.rename_from(2, block.at, block.token, 2).is_some() {
+                if w.heap.rename_from(2, block.at, block.header, 2).is_some() {
                     mark("adopted");
                     w.heap.region().touch(block.at, 1);
                 }
@@ -164,8 +164,8 @@ scenarios! {
             part(move |w| {
                 let mut other = strict(2);
                 let nobodys = |w: &World| (0..3).any(|g| {
-                    let token = w.heap.look(Granule(g));
-                    token.is_given_up() && token.parked_by() == 0
+                    let header = w.heap.look(Granule(g));
+                    header.is_given_up() && header.parked_by() == 0
                 });
                 if nobodys(w) {
                     w.heap.heal(&mut other);
@@ -250,7 +250,7 @@ fn stopped(thief: bool) {
         mark("served");
         w.heap.region().touch(block.at, 1);
         w.heap.region().touch(block.at, 1);
-        w.heap.free(&mut cache, block.at, Some(block.token.generation())).expect("S5: it is live");
+        w.heap.free(&mut cache, block.at, Some(block.header.generation())).expect("S5: it is live");
     });
     world.run([survivor, part(|w| w.heap.heal(&mut strict(3)))]);
     world.heap.recover(&mut strict(3), dead, Policy::GiveBack);

@@ -199,7 +199,7 @@ fn loom_c1_killed_while_a_large_block_is_freed() {
 fn stale_index_under_a_run() {
     let world = World::<Mortal>::over(12, 0);
     let mut stale = Box::new(ThreadCache::with_ceiling(2, 2));
-    // Granule 9 is where the run's second block will lie: a run begins at a token line.
+    // Granule 9 is where the run's second block will lie: a run begins at a header line.
     let blocks: Vec<_> = (0..12).map(|_| world.allocate(&mut strict(2), 1)).collect();
     let at_nine = blocks.iter().copied().find(|block| block.at.0 == 9).expect("twelve blocks of one granule");
     world.free(&mut stale, at_nine);

@@ -21,7 +21,7 @@ scenarios! {
         world.run([
             part(move |w| {
                 let again = w.allocate(&mut owner, 2);
-                if again.token.generation() == block.token.generation() + 1 && again.at == block.at {
+                if again.header.generation() == block.header.generation() + 1 && again.at == block.at {
                     mark("again");
                 }
             }),

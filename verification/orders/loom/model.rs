@@ -46,7 +46,7 @@ impl World {
     pub(crate) fn with_names(granules: u32, entries: usize) -> Arc<Self> {
         Self::with(granules, 0, entries, false)
     }
-    /// One free block of so many granules, four of which share a token.
+    /// One free block of so many granules, four of which share a header.
     pub(crate) fn packed(granules: u32) -> Arc<Self> {
         Self::of(granules, 0, 0, false, 4)
     }
@@ -131,18 +131,18 @@ impl<B: Backend> World<B> {
     /// Allocates and uses the block; that it succeeds is L2.
     pub(crate) fn allocate(&self, cache: &mut ThreadCache, size: u32) -> Live {
         let block = self.heap.allocate(cache, size, 1, Kind::Raw).expect("L2: there is room");
-        assert!(block.token.size() >= size, "S2");
-        self.heap.region().touch(block.at, block.token.size());
+        assert!(block.header.size() >= size, "S2");
+        self.heap.region().touch(block.at, block.header.size());
         block
     }
     /// Uses and frees a block.
     pub(crate) fn free(&self, cache: &mut ThreadCache, block: Live) {
-        self.heap.region().touch(block.at, block.token.size());
-        self.heap.free(cache, block.at, Some(block.token.generation())).expect("S5: it is live");
+        self.heap.region().touch(block.at, block.header.size());
+        self.heap.free(cache, block.at, Some(block.header.generation())).expect("S5: it is live");
     }
     /// Frees a block that another thread may free as well.
     pub(crate) fn try_free(&self, cache: &mut ThreadCache, block: Live) -> Result<(), Refusal> {
-        self.heap.free(cache, block.at, Some(block.token.generation()))
+        self.heap.free(cache, block.at, Some(block.header.generation()))
     }
     /// Runs the parts at the same time, to their end.
     pub(crate) fn run<const N: usize>(self: &Arc<Self>, parts: [Part<B>; N]) {

@@ -98,9 +98,9 @@ use Fate::{Argued, Killed, KilledWith};
 
 /// Every site with an ordering that can be weakened, with each weaker one. A site or an ordering that is missing fails.
 const FATES: &[(&Site, &str, Fate)] = &[
-    (&TOKEN_LOOK, "Relaxed", Killed("loom_s1_exact_take_races_freeze")),
-    (&TOKEN_WALK, "Relaxed", Killed("loom_s4_walker_sees_tiles")),
-    (&TOKEN_RECHECK, "Relaxed", Killed("loom_s1_cut_races_cut")),
+    (&HEADER_LOOK, "Relaxed", Killed("loom_s1_exact_take_races_freeze")),
+    (&HEADER_WALK, "Relaxed", Killed("loom_s4_walker_sees_tiles")),
+    (&HEADER_RECHECK, "Relaxed", Killed("loom_s1_cut_races_cut")),
     (&CLAIM, "Release", Killed("loom_s3_stale_pop_takes_anothers_block")),
     (&CLAIM, "Acquire", Killed("loom_s1_helper_meets_no_old_operation")),
     (&PARK, "Relaxed", Killed("loom_s3_stale_pop_takes_anothers_block")),
@@ -124,7 +124,7 @@ const FATES: &[(&Site, &str, Fate)] = &[
         &HAZARD_CLEAR,
         "Relaxed",
         Argued(
-            "A thief that reads the cleared name must find the owner's store before its own compare-and-swap in the token's order of \
+            "A thief that reads the cleared name must find the owner's store before its own compare-and-swap in the header's order of \
                 modification. loom's order of modification is its order of execution, so it cannot put the store behind it; neither can x86.",
         ),
     ),
@@ -161,7 +161,7 @@ const FATES: &[(&Site, &str, Fate)] = &[
         &PIN,
         "Relaxed",
         Argued(
-            "Whoever reads that the pin is gone must find the helper's compare-and-swap before its own in the token's order of modification. loom's order \
+            "Whoever reads that the pin is gone must find the helper's compare-and-swap before its own in the header's order of modification. loom's order \
              of modification is its order of execution, so it cannot put the helper's behind; neither can x86.",
         ),
     ),
@@ -198,8 +198,8 @@ const FATES: &[(&Site, &str, Fate)] = &[
         "Relaxed",
         Argued("Whoever finds the seal reads nothing that was written before it: it says that there is nothing."),
     ),
-    (&LET_GO, "Relaxed", Argued(BY_TOKEN)),
-    (&TAKE, "Relaxed", Argued(BY_TOKEN)),
+    (&LET_GO, "Relaxed", Argued(BY_HEADER)),
+    (&TAKE, "Relaxed", Argued(BY_HEADER)),
     (&TICKET_LOOK, "Relaxed", Killed("loom_q1_q2_two_senders_one_cell")),
     (&TICKET_RECHECK, "Relaxed", Argued(LAP)),
     (&TICKET_STEP, "Relaxed", Killed("loom_q1_q2_two_senders_one_cell")),
@@ -253,16 +253,16 @@ const FATES: &[(&Site, &str, Fate)] = &[
 const LAP: &str = "Not in a model's bounds. A cell's link has its lap modulo 32. That a later lap's is not taken for this one's follows from the second look at head or \
                    tail: whoever put it had seen the cell emptied since (CELL_CLEAR releases, CELL_LOOK acquires), and whoever emptied it the head there (TICKET_LOOK); \
                    so a reader of the link reads, behind it (CELL_LOOK acquires), no head from before (TICKET_RECHECK). The chain takes 32 laps to break.";
-const BY_TOKEN: &str = "What the giver wrote comes to the taker by the cell (CELL_PUT, CELL_LOOK), which it has read before. Kept for who has the block by its token alone: \
+const BY_HEADER: &str = "What the giver wrote comes to the taker by the cell (CELL_PUT, CELL_LOOK), which it has read before. Kept for who has the block by its header alone: \
                         an adopter that was given its offset, and a recovery.";
 
-const AID: &str = "Not for safety: a stale index is dropped by the pop, which checks the token (killed together with OWN_LOOK). Kept, since \
+const AID: &str = "Not for safety: a stale index is dropped by the pop, which checks the header (killed together with OWN_LOOK). Kept, since \
                    a batch of stale indices is of no use.";
 const KERNEL: &str = "Not modelled: beside each of these accesses the kernel is asked (file locks, /proc). Needed where a survivor has recovered a slot and \
                       a newcomer takes it: only the release that gives the slot up and the acquire that takes it put the recovery before the new \
                       holder. x86 cannot show it missing. With real processes: `--test survival takeover`, the campaign.";
 const JOINING: &str = "Not modelled: no thief meets a slot that changes hands in a model. A thief marks, fences (REACH_FENCE) and reads whose the slot is; a newcomer writes \
-                       whose it is, fences, and looks at its first token. Either the thief reads the newcomer, and its heavy fence reaches it, or the \
+                       whose it is, fences, and looks at its first header. Either the thief reads the newcomer, and its heavy fence reaches it, or the \
                        newcomer sees the mark.";
 const JOINED: &str = "CURSOR_FENCE stands behind it in the reader, and in front of the look in the publisher: a publisher that has not seen it is one whose fence was \
                       first, and then the reader finds the tail past its cursor.";
@@ -346,7 +346,7 @@ const FAULTS: &[(Mutant, &str)] = &[
     (Mutant::BlocksBeforeLinks, "`mutant_channel_table`; `mutant_map_table`"),
     (Mutant::LinksUnsettled, "`mutant_channel_table`; `mutant_map_table`"),
     (Mutant::VoidWordsKept, "`mutant_channel_table`"),
-    (Mutant::TokenBeforeCell, "`mutant_channel_table`"),
+    (Mutant::HeaderBeforeCell, "`mutant_channel_table`"),
     (Mutant::LetGoPlain, "`mutant_channel_table`"),
     (Mutant::SentUnderOneGeneration, "`mutant_channel_table`"),
     (Mutant::HeadUnvalidated, "`mutant_channel_table`"),

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 const NAME: &[u8] = b"name";
 
 fn entry(block: Live) -> Entry {
-    Entry { offset: block.at.0, generation: block.token.generation(), fingerprint: None }
+    Entry { offset: block.at.0, generation: block.header.generation(), fingerprint: None }
 }
 
 scenarios! {

@@ -5,9 +5,9 @@ use crate::model::{World, mark, part, scenarios, strict};
 use atomic_matrix::backend::Word;
 use atomic_matrix::backend::loom::Setting;
 use atomic_matrix::backend::orderings::*;
+use atomic_matrix::matrix::block_header::State;
 use atomic_matrix::matrix::heap::{Kind, ThreadCache};
 use atomic_matrix::matrix::operation::Op;
-use atomic_matrix::matrix::token::State;
 use atomic_matrix::segment::layout::{Granule, SlotWord};
 use atomic_matrix::segment::region::Region;
 use std::sync::{Arc, Mutex};
@@ -353,7 +353,7 @@ scenarios! {
         assert_eq!((tally.live.granules + tally.free.granules, tally.granules), (12, 12), "S4");
     }
 
-    // Four granules share a token. Two threads cut the same free block, one of them so that the other's block ends inside a span.
+    // Four granules share a header. Two threads cut the same free block, one of them so that the other's block ends inside a span.
     loom_s1_packed_cut_races_cut Some(2), Some(3), 100, [Lost(&COMMIT), Lost(&CARVE)] => {
         let world = World::packed(16);
         world.run([
@@ -383,7 +383,7 @@ scenarios! {
             part(|w| {
                 let mut cache = strict(2);
                 let block = w.allocate(&mut cache, 5);
-                if block.token.size() > 5 {
+                if block.header.size() > 5 {
                     mark("with what is over");
                 }
                 w.free(&mut cache, block);
@@ -404,7 +404,7 @@ scenarios! {
         world.run([
             part(move |w| {
                 let Some(block) = w.heap.allocate_parked(&mut owner, 5, Kind::Raw) else { return };
-                assert_eq!(block.token.position(), block.at.0 % 4, "S1: {block:?}");
+                assert_eq!(block.header.position(), block.at.0 % 4, "S1: {block:?}");
                 w.heap.region().touch(block.at, 5);
             }),
             part(move |w| {
@@ -471,11 +471,11 @@ scenarios! {
         world.run([
             part(move |w| {
                 w.heap.region().touch(block.at, 1);
-                w.heap.rename(block.at, block.token, 0).expect("nobody else has it");
+                w.heap.rename(block.at, block.header, 0).expect("nobody else has it");
             }),
             part(move |w| {
                 let Ok(live) = w.heap.live_at(block.at) else { return };
-                if live.token.owner() == 0 && w.heap.rename(live.at, live.token, 2).is_some() {
+                if live.header.owner() == 0 && w.heap.rename(live.at, live.header, 2).is_some() {
                     mark("adopted");
                     w.free(&mut strict(2), live);
                 }
@@ -488,7 +488,7 @@ scenarios! {
     loom_s3_block_comes_back_under_one_generation None, None, 20, [Mark("adopted after")] => {
         let world = World::new(2, 0);
         let block = world.allocate(&mut strict(1), 1);
-        let nobodys = world.heap.rename(block.at, block.token, 0).expect("nobody else has it");
+        let nobodys = world.heap.rename(block.at, block.header, 0).expect("nobody else has it");
         world.run([
             part(move |w| {
                 let Some(ours) = w.heap.rename(block.at, nobodys, 2) else { return };
@@ -510,13 +510,13 @@ scenarios! {
     loom_s5_one_of_two_adopts None, None, 50, [Lost(&ADOPT)] => {
         let world = World::new(2, 0);
         let block = world.allocate(&mut strict(1), 1);
-        world.heap.rename(block.at, block.token, 0).expect("nobody else has it");
+        world.heap.rename(block.at, block.header, 0).expect("nobody else has it");
         let adopted = Arc::new(Mutex::new(0));
         let [one, two] = [2, 3].map(|owner| {
             let adopted = adopted.clone();
             part(move |w| {
                 let Ok(live) = w.heap.live_at(block.at) else { return };
-                if live.token.owner() == 0 && w.heap.rename(live.at, live.token, owner).is_some() {
+                if live.header.owner() == 0 && w.heap.rename(live.at, live.header, owner).is_some() {
                     *adopted.lock().unwrap() += 1;
                     w.free(&mut strict(owner), live);
                 }

@@ -26,7 +26,7 @@ scenarios! {
                 let (mut cache, mut recovery) = (strict(ADOPTER), Recovery::of(vec![dead], Policy::GiveBack));
                 w.heap.begin_recovery(Some(&mut cache), &mut recovery);
                 // Behind its own fences, as another's adoption may be.
-                let adopted = w.heap.rename(block.at, block.token, ADOPTER);
+                let adopted = w.heap.rename(block.at, block.header, ADOPTER);
                 while !w.heap.recover_tiles(Some(&mut cache), &mut recovery, u32::MAX) {}
                 w.heap.end_recovery(&mut cache, &mut recovery);
                 let Some(adopted) = adopted else { return };
@@ -35,7 +35,7 @@ scenarios! {
                 }
                 mark("taken");
                 let again = w.heap.rename(block.at, adopted, DEAD).expect("its own");
-                assert_eq!(again, block.token, "the word has come back");
+                assert_eq!(again, block.header, "the word has come back");
                 w.heap.region().touch(block.at, 1);
             }),
         ]);
@@ -47,7 +47,7 @@ scenarios! {
             assert!(slots.take(DEAD, 0), "C1: the number is nobody's, and not to be had");
         }
         if is_live {
-            let generation = Some(block.token.generation());
+            let generation = Some(block.header.generation());
             world.heap.free(&mut strict(DEAD), block.at, generation).expect("it is live");
         }
         world.is_whole();

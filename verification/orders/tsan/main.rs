@@ -4,7 +4,7 @@
 //! that a missing happens-before would be seen. Without a harness, since libtest itself gives false alarms.
 //!
 //! The threads share nothing but the segment and relaxed numbers. The sanitizer does not understand fences, so whatever
-//! is clean here is clean by the tokens' acquire and release alone.
+//! is clean here is clean by the headers' acquire and release alone.
 #![allow(
     clippy::disallowed_types,
     reason = "threads pass offsets on without any ordering, which no site of the table does"
@@ -317,7 +317,7 @@ struct WeakWord<const SITE: usize>(NativeWord);
 /// and at the merge for instance: that each is needed where it stands, is shown by loom's schedules.)
 const WEAK: [&[(&Site, &Site)]; 3] = [
     &[(&PARK, &Site { order: Ordering::Acquire, ..PARK })],
-    // The thief reads the owner's slot as well as the token: either alone is enough. (To the sanitizer a word's release outlasts later
+    // The thief reads the owner's slot as well as the header: either alone is enough. (To the sanitizer a word's release outlasts later
     // relaxed stores, so that the name's would hide the missing one of its clearing.)
     &[
         (&HAZARD_SET, &Site { order: Ordering::Relaxed, ..HAZARD_SET }),

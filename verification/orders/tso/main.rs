@@ -20,9 +20,9 @@ mod world;
 use atomic_matrix::backend::decorators::set_mutant;
 use atomic_matrix::backend::orderings::{BATCH_INDEX, BATCH_PASS, HELD_STORE, JOIN_FENCE, OWN_STORE, THIEF_FENCE};
 use atomic_matrix::backend::{Backend, Mutant, Reach, Site, Word};
+use atomic_matrix::matrix::block_header::Header;
 use atomic_matrix::matrix::heap::{Kind, Known, Live, ThreadCache};
 use atomic_matrix::matrix::recovery::Policy as Give;
-use atomic_matrix::matrix::token::Token;
 use atomic_matrix::segment::layout::Granule;
 use common::setting;
 use fastrand::Rng;
@@ -69,13 +69,13 @@ const SORTS: [Sort; 9] = [
     Sort::ThiefStops,
 ];
 
-/// Blocks on their way to another participant, which frees them: a word that is stored behind the block's token, as a ring
+/// Blocks on their way to another participant, which frees them: a word that is stored behind the block's header, as a ring
 /// between two processes would.
 struct Post(Vec<ScheduledWord>);
 
 impl Post {
     fn send(&self, block: Live) -> bool {
-        let message = (block.at.0 as u64 + 1) << 32 | block.token.generation() as u64;
+        let message = (block.at.0 as u64 + 1) << 32 | block.header.generation() as u64;
         let empty = self.0.iter().find(|word| word.load(&BATCH_INDEX) == 0);
         empty.is_some_and(|word| word.cas(0, message, &BATCH_PASS).is_ok())
     }
@@ -125,9 +125,9 @@ impl Scene {
             5..9 if !live.is_empty() => {
                 let (block, owner) = live.swap_remove(random.usize(0..live.len()));
                 world.give_up(block, owner);
-                let generation = Some(block.token.generation());
+                let generation = Some(block.header.generation());
                 let layout = world.heap.layout();
-                let known = if block.token.is_typed() { Known::Typed(block.token) } else { Known::Raw(block.token) };
+                let known = if block.header.is_typed() { Known::Typed(block.header) } else { Known::Raw(block.header) };
                 // SAFETY: as above.
                 let quick = random.bool() && unsafe { world.heap.free_own(cache, block.at, known, layout) };
                 match quick {
@@ -146,10 +146,10 @@ impl Scene {
             }
             10 if self.passes_on() => {
                 if let Some((at, generation)) = self.post.receive() {
-                    let token = world.heap.live_at(at).map(|live| live.token);
-                    let token: Token = token.unwrap_or_else(|refusal| panic!("S5: passed on, and {refusal:?}"));
-                    assert_eq!(token.generation(), generation, "S5: passed on, and another's");
-                    live.push((Live { at, token }, token.owner()));
+                    let header = world.heap.live_at(at).map(|live| live.header);
+                    let header: Header = header.unwrap_or_else(|refusal| panic!("S5: passed on, and {refusal:?}"));
+                    assert_eq!(header.generation(), generation, "S5: passed on, and another's");
+                    live.push((Live { at, header }, header.owner()));
                 }
             }
             _ if thief => world.heal(cache),
@@ -230,7 +230,7 @@ fn scenario(sort: Sort, seed: u64) -> [bool; 3] {
             let given_back = stopped.is_some_and(|dead| owner == dead as u16 + 1);
             if !given_back {
                 scene.world.give_up(block, owner);
-                heap.free(&mut cache.borrow_mut(), block.at, Some(block.token.generation())).expect("S5: it is live");
+                heap.free(&mut cache.borrow_mut(), block.at, Some(block.header.generation())).expect("S5: it is live");
             }
         }
     }
@@ -307,7 +307,7 @@ fn adopters(seed: u64) -> [bool; 3] {
     let block = world.allocate(&mut caches[0].borrow_mut(), 1, 1, Kind::Raw).expect("room");
     // From now on it is whose it comes to be: once adopted, never its first owner's again.
     world.give_up(block, 1);
-    let generation = block.token.generation();
+    let generation = block.header.generation();
     let holder = Rc::new(Cell::new(0));
     let another_frees = random.bool();
     // As a handler frees what it has a pointer to, or by the offset.
@@ -319,7 +319,7 @@ fn adopters(seed: u64) -> [bool; 3] {
             let freed = match quick {
                 // SAFETY: every cache of this world is used with its heap alone.
                 true => unsafe {
-                    world.heap.free_own(cache_ref, block.at, Known::Raw(block.token), world.heap.layout())
+                    world.heap.free_own(cache_ref, block.at, Known::Raw(block.header), world.heap.layout())
                 },
                 false => world.heap.free_local(cache_ref, block),
             };
@@ -345,10 +345,10 @@ fn adopters(seed: u64) -> [bool; 3] {
             let me = number as u16 + 1;
             for _ in 0..3 {
                 let Ok(live) = world.heap.live_at(block.at) else { return };
-                if live.token.generation() != generation || live.token.owner() == me {
+                if live.header.generation() != generation || live.header.owner() == me {
                     return;
                 }
-                let adopted = world.heap.rename_from(me, live.at, live.token, me).is_some();
+                let adopted = world.heap.rename_from(me, live.at, live.header, me).is_some();
                 // Another may have adopted it from here by now.
                 if adopted && unseen(|| world.heap.look(block.at)).owner() == me {
                     holder.set(me);
@@ -397,19 +397,19 @@ fn adopters(seed: u64) -> [bool; 3] {
     let met = |site: &Site| ends.iter().any(|end| end.passed(site));
     let met = [met(&THIEF_FENCE), met(&OWN_STORE), quick && met(&OWN_STORE)];
     let heap = &world.heap;
-    let is_here = || heap.live_at(block.at).is_ok_and(|live| live.token.generation() == generation);
+    let is_here = || heap.live_at(block.at).is_ok_and(|live| live.header.generation() == generation);
     let stopped = ends.iter().position(|end| end.stopped).map(|player| player as u16 + 1);
     // Who stops while it adopts keeps this one block from the other adopters (L1).
     if stopped != Some(2)
         && let Ok(live) = heap.live_at(block.at)
-        && live.token.generation() == generation
+        && live.header.generation() == generation
     {
-        let adopted = heap.give_from(7, live, live.token.owner().min(5));
+        let adopted = heap.give_from(7, live, live.header.owner().min(5));
         assert!(adopted.is_ok(), "L1: nobody else changes it, and it can't be adopted");
     }
     let mut was_its = false;
     if let Some(dead) = stopped {
-        was_its = heap.live_at(block.at).is_ok_and(|live| live.token.holder() == dead);
+        was_its = heap.live_at(block.at).is_ok_and(|live| live.header.holder() == dead);
         assert!(!was_its || dead == 2, "S1: it came to be the bystander's");
         heap.recover(&mut ThreadCache::with_ceiling(7, 0), dead, Give::GiveBack);
         let now = heap.look(block.at);
@@ -452,10 +452,10 @@ fn leavers(seed: u64) -> [bool; 3] {
     let mut cache = ThreadCache::with_ceiling(OWNER, 2);
     let block = world.allocate(&mut cache, 1, 1, Kind::Raw).expect("room");
     world.give_up(block, OWNER);
-    let generation = block.token.generation();
+    let generation = block.header.generation();
     let is_here = {
         let world = world.clone();
-        move || world.heap.live_at(block.at).is_ok_and(|live| live.token.generation() == generation)
+        move || world.heap.live_at(block.at).is_ok_and(|live| live.header.generation() == generation)
     };
     let flag = || Rc::new(Cell::new(false));
     let (adopted, dead, released) = (flag(), flag(), flag());
@@ -478,7 +478,7 @@ fn leavers(seed: u64) -> [bool; 3] {
             let _ = match quick {
                 // SAFETY: every cache of this world is used with its heap alone.
                 true => unsafe {
-                    world.heap.free_own(&mut cache, block.at, Known::Raw(block.token), world.heap.layout())
+                    world.heap.free_own(&mut cache, block.at, Known::Raw(block.header), world.heap.layout())
                 },
                 false => world.heap.free_local(&mut cache, block),
             };
@@ -496,8 +496,8 @@ fn leavers(seed: u64) -> [bool; 3] {
         let body = move || {
             for _ in 0..2 {
                 let Ok(live) = world.heap.live_at(block.at) else { return };
-                let same = live.token.generation() == generation;
-                if !same || world.heap.rename_from(ADOPTER, live.at, live.token, ADOPTER).is_some() {
+                let same = live.header.generation() == generation;
+                if !same || world.heap.rename_from(ADOPTER, live.at, live.header, ADOPTER).is_some() {
                     return adopted.set(same);
                 }
             }

@@ -61,10 +61,10 @@ impl Scene {
         let heap = Heap::format(BoxedRegion::with_payload(Layout::new(GRANULES, params), GRANULES));
         let shape = Shape { sort: Sort::Channel, cells_shift: shift, readers: 0, content: 7 };
         let made = Structure::make(&heap, &mut ThreadCache::with_ceiling(1, 0), shape).expect("there is room");
-        let token = heap.rename(made.at, made.token, 0).expect("it is ours");
+        let header = heap.rename(made.at, made.header, 0).expect("it is ours");
         Self {
             heap,
-            service: Live { at: made.at, token },
+            service: Live { at: made.at, header },
             rings: RefCell::default(),
             calls: RefCell::default(),
             answered: RefCell::default(),
@@ -94,8 +94,8 @@ impl Scene {
         let ring = Structure::at(&self.heap, made).expect("it is ours");
         assert_eq!(ring.join(me, Role::User), Ok(()));
         ring.hide();
-        let token = self.heap.rename(made.at, made.token, 0).expect("it is ours");
-        self.rings.borrow_mut().insert(me, Live { at: made.at, token });
+        let header = self.heap.rename(made.at, made.header, 0).expect("it is ours");
+        self.rings.borrow_mut().insert(me, Live { at: made.at, header });
     }
     /// The client leaves: its ring is freed, by itself or by whoever visits it.
     pub(crate) fn leave(&self, me: u16) {
@@ -122,7 +122,7 @@ impl Scene {
     }
     fn free(&self, cache: &mut ThreadCache, live: Live) {
         self.gives(live);
-        self.heap.free(cache, live.at, Some(live.token.generation())).expect("Q1: it is live and ours");
+        self.heap.free(cache, live.at, Some(live.header.generation())).expect("Q1: it is live and ours");
     }
     /// A participant has died: whatever it held may be given to others.
     pub(crate) fn bury(&self, dead: u16) {

@@ -33,18 +33,18 @@ struct Stage {
 
 impl Stage {
     fn memory(&self) -> Vec<u64> {
-        let words = self.scene.channel.token.size() as usize * self.scene.heap.layout().granule_words();
+        let words = self.scene.channel.header.size() as usize * self.scene.heap.layout().granule_words();
         let payload = self.scene.heap.region().payload(self.scene.channel.at, words).expect("it has payload");
         unseen(|| payload.iter().map(|word| word.load(&STRUCTURE_LOOK)).collect())
     }
     fn scribble(&self) {
-        let words = self.scene.channel.token.size() as usize * self.scene.heap.layout().granule_words();
+        let words = self.scene.channel.header.size() as usize * self.scene.heap.layout().granule_words();
         let payload = self.scene.heap.region().payload(self.scene.channel.at, words).expect("it has payload");
         unseen(|| payload.iter().for_each(|word| word.store(0x0001_0001_0001_0005, &STRUCTURE_WRITE)));
     }
     /// The memory of a structure that is gone, as soon as it is.
     fn look(&self) {
-        let gone = unseen(|| self.scene.heap.look(self.scene.channel.at)) != self.scene.channel.token;
+        let gone = unseen(|| self.scene.heap.look(self.scene.channel.at)) != self.scene.channel.header;
         if gone && self.freed.borrow().is_none() {
             // Somebody else has the memory, and writes what he likes: what a late visitor reads there means nothing.
             self.scribble();
@@ -80,12 +80,12 @@ impl Stage {
                 if let Ok(live) = heap.allocate(cache, 1, 1, Kind::Raw)
                     && ring.send(me, live).is_err()
                 {
-                    heap.free(cache, live.at, Some(live.token.generation())).expect("it is ours");
+                    heap.free(cache, live.at, Some(live.header.generation())).expect("it is ours");
                 }
             }
             _ => {
                 if let Ok(taken) = ring.receive(me) {
-                    heap.free(cache, taken.live.at, Some(taken.live.token.generation())).expect("it is ours");
+                    heap.free(cache, taken.live.at, Some(taken.live.header.generation())).expect("it is ours");
                 }
             }
         }

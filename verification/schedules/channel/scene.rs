@@ -66,7 +66,7 @@ pub(crate) struct Scene {
 }
 
 fn id_of(live: Live) -> u64 {
-    (live.at.0 as u64) << 32 | live.token.generation() as u64
+    (live.at.0 as u64) << 32 | live.header.generation() as u64
 }
 
 impl Scene {
@@ -87,10 +87,10 @@ impl Scene {
         let shape = Shape { sort: Sort::Channel, cells_shift: shift, readers: 0, content: 7 };
         let mut cache = ThreadCache::with_ceiling(1, 0);
         let made = Structure::make(&heap, &mut cache, shape).expect("there is room");
-        let token = heap.rename(made.at, made.token, 0).expect("it is ours");
+        let header = heap.rename(made.at, made.header, 0).expect("it is ours");
         Self {
             heap,
-            channel: Live { at: made.at, token },
+            channel: Live { at: made.at, header },
             n: 1 << shift,
             ceiling,
             marks: RefCell::new(vec![0; GRANULES as usize]),
@@ -119,12 +119,12 @@ impl Scene {
     }
 
     fn claim(&self, me: u16, live: Live) {
-        for mark in &mut self.marks.borrow_mut()[live.at.index()..][..live.token.size() as usize] {
+        for mark in &mut self.marks.borrow_mut()[live.at.index()..][..live.header.size() as usize] {
             assert_eq!(std::mem::replace(mark, me), 0, "Q1: {me} gets what another has: {live:?}");
         }
     }
     fn give_up(&self, me: u16, live: Live) {
-        for mark in &mut self.marks.borrow_mut()[live.at.index()..][..live.token.size() as usize] {
+        for mark in &mut self.marks.borrow_mut()[live.at.index()..][..live.header.size() as usize] {
             assert_eq!(std::mem::replace(mark, 0), me, "Q1: {me} has not: {live:?}");
         }
     }
@@ -154,7 +154,7 @@ impl Scene {
         if giver != 0 && self.heap.free_to(cache, live, giver) {
             return;
         }
-        self.heap.free(cache, live.at, Some(live.token.generation())).expect("Q1: it is live and ours");
+        self.heap.free(cache, live.at, Some(live.header.generation())).expect("Q1: it is live and ours");
     }
 
     fn begin(&self, me: u16, call: Call) -> u64 {
@@ -171,7 +171,7 @@ impl Scene {
     pub(crate) fn send(&self, me: u16) {
         let Some(live) = self.held[me as usize].borrow_mut().pop() else { return };
         self.give_up(me, live);
-        let sent = live.token.generation() + 1;
+        let sent = live.header.generation() + 1;
         let id = (live.at.0 as u64) << 32 | sent as u64;
         let before = self.begin(me, Call::MaySend(id));
         match self.ring().send(me, live) {
@@ -179,7 +179,7 @@ impl Scene {
                 self.end(me, Call::Sent(id), before);
                 // The pointer from before is refused (S5).
                 let stale =
-                    self.heap.free(&mut ThreadCache::with_ceiling(me, 0), live.at, Some(live.token.generation()));
+                    self.heap.free(&mut ThreadCache::with_ceiling(me, 0), live.at, Some(live.header.generation()));
                 assert!(stale.is_err(), "S5: a sender frees what it has sent");
             }
             Err(NotSent::Full) => {

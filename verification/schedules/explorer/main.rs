@@ -54,7 +54,7 @@ enum Sort {
     Stop,
     /// Runs of parked blocks are cut up and healed away, where other caches remember old ones; one may stop for ever.
     Runs,
-    /// As `Any`, `Tiny` and `Stop`, where two or four granules share a token, and blocks begin anywhere among them.
+    /// As `Any`, `Tiny` and `Stop`, where two or four granules share a header, and blocks begin anywhere among them.
     Packed,
     /// Blocks of two granules and more are large: parked in small pools, evicted, freed by others and sent home, taken by whoever runs
     /// short; one may stop for ever.
@@ -309,7 +309,7 @@ fn step(
         let block = live.borrow_mut().swap_remove(if plan.steps.len() > 1 { random.usize(0..=last) } else { last });
         world.free_of(cache, block, owner);
         if random.bool() {
-            let again = world.heap.free(cache, block.at, Some(block.token.generation()));
+            let again = world.heap.free(cache, block.at, Some(block.header.generation()));
             assert!(again.is_err(), "S5: {block:?} was freed twice");
         }
     }
@@ -357,7 +357,7 @@ fn schedules_s1_c1_runs_are_cut_up() {
 }
 
 #[test]
-fn schedules_s1_c1_several_granules_share_a_token() {
+fn schedules_s1_c1_several_granules_share_a_header() {
     play_many(Sort::Packed);
 }
 

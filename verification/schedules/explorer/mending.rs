@@ -4,10 +4,10 @@ use super::turns::{Player, Policy, play, unseen};
 use super::world::World;
 use atomic_matrix::backend::Word;
 use atomic_matrix::backend::orderings::HELD_STORE;
+use atomic_matrix::matrix::block_header::{Header, State};
 use atomic_matrix::matrix::heap::{Kind, Live, ThreadCache};
 use atomic_matrix::matrix::recovery::KEPT;
 use atomic_matrix::matrix::sweep::Mended;
-use atomic_matrix::matrix::token::{State, Token};
 use atomic_matrix::segment::region::Region;
 use fastrand::Rng;
 use std::cell::RefCell;
@@ -40,13 +40,13 @@ enum Broken {
 }
 
 fn damage(world: &World, block: Live, broken: Broken) {
-    let token = block.token;
+    let header = block.header;
     let word = match broken {
-        Broken::Frozen => Token::new(State::Inside, 9, token.generation() + 1, 0),
-        Broken::TooLong => Token::new(State::Allocated, LOST, token.generation(), token.low() | 0xFFFF),
+        Broken::Frozen => Header::new(State::Inside, 9, header.generation() + 1, 0),
+        Broken::TooLong => Header::new(State::Allocated, LOST, header.generation(), header.low() | 0xFFFF),
     };
     let layout = world.heap.layout();
-    unseen(|| world.heap.region().word(layout.token(block.at)).store(word.0, &HELD_STORE));
+    unseen(|| world.heap.region().word(layout.header(block.at)).store(word.0, &HELD_STORE));
 }
 
 /// One scenario. True if it was mended while the others went on.
@@ -92,11 +92,11 @@ pub(crate) fn scenario(seed: u64) -> bool {
     let set_aside = told.set_aside.granules + last.set_aside.granules;
     assert_eq!(
         (set_aside, told.set_aside.blocks + last.set_aside.blocks),
-        (u64::from(lost.token.size()), 1),
+        (u64::from(lost.header.size()), 1),
         "exactly {lost:?}"
     );
     world.heap.verify().unwrap_or_else(|fault| panic!("{broken:?}: {fault}"));
     let kept = world.heap.live_at(lost.at).expect("set aside");
-    assert_eq!((kept.token.owner(), kept.token.size()), (KEPT, lost.token.size()));
+    assert_eq!((kept.header.owner(), kept.header.size()), (KEPT, lost.header.size()));
     beside
 }

@@ -7,7 +7,7 @@ use fastrand::Rng;
 use std::cell::Cell;
 use std::rc::Rc;
 
-/// Six blocks, from the sector's beginning to its end; the second and the fifth are free. Their tokens have one generation.
+/// Six blocks, from the sector's beginning to its end; the second and the fifth are free. Their headers have one generation.
 fn six() -> (Rc<World>, [Live; 6]) {
     let world = Rc::new(World::with(48, false, 6));
     let cache = &mut ThreadCache::with_ceiling(2, 0);

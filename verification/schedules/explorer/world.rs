@@ -6,10 +6,10 @@ use super::linear::Span;
 use super::turns::{Scheduled, moment, unseen};
 use atomic_matrix::backend::Word;
 use atomic_matrix::backend::orderings::{HAZARD_LOOK, OP_READ, SLOT_WRITE};
+use atomic_matrix::matrix::block_header::State;
 use atomic_matrix::matrix::heap::{Heap, Kind, Live, ThreadCache};
 use atomic_matrix::matrix::operation::Op;
 use atomic_matrix::matrix::size_class::EXACT;
-use atomic_matrix::matrix::token::State;
 use atomic_matrix::segment::layout::{Layout, Params, SlotWord};
 use atomic_matrix::segment::region::{BoxedRegion, Region};
 use atomic_matrix::segment::size_class::Larges;
@@ -42,7 +42,7 @@ impl World {
         Self::with(granules, granules.is_multiple_of(3), granule_shift)
     }
 
-    /// With biased parking or without, with granules of `1 << granule_shift` bytes: below 64, several share a token.
+    /// With biased parking or without, with granules of `1 << granule_shift` bytes: below 64, several share a header.
     pub(crate) fn with(granules: u32, biased: bool, granule_shift: u32) -> Self {
         Self::with_larges(granules, biased, granule_shift, Larges::USUAL)
     }
@@ -96,11 +96,11 @@ impl World {
 
     /// The allocation has returned: nobody else has any of it (S1), and it is what was asked for (S2).
     pub(crate) fn claim(&self, block: Live, owner: u16, size: u32, align: u32) {
-        assert!(block.token.size() >= size && block.at.0.is_multiple_of(align), "S2: {block:?} for {size} at {align}");
-        for mark in &mut self.marks.borrow_mut()[block.at.index()..][..block.token.size() as usize] {
+        assert!(block.header.size() >= size && block.at.0.is_multiple_of(align), "S2: {block:?} for {size} at {align}");
+        for mark in &mut self.marks.borrow_mut()[block.at.index()..][..block.header.size() as usize] {
             assert_eq!(std::mem::replace(mark, owner), 0, "S1: {block:?}");
         }
-        self.live.set(self.live.get() + block.token.size());
+        self.live.set(self.live.get() + block.header.size());
     }
 
     /// Allocates and claims.
@@ -114,7 +114,7 @@ impl World {
             return None;
         };
         self.claim(block, cache.owner(), size, align);
-        let granules = block.at.index()..block.at.index() + block.token.size() as usize;
+        let granules = block.at.index()..block.at.index() + block.header.size() as usize;
         // Where spans have several granules, less than a span behind it may have been taken with it, and given back.
         let besides =
             granules.end..(granules.end + self.heap.layout().span_mask as usize).min(self.granules() as usize);
@@ -152,7 +152,7 @@ impl World {
 
     /// The block is about to be freed: from now on somebody else may have it.
     pub(crate) fn give_up(&self, block: Live, owner: u16) {
-        for mark in &mut self.marks.borrow_mut()[block.at.index()..][..block.token.size() as usize] {
+        for mark in &mut self.marks.borrow_mut()[block.at.index()..][..block.header.size() as usize] {
             assert_eq!(std::mem::replace(mark, 0), owner, "S1: {block:?}");
         }
     }
@@ -162,7 +162,7 @@ impl World {
         let mut found = false;
         let large = |size| self.heap.layout().large_bin(size).is_some();
         self.heap
-            .walk(|_, token| found |= token.is_given_up() && token.parked_by() == owner && large(token.size()))
+            .walk(|_, header| found |= header.is_given_up() && header.parked_by() == owner && large(header.size()))
             .expect("S4");
         found
     }
@@ -175,9 +175,9 @@ impl World {
     /// Frees a block of `owner`'s.
     pub(crate) fn free_of(&self, cache: &mut ThreadCache, block: Live, owner: u16) {
         self.give_up(block, owner);
-        self.heap.free(cache, block.at, Some(block.token.generation())).expect("S5: it is live and ours");
+        self.heap.free(cache, block.at, Some(block.header.generation())).expect("S5: it is live and ours");
         self.operation_ends(cache.owner());
-        self.live.set(self.live.get() - block.token.size());
+        self.live.set(self.live.get() - block.header.size());
         let now = unseen(|| self.heap.look(block.at));
         let mut lives = self.lives.borrow_mut();
         let life = lives
@@ -192,7 +192,7 @@ impl World {
     /// A block goes from one owner to another.
     pub(crate) fn change_hands(&self, block: Live, from: u16, to: u16) {
         self.give_up(block, from);
-        self.marks.borrow_mut()[block.at.index()..][..block.token.size() as usize].fill(to);
+        self.marks.borrow_mut()[block.at.index()..][..block.header.size() as usize].fill(to);
         self.heap.give_to(block, to).expect("it is live");
     }
 
@@ -205,27 +205,27 @@ impl World {
     /// neighbours that are not live is allocated and freed. A stopped participant may hide a block of `hidden` granules.
     pub(crate) fn nothing_is_hidden(&self, cache: &mut ThreadCache, hidden: u32) {
         let (mut hole, mut largest) = (0, 0);
-        let walked = self.heap.walk(|g, token| {
-            let held = token.state() == State::Coalescing;
+        let walked = self.heap.walk(|g, header| {
+            let held = header.state() == State::Coalescing;
             // A parked block that its stopped owner was about to store stays with that one.
             let hazard = self
                 .heap
                 .region()
-                .word(self.heap.layout().slot(token.parked_by(), SlotWord::Hazard))
+                .word(self.heap.layout().slot(header.parked_by(), SlotWord::Hazard))
                 .load(&HAZARD_LOOK);
-            let named = token.is_given_up() && hazard == g.0 as u64 + 1;
-            if token.is_live() || named || held && token.size() <= hidden {
+            let named = header.is_given_up() && hazard == g.0 as u64 + 1;
+            if header.is_live() || named || held && header.size() <= hidden {
                 hole = 0;
                 return;
             }
-            let op = self.heap.region().word(self.heap.layout().slot(token.owner(), SlotWord::Op)).load(&OP_READ);
+            let op = self.heap.region().word(self.heap.layout().slot(header.owner(), SlotWord::Op)).load(&OP_READ);
             match Op::decode(op) {
                 // Its tail is the stopped one's.
                 Op::Cut { at, size } if held && at == g => {
-                    largest = largest.max(hole + token.size() - size);
+                    largest = largest.max(hole + header.size() - size);
                     hole = 0;
                 }
-                _ => hole += token.size(),
+                _ => hole += header.size(),
             }
             largest = largest.max(hole);
         });

@@ -106,10 +106,10 @@ impl Scene {
         let heap = Heap::format(BoxedRegion::with_payload(Layout::new(GRANULES, params), GRANULES));
         let shape = Shape { sort: Sort::Map, cells_shift: shift, readers: cursors, content: 7 };
         let made = Structure::make(&heap, &mut ThreadCache::with_ceiling(1, 0), shape).expect("there is room");
-        let token = heap.rename(made.at, made.token, 0).expect("it is ours");
+        let header = heap.rename(made.at, made.header, 0).expect("it is ours");
         Self {
             heap,
-            map: Live { at: made.at, token },
+            map: Live { at: made.at, header },
             marks: RefCell::new(vec![0; GRANULES as usize]),
             held: (0..=NUMBERS).map(|_| RefCell::default()).collect(),
             reads: (0..=NUMBERS).map(|_| Cell::new(NOWHERE)).collect(),
@@ -135,13 +135,13 @@ impl Scene {
     }
 
     fn claim(&self, me: u16, live: Live) {
-        for granule in live.at.index()..live.at.index() + live.token.size() as usize {
+        for granule in live.at.index()..live.at.index() + live.header.size() as usize {
             assert_eq!(std::mem::replace(&mut self.marks.borrow_mut()[granule], me), 0, "M1: {me} gets another's");
             assert!(self.reads.iter().all(|read| read.get() != granule), "M1: {me} gets what is being read");
         }
     }
     fn give_up(&self, me: u16, live: Live) {
-        for mark in &mut self.marks.borrow_mut()[live.at.index()..][..live.token.size() as usize] {
+        for mark in &mut self.marks.borrow_mut()[live.at.index()..][..live.header.size() as usize] {
             assert_eq!(std::mem::replace(mark, 0), me, "M1: {me} has not {live:?}");
         }
     }
@@ -164,12 +164,12 @@ impl Scene {
         let me = cache.owner();
         let Some(mut live) = self.held[me as usize].borrow_mut().pop() else { return };
         if random.bool() {
-            let nobodys = self.heap.rename(live.at, live.token, 0).expect("M1: it is ours");
+            let nobodys = self.heap.rename(live.at, live.header, 0).expect("M1: it is ours");
             self.heap.look(live.at);
-            live.token = self.heap.rename(live.at, nobodys, me).expect("M1: it is nobody's, and nobody's business");
+            live.header = self.heap.rename(live.at, nobodys, me).expect("M1: it is nobody's, and nobody's business");
         }
         self.give_up(me, live);
-        self.heap.free(cache, live.at, Some(live.token.generation())).expect("M1: it is live and ours");
+        self.heap.free(cache, live.at, Some(live.header.generation())).expect("M1: it is live and ours");
     }
 
     fn begin(&self, me: u16, call: Call) -> u64 {
@@ -199,14 +199,14 @@ impl Scene {
             back = None;
             assert!(table.write_label(live, &key(which)));
             self.give_up(me, live);
-            let mine = id(live.at.0, live.token.generation() + 1);
+            let mine = id(live.at.0, live.header.generation() + 1);
             let before = self.begin(me, Call::MayPut(which, mine));
             let put = table.put(by, live, &key(which), when);
             match put {
                 Ok(was) => {
                     self.end(me, Call::Put(which, mine, was.map(id_of)), before);
                     let stale =
-                        self.heap.free(&mut ThreadCache::with_ceiling(me, 0), live.at, Some(live.token.generation()));
+                        self.heap.free(&mut ThreadCache::with_ceiling(me, 0), live.at, Some(live.header.generation()));
                     assert!(stale.is_err(), "S5: what was put in is freed by an old pointer");
                     was.into_iter().for_each(|was| self.has_displaced(table, by, was));
                     return;

@@ -35,7 +35,7 @@ struct Scenario {
     name: &'static str,
     threads: u16,
     granules: u32,
-    /// log2 of a granule's bytes: below 6, several share a token.
+    /// log2 of a granule's bytes: below 6, several share a header.
     shift: u32,
     /// Of the caches; 0 parks nothing.
     ceiling: usize,
@@ -119,7 +119,7 @@ const DEATHS: Scenario = Scenario { name: "three of seven die", threads: 7, gran
 /// The smallest that still has a race: every schedule is tried, one after the other, as far as the bound goes.
 const SMALLEST: Scenario =
     Scenario { name: "smallest strict", threads: 2, granules: 3, steps: 2, blocks: 1, largest: 2, ..TIGHT };
-/// Four granules share a token, and blocks begin anywhere among them.
+/// Four granules share a header, and blocks begin anywhere among them.
 const PACKED: Scenario = Scenario { name: "packed parking", granules: 280, shift: 4, largest: 16, ..PARKING };
 /// The same with nothing parked, and hardly any room.
 const PACKED_TINY: Scenario = Scenario { name: "packed tiny strict", granules: 20, shift: 4, largest: 8, ..TINY };
@@ -146,7 +146,7 @@ struct World {
 
 impl World {
     fn mark(&self, block: Live, from: u16, to: u16) {
-        for mark in &mut self.marks.lock().unwrap()[block.at.index()..][..block.token.size() as usize] {
+        for mark in &mut self.marks.lock().unwrap()[block.at.index()..][..block.header.size() as usize] {
             assert_eq!(std::mem::replace(mark, to), from, "S1: {block:?}");
         }
     }
@@ -156,9 +156,9 @@ impl World {
             Err(full) if roomy => panic!("L2: no {size}: {full:?}"),
             Err(_) => return None,
         };
-        assert!(block.token.size() >= size, "S2");
+        assert!(block.header.size() >= size, "S2");
         self.mark(block, 0, cache.owner());
-        self.heap.region().touch(block.at, block.token.size());
+        self.heap.region().touch(block.at, block.header.size());
         Some(block)
     }
     /// Recovers one that has stopped, if there is one.
@@ -170,9 +170,9 @@ impl World {
         true
     }
     fn free(&self, cache: &mut ThreadCache, block: Live) {
-        self.heap.region().touch(block.at, block.token.size());
+        self.heap.region().touch(block.at, block.header.size());
         self.mark(block, cache.owner(), 0);
-        self.heap.free(cache, block.at, Some(block.token.generation())).expect("S5: it is live");
+        self.heap.free(cache, block.at, Some(block.header.generation())).expect("S5: it is live");
     }
 }
 
@@ -249,7 +249,7 @@ impl Scenario {
                 _ => {
                     let block = live.swap_remove(rng.below(live.len() as u32) as usize);
                     world.free(&mut cache, block);
-                    let again = world.heap.free(&mut cache, block.at, Some(block.token.generation()));
+                    let again = world.heap.free(&mut cache, block.at, Some(block.header.generation()));
                     assert!(matches!(again, Err(Refusal::NotLive(_) | Refusal::Stale { .. })), "S5");
                 }
             }
@@ -435,7 +435,7 @@ fn shuttle_l3_tiny_strict() {
 }
 
 #[test]
-fn shuttle_s1_several_granules_share_a_token() {
+fn shuttle_s1_several_granules_share_a_header() {
     PACKED.check();
     PACKED_TINY.check();
 }

@@ -60,10 +60,10 @@ impl Scene {
         let heap = Heap::format(BoxedRegion::with_payload(Layout::new(GRANULES, params), PAYLOAD));
         let shape = Shape { sort, cells_shift: shift, readers: 4, content: 7 };
         let made = Structure::make(&heap, &mut ThreadCache::with_ceiling(1, 0), shape).expect("there is room");
-        let token = heap.rename(made.at, made.token, 0).expect("it is ours");
+        let header = heap.rename(made.at, made.header, 0).expect("it is ours");
         Self {
             heap,
-            topic: Live { at: made.at, token },
+            topic: Live { at: made.at, header },
             sort,
             marks: RefCell::new(vec![0; GRANULES as usize]),
             claims: RefCell::new(vec![0; GRANULES as usize]),
@@ -92,7 +92,7 @@ impl Scene {
     }
 
     fn claim(&self, me: u16, live: Live) {
-        let granules = live.at.index()..live.at.index() + live.token.size() as usize;
+        let granules = live.at.index()..live.at.index() + live.header.size() as usize;
         for granule in granules {
             assert_eq!(std::mem::replace(&mut self.marks.borrow_mut()[granule], me), 0, "{me} gets what another has");
             self.claims.borrow_mut()[granule] += 1;
@@ -118,7 +118,7 @@ impl Scene {
         }
         let Some(live) = self.held[me as usize].borrow_mut().pop() else { return };
         self.marks.borrow_mut()[live.at.index()] = 0;
-        let id = (live.at.0 as u64) << 32 | (live.token.generation() + 1) as u64;
+        let id = (live.at.0 as u64) << 32 | (live.header.generation() + 1) as u64;
         let before = accesses();
         let mut lowest = self.lowest[me as usize].get();
         let outcome = self.log().publish(&mut ThreadCache::with_ceiling(me, 0), live, &mut lowest);
@@ -230,7 +230,7 @@ impl Scene {
             let cache = &mut ThreadCache::with_ceiling(last, 0);
             for me in 1..=NUMBERS {
                 for live in self.held[me].borrow_mut().drain(..) {
-                    self.heap.free(cache, live.at, Some(live.token.generation())).expect("it is live");
+                    self.heap.free(cache, live.at, Some(live.header.generation())).expect("it is live");
                 }
             }
             let users: Vec<u16> = [1, 2, 3, 4, 5, 8].into_iter().filter(|user| !dead.contains(user)).collect();

@@ -1,6 +1,6 @@
-//! Token words: the only truth about which blocks exist.
+//! Header words: the only truth about which blocks exist.
 //!
-//! Each *span* of the sector (one granule, or up to four small ones) has one 64-bit token. Where a block begins in the
+//! Each *span* of the sector (one granule, or up to four small ones) has one 64-bit header. Where a block begins in the
 //! span, it holds the block's whole meaning (state, owner, generation, the granule of the span at which it begins, size), so
 //! that one compare-and-swap checks and changes everything at once. Everywhere else it is an *inside* word, whose low field
 //! may serve as a footer or as a type fingerprint.
@@ -32,17 +32,17 @@
 //! | MARKED | the thief | a thief (B2) | MARK | ACKED; ALLOCATED or COALESCING by its owner |
 //! | INSIDE | (a tag) | the holder; helpers of an announced operation | HELD_STORE; FREEZE, FOOTER | COALESCING |
 //!
-//! - B1, *owner store*: a cache stores plainly the token of a parkable block of its own, while its slot names the granule.
+//! - B1, *owner store*: a cache stores plainly the header of a parkable block of its own, while its slot names the granule.
 //! - B2, *theft*: mark, heavy fence, look at the owner's slot, take over or give back. Each step is a compare-and-swap.
 //! - B3, *remote free*: one compare-and-swap, which keeps the owner. The owner's own free at that moment writes the same word.
-//! - B4, *adoption*: the token says who adopts it, heavy fence, look at the owner's slot, then it is the new owner's, or its owner's again.
+//! - B4, *adoption*: the header says who adopts it, heavy fence, look at the owner's slot, then it is the new owner's, or its owner's again.
 //!
 //! Only B1 is a plain store on a word that others may write; HELD_STORE is one on a word that nobody else may. All others are
 //! compare-and-swaps. B1, B2 and B3 are in `matrix::bias` and `matrix::free`, B4 in `matrix::adoption`, the rest in `matrix::operation`.
 
 use crate::segment::layout::MAX_PARTICIPANTS;
 
-/// What a token says about its granule.
+/// What a header says about its granule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum State {
@@ -56,7 +56,7 @@ pub enum State {
     Acked = 3,
     /// In the hands of an operation in flight, which the owner field names.
     Coalescing = 4,
-    /// A live block with a type fingerprint in the token of its second span.
+    /// A live block with a type fingerprint in the header of its second span.
     Typed = 5,
     /// A live block of one span, with a type fingerprint beside its size.
     TypedSmall = 6,
@@ -139,18 +139,18 @@ const FINGERPRINT_BITS: u32 = 25;
 const SMALL_MASK: u32 = 7;
 const _: () = assert!(FINGERPRINT_BITS + 3 == SIZE_BITS);
 
-/// Where a block begins in its span, and its size in granules: the low field of its token.
+/// Where a block begins in its span, and its size in granules: the low field of its header.
 #[inline(always)]
 pub const fn place(position: u32, size: u32) -> u32 {
     position << POSITION_AT | size
 }
 
-/// One token word: `state | owner | generation | position | size`, 3 + 11 + 20 + 2 + 28 bits.
+/// One header word: `state | owner | generation | position | size`, 3 + 11 + 20 + 2 + 28 bits.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Token(pub u64);
+pub struct Header(pub u64);
 
-impl Token {
-    /// A token; fields that are too large are cut off. FREE and INSIDE words have a tag where others have their owner.
+impl Header {
+    /// A header; fields that are too large are cut off. FREE and INSIDE words have a tag where others have their owner.
     #[inline(always)]
     pub const fn new(state: State, owner: u16, generation: u32, low: u32) -> Self {
         Self(
@@ -260,12 +260,12 @@ impl Token {
         matches!(self.state(), State::Acked | State::Marked)
     }
     /// What to add to a parked block's word so that it is live in `state` with `low` instead of its `place`, and one generation on.
-    /// Where the generation wraps, the sum counts the owner up; [`Token::is_revived`] tells.
+    /// Where the generation wraps, the sum counts the owner up; [`Header::is_revived`] tells.
     #[inline(always)]
     pub const fn revival(state: State, place: u32, low: u32) -> u64 {
         Self::new(state, 0, 1, low).0.wrapping_sub(Self::new(State::Acked, 0, 0, place).0)
     }
-    /// Whether a word that [`Token::revival`] was added to is a token: its generation has not wrapped (S1).
+    /// Whether a word that [`Header::revival`] was added to is a header: its generation has not wrapped (S1).
     #[inline(always)]
     pub const fn is_revived(self) -> bool {
         self.0 & GENERATION_MASK << GENERATION_AT != 0
@@ -303,7 +303,7 @@ impl Token {
     }
 }
 
-impl std::fmt::Debug for Token {
+impl std::fmt::Debug for Header {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (state, owner, generation) = (self.state(), self.owner(), self.generation());
         match state {
@@ -326,23 +326,23 @@ mod tests {
 
     #[test]
     fn fields_do_not_touch_each_other() {
-        let full = Token::new(State::Allocated, OWNER_MASK as u16, GENERATION_MASK as u32, LOW_MASK as u32);
+        let full = Header::new(State::Allocated, OWNER_MASK as u16, GENERATION_MASK as u32, LOW_MASK as u32);
         assert_eq!(full.state(), State::Allocated);
         assert_eq!((full.owner(), full.generation(), full.low()), (2047, (1 << 20) - 1, (1 << 30) - 1));
         assert_eq!((full.position(), full.size()), (3, (1 << 28) - 1));
         assert_eq!(full.next_generation(), 0);
-        let inside = Token::new(State::Inside, 7, GENERATION_MASK as u32, 5).next_inside(9);
-        assert_eq!(inside, Token::new(State::Inside, 8, 0, 9));
-        let last = Token::new(State::Inside, OWNER_MASK as u16, GENERATION_MASK as u32, 5).next_inside(9);
-        assert_eq!((last, last.owner()), (Token::new(State::Inside, 0, 0, 9), 0));
+        let inside = Header::new(State::Inside, 7, GENERATION_MASK as u32, 5).next_inside(9);
+        assert_eq!(inside, Header::new(State::Inside, 8, 0, 9));
+        let last = Header::new(State::Inside, OWNER_MASK as u16, GENERATION_MASK as u32, 5).next_inside(9);
+        assert_eq!((last, last.owner()), (Header::new(State::Inside, 0, 0, 9), 0));
         assert_eq!((inside.owner(), inside.tag(), full.owner()), (0, 8, 2047));
         for (position, size) in [(0, 1), (3, 4), (1, 6), (0, 7), (2, 120)] {
-            let parked = Token::new(State::Acked, 5, 9, place(position, size));
+            let parked = Header::new(State::Acked, 5, 9, place(position, size));
             let marked = parked.marked(2047);
             assert_eq!((marked.state(), marked.owner(), marked.parked_by()), (State::Marked, 2047, 5));
             assert_eq!((marked.generation(), marked.position(), marked.size()), (10, position, size));
             let print = FINGERPRINT_MASK - 3;
-            let small = Token::new(State::TypedSmall, 5, 9, Token::small(place(position, size), print));
+            let small = Header::new(State::TypedSmall, 5, 9, Header::small(place(position, size), print));
             assert_eq!((small.position(), small.low() & FINGERPRINT_MASK), (position, print));
             assert_eq!(small.size(), if size <= 8 { size } else { (size - 1) % 8 + 1 });
         }
