@@ -43,7 +43,7 @@ const LOOT_REACH: usize = 4 * LOOT;
 const FAR_LOOT: usize = 4096;
 
 /// Blocks that a thief wants, before the fence.
-struct Loot {
+struct StealBatch {
     most: usize,
     /// Whether other processes' are among them.
     far: bool,
@@ -53,7 +53,7 @@ struct Loot {
     anothers: Vec<(Granule, Header)>,
 }
 
-impl Loot {
+impl StealBatch {
     const fn new(most: usize, far: bool) -> Self {
         Self { most, far, marked: vec![], anothers: vec![] }
     }
@@ -155,35 +155,35 @@ impl<R: Region> Heap<R> {
         is_adopter(owner) && !R::Backend::mutated(Mutant::AdoptingIgnored)
     }
 
-    /// Marks the block at `g` if it is parked by another cache, and nobody adopts it, and keeps it for [`Heap::take_over`].
-    fn mark(&self, cache: &ThreadCache, g: Granule, loot: &mut Loot) {
+    /// Marks the block at `g` if it is parked by another cache, and nobody adopts it, and keeps it for [`Heap::revoke`].
+    fn mark(&self, cache: &ThreadCache, g: Granule, batch: &mut StealBatch) {
         let header = self.look(g);
         let parked = header.is_given_up() && self.fits_sector(g, header) && !self.may_take(cache.owner, header);
         if !parked
             || self.is_adopting(header.parked_by())
-            || loot.is_full()
-            || !loot.far && self.is_far(cache.owner, header.parked_by())
+            || batch.is_full()
+            || !batch.far && self.is_far(cache.owner, header.parked_by())
         {
             return;
         }
         let is_marked = header.state() == State::Marked;
         if is_marked && header.owner() != cache.owner && !R::Backend::mutated(Mutant::AnothersMarkUsed) {
-            loot.anothers.push((g, header));
+            batch.anothers.push((g, header));
             return;
         }
         // One of its own number's is as good: its last holder is dead, and that one's compare-and-swap never comes.
         let marked = if is_marked { header } else { header.marked(cache.owner) };
         let unmarked = R::Backend::mutated(Mutant::MarkDropped);
         if is_marked || unmarked || self.header(g).cas(header.0, marked.0, &MARK).is_ok() {
-            loot.marked.push((g, if unmarked { header } else { marked }));
+            batch.marked.push((g, if unmarked { header } else { marked }));
         }
     }
 
     /// Behind the heavy fence: marked blocks whose owners do not name them become this cache's parked blocks, the others
     /// their owners' again. Another thief's mark that has stood for the time of a fence is replaced by one of this thief's, for a second
     /// fence: of all who want a block, the last to mark it gets it (L1, L2).
-    fn take_over(&self, cache: &ThreadCache, loot: Loot) {
-        let Loot { mut marked, mut anothers, .. } = loot;
+    fn revoke(&self, cache: &ThreadCache, batch: StealBatch) {
+        let StealBatch { mut marked, mut anothers, .. } = batch;
         while !marked.is_empty() || !anothers.is_empty() {
             let reach = || self.reach(cache.owner, marked.iter().map(|(_, mark)| mark.parked_by()));
             let fenced =
@@ -211,16 +211,16 @@ impl<R: Region> Heap<R> {
             true => (FAR_LOOT, usize::MAX, true),
             false => (LOOT, LOOT_REACH, false),
         };
-        let (mut at, mut loot) = (g, Loot::new(most, far));
+        let (mut at, mut batch) = (g, StealBatch::new(most, far));
         for _ in 0..reach {
             let header = self.look(at);
-            if header.state() == State::Inside || !self.fits_sector(at, header) || loot.is_full() {
+            if header.state() == State::Inside || !self.fits_sector(at, header) || batch.is_full() {
                 break;
             }
-            self.mark(cache, at, &mut loot);
+            self.mark(cache, at, &mut batch);
             at = at.plus(header.size());
         }
-        self.take_over(cache, loot);
+        self.revoke(cache, batch);
         let now = self.look(g);
         now.size() != before.size() || !now.is_given_up() || self.may_take(cache.owner, now)
     }
@@ -251,9 +251,9 @@ impl<R: Region> Heap<R> {
     /// Merges those of these blocks that are still parked, whoever parked them.
     fn merge_all(&self, cache: &mut ThreadCache, blocks: &[u32]) {
         if self.biased() {
-            let mut loot = Loot::new(blocks.len(), true);
-            blocks.iter().for_each(|&g| self.mark(cache, Granule(g), &mut loot));
-            self.take_over(cache, loot);
+            let mut batch = StealBatch::new(blocks.len(), true);
+            blocks.iter().for_each(|&g| self.mark(cache, Granule(g), &mut batch));
+            self.revoke(cache, batch);
         }
         for &g in blocks {
             self.merge_parked(cache, Granule(g));

@@ -326,7 +326,7 @@ fn l4_work_grows_neither_with_the_segment_nor_with_its_blocks() {
 }
 
 /// A newcomer takes a dead participant's number over.
-fn take_over<B: Backend>(heap: &Heap<BoxedRegion<B>>, cache: &mut ThreadCache) {
+fn revoke<B: Backend>(heap: &Heap<BoxedRegion<B>>, cache: &mut ThreadCache) {
     let number = cache.owner();
     let mut recovery = Recovery::of(vec![heap.slots().bury(number, number)], Policy::GiveBack);
     assert!(heap.recover_predecessor(&mut recovery), "nobody adopts");
@@ -337,7 +337,7 @@ fn take_over<B: Backend>(heap: &Heap<BoxedRegion<B>>, cache: &mut ThreadCache) {
 /// Participant 1 is recovered by a survivor, or by a newcomer that takes its number over.
 fn recover_first<B: Backend>(heap: &Heap<BoxedRegion<B>>, cache: &mut ThreadCache, newcomer: bool) {
     match newcomer {
-        true => take_over(heap, cache),
+        true => revoke(heap, cache),
         false => drop(heap.recover(cache, 1, Policy::GiveBack)),
     }
 }
