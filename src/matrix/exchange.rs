@@ -10,7 +10,7 @@
 //! Nobody's blocks go to one of up to 64 *open slots* of their bin, where any cache in need takes them. A word for each bin tells which of
 //! them are full, so that nobody walks them; a bit may lie, and whoever meets a wrong one mends it.
 
-use super::thread_cache::{Homeward, ThreadCache};
+use super::thread_cache::{RemoteBatch, ThreadCache};
 use super::words::Heap;
 use crate::backend::Word;
 use crate::backend::orderings::{BATCH_CLAIM, BATCH_INDEX, BATCH_LOOK, BATCH_MAP, BATCH_PASS};
@@ -99,7 +99,7 @@ impl<R: Region> Heap<R> {
 
     /// Puts a batch where its owner looks for it: behind the one that this cache put there last, or further on where others have been.
     /// No map is asked, or told. False if none of so many homes of that ring is free.
-    pub(super) fn give_home(&self, cache: &ThreadCache, way: &mut Homeward, looks: usize) -> bool {
+    pub(super) fn give_home(&self, cache: &ThreadCache, way: &mut RemoteBatch, looks: usize) -> bool {
         let (layout, bin) = (self.layout(), Bin(way.bin as usize));
         for at in places(way.next_home, layout.ring()).take(looks) {
             let home = layout.home_of(way.owner, bin.0, at);

@@ -4,15 +4,15 @@
 //! later; more than an eighth of all homes could hold is merged, all behind one heavy fence.
 
 use super::exchange::{ALL, places};
-use super::thread_cache::{Homeward, ThreadCache, WAYS};
+use super::thread_cache::{RemoteBatch, ThreadCache, WAYS};
 use super::words::Heap;
 use crate::backend::Word;
 use crate::segment::layout::{BATCH, Granule};
 use crate::segment::region::Region;
 use crate::segment::size_class::Bin;
 
-/// Homes for each batch that a cache's backlog may have.
-const HOMES_PER_BACKLOG: usize = 8;
+/// Homes for each batch that a cache's outbox may have.
+const HOMES_PER_OUTBOX: usize = 8;
 
 impl<R: Region> Heap<R> {
     /// Collects the index of a block for its owner; a full batch goes to the exchange.
@@ -58,17 +58,17 @@ impl<R: Region> Heap<R> {
     pub(super) fn dispatch(&self, cache: &mut ThreadCache, at: usize) {
         let mut way = *cache.way(at);
         let new = (way.owner, way.bin);
-        let mut backlog = cache.backlog.take().unwrap_or_default();
-        if backlog.0.is_empty() {
+        let mut outbox = cache.outbox.take().unwrap_or_default();
+        if outbox.0.is_empty() {
             if !self.give_home(cache, &mut way, ALL) {
-                backlog.0.push_back(way);
+                outbox.0.push_back(way);
             }
         } else {
             // The oldest first, which keeps to the order in which their owner handed them out. Two each time: a cache that has caught up is
             // soon rid of them.
-            backlog.0.push_back(way);
+            outbox.0.push_back(way);
             for looks in [ALL, 1] {
-                let Some(mut oldest) = backlog.0.pop_front() else { break };
+                let Some(mut oldest) = outbox.0.pop_front() else { break };
                 let own = (oldest.owner, oldest.bin) == new;
                 if own {
                     oldest.next_home = way.next_home;
@@ -80,14 +80,14 @@ impl<R: Region> Heap<R> {
                 match given {
                     true => {}
                     // Another owner's may be for one that takes nothing any more.
-                    false if own => backlog.0.push_front(oldest),
-                    false => backlog.0.push_back(oldest),
+                    false if own => outbox.0.push_front(oldest),
+                    false => outbox.0.push_back(oldest),
                 }
             }
         }
-        *cache.way(at) = Homeward { length: 0, ..way };
-        let full = backlog.0.len() > self.layout().homes() / HOMES_PER_BACKLOG;
-        cache.backlog = Some(backlog);
+        *cache.way(at) = RemoteBatch { length: 0, ..way };
+        let full = outbox.0.len() > self.layout().homes() / HOMES_PER_OUTBOX;
+        cache.outbox = Some(outbox);
         if full {
             self.merge_backlog(cache);
         }
@@ -95,8 +95,8 @@ impl<R: Region> Heap<R> {
 
     /// Merges what waits for a home.
     pub(super) fn merge_backlog(&self, cache: &mut ThreadCache) {
-        if let Some(backlog) = cache.backlog.take() {
-            let blocks: Vec<u32> = backlog.0.iter().flat_map(Homeward::batch).copied().collect();
+        if let Some(outbox) = cache.outbox.take() {
+            let blocks: Vec<u32> = outbox.0.iter().flat_map(RemoteBatch::batch).copied().collect();
             self.merge_batch(cache, &blocks);
         }
     }
@@ -128,7 +128,7 @@ mod tests {
             Counts::reset();
             sent.iter()
                 .for_each(|live| heap.free(&mut consumer, live.at, Some(live.header.generation())).expect("live"));
-            (Counts::get().heavy_fences, consumer.backlog.as_ref().map_or(0, |backlog| backlog.0.len()))
+            (Counts::get().heavy_fences, consumer.outbox.as_ref().map_or(0, |outbox| outbox.0.len()))
         };
         let ring = heap.layout().ring();
         let burst = send(2 * ring * BATCH);
@@ -146,7 +146,7 @@ mod tests {
         let many = send(20_000);
         let (fences, waiting) = receive(many);
         assert!((1..200).contains(&fences), "{fences} fences");
-        assert!(waiting <= heap.layout().homes() / HOMES_PER_BACKLOG, "{waiting} batches wait");
+        assert!(waiting <= heap.layout().homes() / HOMES_PER_OUTBOX, "{waiting} batches wait");
         heap.flush(&mut consumer);
         heap.flush(&mut producer);
         heap.heal(&mut producer);

@@ -6,7 +6,7 @@
 //! homes, then from the open slots, and else from a run that is cut up (matrix::runs).
 
 use super::exchange::ALL;
-use super::thread_cache::{FEW, Homeward, MOST_SHORT_LOOKS, ThreadCache, WAYS};
+use super::thread_cache::{FEW, MOST_SHORT_LOOKS, RemoteBatch, ThreadCache, WAYS};
 use super::words::Heap;
 use crate::segment::layout::Granule;
 use crate::segment::region::Region;
@@ -33,7 +33,7 @@ impl<R: Region> Heap<R> {
     pub(super) fn spill(&self, cache: &mut ThreadCache, bin: Bin) {
         let stack = &mut cache.stacks[bin.0];
         let mut spilt =
-            Homeward { owner: cache.owner, bin: bin.0 as u8, next_home: stack.next_spill, ..Homeward::default() };
+            RemoteBatch { owner: cache.owner, bin: bin.0 as u8, next_home: stack.next_spill, ..RemoteBatch::default() };
         spilt.length = stack.oldest_half(&mut spilt.items) as u8;
         stack.spilt = 8;
         if self.biased() && self.give_home(cache, &mut spilt, ALL) {
@@ -84,7 +84,7 @@ impl<R: Region> Heap<R> {
     /// takes milliseconds, stays parked where it is. For a cache that ends.
     pub(super) fn retire(&self, cache: &mut ThreadCache) {
         self.flush_own(cache);
-        (cache.backlog, cache.limbo) = (None, None);
+        (cache.outbox, cache.limbo) = (None, None);
     }
 
     fn flush_own(&self, cache: &mut ThreadCache) {
@@ -98,12 +98,12 @@ impl<R: Region> Heap<R> {
                 }
             }
             for at in bin.0 * WAYS..(bin.0 + 1) * WAYS {
-                if cache.homeward.is_some() && cache.way(at).length > 0 {
+                if cache.remote.is_some() && cache.way(at).length > 0 {
                     self.dispatch(cache, at);
                 }
             }
         }
         self.flush_large(cache);
-        cache.homeward = None;
+        cache.remote = None;
     }
 }

@@ -54,9 +54,9 @@ pub struct ThreadCache {
     pub(super) patience: u8,
     pub(super) stacks: [Stack; BINS],
     /// Freed blocks of other caches on their way home, [`WAYS`] for each bin; none until there is one.
-    pub(super) homeward: Option<Box<[Homeward]>>,
+    pub(super) remote: Option<Box<[RemoteBatch]>>,
     /// Those of them that found no home free.
-    pub(super) backlog: Option<Box<Backlog>>,
+    pub(super) outbox: Option<Box<Outbox>>,
     /// Parked blocks of other processes' caches that this one is to merge.
     pub(super) limbo: Option<Box<Limbo>>,
     /// Parked large blocks; none until there is one.
@@ -79,12 +79,12 @@ pub(super) struct Limbo(pub(super) Vec<u32>);
 
 /// Batches that found no home free: they wait for one, or for a fence that serves them all.
 #[derive(Debug, Default)]
-pub(super) struct Backlog(pub(super) std::collections::VecDeque<Homeward>);
+pub(super) struct Outbox(pub(super) std::collections::VecDeque<RemoteBatch>);
 
 /// Indices of blocks that this cache has freed for their owner.
 #[derive(Debug, Clone, Copy, Default)]
 #[repr(C, align(64))]
-pub(super) struct Homeward {
+pub(super) struct RemoteBatch {
     pub(super) owner: u16,
     pub(super) bin: u8,
     pub(super) length: u8,
@@ -93,7 +93,7 @@ pub(super) struct Homeward {
     pub(super) items: [u32; BATCH],
 }
 
-impl Homeward {
+impl RemoteBatch {
     pub(super) fn batch(&self) -> &[u32] {
         &self.items[..(self.length as usize).min(BATCH)]
     }
@@ -144,8 +144,8 @@ impl ThreadCache {
             for bin in 0..BINS {
                 (&raw mut (*place).stacks[bin]).write(stack.clone());
             }
-            (&raw mut (*place).homeward).write(None);
-            (&raw mut (*place).backlog).write(None);
+            (&raw mut (*place).remote).write(None);
+            (&raw mut (*place).outbox).write(None);
             (&raw mut (*place).limbo).write(None);
             (&raw mut (*place).large).write(None);
             (&raw mut (*place).most_large).write(None);
@@ -167,8 +167,8 @@ impl ThreadCache {
         self.tag = if self.tag < TAGS { self.tag + 1 } else { 1 };
         self.tag
     }
-    pub(super) fn way(&mut self, at: usize) -> &mut Homeward {
-        let ways = self.homeward.get_or_insert_with(|| vec![Homeward::default(); WAYS * BINS].into());
+    pub(super) fn way(&mut self, at: usize) -> &mut RemoteBatch {
+        let ways = self.remote.get_or_insert_with(|| vec![RemoteBatch::default(); WAYS * BINS].into());
         &mut ways[at]
     }
     /// Whether blocks are parked here at all.
