@@ -62,7 +62,7 @@ sites! {
     ADOPT AcqRel "S3" "gives a live block another owner: release publishes what its user wrote; acquire, since owners may come back under one generation, so that the value expected may be a later one than was looked at";
     ANNOUNCE Release "L2 C1" "puts an operation in force: release publishes the operation words. The value expected was read with acquire, and does not return";
     FREEZE Release "S1 S3" "turns the right-hand head into an inside word of the left-hand block: release, as it may be the last that is seen of that head. The value expected came with acquire, from the word or through OP_READ";
-    FOOTER Relaxed "L3" "writes a footer of a block under an announced operation, by version. Who follows it looks at the head that it names; LOOK_FENCE orders it against the second look";
+    FOOTER Relaxed "L3" "writes a footer of a block under an announced operation, by version. Who follows it looks at the head that it names; LOOK_FENCE orders it against the recheck";
     CARVE Relaxed "S4" "writes the tail's head while an announced cut hides it: COMMIT publishes it, and its owner has met it by coherence";
     COMMIT Release "S1 S3 S4" "ends an announced operation: release publishes the words written under it. What is released on came by acquire with the value expected, or through OP_READ";
     HELD_STORE Release "S3 S4" "a word inside a block that this participant holds alone: release, so that whoever reads it sees what it stands for";
@@ -82,7 +82,7 @@ sites! {
     // An operation in force, in the owner's slot.
     OP_WRITE Release "L2 C1" "writes the operation before it is announced, or clears it after: release, so that a helper that reads a newer operation also finds its header gone";
     OP_READ Acquire "L2 C1" "a helper's reading of the operation: pairs with OP_WRITE";
-    // The second look.
+    // The recheck.
     LOOK_FENCE SeqCst "L3" "between becoming FREE and looking at the neighbours: of two neighbours, one sees the other";
     // Hints.
     HINT_SET Release "L2" "sets a hint after the header it points to: the words' modification order decides against HINT_CLEAR";
@@ -118,7 +118,7 @@ sites! {
     BELL_RING Release "Q5" "something was put, or sleepers count anew: who hears this sees SLEEPERS_RESET";
     BELL_LOOK Acquire "Q5" "what a sleeper has heard: pairs with BELL_RING";
     // Copies of what another may free meanwhile.
-    COPY_FENCE Acquire "S5 B1" "between copying another's payload and the second look at its header, or at what leads to it: if the copy has bytes of the next owner, which wrote them behind its claim, the look sees the claim";
+    COPY_FENCE Acquire "S5 B1" "between copying another's payload and the recheck at its header, or at what leads to it: if the copy has bytes of the next owner, which wrote them behind its claim, the look sees the claim";
     // Locks, events, semaphores, barriers (ipc::sync).
     SYNC_HINT Relaxed "-" "reads or marks a word whose next compare-and-swap decides, or that the caller holds";
     SYNC_LOOK Acquire "Q5" "sees that an event is set, or that a barrier has opened: pairs with SYNC_GIVE and SYNC_PASS";
@@ -168,10 +168,10 @@ sites! {
 /// A deliberate fault, switched on at run time on model backends only, to prove that a check bites.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mutant {
-    /// The fence between becoming FREE and the second look is left out.
+    /// The fence between becoming FREE and the recheck is left out.
     LookFenceDropped,
     /// Nobody looks at the neighbours a second time after becoming FREE.
-    SecondLookDropped,
+    RecheckDropped,
     /// A join does not check that the left block ends where the right one begins.
     AdjacencyUnchecked,
     /// What begins in a span is taken for what begins at the granule asked for.
@@ -388,7 +388,7 @@ pub const CALL_MUTANTS: &[Mutant] =
 /// Every mutant of the allocator.
 pub const MUTANTS: &[Mutant] = &[
     Mutant::LookFenceDropped,
-    Mutant::SecondLookDropped,
+    Mutant::RecheckDropped,
     Mutant::AdjacencyUnchecked,
     Mutant::PositionUnchecked,
     Mutant::HelperRecheckDropped,

@@ -10,8 +10,8 @@
 //! searcher that finds nothing behind a hint clears it, and looks *once more* behind it; if something has appeared,
 //! it sets the hint again. On each word the read-modify-writes are totally ordered: either the publisher's set comes
 //! after the searcher's clear, and the hint stands; or before it, and then the searcher's clear acquires the
-//! publisher's release, so that its second look sees what was published, and it sets the hint itself. Clears go
-//! upward by the same rule. A participant that stops between its clear and its second look can hide a hint, not a
+//! publisher's release, so that its recheck sees what was published, and it sets the hint itself. Clears go
+//! upward by the same rule. A participant that stops between its clear and its recheck can hide a hint, not a
 //! block: whoever finds nothing sweeps the headers (matrix::sweep), which hints what it meets again.
 
 use super::block_header::{Header, State};

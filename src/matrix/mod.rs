@@ -17,7 +17,7 @@
 //! - *announce*, *help*, *commit*: an operation on a free block is written down, anybody may finish it, one compare-and-swap ends it.
 //! - *held*: in the hands of one participant alone. *Freeze*: a join's right-hand head becomes an inside word.
 //! - *hint*: a bit that says where a free block may begin (TLSF's bitmaps). It may be wrong.
-//! - *second look*: after a block became free, a look at both neighbours, so that no two of them stay unmerged.
+//! - *recheck*: after a block became free, a look at both neighbours, so that no two of them stay unmerged.
 //! - *run*: free memory that is cut into parked blocks of one bin at once.
 //! - *participant*: a holder of a slot of the segment, one for each cache. *Recovery*: what a dead one left is given back.
 //!

@@ -164,7 +164,7 @@ impl<R: Region> Heap<R> {
             // Only a segment that somebody else has damaged (C2), or a generation that wrapped, leads here.
             return None;
         }
-        self.settle_free(cache, g, rest, Some(of_size(header.size())));
+        self.publish_free(cache, g, rest, Some(of_size(header.size())));
         Some(Held { at: tail, header: held })
     }
 
@@ -240,7 +240,7 @@ impl<R: Region> Heap<R> {
             Helped::Changed => true,
             Helped::Finished(size) => {
                 // Whoever finishes an operation also does what comes after: the announcer may have stopped for ever.
-                self.settle_free(cache, g, size, None);
+                self.publish_free(cache, g, size, None);
                 true
             }
         }
@@ -366,7 +366,7 @@ impl<R: Region> Heap<R> {
             self.finish_free(g, announced, tag);
         }
         self.write_op(owner, Op::None);
-        announce.ok().map(|_| self.settle_free(cache, g, size, None))
+        announce.ok().map(|_| self.publish_free(cache, g, size, None))
     }
 
     /// The steps of an announced free; anybody's.
@@ -390,7 +390,7 @@ impl<R: Region> Heap<R> {
     /// The **Ripple**: frees a held block, merging it with free neighbours. Returns where the free block now begins.
     ///
     /// To the left by a join in which the held block is the right-hand one; else to the right by a join in which it is the
-    /// left-hand one; else it becomes FREE alone. Then the second look of [`Heap::settle_free`].
+    /// left-hand one; else it becomes FREE alone. Then the recheck of [`Heap::publish_free`].
     pub(super) fn ripple(&self, cache: &mut ThreadCache, held: Held) -> Granule {
         let Held { at, header } = held;
         debug_assert!(self.is_held_by(cache, header) && self.fits_sector(at, header), "{held:?}");
@@ -398,7 +398,7 @@ impl<R: Region> Heap<R> {
             match self.join(cache, l, left, header) {
                 // Nobody else can take a held block: a join with it is never aborted, whoever finishes it.
                 Joined::Whole(size) | Joined::Elsewhere(size) => {
-                    return self.settle_free(cache, l, size, Some(of_size(left.size())));
+                    return self.publish_free(cache, l, size, Some(of_size(left.size())));
                 }
                 Joined::Aborted => unreachable_state("a held block was taken"),
                 Joined::NotAnnounced => R::Backend::pause(),
@@ -409,13 +409,13 @@ impl<R: Region> Heap<R> {
         let right = self.look(beyond);
         if right.is_free() && self.fits_sector(beyond, right) {
             return match self.join_held(cache, held, right) {
-                Joined::Whole(size) | Joined::Elsewhere(size) => self.settle_free(cache, at, size, None),
-                Joined::Aborted | Joined::NotAnnounced => self.settle_free(cache, at, header.size(), None),
+                Joined::Whole(size) | Joined::Elsewhere(size) => self.publish_free(cache, at, size, None),
+                Joined::Aborted | Joined::NotAnnounced => self.publish_free(cache, at, header.size(), None),
             };
         }
         let free = Header::new(State::Free, self.tag(cache), header.next_generation(), self.place(at, header.size()));
         self.header(at).store(free.0, &HELD_STORE);
-        self.settle_free(cache, at, header.size(), None)
+        self.publish_free(cache, at, header.size(), None)
     }
 
     /// Joins a held block with the free block to its right. The held block's header is announcement enough: nobody else
@@ -430,7 +430,7 @@ impl<R: Region> Heap<R> {
         joined
     }
 
-    /// What follows every transition to FREE: hints, and the **second look** at both neighbours.
+    /// What follows every transition to FREE: hints, and the **recheck** at both neighbours.
     ///
     /// `size` is the size with which the block at `g` became FREE, `hinted` the class that it is hinted in already. Returns
     /// where the block that contains it now begins.
@@ -440,7 +440,7 @@ impl<R: Region> Heap<R> {
     /// L's footer and header and joins them; else L's look sees R's header. Either way they are one block: a
     /// contradiction. A look that meets an operation in flight may leave it: that operation ends with a
     /// transition of its own.
-    pub(super) fn settle_free(
+    pub(super) fn publish_free(
         &self,
         cache: &mut ThreadCache,
         mut g: Granule,
@@ -455,7 +455,7 @@ impl<R: Region> Heap<R> {
             }
         };
         hint(g, size, &mut hinted);
-        if R::Backend::mutated(Mutant::SecondLookDropped) {
+        if R::Backend::mutated(Mutant::RecheckDropped) {
             return g;
         }
         loop {

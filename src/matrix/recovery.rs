@@ -10,7 +10,7 @@
 //! 2. A walk over the tiles. Live blocks of the dead become nobody's parked blocks, or are kept for whoever adopts them, by policy. So do
 //!    blocks that they had parked, and what they held alone (COALESCING with their number), once the heads that they had written ahead
 //!    inside are erased. Whoever's compare-and-swap it was merges the block, as any parked one. Every free block is looked at and hinted
-//!    again: the dead may have stopped between a commit or a clear and its second look.
+//!    again: the dead may have stopped between a commit or a clear and its recheck.
 //! 3. Whoever has walked through ends the recovery and releases the numbers (segment::slot). Not before: a new holder's blocks bear the
 //!    same number. And not while another is adopting a block of the dead one's, which may yet give it back: that recovery stays in force,
 //!    and the next one walks for it again.
@@ -111,7 +111,7 @@ impl<R: Region> Heap<R> {
     }
 
     /// What comes behind the walk: the numbers are released, as far as nobody adopts from their holders or pins them. Whoever releases a
-    /// number that a newcomer without a cache has walked for owes the second looks: `cache`'s own number is held until they are done.
+    /// number that a newcomer without a cache has walked for owes the recheck: `cache`'s own number is held until they are done.
     pub fn end_recovery(&self, cache: &mut ThreadCache, recovery: &mut Recovery) {
         if R::Backend::mutated(Mutant::BlocksBeforeLinks) {
             self.recover_links(Some(cache), recovery);

@@ -76,7 +76,7 @@ impl<R: Region> Heap<R> {
                     }
                     let next = self.look(g.plus(size));
                     if matches!(next.state(), State::Free | State::Inside) && at + size < granules {
-                        at = self.settle_free(cache, g, size, Some(class)).0;
+                        at = self.publish_free(cache, g, size, Some(class)).0;
                         if self.look(Granule(at)) != header {
                             continue;
                         }
@@ -103,7 +103,7 @@ impl<R: Region> Heap<R> {
     }
 
     /// A newcomer has taken the number of a dead one, for whom it has walked without a cache: it merges what is nobody's, and every free block
-    /// gets the second look and the hints that the dead one may have owed it (L3). O(blocks).
+    /// gets the recheck and the hints that the dead one may have owed it (L3). O(blocks).
     pub fn settle_all(&self, cache: &mut ThreadCache) {
         self.each_tile(|g, header| {
             if header.is_free() {
@@ -115,9 +115,9 @@ impl<R: Region> Heap<R> {
         });
     }
 
-    /// The second look at a free block, and its hints.
+    /// The recheck at a free block, and its hints.
     pub(super) fn settle(&self, cache: &mut ThreadCache, g: Granule, header: Header) {
-        let at = self.settle_free(cache, g, header.size(), Some(of_size(header.size())));
+        let at = self.publish_free(cache, g, header.size(), Some(of_size(header.size())));
         let now = self.look(at);
         if now.is_free() && self.fits_sector(at, now) && !self.is_hinted(at, of_size(now.size())) {
             self.hint(at, of_size(now.size()), true);

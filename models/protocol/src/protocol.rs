@@ -16,7 +16,7 @@ pub enum Todo {
         at: u8,
         held: Header,
     },
-    /// The second look at the neighbours of a block that became free.
+    /// The recheck at the neighbours of a block that became free.
     Settle {
         at: u8,
         then: Then,
@@ -39,7 +39,7 @@ pub enum Todo {
     Done,
 }
 
-/// What comes after a second look.
+/// What comes after a recheck.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Then {
     Done,
@@ -275,9 +275,9 @@ fn ripple(cpu: &mut Cpu, at: u8, held: Header, then: Then) -> Step<Todo> {
     Ok(Todo::Settle { at, then })
 }
 
-/// One round of the second look.
+/// One round of the recheck.
 fn settle(cpu: &mut Cpu, at: u8, then: Then) -> Step<Todo> {
-    if cpu.mutated(Mutant::SecondLookDropped) {
+    if cpu.mutated(Mutant::RecheckDropped) {
         return Ok(then.go(at));
     }
     let header = cpu.look(at)?;

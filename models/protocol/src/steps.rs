@@ -20,8 +20,8 @@ pub enum Answer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Mutant {
     /// Nobody looks at the neighbours after a block became free.
-    SecondLookDropped,
-    /// The second look looks to the right only.
+    RecheckDropped,
+    /// The recheck looks to the right only.
     LeftLookDropped,
     /// A left-hand block need not end where the right-hand one begins.
     AdjacencyUnchecked,
@@ -45,14 +45,14 @@ pub enum Mutant {
     QuoteLate,
     /// An operation is taken down before it is committed.
     TakenDownEarly,
-    /// A helper leaves after the commit: no second look.
+    /// A helper leaves after the commit: no recheck.
     HelperLeaves,
     /// After a join that failed nobody looks again.
     AbortUnsettled,
 }
 
 pub const MUTANTS: [Mutant; 15] = [
-    Mutant::SecondLookDropped,
+    Mutant::RecheckDropped,
     Mutant::LeftLookDropped,
     Mutant::AdjacencyUnchecked,
     Mutant::HelperRecheckDropped,

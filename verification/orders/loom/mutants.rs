@@ -52,7 +52,7 @@ macro_rules! mutants {
 
 mutants! {
     mutant_look_fence_dropped_is_caught LookFenceDropped "loom_l3_adjacent_frees_in_two_chunks_merge";
-    mutant_second_look_dropped_is_caught SecondLookDropped "loom_l3_adjacent_frees_merge";
+    mutant_second_look_dropped_is_caught RecheckDropped "loom_l3_adjacent_frees_merge";
     mutant_adjacency_unchecked_is_caught AdjacencyUnchecked "loom_s3_alloc_races_ripple";
     mutant_position_unchecked_is_caught PositionUnchecked "loom_s1_stale_index_leads_to_another_position";
     mutant_hint_relook_dropped_is_caught HintRelookDropped "loom_l2_hint_clear_races_publish";
@@ -250,7 +250,7 @@ const FATES: &[(&Site, &str, Fate)] = &[
     (&GUARD_WRITE, "Relaxed", Argued(LINK)),
 ];
 
-const LAP: &str = "Not in a model's bounds. A cell's link has its lap modulo 32. That a later lap's is not taken for this one's follows from the second look at head or \
+const LAP: &str = "Not in a model's bounds. A cell's link has its lap modulo 32. That a later lap's is not taken for this one's follows from the recheck at head or \
                    tail: whoever put it had seen the cell emptied since (CELL_CLEAR releases, CELL_LOOK acquires), and whoever emptied it the head there (TICKET_LOOK); \
                    so a reader of the link reads, behind it (CELL_LOOK acquires), no head from before (TICKET_RECHECK). The chain takes 32 laps to break.";
 const BY_HEADER: &str = "What the giver wrote comes to the taker by the cell (CELL_PUT, CELL_LOOK), which it has read before. Kept for who has the block by its header alone: \
@@ -266,7 +266,7 @@ const JOINING: &str = "Not modelled: no thief meets a slot that changes hands in
                        newcomer sees the mark.";
 const JOINED: &str = "CURSOR_FENCE stands behind it in the reader, and in front of the look in the publisher: a publisher that has not seen it is one whose fence was \
                       first, and then the reader finds the tail past its cursor.";
-const COPIES: &str = "Not modelled: payload is no words of a model. Without it the second look may come before the copy: on ARM, not on x86. With it, a copy that has a byte of \
+const COPIES: &str = "Not modelled: payload is no words of a model. Without it the recheck may come before the copy: on ARM, not on x86. With it, a copy that has a byte of \
                       the next owner comes behind that one's claim of the block wherever stores are seen by all in one order (x86, ARMv8), since the claim \
                       acquires, and so precedes, the next owner's stores.";
 const LINK: &str = "Not modelled: a segment is formatted before its file is linked under its name, and the kernel orders that before anybody's opening of \
@@ -275,7 +275,7 @@ const LINK: &str = "Not modelled: a segment is formatted before its file is link
 /// What notices each fault: first the tests of their own here.
 const FAULTS: &[(Mutant, &str)] = &[
     (Mutant::LookFenceDropped, "`mutant_look_fence_dropped_is_caught`"),
-    (Mutant::SecondLookDropped, "`mutant_second_look_dropped_is_caught`; shuttle, schedules, crash, protocol model"),
+    (Mutant::RecheckDropped, "`mutant_second_look_dropped_is_caught`; shuttle, schedules, crash, protocol model"),
     (Mutant::AdjacencyUnchecked, "`mutant_adjacency_unchecked_is_caught`; shuttle, schedules, crash, protocol model"),
     (Mutant::PositionUnchecked, "`mutant_position_unchecked_is_caught`; schedules, sort Packed"),
     (Mutant::HintRelookDropped, "`mutant_hint_relook_dropped_is_caught`; schedules"),
@@ -390,7 +390,7 @@ fn table() -> String {
         let fate = fate.unwrap_or_else(|| panic!("{} {order}: no model notices any more", site.name));
         writeln!(table, "| {} {:?} | {order} | {fate} |", site.name, site.order).expect("memory");
     }
-    table.push_str("\n## Faults\n\nChecks, fences, second looks and orders of two writes left out or changed, one at a time.\n\n| fault | noticed by |\n|---|---|\n");
+    table.push_str("\n## Faults\n\nChecks, fences, rechecks and orders of two writes left out or changed, one at a time.\n\n| fault | noticed by |\n|---|---|\n");
     for (mutant, by) in FAULTS {
         writeln!(table, "| {mutant:?} | {by} |").expect("memory");
     }

@@ -473,7 +473,7 @@ fn schedules_s4_a_walker_counts_a_join_once() {
     set_mutant(Some(Mutant::JoinRecheckDropped));
     let (_, noticed) = walker::every_moment();
     set_mutant(None);
-    println!("{count} schedules; without the second look: {noticed:?}");
+    println!("{count} schedules; without the recheck: {noticed:?}");
     assert!(noticed.is_some(), "JoinRecheckDropped survives");
 }
 
