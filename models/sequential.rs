@@ -18,7 +18,7 @@ pub enum Call {
     Withdraw { name: u8, done: bool },
     /// Allocates a block of so many granules. (When it may be refused is L2's affair, which speaks of a span of time.)
     Allocate { block: Id, size: u32 },
-    /// Makes a live block nobody's.
+    /// Makes a live block unowned.
     HandOver { block: Id },
     /// Frees a block: whether it was live.
     Free { block: Id, done: bool },
@@ -60,7 +60,7 @@ impl State {
             Call::Publish { name, done: false, .. } => self.names.contains_key(&name),
             Call::Lookup { name, found } => self.names.get(&name).copied() == found,
             // A block that has been published twice and taken once, or freed, is not to be had.
-            Call::Take { name, got: None } => self.names.get(&name).is_none_or(|&block| !self.is_nobodys(block)),
+            Call::Take { name, got: None } => self.names.get(&name).is_none_or(|&block| !self.is_unowned(block)),
             Call::Take { name, got: Some(block) } => {
                 next.names.remove(&name) == Some(block) && next.owned.insert(block)
             }
@@ -88,7 +88,7 @@ impl State {
         self.blocks.get(&at).is_some_and(|block| block.1 == generation)
     }
 
-    fn is_nobodys(&self, block: Id) -> bool {
+    fn is_unowned(&self, block: Id) -> bool {
         self.is_live(block) && !self.owned.contains(&block)
     }
 }

@@ -19,11 +19,11 @@
 //! # Whose a block is
 //!
 //! A block belongs to the process that allocated it, until that process frees it or gives it away. If its
-//! owner dies, it is freed. While a block is nobody's no death frees it.
+//! owner dies, it is freed. While a block is unowned no death frees it.
 //!
 //! ```text
 //!             allocate               send, publish               receive, take               drop, free
-//!  (free) ───────────────▶ sender's ───────────────▶ nobody's ───────────────▶ receiver's ───────────────▶ (free)
+//!  (free) ───────────────▶ sender's ───────────────▶ unowned ───────────────▶ receiver's ───────────────▶ (free)
 //!                              │                                                    │
 //!                              └──────────────── its owner dies: freed ─────────────┘
 //! ```

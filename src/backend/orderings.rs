@@ -234,7 +234,7 @@ pub enum Mutant {
     JoinRecheckDropped,
     /// A free is refused if the block changes hands at the same moment.
     NewOwnerRefused,
-    /// Who publishes a block makes it nobody's, whoever has taken it meanwhile.
+    /// Who publishes a block makes it unowned, whoever has taken it meanwhile.
     PublishedFromAnybody,
     /// An allocation's last try sweeps once: what is freed behind that is not found.
     SecondSweepDropped,

@@ -19,7 +19,7 @@ use uuid::Uuid;
 /// wait for itself. A forked child cannot use its parent's handlers ([`Error::ForkedChild`]): it attaches
 /// anew.
 ///
-/// Dropping a process's last handler is leaving in good order: its blocks stay, and are nobody's. A process
+/// Dropping a process's last handler is leaving in good order: its blocks stay, and are unowned. A process
 /// that ends with a live handler counts as dead, also where it returns from `main` or calls `exit(0)` with
 /// the handler in a `static`: its blocks are given back.
 #[derive(Debug, Clone)]

@@ -28,7 +28,7 @@ pub struct Name {
 
 impl Handler {
     /// Publishes a live block under a name of at most 96 bytes, so that other processes find it. The block then belongs
-    /// to nobody: it survives its maker, until somebody adopts or frees it. Publish what is your own or nobody's: a block that
+    /// to nobody: it survives its maker, until somebody adopts or frees it. Publish what is your own or unowned: a block that
     /// another process owns would be taken from it.
     ///
     /// # Errors

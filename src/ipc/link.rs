@@ -19,7 +19,7 @@
 //!   be used again.
 //! - **L-d** The giver owns the block.
 //!
-//! LINKED is an owner's number that is nobody's: no call but a structure's own takes or frees such a block, whatever offset or reference leads
+//! LINKED is an owner's number that is unowned: no call but a structure's own takes or frees such a block, whatever offset or reference leads
 //! to it, so that who reads it where it lies, as a topic's subscribers do, may count on it.
 //!
 //! Header and word never need to change together. Before the word's compare-and-swap B is the sender's, whose death frees it; after it,

@@ -22,7 +22,7 @@ impl ParticipantId {
     pub const fn to_bits(self) -> u64 {
         (self.epoch as u64) << 16 | self.number as u64
     }
-    /// From a number that [`ParticipantId::to_bits`] gave. Any number will do: one that was never given is nobody's.
+    /// From a number that [`ParticipantId::to_bits`] gave. Any number will do: one that was never given is unowned.
     pub const fn from_bits(bits: u64) -> Self {
         Self { number: bits as u16, epoch: (bits >> 16) as u32 }
     }

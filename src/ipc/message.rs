@@ -7,7 +7,7 @@
 //! let handler = Options::new().memfd().size(8 << 20).create()?;
 //! let mut frame = handler.message_slice::<u8>(3 << 20)?; // 3 MiB, filled where it lies
 //! frame[0] = 7;
-//! let reference = frame.into_ref()?; // nobody's now: 64 bits for whatever queue there is
+//! let reference = frame.into_ref()?; // unowned now: 64 bits for whatever queue there is
 //! let frame = handler.take_ref(reference)?; // mine, here or in another process
 //! assert_eq!((frame.len(), frame[0]), (3 << 20, 7));
 //! # Ok::<(), atomic_matrix::Error>(())
@@ -24,7 +24,7 @@
 //!
 //! What several read or write at the same time is no message: they copy ([`Handler::read_ref`]), or use a structure.
 //!
-//! *Killed* while it holds a message: its recovery frees the block. Killed in [`Message::into_ref`] before its step: likewise; after it: the block is nobody's,
+//! *Killed* while it holds a message: its recovery frees the block. Killed in [`Message::into_ref`] before its step: likewise; after it: the block is unowned,
 //! and stays until somebody takes or frees it by its reference. A channel has no such gap.
 
 use super::link::Taken;
@@ -141,7 +141,7 @@ impl<'h, T: Payload + ?Sized> Message<'h, T> {
         self.pointer
     }
 
-    /// The block is nobody's: what leads to it.
+    /// The block is unowned: what leads to it.
     pub(super) fn given(self) -> Ref<T> {
         let (handler, pointer) = self.forget();
         Ref::new(handler, pointer.offset(), pointer.generation())
@@ -152,7 +152,7 @@ impl<'h, T: Payload + ?Sized> Message<'h, T> {
         (message.handler, message.pointer)
     }
 
-    /// Lets the block go: it is nobody's until somebody takes it by the reference, and its maker's death does not free it.
+    /// Lets the block go: it is unowned until somebody takes it by the reference, and its maker's death does not free it.
     ///
     /// # Errors
     /// [`Error::ForkedChild`], [`Error::NoParticipantSlot`]; the block is freed then, if it can be.
@@ -335,7 +335,7 @@ impl Handler {
         Ok(Message::over(self, pointer, items))
     }
 
-    /// Takes the block that a reference leads to, if it is nobody's: of all who try, one gets it, and is the only one who has it.
+    /// Takes the block that a reference leads to, if it is unowned: of all who try, one gets it, and is the only one who has it.
     ///
     /// # Errors
     /// [`Error::NotLive`], [`Error::Stale`], [`Error::BadOffset`], [`Error::ForeignBlock`], [`Error::TypeMismatch`], [`Error::TooSmall`] as [`Handler::get_block`];
@@ -393,7 +393,7 @@ impl Handler {
         Ok(values)
     }
 
-    /// Frees the block that a reference leads to, if it is nobody's: takes it, and drops what it took.
+    /// Frees the block that a reference leads to, if it is unowned: takes it, and drops what it took.
     ///
     /// A block that somebody has is refused, since its owner reads and writes it through a [`Message`].
     ///
@@ -405,7 +405,7 @@ impl Handler {
         self.free_message(&taken)
     }
 
-    /// Makes a live block that is nobody's this thread's.
+    /// Makes a live block that is unowned this thread's.
     fn take_live(&self, offset: u32, live: Live) -> Result<RelativePtr<u8>> {
         if live.header.owner() == LINKED {
             return Err(Error::InStructure { offset });

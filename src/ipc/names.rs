@@ -1,7 +1,7 @@
 //! Names that mean another block from one instant to the next, and names of what is untyped or has a length.
 //!
 //! A name that is replaced always means something: the old block before the one step that takes effect, the new one after it. *Killed* before that step: nothing has
-//! happened. Killed after it: the name means the new block; the old one is nobody's, as it was, and whoever was to get it is dead: it stays until
+//! happened. Killed after it: the name means the new block; the old one is unowned, as it was, and whoever was to get it is dead: it stays until
 //! somebody frees it. For a value that changes often, a board is better: it keeps a few and frees the older ones itself.
 
 use super::message::{Message, Ref};
@@ -14,7 +14,7 @@ use crate::segment::directory::Entry;
 use crate::error::Error;
 
 impl Handler {
-    /// Publishes a live block under a name that may stand for another one: that one's position, if there was one. As [`Handler::publish`] the block is nobody's then.
+    /// Publishes a live block under a name that may stand for another one: that one's position, if there was one. As [`Handler::publish`] the block is unowned then.
     ///
     /// ```
     /// # use atomic_matrix::handlers::HandlerFunctions;
@@ -89,7 +89,7 @@ impl Handler {
 }
 
 impl<T: Payload + ?Sized> Message<'_, T> {
-    /// Publishes the message under a name; it is nobody's then, and whoever looks it up may copy it, or one take it.
+    /// Publishes the message under a name; it is unowned then, and whoever looks it up may copy it, or one take it.
     ///
     /// ```
     /// # let handler = atomic_matrix::segment::Options::new().memfd().size(1 << 20).create()?;

@@ -1,6 +1,6 @@
 //! Structures: blocks whose words many participants change, and when such a block may be freed.
 //!
-//! All words of a structure lie in the structure's own block. That block is nobody's, and has a reserved type fingerprint, so that the
+//! All words of a structure lie in the structure's own block. That block is unowned, and has a reserved type fingerprint, so that the
 //! recovery's own walk finds it: there is no registry, and no limit to their number.
 //!
 //! ```text
@@ -239,7 +239,7 @@ impl<R: Region> Clone for Structure<'_, R> {
 impl<R: Region> Copy for Structure<'_, R> {}
 
 impl<'a, R: Region> Structure<'a, R> {
-    /// Makes a structure in a block of the cache's own, which nobody else has seen. It becomes everybody's when the block is made nobody's.
+    /// Makes a structure in a block of the cache's own, which nobody else has seen. It becomes everybody's when the block is made unowned.
     ///
     /// # Errors
     /// [`Exhausted`] when no block fits.
@@ -313,7 +313,7 @@ impl<'a, R: Region> Structure<'a, R> {
         let visiting = heap.region().word(heap.layout().slot(me, SlotWord::Visiting));
         visiting.store((live.header.generation() as u64) << 32 | (live.at.0 as u64 + 1), &VISIT);
         R::Backend::fence(&VISIT_FENCE);
-        // The header as it was read: nobody's, and this block.
+        // The header as it was read: unowned, and this block.
         let still = live.header.owner() == 0 && heap.look(live.at) == live.header;
         // The header may have changed, and the memory may be another's, before the words were read. Unless it is over,
         // whoever would free it sees this visit: he looks at the same words before his fence. Only then may what is

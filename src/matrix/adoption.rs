@@ -1,7 +1,7 @@
 //! Adoption: a live block gets another owner while the one that it had may be about to free it.
 //!
-//! Where the block is the caller's own or nobody's, one compare-and-swap does it. Else its owner A may be about to store its header plainly
-//! (matrix::bias). Who adopts A's live block: a compare-and-swap makes the header say who adopts it (a number that is nobody's cache, so that
+//! Where the block is the caller's own or unowned, one compare-and-swap does it. Else its owner A may be about to store its header plainly
+//! (matrix::bias). Who adopts A's live block: a compare-and-swap makes the header say who adopts it (a number that is unowned cache, so that
 //! nobody stores it plainly and nobody else adopts it), the slot says from whom; heavy fence; if A's slot does not name the block, it
 //! goes to its new owner, else back to A. A stopped adopter keeps from others that one block, until its recovery ends the adoption.
 
@@ -27,7 +27,7 @@ impl<R: Region> Heap<R> {
     /// Gives, as `me`, the live block read as `header` another owner, whosever it is. None if it has changed, if its owner is freeing it, if
     /// another is just adopting it, or if it is a structure's.
     ///
-    /// One compare-and-swap where it is this cache's or nobody's, else two and a heavy fence.
+    /// One compare-and-swap where it is this cache's or unowned, else two and a heavy fence.
     pub fn rename_from(&self, me: u16, g: Granule, header: Header, to: u16) -> Option<Header> {
         let owner = header.owner();
         if owner == LINKED {
@@ -62,7 +62,7 @@ impl<R: Region> Heap<R> {
         (!fenced || self.is_hazardous(owner, g)).then_some(owner)
     }
 
-    /// What `me` is adopting at `g` goes back to `other`, if there is one. Else it becomes `to`'s; or nobody's, if it is parked or marked by
+    /// What `me` is adopting at `g` goes back to `other`, if there is one. Else it becomes `to`'s; or unowned, if it is parked or marked by
     /// now. The header of a live block.
     fn end_adoption(&self, me: u16, g: Granule, other: Option<u16>, to: u16) -> Option<Header> {
         loop {

@@ -188,7 +188,7 @@ impl<R: Region> Heap<R> {
         None
     }
 
-    /// Takes the parked block at `g` by compare-and-swap: the way without bias, and for nobody's and marked blocks.
+    /// Takes the parked block at `g` by compare-and-swap: the way without bias, and for unowned and marked blocks.
     #[inline]
     pub(super) fn claim_parked(&self, owner: u16, g: Granule, size: u32, kind: Kind) -> Option<Header> {
         let (state, low) = kind.state_of(self.place(g, size), self.spans(g, size));

@@ -37,7 +37,7 @@ impl<R: Region> Heap<R> {
         }
     }
 
-    /// Places of the exchange in use: none, once every cache has been flushed and nobody's blocks have been taken.
+    /// Places of the exchange in use: none, once every cache has been flushed and unowned blocks have been taken.
     pub fn places_in_use(&self) -> usize {
         self.layout().batch_controls().filter(|&at| self.word(at).load(&BATCH_LOOK) != 0).count()
     }
@@ -45,8 +45,8 @@ impl<R: Region> Heap<R> {
     fn audit_exchange(&self) -> Result<(), Fault> {
         let wrong = |&at: &WordIndex| {
             let control = self.word(at).load(&BATCH_LOOK);
-            let is_nobodys = filler_of(control).is_some_and(|number| !self.is_participant(number));
-            is_nobodys || control >> 32 > 2 || control & 0xFF > BATCH as u64 && control >> 32 == 1
+            let is_unowned = filler_of(control).is_some_and(|number| !self.is_participant(number));
+            is_unowned || control >> 32 > 2 || control & 0xFF > BATCH as u64 && control >> 32 == 1
         };
         match self.layout().batch_controls().find(wrong) {
             Some(at) => Err(Fault::Stray { what: "a place of the exchange", word: self.word(at).load(&BATCH_LOOK) }),

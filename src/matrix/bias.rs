@@ -16,7 +16,7 @@
 //! - Whoever frees another cache's block gives it back to that cache, ALLOCATED by A → ACKED by A, one compare-and-swap. If A frees it at
 //!   the same moment, both write the same. (Both are told that they freed it: of two racing frees without a generation in
 //!   between, the second is refused only where it comes after the first.) The indices go home in batches (matrix::outbox).
-//! - Nobody's blocks (owner 0) are taken by compare-and-swap, whoever comes.
+//! - Unowned blocks (owner 0) are taken by compare-and-swap, whoever comes.
 //!
 //! Dice, Huang, Yang: "Asymmetric Dekker Synchronization" (2001) has the idea of the unequal fences; membarrier(2) the call, in two
 //! kinds ([`Reach`]): owners of the thief's own process are reached in microseconds, others in some milliseconds. (What
@@ -110,13 +110,13 @@ impl<R: Region> Heap<R> {
         changed
     }
 
-    /// Makes a parked block of this cache nobody's, so that anybody may take it by compare-and-swap.
+    /// Makes a parked block of this cache unowned, so that anybody may take it by compare-and-swap.
     pub(super) fn renounce(&self, cache: &ThreadCache, bin: Bin, g: Granule) {
         let place = self.place(g, bin.size());
         let parked = Header::new(State::Acked, cache.owner, 0, place);
         let change = |header: Header| {
-            let nobodys = Header::new(State::Acked, 0, header.generation(), place);
-            (header.meaning() == parked.0).then_some((nobodys, ()))
+            let unowned = Header::new(State::Acked, 0, header.generation(), place);
+            (header.meaning() == parked.0).then_some((unowned, ()))
         };
         // SAFETY: `hazard_of` is in range.
         let _ = unsafe { self.change_own(self.hazard_of(cache), g, self.header(g), change) };
@@ -129,7 +129,7 @@ impl<R: Region> Heap<R> {
         !self.biased() || header.parked_by() == owner || is_nobody(header.parked_by()) || !is_small()
     }
 
-    /// Whether the participant `owner` is another process's than `me`. A slot that nobody holds is nobody's: whoever takes it passes a
+    /// Whether the participant `owner` is another process's than `me`. A slot that nobody holds is unowned: whoever takes it passes a
     /// full fence before it looks at a header.
     fn is_far(&self, me: u16, owner: u16) -> bool {
         let process = |number| self.slot(number, SlotWord::Process).load(&SLOT_LOOK);

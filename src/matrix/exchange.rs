@@ -7,7 +7,7 @@
 //! same way, so that each finds the next one at the first look, no map is asked or told, and the two are seldom at one home at once. The
 //! rings of all caches and bins lie in one array, scattered: where a home is in use by another, the next one serves.
 //!
-//! Nobody's blocks go to one of up to 64 *open slots* of their bin, where any cache in need takes them. A word for each bin tells which of
+//! Unowned blocks go to one of up to 64 *open slots* of their bin, where any cache in need takes them. A word for each bin tells which of
 //! them are full, so that nobody walks them; a bit may lie, and whoever meets a wrong one mends it.
 
 use super::thread_cache::{RemoteBatch, ThreadCache};
@@ -79,7 +79,7 @@ fn bits_from(bits: u64, first: usize) -> impl Iterator<Item = usize> {
 }
 
 impl<R: Region> Heap<R> {
-    /// Puts a batch of nobody's blocks into the exchange; false if every open slot of the bin is in use.
+    /// Puts a batch of unowned blocks into the exchange; false if every open slot of the bin is in use.
     pub(super) fn give_open(&self, cache: &ThreadCache, bin: Bin, batch: &[u32]) -> bool {
         let layout = self.layout();
         let first = beginning(cache.owner, layout.params.batches);
@@ -147,7 +147,7 @@ impl<R: Region> Heap<R> {
         false
     }
 
-    /// Takes a batch of nobody's blocks.
+    /// Takes a batch of unowned blocks.
     pub(super) fn take_open(&self, cache: &mut ThreadCache, bin: Bin) -> bool {
         let layout = self.layout();
         let first = beginning(cache.owner, layout.params.batches);

@@ -26,7 +26,7 @@ enum Owner {
     Me,
     /// Another's, which may store its header plainly at this moment.
     Remote,
-    /// Nobody stores its header plainly: it is nobody's, or too large to be parked, or there is no bias.
+    /// Nobody stores its header plainly: it is unowned, or too large to be parked, or there is no bias.
     Unowned,
     /// Nor that of a large block, which is parked for whose it is.
     Large,
@@ -156,7 +156,7 @@ impl<R: Region> Heap<R> {
     }
 
     /// Frees a block for a thread that has no cache, and can't get one: by one compare-and-swap, as for another's block. It is
-    /// parked, its owner's or nobody's, and nobody is told where: whoever runs short or heals merges it. Waits for nobody.
+    /// parked, its owner's or unowned, and nobody is told where: whoever runs short or heals merges it. Waits for nobody.
     ///
     /// # Errors
     /// [`Refusal`], and nothing has changed (S5).

@@ -33,7 +33,7 @@ use crate::segment::layout::Granule;
 use crate::segment::region::Region;
 use crate::segment::size_class::of_size;
 
-/// Behind the last span: a live block that is nobody's, and that no call accepts.
+/// Behind the last span: a live block that is unowned, and that no call accepts.
 const SENTINEL: Header = Header::new(State::Allocated, 0, 0, 1);
 
 impl<R: Region> Heap<R> {

@@ -10,9 +10,9 @@
 //! - *bias*: a cache changes headers of its own blocks without a locked instruction (biased locking). Who takes another's is a *thief*.
 //! - *hazard slot*: where a cache names the granule whose header it is about to store (hazard pointer).
 //! - *mark*, *take over*: a thief announces that it takes a parked block, and takes it behind a heavy fence (bias revocation).
-//! - *adoption*: a live block gets another owner. *Nobody's*: it has none (orphan).
+//! - *adoption*: a live block gets another owner. *Unowned*: it has none (orphan).
 //! - *outbox*, *homes*: where blocks freed for another cache are collected, and where that cache finds them (remote frees).
-//! - *open slots*: where batches of nobody's blocks change caches (transfer cache).
+//! - *open slots*: where batches of unowned blocks change caches (transfer cache).
 //! - *cut*, *join*, *ripple*: split off a free block's tail, merge two neighbours, free and merge (coalescing).
 //! - *announce*, *help*, *commit*: an operation on a free block is written down, anybody may finish it, one compare-and-swap ends it.
 //! - *held*: in the hands of one participant alone. *Freeze*: a join's right-hand head becomes an inside word.

@@ -2,7 +2,7 @@
 //!
 //! A cache keeps the indices of its parked blocks on a small stack for each bin; the policy of what stays there and what is let go is this
 //! file's. A full stack's older half goes to the cache's own homes: it comes back to the same header lines. Without room there it becomes
-//! nobody's and goes to an open slot (matrix::exchange). What finds no open slot is merged. An empty stack is filled from the cache's own
+//! unowned and goes to an open slot (matrix::exchange). What finds no open slot is merged. An empty stack is filled from the cache's own
 //! homes, then from the open slots, and else from a run that is cut up (matrix::runs).
 
 use super::exchange::ALL;
@@ -51,7 +51,7 @@ impl<R: Region> Heap<R> {
     /// Takes a batch from the exchange onto the own stack; false if there is none for this cache.
     ///
     /// Its own batches come first: blocks that wander between caches make them write each other's header lines. A cache that
-    /// frees blocks of the size itself leaves nobody's to those that only allocate, for a while.
+    /// frees blocks of the size itself leaves unowned to those that only allocate, for a while.
     pub(super) fn take_batch(&self, cache: &mut ThreadCache, bin: Bin) -> bool {
         let looks = if cache.short_looks > 0 { FEW } else { ALL };
         if self.take_home(cache, bin, looks) {

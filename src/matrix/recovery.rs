@@ -7,7 +7,7 @@
 //!
 //! 1. Links that they had half given are completed (ipc::structure). The operations that the dead had announced are finished, as anybody may (matrix::operation), and so are their adoptions. Batches of
 //!    the exchange and directory entries that they were filling become empty.
-//! 2. A walk over the tiles. Live blocks of the dead become nobody's parked blocks, or are kept for whoever adopts them, by policy. So do
+//! 2. A walk over the tiles. Live blocks of the dead become unowned parked blocks, or are kept for whoever adopts them, by policy. So do
 //!    blocks that they had parked, and what they held alone (COALESCING with their number), once the heads that they had written ahead
 //!    inside are erased. Whoever's compare-and-swap it was merges the block, as any parked one. Every free block is looked at and hinted
 //!    again: the dead may have stopped between a commit or a clear and its recheck.
@@ -15,7 +15,7 @@
 //!    same number. And not while another is adopting a block of the dead one's, which may yet give it back: that recovery stays in force,
 //!    and the next one walks for it again.
 //!
-//! A walk by whoever has no number yet merges nothing: it only makes what the dead one left nobody's. The newcomer does the merging and the
+//! A walk by whoever has no number yet merges nothing: it only makes what the dead one left unowned. The newcomer does the merging and the
 //! looking when it has the number.
 
 pub use super::block_header::KEPT;
@@ -234,7 +234,7 @@ impl<R: Region> Heap<R> {
         }
     }
 
-    /// Makes one block of a dead participant's nobody's parked block, or keeps it; what its header is now. None if it has changed.
+    /// Makes one block of a dead participant's unowned parked block, or keeps it; what its header is now. None if it has changed.
     fn give_back(&self, g: Granule, header: Header, policy: Policy) -> Option<Header> {
         // A structure that is its maker's still is no data, but half of a call.
         if header.is_live() && policy == Policy::Keep && !self.is_structure(Live { at: g, header }) {

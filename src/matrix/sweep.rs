@@ -102,7 +102,7 @@ impl<R: Region> Heap<R> {
         if is_broken { self.mend(cache) } else { Mended::default() }
     }
 
-    /// A newcomer has taken the number of a dead one, for whom it has walked without a cache: it merges what is nobody's, and every free block
+    /// A newcomer has taken the number of a dead one, for whom it has walked without a cache: it merges what is unowned, and every free block
     /// gets the recheck and the hints that the dead one may have owed it (L3). O(blocks).
     pub fn settle_all(&self, cache: &mut ThreadCache) {
         self.each_tile(|g, header| {

@@ -70,7 +70,7 @@ impl<R: Region> Heap<R> {
         Ok((self.publish_given(owner, live), old))
     }
 
-    /// Makes a published block nobody's if it is still that owner's to whom it belonged before: whoever takes it as soon as it is
+    /// Makes a published block unowned if it is still that owner's to whom it belonged before: whoever takes it as soon as it is
     /// published keeps it. Freed meanwhile, the entry says so to whoever looks it up. False if its owner is just freeing it, or
     /// another adopting it; or was when `live` was read: then it can't be told whose it was.
     pub fn publish_given(&self, me: u16, live: Live) -> bool {
@@ -84,7 +84,7 @@ impl<R: Region> Heap<R> {
         !live.is_still(found) || found.owner() != live.header.owner() && !is_adopter(found.owner())
     }
 
-    /// Takes nobody's live block and the publication that led to it: of all who try, one gets it. The name is given up last: who
+    /// Takes unowned live block and the publication that led to it: of all who try, one gets it. The name is given up last: who
     /// dies in between leaves a block of its own and the name of a dead block.
     pub fn take_published(&self, owner: u16, live: Live, found: Published) -> bool {
         if !is_nobody(live.header.owner()) {
@@ -93,7 +93,7 @@ impl<R: Region> Heap<R> {
         let Some(ours) = self.rename(live.at, live.header, owner) else { return false };
         let won = Directory(self.region()).withdraw_this(found);
         if !won {
-            // Withdrawn meanwhile: whoever did that was first, and the block is nobody's, as it was.
+            // Withdrawn meanwhile: whoever did that was first, and the block is unowned, as it was.
             let _ = self.rename(live.at, ours, live.header.owner());
         }
         won

@@ -46,7 +46,7 @@ pub const MAX_GRANULES: usize = (1 << 28) - 4;
 pub const MAX_PARTICIPANTS: usize = (1 << 10) - 2;
 /// Indices in one batch of the exchange.
 pub const BATCH: usize = 14;
-/// Batches of nobody's blocks of one bin at most: each has a bit of one word.
+/// Batches of unowned blocks of one bin at most: each has a bit of one word.
 pub const MAX_BATCHES: usize = 64;
 /// Homes in which a participant looks for its batches of one bin, at most.
 const RING: usize = 64;
@@ -72,7 +72,7 @@ pub struct Params {
     pub granule_shift: u32,
     /// Participant slots.
     pub participants: usize,
-    /// Batches of nobody's blocks that the exchange holds, for each bin. For batches on their way home it has as many slots, which all
+    /// Batches of unowned blocks that the exchange holds, for each bin. For batches on their way home it has as many slots, which all
     /// bins share.
     pub batches: usize,
     /// Entries of the directory.
@@ -349,7 +349,7 @@ impl Layout {
         if size >= self.params.larges.from && bin < self.large_bins { Some(Large(bin)) } else { None }
     }
 
-    /// The header of a granule's span. Out-of-range granules get the sentinel's, a live block that is nobody's,
+    /// The header of a granule's span. Out-of-range granules get the sentinel's, a live block that is unowned,
     /// so that garbage read from a segment can never lead outside it (C2).
     #[inline(always)]
     pub fn header(&self, g: Granule) -> WordIndex {
@@ -404,7 +404,7 @@ impl Layout {
         let owner = if owner as usize > self.params.participants { 0 } else { owner as usize };
         WordIndex(self.slots + owner * self.slot_stride + word as usize)
     }
-    /// The control word of a slot of the exchange that holds nobody's blocks of a bin; the words behind it are the batch's.
+    /// The control word of a slot of the exchange that holds unowned blocks of a bin; the words behind it are the batch's.
     #[inline(always)]
     pub fn open_slot(&self, bin: usize, slot: usize) -> WordIndex {
         debug_assert!(bin < self.bins && slot < self.params.batches);

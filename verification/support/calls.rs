@@ -31,7 +31,7 @@ pub(crate) fn call<B: Backend>(
         0..3 => {
             let Some(block) = pick(random) else { return Call::Excused };
             let entry = Entry { offset: block.at.0, generation: block.header.generation(), fingerprint: None };
-            // What is one's own or nobody's may be published.
+            // What is one's own or unowned may be published.
             let ours = |live: &Live| id(*live) == id(block) && [0, cache.owner()].contains(&live.header.owner());
             let Some(live) = heap.live_at(block.at).ok().filter(ours) else { return Call::Excused };
             match heap.publish(cache.owner(), &[name], live, entry) {

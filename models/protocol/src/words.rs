@@ -40,7 +40,7 @@ pub enum Op {
 
 /// Nobody, who owns free blocks and inside words.
 pub const NOBODY: u8 = u8::MAX;
-/// Behind the last granule: a live block of nobody's.
+/// Behind the last granule: a live block of unowned.
 pub const SENTINEL: Header = Header::new(Kind::Live, NOBODY, 0, 1);
 
 /// All shared words.

@@ -84,7 +84,7 @@ pub(crate) fn reap(asked: &Reap) -> Outcome {
         (0, _) => "  held no live block\n".to_owned(),
         (_, false) => format!("  freed {blocks}, {}\n", text::bytes(live)),
         (_, true) => format!(
-            "  kept {blocks}, {}: allocated still, and nobody's until somebody adopts or frees them (adopt_at, \
+            "  kept {blocks}, {}: allocated still, and unowned until somebody adopts or frees them (adopt_at, \
             free_at);\n  matrix blocks {} --dead lists them\n",
             text::bytes(live),
             text::plain(&asked.one.target.segment)

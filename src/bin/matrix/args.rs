@@ -185,7 +185,7 @@ pub(crate) struct Blocks {
     /// Only blocks in this state; may be given several times
     #[arg(long, value_enum)]
     pub(crate) state: Vec<State>,
-    /// Only blocks of this participant (0: nobody's)
+    /// Only blocks of this participant (0: unowned)
     #[arg(long, value_name = "NUMBER")]
     pub(crate) owner: Option<u16>,
     /// Only blocks that participants which died have left: of those that nobody has recovered yet, and (owner 1023)

@@ -18,7 +18,7 @@ pub(crate) fn blocks(asked: &Blocks) -> Outcome {
     let dead: Vec<u16> = handler.participants().iter().filter(|p| !p.alive).map(|p| p.number).chain([KEPT]).collect();
     let passes = |block: &BlockInfo| {
         let state = State::of(block.state);
-        // What is free is nobody's, whoever parked it.
+        // What is free is unowned, whoever parked it.
         let left = matches!(state, State::Live | State::InFlight) && dead.contains(&block.owner);
         (!asked.dead || left)
             && (asked.state.is_empty() || asked.state.contains(&state))

@@ -28,7 +28,7 @@ impl Found {
     /// An error with what helps here: the library's messages speak of its own options.
     pub(crate) fn explain(&self, error: &Error) -> Failure {
         match error {
-            // A file of another sort is no damaged segment, and nobody's to remove.
+            // A file of another sort is no damaged segment, and unowned to remove.
             Error::NotASegment { why, .. } if !self.is_called_like_one() => {
                 let path = self.path.display();
                 Failure::new(

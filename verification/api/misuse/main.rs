@@ -375,7 +375,7 @@ fn what_is_gone_is_neither_handed_over_nor_adopted() {
     other.hand_over(&next).expect("live");
     h.hand_over(&next).expect("live");
     assert_eq!(owner(), Some(0));
-    h.free_raw(next).expect("nobody's is anybody's");
+    h.free_raw(next).expect("unowned is anybody's");
 }
 
 #[test]
@@ -647,7 +647,7 @@ fn damage_is_set_aside_and_told() {
     let lost = blocks.next().expect("three");
     refused!(h, h.free_raw(lost), Error::Stale { .. });
     h.free_raw(blocks.next().expect("three")).expect("live");
-    h.free_at(info.offset).expect("nobody's");
+    h.free_at(info.offset).expect("unowned");
     rest_is_one_block(&h);
 }
 

@@ -50,7 +50,7 @@ fn a_message_goes_by_reference() {
     assert_eq!(items.handler().id(), handler.id());
     let offset = items.offset();
     let bits = items.into_ref().expect("it is mine").to_bits();
-    let items = other.take_ref(Ref::<[u32]>::from_bits(bits)).expect("it is nobody's");
+    let items = other.take_ref(Ref::<[u32]>::from_bits(bits)).expect("it is unowned");
     assert_eq!((items.offset(), &*items), (offset, &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9][..]));
     drop(items);
     is_empty(&handler);
@@ -59,7 +59,7 @@ fn a_message_goes_by_reference() {
     image.header = [1, 2, 3];
     image.items.copy_from_slice(&[4, 5]);
     let reference = image.into_ref().expect("it is mine");
-    let image: Message<'_, Framed<[u16; 3], u64>> = other.take_ref(reference).expect("it is nobody's");
+    let image: Message<'_, Framed<[u16; 3], u64>> = other.take_ref(reference).expect("it is unowned");
     assert_eq!((image.header, &image.items), ([1, 2, 3], &[4, 5][..]));
     drop(image);
 
@@ -107,7 +107,7 @@ fn what_a_reference_leads_to_is_checked() {
     let text = handler.message_text("Grüße").expect("there is room").into_ref().expect("it is mine");
     assert_eq!(handler.read_text(text).ok().as_deref(), Some("Grüße"));
     // A liar: half of a letter, then a length that leads behind the block.
-    let raw = handler.adopt_at(text.offset(), None).expect("it is nobody's");
+    let raw = handler.adopt_at(text.offset(), None).expect("it is unowned");
     handler.hand_over(&raw).expect("it is mine");
     let mut bytes = [0; 24];
     handler.load_bytes(&raw, &mut bytes).expect("it is live");
@@ -118,7 +118,7 @@ fn what_a_reference_leads_to_is_checked() {
     handler.free_ref(text).expect("the block stays");
     gone(handler.read_text(text).map(drop));
     let items = handler.message_from(&[1u8, 2, 3]).expect("there is room").into_ref().expect("it is mine");
-    let raw = handler.adopt_at(items.offset(), None).expect("it is nobody's");
+    let raw = handler.adopt_at(items.offset(), None).expect("it is unowned");
     handler.hand_over(&raw).expect("it is mine");
     for length in [u64::MAX, 1 << 20, 49] {
         handler.store_bytes(&raw, &length.to_le_bytes()).expect("it is live");
@@ -144,7 +144,7 @@ fn a_held_message_is_not_freed_by_a_reference() {
     held.fill(9);
     assert_eq!(*others, [8; 100], "nobody got the block");
     let reference = held.into_ref().expect("it is mine");
-    handler.free_ref(reference).expect("it is nobody's");
+    handler.free_ref(reference).expect("it is unowned");
     drop(others);
     is_empty(&handler);
 }
@@ -315,7 +315,7 @@ fn a_name_is_replaced_if_there_is_an_entry() {
     assert_eq!(handler.read_text(handler.lookup_ref("motd").expect("it is published")).ok().as_deref(), Some("second"));
     assert!(matches!(handler.lookup_ref::<[u8]>("motd"), Err(Error::TypeMismatch { .. })));
     assert!(matches!(handler.lookup_ref::<[u8]>("other"), Err(Error::NameUnknown { .. })));
-    handler.free_ref(first).expect("it is nobody's, and I was told of it");
+    handler.free_ref(first).expect("it is unowned, and I was told of it");
     let second = handler.replace_raw("motd", &raw).expect("it can be replaced").expect("there was one");
     handler.free_raw(second).expect("as above");
     let block = handler.allocate::<u64>().expect("there is room");

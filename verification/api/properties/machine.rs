@@ -92,7 +92,7 @@ pub(crate) enum Op {
     FreeMost(usize),
     /// Makes a live block the handler's own.
     Adopt(usize, usize),
-    /// Makes a live block nobody's; through a pointer to one that is gone, nothing.
+    /// Makes a live block unowned; through a pointer to one that is gone, nothing.
     HandOver(usize, usize),
     /// Takes the block published under a name.
     Take(usize, usize, Type),
@@ -460,7 +460,7 @@ impl Machine {
         Ok(())
     }
 
-    /// A name's block is to be had once, by its type, while it is live and nobody's.
+    /// A name's block is to be had once, by its type, while it is live and unowned.
     fn take(&mut self, by: usize, name: usize, kind: Type) -> Outcome {
         let (handler, text) = (&self.handlers[by], format!("name {name}"));
         let outcome = match kind {

@@ -424,8 +424,8 @@ fn names_are_listed_with_their_blocks_and_owners() {
         handler.publish(name, &block).expect("new");
         block
     };
-    let (nobodys, mine, gone, odd) =
-        (publish("b nobody's"), publish("a mine"), publish("gone"), publish("odd\x1b[2J\u{e9}"));
+    let (unowned, mine, gone, odd) =
+        (publish("b unowned"), publish("a mine"), publish("gone"), publish("odd\x1b[2J\u{e9}"));
     let _mine = handler.adopt_at(mine.offset(), Some(mine.generation())).expect("live");
     handler.free(gone);
     let listed = dir.json(&["directory", &id], 0);
@@ -433,15 +433,15 @@ fn names_are_listed_with_their_blocks_and_owners() {
     let by_name = |name: &str| names.iter().find(|row| row["name"] == name).expect("listed");
     assert_eq!(
         names.iter().map(|row| row["name"].as_str().unwrap_or_default()).collect::<Vec<_>>()[..2],
-        ["a mine", "b nobody's"]
+        ["a mine", "b unowned"]
     );
     assert_eq!((names.len(), &listed["entries"]), (4, &handler.matrix().heap().layout().params.directory.into()));
     let row = by_name("a mine");
     assert_eq!((&row["offset"], &row["bytes"], &row["live"]), (&mine.offset().into(), &1024.into(), &true.into()));
     assert_eq!((&row["pid"], &row["alive"]), (&std::process::id().into(), &true.into()));
     assert_eq!(
-        (&by_name("b nobody's")["owner"], &by_name("b nobody's")["offset"]),
-        (&0.into(), &nobodys.offset().into())
+        (&by_name("b unowned")["owner"], &by_name("b unowned")["offset"]),
+        (&0.into(), &unowned.offset().into())
     );
     assert_eq!((&by_name("gone")["live"], &by_name("gone")["bytes"]), (&false.into(), &Value::Null));
     assert_eq!(by_name("odd\x1b[2J\u{e9}")["offset"], odd.offset());
@@ -466,7 +466,7 @@ fn names_are_listed_with_their_blocks_and_owners() {
     let block = handler.get_block::<[u8; 1000]>(block.expect("it holds some").offset).expect("live");
     handler.publish("theirs", &block).expect("new");
     holder.kill();
-    // Publishing took it from its owner: nobody's.
+    // Publishing took it from its owner: unowned.
     assert!(
         dir.json(&["directory", &id], 0)["names"]
             .as_array()
@@ -704,7 +704,7 @@ fn reading_changes_not_a_byte_of_a_segment_under_full_load() {
     let recovered = dir.json(&["reap", &id], 0)["recovered"].as_u64().expect("a number");
     assert!((2..=4).contains(&recovered) && handler.participants().iter().all(|p| p.alive), "{recovered}");
     for name in handler.names() {
-        handler.free(handler.take::<u64>(&name.name).expect("nobody's"));
+        handler.free(handler.take::<u64>(&name.name).expect("unowned"));
     }
     dir.json(&["heal", &id], 0);
     let stats = handler.verify().expect("sound");

@@ -152,7 +152,7 @@ impl Worker {
                 Ok(())
             }
             98 => {
-                // What is live when a participant leaves in good order would be nobody's.
+                // What is live when a participant leaves in good order would be unowned.
                 for (pointer, seed) in std::mem::take(&mut self.live) {
                     self.check(pointer, seed)?;
                     self.handler.free_raw(pointer).map_err(say)?;
@@ -284,7 +284,7 @@ struct Campaign {
     recoveries: u64,
     verified: u64,
     verified_at_rest: u64,
-    /// Blocks that were nobody's because their owner died between giving up and adopting.
+    /// Blocks that were unowned because their owner died between giving up and adopting.
     on_the_way: u64,
 }
 
@@ -404,7 +404,7 @@ impl Campaign {
         self.on_the_way += lost.len() as u64;
         let most = self.killed_in[Phase::HandingOver as usize];
         if self.on_the_way > most {
-            return Err(format!("{} blocks are nobody's after {most} kills while handing over", self.on_the_way));
+            return Err(format!("{} blocks are unowned after {most} kills while handing over", self.on_the_way));
         }
         lost.into_iter().try_for_each(|offset| self.handler.free_at(offset).map_err(|e| e.to_string()))
     }
@@ -630,7 +630,7 @@ fn campaign(kills: u64) -> Result<(), String> {
         campaign.verified, campaign.verified_at_rest
     );
     println!(
-        "{:>12} blocks were nobody's when their owner died handing them over; listed and freed",
+        "{:>12} blocks were unowned when their owner died handing them over; listed and freed",
         campaign.on_the_way
     );
     println!(

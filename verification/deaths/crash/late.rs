@@ -72,8 +72,8 @@ fn help(world: &World, dead: Dead, block: Live, first: First) -> (Number, Vec<Li
     }
     let mut holds = vec![];
     if let Some(header) = adopted {
-        let nobodys = heap.rename_from(ADOPTER, block.at, header, 0).expect("its own");
-        let header = heap.rename_from(DEAD, block.at, nobodys, DEAD).expect("nobody's");
+        let unowned = heap.rename_from(ADOPTER, block.at, header, 0).expect("its own");
+        let header = heap.rename_from(DEAD, block.at, unowned, DEAD).expect("unowned");
         assert_eq!(header, block.header, "the word has come back");
         world.give_up(block, ADOPTER);
         world.claim(block, DEAD, 1, 1);

@@ -189,16 +189,16 @@ impl Crew {
             let cache = &mut ThreadCache::with_ceiling(*owner, 0);
             live.borrow_mut().drain(..).for_each(|block| self.world.free(cache, block));
         }
-        let mut nobodys = vec![];
+        let mut unowned = vec![];
         heap.walk(|g, header| {
             assert!(header.state() != State::Coalescing, "C1: in nobody's hands: {g:?}, {header:?}");
             if header.is_live() {
                 assert!(matches!(header.owner(), 0 | KEPT), "C1: a dead participant's block at {g:?}");
-                nobodys.push(g);
+                unowned.push(g);
             }
         })
         .expect("S4");
-        nobodys.into_iter().for_each(|g| heap.free(cache, g, None).expect("S5: it is live"));
+        unowned.into_iter().for_each(|g| heap.free(cache, g, None).expect("S5: it is live"));
         // L3 and the hints by the recovery alone, before anybody heals; a free that stopped half-way may have left its block parked.
         heap.verify().unwrap_or_else(|fault| panic!("recovered: {fault}"));
         heap.heal(cache);
@@ -209,7 +209,7 @@ impl Crew {
         }
         for control in heap.layout().batch_controls() {
             let control = heap.region().word(control).load(&BATCH_LOOK);
-            assert!(control == 0 || control >> 32 & 3 == 1, "C1: a batch is nobody's: {control:#x}");
+            assert!(control == 0 || control >> 32 & 3 == 1, "C1: a batch is unowned: {control:#x}");
         }
         self.directory_is_whole();
     }

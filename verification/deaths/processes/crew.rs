@@ -312,7 +312,7 @@ fn run_crew(what: &str, strict: bool, seconds: u64, killing: bool) {
     rest_is_one_block(&handler);
 }
 
-/// Recovers the dead, then frees what was nobody's when somebody died on the way from one owner to the next.
+/// Recovers the dead, then frees what was unowned when somebody died on the way from one owner to the next.
 fn give_back_the_lost(handler: &Handler, kept: [u32; 2]) -> u64 {
     let recovered = handler.reap().expect("a slot is free");
     println!("recovered at the end: {recovered:?}");

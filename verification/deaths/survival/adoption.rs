@@ -96,7 +96,7 @@ fn the_dead_keep_their_slot_while_their_block_is_adopted() {
     assert_eq!(left, 1, "the newcomer's, which left in good order");
 }
 
-/// The recovery of a dead adopter gives the block back to its owner: as long as that one lives, it is nobody's to adopt or free.
+/// The recovery of a dead adopter gives the block back to its owner: as long as that one lives, it is unowned to adopt or free.
 #[test]
 fn what_a_dead_adopter_was_adopting_is_an_orphan_only_if_its_owner_is_dead() {
     let scratch = Scratch::new();
@@ -132,14 +132,14 @@ fn whoever_leaves_keeps_its_slot_while_its_block_is_adopted() {
     let own = adopter.allocate_raw(100).expect("room");
     let (block, second) = (other.allocate_raw(100).expect("room"), other.allocate_raw(100).expect("room"));
     let (a, t) = (owner(&handler, block.offset()), owner(&handler, own.offset()));
-    // For ever: as if it had died, but its other block is nobody's.
+    // For ever: as if it had died, but its other block is unowned.
     let adoption = Adoption::begins(&handler, t, &block);
     drop(other);
     assert_eq!((dead(&handler), owner(&handler, second.offset())), (vec![a], 0));
     adoption.give_back();
     let recovered = handler.reap().expect("a slot");
     assert_eq!((recovered.participants, recovered.live_blocks, recovered.open_adoptions), (1, 1, 0));
-    // For a while: it is waited for, and both are nobody's.
+    // For a while: it is waited for, and both are unowned.
     let other = scratch.attach();
     let third = other.allocate_raw(100).expect("room");
     let adoption = Adoption::begins(&handler, t, &third);
@@ -156,9 +156,9 @@ fn whoever_leaves_keeps_its_slot_while_its_block_is_adopted() {
     assert_eq!((recovered.participants, recovered.live_blocks), (late as u64, late as u64));
     if late == 0 {
         assert_eq!(owner(&handler, third.offset()), 0);
-        handler.free_at(third.offset()).expect("live, and nobody's");
+        handler.free_at(third.offset()).expect("live, and unowned");
     }
-    handler.free_at(second.offset()).expect("live, and nobody's");
+    handler.free_at(second.offset()).expect("live, and unowned");
     adopter.free_raw(own).expect("live");
     drop(adopter);
     rest_is_one_block(&handler);
@@ -256,7 +256,7 @@ fn who_publishes_waits_for_an_adopter() {
             adoption.give_back();
         });
         match other.publish("name", &block) {
-            Ok(()) => assert_eq!(owner(&handler, block.offset()), 0, "published: nobody's"),
+            Ok(()) => assert_eq!(owner(&handler, block.offset()), 0, "published: unowned"),
             // On a machine so busy that it was given back after half a second.
             Err(error) => assert!(matches!(error, Error::ChangingHands { .. }), "{error}"),
         }

@@ -20,7 +20,7 @@ pub(crate) const NAMES: [&str; 6] = [
     "a",
     "b",
     "twelve-bytes",
-    "nobody's",
+    "unowned",
     "",
     "a name of ninety-seven bytes, which is more than \
     an entry of the directory has room for ........",

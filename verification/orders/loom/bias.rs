@@ -153,7 +153,7 @@ scenarios! {
         world.verify();
     }
 
-    // An owner spills what it has parked, which is nobody's then; another cache merges it without asking anybody.
+    // An owner spills what it has parked, which is unowned then; another cache merges it without asking anybody.
     loom_s3_renounced_block_is_swept Some(2), Some(3), 100, [Mark("swept")] => {
         let world = World::biased(3, 1);
         world.occupy_homes();
@@ -163,11 +163,11 @@ scenarios! {
             part(move |w| blocks.into_iter().for_each(|block| w.free(&mut owner, block))),
             part(move |w| {
                 let mut other = strict(2);
-                let nobodys = |w: &World| (0..3).any(|g| {
+                let unowned = |w: &World| (0..3).any(|g| {
                     let header = w.heap.look(Granule(g));
                     header.is_given_up() && header.parked_by() == 0
                 });
-                if nobodys(w) {
+                if unowned(w) {
                     w.heap.heal(&mut other);
                     if let Ok(block) = w.heap.allocate(&mut other, 1, 1, Kind::Raw) {
                         mark("swept");

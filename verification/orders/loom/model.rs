@@ -122,7 +122,7 @@ impl<B: Backend> World<B> {
         let heap = Heap::format(BoxedRegion::with_payload(Layout::new(granules + taken, params), taken + payload));
         Arc::new(Self { heap, start: loom::sync::atomic::AtomicUsize::new(0) })
     }
-    /// Another participant is about to fill every home: what a cache spills becomes nobody's.
+    /// Another participant is about to fill every home: what a cache spills becomes unowned.
     pub(crate) fn occupy_homes(&self) {
         const FILLING: u64 = 2 << 32 | 4;
         let layout = self.heap.layout();

@@ -207,7 +207,7 @@ const FATES: &[(&Site, &str, Fate)] = &[
         &STRUCTURE_WRITE,
         "Relaxed",
         Argued(
-            "Nobody finds a structure before its block was made nobody's (ADOPT, which releases) or its name published (DIR_WRITE).",
+            "Nobody finds a structure before its block was made unowned (ADOPT, which releases) or its name published (DIR_WRITE).",
         ),
     ),
     (

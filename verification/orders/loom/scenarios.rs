@@ -488,16 +488,16 @@ scenarios! {
     loom_s3_block_comes_back_under_one_generation None, None, 20, [Mark("adopted after")] => {
         let world = World::new(2, 0);
         let block = world.allocate(&mut strict(1), 1);
-        let nobodys = world.heap.rename(block.at, block.header, 0).expect("nobody else has it");
+        let unowned = world.heap.rename(block.at, block.header, 0).expect("nobody else has it");
         world.run([
             part(move |w| {
-                let Some(ours) = w.heap.rename(block.at, nobodys, 2) else { return };
+                let Some(ours) = w.heap.rename(block.at, unowned, 2) else { return };
                 w.heap.region().touch(block.at, 1);
                 w.heap.rename(block.at, ours, 0).expect("it is ours");
                 mark("given back");
             }),
             part(move |w| {
-                if w.heap.rename(block.at, nobodys, 3).is_some() {
+                if w.heap.rename(block.at, unowned, 3).is_some() {
                     mark("adopted after");
                     w.heap.region().touch(block.at, 1);
                 }

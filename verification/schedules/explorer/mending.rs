@@ -1,4 +1,4 @@
-//! Damage is mended beside traffic: what is broken is set aside, exactly that, and nobody's block is touched.
+//! Damage is mended beside traffic: what is broken is set aside, exactly that, and unowned block is touched.
 
 use super::turns::{Player, Policy, play, unseen};
 use super::world::World;

@@ -159,14 +159,14 @@ impl Scene {
         assert!(!named, "M1: a place names a block that is used again");
         self.held[cache.owner() as usize].borrow_mut().push(live);
     }
-    /// Frees a block; before that it may be nobody's for a while, which is nobody else's business.
+    /// Frees a block; before that it may be unowned for a while, which is nobody else's business.
     pub(crate) fn free(&self, cache: &mut ThreadCache, random: &mut Rng) {
         let me = cache.owner();
         let Some(mut live) = self.held[me as usize].borrow_mut().pop() else { return };
         if random.bool() {
-            let nobodys = self.heap.rename(live.at, live.header, 0).expect("M1: it is ours");
+            let unowned = self.heap.rename(live.at, live.header, 0).expect("M1: it is ours");
             self.heap.look(live.at);
-            live.header = self.heap.rename(live.at, nobodys, me).expect("M1: it is nobody's, and nobody's business");
+            live.header = self.heap.rename(live.at, unowned, me).expect("M1: it is unowned, and unowned business");
         }
         self.give_up(me, live);
         self.heap.free(cache, live.at, Some(live.header.generation())).expect("M1: it is live and ours");
