@@ -57,7 +57,7 @@ struct Arguments {
     /// Virtual microseconds before anything is counted.
     #[arg(long, value_name = "US")]
     warm_up: Option<f64>,
-    /// Batches of each class that the exchange holds, instead of production's 64: to see what depends on them.
+    /// Batches of each class that the transfer cache holds, instead of production's 64: to see what depends on them.
     #[arg(long, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=64))]
     batches: Option<usize>,
     /// Measures costs and points on this machine first (about a minute), and writes them to papers/data.

@@ -103,7 +103,7 @@ pub(crate) struct Task {
     calibrated: f64,
     /// One sample each.
     pub(crate) seeds: Vec<u64>,
-    /// Batches of a class that the exchange holds, if not as many as in production.
+    /// Batches of a class that the transfer cache holds, if not as many as in production.
     pub(crate) batches: Option<usize>,
     /// Virtual microseconds before anything is counted, and counted.
     pub(crate) warm_up: f64,

@@ -49,7 +49,7 @@ impl Table {
                 Ok(_) => return Some(unsafe { (*new).serial }),
                 Err(found) => {
                     first = found;
-                    // SAFETY: `new` came from `Box::into_raw` above, and the exchange failed: nobody else has it.
+                    // SAFETY: `new` came from `Box::into_raw` above, and the transfer cache failed: nobody else has it.
                     node = Some(unsafe { Box::from_raw(new) });
                 }
             }

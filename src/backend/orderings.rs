@@ -88,7 +88,7 @@ sites! {
     HINT_SET Release "L2" "sets a hint after the header it points to: the words' modification order decides against HINT_CLEAR";
     HINT_CLEAR Acquire "L2" "clears a hint that led nowhere; acquires the sets that came before it, so that the one more look sees what they point to";
     HINT_LOOK Relaxed "L2" "reads a hint: what it leads to is read with acquire, and where that is too old, HINT_CLEAR and one more look decide";
-    // The exchange of parked batches.
+    // The transfer cache of parked batches.
     BATCH_LOOK Relaxed "-" "looks for a batch to take or to fill; the claim decides";
     BATCH_MAP Relaxed "-" "which batches are full, as an aid: whoever meets a wrong bit mends it";
     BATCH_CLAIM Acquire "-" "takes a batch's control word: with BATCH_PASS, sees the indices that its filler wrote. An aid: a stale index is dropped by the pop, which checks the header";

@@ -1,12 +1,12 @@
 //! The audit: what the allocator gets along with, and only performance would notice.
 //!
-//! Aids may be wrong (a hint lies, an index is stale), but they don't name what does not exist. A place in the exchange that is kept for
+//! Aids may be wrong (a hint lies, an index is stale), but they don't name what does not exist. A place in the transfer cache that is kept for
 //! nobody, a bit that stands for nothing, or a block that is parked for a number that no participant has, is lost for good.
 
 use super::block_header::{Header, State, is_nobody};
-use super::exchange::filler_of;
 use super::operation::Op;
 use super::stats::Fault;
+use super::transfer_cache::filler_of;
 use super::words::Heap;
 use crate::backend::Word;
 use crate::backend::orderings::{BATCH_LOOK, HAZARD_LOOK, HINT_LOOK, OP_READ, PIN_LOOK};
@@ -19,7 +19,7 @@ const fn beyond(used: usize) -> u64 {
 }
 
 impl<R: Region> Heap<R> {
-    /// Looks at everything that is not a header: places in the exchange, hints, slots. To be called at rest. O(spans / 64), and the exchange.
+    /// Looks at everything that is not a header: places in the transfer cache, hints, slots. To be called at rest. O(spans / 64), and the transfer cache.
     pub(super) fn audit(&self) -> Result<(), Fault> {
         self.audit_exchange()?;
         self.audit_hints()?;
@@ -37,7 +37,7 @@ impl<R: Region> Heap<R> {
         }
     }
 
-    /// Places of the exchange in use: none, once every cache has been flushed and unowned blocks have been taken.
+    /// Places of the transfer cache in use: none, once every cache has been flushed and unowned blocks have been taken.
     pub fn places_in_use(&self) -> usize {
         self.layout().batch_controls().filter(|&at| self.word(at).load(&BATCH_LOOK) != 0).count()
     }
@@ -49,7 +49,9 @@ impl<R: Region> Heap<R> {
             is_unowned || control >> 32 > 2 || control & 0xFF > BATCH as u64 && control >> 32 == 1
         };
         match self.layout().batch_controls().find(wrong) {
-            Some(at) => Err(Fault::Stray { what: "a place of the exchange", word: self.word(at).load(&BATCH_LOOK) }),
+            Some(at) => {
+                Err(Fault::Stray { what: "a place of the transfer cache", word: self.word(at).load(&BATCH_LOOK) })
+            }
             None => Ok(()),
         }
     }
@@ -147,7 +149,7 @@ mod tests {
         heap.verify().expect("sound").parked.blocks
     }
 
-    /// A block is freed while somebody adopts it; what the freer's cache, flushed, leaves in the exchange.
+    /// A block is freed while somebody adopts it; what the freer's cache, flushed, leaves in the transfer cache.
     fn freed_while_it_is_adopted() -> Result<usize, Fault> {
         let heap = heap();
         let (mut owner, mut freer) = (ThreadCache::new(1), ThreadCache::new(3));

@@ -7,7 +7,7 @@
 //! allocate ── quick     allocate_own      the newest index on the own stack: revive, by plain stores      allocate.rs, bias.rs
 //!          └─ thorough  allocate
 //!             ├─ parked      allocate_parked   each index on the stack: revive, or claim_parked (1 CAS)
-//!             ├─ a batch     take_batch        own homes, then open slots, onto the stack              cache.rs, exchange.rs
+//!             ├─ a batch     take_batch        own homes, then transfer slots, onto the stack              cache.rs, exchange.rs
 //!             ├─ free memory carve             a run that is cut up, else find_and_take                runs.rs
 //!             │                 ├─ find           class, tree, leaf, header                             hints.rs
 //!             │                 └─ take           whole, or cut from the tail                          operation.rs
@@ -16,7 +16,7 @@
 //! free ────── quick     free_own          the own block onto the own stack, by plain stores             free.rs, bias.rs
 //!          └─ thorough  free              live_of, or refuse (S5); then by whose it is, and once more if that changed
 //!             ├─ own         free_local        the own stack, by plain stores; full: spill                cache.rs
-//!             │                                   to own homes, to an open slot, or merge_batch            exchange.rs, bias.rs
+//!             │                                   to own homes, to a transfer slot, or merge_batch            exchange.rs, bias.rs
 //!             ├─ remote      free_remote       1 CAS; the index goes to the outbox                        outbox.rs
 //!             │                                   a full batch: to its owner's homes, or it waits          exchange.rs
 //!             └─ unowned     free_shared       1 CAS; the own stack, or coalesce                          operation.rs

@@ -10,14 +10,14 @@
 //! - A cache's large parked blocks have an eighth of the sector at most, divided by the slots in use; a 128th once no free block has half of
 //!   the sector, and then no request is rounded up: what is parked keeps its neighbours apart, and memory is short. Where there is no room,
 //!   those go first that were not asked for lately; a free merges [`EVICTIONS`] at most, and each block once.
-//! - Whoever frees another cache's block parks it for that cache, and its index goes home (matrix::exchange), all sizes in one ring of homes.
+//! - Whoever frees another cache's block parks it for that cache, and its index goes home (matrix::transfer_cache), all sizes in one ring of homes.
 //!   A batch, and what is on its way home in one ring, are bounded in granules. What finds no home stays with the cache that freed it.
 //! - They are given back when a request runs short, when their thread ends, and when their cache's participant has died.
 
 use super::block_header::{Header, State, is_nobody};
-use super::exchange::{ALL, full, places};
 use super::pool::{Parked, Pool, WAYS, Way};
 use super::thread_cache::{FEW, MOST_SHORT_LOOKS, ThreadCache};
+use super::transfer_cache::{ALL, full, places};
 use super::words::{Heap, Kind, Live};
 use crate::backend::orderings::{BATCH_LOOK, CLAIM, HEADER_HINT, PARK, SLOT_LOOK};
 use crate::backend::{Backend, Mutant, Word};

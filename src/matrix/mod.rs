@@ -12,7 +12,7 @@
 //! - *mark*, *take over*: a thief announces that it takes a parked block, and takes it behind a heavy fence (bias revocation).
 //! - *adoption*: a live block gets another owner. *Unowned*: it has none (orphan).
 //! - *outbox*, *homes*: where blocks freed for another cache are collected, and where that cache finds them (remote frees).
-//! - *open slots*: where batches of unowned blocks change caches (transfer cache).
+//! - *transfer slots*: where batches of unowned blocks change caches (transfer cache).
 //! - *cut*, *join*, *ripple*: split off a free block's tail, merge two neighbours, free and merge (coalescing).
 //! - *announce*, *help*, *commit*: an operation on a free block is written down, anybody may finish it, one compare-and-swap ends it.
 //! - *held*: in the hands of one participant alone. *Freeze*: a join's right-hand head becomes an inside word.
@@ -29,8 +29,8 @@
 //! - `hints`: where to look; [`size_class`]: what is filed where;
 //! - [`operation`]: cut, join and the Ripple, which anybody can finish;
 //! - `bias`: the owner's plain stores, and what a thief pays instead;
-//! - `adoption`: a live block's owner changes while it may be about to free it; `transfer`: giving, publishing, taking;
-//! - `exchange`: batches change hands; `outbox`: what was freed for others goes home; `parked`: what waits, and for how long;
+//! - `adoption`: a live block's owner changes while it may be about to free it; `ownership`: giving, publishing, taking;
+//! - `transfer_cache`: batches change hands; `outbox`: what was freed for others goes home; `parked`: what waits, and for how long;
 //! - `large`: large blocks wait as well; `pool`: what a cache remembers of them;
 //! - [`runs`]: free memory is cut to size;
 //! - [`stats`]: what is in the sector; `audit`: what only performance would notice; `mend`: the tiling is restored; [`sweep`]: healing and the last try; [`recovery`]: what the dead leave (`walk`: one walker's way);
@@ -42,7 +42,6 @@ mod allocate;
 mod audit;
 mod bias;
 pub mod core;
-mod exchange;
 mod free;
 #[cfg(feature = "internals")]
 pub mod heap;
@@ -68,6 +67,7 @@ pub mod runs;
 #[cfg(not(feature = "internals"))]
 pub(crate) mod runs;
 mod thread_cache;
+mod transfer_cache;
 #[cfg(feature = "internals")]
 pub use crate::segment::size_class;
 #[cfg(not(feature = "internals"))]
@@ -76,6 +76,7 @@ pub(crate) use crate::segment::size_class;
 pub mod block_header;
 #[cfg(not(feature = "internals"))]
 pub(crate) mod block_header;
+mod ownership;
 #[cfg(feature = "internals")]
 pub mod stats;
 #[cfg(not(feature = "internals"))]
@@ -85,7 +86,6 @@ pub mod sweep;
 #[cfg(not(feature = "internals"))]
 pub(crate) mod sweep;
 mod threads;
-mod transfer;
 mod walk;
 mod words;
 

@@ -1,10 +1,10 @@
 //! The outbox: what a cache has freed for others goes home in batches.
 //!
-//! Full batches go to their owner's homes in the exchange. What finds no home free waits with the cache that freed it, and goes home
+//! Full batches go to their owner's homes in the transfer cache. What finds no home free waits with the cache that freed it, and goes home
 //! later; more than an eighth of all homes could hold is merged, all behind one heavy fence.
 
-use super::exchange::{ALL, places};
 use super::thread_cache::{RemoteBatch, ThreadCache, WAYS};
+use super::transfer_cache::{ALL, places};
 use super::words::Heap;
 use crate::backend::Word;
 use crate::segment::layout::{BATCH, Granule};
@@ -15,7 +15,7 @@ use crate::segment::size_class::Bin;
 const HOMES_PER_OUTBOX: usize = 8;
 
 impl<R: Region> Heap<R> {
-    /// Collects the index of a block for its owner; a full batch goes to the exchange.
+    /// Collects the index of a block for its owner; a full batch goes to the transfer cache.
     #[inline]
     pub(super) fn send_home(&self, cache: &mut ThreadCache, bin: Bin, owner: u16, g: Granule) {
         let full = BATCH.min(cache.stacks[bin.0].ceiling());
@@ -52,7 +52,7 @@ impl<R: Region> Heap<R> {
         }
     }
 
-    /// Sends a batch home. Without room in the exchange it waits, with its likes, until there is some; too many of them are merged.
+    /// Sends a batch home. Without room in the transfer cache it waits, with its likes, until there is some; too many of them are merged.
     #[cold]
     #[inline(never)]
     pub(super) fn dispatch(&self, cache: &mut ThreadCache, at: usize) {

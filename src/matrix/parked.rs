@@ -2,11 +2,11 @@
 //!
 //! A cache keeps the indices of its parked blocks on a small stack for each bin; the policy of what stays there and what is let go is this
 //! file's. A full stack's older half goes to the cache's own homes: it comes back to the same header lines. Without room there it becomes
-//! unowned and goes to an open slot (matrix::exchange). What finds no open slot is merged. An empty stack is filled from the cache's own
-//! homes, then from the open slots, and else from a run that is cut up (matrix::runs).
+//! unowned and goes to a transfer slot (matrix::transfer_cache). What finds no transfer slot is merged. An empty stack is filled from the cache's own
+//! homes, then from the transfer slots, and else from a run that is cut up (matrix::runs).
 
-use super::exchange::ALL;
 use super::thread_cache::{FEW, MOST_SHORT_LOOKS, RemoteBatch, ThreadCache, WAYS};
+use super::transfer_cache::ALL;
 use super::words::Heap;
 use crate::segment::layout::Granule;
 use crate::segment::region::Region;
@@ -19,7 +19,7 @@ impl<R: Region> Heap<R> {
         self.layout().bin_of(size).filter(|_| cache.parks())
     }
 
-    /// Remembers a block that this cache has just parked. Full: half of the stack goes to the exchange, or is merged.
+    /// Remembers a block that this cache has just parked. Full: half of the stack goes to the transfer cache, or is merged.
     #[inline]
     pub(super) fn remember(&self, cache: &mut ThreadCache, bin: Bin, g: Granule) {
         if !cache.stacks[bin.0].push(g) {
@@ -43,12 +43,12 @@ impl<R: Region> Heap<R> {
         if self.biased() {
             spilt.batch().iter().for_each(|&g| self.renounce(cache, bin, Granule(g)));
         }
-        if !self.give_open(cache, bin, spilt.batch()) {
+        if !self.put_batch(cache, bin, spilt.batch()) {
             self.merge_batch(cache, spilt.batch());
         }
     }
 
-    /// Takes a batch from the exchange onto the own stack; false if there is none for this cache.
+    /// Takes a batch from the transfer cache onto the own stack; false if there is none for this cache.
     ///
     /// Its own batches come first: blocks that wander between caches make them write each other's header lines. A cache that
     /// frees blocks of the size itself leaves unowned to those that only allocate, for a while.
@@ -70,7 +70,7 @@ impl<R: Region> Heap<R> {
             stack.spilt -= 1;
             return false;
         }
-        self.take_open(cache, bin)
+        self.get_batch(cache, bin)
     }
 
     /// Merges everything that this cache has parked, or has on its way home to other caches.

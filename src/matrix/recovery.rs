@@ -6,7 +6,7 @@
 //! whoever needs memory or a number helps a recovery that stands still, and need not ask whether its recoverer has died (L2).
 //!
 //! 1. Links that they had half given are completed (ipc::structure). The operations that the dead had announced are finished, as anybody may (matrix::operation), and so are their adoptions. Batches of
-//!    the exchange and directory entries that they were filling become empty.
+//!    the transfer cache and directory entries that they were filling become empty.
 //! 2. A walk over the tiles. Live blocks of the dead become unowned parked blocks, or are kept for whoever adopts them, by policy. So do
 //!    blocks that they had parked, and what they held alone (COALESCING with their number), once the heads that they had written ahead
 //!    inside are erased. Whoever's compare-and-swap it was merges the block, as any parked one. Every free block is looked at and hinted
@@ -20,10 +20,10 @@
 
 pub use super::block_header::KEPT;
 use super::block_header::{Header, State};
-use super::exchange::filler_of;
 use super::operation::Op;
 pub use super::recovered::{Policy, Recovered};
 use super::thread_cache::ThreadCache;
+use super::transfer_cache::filler_of;
 pub use super::walk::Recovery;
 use super::words::{Heap, Live};
 use crate::backend::orderings::*;

@@ -654,7 +654,7 @@ mod hostile {
         heap.region().word(heap.layout().header(Granule(g))).store(header.0, &FORMAT);
     }
     fn batch(heap: &Heap<BoxedRegion<Native>>, bin: usize, index: u32) {
-        let slot = heap.layout().open_slot(bin, 0).0;
+        let slot = heap.layout().transfer_slot(bin, 0).0;
         let word = |i| heap.region().word(WordIndex(slot + i));
         heap.region().word(heap.layout().batch_map(bin)).store(1, &FORMAT);
         word(1).store(index as u64, &FORMAT);

@@ -44,7 +44,7 @@ pub const CHUNK: usize = 64;
 pub const MAX_GRANULES: usize = (1 << 28) - 4;
 /// The most participants a segment can have: an owner takes 11 bits of a header, one of which tells its adopter; 0 is nobody.
 pub const MAX_PARTICIPANTS: usize = (1 << 10) - 2;
-/// Indices in one batch of the exchange.
+/// Indices in one batch of the transfer cache.
 pub const BATCH: usize = 14;
 /// Batches of unowned blocks of one bin at most: each has a bit of one word.
 pub const MAX_BATCHES: usize = 64;
@@ -72,7 +72,7 @@ pub struct Params {
     pub granule_shift: u32,
     /// Participant slots.
     pub participants: usize,
-    /// Batches of unowned blocks that the exchange holds, for each bin. For batches on their way home it has as many slots, which all
+    /// Batches of unowned blocks that the transfer cache holds, for each bin. For batches on their way home it has as many slots, which all
     /// bins share.
     pub batches: usize,
     /// Entries of the directory.
@@ -404,9 +404,9 @@ impl Layout {
         let owner = if owner as usize > self.params.participants { 0 } else { owner as usize };
         WordIndex(self.slots + owner * self.slot_stride + word as usize)
     }
-    /// The control word of a slot of the exchange that holds unowned blocks of a bin; the words behind it are the batch's.
+    /// The control word of a slot of the transfer cache that holds unowned blocks of a bin; the words behind it are the batch's.
     #[inline(always)]
-    pub fn open_slot(&self, bin: usize, slot: usize) -> WordIndex {
+    pub fn transfer_slot(&self, bin: usize, slot: usize) -> WordIndex {
         debug_assert!(bin < self.bins && slot < self.params.batches);
         WordIndex(self.exchange + (bin * self.params.batches + slot) * self.batch_stride)
     }
@@ -436,7 +436,7 @@ impl Layout {
         let key = (key ^ key >> 13).wrapping_mul(0x85EB_CA6B);
         self.home(((u64::from(key) * self.homes() as u64) >> 32) as usize)
     }
-    /// The control words of all slots of the exchange.
+    /// The control words of all slots of the transfer cache.
     pub fn batch_controls(&self) -> impl Iterator<Item = WordIndex> {
         let slots = self.bins * self.params.batches + self.homes();
         (0..slots).map(|slot| WordIndex(self.exchange + slot * self.batch_stride))
@@ -515,7 +515,7 @@ mod tests {
         for bytes in [64 << 10, 1 << 20, 5 << 20, 64 << 20, 1 << 30] {
             let layout = Layout::fit(bytes, Params::for_segment(bytes)).expect("room for a sector");
             let open = (0..layout.bins).flat_map(|bin| (0..layout.params.batches).map(move |slot| (bin, slot)));
-            let mut all: Vec<usize> = open.map(|(bin, slot)| layout.open_slot(bin, slot).0).collect();
+            let mut all: Vec<usize> = open.map(|(bin, slot)| layout.transfer_slot(bin, slot).0).collect();
             all.extend((0..layout.homes()).map(|home| layout.home(home).0));
             assert!(all.is_sorted_by(|one, next| one + BATCH_WORDS <= *next), "{bytes}");
             assert!(layout.batch_controls().map(|control| control.0).eq(all.iter().copied()), "{bytes}");

@@ -9,7 +9,7 @@ pub(crate) struct Costs {
     /// Instructions around one access to a word, and the access itself where the core has the line, on the owner's quick path and in the
     /// workload. Fitted: A at one core takes as long as measured.
     pub(crate) work: f64,
-    /// The same everywhere else (searches, merges, the exchange). Fitted: A in strict mode at one core takes as long as measured.
+    /// The same everywhere else (searches, merges, the transfer cache). Fitted: A in strict mode at one core takes as long as measured.
     pub(crate) search: f64,
     /// What the workload itself takes for one operation of A. Measured: the harness alone.
     pub(crate) harness: f64,

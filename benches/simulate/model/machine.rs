@@ -145,9 +145,9 @@ impl Machine {
         let kinds = vec![
             (0, "header"),
             (line(layout.slot(0, SlotWord::State)), "participant slots"),
-            (line(layout.open_slot(0, 0)), "exchange: open slots"),
-            (line(layout.home(0)), "exchange: homes"),
-            (line(layout.batch_map(0)), "exchange: maps"),
+            (line(layout.transfer_slot(0, 0)), "transfer cache: transfer slots"),
+            (line(layout.home(0)), "transfer cache: homes"),
+            (line(layout.batch_map(0)), "transfer cache: maps"),
             (line(layout.directory(0, 0)), "directory"),
             (line(layout.first_level()), "hints: first level"),
             (line(layout.second_level(0)), "hints: second level"),
@@ -175,11 +175,11 @@ impl Machine {
                 let what = if place.is_multiple_of(2) { "operation" } else { "hazard" };
                 format!("slot {}: {what}", place / 2)
             }
-            "exchange: open slots" => {
+            "transfer cache: transfer slots" => {
                 let slots = self.layout.params.batches;
-                format!("exchange: bin {}, open slot {}", place / slots, place % slots)
+                format!("transfer cache: bin {}, transfer slot {}", place / slots, place % slots)
             }
-            "exchange: maps" => format!("exchange: map of bin {place}"),
+            "transfer cache: maps" => format!("transfer cache: map of bin {place}"),
             "hints: class trees" => {
                 let stride = (self.layout.tree(1, 0, 0).0 - self.layout.tree(0, 0, 0).0) / LINE;
                 format!("hints: tree of class {}, line {}", place / stride, place % stride)

@@ -59,7 +59,7 @@ impl Workload {
 pub(crate) struct Plan {
     pub(crate) cores: usize,
     pub(crate) seed: u64,
-    /// Batches of a class that the exchange holds, if not as many as in production.
+    /// Batches of a class that the transfer cache holds, if not as many as in production.
     pub(crate) batches: Option<usize>,
     pub(crate) warm_up: f64,
     pub(crate) counted: f64,

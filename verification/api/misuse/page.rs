@@ -46,7 +46,7 @@ const BLOCKS: &[&str] = &[
     "src/ipc/sync",
     "src/ipc/table",
     "src/ipc/wait.rs",
-    "src/matrix/exchange.rs",
+    "src/matrix/transfer_cache.rs",
     "src/matrix/heap.rs",
     "src/matrix/cache.rs",
     "src/matrix/operation.rs",

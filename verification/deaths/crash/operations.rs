@@ -137,7 +137,7 @@ pub(crate) fn recover(world: &World, cache: &mut ThreadCache, dead: u16, policy:
     });
 }
 
-/// The sector was full of the bystander's blocks, which are parked or in the exchange now, as far as there is room.
+/// The sector was full of the bystander's blocks, which are parked or in the transfer cache now, as far as there is room.
 fn all_parked(s: &mut Scene) {
     let world = s.world.clone();
     let blocks: Vec<_> = std::iter::from_fn(|| world.allocate(&mut s.other, 3, 1, Kind::Raw)).collect();
@@ -203,7 +203,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         around: &[&HEADER_LOOK, &HINT_LOOK],
     },
     Operation {
-        name: "allocate, from the exchange",
+        name: "allocate, from the transfer cache",
         granules: 80,
         ceiling: 2,
         pool: 0,

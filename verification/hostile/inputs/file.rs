@@ -65,7 +65,7 @@ pub(crate) enum Edit {
     Op { owner: u8, kind: u8, at: u16, size: Low },
     /// The header that a slot quotes: as it stands at a granule.
     Quote { owner: u8, at: u16 },
-    /// A batch of the exchange.
+    /// A batch of the transfer cache.
     Batch { bin: u8, batch: u8, kind: u8, owner: u8, count: u8, indices: [u16; 2] },
     /// A directory entry.
     Entry { entry: u8, kind: u8, owner: u8, version: u8, name: u8, block: Low, generation: u8 },
@@ -262,7 +262,7 @@ impl Sound {
         let (from, words) = match area {
             Area::Slots => (layout.slot(0, SlotWord::State).0, (p.participants + 1) * 16),
             Area::Exchange if p.batches > 0 => {
-                let first = layout.open_slot(0, 0).0;
+                let first = layout.transfer_slot(0, 0).0;
                 (first, layout.batch_map(layout.bins - 1).0 + 1 - first)
             }
             Area::Directory if p.directory > 0 => (layout.directory(0, 0).0, p.directory * DIRECTORY_WORDS),
@@ -353,7 +353,7 @@ impl Sound {
                     let slot = if *batch % 2 == 0 {
                         let map = self.layout.batch_map(bin).0;
                         self.words[map] |= 1 << (at % batches);
-                        self.layout.open_slot(bin, at % batches).0
+                        self.layout.transfer_slot(bin, at % batches).0
                     } else {
                         control |= (bin as u64) << 24;
                         self.layout.home_of(u16::from(owner), bin, at % self.layout.ring()).0

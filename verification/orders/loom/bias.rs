@@ -180,7 +180,7 @@ scenarios! {
         world.verify();
     }
 
-    // An owner spills what it has parked; another cache takes it from the exchange.
+    // An owner spills what it has parked; another cache takes it from the transfer cache.
     loom_s3_spilt_block_changes_caches Some(2), Some(3), 100, [Mark("taken")] => {
         let world = World::biased(3, 1);
         world.occupy_homes();

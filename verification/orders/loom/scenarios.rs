@@ -165,7 +165,7 @@ scenarios! {
         assert_eq!((tally.live.granules, tally.free.granules), (1, 2), "S4");
     }
 
-    // A cache's stack overflows into the exchange while another cache looks for a batch there.
+    // A cache's stack overflows into the transfer cache while another cache looks for a batch there.
     loom_s3_batch_is_handed_over None, None, 100, [Read(&BATCH_INDEX)] => {
         let world = World::new(3, 1);
         let mut giver = ThreadCache::with_ceiling(1, 2);
@@ -527,7 +527,7 @@ scenarios! {
         world.is_whole();
     }
 
-    // Two caches want one batch of the exchange; the loser is served by what is parked elsewhere.
+    // Two caches want one batch of the transfer cache; the loser is served by what is parked elsewhere.
     loom_s1_two_takers_of_one_batch None, None, 100, [Read(&BATCH_INDEX), Lost(&BATCH_CLAIM)] => {
         let world = World::new(3, 1);
         let mut giver = ThreadCache::with_ceiling(1, 2);

@@ -1,4 +1,4 @@
-//! The exchange: batches of parked blocks' indices change hands through slots in the segment.
+//! The transfer cache: batches of parked blocks' indices change hands through slots in the segment.
 //!
 //! A batch that is lost (its filler stopped half-way) costs nothing but the aid: the blocks are in their headers.
 //!
@@ -7,7 +7,7 @@
 //! same way, so that each finds the next one at the first look, no map is asked or told, and the two are seldom at one home at once. The
 //! rings of all caches and bins lie in one array, scattered: where a home is in use by another, the next one serves.
 //!
-//! Unowned blocks go to one of up to 64 *open slots* of their bin, where any cache in need takes them. A word for each bin tells which of
+//! Unowned blocks go to one of up to 64 *transfer slots* of their bin, where any cache in need takes them. A word for each bin tells which of
 //! them are full, so that nobody walks them; a bit may lie, and whoever meets a wrong one mends it.
 
 use super::thread_cache::{RemoteBatch, ThreadCache};
@@ -49,12 +49,12 @@ pub(super) const ALL: usize = usize::MAX;
 /// Open slots that a cache in need looks at.
 const OPEN_LOOKS: usize = 8;
 
-/// One bit for each of so many open slots.
+/// One bit for each of so many transfer slots.
 const fn all_open(slots: usize) -> u64 {
     if slots >= MAX_BATCHES { u64::MAX } else { (1 << slots) - 1 }
 }
 
-/// Where a cache begins among the open slots: different caches' beginnings lie apart.
+/// Where a cache begins among the transfer slots: different caches' beginnings lie apart.
 fn beginning(owner: u16, slots: usize) -> usize {
     let spread = (owner as u32).wrapping_mul(0x9E37_79B9);
     ((spread as u64 * slots as u64) >> 32) as usize
@@ -79,14 +79,14 @@ fn bits_from(bits: u64, first: usize) -> impl Iterator<Item = usize> {
 }
 
 impl<R: Region> Heap<R> {
-    /// Puts a batch of unowned blocks into the exchange; false if every open slot of the bin is in use.
-    pub(super) fn give_open(&self, cache: &ThreadCache, bin: Bin, batch: &[u32]) -> bool {
+    /// Puts a batch of unowned blocks into the transfer cache; false if every transfer slot of the bin is in use.
+    pub(super) fn put_batch(&self, cache: &ThreadCache, bin: Bin, batch: &[u32]) -> bool {
         let layout = self.layout();
         let first = beginning(cache.owner, layout.params.batches);
         let map = self.word(layout.batch_map(bin.0));
         let empty = !map.load(&BATCH_MAP) & all_open(layout.params.batches);
         for slot in bits_from(empty, first) {
-            let filled = self.fill(cache, layout.open_slot(bin.0, slot), batch, FULL);
+            let filled = self.fill(cache, layout.transfer_slot(bin.0, slot), batch, FULL);
             if filled.is_ok() || filled.is_err_and(|found| found & FULL != 0) {
                 map.fetch_or(1 << slot, &BATCH_MAP);
             }
@@ -148,13 +148,13 @@ impl<R: Region> Heap<R> {
     }
 
     /// Takes a batch of unowned blocks.
-    pub(super) fn take_open(&self, cache: &mut ThreadCache, bin: Bin) -> bool {
+    pub(super) fn get_batch(&self, cache: &mut ThreadCache, bin: Bin) -> bool {
         let layout = self.layout();
         let first = beginning(cache.owner, layout.params.batches);
         let map = self.word(layout.batch_map(bin.0));
         let full = map.load(&BATCH_MAP) & all_open(layout.params.batches);
         for slot in bits_from(full, first).take(OPEN_LOOKS) {
-            let at = layout.open_slot(bin.0, slot);
+            let at = layout.transfer_slot(bin.0, slot);
             let control = self.word(at);
             let found = control.load(&BATCH_LOOK);
             if found & FULL == 0 {
