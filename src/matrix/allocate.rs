@@ -89,7 +89,7 @@ impl<R: Region> Heap<R> {
         kind: Kind,
         geometry: &impl Geometry,
     ) -> Option<Live> {
-        let (hazard, live_bits, shift) = (cache.hazard, cache.live_bits, geometry.span_shift());
+        let (hazard, own_live_header, shift) = (cache.hazard, cache.own_live_header, geometry.span_shift());
         let stack = cache.stacks.get_mut(stack)?;
         let newest = stack.top.wrapping_sub(1);
         let g = Granule(*stack.items.get(newest as usize)?);
@@ -100,7 +100,7 @@ impl<R: Region> Heap<R> {
         // SAFETY: the cache is bound, to this heap, says the caller: it has as many granules, spans like these, and these words.
         let header = unsafe {
             let word = self.region().header_in_range(g, shift);
-            self.revive(hazard, live_bits, g, word, size, kind, shift)
+            self.revive(hazard, own_live_header, g, word, size, kind, shift)
         }?;
         stack.top = newest;
         Some(Live { at: g, header })
@@ -118,7 +118,7 @@ impl<R: Region> Heap<R> {
     unsafe fn revive(
         &self,
         hazard: u32,
-        live_bits: u64,
+        own_live_header: u64,
         g: Granule,
         word: &<R::Backend as Backend>::Word,
         size: u32,
@@ -128,18 +128,20 @@ impl<R: Region> Heap<R> {
         const RAW: u64 = Header::new(State::Allocated, 0, 0, 0).0;
         let at = place(g.0 & ((1 << shift) - 1), 0);
         // The live header, but for the generation.
-        let (revival, expected) = match kind {
-            Kind::Raw => (const { Header::revival(State::Allocated, 0, 0) }, live_bits | u64::from(at | size)),
+        let (becoming_live, expected) = match kind {
+            Kind::Raw => {
+                (const { Header::becoming_live(State::Allocated, 0, 0) }, own_live_header | u64::from(at | size))
+            }
             Kind::Typed(_) => {
                 let spans = (g.plus(size).0 >> shift) - (g.0 >> shift);
                 let (state, low) = kind.state_of(at | size, spans);
                 let other_state = Header::new(state, 0, 0, 0).0.wrapping_sub(RAW);
-                let expected = live_bits.wrapping_add(other_state) | u64::from(low);
-                (Header::revival(state, at | size, low), expected)
+                let expected = own_live_header.wrapping_add(other_state) | u64::from(low);
+                (Header::becoming_live(state, at | size, low), expected)
             }
         };
         let revive = |header: Header| {
-            let live = header.0.wrapping_add(revival);
+            let live = header.0.wrapping_add(becoming_live);
             let generation = live ^ expected;
             // Put together anew, so that whoever asks it for its size need not wait for the word from memory.
             let handed_out = Header(expected | generation);
@@ -179,7 +181,7 @@ impl<R: Region> Heap<R> {
         let (hazard, shift, size) = (self.hazard_of(cache), self.layout().span_shift, bin.size());
         while let Some(g) = cache.stacks[bin.0].pop_aligned(mask) {
             // SAFETY: `hazard_of` is in range.
-            let own = || unsafe { self.revive(hazard, cache.live_bits, g, self.header(g), size, kind, shift) };
+            let own = || unsafe { self.revive(hazard, cache.own_live_header, g, self.header(g), size, kind, shift) };
             let own = if hazard == 0 { None } else { own() };
             if let Some(header) = own.or_else(|| self.claim_parked(cache.owner, g, size, kind)) {
                 return Some(Live { at: g, header });
@@ -193,7 +195,7 @@ impl<R: Region> Heap<R> {
     pub(super) fn claim_parked(&self, owner: u16, g: Granule, size: u32, kind: Kind) -> Option<Header> {
         let (state, low) = kind.state_of(self.place(g, size), self.spans(g, size));
         let word = self.header(g);
-        let header = self.said_of(g, Header(word.load(&HEADER_HINT)));
+        let header = self.header_at(g, Header(word.load(&HEADER_HINT)));
         let right_size = header.size() == size || R::Backend::mutated(Mutant::PopSizeUnchecked);
         let live = Header::new(state, owner, header.next_generation(), low);
         // Held first where it is to be labelled.

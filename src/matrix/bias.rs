@@ -71,7 +71,7 @@ impl<R: Region> Heap<R> {
             cache.granules = self.layout().granules;
             // Where some of those sizes are large, the quick ways stand back.
             let quick = self.layout().params.larges.from >= EXACT;
-            cache.roomy = if quick { (cache.granules + 1).saturating_sub(EXACT) } else { 0 };
+            cache.free_limit = if quick { (cache.granules + 1).saturating_sub(EXACT) } else { 0 };
         }
     }
 

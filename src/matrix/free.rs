@@ -85,7 +85,7 @@ impl<R: Region> Heap<R> {
             return false;
         };
         if !cache.stacks[bin.0].has_room() {
-            self.spill(cache, bin);
+            self.flush_half(cache, bin);
         }
         let parked = Header::new(State::Acked, header.owner(), header.generation(), self.place(g, header.size()));
         let change = |now: Header| (now == header && cache.stacks[bin.0].push(g)).then_some((parked, ()));
@@ -187,13 +187,13 @@ impl<R: Region> Heap<R> {
     /// As for [`Heap::allocate_own`], and a known header's position is that of the granule in its span, as an allocation gave them.
     #[inline(always)]
     pub unsafe fn free_own(&self, cache: &mut ThreadCache, g: Granule, known: Known, geometry: &impl Geometry) -> bool {
-        let (own, hazard, shift) = (Header(cache.live_bits), cache.hazard, geometry.span_shift());
+        let (own, hazard, shift) = (Header(cache.own_live_header), cache.hazard, geometry.span_shift());
         let (is_own, size) = match known {
             Known::Raw(header) => (header.held_by_same(own), header.low_size()),
             Known::Typed(header) => (header.is_typed() && header.owner() == own.owner(), header.size()),
             Known::Offset => (true, 0),
         };
-        if g.0 >= cache.roomy || !is_own || size >= EXACT {
+        if g.0 >= cache.free_limit || !is_own || size >= EXACT {
             return false;
         }
         // SAFETY: the cache is bound, to this heap, says the caller: it has as many granules, spans like these, and this word.
@@ -243,7 +243,7 @@ impl<R: Region> Heap<R> {
         if g.0 >= cache.granules {
             return false;
         }
-        let (own, hazard, shift) = (cache.live_bits, cache.hazard, geometry.span_shift());
+        let (own, hazard, shift) = (cache.own_live_header, cache.hazard, geometry.span_shift());
         // SAFETY: as in `free_own`.
         let word = unsafe { self.region().header_in_range(g, shift) };
         let header = Header(word.load(&HEADER_HINT));

@@ -15,7 +15,7 @@
 //!
 //! free ────── quick     free_own          the own block onto the own stack, by plain stores             free.rs, bias.rs
 //!          └─ thorough  free              live_of, or refuse (S5); then by whose it is, and once more if that changed
-//!             ├─ own         free_local        the own stack, by plain stores; full: spill                cache.rs
+//!             ├─ own         free_local        the own stack, by plain stores; full: flush_half                cache.rs
 //!             │                                   to own homes, to a transfer slot, or merge_batch            exchange.rs, bias.rs
 //!             ├─ remote      free_remote       1 CAS; the index goes to the outbox                        outbox.rs
 //!             │                                   a full batch: to its owner's homes, or it waits          exchange.rs

@@ -215,7 +215,7 @@ impl<R: Region> Heap<R> {
     /// What begins in a span, and where.
     #[inline(always)]
     fn begins_in(&self, span: u32) -> (Granule, Header) {
-        let header = self.look_span(span);
+        let header = self.look_at_span(span);
         (self.head_of(span, header), header)
     }
 

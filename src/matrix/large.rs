@@ -57,7 +57,7 @@ impl<R: Region> Heap<R> {
             let next = Large(bin.0 + 1);
             let (bin, block) = newest.or_else(|| pool.newest(next).map(|block| (next, block)))?;
             if block.at.0 & mask == 0
-                && let Some(header) = self.take_own(cache.live_bits, block)
+                && let Some(header) = self.take_own(cache.own_live_header, block)
             {
                 pool.take_newest(bin);
                 return Some(Live { at: block.at, header });
@@ -66,13 +66,13 @@ impl<R: Region> Heap<R> {
         self.pop_any_large(cache, [bin, Large(bin.0 + 1)], (size, mask), kind)
     }
 
-    /// Takes the block, untyped, if it is parked by whose live blocks' headers are like `live_bits`.
+    /// Takes the block, untyped, if it is parked by whose live blocks' headers are like `own_live_header`.
     #[inline(always)]
-    fn take_own(&self, live_bits: u64, block: Parked) -> Option<Header> {
+    fn take_own(&self, own_live_header: u64, block: Parked) -> Option<Header> {
         let word = self.header(block.at);
         let header = word.load(&HEADER_HINT);
-        let live = header.wrapping_add(const { Header::revival(State::Allocated, 0, 0) });
-        let generation = live ^ (live_bits | u64::from(self.place(block.at, block.size)));
+        let live = header.wrapping_add(const { Header::becoming_live(State::Allocated, 0, 0) });
+        let generation = live ^ (own_live_header | u64::from(self.place(block.at, block.size)));
         let as_parked = Header(generation).meaning() == 0 && generation != 0;
         (as_parked && word.cas(header, live, &CLAIM).is_ok()).then_some(Header(live))
     }

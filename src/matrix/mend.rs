@@ -97,7 +97,7 @@ impl<R: Region> Heap<R> {
     /// Where the block begins whose head stands in a span, if one does.
     fn head_in(&self, span: u32) -> Option<Granule> {
         let (g, header) = self.tile_in(span)?;
-        (self.said_of(g, header) == header).then_some(g)
+        (self.header_at(g, header) == header).then_some(g)
     }
 
     /// Where within a free block another block's head stands.
@@ -147,7 +147,7 @@ impl<R: Region> Heap<R> {
             if let Some(head) = self.head_in(span) {
                 return head;
             }
-            let word = self.look_span(span);
+            let word = self.look_at_span(span);
             if word.state() != State::Inside {
                 let erased = Header::new(State::Inside, word.tag(), word.next_generation(), 0);
                 let _ = self.header(self.layout().first_of(span)).cas(word.0, erased.0, &ERASE);

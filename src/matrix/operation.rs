@@ -175,7 +175,7 @@ impl<R: Region> Heap<R> {
         if !R::Backend::mutated(Mutant::FooterDropped) && !self.write_footer(g, announced, rest) {
             return;
         }
-        let inside = self.look_span(self.layout().span(tail));
+        let inside = self.look_at_span(self.layout().span(tail));
         if !self.still(g, announced) {
             return;
         }
@@ -317,7 +317,7 @@ impl<R: Region> Heap<R> {
             return true;
         }
         let last = self.layout().span(g) + back;
-        let word = self.look_span(last);
+        let word = self.look_at_span(last);
         if !self.still(g, head) {
             return false;
         }
@@ -497,12 +497,12 @@ impl<R: Region> Heap<R> {
     /// The free block that ends where `g` begins, found through its footer. A footer is a hint: head and size decide.
     fn left_of(&self, g: Granule) -> Option<(Granule, Header)> {
         let last = self.layout().span(g).checked_sub(1)?;
-        let word = self.look_span(last);
+        let word = self.look_at_span(last);
         let (span, header) = match word.state() {
             State::Inside if word.low() == 0 => return None,
             State::Inside => {
                 let span = last.checked_sub(word.low())?;
-                (span, self.look_span(span))
+                (span, self.look_at_span(span))
             }
             _ => (last, word),
         };

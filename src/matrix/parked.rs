@@ -23,19 +23,19 @@ impl<R: Region> Heap<R> {
     #[inline]
     pub(super) fn remember(&self, cache: &mut ThreadCache, bin: Bin, g: Granule) {
         if !cache.stacks[bin.0].push(g) {
-            self.spill(cache, bin);
+            self.flush_half(cache, bin);
             cache.stacks[bin.0].push(g);
         }
     }
 
     #[cold]
     #[inline(never)]
-    pub(super) fn spill(&self, cache: &mut ThreadCache, bin: Bin) {
+    pub(super) fn flush_half(&self, cache: &mut ThreadCache, bin: Bin) {
         let stack = &mut cache.stacks[bin.0];
         let mut spilt =
             RemoteBatch { owner: cache.owner, bin: bin.0 as u8, next_home: stack.next_spill, ..RemoteBatch::default() };
         spilt.length = stack.oldest_half(&mut spilt.items) as u8;
-        stack.spilt = 8;
+        stack.refill_holdoff = 8;
         if self.biased() && self.give_home(cache, &mut spilt, ALL) {
             cache.stacks[bin.0].next_spill = spilt.next_home;
             return;
@@ -66,8 +66,8 @@ impl<R: Region> Heap<R> {
             }
         }
         let stack = &mut cache.stacks[bin.0];
-        if stack.spilt > 0 {
-            stack.spilt -= 1;
+        if stack.refill_holdoff > 0 {
+            stack.refill_holdoff -= 1;
             return false;
         }
         self.get_batch(cache, bin)

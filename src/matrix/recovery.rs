@@ -254,7 +254,7 @@ impl<R: Region> Heap<R> {
     fn erase_inside(&self, g: Granule, header: Header) -> bool {
         let first = self.layout().span(g);
         for span in first + 1..first + self.spans(g, header.size()) {
-            let head = self.look_span(span);
+            let head = self.look_at_span(span);
             if head.state() == State::Inside {
                 continue;
             }

@@ -31,7 +31,7 @@ impl<R: Region> Heap<R> {
         let (mut at, mut last, mut explained) = (0, None, vec![]);
         while at < granules {
             let g = Granule(at);
-            let header = self.said_of(g, Header(self.header(g).load(&HEADER_WALK)));
+            let header = self.header_at(g, Header(self.header(g).load(&HEADER_WALK)));
             let size = header.size();
             if header.state() == State::Inside || !self.fits_sector(g, header) {
                 let moved = last.is_some_and(|(before, seen): (Granule, Header)| {
@@ -130,7 +130,7 @@ impl<R: Region> Heap<R> {
     /// [`Fault::NotAHead`] if the sizes do not tile the sector and no operation explains it (S4).
     pub fn walk(&self, mut visit: impl FnMut(Granule, Header)) -> Result<(), Fault> {
         let granules = self.layout().granules;
-        let read = |at: u32| self.said_of(Granule(at), Header(self.header(Granule(at)).load(&HEADER_WALK)));
+        let read = |at: u32| self.header_at(Granule(at), Header(self.header(Granule(at)).load(&HEADER_WALK)));
         let (mut at, mut last) = (0, None);
         while at < granules {
             let header = read(at);

@@ -24,7 +24,7 @@ pub(super) struct Stack {
     /// Where the oldest one is: what is below never holds any, so that a stack of few is full where the others are.
     pub(super) bottom: u8,
     /// Refills that will leave other caches' batches alone, since this cache has spilt.
-    pub(super) spilt: u8,
+    pub(super) refill_holdoff: u8,
     /// Where the next batch is expected in the ring of homes.
     pub(super) next_home: u8,
     /// Where the next batch of its own goes there.
@@ -44,9 +44,9 @@ pub struct ThreadCache {
     /// Granules of the heap that the cache is bound to; 0 as above.
     pub(super) granules: u32,
     /// Where every small block fits: granules before this one.
-    pub(super) roomy: u32,
+    pub(super) free_limit: u32,
     /// The header of an untyped live block of this cache's, generation and size left out.
-    pub(super) live_bits: u64,
+    pub(super) own_live_header: u64,
     /// The tag that it gave last.
     pub(super) tag: u16,
     /// Refills that will look at [`FEW`] homes only, and how many it will be after the next look at all in vain.
@@ -126,7 +126,7 @@ impl ThreadCache {
         let stack = Stack {
             top: bottom as u32,
             bottom: bottom as u8,
-            spilt: 0,
+            refill_holdoff: 0,
             next_home: 0,
             next_spill: 0,
             items: [NOTHING; STACK],
@@ -136,8 +136,8 @@ impl ThreadCache {
             (&raw mut (*place).owner).write(owner);
             (&raw mut (*place).hazard).write(0);
             (&raw mut (*place).granules).write(0);
-            (&raw mut (*place).roomy).write(0);
-            (&raw mut (*place).live_bits).write(Header::new(State::Allocated, owner, 0, 0).0);
+            (&raw mut (*place).free_limit).write(0);
+            (&raw mut (*place).own_live_header).write(Header::new(State::Allocated, owner, 0, 0).0);
             (&raw mut (*place).tag).write(owner % TAGS);
             (&raw mut (*place).short_looks).write(MOST_SHORT_LOOKS);
             (&raw mut (*place).patience).write(MOST_SHORT_LOOKS);

@@ -148,19 +148,19 @@ impl<R: Region> Heap<R> {
     /// What begins at `g`, read to act on it.
     #[inline(always)]
     pub fn look(&self, g: Granule) -> Header {
-        self.said_of(g, Header(self.header(g).load(&HEADER_LOOK)))
+        self.header_at(g, Header(self.header(g).load(&HEADER_LOOK)))
     }
 
     /// What the header of `g`'s span says of `g`: where a block begins at another granule of the span, nothing begins at `g`.
     #[inline(always)]
-    pub(super) fn said_of(&self, g: Granule, header: Header) -> Header {
+    pub(super) fn header_at(&self, g: Granule, header: Header) -> Header {
         let elsewhere = header.position() != g.0 & self.layout().span_mask && header.state() != State::Inside;
         if elsewhere && !R::Backend::mutated(Mutant::PositionUnchecked) { Header(0) } else { header }
     }
 
     /// The header of a span, whatever begins there, read to act on it.
     #[inline(always)]
-    pub(super) fn look_span(&self, span: u32) -> Header {
+    pub(super) fn look_at_span(&self, span: u32) -> Header {
         Header(self.header(self.layout().first_of(span)).load(&HEADER_LOOK))
     }
 
@@ -213,7 +213,7 @@ impl<R: Region> Heap<R> {
 
     /// The tile that begins in a span, if one does.
     pub(super) fn tile_in(&self, span: u32) -> Option<(Granule, Header)> {
-        let header = self.look_span(span);
+        let header = self.look_at_span(span);
         let g = self.head_of(span, header);
         (header.state() != State::Inside && self.fits_sector(g, header)).then_some((g, header))
     }
@@ -267,7 +267,7 @@ impl<R: Region> Heap<R> {
         match live.header.state() {
             State::TypedSmall => Some(live.header.low() & FINGERPRINT_MASK),
             State::Typed => {
-                Some(self.look_span(self.layout().span(live.at.plus(self.least()))).low() & FINGERPRINT_MASK)
+                Some(self.look_at_span(self.layout().span(live.at.plus(self.least()))).low() & FINGERPRINT_MASK)
             }
             _ => None,
         }
