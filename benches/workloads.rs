@@ -10,8 +10,8 @@
 //! - **A, mix**: each worker keeps up to 200 live blocks; with probability 0.7 (below 200) it allocates 32 to 544
 //!   bytes and touches the first 8, else it frees a random live one. Only operations that happened count.
 //! - **B, ping**: allocate 64 bytes, touch, free at once.
-//! - **C, hand-over**: one side allocates 128 bytes, touches them and passes the offset through a ring; the other frees.
-//!   Each side has a core of its own.
+//! - **C, hand-over**: one side allocates 128 bytes, touches them and passes the offset through a ring; the
+//!   other frees. Each side has a core of its own.
 //! - **D, packing**: fill 64 MiB with A's sizes until nothing fits, free everything, ask for a block of 90 %.
 //! - **S, the endurance mix**: as A, with up to 10 000 live blocks for each worker, and nothing touched.
 //!

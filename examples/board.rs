@@ -1,5 +1,6 @@
-//! A board: `cargo run --example board 10 20` in one terminal sets the limits, `cargo run --example board` in as many others as you
-//! like shows them, the latest only. Kill any of them as you please: the value is the old one or the new one, never torn.
+//! A board: `cargo run --example board 10 20` in one terminal sets the limits, `cargo run --example board` in
+//! as many others as you like shows them, the latest only. Kill any of them as you please: the value is the
+//! old one or the new one, never torn.
 
 use atomic_matrix::{Options, Result};
 use std::time::Duration;

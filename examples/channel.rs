@@ -1,4 +1,5 @@
-//! Two terminals: `cargo run --example channel receive`, then `cargo run --example channel send`. Kill either, start it again.
+//! Two terminals: `cargo run --example channel receive`, then `cargo run --example channel send`. Kill
+//! either, start it again.
 
 use atomic_matrix::ipc::Unreceived;
 use atomic_matrix::{Options, Result};

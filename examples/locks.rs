@@ -1,5 +1,6 @@
-//! A mutex, a semaphore and an event: run `cargo run --example locks` in three terminals; two at a time have a desk, and each counts what
-//! it has done. Kill one while it has the lock: the next one is told. `cargo run --example locks stop` ends them all.
+//! A mutex, a semaphore and an event: run `cargo run --example locks` in three terminals; two at a time have
+//! a desk, and each counts what it has done. Kill one while it has the lock: the next one is told. `cargo run
+//! --example locks stop` ends them all.
 
 use atomic_matrix::{Options, Result};
 use std::time::Duration;

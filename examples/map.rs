@@ -1,4 +1,5 @@
-//! A map: `cargo run --example map` in as many terminals as you like. Each has the same map; kill any of them as you please.
+//! A map: `cargo run --example map` in as many terminals as you like. Each has the same map; kill any of them
+//! as you please.
 
 use atomic_matrix::{Options, Result};
 

@@ -6,9 +6,9 @@
 //! cargo run --release --example pipeline -- --seconds 8 --rate 5000
 //! ```
 //!
-//! In the first half of the time all go as fast as they can; then messages are due at a fixed rate, and their latency
-//! counts from when they were due, so that a late producer hides nothing. The segment has no name: the processes inherit
-//! it as their standard input, and whatever ends them leaves nothing.
+//! In the first half of the time all go as fast as they can; then messages are due at a fixed rate, and their
+//! latency counts from when they were due, so that a late producer hides nothing. The segment has no name:
+//! the processes inherit it as their standard input, and whatever ends them leaves nothing.
 
 use atomic_matrix::ipc::{Framed, Message, Sender};
 use atomic_matrix::{Error, Handler, Options};

@@ -1,5 +1,5 @@
-//! Waiting for several things: `cargo run --example select` in one terminal, `cargo run --example select order 3` in others, or `limit 5`, or
-//! `stop`. Nothing polls; kill any of them as you please.
+//! Waiting for several things: `cargo run --example select` in one terminal, `cargo run --example select
+//! order 3` in others, or `limit 5`, or `stop`. Nothing polls; kill any of them as you please.
 
 use atomic_matrix::ipc::Select;
 use atomic_matrix::{Options, Result};

@@ -1,5 +1,6 @@
-//! A service: `cargo run --example service serve` in one terminal or more, `cargo run --example service` in others; lines are answered in
-//! capitals. Kill a server: whoever waits for it is told, and the next one goes on.
+//! A service: `cargo run --example service serve` in one terminal or more, `cargo run --example service` in
+//! others; lines are answered in capitals. Kill a server: whoever waits for it is told, and the next one goes
+//! on.
 
 use atomic_matrix::ipc::Unreceived;
 use atomic_matrix::{Options, Result};

@@ -1,5 +1,6 @@
-//! A text of any length: `cargo run --example text write` in one terminal collects the lines that you type, until Ctrl-D, and publishes
-//! them as one text; `cargo run --example text` in another takes it, and is its only owner from then on.
+//! A text of any length: `cargo run --example text write` in one terminal collects the lines that you type,
+//! until Ctrl-D, and publishes them as one text; `cargo run --example text` in another takes it, and is its
+//! only owner from then on.
 
 use atomic_matrix::ipc::Builder;
 use atomic_matrix::{Error, Options, Result};

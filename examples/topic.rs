@@ -1,5 +1,5 @@
-//! A topic: `cargo run --example topic publish` in one terminal, `cargo run --example topic` in as many others as you like. Kill any of
-//! them as you please.
+//! A topic: `cargo run --example topic publish` in one terminal, `cargo run --example topic` in as many
+//! others as you like. Kill any of them as you please.
 
 use atomic_matrix::{Error, Options, Result};
 use std::time::Duration;

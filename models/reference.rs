@@ -1,9 +1,9 @@
 //! The sequential reference allocator: what is promised, and nothing about where blocks go.
 //!
-//! It is told what a heap answered, and says whether that answer is one that a correct allocator may give: blocks do not
-//! overlap (S1), fit and are aligned (S2), nothing but a live block can be freed (S5), every byte is live or free (S4),
-//! everything not live is merged when healed (L3), and an allocation fails only if no hole would serve it (L2).
-//! All positions and sizes are in bytes.
+//! It is told what a heap answered, and says whether that answer is one that a correct allocator may give:
+//! blocks do not overlap (S1), fit and are aligned (S2), nothing but a live block can be freed (S5), every
+//! byte is live or free (S4), everything not live is merged when healed (L3), and an allocation fails only if
+//! no hole would serve it (L2). All positions and sizes are in bytes.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
 //! What single calls do, one after the other: to the names of the directory, and to the blocks of a heap.
 //!
-//! A history of overlapping calls is right if some order of them, each between its beginning and its end, is one that these
-//! allow (linearizability; `verification/linear.rs` looks for the order).
+//! A history of overlapping calls is right if some order of them, each between its beginning and its end, is
+//! one that these allow (linearizability; `verification/linear.rs` looks for the order).
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -45,7 +45,8 @@ pub enum Error {
     // Allocating and freeing.
     /// No free block is large enough.
     #[error(
-        "out of memory: {requested} bytes asked for; {free} bytes are free, {largest} of them in one piece; free blocks, call heal(), or make a larger segment"
+        "out of memory: {requested} bytes asked for; {free} bytes are free, {largest} of them in one piece; \
+            free blocks, call heal(), or make a larger segment"
     )]
     OutOfMemory {
         /// Bytes asked for.
@@ -57,7 +58,8 @@ pub enum Error {
     },
     /// The segment's parking is biased, and this process may not call membarrier(2).
     #[error(
-        "the segment needs membarrier(2) (private expedited and global, Linux 4.14), which this kernel or sandbox refuses; allow the call, or create the segment with Options::biased(false)"
+        "the segment needs membarrier(2) (private expedited and global, Linux 4.14), which this kernel or \
+            sandbox refuses; allow the call, or create the segment with Options::biased(false)"
     )]
     NoMembarrier,
     /// A block of no bytes was asked for.
@@ -91,7 +93,8 @@ pub enum Error {
     },
     /// The block is not live: freed already, or never allocated.
     #[error(
-        "the block at offset {offset} is not live (its state is {state}): it was freed before, or the offset is forged; free each block once"
+        "the block at offset {offset} is not live (its state is {state}): it was freed before, or the offset is \
+            forged; free each block once"
     )]
     NotLive {
         /// The offset given.
@@ -99,10 +102,11 @@ pub enum Error {
         /// The state found.
         state: &'static str,
     },
-    /// The block is changing hands, and whoever does that did not come to an end for half a second: it is slow, stopped or dead.
-    /// Nothing has changed.
+    /// The block is changing hands, and whoever does that did not come to an end for half a second: it is
+    /// slow, stopped or dead. Nothing has changed.
     #[error(
-        "the block at offset {offset} is changing hands: participant {participant} is adopting or freeing it; try again, or reap() if that one has died"
+        "the block at offset {offset} is changing hands: participant {participant} is adopting or freeing it; \
+            try again, or reap() if that one has died"
     )]
     ChangingHands {
         /// The offset given.
@@ -112,7 +116,8 @@ pub enum Error {
     },
     /// The block was freed and its place allocated anew since the pointer was made.
     #[error(
-        "the pointer to offset {offset} is stale: it is of generation {expected}, the block there now is of generation {found}; drop pointers to freed blocks"
+        "the pointer to offset {offset} is stale: it is of generation {expected}, the block there now is of \
+            generation {found}; drop pointers to freed blocks"
     )]
     Stale {
         /// The offset given.
@@ -124,8 +129,10 @@ pub enum Error {
     },
     /// The block holds another type.
     #[error(
-        "the block at offset {offset} was asked for as {expected} (fingerprint {expected_fingerprint:#010x}), but {}; use the type that it was allocated with",
-        match found_fingerprint { Some(found) => format!("holds a type of fingerprint {found:#010x}"), None => "holds no typed value".to_owned() }
+        "the block at offset {offset} was asked for as {expected} (fingerprint {expected_fingerprint:#010x}), \
+            but {}; use the type that it was allocated with",
+        match found_fingerprint { Some(found) => format!("holds a type of fingerprint \
+            {found:#010x}"), None => "holds no typed value".to_owned() }
     )]
     TypeMismatch {
         /// The offset given.
@@ -149,7 +156,8 @@ pub enum Error {
     },
     /// The block belongs to another segment.
     #[error(
-        "the block at offset {offset} is not of this segment ({segment}), but of another, or of an earlier one of the same id; use a handler of the segment that it was allocated from"
+        "the block at offset {offset} is not of this segment ({segment}), but of another, or of an earlier one \
+            of the same id; use a handler of the segment that it was allocated from"
     )]
     ForeignBlock {
         /// The block's offset, in its own segment.
@@ -159,7 +167,8 @@ pub enum Error {
     },
     /// Somebody has the block.
     #[error(
-        "the block at offset {offset} belongs to participant {participant}; it can be taken once that one has let it go, and by one alone"
+        "the block at offset {offset} belongs to participant {participant}; it can be taken once that one has \
+            let it go, and by one alone"
     )]
     Owned {
         /// The block's offset.
@@ -183,7 +192,8 @@ pub enum Error {
     },
     /// Every participant slot is held.
     #[error(
-        "all {participants} participant slots of the segment are held; let a process or thread leave, or create the segment with more (Options::participants)"
+        "all {participants} participant slots of the segment are held; let a process or thread leave, or create \
+            the segment with more (Options::participants)"
     )]
     NoParticipantSlot {
         /// Slots of the segment.
@@ -221,7 +231,8 @@ pub enum Error {
     },
 
     /// The heap's words contradict each other.
-    #[error("the heap is damaged: {what}; heal() sets aside what is damaged, or stop its users, unlink the segment and make a new one")]
+    #[error("the heap is damaged: {what}; heal() sets aside what is damaged, or stop its users, unlink the \
+        segment and make a new one")]
     Corrupt {
         /// The first fault found.
         what: String,
@@ -274,7 +285,8 @@ pub enum Error {
     },
     /// The kernel refused access to the segment's file, or to its directory.
     #[error(
-        "no permission to {what}; the creator chooses who may attach (Options::mode and Options::group), the directory's owner who may create, and a sandbox may refuse the call to everybody"
+        "no permission to {what}; the creator chooses who may attach (Options::mode and Options::group), the \
+            directory's owner who may create, and a sandbox may refuse the call to everybody"
     )]
     PermissionDenied {
         /// What was tried.
@@ -298,7 +310,8 @@ pub enum Error {
     },
     /// The process may not make files this large.
     #[error(
-        "a segment of {needed} bytes exceeds this process's file size limit (RLIMIT_FSIZE) of {limit} bytes; raise it (ulimit -f) or make a smaller segment"
+        "a segment of {needed} bytes exceeds this process's file size limit (RLIMIT_FSIZE) of {limit} bytes; \
+            raise it (ulimit -f) or make a smaller segment"
     )]
     FileSizeLimit {
         /// Bytes needed.
@@ -308,7 +321,8 @@ pub enum Error {
     },
     /// The segment has another size than asked for.
     #[error(
-        "a segment of {asked} bytes was asked for, but the existing one was made with {found}; ask for {found}, or attach without a size"
+        "a segment of {asked} bytes was asked for, but the existing one was made with {found}; ask for {found}, \
+            or attach without a size"
     )]
     SizeMismatch {
         /// Bytes asked for.
@@ -326,7 +340,8 @@ pub enum Error {
     },
     /// A parameter of the segment differs from what was asked for, or its header contradicts itself.
     #[error(
-        "the segment's {what} is {found}, expected {expected}; attach with the creator's options and version, or unlink the segment and make a new one"
+        "the segment's {what} is {found}, expected {expected}; attach with the creator's options and version, \
+            or unlink the segment and make a new one"
     )]
     LayoutMismatch {
         /// Which parameter.
@@ -337,7 +352,8 @@ pub enum Error {
         found: u64,
     },
     /// The file is not a segment.
-    #[error("{} is not a segment ({why}); it was left untouched: check the name, or choose another one", name.display())]
+    #[error("{} is not a segment ({why}); it was left untouched: check the name, or choose another \
+        one", name.display())]
     NotASegment {
         /// The file's path.
         name: PathBuf,
@@ -345,7 +361,8 @@ pub enum Error {
         why: &'static str,
     },
     /// The file is shorter or longer than its header says.
-    #[error("{} has {found} bytes, expected {expected}: it was cut, or is no segment; unlink it and make a new one", name.display())]
+    #[error("{} has {found} bytes, expected {expected}: it was cut, or is no segment; unlink it and make a new \
+        one", name.display())]
     WrongLength {
         /// The file's path.
         name: PathBuf,
@@ -356,7 +373,8 @@ pub enum Error {
     },
     /// The segment was made by another version of the format.
     #[error(
-        "the segment has format version {found}, this program reads version {expected}; use the same version of atomic-matrix on both sides"
+        "the segment has format version {found}, this program reads version {expected}; use the same version of \
+            atomic-matrix on both sides"
     )]
     WrongVersion {
         /// This program's version.
@@ -365,7 +383,8 @@ pub enum Error {
         found: u64,
     },
     /// The segment was made on a machine of the other byte order.
-    #[error("{} was made with the other byte order (this machine is {here}-endian); make it anew on this machine", name.display())]
+    #[error("{} was made with the other byte order (this machine is {here}-endian); make it anew on this \
+        machine", name.display())]
     WrongEndianness {
         /// The file's path.
         name: PathBuf,
@@ -374,7 +393,8 @@ pub enum Error {
     },
     /// The header's checksum does not match.
     #[error(
-        "the segment's header is damaged: its checksum is {found:#018x}, computed {expected:#018x}; unlink it and make a new one"
+        "the segment's header is damaged: its checksum is {found:#018x}, computed {expected:#018x}; unlink it \
+            and make a new one"
     )]
     HeaderDamaged {
         /// The checksum of the words found.
@@ -398,7 +418,8 @@ pub enum Error {
     },
     /// The file could be cut by whoever has it open.
     #[error(
-        "{} is not sealed against being cut (missing: {missing}); have it made with Options::memfd, or trust its maker and use Options::from_fd",
+        "{} is not sealed against being cut (missing: {missing}); have it made with Options::memfd, or trust \
+            its maker and use Options::from_fd",
         name.display()
     )]
     NotSealed {
@@ -422,7 +443,8 @@ pub enum Error {
         user: u32,
     },
     /// The creator died while it formatted the segment.
-    #[error("the creator of {} (process {pid}) died before it was ready; remove the file and try again", name.display())]
+    #[error("the creator of {} (process {pid}) died before it was ready; remove the file and try \
+        again", name.display())]
     CreatorDied {
         /// The path.
         name: PathBuf,
@@ -431,7 +453,8 @@ pub enum Error {
     },
     /// The segment did not become ready in time.
     #[error(
-        "{} was not ready after {waited_ms} ms (its creator is {}); wait longer (Options::patience), or remove the file and try again",
+        "{} was not ready after {waited_ms} ms (its creator is {}); wait longer (Options::patience), or remove \
+            the file and try again",
         name.display(),
         match pid { Some(pid) => format!("process {pid}"), None => "unknown".to_owned() }
     )]
@@ -444,7 +467,8 @@ pub enum Error {
         waited_ms: u64,
     },
     /// The name kept appearing and disappearing.
-    #[error("segment {} was created and unlinked by others {attempts} times while this process tried to open it; try again", name.display())]
+    #[error("segment {} was created and unlinked by others {attempts} times while this process tried to open \
+        it; try again", name.display())]
     Raced {
         /// The path.
         name: PathBuf,
@@ -469,7 +493,8 @@ pub enum Error {
         /// Why.
         why: crate::ipc::Unreceived,
     },
-    /// A map refused: where there was a message, it was freed, and [`InsertError`](crate::ipc::InsertError) would have had it.
+    /// A map refused: where there was a message, it was freed, and [`InsertError`](crate::ipc::InsertError)
+    /// would have had it.
     #[error("the map refused: {why}")]
     MapRefused {
         /// Why.
@@ -488,13 +513,15 @@ pub enum Error {
         why: crate::ipc::Unanswered,
     },
     /// A topic has as many subscribers as it was made for.
-    #[error("the topic has {subscribers} subscribers, as many as it was made for; drop one, or make it with more (TopicOptions::subscribers)")]
+    #[error("the topic has {subscribers} subscribers, as many as it was made for; drop one, or make it with \
+        more (TopicOptions::subscribers)")]
     NoSubscriberSlot {
         /// How many there may be.
         subscribers: u16,
     },
     /// This process has a structure open, or sends or receives through it, as often as can be counted.
-    #[error("this process holds {most} handles of one sort to the structure, as many as are counted; drop some, or share one between threads")]
+    #[error("this process holds {most} handles of one sort to the structure, as many as are counted; drop some, \
+        or share one between threads")]
     TooManyHandles {
         /// How many there may be.
         most: u64,
@@ -507,7 +534,8 @@ pub enum Error {
     TopicClosed,
     /// A forked child tried to unlink its parent's segment.
     #[error(
-        "process {caller} did not open this segment, process {opener} did (this is a forked child); unlink it there, or attach anew in the child"
+        "process {caller} did not open this segment, process {opener} did (this is a forked child); unlink it \
+            there, or attach anew in the child"
     )]
     ForkedChild {
         /// The process that opened it.
@@ -517,7 +545,8 @@ pub enum Error {
     },
     /// The kernel refused huge pages.
     #[error(
-        "the kernel refused huge pages for the segment (madvise(2): {source}); do without Options::huge_pages, enable them in /sys/kernel/mm/transparent_hugepage, or use a path on hugetlbfs"
+        "the kernel refused huge pages for the segment (madvise(2): {source}); do without Options::huge_pages, \
+            enable them in /sys/kernel/mm/transparent_hugepage, or use a path on hugetlbfs"
     )]
     HugePagesRefused {
         /// The kernel's answer.
@@ -525,7 +554,8 @@ pub enum Error {
     },
     /// The segment's pages could not be brought into memory.
     #[error(
-        "the segment's {bytes} bytes could not be brought into memory (madvise(2), MADV_POPULATE_WRITE, Linux 5.14: {source}); free memory, keep Options::reserve on, or do without Options::populate"
+        "the segment's {bytes} bytes could not be brought into memory (madvise(2), MADV_POPULATE_WRITE, Linux \
+            5.14: {source}); free memory, keep Options::reserve on, or do without Options::populate"
     )]
     NotPopulated {
         /// Bytes of the segment.
@@ -583,7 +613,8 @@ pub(crate) fn overflow_user() -> u32 {
 /// What helps where a file is another user's.
 fn whom_to_trust(owner: u32) -> String {
     if owner == overflow_user() {
-        return "this number stands for every user that is not known in this user namespace: do not trust it, but have the segment's \
+        return "this number stands for every user that is not known in this user namespace: do not trust it, \
+            but have the segment's \
             owner mapped into the namespace"
             .to_owned();
     }
@@ -614,7 +645,8 @@ fn advice(source: &std::io::Error) -> &'static str {
             "make room or a smaller segment, or choose another place (Options::path)"
         }
         Some(Errno::IO | Errno::ROFS | Errno::NODEV | Errno::INVAL | Errno::OPNOTSUPP) => {
-            "this file system or kernel does not offer it, or fails: choose another place (Options::path), /dev/shm for instance"
+            "this file system or kernel does not offer it, or fails: choose another place (Options::path), \
+                /dev/shm for instance"
         }
         _ => "see the call's manual page for the cause, and try again",
     }

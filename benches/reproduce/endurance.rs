@@ -42,7 +42,8 @@ pub(crate) struct Sample {
     pub(crate) missed_merges: u64,
     /// Bytes that are neither live nor free nor parked nor in an operation's hands: 0 at rest.
     pub(crate) unaccounted_bytes: i64,
-    /// Free blocks / operations × 100, an "entropy percentage" that was asked for at first. It falls with time whatever happens.
+    /// Free blocks / operations × 100, an "entropy percentage" that was asked for at first. It falls with
+    /// time whatever happens.
     pub(crate) seed_percentage: f64,
 }
 

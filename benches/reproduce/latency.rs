@@ -1,5 +1,5 @@
-//! How long single operations take, under workload A at two threads: every operation timed by the processor's time stamp counter, and the
-//! cost of the two time stamps subtracted.
+//! How long single operations take, under workload A at two threads: every operation timed by the processor's
+//! time stamp counter, and the cost of the two time stamps subtracted.
 
 use crate::support::ARENA;
 use crate::support::Outcome;
@@ -28,7 +28,8 @@ pub(crate) struct Point {
     pub(crate) time_stamps_ns: f64,
     /// The shortest time that the counter shows at all: nothing shorter can be told from 0.
     pub(crate) step_ns: f64,
-    /// Of all samples of this operation, less the time stamps' mean cost: finer than a step, but with every interruption in it.
+    /// Of all samples of this operation, less the time stamps' mean cost: finer than a step, but with every
+    /// interruption in it.
     pub(crate) mean_ns: f64,
     pub(crate) samples: u64,
 }

@@ -84,7 +84,8 @@ struct Profile {
     latency: f64,
     /// Cores of the simulation.
     cores: &'static [usize],
-    /// Virtual microseconds of the simulation, before anything is counted and counted, and seconds that it takes, about.
+    /// Virtual microseconds of the simulation, before anything is counted and counted, and seconds that it
+    /// takes, about.
     simulate: (f64, f64, f64),
     /// Runs of each point that a machine is calibrated by.
     calibrate: usize,

@@ -267,7 +267,8 @@ fn endurance(samples: &[Sample], origin: &str, path: &Path) -> Outcome<()> {
     let last = samples.iter().map(|s| s.seconds).fold(0.0, f64::max);
     let workers = samples.first().map_or(0, |s| s.workers);
     let title = format!("Endurance: {workers} workers for {last:.0} s, 50 MiB, then everything freed");
-    let subtitle = "lines: while they run; right of the dashed line: at rest with all live, after healing, and after everything is freed and healed";
+    let subtitle = "lines: while they run; right of the dashed line: at rest with all live, after healing, and \
+        after everything is freed and healed";
     style::figure(path, (1320, 920), &title, subtitle, origin, |area| {
         let (plots, below) = area.split_vertically(area.dim_in_pixel().1 as i32 - 34);
         for (area, (title, axis, log, measure)) in plots.split_evenly((3, 2)).iter().zip(MEASURES) {
@@ -369,11 +370,13 @@ fn latency(points: &[Point], origin: &str, path: &Path) -> Outcome<()> {
     }
     let cost = points.first().map_or(f64::NAN, |point| point.time_stamps_ns);
     println!(
-        "Latency in ns, A at 2 threads; {cost:.1} ns of time stamps subtracted; the counter shows nothing below {step:.1} ns\n\n{table}\n"
+        "Latency in ns, A at 2 threads; {cost:.1} ns of time stamps subtracted; the counter shows nothing below \
+            {step:.1} ns\n\n{table}\n"
     );
     let marks: Vec<(String, Mark)> = peers.iter().enumerate().map(|(i, name)| (name.clone(), mark(name, i))).collect();
     let subtitle = format!(
-        "A at 2 threads, every operation timed; two time stamps ({cost:.1} ns) subtracted; the counter shows nothing below {step:.1} ns: that stands at the bottom"
+        "A at 2 threads, every operation timed; two time stamps ({cost:.1} ns) subtracted; the counter shows \
+            nothing below {step:.1} ns: that stands at the bottom"
     );
     style::figure(path, (1320, 540), "Latency of single operations", &subtitle, origin, |area| {
         let (plots, right) = area.split_horizontally(1090);
@@ -411,7 +414,8 @@ fn packing(rows: &[Packed], origin: &str, path: &Path) -> Outcome<()> {
     println!("Packing: payload of a full 64 MiB segment, its metadata included\n\n{table}\n");
     let title = |range: (usize, usize)| format!("{} to {} bytes", range.0, range.1);
     let marks: Vec<_> = RANGES.into_iter().enumerate().map(|(i, range)| (range, style::mark("", i))).collect();
-    let subtitle = "share of the whole segment, its metadata included, when nothing fits any more; dashed: talc 5, in process, no shared metadata";
+    let subtitle = "share of the whole segment, its metadata included, when nothing fits any more; dashed: talc \
+        5, in process, no shared metadata";
     style::figure(path, (1000, 520), "Packing: payload of a full 64 MiB segment", subtitle, origin, |area| {
         let (left, right) = area.split_horizontally(760);
         let sizes: Vec<f64> = GRANULES.iter().map(|&granule| granule as f64).collect();

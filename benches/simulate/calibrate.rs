@@ -41,8 +41,8 @@ fn least(batches: u32, each: u32, mut act: impl FnMut()) -> f64 {
 /// Tries for each run that counts.
 const TRIES: usize = 20;
 
-/// The rates of so many runs, lowest first, and the least share of the cores that they had. Runs that others disturbed don't count as
-/// long as there are undisturbed ones.
+/// The rates of so many runs, lowest first, and the least share of the cores that they had. Runs that others
+/// disturbed don't count as long as there are undisturbed ones.
 fn rates(peer: &str, roles: &[Role], runs: usize, seconds: f64) -> Outcome<(Vec<f64>, f64)> {
     let entries = registry::in_tree();
     let entry = entries.iter().find(|entry| entry.name == peer).ok_or("an unknown peer")?;
@@ -119,8 +119,8 @@ pub(crate) fn calibrate(runs: usize, seconds: f64, mut say: impl FnMut(&str)) ->
     say("the harness alone, and the fit");
     let (alone, _) = rates(HARNESS, &[Role::Mix], runs, seconds)?;
     costs.harness = 1000.0 / alone[alone.len() - 1];
-    // The time of an operation at one core grows evenly with the work around an access: two runs tell how. Twice in turn, since each
-    // workload has a little of the other's accesses.
+    // The time of an operation at one core grows evenly with the work around an access: two runs tell how.
+    // Twice in turn, since each workload has a little of the other's accesses.
     let time = |workload, costs| {
         let plan = Plan { cores: 1, seed: 1, batches: None, warm_up: 1000.0, counted: 1000.0 };
         1000.0 / simulate(workload, costs, plan).rate

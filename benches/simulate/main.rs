@@ -6,9 +6,9 @@
 //! cargo bench --bench simulate -- --calibrate   # measures this machine first
 //! ```
 //!
-//! The production heap runs on words of a simulated machine (`model/machine.rs`): virtual time, a directory of cache lines, a cost
-//! for each transfer. `papers/simulation.md` has the method, what the costs come from, how well the measured points are met, and the
-//! limits. Deterministic by `--seed`.
+//! The production heap runs on words of a simulated machine (`model/machine.rs`): virtual time, a directory
+//! of cache lines, a cost for each transfer. `papers/simulation.md` has the method, what the costs come from,
+//! how well the measured points are met, and the limits. Deterministic by `--seed`.
 
 mod calibrate;
 #[path = "../reproduce/files.rs"]

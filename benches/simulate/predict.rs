@@ -14,8 +14,9 @@ use std::cmp::Reverse;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-/// The distances of a whole run, in nanoseconds a transfer: those in which two virtual cores of one machine were found, by round trips
-/// of 94 and of about 500 ns. Cores of one die are near, those of different dies far.
+/// The distances of a whole run, in nanoseconds a transfer: those in which two virtual cores of one machine
+/// were found, by round trips of 94 and of about 500 ns. Cores of one die are near, those of different dies
+/// far.
 const DISTANCES: [f64; 2] = [25.0, 125.0];
 /// The seeds of a whole run: with many cores one sample says little.
 pub(crate) const SEEDS: [u64; 3] = [1, 2, 3];
@@ -36,7 +37,8 @@ pub(crate) struct Row {
     pub(crate) unit: String,
     /// The rate of the fewest cores, times the cores.
     pub(crate) ideal: f64,
-    /// Share of the cores' time between asking for lines and their coming (some of it behind the cores' back: stores and prefetches),
+    /// Share of the cores' time between asking for lines and their coming (some of it behind the cores' back:
+    /// stores and prefetches),
     pub(crate) waiting: f64,
     /// and the part of it behind other transfers of the same line.
     pub(crate) queued: f64,
@@ -99,7 +101,8 @@ pub(crate) struct Task {
     pub(crate) workloads: Vec<Workload>,
     pub(crate) cores: Vec<usize>,
     pub(crate) transfers: Vec<f64>,
-    /// What a transfer took while the points were measured: simulated at one and two cores only, to be held against them.
+    /// What a transfer took while the points were measured: simulated at one and two cores only, to be held
+    /// against them.
     calibrated: f64,
     /// One sample each.
     pub(crate) seeds: Vec<u64>,
@@ -294,7 +297,8 @@ pub(crate) fn print(rows: &[Row], lines: &[Traffic]) {
         ]);
     }
     println!(
-        "SIMULATION, not measured (the column \"measured\" is): rates by virtual time, medians of the seeds\n\n{table}\n"
+        "SIMULATION, not measured (the column \"measured\" is): rates by virtual time, medians of the \
+            seeds\n\n{table}\n"
     );
     for (workload, transfer, cores) in hot_runs(lines) {
         let mut table = report::table(&["line", "site", "transfers", "waited, µs", "queued, µs", "share"], 2);
@@ -366,7 +370,8 @@ fn plot(rows: &[Row], origin: &str, path: &Path) -> Outcome<()> {
         _ => style::mark(TALC, 0),
     };
     let title = "Simulation: predicted scaling of AtomicMatrix";
-    let subtitle = "predicted by discrete events with the production heap, not measured, except for the points marked so; medians, bars from least to most of the seeds";
+    let subtitle = "predicted by discrete events with the production heap, not measured, except for the points \
+        marked so; medians, bars from least to most of the seeds";
     let origin = format!("calibrated on {origin}");
     style::figure(path, (1320, 540), title, subtitle, &origin, |area| {
         let (panels, below) = area.split_vertically(area.dim_in_pixel().1 as i32 - 34);

@@ -39,7 +39,8 @@ impl Cargo {
     }
 }
 
-/// Compares AtomicMatrix with its peers under five workloads: A (mix), B (ping), C (hand-over), D (packing), S (the endurance mix).
+/// Compares AtomicMatrix with its peers under five workloads: A (mix), B (ping), C (hand-over), D (packing),
+/// S (the endurance mix).
 #[derive(Debug, Clone, Parser)]
 #[command(name = "workloads")]
 pub(crate) struct Arguments {

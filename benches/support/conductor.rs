@@ -67,8 +67,8 @@ impl Series {
     }
 }
 
-/// A series' best value; or, if others had the core of a single worker, what its processor time comes to: alone, it waits for
-/// nobody.
+/// A series' best value; or, if others had the core of a single worker, what its processor time comes to:
+/// alone, it waits for nobody.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Judged {
     pub(crate) value: f64,

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 /// Messages that the ring holds. Each has two words; narrow ones use every word.
 const SLOTS: u32 = 1024;
-/// The sender tells its position after so many messages, the receiver after so many: one transfer of a line for all of them.
+/// The sender tells its position after so many messages, the receiver after so many: one transfer of a line
+/// for all of them.
 const SENT: u32 = 32;
 const RECEIVED: u32 = SLOTS / 8;
 
@@ -91,8 +92,8 @@ impl Control {
     fn start(&self) {
         self.go.0.store(1, Ordering::Release);
     }
-    /// Lets the workers work for `seconds`; returns how long it was. What they do after the stop, a burst at most, is no
-    /// more than they would have done in the time that they took to start.
+    /// Lets the workers work for `seconds`; returns how long it was. What they do after the stop, a burst at
+    /// most, is no more than they would have done in the time that they took to start.
     pub(crate) fn conduct(&self, seconds: f64) -> Duration {
         self.conduct_with(seconds, |_| seconds)
     }

@@ -25,7 +25,8 @@ fn cpuinfo(name: &str) -> Option<String> {
     Some(fields.find(|(field, _)| field.trim() == name)?.1.trim().to_owned())
 }
 
-/// Name, family and model (clouds leave the number out of the name), and nominal clock, as far as the kernel knows them.
+/// Name, family and model (clouds leave the number out of the name), and nominal clock, as far as the kernel
+/// knows them.
 fn processor() -> Option<String> {
     let mut name = cpuinfo("model name")?;
     let more = [("cpu family", "family "), ("model", "model "), ("cpu MHz", "")].map(|(field, word)| {

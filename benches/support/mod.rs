@@ -16,8 +16,8 @@ pub(crate) mod work;
 
 pub(crate) type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
-/// What the workers of one run did, and how long they had from the start to the stop, by one clock for all: a worker that
-/// waited for a core has lost that time.
+/// What the workers of one run did, and how long they had from the start to the stop, by one clock for all: a
+/// worker that waited for a core has lost that time.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Work {
     pub(crate) done: Vec<work::Done>,

@@ -44,7 +44,8 @@ thread_local! {
     static NEXT: Cell<u32> = const { Cell::new(0) };
 }
 
-/// The harness alone: what a workload costs without an allocator. Hands out the slots of an array in turn, whether live or not.
+/// The harness alone: what a workload costs without an allocator. Hands out the slots of an array in turn,
+/// whether live or not.
 pub(crate) struct Nothing;
 
 impl Peer for Nothing {

@@ -73,7 +73,8 @@ pub(crate) struct Session {
 /// The barrier and ring in a block that has room for it.
 ///
 /// # Safety
-/// The block is at least `size_of + align_of` bytes long, zeroed or a `Control` already, and allocated as long as the handler lives.
+/// The block is at least `size_of + align_of` bytes long, zeroed or a `Control` already, and allocated as
+/// long as the handler lives.
 unsafe fn control(handler: &Handler, block: *mut u8) -> &Control {
     let _ = handler;
     let control = block.wrapping_add(block.align_offset(align_of::<Control>())).cast::<Control>();

@@ -82,8 +82,9 @@ fn certain(value: f64, text: String) -> Measured {
     Measured { value, text, own: 1.0, other: 1.0 }
 }
 
-/// 30 Mmsg/s were asked for where the harness alone gives 200. The host puts the cores far apart at times, even in the middle of a run: where
-/// the harness has less, its median and ours are compared, since the best of one may be near and that of the other far.
+/// 30 Mmsg/s were asked for where the harness alone gives 200. The host puts the cores far apart at times,
+/// even in the middle of a run: where the harness has less, its median and ours are compared, since the best
+/// of one may be near and that of the other far.
 fn handed_over(figures: &Figures, how: &str, peer: &'static str) -> Target {
     const ASKED: f64 = 30.0;
     const ALONE: f64 = 200.0;

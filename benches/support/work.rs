@@ -28,8 +28,8 @@ pub(crate) struct Done {
     pub(crate) refused: u64,
 }
 
-/// Operations that were done, requests that were refused, and the worker's processor time at the end of its work: what it
-/// still holds is freed after that.
+/// Operations that were done, requests that were refused, and the worker's processor time at the end of its
+/// work: what it still holds is freed after that.
 #[derive(Debug, Clone, Copy)]
 struct Count {
     operations: u64,
@@ -81,8 +81,8 @@ pub(crate) fn processor() -> u64 {
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
-/// Gives the two sides of a hand-over a core each, as far as there are two. Left alone, the scheduler takes two that wait for each
-/// other for one that wakes the other, and may keep them on one core for a whole run.
+/// Gives the two sides of a hand-over a core each, as far as there are two. Left alone, the scheduler takes
+/// two that wait for each other for one that wakes the other, and may keep them on one core for a whole run.
 pub(crate) fn part(role: Role) {
     let side = match role {
         Role::Produce => 0,

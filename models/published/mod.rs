@@ -1,10 +1,10 @@
 //! The published design, as a model: why this project's heap has another shape.
 //!
-//! Blocks carry a header inside the sector (size, state, left neighbour, next of its list); free blocks of a class form a
-//! stack whose head is a bare offset; two levels of bitmap say which stacks are not empty; a free takes the block's size
-//! and swallows free neighbours to its left. The steps, their order and their memory orderings are those of release
-//! 0.4.1 of the crate; the code is not. What it checks or writes beside (signature, time stamps, bounds of the file) is left
-//! out, and an allocation tries three times, not 512.
+//! Blocks carry a header inside the sector (size, state, left neighbour, next of its list); free blocks of a
+//! class form a stack whose head is a bare offset; two levels of bitmap say which stacks are not empty; a
+//! free takes the block's size and swallows free neighbours to its left. The steps, their order and their
+//! memory orderings are those of release 0.4.1 of the crate; the code is not. What it checks or writes beside
+//! (signature, time stamps, bounds of the file) is left out, and an allocation tries three times, not 512.
 //!
 //! [`Repair`] mends one step at a time, so that a failure can be traced to the step that causes it. The model says
 //! nothing about this crate's heap.

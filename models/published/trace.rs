@@ -110,8 +110,9 @@ impl Trace {
         first.zip(last).is_none_or(|(first, last)| self.steps[first..=last].iter().all(mine))
     }
 
-    /// The execution as a Markdown table: a column for each thread, one line for an operation that ran undisturbed, and one
-    /// for each access of an operation that another one ran into. An operation without a result was killed, step by step.
+    /// The execution as a Markdown table: a column for each thread, one line for an operation that ran
+    /// undisturbed, and one for each access of an operation that another one ran into. An operation without a
+    /// result was killed, step by step.
     pub(crate) fn table<B: Backend>(&self, heap: &Published<B>) -> String {
         let mut columns: Vec<u8> = self.operations.iter().map(|operation| operation.thread).collect();
         columns.sort_by_key(|&thread| if thread == 0 { u8::MAX } else { thread });

@@ -53,112 +53,170 @@ macro_rules! sites {
 
 sites! {
     // Headers: the only truth.
-    HEADER_LOOK Acquire "S4 L3" "reads a header to act on it: pairs with the release of whoever wrote it, so that the words it announces (footer, operation, smaller heads) are seen";
+    HEADER_LOOK Acquire "S4 L3" "reads a header to act on it: pairs with the release of whoever wrote it, so \
+        that the words it announces (footer, operation, smaller heads) are seen";
     HEADER_HINT Relaxed "-" "reads a header only to choose a compare-and-swap's expected value, which then decides";
     HEADER_WALK Acquire "S4" "a walker's read: pairs with the release of the block's writer";
-    HEADER_RECHECK Acquire "S4" "reads a header a second time, after a word that is only meaningful while the first reading stands";
-    CLAIM AcqRel "S1 S3" "takes a free or parked block: acquire pairs with the release of the free that preceded (payload becomes ours), release orders the operation words cleared before it, so that a helper of the held block does not meet an old operation";
-    PARK Release "S3 S5" "gives a live block up: release publishes the payload accesses of its user. Whoever goes on with the block claims it with acquire";
-    ADOPT AcqRel "S3" "gives a live block another owner: release publishes what its user wrote; acquire, since owners may come back under one generation, so that the value expected may be a later one than was looked at";
-    ANNOUNCE Release "L2 C1" "puts an operation in force: release publishes the operation words. The value expected was read with acquire, and does not return";
-    FREEZE Release "S1 S3" "turns the right-hand head into an inside word of the left-hand block: release, as it may be the last that is seen of that head. The value expected came with acquire, from the word or through OP_READ";
-    FOOTER Relaxed "L3" "writes a footer of a block under an announced operation, by version. Who follows it looks at the head that it names; LOOK_FENCE orders it against the recheck";
-    CARVE Relaxed "S4" "writes the tail's head while an announced cut hides it: COMMIT publishes it, and its owner has met it by coherence";
-    COMMIT Release "S1 S3 S4" "ends an announced operation: release publishes the words written under it. What is released on came by acquire with the value expected, or through OP_READ";
-    HELD_STORE Release "S3 S4" "a word inside a block that this participant holds alone: release, so that whoever reads it sees what it stands for";
+    HEADER_RECHECK Acquire "S4" "reads a header a second time, after a word that is only meaningful while the \
+        first reading stands";
+    CLAIM AcqRel "S1 S3" "takes a free or parked block: acquire pairs with the release of the free that \
+        preceded (payload becomes ours), release orders the operation words cleared before it, so that a helper \
+        of the held block does not meet an old operation";
+    PARK Release "S3 S5" "gives a live block up: release publishes the payload accesses of its user. Whoever \
+        goes on with the block claims it with acquire";
+    ADOPT AcqRel "S3" "gives a live block another owner: release publishes what its user wrote; acquire, since \
+        owners may come back under one generation, so that the value expected may be a later one than was looked at";
+    ANNOUNCE Release "L2 C1" "puts an operation in force: release publishes the operation words. The value \
+        expected was read with acquire, and does not return";
+    FREEZE Release "S1 S3" "turns the right-hand head into an inside word of the left-hand block: release, as \
+        it may be the last that is seen of that head. The value expected came with acquire, from the word or \
+        through OP_READ";
+    FOOTER Relaxed "L3" "writes a footer of a block under an announced operation, by version. Who follows it \
+        looks at the head that it names; LOOK_FENCE orders it against the recheck";
+    CARVE Relaxed "S4" "writes the tail's head while an announced cut hides it: COMMIT publishes it, and its \
+        owner has met it by coherence";
+    COMMIT Release "S1 S3 S4" "ends an announced operation: release publishes the words written under it. What \
+        is released on came by acquire with the value expected, or through OP_READ";
+    HELD_STORE Release "S3 S4" "a word inside a block that this participant holds alone: release, so that \
+        whoever reads it sees what it stands for";
     HELD_LOOK Relaxed "-" "reads a word that nobody else may change";
     // Biased parking: the owner's plain stores, and what a thief pays instead.
-    HAZARD_SET Release "S1" "names the granule whose header the owner is about to store plainly; OWN_FENCE orders it before the look. Release, as HAZARD_CLEAR: a thief may read this name, and not that the one before was cleared";
-    OWN_FENCE SeqCst "S1" "light: between HAZARD_SET and OWN_LOOK, against the thief's heavy fence: either the thief sees the name, or the owner sees the mark";
-    OWN_LOOK Acquire "S1 S3" "the owner's look at the header it will store: pairs with PARK of whoever freed the block for it";
-    OWN_STORE Release "S1 S3" "the owner's plain store: only on a header of its own, only while its slot names the granule";
+    HAZARD_SET Release "S1" "names the granule whose header the owner is about to store plainly; OWN_FENCE \
+        orders it before the look. Release, as HAZARD_CLEAR: a thief may read this name, and not that the one \
+        before was cleared";
+    OWN_FENCE SeqCst "S1" "light: between HAZARD_SET and OWN_LOOK, against the thief's heavy fence: either the \
+        thief sees the name, or the owner sees the mark";
+    OWN_LOOK Acquire "S1 S3" "the owner's look at the header it will store: pairs with PARK of whoever freed \
+        the block for it";
+    OWN_STORE Release "S1 S3" "the owner's plain store: only on a header of its own, only while its slot names \
+        the granule";
     HAZARD_CLEAR Release "S1" "the owner's store is done: whoever reads this sees it";
     HAZARD_LOOK Acquire "S1" "the thief's look at the owner's slot, behind the heavy fence";
     THIEF_FENCE SeqCst "S1" "heavy: between the marks and the looks at the owners' slots";
-    REACH_FENCE SeqCst "S1" "between the marks and the look at who the owners are, which says how far the heavy fence has to reach: pairs with JOIN_FENCE";
-    ADOPTING Release "S1" "says whose live block is about to get another owner, before its header says that this one adopts it; cleared when the header says whose it is";
-    MARK Relaxed "S1" "a thief marks a parked block of another cache; THIEF_FENCE orders it before the looks at the owners' slots, and it carries the release of the free that came before";
-    TAKE_OVER Relaxed "S1 S3" "a marked block becomes the thief's, or its owner's again: it carries the release of the free that came before, which the block's next CLAIM acquires; HAZARD_LOOK orders it behind the owner's store";
+    REACH_FENCE SeqCst "S1" "between the marks and the look at who the owners are, which says how far the heavy \
+        fence has to reach: pairs with JOIN_FENCE";
+    ADOPTING Release "S1" "says whose live block is about to get another owner, before its header says that \
+        this one adopts it; cleared when the header says whose it is";
+    MARK Relaxed "S1" "a thief marks a parked block of another cache; THIEF_FENCE orders it before the looks at \
+        the owners' slots, and it carries the release of the free that came before";
+    TAKE_OVER Relaxed "S1 S3" "a marked block becomes the thief's, or its owner's again: it carries the release \
+        of the free that came before, which the block's next CLAIM acquires; HAZARD_LOOK orders it behind the \
+        owner's store";
     // An operation in force, in the owner's slot.
-    OP_WRITE Release "L2 C1" "writes the operation before it is announced, or clears it after: release, so that a helper that reads a newer operation also finds its header gone";
+    OP_WRITE Release "L2 C1" "writes the operation before it is announced, or clears it after: release, so that \
+        a helper that reads a newer operation also finds its header gone";
     OP_READ Acquire "L2 C1" "a helper's reading of the operation: pairs with OP_WRITE";
     // The recheck.
     LOOK_FENCE SeqCst "L3" "between becoming FREE and looking at the neighbours: of two neighbours, one sees the other";
     // Hints.
-    HINT_SET Release "L2" "sets a hint after the header it points to: the words' modification order decides against HINT_CLEAR";
-    HINT_CLEAR Acquire "L2" "clears a hint that led nowhere; acquires the sets that came before it, so that the one more look sees what they point to";
-    HINT_LOOK Relaxed "L2" "reads a hint: what it leads to is read with acquire, and where that is too old, HINT_CLEAR and one more look decide";
+    HINT_SET Release "L2" "sets a hint after the header it points to: the words' modification order decides \
+        against HINT_CLEAR";
+    HINT_CLEAR Acquire "L2" "clears a hint that led nowhere; acquires the sets that came before it, so that the \
+        one more look sees what they point to";
+    HINT_LOOK Relaxed "L2" "reads a hint: what it leads to is read with acquire, and where that is too old, \
+        HINT_CLEAR and one more look decide";
     // The transfer cache of parked batches.
     BATCH_LOOK Relaxed "-" "looks for a batch to take or to fill; the claim decides";
     BATCH_MAP Relaxed "-" "which batches are full, as an aid: whoever meets a wrong bit mends it";
-    BATCH_CLAIM Acquire "-" "takes a batch's control word: with BATCH_PASS, sees the indices that its filler wrote. An aid: a stale index is dropped by the pop, which checks the header";
+    BATCH_CLAIM Acquire "-" "takes a batch's control word: with BATCH_PASS, sees the indices that its filler \
+        wrote. An aid: a stale index is dropped by the pop, which checks the header";
     BATCH_INDEX Relaxed "-" "an index of a batch: published by BATCH_PASS";
     BATCH_PASS Release "-" "hands the batch over: see BATCH_CLAIM";
     // Participants.
     SLOT_CLAIM AcqRel "C1" "takes a participant slot";
     SLOT_LOOK Acquire "C1" "reads who holds a slot";
     SLOT_WRITE Release "C1" "fills or releases a slot that is held";
-    PIN Release "S1 C1" "a helper of a recovery says which number must not be released, and takes that back: release, so that whoever reads that the pin is gone has the helper's compare-and-swap behind it";
-    PIN_FENCE SeqCst "S1 C1" "between the pin and the look whether the recovery stands: pairs with UNPIN_FENCE. Either the helper sees that it has ended, or the pin is seen";
+    PIN Release "S1 C1" "a helper of a recovery says which number must not be released, and takes that back: \
+        release, so that whoever reads that the pin is gone has the helper's compare-and-swap behind it";
+    PIN_FENCE SeqCst "S1 C1" "between the pin and the look whether the recovery stands: pairs with UNPIN_FENCE. \
+        Either the helper sees that it has ended, or the pin is seen";
     PIN_LOOK Acquire "S1 C1" "looks whether a number is pinned that is about to be released: pairs with PIN";
     UNPIN_FENCE SeqCst "S1 C1" "between the end of a recovery and the looks at the pins: pairs with PIN_FENCE";
-    ERASE Relaxed "S4 C1" "erases a head inside a block that a dead one held alone, by version: the block's own word, which changes behind it, publishes it";
+    ERASE Relaxed "S4 C1" "erases a head inside a block that a dead one held alone, by version: the block's own \
+        word, which changes behind it, publishes it";
     JOIN_FENCE SeqCst "S1" "between saying whose a slot is and its first use: pairs with REACH_FENCE";
     // Directory.
     DIR_LOOK Acquire "S3" "reads a directory entry: pairs with DIR_WRITE";
     DIR_CLAIM AcqRel "S3" "claims or withdraws a directory entry";
     DIR_WRITE Release "S3" "fills a directory entry that is held, or publishes it";
     // Waiting: a bell's two words (ipc::wait).
-    SLEEPERS_JOIN Relaxed "Q5" "one more sleeps, or is about to: SLEEP_FENCE orders it before the last look at what is waited for";
+    SLEEPERS_JOIN Relaxed "Q5" "one more sleeps, or is about to: SLEEP_FENCE orders it before the last look at \
+        what is waited for";
     SLEEPERS_LEAVE Relaxed "Q5" "one fewer sleeps: only a count, which decides whether anybody is called";
-    SLEEPERS_LOOK Relaxed "Q5" "whether anybody sleeps: RING_FENCE orders it behind what was put. By a sleeper: whether it still counts, which BELL_LOOK orders";
+    SLEEPERS_LOOK Relaxed "Q5" "whether anybody sleeps: RING_FENCE orders it behind what was put. By a sleeper: \
+        whether it still counts, which BELL_LOOK orders";
     SLEEPERS_RESET Relaxed "Q5" "those who counted were not asleep, and count anew: BELL_RING behind it tells them";
-    SLEEP_FENCE SeqCst "Q5" "between counting as a sleeper and the last look: pairs with RING_FENCE. Either the sleeper sees what was put, or who put it sees the sleeper";
+    SLEEP_FENCE SeqCst "Q5" "between counting as a sleeper and the last look: pairs with RING_FENCE. Either the \
+        sleeper sees what was put, or who put it sees the sleeper";
     RING_FENCE SeqCst "Q5" "between putting and looking for sleepers: pairs with SLEEP_FENCE";
     BELL_RING Release "Q5" "something was put, or sleepers count anew: who hears this sees SLEEPERS_RESET";
     BELL_LOOK Acquire "Q5" "what a sleeper has heard: pairs with BELL_RING";
     // Copies of what another may free meanwhile.
-    COPY_FENCE Acquire "S5 B1" "between copying another's payload and the recheck at its header, or at what leads to it: if the copy has bytes of the next owner, which wrote them behind its claim, the look sees the claim";
+    COPY_FENCE Acquire "S5 B1" "between copying another's payload and the recheck at its header, or at what \
+        leads to it: if the copy has bytes of the next owner, which wrote them behind its claim, the look sees \
+        the claim";
     // Locks, events, semaphores, barriers (ipc::sync).
     SYNC_HINT Relaxed "-" "reads or marks a word whose next compare-and-swap decides, or that the caller holds";
-    SYNC_LOOK Acquire "Q5" "sees that an event is set, or that a barrier has opened: pairs with SYNC_GIVE and SYNC_PASS";
+    SYNC_LOOK Acquire "Q5" "sees that an event is set, or that a barrier has opened: pairs with SYNC_GIVE and \
+        SYNC_PASS";
     SYNC_TAKE Acquire "S3 Q5" "takes a lock, a permit or an event: pairs with SYNC_GIVE of whoever gave it";
     SYNC_GIVE Release "S3 Q5" "gives a lock, permits or an event: what was written before is seen by whoever takes it";
-    SYNC_PASS Release "S3 Q5" "arrives at a barrier: what each wrote before is seen by all behind it, by SYNC_LOOK or, for the one that opens it, by RING_FENCE";
+    SYNC_PASS Release "S3 Q5" "arrives at a barrier: what each wrote before is seen by all behind it, by \
+        SYNC_LOOK or, for the one that opens it, by RING_FENCE";
     // Links: which block a structure's word names, and who gets it (ipc::link, ipc::channel).
-    CELL_LOOK Acquire "Q1 Q2" "reads a cell: pairs with CELL_PUT, so that whoever finds the link sees the message, and with CELL_CLEAR";
-    CELL_PUT Release "Q1 Q2" "puts a link in: release publishes what the giver wrote into the block. The empty word expected was read with acquire, and does not return";
-    CELL_CLEAR AcqRel "Q1 Q2" "empties a cell whose block was taken: release, so that whoever fills it next goes on from there; acquire where it fails, since the step of the head that follows tells others that the cell is empty";
+    CELL_LOOK Acquire "Q1 Q2" "reads a cell: pairs with CELL_PUT, so that whoever finds the link sees the \
+        message, and with CELL_CLEAR";
+    CELL_PUT Release "Q1 Q2" "puts a link in: release publishes what the giver wrote into the block. The empty \
+        word expected was read with acquire, and does not return";
+    CELL_CLEAR AcqRel "Q1 Q2" "empties a cell whose block was taken: release, so that whoever fills it next \
+        goes on from there; acquire where it fails, since the step of the head that follows tells others that \
+        the cell is empty";
     CELL_SEAL Release "Q6" "ends a channel in its first empty cell: a late sender finds it there";
-    LET_GO Release "Q1" "the giver's block becomes the structure's, one generation on, by the giver or by whoever meets it: release publishes what the giver wrote to whoever comes by the header alone";
+    LET_GO Release "Q1" "the giver's block becomes the structure's, one generation on, by the giver or by \
+        whoever meets it: release publishes what the giver wrote to whoever comes by the header alone";
     TAKE Acquire "Q1 Q2" "the structure's block becomes the taker's: pairs with LET_GO";
-    TICKET_LOOK Acquire "Q2" "reads head or tail: pairs with TICKET_STEP, so that the cells before it are seen as they were left";
-    TICKET_RECHECK Acquire "Q2" "reads head or tail a second time, after the cell: what the cell said belongs to that ticket";
+    TICKET_LOOK Acquire "Q2" "reads head or tail: pairs with TICKET_STEP, so that the cells before it are seen \
+        as they were left";
+    TICKET_RECHECK Acquire "Q2" "reads head or tail a second time, after the cell: what the cell said belongs \
+        to that ticket";
     TICKET_STEP Release "Q2" "moves head or tail on by one: release publishes that the cell is filled, or empty";
     // Structures: who uses one, and when it may be freed (ipc::structure).
-    STRUCTURE_WRITE Release "Q3" "writes a structure that nobody else has seen: whoever makes it publishes its name, or passes on its offset, after";
+    STRUCTURE_WRITE Release "Q3" "writes a structure that nobody else has seen: whoever makes it publishes its \
+        name, or passes on its offset, after";
     STRUCTURE_LOOK Acquire "Q3 Q6" "reads a structure's header, its state, or who uses it: pairs with STRUCTURE_CHANGE";
-    STRUCTURE_CHANGE AcqRel "Q3 Q6" "changes a structure's state, or who uses it: the last one to leave has done all else before, and whoever frees it comes after";
-    VISIT Release "Q3" "says which structure is about to be written by somebody who is not counted among its users; VISIT_FENCE orders it before the look";
-    VISIT_FENCE SeqCst "Q3" "between VISIT and the looks at header and state, and between the looks that find a structure unused and those at the pins: of one who comes and one who frees, one sees the other";
+    STRUCTURE_CHANGE AcqRel "Q3 Q6" "changes a structure's state, or who uses it: the last one to leave has \
+        done all else before, and whoever frees it comes after";
+    VISIT Release "Q3" "says which structure is about to be written by somebody who is not counted among its \
+        users; VISIT_FENCE orders it before the look";
+    VISIT_FENCE SeqCst "Q3" "between VISIT and the looks at header and state, and between the looks that find a \
+        structure unused and those at the pins: of one who comes and one who frees, one sees the other";
     VISIT_LOOK Acquire "Q3" "reads who visits a structure: pairs with VISIT";
     // Logs: the cursors of readers (ipc::log).
-    CURSOR_CLAIM Relaxed "-" "becomes a reader, behind CURSOR_LOOK at the free cursor and in front of CURSOR_FENCE; or takes a dead one's cursor away: what that one did, it did before anybody found it dead";
-    CURSOR_STEP Release "T1" "the reader's own cursor moves on: what it has read it has read before, and whoever overwrites that comes behind";
+    CURSOR_CLAIM Relaxed "-" "becomes a reader, behind CURSOR_LOOK at the free cursor and in front of \
+        CURSOR_FENCE; or takes a dead one's cursor away: what that one did, it did before anybody found it dead";
+    CURSOR_STEP Release "T1" "the reader's own cursor moves on: what it has read it has read before, and \
+        whoever overwrites that comes behind";
     CURSOR_OWN Relaxed "-" "reads the caller's own cursor";
-    CURSOR_LOOK Acquire "T1" "a publisher's look at the cursors, and at who has joined: pairs with CURSOR_STEP and CURSOR_JOIN";
+    CURSOR_LOOK Acquire "T1" "a publisher's look at the cursors, and at who has joined: pairs with CURSOR_STEP \
+        and CURSOR_JOIN";
     CURSOR_JOIN Release "T1" "somebody has joined since: publishers look at the cursors again";
-    CURSOR_FENCE SeqCst "T1" "between a new cursor and the look at the tail, and between a publisher's looks at tail and cursors: either the publisher sees the cursor, or the reader that the tail has passed it";
+    CURSOR_FENCE SeqCst "T1" "between a new cursor and the look at the tail, and between a publisher's looks at \
+        tail and cursors: either the publisher sees the cursor, or the reader that the tail has passed it";
     // Tables: which change of a bucket was made last, and blocks that are displaced (ipc::table).
-    TURN_LOOK Acquire "M1" "reads a bucket's turn: pairs with TURN_CHANGE, so that the places are seen as the changes before it left them";
-    TURN_RECHECK Relaxed "-" "reads the turn a second time, behind what was read under it with acquire, or behind CURSOR_FENCE: whoever has read what a later change left finds no earlier turn";
-    TURN_CHANGE Release "M1" "makes a change the bucket's next one: release publishes that the one before is complete. The turn expected was read with acquire, and does not return";
-    RETIRE Release "M1 M2" "a displaced block is in the hands of those whose cursors name it: whoever finds it so, behind a fence, comes behind the turn";
+    TURN_LOOK Acquire "M1" "reads a bucket's turn: pairs with TURN_CHANGE, so that the places are seen as the \
+        changes before it left them";
+    TURN_RECHECK Relaxed "-" "reads the turn a second time, behind what was read under it with acquire, or \
+        behind CURSOR_FENCE: whoever has read what a later change left finds no earlier turn";
+    TURN_CHANGE Release "M1" "makes a change the bucket's next one: release publishes that the one before is \
+        complete. The turn expected was read with acquire, and does not return";
+    RETIRE Release "M1 M2" "a displaced block is in the hands of those whose cursors name it: whoever finds it \
+        so, behind a fence, comes behind the turn";
     LABEL_WRITE Relaxed "-" "writes the key into a block of the caller's own: CELL_PUT publishes it";
     LABEL_LOOK Relaxed "-" "reads the key of a block that the caller's cursor names: CELL_LOOK has found its link";
     // Calls: what a request and a response say beside their values (ipc::call).
     AWAITED_WRITE Relaxed "-" "says which call is waited for: an aid, so that nobody works for who has given up";
-    AWAITED_LOOK Relaxed "-" "whether a call is waited for still: an aid; what comes too late is freed by who receives it";
+    AWAITED_LOOK Relaxed "-" "whether a call is waited for still: an aid; what comes too late is freed by who \
+        receives it";
     // Start-up.
     GUARD_WRITE Release "L1" "says that the segment is formatted";
     // Formatting a segment that nobody else has seen.
@@ -254,7 +312,8 @@ pub enum Mutant {
     ResetSilently,
     /// A sleeper does not look whether it still counts.
     ResetUnnoticed,
-    /// Whoever waits for several things, or is dropped while it waits, keeps the call that it had for what it did not take.
+    /// Whoever waits for several things, or is dropped while it waits, keeps the call that it had for what it
+    /// did not take.
     CallKept,
     /// A future does not look again between counting as asleep and being waited for.
     SecondPollDropped,

@@ -11,7 +11,8 @@ use std::marker::PhantomData;
 
 /// Every block is aligned to the smallest granule.
 const LEAST_ALIGN: usize = 16;
-/// Blocks that an allocation looks at in a recovery before it sees whether it can be served: a fraction of a millisecond's work.
+/// Blocks that an allocation looks at in a recovery before it sees whether it can be served: a fraction of a
+/// millisecond's work.
 const RECOVERED_AT_ONCE: u32 = 4096;
 
 /// The four basic calls: allocate, write, read, free.
@@ -19,7 +20,8 @@ pub trait HandlerFunctions {
     /// Allocates a block for a `T`, uninitialised (whatever bytes were there before). O(1).
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`], [`Error::ZeroSize`], [`Error::TooLarge`], [`Error::BadAlignment`], [`Error::NoParticipantSlot`], [`Error::ForkedChild`].
+    /// [`Error::OutOfMemory`], [`Error::ZeroSize`], [`Error::TooLarge`], [`Error::BadAlignment`],
+    /// [`Error::NoParticipantSlot`], [`Error::ForkedChild`].
     fn allocate<T: Shared>(&self) -> Result<Block<T>>;
 
     /// Writes a value. For a copy that checks the block first, see [`Handler::store`].
@@ -58,7 +60,8 @@ impl HandlerFunctions for Handler {
     }
     #[inline]
     unsafe fn read<T: Shared>(&self, block: &Block<T>) -> T {
-        // SAFETY: the caller vouches for the block; it was allocated for a T, at T's alignment, and any bytes are a valid T.
+        // SAFETY: the caller vouches for the block; it was allocated for a T, at T's alignment, and any bytes
+        // are a valid T.
         unsafe { self.own(block).read() }
     }
     #[inline]
@@ -71,11 +74,11 @@ impl Handler {
     /// Allocates `size` bytes, aligned to the granule at least (16 bytes by default). O(1).
     ///
     /// # Errors
-    /// [`Error::NoMembarrier`] instead where the call is refused by now, and other threads' parked blocks could not be looked through;
-    /// [`Error::OutOfMemory`] when nothing fits, after everything parked anywhere was merged and the dead were recovered
-    /// (a participant that is stopped inside an operation can keep its own block, or one of at most 4.5 KiB by default, from the
-    /// others, no more); [`Error::ZeroSize`];
-    /// [`Error::TooLarge`]; [`Error::NoParticipantSlot`]; [`Error::ForkedChild`].
+    /// [`Error::NoMembarrier`] instead where the call is refused by now, and other threads' parked blocks
+    /// could not be looked through; [`Error::OutOfMemory`] when nothing fits, after everything parked
+    /// anywhere was merged and the dead were recovered (a participant that is stopped inside an operation can
+    /// keep its own block, or one of at most 4.5 KiB by default, from the others, no more);
+    /// [`Error::ZeroSize`]; [`Error::TooLarge`]; [`Error::NoParticipantSlot`]; [`Error::ForkedChild`].
     #[inline]
     pub fn allocate_raw(&self, size: usize) -> Result<RelativePtr<u8>> {
         self.allocate_bytes(size, 1, Kind::Raw)
@@ -126,7 +129,8 @@ impl Handler {
         }
         let mask = if align <= LEAST_ALIGN { 0 } else { ((align - 1) >> shift) as u32 };
         let cache = matrix.usual_cache()?;
-        // SAFETY: a cache is used with one matrix's heap alone; where there is a usual cache, the heap is of the usual sort.
+        // SAFETY: a cache is used with one matrix's heap alone; where there is a usual cache, the heap is of
+        // the usual sort.
         unsafe { matrix.heap().allocate_own(cache, granules, mask, kind, &Usual) }
     }
 
@@ -176,8 +180,8 @@ impl Handler {
         if let Ok(live) = allocate()? {
             return Ok(live);
         }
-        // What the dead hold is free memory, too (L2), whether or not their numbers can be released already. Another may just have
-        // recovered them.
+        // What the dead hold is free memory, too (L2), whether or not their numbers can be released already.
+        // Another may just have recovered them.
         let recover = || {
             let heap = self.matrix.heap();
             let serve = |cache: &mut ThreadCache| heap.allocate_hinted(cache, granules, multiple, kind);
@@ -203,7 +207,8 @@ impl Handler {
     /// Frees a block that [`Handler::allocate_raw`] gave.
     ///
     /// # Errors
-    /// [`Error::NotLive`], [`Error::Stale`], [`Error::BadOffset`], [`Error::ForeignBlock`]; nothing has changed then (S5).
+    /// [`Error::NotLive`], [`Error::Stale`], [`Error::BadOffset`], [`Error::ForeignBlock`]; nothing has
+    /// changed then (S5).
     #[inline]
     pub fn free_raw(&self, pointer: RelativePtr<u8>) -> Result<()> {
         self.free_pointer(&pointer, Known::Raw(pointer.header))
@@ -232,7 +237,8 @@ impl Handler {
         self.free_pointer(pointer, Known::Typed(pointer.header))
     }
 
-    /// Frees a message's block into the hands of the participant that it came from, if that is this thread's to do. False: nothing was done.
+    /// Frees a message's block into the hands of the participant that it came from, if that is this thread's
+    /// to do. False: nothing was done.
     #[inline]
     pub(crate) fn free_message_to(&self, pointer: &RelativePtr<u8>, giver: u16) -> bool {
         let live = Live { at: self.matrix.offsets().granule(pointer.offset), header: pointer.header };
@@ -252,24 +258,26 @@ impl Handler {
 
     /// Frees the live block at an offset that another process passed on.
     ///
-    /// An offset alone cannot tell a block from a later one in the same place: free each offset once. A free needs no participant slot: where
-    /// there is none, the block is freed all the same.
+    /// An offset alone cannot tell a block from a later one in the same place: free each offset once. A free
+    /// needs no participant slot: where there is none, the block is freed all the same.
     ///
     /// # Errors
-    /// [`Error::NotLive`], [`Error::BadOffset`]; [`Error::InStructure`]; [`Error::Stale`] if another frees it at the same moment, and its place is allocated anew.
-    /// Nothing has changed then (S5).
+    /// [`Error::NotLive`], [`Error::BadOffset`]; [`Error::InStructure`]; [`Error::Stale`] if another frees it
+    /// at the same moment, and its place is allocated anew. Nothing has changed then (S5).
     #[inline]
     pub fn free_at(&self, offset: u32) -> Result<()> {
         if self.free_quick(offset, Known::Offset) { Ok(()) } else { self.free_slow(offset, None) }
     }
 
-    /// Tells that the block at an offset will be freed here soon: fetches the cache line of its header, which may be in another
-    /// core's cache. A hint, which changes nothing, whatever the offset. For whoever drains a queue: a call for the message that is a dozen
-    /// further on, before this one is freed, hides the way that the line has to go.
+    /// Tells that the block at an offset will be freed here soon: fetches the cache line of its header, which
+    /// may be in another core's cache. A hint, which changes nothing, whatever the offset. For whoever drains
+    /// a queue: a call for the message that is a dozen further on, before this one is freed, hides the way
+    /// that the line has to go.
     ///
     /// ```
     /// # let handler = atomic_matrix::segment::Options::new().memfd().size(1 << 20).create()?;
-    /// let queue: Vec<u32> = (0..100).map(|_| Ok(handler.allocate_raw(128)?.offset())).collect::<atomic_matrix::Result<_>>()?;
+    /// let block = || Ok(handler.allocate_raw(128)?.offset());
+    /// let queue: Vec<u32> = (0..100).map(|_| block()).collect::<atomic_matrix::Result<_>>()?;
     /// for (at, &offset) in queue.iter().enumerate() {
     ///     if let Some(&later) = queue.get(at + 12) {
     ///         handler.will_free_at(later);

@@ -27,14 +27,14 @@ pub struct Name {
 }
 
 impl Handler {
-    /// Publishes a live block under a name of at most 96 bytes, so that other processes find it. The block then belongs
-    /// to nobody: it survives its maker, until somebody adopts or frees it. Publish what is your own or unowned: a block that
-    /// another process owns would be taken from it.
+    /// Publishes a live block under a name of at most 96 bytes, so that other processes find it. The block
+    /// then belongs to nobody: it survives its maker, until somebody adopts or frees it. Publish what is your
+    /// own or unowned: a block that another process owns would be taken from it.
     ///
     /// # Errors
-    /// [`Error::NameTaken`], [`Error::NameTooLong`], [`Error::DirectoryFull`]; for the block [`Error::ForeignBlock`],
-    /// [`Error::NotLive`], [`Error::Stale`] or [`Error::ChangingHands`] (after half a second, twice at most); [`Error::NoParticipantSlot`] and
-    /// [`Error::ForkedChild`].
+    /// [`Error::NameTaken`], [`Error::NameTooLong`], [`Error::DirectoryFull`]; for the block
+    /// [`Error::ForeignBlock`], [`Error::NotLive`], [`Error::Stale`] or [`Error::ChangingHands`] (after half
+    /// a second, twice at most); [`Error::NoParticipantSlot`] and [`Error::ForkedChild`].
     pub fn publish<T>(&self, name: &str, block: &Block<T>) -> Result<()> {
         self.publish_as(name, &block.pointer.cast(), false).map(|_| ())
     }
@@ -89,7 +89,8 @@ impl Handler {
     /// The block published under a name.
     ///
     /// # Errors
-    /// [`Error::NameUnknown`], [`Error::TypeMismatch`], and [`Error::NotLive`] or [`Error::Stale`] if the block was freed since.
+    /// [`Error::NameUnknown`], [`Error::TypeMismatch`], and [`Error::NotLive`] or [`Error::Stale`] if the
+    /// block was freed since.
     pub fn lookup<T: Shared>(&self, name: &str) -> Result<Block<T>> {
         self.find_published(name).map(|(block, _)| block)
     }
@@ -113,7 +114,8 @@ impl Handler {
         Ok((block, found))
     }
 
-    /// Takes the block published under a name: of all who try, one gets it, and owns it from then on. The name is free again.
+    /// Takes the block published under a name: of all who try, one gets it, and owns it from then on. The
+    /// name is free again.
     ///
     /// # Errors
     /// As [`Handler::lookup`]; [`Error::NameUnknown`] also if somebody else takes it at the same moment.

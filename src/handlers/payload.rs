@@ -8,7 +8,8 @@ use crate::matrix::heap::Live;
 use crate::shared::Shared;
 
 impl Handler {
-    /// The address of a block in this process. It is valid while the block is live and a handler of this segment exists.
+    /// The address of a block in this process. It is valid while the block is live and a handler of this
+    /// segment exists.
     ///
     /// A pointer of another segment gets a null pointer.
     #[inline]
@@ -29,8 +30,9 @@ impl Handler {
         Ok(self.address(offset))
     }
 
-    /// The address of this segment's block. A null pointer for another's would not do here: to access it is undefined, so that a
-    /// compiler may leave the check out, and the block at the same offset here would be accessed.
+    /// The address of this segment's block. A null pointer for another's would not do here: to access it is
+    /// undefined, so that a compiler may leave the check out, and the block at the same offset here would be
+    /// accessed.
     #[inline(always)]
     pub(super) fn own<T>(&self, block: &Block<T>) -> *mut T {
         if block.pointer.segment != self.tag() {
@@ -51,8 +53,9 @@ impl Handler {
         self.matrix.segment().base().as_ptr().wrapping_add(bytes)
     }
 
-    /// Bytes that the block really has: the size asked for, rounded up to granules, 64 bytes at least; from 640 to 1920 bytes up to
-    /// a ninth more; above that, where blocks of about the size were freed before, up to an eighth more.
+    /// Bytes that the block really has: the size asked for, rounded up to granules, 64 bytes at least; from
+    /// 640 to 1920 bytes up to a ninth more; above that, where blocks of about the size were freed before, up
+    /// to an eighth more.
     ///
     /// # Errors
     /// As [`Handler::free_raw`].
@@ -93,8 +96,9 @@ impl Handler {
     /// The typed block at an offset that another process passed on.
     ///
     /// # Errors
-    /// [`Error::BadOffset`], [`Error::NotLive`], [`Error::TypeMismatch`] (checked by fingerprint; untyped blocks match no type), [`Error::TooSmall`].
-    /// A type that lies about its fingerprint is never given a block that is too small or not aligned for it.
+    /// [`Error::BadOffset`], [`Error::NotLive`], [`Error::TypeMismatch`] (checked by fingerprint; untyped
+    /// blocks match no type), [`Error::TooSmall`]. A type that lies about its fingerprint is never given a
+    /// block that is too small or not aligned for it.
     pub fn get_block<T: Shared>(&self, offset: u32) -> Result<Block<T>> {
         let live = self.live_at(offset)?;
         let found = self.matrix.heap().fingerprint(live);
@@ -118,9 +122,10 @@ impl Handler {
 
     /// Copies the value out. Memory-safe whatever others do: a writer at the same moment makes the copy a mixture.
     ///
-    /// Best effort: the block is looked at, and then the bytes are copied. If somebody else frees it in between, and its place is
-    /// allocated anew, the copy is of the new block's bytes. So share a block for reading only while nobody frees it: one owner at a time, who passes it
-    /// on and keeps no copy of its offset.
+    /// Best effort: the block is looked at, and then the bytes are copied. If somebody else frees it in
+    /// between, and its place is allocated anew, the copy is of the new block's bytes. So share a block for
+    /// reading only while nobody frees it: one owner at a time, who passes it on and keeps no copy of its
+    /// offset.
     ///
     /// # Errors
     /// As [`Handler::free_raw`], and [`Error::TooSmall`] if the block has fewer bytes than a `T`.
@@ -134,12 +139,14 @@ impl Handler {
 
     /// Copies a value in. Memory-safe whatever others do: a reader at the same moment gets a mixture.
     ///
-    /// Best effort: the block is looked at, and then the bytes are copied. If somebody else frees it in between, and its place is
-    /// allocated anew, the value goes into the new block, which may be another process's. So share a block for writing only while nobody frees it: one owner at a time, who passes it
+    /// Best effort: the block is looked at, and then the bytes are copied. If somebody else frees it in
+    /// between, and its place is allocated anew, the value goes into the new block, which may be another
+    /// process's. So share a block for writing only while nobody frees it: one owner at a time, who passes it
     /// on and keeps no copy of its offset.
     ///
     /// # Errors
-    /// As [`Handler::free_raw`], [`Error::TooSmall`] if the block has fewer bytes than a `T`, and [`Error::ForkedChild`].
+    /// As [`Handler::free_raw`], [`Error::TooSmall`] if the block has fewer bytes than a `T`, and
+    /// [`Error::ForkedChild`].
     pub fn store<T: Shared>(&self, block: &mut Block<T>, value: T) -> Result<()> {
         self.matrix.check_process()?;
         self.has_room(&block.pointer, size_of::<T>())?;

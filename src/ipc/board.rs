@@ -12,9 +12,10 @@
 //! # }
 //! ```
 //!
-//! Setting is lock-free, and never refused for want of a reader. So is reading: it copies the newest value and looks whether that is still there; it begins
-//! anew only if seven others were set meanwhile. *Killed* while it sets a value: the board has the old one or the new one, and takes others as before; while it reads: nothing.
-//! The last eight values lie in the segment, as blocks of the common heap.
+//! Setting is lock-free, and never refused for want of a reader. So is reading: it copies the newest value
+//! and looks whether that is still there; it begins anew only if seven others were set meanwhile. *Killed*
+//! while it sets a value: the board has the old one or the new one, and takes others as before; while it
+//! reads: nothing. The last eight values lie in the segment, as blocks of the common heap.
 //!
 //! A `Board<[T]>` shows items of any number: it is set by a message, and read as a vector.
 
@@ -48,8 +49,9 @@ impl Handler {
     /// The board of that name, which is made if there is none.
     ///
     /// # Errors
-    /// [`Error::TypeMismatch`] if what has that name is no board of this type; [`Error::OutOfMemory`], [`Error::DirectoryFull`], [`Error::NameTooLong`],
-    /// [`Error::ChangingHands`], [`Error::NoParticipantSlot`], [`Error::TooManyHandles`], [`Error::ForkedChild`].
+    /// [`Error::TypeMismatch`] if what has that name is no board of this type; [`Error::OutOfMemory`],
+    /// [`Error::DirectoryFull`], [`Error::NameTooLong`], [`Error::ChangingHands`],
+    /// [`Error::NoParticipantSlot`], [`Error::TooManyHandles`], [`Error::ForkedChild`].
     pub fn board<T: Payload + ?Sized>(&self, name: &str) -> Result<Board<T>> {
         Ok(Board { attached: open(self, name, Sort::Board, KEPT, 0, T::FINGERPRINT)?, of: PhantomData })
     }
@@ -74,8 +76,9 @@ impl<T: Payload + ?Sized> Board<T> {
         self.attached.remove()
     }
 
-    /// What `copy` makes of the newest value, and which of those that were ever set that is, from 1 on. Others may free the block while it is copied:
-    /// then the copy is dropped, whatever it is, and the next one made.
+    /// What `copy` makes of the newest value, and which of those that were ever set that is, from 1 on.
+    /// Others may free the block while it is copied: then the copy is dropped, whatever it is, and the next
+    /// one made.
     fn newest<V>(&self, copy: impl Fn(&Handler, Live) -> Result<V>) -> Result<Option<(V, u64)>> {
         let log = Log::of(self.attached.structure()?);
         while let Some((live, link, ticket)) = log.newest() {
@@ -130,8 +133,8 @@ impl<T: Shared> Board<T> {
         Ok(self.newest(copy_value)?.map(|(value, _)| value))
     }
 
-    /// A copy of the newest value once it is not the one that `seen` says, or none if there was no other until the time is over. `seen` is 0 at first,
-    /// and says of what is returned that it was seen.
+    /// A copy of the newest value once it is not the one that `seen` says, or none if there was no other
+    /// until the time is over. `seen` is 0 at first, and says of what is returned that it was seen.
     ///
     /// # Errors
     /// As [`Board::get`].

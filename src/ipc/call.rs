@@ -1,8 +1,9 @@
 //! Calls: a request in one ring, its responses in another, and the end of either side told by the request's header.
 //!
-//! Requests go through a channel that all clients and servers of a service share. Each client has a ring of its own for responses, *hidden*: it has no name, and is
-//! freed after the client. A request says where that is, and which of the client's calls it is; so does a response. Both stand at the end of the block,
-//! behind the value: `place and generation of the ring | call | part`.
+//! Requests go through a channel that all clients and servers of a service share. Each client has a ring of
+//! its own for responses, *hidden*: it has no name, and is freed after the client. A request says where that
+//! is, and which of the client's calls it is; so does a response. Both stand at the end of the block, behind
+//! the value: `place and generation of the ring | call | part`.
 //!
 //! ```text
 //! client, A                                         server, S
@@ -17,12 +18,17 @@
 //!       another      → 3 once more; nothing → nobody answers
 //! ```
 //!
-//! **Who is told.** A client, exactly: as long as the request's header is (LINKED, g) or (S, g), an answer may come; it is neither once S has answered and freed it, has dropped
-//! it, or is dead and recovered. A response is in the ring before its request is freed, by S or by its recovery, which completes S's links first (L-c). So whoever finds the request gone,
-//! and then no response, gets none. A server: a visit to the ring of a client that is dead and recovered, or has left, finds nothing, or a sealed cell; the response is S's still.
+//! **Who is told.** A client, exactly: as long as the request's header is (LINKED, g) or (S, g), an answer
+//! may come; it is neither once S has answered and freed it, has dropped it, or is dead and recovered. A
+//! response is in the ring before its request is freed, by S or by its recovery, which completes S's links
+//! first (L-c). So whoever finds the request gone, and then no response, gets none. A server: a visit to the
+//! ring of a client that is dead and recovered, or has left, finds nothing, or a sealed cell; the response is
+//! S's still.
 //!
-//! **Killed.** A client: its ring is freed with the responses in it, its requests are dropped by whoever receives them. A server: the request that it worked at is freed with its blocks;
-//! a response that stands in the ring is sent. Nothing is shared but rings and headers, and both calls are **lock-free** but for waiting.
+//! **Killed.** A client: its ring is freed with the responses in it, its requests are dropped by whoever
+//! receives them. A server: the request that it worked at is freed with its blocks; a response that stands in
+//! the ring is sent. Nothing is shared but rings and headers, and both calls are **lock-free** but for
+//! waiting.
 
 use super::link::Taken;
 use super::ring::{NotReceived, NotSent, Ring};
@@ -180,8 +186,8 @@ impl<R: Region> Heap<R> {
         self.visit_ring(cache, caller, |ring| ring.bell(Role::Receiver).ring_after_store(u32::MAX));
     }
 
-    /// Sends a response: a live block of the cache's own, at whose end nothing stands. `content` is what the caller's ring has to hold; `wait` is called in a visit of it, and
-    /// tries as often as it likes.
+    /// Sends a response: a live block of the cache's own, at whose end nothing stands. `content` is what the
+    /// caller's ring has to hold; `wait` is called in a visit of it, and tries as often as it likes.
     ///
     /// # Errors
     /// [`NotAnswered`], and the block is still the cache's.
@@ -233,7 +239,8 @@ impl<'a, R: Region> Calls<'a, R> {
         Self { requests, responses, heap: responses.heap, ring }
     }
 
-    /// Sends a request, a live block of `me`'s own at whose end nothing stands, as a call that this client has not made before (and not 0).
+    /// Sends a request, a live block of `me`'s own at whose end nothing stands, as a call that this client
+    /// has not made before (and not 0).
     ///
     /// # Errors
     /// [`NotSent`], and the block is still `me`'s.

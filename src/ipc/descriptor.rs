@@ -18,9 +18,12 @@
 //! # }
 //! ```
 //!
-//! It is an eventfd(2), one for each [`Readable`], written by the helper thread of this process (`ipc::helper`); no descriptor is passed between processes. Armed, it becomes readable as soon as something was put since,
-//! or its structure was closed, or a peer has left or died; and after 50 ms in any case, for a look around. Nothing is lost, whatever the order: what was put before is found by the tries behind
-//! [`Readable::arm`], what is put later makes it readable. Whoever does not arm it again finds it readable for ever. *Forked child*: refused.
+//! It is an eventfd(2), one for each [`Readable`], written by the helper thread of this process
+//! (`ipc::helper`); no descriptor is passed between processes. Armed, it becomes readable as soon as
+//! something was put since, or its structure was closed, or a peer has left or died; and after 50 ms in any
+//! case, for a look around. Nothing is lost, whatever the order: what was put before is found by the tries
+//! behind [`Readable::arm`], what is put later makes it readable. Whoever does not arm it again finds it
+//! readable for ever. *Forked child*: refused.
 
 use super::board::Board;
 use super::channel::attached::Attached;
@@ -65,7 +68,8 @@ impl<'a> Readable<'a> {
         Ok(this)
     }
 
-    /// It is not readable any more, until something is put from now on. Call it before you take what is there, not behind.
+    /// It is not readable any more, until something is put from now on. Call it before you take what is
+    /// there, not behind.
     ///
     /// # Errors
     /// [`Error::ForkedChild`]; [`Error::Io`] if the system has no thread to give.

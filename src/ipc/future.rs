@@ -24,17 +24,22 @@
 //! # Ok::<(), atomic_matrix::Error>(())
 //! ```
 //!
-//! They need no runtime of their own and no timer: a helper thread of this process sleeps for them (`ipc::helper`), which is started when the first one has to wait.
+//! They need no runtime of their own and no timer: a helper thread of this process sleeps for them
+//! (`ipc::helper`), which is started when the first one has to wait.
 //!
-//! **Cancelling.** A future takes something only in the poll that returns it. So one that is dropped has taken nothing: a message is in the channel still, a
-//! permit is there still, and if it had just been woken the call goes to another. A message that was to be sent is freed with its future, unless it is asked back
+//! **Cancelling.** A future takes something only in the poll that returns it. So one that is dropped has
+//! taken nothing: a message is in the channel still, a permit is there still, and if it had just been woken
+//! the call goes to another. A message that was to be sent is freed with its future, unless it is asked back
 //! ([`Send::into_message`]).
 //!
-//! **Progress.** A poll is as the call that tries (`try_recv` and its like), and adds or removes a wait: O(log waits), under a lock of this process. Dropping a future that waits takes as long as the helper
-//! needs to begin another round: some microseconds, if it gets a processor. Nothing is awaited for longer than 50 ms without another look, so that each pending
-//! future is polled twenty times a second; so often one of each segment looks whether somebody has died.
+//! **Progress.** A poll is as the call that tries (`try_recv` and its like), and adds or removes a wait:
+//! O(log waits), under a lock of this process. Dropping a future that waits takes as long as the helper needs
+//! to begin another round: some microseconds, if it gets a processor. Nothing is awaited for longer than 50
+//! ms without another look, so that each pending future is polled twenty times a second; so often one of each
+//! segment looks whether somebody has died.
 //!
-//! **After a fork** they are refused in the child, as everything is. *Closed, removed, left, or died*: as the calls that wait.
+//! **After a fork** they are refused in the child, as everything is. *Closed, removed, left, or died*: as the
+//! calls that wait.
 
 use super::board::Board;
 use super::channel::attached::Attached;

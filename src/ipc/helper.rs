@@ -1,8 +1,9 @@
 //! The helper thread: it sleeps for the futures and descriptors of its process, so that none of them has to.
 //!
-//! A future does the steps of a sleeper (`ipc::wait`) but the sleep itself: it tries, *joins* the bell, passes the fence, tries once more, and only then
-//! leaves its bell's word and what it has heard to the helper. The helper sleeps while every word is as it was heard. So what is put behind
-//! the last try is rung behind what the future has heard: the helper does not fall asleep over it, or is woken.
+//! A future does the steps of a sleeper (`ipc::wait`) but the sleep itself: it tries, *joins* the bell,
+//! passes the fence, tries once more, and only then leaves its bell's word and what it has heard to the
+//! helper. The helper sleeps while every word is as it was heard. So what is put behind the last try is rung
+//! behind what the future has heard: the helper does not fall asleep over it, or is woken.
 //!
 //! ```text
 //! future                                     helper, round by round
@@ -13,13 +14,16 @@
 //!  5 tellings += 1, wake                      5 takes out those that have rung (under the lock), wakes their wakers
 //! ```
 //!
-//! **Dropped.** A future takes its wait out, and, if the helper may be asleep for it, waits until the helper has begun another round (some microseconds). So
-//! from then on the helper is nobody's sleeper at that bell; and if the bell was rung, the future passes the call on, which may have been its own. Nothing was taken: it takes
-//! only when it is polled, and returns what it takes at once.
+//! **Dropped.** A future takes its wait out, and, if the helper may be asleep for it, waits until the helper
+//! has begun another round (some microseconds). So from then on the helper is nobody's sleeper at that bell;
+//! and if the bell was rung, the future passes the call on, which may have been its own. Nothing was taken:
+//! it takes only when it is polled, and returns what it takes at once.
 //!
-//! **Bounds.** Each wait ends after [`NAP`] at the latest, and its waker is woken, to look again: so whoever was woken elsewhere and is stopped or killed holds nobody up for longer.
-//! The helper wakes all that wait for a bell when it is rung. It is one thread for each segment that a process has open and awaits anything in;
-//! without FUTEX_WAITV (Linux 5.16), or for more than 127 structures at once, it looks once a millisecond.
+//! **Bounds.** Each wait ends after [`NAP`] at the latest, and its waker is woken, to look again: so whoever
+//! was woken elsewhere and is stopped or killed holds nobody up for longer. The helper wakes all that wait
+//! for a bell when it is rung. It is one thread for each segment that a process has open and awaits anything
+//! in; without FUTEX_WAITV (Linux 5.16), or for more than 127 structures at once, it looks once a
+//! millisecond.
 
 use super::wait::{Bell, Joined, Look, NAP, fence_of_sleepers};
 use crate::backend::orderings::*;
@@ -226,8 +230,8 @@ impl<B: Backend> Sleeper<B> {
         let wait = Arc::new(Wait { bell: rings, heard: joined.heard, since: Instant::now(), state });
         Self { id: helper.add(&wait), helper: Arc::clone(helper), wait, joined }
     }
-    /// Counts as asleep, and leaves the waiting to the helper, which wakes the waker when the bell has rung since. Whoever calls this tries
-    /// once more behind it.
+    /// Counts as asleep, and leaves the waiting to the helper, which wakes the waker when the bell has rung
+    /// since. Whoever calls this tries once more behind it.
     pub fn begin(
         helper: &Arc<Helper<B>>,
         bell: &Bell<'_, B>,

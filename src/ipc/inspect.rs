@@ -26,7 +26,8 @@ pub struct StructureInfo {
     pub content: u32,
     /// How much there is room for: messages, publications, or places of a map.
     pub capacity: u64,
-    /// How much is in it: messages, publications of which a subscriber has yet to read some, entries, permits, 1 for an event that is set.
+    /// How much is in it: messages, publications of which a subscriber has yet to read some, entries,
+    /// permits, 1 for an event that is set.
     pub depth: u64,
     /// How much was ever put into it, if it counts that: messages or publications.
     pub ever: Option<u64>,
@@ -132,8 +133,9 @@ impl Handler {
         self.matrix().heap().is_structure(live).then_some(live)
     }
 
-    /// What is in a channel, from the oldest message on, or in a topic or a board, from the oldest publication on; of each block as many bytes as `most`, at most. Nothing is
-    /// taken. What is taken or overwritten meanwhile is left out.
+    /// What is in a channel, from the oldest message on, or in a topic or a board, from the oldest
+    /// publication on; of each block as many bytes as `most`, at most. Nothing is taken. What is taken or
+    /// overwritten meanwhile is left out.
     pub fn contents(&self, structure: &StructureInfo, most: usize) -> Vec<ContentInfo> {
         let heap = self.matrix().heap();
         let Some(structure) = self.structure_at(structure.offset).and_then(|live| Structure::at(heap, live)) else {

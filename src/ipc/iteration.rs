@@ -7,10 +7,11 @@ use crate::handlers::Handler;
 use crate::shared::Shared;
 
 impl Handler {
-    /// References to all live blocks that hold a `T`, whosever they are, in the order of the sector. O(blocks); reads only.
+    /// References to all live blocks that hold a `T`, whosever they are, in the order of the sector.
+    /// O(blocks); reads only.
     ///
-    /// Weakly consistent: a block that is there throughout is among them, once; one that comes or goes meanwhile may be. Each reference is checked when
-    /// it is used.
+    /// Weakly consistent: a block that is there throughout is among them, once; one that comes or goes
+    /// meanwhile may be. Each reference is checked when it is used.
     ///
     /// # Errors
     /// As [`Handler::blocks`].
@@ -24,8 +25,8 @@ impl Handler {
         Ok(found)
     }
 
-    /// A copy of each value of this type that is live, with its reference. As [`Handler::refs`]; blocks that are freed before it is their turn, or while they are copied, are
-    /// left out.
+    /// A copy of each value of this type that is live, with its reference. As [`Handler::refs`]; blocks that
+    /// are freed before it is their turn, or while they are copied, are left out.
     ///
     /// ```
     /// # let handler = atomic_matrix::segment::Options::new().memfd().size(1 << 20).create()?;

@@ -15,21 +15,24 @@
 //!
 //! - **L-a** The giver puts the link in first, by compare-and-swap from an exact empty word, and lets go second.
 //! - **L-b** A block leaves by being taken (its header); then its word is emptied; only then is it freed or given on.
-//! - **L-c** A recovery of D completes D's pending links and empties void words; then it frees D's blocks; then D's number may
-//!   be used again.
+//! - **L-c** A recovery of D completes D's pending links and empties void words; then it frees D's blocks;
+//!   then D's number may be used again.
 //! - **L-d** The giver owns the block.
 //!
-//! LINKED is an owner's number that is unowned: no call but a structure's own takes or frees such a block, whatever offset or reference leads
-//! to it, so that who reads it where it lies, as a topic's subscribers do, may count on it.
+//! LINKED is an owner's number that is unowned: no call but a structure's own takes or frees such a block,
+//! whatever offset or reference leads to it, so that who reads it where it lies, as a topic's subscribers do,
+//! may count on it.
 //!
-//! Header and word never need to change together. Before the word's compare-and-swap B is the sender's, whose death frees it; after it,
-//! B is the structure's whatever the sender does, since its death completes the link. Before the header's, the message is in
-//! the structure; after it, it is the taker's. So each party's one compare-and-swap is the whole transfer (Q1).
+//! Header and word never need to change together. Before the word's compare-and-swap B is the sender's, whose
+//! death frees it; after it, B is the structure's whatever the sender does, since its death completes the
+//! link. Before the header's, the message is in the structure; after it, it is the taker's. So each party's
+//! one compare-and-swap is the whole transfer (Q1).
 //!
-//! A link has a generation that its block has never had, because letting go advances it; so a pointer from before the send is refused
-//! afterwards (S5), and a word that names a block that was taken stays void. The limit is the one of all generations: a taker that is
-//! stopped between its look at a link and its compare-and-swap for exactly a multiple of 2^20 generations of that one block
-//! may take what has become another structure's by then (S3 in `papers/promises.md`).
+//! A link has a generation that its block has never had, because letting go advances it; so a pointer from
+//! before the send is refused afterwards (S5), and a word that names a block that was taken stays void. The
+//! limit is the one of all generations: a taker that is stopped between its look at a link and its
+//! compare-and-swap for exactly a multiple of 2^20 generations of that one block may take what has become
+//! another structure's by then (S3 in `papers/promises.md`).
 
 use crate::backend::orderings::{CELL_LOOK, LET_GO, OWN_STORE, TAKE};
 use crate::backend::{Backend, Mutant, Word};

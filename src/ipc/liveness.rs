@@ -1,14 +1,16 @@
 //! Liveness to lend: who am I, is that one alive, is this still the segment of that name.
 //!
-//! Nobody sends heartbeats. A participant is alive as long as the kernel says so (the evidence of recovery, obligation C1), never by a clock.
+//! Nobody sends heartbeats. A participant is alive as long as the kernel says so (the evidence of recovery,
+//! obligation C1), never by a clock.
 
 use crate::error::Result;
 use crate::handlers::Handler;
 use crate::segment::Named;
 use std::fmt;
 
-/// One participant, a thread that uses the segment: its number, and which of those it is who had that number one after the other. Plain data, to be passed
-/// on: who holds a lock, who answers a request. It is never another's (but after 2^19 holders of one number).
+/// One participant, a thread that uses the segment: its number, and which of those it is who had that number
+/// one after the other. Plain data, to be passed on: who holds a lock, who answers a request. It is never
+/// another's (but after 2^19 holders of one number).
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ParticipantId {
     /// The number: the owner of its blocks.
@@ -35,8 +37,8 @@ impl fmt::Debug for ParticipantId {
 }
 
 impl Handler {
-    /// Makes this thread a participant, if it is none yet, and says which: what else happens with its first allocation. From then on, until the thread
-    /// ends, others find it alive.
+    /// Makes this thread a participant, if it is none yet, and says which: what else happens with its first
+    /// allocation. From then on, until the thread ends, others find it alive.
     ///
     /// ```
     /// let handler = atomic_matrix::segment::Options::new().memfd().size(1 << 20).create()?;
@@ -46,14 +48,16 @@ impl Handler {
     /// ```
     ///
     /// # Errors
-    /// [`Error::NoParticipantSlot`](crate::Error::NoParticipantSlot), [`Error::ForkedChild`](crate::Error::ForkedChild).
+    /// [`Error::NoParticipantSlot`](crate::Error::NoParticipantSlot),
+    /// [`Error::ForkedChild`](crate::Error::ForkedChild).
     pub fn join(&self) -> Result<ParticipantId> {
         let number = self.matrix().with_cache(|cache| cache.owner())?;
         Ok(ParticipantId { number, epoch: self.matrix().segment().epoch(number) })
     }
 
-    /// Whether a participant is there: neither has left, nor is dead. It may be stopped. Of a thread that ended in a living process it may
-    /// be true for a while: its number stays with the process. A system call.
+    /// Whether a participant is there: neither has left, nor is dead. It may be stopped. Of a thread that
+    /// ended in a living process it may be true for a while: its number stays with the process. A system
+    /// call.
     pub fn is_alive(&self, participant: ParticipantId) -> bool {
         let ParticipantId { number, epoch } = participant;
         let here = || (1..=self.matrix().heap().layout().params.participants).contains(&number.into());
@@ -61,20 +65,23 @@ impl Handler {
         here() && current() && self.matrix().is_alive(number) && current()
     }
 
-    /// Whether the segment's name still means this segment. It is removed by [`Handler::unlink`] here or elsewhere, or by the system
-    /// (logind's RemoveIPC, a cleaner of /dev/shm): then those attached go on, and nobody new comes; replaced, it means
-    /// another segment that was made under the same name, with which this one's offsets have nothing to do.
+    /// Whether the segment's name still means this segment. It is removed by [`Handler::unlink`] here or
+    /// elsewhere, or by the system (logind's RemoveIPC, a cleaner of /dev/shm): then those attached go on,
+    /// and nobody new comes; replaced, it means another segment that was made under the same name, with which
+    /// this one's offsets have nothing to do.
     ///
     /// # Errors
-    /// [`Error::PermissionDenied`](crate::Error::PermissionDenied) and [`Error::Io`](crate::Error::Io) where the name cannot be looked at.
+    /// [`Error::PermissionDenied`](crate::Error::PermissionDenied) and [`Error::Io`](crate::Error::Io) where
+    /// the name cannot be looked at.
     pub fn still_named(&self) -> Result<Named> {
         self.matrix().segment().named_now()
     }
 
     /// Removes the segment's name if no other process takes part in it: for the last one out. Whether it did.
     ///
-    /// A process that has attached and not allocated anything yet does not count: it joins first ([`Handler::join`]). Of two that leave at the same
-    /// moment and see each other, neither removes it; they call this after their other handlers are dropped, or one of them makes it its task.
+    /// A process that has attached and not allocated anything yet does not count: it joins first
+    /// ([`Handler::join`]). Of two that leave at the same moment and see each other, neither removes it; they
+    /// call this after their other handlers are dropped, or one of them makes it its task.
     ///
     /// # Errors
     /// As [`Handler::unlink`].

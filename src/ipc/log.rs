@@ -1,7 +1,9 @@
-//! The log under topics and boards: the last n publications, for any number of publishers and readers, of which any may be killed at any step.
+//! The log under topics and boards: the last n publications, for any number of publishers and readers, of
+//! which any may be killed at any step.
 //!
-//! Ticket t has cell t mod n, which keeps its link until the publisher of ticket t + n takes the block out. A reader is a *cursor*, one word: whose it is, and
-//! the ticket that it reads next. It takes nothing: a publication costs the same for any number of readers.
+//! Ticket t has cell t mod n, which keeps its link until the publisher of ticket t + n takes the block out. A
+//! reader is a *cursor*, one word: whose it is, and the ticket that it reads next. It takes nothing: a
+//! publication costs the same for any number of readers.
 //!
 //! ```text
 //! publish(B), A owns (A, g)                          read, cursor at c
@@ -19,16 +21,21 @@
 //!  7 tail t → t + 1
 //! ```
 //!
-//! Publishing is **lock-free**, reading **wait-free** (lossy: a copy that was overrun is told as such, and the next begins at the oldest). **Killed**: a publisher
-//! before 5 has its block still, and it is freed with it; what it took out of the ring in 2 is its own, and freed likewise; after 5 it is
-//! published, and 6 and 7 are anybody's. A reader's cursor falls with its participant.
+//! Publishing is **lock-free**, reading **wait-free** (lossy: a copy that was overrun is told as such, and
+//! the next begins at the oldest). **Killed**: a publisher before 5 has its block still, and it is freed with
+//! it; what it took out of the ring in 2 is its own, and freed likewise; after 5 it is published, and 6 and 7
+//! are anybody's. A reader's cursor falls with its participant.
 //!
-//! **What a cursor protects (T1).** The block of ticket c is taken by a publisher that has read tail = c + n and then the cursors. A reader that joins
-//! writes its cursor, fences, and reads tail < c + n. Were the publisher's fence first, the reader would find the tail at c + n; so the reader's was, and the publisher sees the
-//! cursor. (On x86 the publisher's costs nothing: it has but two looks to keep in their order, of which the first found what was stored after the
-//! reader's look at the tail.) A publisher remembers the lowest cursor that it has seen, and how many had joined: as long as nobody has joined since, no cursor is lower.
+//! **What a cursor protects (T1).** The block of ticket c is taken by a publisher that has read tail = c + n
+//! and then the cursors. A reader that joins writes its cursor, fences, and reads tail < c + n. Were the
+//! publisher's fence first, the reader would find the tail at c + n; so the reader's was, and the publisher
+//! sees the cursor. (On x86 the publisher's costs nothing: it has but two looks to keep in their order, of
+//! which the first found what was stored after the reader's look at the tail.) A publisher remembers the
+//! lowest cursor that it has seen, and how many had joined: as long as nobody has joined since, no cursor is
+//! lower.
 //!
-//! **A copy is whole (B1)** if its cell is unchanged behind it: a block is freed, and so written, only after its cell has been emptied.
+//! **A copy is whole (B1)** if its cell is unchanged behind it: a block is freed, and so written, only after
+//! its cell has been emptied.
 
 use super::link::{Cell, Cells, Link, Standing};
 use super::ring::NotSent;
@@ -161,7 +168,8 @@ impl<'a, R: Region> Log<'a, R> {
         None
     }
 
-    /// Takes the block of a link out of the cell that waits for ticket `t`, empties the cell, and frees the block; as far as nobody was quicker.
+    /// Takes the block of a link out of the cell that waits for ticket `t`, empties the cell, and frees the
+    /// block; as far as nobody was quicker.
     fn take_out(&self, cache: &mut ThreadCache, t: u64, word: u64, link: Link) {
         let taken = match self.heap.standing(link) {
             Standing::Pending(header) | Standing::Present(header) => {
@@ -219,7 +227,8 @@ impl<'a, R: Region> Log<'a, R> {
         })
     }
 
-    /// Becomes a reader, as `me`, of the last `history` publications (n − 1 at most) and all that come: which cursor is its own. None if all are held.
+    /// Becomes a reader, as `me`, of the last `history` publications (n − 1 at most) and all that come: which
+    /// cursor is its own. None if all are held.
     pub fn join(&self, me: u16, history: u64) -> Option<usize> {
         let history = history.min(self.cells.n() - 1);
         let begin = || {
@@ -303,8 +312,8 @@ impl<'a, R: Region> Log<'a, R> {
         }
     }
 
-    /// The newest publication, if there is one: as of an instant within the call. For logs of two cells at least: it begins anew only if
-    /// others have published n − 1 meanwhile.
+    /// The newest publication, if there is one: as of an instant within the call. For logs of two cells at
+    /// least: it begins anew only if others have published n − 1 meanwhile.
     pub fn newest(&self) -> Option<(Live, Link, u64)> {
         loop {
             let t = self.tail().load(&TICKET_LOOK);
@@ -355,7 +364,8 @@ impl<'a, R: Region> Log<'a, R> {
         self.tail().load(&TICKET_LOOK)
     }
 
-    /// L-c, for one log: the dead one's pending links are completed, its cursors fall, and a void word at the tail is emptied.
+    /// L-c, for one log: the dead one's pending links are completed, its cursors fall, and a void word at the
+    /// tail is emptied.
     pub(super) fn settle(&self, dead: u16, settled: &mut Settled) {
         for (_, _, link) in self.cells.links() {
             if link.giver() == dead

@@ -14,18 +14,20 @@
 //! # } // dropped: freed
 //! ```
 //!
-//! **Why a reference to shared memory is sound here.** A message's block has one owner: whoever allocated it, or took it by the one
-//! compare-and-swap that makes it somebody's ([`Handler::take_ref`], a channel's receive). Its header says so to every process, and no
-//! call of this library reads or writes a block that somebody holds as a message, but those that are given its bare offset
-//! ([`Handler::store`], [`Handler::adopt_at`] and their like), whose pages say that the caller vouches for it. Other processes may
-//! die; they do not lie (the crate's standing assumption: whoever may write the segment is trusted as one's own threads are, and nothing protects against
-//! a process that scribbles over memory that it maps). What is found in shared words is checked all the same: a length that does not fit
-//! its block is an error.
+//! **Why a reference to shared memory is sound here.** A message's block has one owner: whoever allocated it,
+//! or took it by the one compare-and-swap that makes it somebody's ([`Handler::take_ref`], a channel's
+//! receive). Its header says so to every process, and no call of this library reads or writes a block that
+//! somebody holds as a message, but those that are given its bare offset ([`Handler::store`],
+//! [`Handler::adopt_at`] and their like), whose pages say that the caller vouches for it. Other processes may
+//! die; they do not lie (the crate's standing assumption: whoever may write the segment is trusted as one's
+//! own threads are, and nothing protects against a process that scribbles over memory that it maps). What is
+//! found in shared words is checked all the same: a length that does not fit its block is an error.
 //!
 //! What several read or write at the same time is no message: they copy ([`Handler::read_ref`]), or use a structure.
 //!
-//! *Killed* while it holds a message: its recovery frees the block. Killed in [`Message::into_ref`] before its step: likewise; after it: the block is unowned,
-//! and stays until somebody takes or frees it by its reference. A channel has no such gap.
+//! *Killed* while it holds a message: its recovery frees the block. Killed in [`Message::into_ref`] before
+//! its step: likewise; after it: the block is unowned, and stays until somebody takes or frees it by its
+//! reference. A channel has no such gap.
 
 use super::link::Taken;
 use super::payload::{Framed, LENGTH_BYTES, Payload};
@@ -63,8 +65,8 @@ impl<T: Payload + ?Sized> Deref for Message<'_, T> {
     type Target = T;
     #[inline(always)]
     fn deref(&self) -> &T {
-        // SAFETY: the block is live and this handle's alone (see the module); any bytes are a value, and `Message::over` has
-        // checked address and length.
+        // SAFETY: the block is live and this handle's alone (see the module); any bytes are a value, and
+        // `Message::over` has checked address and length.
         unsafe { self.value.as_ref() }
     }
 }
@@ -108,7 +110,8 @@ impl<'h, T: Payload + ?Sized> Message<'h, T> {
         self.pointer.generation()
     }
 
-    /// The message in a block that was just received, and is the caller's alone. None if it is of another type, or does not hold what it says.
+    /// The message in a block that was just received, and is the caller's alone. None if it is of another
+    /// type, or does not hold what it says.
     #[inline]
     pub(super) fn received(handler: &'h Handler, Taken { live, giver }: Taken) -> Option<Self> {
         let pointer = handler.pointer(live);
@@ -152,7 +155,8 @@ impl<'h, T: Payload + ?Sized> Message<'h, T> {
         (message.handler, message.pointer)
     }
 
-    /// Lets the block go: it is unowned until somebody takes it by the reference, and its maker's death does not free it.
+    /// Lets the block go: it is unowned until somebody takes it by the reference, and its maker's death does
+    /// not free it.
     ///
     /// # Errors
     /// [`Error::ForkedChild`], [`Error::NoParticipantSlot`]; the block is freed then, if it can be.
@@ -182,10 +186,12 @@ impl<T: Shared> Message<'_, [T]> {
     }
 }
 
-/// A block's position in 64 bits: plain data, which means the same in every process of the segment. What it leads to is checked when it is used: that the
-/// block is still live and was not freed meanwhile, its type, its length.
+/// A block's position in 64 bits: plain data, which means the same in every process of the segment. What it
+/// leads to is checked when it is used: that the block is still live and was not freed meanwhile, its type,
+/// its length.
 ///
-/// It may lie in shared memory itself: it is [`Shared`]. `offset | generation | segment`, 32 + 20 + 12 bits, of which the last are of
+/// It may lie in shared memory itself: it is [`Shared`]. `offset | generation | segment`, 32 + 20 + 12 bits,
+/// of which the last are of
 /// [`Handler::creation`]: another segment's reference is refused, but for one in 4096. The generation comes back after
 /// 2^20 reuses of one place.
 #[derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)]
@@ -226,7 +232,8 @@ impl<T: ?Sized> Ref<T> {
     pub const fn to_bits(self) -> u64 {
         self.0
     }
-    /// From a number that [`Ref::to_bits`] gave, here or elsewhere. Any number will do: what is wrong is refused when it is used.
+    /// From a number that [`Ref::to_bits`] gave, here or elsewhere. Any number will do: what is wrong is
+    /// refused when it is used.
     pub const fn from_bits(bits: u64) -> Self {
         Self(bits, PhantomData)
     }
@@ -278,7 +285,8 @@ impl Handler {
         Ok(message)
     }
 
-    /// A message of so many items (0 to as many as the segment has room for), which are whatever bytes were there before. O(1).
+    /// A message of so many items (0 to as many as the segment has room for), which are whatever bytes were
+    /// there before. O(1).
     ///
     /// # Errors
     /// As [`Handler::message`].
@@ -302,7 +310,8 @@ impl Handler {
         self.filled_message(items, |_| ())
     }
 
-    /// A message of so many items, after `fill` has had the address of the first: it makes them a value, where any bytes are none.
+    /// A message of so many items, after `fill` has had the address of the first: it makes them a value,
+    /// where any bytes are none.
     pub(super) fn filled_message<T: Payload + ?Sized>(
         &self,
         items: usize,
@@ -335,11 +344,14 @@ impl Handler {
         Ok(Message::over(self, pointer, items))
     }
 
-    /// Takes the block that a reference leads to, if it is unowned: of all who try, one gets it, and is the only one who has it.
+    /// Takes the block that a reference leads to, if it is unowned: of all who try, one gets it, and is the
+    /// only one who has it.
     ///
     /// # Errors
-    /// [`Error::NotLive`], [`Error::Stale`], [`Error::BadOffset`], [`Error::ForeignBlock`], [`Error::TypeMismatch`], [`Error::TooSmall`] as [`Handler::get_block`];
-    /// [`Error::Owned`] if somebody has it, [`Error::InStructure`] if a structure has; [`Error::NoParticipantSlot`], [`Error::ForkedChild`].
+    /// [`Error::NotLive`], [`Error::Stale`], [`Error::BadOffset`], [`Error::ForeignBlock`],
+    /// [`Error::TypeMismatch`], [`Error::TooSmall`] as [`Handler::get_block`]; [`Error::Owned`] if somebody
+    /// has it, [`Error::InStructure`] if a structure has; [`Error::NoParticipantSlot`],
+    /// [`Error::ForkedChild`].
     pub fn take_ref<T: Payload + ?Sized>(&self, reference: Ref<T>) -> Result<Message<'_, T>> {
         let (live, _) = self.find_ref(reference)?;
         let pointer = self.take_live(reference.offset(), live)?;
@@ -360,8 +372,8 @@ impl Handler {
         if whole { Ok(Message::over(self, pointer, items)) } else { Err(Error::NotText { offset: reference.offset() }) }
     }
 
-    /// A copy of the value that a reference leads to, whoever has it: for values that several read. If somebody writes it meanwhile the copy is a mixture; if
-    /// it is freed meanwhile, that is told.
+    /// A copy of the value that a reference leads to, whoever has it: for values that several read. If
+    /// somebody writes it meanwhile the copy is a mixture; if it is freed meanwhile, that is told.
     ///
     /// # Errors
     /// As [`Handler::take_ref`], but for [`Error::Owned`] and [`Error::NoParticipantSlot`].
@@ -398,8 +410,9 @@ impl Handler {
     /// A block that somebody has is refused, since its owner reads and writes it through a [`Message`].
     ///
     /// # Errors
-    /// [`Error::NotLive`], [`Error::Stale`], [`Error::BadOffset`], [`Error::ForeignBlock`] as [`Handler::get_block`]; [`Error::Owned`] if somebody has it,
-    /// [`Error::InStructure`] if a structure has; [`Error::NoParticipantSlot`], [`Error::ForkedChild`].
+    /// [`Error::NotLive`], [`Error::Stale`], [`Error::BadOffset`], [`Error::ForeignBlock`] as
+    /// [`Handler::get_block`]; [`Error::Owned`] if somebody has it, [`Error::InStructure`] if a structure
+    /// has; [`Error::NoParticipantSlot`], [`Error::ForkedChild`].
     pub fn free_ref<T: ?Sized>(&self, reference: Ref<T>) -> Result<()> {
         let taken = self.take_live(reference.offset(), self.live_ref(reference)?)?;
         self.free_message(&taken)

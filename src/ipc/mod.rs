@@ -5,14 +5,20 @@
 //! - [`Map`]: values under keys, inserted, replaced and taken in one step;
 //! - [`Service`], [`Client`], [`Server`]: requests and responses, each side told of the other's end;
 //! - [`Mutex`], [`Event`], [`Semaphore`], [`Barrier`]: with a bound on each wait, and poisoning;
-//! - [`Message`]: a block without `unsafe`, filled where it lies; [`Ref`]: what leads to it, in 64 bits; [`Framed`]: a header in front of items;
+//! - [`Message`]: a block without `unsafe`, filled where it lies; [`Ref`]: what leads to it, in 64 bits;
+//!   [`Framed`]: a header in front of items;
 //! - [`Text`], [`Slice`] and a [`Builder`] that grows: values of any length;
 //! - [`Unbound`]: a message without its handler, for bindings to other languages;
 //! - [`ParticipantId`]: who is alive;
-//! - `link`: the lemma that carries every structure: ownership of a block moves *with* the operation, by one compare-and-swap;
-//! - `structure`: how a structure is made, used and freed; `ring`: the bounded queue with many senders and receivers; `log`: the last publications, which all read; `table`: blocks under keys; `call`: requests and responses;
-//! - [`Select`]: waiting for several of them; `recv_async` and its like, for any runtime (`future`); [`Readable`], for epoll;
-//! - `wait`: sleeping until somebody has put something, with a bound; `several`: at several bells; `helper`: the thread that sleeps for futures;
+//! - `link`: the lemma that carries every structure: ownership of a block moves *with* the operation, by one
+//!   compare-and-swap;
+//! - `structure`: how a structure is made, used and freed; `ring`: the bounded queue with many senders and
+//!   receivers; `log`: the last publications, which all read; `table`: blocks under keys; `call`: requests
+//!   and responses;
+//! - [`Select`]: waiting for several of them; `recv_async` and its like, for any runtime (`future`);
+//!   [`Readable`], for epoll;
+//! - `wait`: sleeping until somebody has put something, with a bound; `several`: at several bells; `helper`:
+//!   the thread that sleeps for futures;
 //! - `sync`: locks, events, semaphores, barriers.
 //!
 //! Where one starts: [`Handler::message`](crate::Handler::message).

@@ -17,8 +17,9 @@
 //! # }
 //! ```
 //!
-//! These wait by nature, each no longer than it is told. What a death does to each: `ipc::sync`. A [`Mutex`] passes from a dead holder to one of those who wait, after a nap of
-//! 50 ms, poisoned; permits that a dead process had taken are gone; a barrier counts who has arrived, dead or alive.
+//! These wait by nature, each no longer than it is told. What a death does to each: `ipc::sync`. A [`Mutex`]
+//! passes from a dead holder to one of those who wait, after a nap of 50 ms, poisoned; permits that a dead
+//! process had taken are gone; a barrier counts who has arrived, dead or alive.
 
 use super::ParticipantId;
 use super::channel::attached::Attached;
@@ -101,7 +102,8 @@ impl Handler {
     /// The mutex of that name, which is made over a `T` of zeros if there is none.
     ///
     /// # Errors
-    /// As [`Handler::board`]; [`Error::BadAlignment`] if a `T` is aligned to more than 128 bytes; [`Error::TooLarge`] if it is larger than 8 MiB.
+    /// As [`Handler::board`]; [`Error::BadAlignment`] if a `T` is aligned to more than 128 bytes;
+    /// [`Error::TooLarge`] if it is larger than 8 MiB.
     pub fn mutex<T: Shared>(&self, name: &str) -> Result<Mutex<T>> {
         if align_of::<T>() > ALIGN {
             return Err(Error::BadAlignment { requested: align_of::<T>(), largest: ALIGN });
@@ -206,8 +208,8 @@ impl Semaphore {
 }
 
 impl Barrier {
-    /// Arrives, and waits for the others: true for one of each round, the last to come. None if they do not come until the time is over; then
-    /// this arrival does not count.
+    /// Arrives, and waits for the others: true for one of each round, the last to come. None if they do not
+    /// come until the time is over; then this arrival does not count.
     ///
     /// # Errors
     /// [`Error::ForkedChild`].
@@ -315,15 +317,15 @@ impl<T: Shared> MutexGuard<'_, T> {
 impl<T: Shared> Deref for MutexGuard<'_, T> {
     type Target = T;
     fn deref(&self) -> &T {
-        // SAFETY: as many bytes lie there, at that alignment (`Handler::mutex`; the fingerprint is the type's), any bytes are a `T`, and
-        // whoever has the lock is the only one who accesses them.
+        // SAFETY: as many bytes lie there, at that alignment (`Handler::mutex`; the fingerprint is the
+        // type's), any bytes are a `T`, and whoever has the lock is the only one who accesses them.
         unsafe { self.value.as_ref() }
     }
 }
 impl<T: Shared> DerefMut for MutexGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: as many bytes lie there, at that alignment (`Handler::mutex`), any bytes are a `T`, and whoever has the lock is the only
-        // one who accesses them; this guard is borrowed for as long.
+        // SAFETY: as many bytes lie there, at that alignment (`Handler::mutex`), any bytes are a `T`, and
+        // whoever has the lock is the only one who accesses them; this guard is borrowed for as long.
         unsafe { self.value.as_mut() }
     }
 }

@@ -1,8 +1,9 @@
 //! Names that mean another block from one instant to the next, and names of what is untyped or has a length.
 //!
-//! A name that is replaced always means something: the old block before the one step that takes effect, the new one after it. *Killed* before that step: nothing has
-//! happened. Killed after it: the name means the new block; the old one is unowned, as it was, and whoever was to get it is dead: it stays until
-//! somebody frees it. For a value that changes often, a board is better: it keeps a few and frees the older ones itself.
+//! A name that is replaced always means something: the old block before the one step that takes effect, the
+//! new one after it. *Killed* before that step: nothing has happened. Killed after it: the name means the new
+//! block; the old one is unowned, as it was, and whoever was to get it is dead: it stays until somebody frees
+//! it. For a value that changes often, a board is better: it keeps a few and frees the older ones itself.
 
 use super::message::{Message, Ref};
 use super::payload::Payload;
@@ -14,7 +15,8 @@ use crate::segment::directory::Entry;
 use crate::error::Error;
 
 impl Handler {
-    /// Publishes a live block under a name that may stand for another one: that one's position, if there was one. As [`Handler::publish`] the block is unowned then.
+    /// Publishes a live block under a name that may stand for another one: that one's position, if there was
+    /// one. As [`Handler::publish`] the block is unowned then.
     ///
     /// ```
     /// # use atomic_matrix::handlers::HandlerFunctions;
@@ -30,8 +32,8 @@ impl Handler {
     /// ```
     ///
     /// # Errors
-    /// As [`Handler::publish`], but for [`Error::NameTaken`]. A replacement needs an entry of its own for a moment: [`Error::DirectoryFull`]
-    /// says that there is none.
+    /// As [`Handler::publish`], but for [`Error::NameTaken`]. A replacement needs an entry of its own for a
+    /// moment: [`Error::DirectoryFull`] says that there is none.
     pub fn replace<T>(&self, name: &str, block: &Block<T>) -> Result<Option<RelativePtr<u8>>> {
         Ok(self.publish_as(name, &block.pointer().cast(), true)?.and_then(|old| self.pointer_of(old)))
     }
@@ -72,7 +74,8 @@ impl Handler {
     /// ```
     ///
     /// # Errors
-    /// [`Error::NameUnknown`], also if somebody else takes it at the same moment; as [`Handler::take_ref`] if it is not a `T`, or was freed.
+    /// [`Error::NameUnknown`], also if somebody else takes it at the same moment; as [`Handler::take_ref`] if
+    /// it is not a `T`, or was freed.
     pub fn take_message<T: Payload + ?Sized>(&self, name: &str) -> Result<Message<'_, T>> {
         let pointer = self.take_checked(name, |live| self.items_of::<T>(live).map(|_| ()))?;
         // Nobody changes it any more: now what it says of itself counts.

@@ -1,7 +1,7 @@
 //! What a message can hold, and how it lies in its block.
 //!
-//! A value of fixed size begins its block. What has a length has it in front: `items (8 bytes) | 8 bytes | value`, or more where the value
-//! is aligned to more than 16 bytes.
+//! A value of fixed size begins its block. What has a length has it in front: `items (8 bytes) | 8 bytes |
+//! value`, or more where the value is aligned to more than 16 bytes.
 
 use crate::shared::{Shared, mix};
 
@@ -19,7 +19,8 @@ pub unsafe trait Payload {
     const HEAD: usize;
     /// The alignment of the block.
     const ALIGN: usize;
-    /// Bytes of a block for so many items, `HEAD` included; none if they are too many. Values without a length have one item.
+    /// Bytes of a block for so many items, `HEAD` included; none if they are too many. Values without a
+    /// length have one item.
     fn bytes(items: usize) -> Option<usize>;
     /// The value of so many items that begins at an address.
     fn raw(first: *mut u8, items: usize) -> *mut Self;
@@ -76,8 +77,8 @@ const fn max(a: usize, b: usize) -> usize {
     if a > b { a } else { b }
 }
 
-// SAFETY: a shared header and elements of a shared type behind it, as repr(C) lays them out, behind their number. Bytes between
-// header and items, and behind the last item, are unowned.
+// SAFETY: a shared header and elements of a shared type behind it, as repr(C) lays them out, behind their
+// number. Bytes between header and items, and behind the last item, are unowned.
 unsafe impl<H: Shared, T: Shared> Payload for Framed<H, T> {
     const FINGERPRINT: u32 = mix("framed", &[H::FINGERPRINT, T::FINGERPRINT]);
     const HEAD: usize = head(Self::ALIGN);

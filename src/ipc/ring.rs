@@ -1,7 +1,8 @@
-//! The ring: a bounded first-in-first-out queue of blocks, for any number of senders and receivers, of which any may be killed at any step.
+//! The ring: a bounded first-in-first-out queue of blocks, for any number of senders and receivers, of which
+//! any may be killed at any step.
 //!
-//! Ticket t has cell t mod n, which begins as empty(t) and becomes empty(t + n) when its block is taken. `tail` and `head` are tickets that
-//! may lag; whoever meets a cell that is further helps them on.
+//! Ticket t has cell t mod n, which begins as empty(t) and becomes empty(t + n) when its block is taken.
+//! `tail` and `head` are tickets that may lag; whoever meets a cell that is further helps them on.
 //!
 //! ```text
 //! send(B), A owns (A, g)                             receive, R
@@ -17,14 +18,15 @@
 //!  5 tail t → t + 1
 //! ```
 //!
-//! Each arrow is one compare-and-swap on an exact word. **Lock-free**: a call repeats a step only because somebody else's took effect,
-//! and nobody waits for one that has stopped. **Killed** before 3, a sender's block is its own, and freed with it; after 3 the
-//! message is sent, and 4 and 5 are anybody's. Before the header's change a receiver's message is in the queue; after it,
-//! it is the receiver's, freed with its blocks, and 3 and 4 are anybody's. Its **order** is that of the cells' changes; Full and Empty are exact
+//! Each arrow is one compare-and-swap on an exact word. **Lock-free**: a call repeats a step only because
+//! somebody else's took effect, and nobody waits for one that has stopped. **Killed** before 3, a sender's
+//! block is its own, and freed with it; after 3 the message is sent, and 4 and 5 are anybody's. Before the
+//! header's change a receiver's message is in the queue; after it, it is the receiver's, freed with its
+//! blocks, and 3 and 4 are anybody's. Its **order** is that of the cells' changes; Full and Empty are exact
 //! (Q2): there was an instant within the call at which it was so.
 //!
-//! **The end**: once the structure is CLOSED, whoever finds the ring empty seals the cell. A sender that looked before finds the seal there and
-//! keeps its block, so nothing is behind the end (Q6).
+//! **The end**: once the structure is CLOSED, whoever finds the ring empty seals the cell. A sender that
+//! looked before finds the seal there and keeps its block, so nothing is behind the end (Q6).
 
 use super::link::{Cell, Cells, Link, Standing, Taken};
 use super::structure::{CLOSED, HEAD, Settled, Sort, Structure, TAIL};
@@ -245,7 +247,8 @@ impl<'a, R: Region> Ring<'a, R> {
         self.len() == 0
     }
 
-    /// The links that stand in the ring just now, with what their blocks' headers say, in no particular order. Reads only.
+    /// The links that stand in the ring just now, with what their blocks' headers say, in no particular
+    /// order. Reads only.
     pub fn links(&self) -> impl Iterator<Item = (Link, Standing)> + use<'a, R> {
         let heap = self.heap;
         self.cells.links().map(move |(_, _, link)| (link, heap.standing(link)))

@@ -8,7 +8,8 @@ use crate::handlers::Handler;
 use crate::matrix::heap::Kind;
 
 impl Handler {
-    /// A copy of a message that has so many bytes behind its value, at the end of its block; none if it has them itself. O(bytes).
+    /// A copy of a message that has so many bytes behind its value, at the end of its block; none if it has
+    /// them itself. O(bytes).
     pub(super) fn copy_with_room<'h, T: Payload + ?Sized>(
         &'h self,
         message: &Message<'_, T>,

@@ -22,11 +22,12 @@
 //! # }
 //! ```
 //!
-//! What is waited for is taken where it is found, in the thread that waits: of several that are there one is, the others stay. Which one goes round, so
-//! that none starves. Waiting sleeps on all of them (FUTEX_WAITV, Linux 5.16; without it, or for more than 128, it looks once a millisecond), 50 ms at
-//! the longest without looking again, and then also whether somebody has died. A try is lock-free, and takes O(sources). *Closed, disconnected, removed*: each source says so by its
-//! own error, again and again: make another `Select` without it. *Killed* while it waits: nothing is taken; what it was woken for
-//! another finds after its nap.
+//! What is waited for is taken where it is found, in the thread that waits: of several that are there one is,
+//! the others stay. Which one goes round, so that none starves. Waiting sleeps on all of them (FUTEX_WAITV,
+//! Linux 5.16; without it, or for more than 128, it looks once a millisecond), 50 ms at the longest without
+//! looking again, and then also whether somebody has died. A try is lock-free, and takes O(sources). *Closed,
+//! disconnected, removed*: each source says so by its own error, again and again: make another `Select`
+//! without it. *Killed* while it waits: nothing is taken; what it was woken for another finds after its nap.
 
 use super::board::Board;
 use super::channel::attached::Attached;

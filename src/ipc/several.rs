@@ -1,9 +1,11 @@
 //! Waiting for several bells at once.
 //!
-//! As `ipc::wait`, for each bell: join all of them, one fence, one more try of each, asleep until one of them has rung since. What is new is that a
-//! bell which calls *one* of its sleepers may call one that takes something else. So whoever was woken and leaves with what another
-//! bell stands for **passes the call on** at each bell that had rung: otherwise a sleeper there would sleep on beside what was put. A call too many wakes somebody
-//! for nothing; none is lost. What was tried in vain after the call needs none: somebody else had taken it.
+//! As `ipc::wait`, for each bell: join all of them, one fence, one more try of each, asleep until one of them
+//! has rung since. What is new is that a bell which calls *one* of its sleepers may call one that takes
+//! something else. So whoever was woken and leaves with what another bell stands for **passes the call on**
+//! at each bell that had rung: otherwise a sleeper there would sleep on beside what was put. A call too many
+//! wakes somebody for nothing; none is lost. What was tried in vain after the call needs none: somebody else
+//! had taken it.
 //!
 //! *Killed* between its call and passing it on: the others look again after their nap.
 
@@ -11,8 +13,8 @@ use super::wait::{Bell, Joined, Look, NAP, fence_of_sleepers, left_until};
 use crate::backend::Backend;
 use std::time::Instant;
 
-/// Tries each until one has something, asleep in between; none after the deadline, when each was tried once more. Says which it was. The
-/// tries begin with `first`.
+/// Tries each until one has something, asleep in between; none after the deadline, when each was tried once
+/// more. Says which it was. The tries begin with `first`.
 pub fn wait_for_any<B: Backend, T>(
     bells: &[Bell<'_, B>],
     first: usize,

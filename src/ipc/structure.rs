@@ -1,24 +1,29 @@
 //! Structures: blocks whose words many participants change, and when such a block may be freed.
 //!
-//! All words of a structure lie in the structure's own block. That block is unowned, and has a reserved type fingerprint, so that the
-//! recovery's own walk finds it: there is no registry, and no limit to their number.
+//! All words of a structure lie in the structure's own block. That block is unowned, and has a reserved type
+//! fingerprint, so that the recovery's own walk finds it: there is no registry, and no limit to their number.
 //!
 //! ```text
-//! [ seal, shape | state, deaths, highest, awaited call | tail | head | bell, sleepers of receivers | the same of senders ] [ users ] [ cells ]
+//! [ seal, shape | state, deaths, highest, awaited call | tail | head
+//!   | bell, sleepers of receivers | the same of senders ] [ users ] [ cells ]
 //! ```
 //!
-//! **Who writes.** A late store to a block that was freed would hit whoever has the memory by then. So a structure is written only by who is *counted*
-//! among its users (a word for each participant), or *visits* it: its slot says so, and behind a full fence header and state were as they should be.
-//! A visitor writes only words that it has read since, and that have not reached their last value.
+//! **Who writes.** A late store to a block that was freed would hit whoever has the memory by then. So a
+//! structure is written only by who is *counted* among its users (a word for each participant), or *visits*
+//! it: its slot says so, and behind a full fence header and state were as they should be. A visitor writes
+//! only words that it has read since, and that have not reached their last value.
 //!
-//! **Who frees.** The block of a structure is freed once it is REMOVED (which is for ever, and turns away whoever comes), its ring is sealed and drained,
-//! and nobody is counted; then comes a full fence, then the looks that nobody visits it and still nobody is counted, then one
-//! compare-and-swap on its header. Of one who visits and one who frees, one sees the other's word: either the visitor is seen, and somebody who comes, leaves or recovers later frees it; or the
-//! visitor finds it REMOVED, or its words at their last values, and writes nothing. The memory is read after that at most, by atomic
-//! loads, and what was read is not used.
+//! **Who frees.** The block of a structure is freed once it is REMOVED (which is for ever, and turns away
+//! whoever comes), its ring is sealed and drained, and nobody is counted; then comes a full fence, then the
+//! looks that nobody visits it and still nobody is counted, then one compare-and-swap on its header. Of one
+//! who visits and one who frees, one sees the other's word: either the visitor is seen, and somebody who
+//! comes, leaves or recovers later frees it; or the visitor finds it REMOVED, or its words at their last
+//! values, and writes nothing. The memory is read after that at most, by atomic loads, and what was read is
+//! not used.
 //!
-//! **A maker that dies** leaves a block of its own, which its recovery frees, whatever the policy for blocks of the dead is: nobody has come to
-//! it, and nothing is in it. Whoever finds its name meanwhile finds a block that is somebody's, and counts it as not published.
+//! **A maker that dies** leaves a block of its own, which its recovery frees, whatever the policy for blocks
+//! of the dead is: nobody has come to it, and nothing is in it. Whoever finds its name meanwhile finds a
+//! block that is somebody's, and counts it as not published.
 
 use super::wait::Bell;
 use crate::backend::orderings::*;
@@ -239,7 +244,8 @@ impl<R: Region> Clone for Structure<'_, R> {
 impl<R: Region> Copy for Structure<'_, R> {}
 
 impl<'a, R: Region> Structure<'a, R> {
-    /// Makes a structure in a block of the cache's own, which nobody else has seen. It becomes everybody's when the block is made unowned.
+    /// Makes a structure in a block of the cache's own, which nobody else has seen. It becomes everybody's
+    /// when the block is made unowned.
     ///
     /// # Errors
     /// [`Exhausted`] when no block fits.
@@ -308,7 +314,8 @@ impl<'a, R: Region> Structure<'a, R> {
         self.users().get((number as usize).checked_sub(1)?)
     }
 
-    /// Visits the structure in the block `live` as `me`: calls `act`, which may write it. None if it is not there any more, or not everybody's yet.
+    /// Visits the structure in the block `live` as `me`: calls `act`, which may write it. None if it is not
+    /// there any more, or not everybody's yet.
     pub fn visit<T>(heap: &'a Heap<R>, me: u16, live: Live, act: impl FnOnce(Self) -> T) -> Option<T> {
         let visiting = heap.region().word(heap.layout().slot(me, SlotWord::Visiting));
         visiting.store((live.header.generation() as u64) << 32 | (live.at.0 as u64 + 1), &VISIT);
@@ -321,7 +328,8 @@ impl<'a, R: Region> Structure<'a, R> {
         let there = |structure: &Self| !structure.is_over() && heap.look(live.at) == live.header;
         let result = still.then(|| Self::at(heap, live)).flatten().filter(there).map(act);
         visiting.store(0, &VISIT);
-        // Between the end of the visit and the look whether it may be freed: whoever found it visited may have left that to us.
+        // Between the end of the visit and the look whether it may be freed: whoever found it visited may
+        // have left that to us.
         R::Backend::fence(&VISIT_FENCE);
         result
     }
@@ -331,8 +339,8 @@ impl<'a, R: Region> Structure<'a, R> {
         self.is_removed() && !self.is_used() && (*self).is_drained()
     }
 
-    /// Counts one more of a role among the users: the participant `me`, which visits the structure; as another than a user, it is counted
-    /// already.
+    /// Counts one more of a role among the users: the participant `me`, which visits the structure; as
+    /// another than a user, it is counted already.
     ///
     /// # Errors
     /// [`NotJoined`]: it is counted no more often than before.
@@ -371,7 +379,8 @@ impl<'a, R: Region> Structure<'a, R> {
         Ok(())
     }
 
-    /// One of a role leaves. If it was the last use, the structure must not be written any more, and [`Structure::free_if_unused`] has its turn.
+    /// One of a role leaves. If it was the last use, the structure must not be written any more, and
+    /// [`Structure::free_if_unused`] has its turn.
     pub fn leave(&self, number: u16, role: Role) {
         let Some(user) = self.user(number) else { return };
         if role != Role::User {
@@ -431,7 +440,8 @@ impl<'a, R: Region> Structure<'a, R> {
         self.field(STATE).fetch_or(REMOVED | CLOSED, &STRUCTURE_CHANGE);
     }
 
-    /// Nobody else is to use it: it is freed after its maker, whoever visits it. For a structure without a name, which is found by its place.
+    /// Nobody else is to use it: it is freed after its maker, whoever visits it. For a structure without a
+    /// name, which is found by its place.
     pub fn hide(&self) {
         self.field(STATE).fetch_or(REMOVED, &STRUCTURE_CHANGE);
     }
@@ -489,8 +499,9 @@ impl<'a, R: Region> Structure<'a, R> {
         });
     }
 
-    /// Frees the block of a structure that is REMOVED and that nobody uses, once it is sealed and drained. For who has read `live` while it was counted
-    /// among the users, or visited it; it is neither any more. True if this call freed it.
+    /// Frees the block of a structure that is REMOVED and that nobody uses, once it is sealed and drained.
+    /// For who has read `live` while it was counted among the users, or visited it; it is neither any more.
+    /// True if this call freed it.
     pub fn free_if_unused(heap: &'a Heap<R>, cache: &mut ThreadCache, live: Live) -> bool {
         let now = heap.look(live.at);
         let whole = (now == live.header).then(|| Self::at(heap, live)).flatten();
@@ -517,19 +528,22 @@ impl<'a, R: Region> Structure<'a, R> {
 }
 
 impl<R: Region> Heap<R> {
-    /// Whether a live block is a structure. One that is somebody's was never let go by its maker: nobody has come to it, and nothing is in it.
+    /// Whether a live block is a structure. One that is somebody's was never let go by its maker: nobody has
+    /// come to it, and nothing is in it.
     pub(crate) fn is_structure(&self, live: Live) -> bool {
         self.fingerprint(live) == Some(STRUCTURE)
     }
 
-    /// L-c: completes the links of the dead participant in all structures, empties void words, and counts it among no users. The first step of
-    /// its recovery, before its blocks are freed. Several may do this at once, any number of times. O(tiles + cells of structures).
+    /// L-c: completes the links of the dead participant in all structures, empties void words, and counts it
+    /// among no users. The first step of its recovery, before its blocks are freed. Several may do this at
+    /// once, any number of times. O(tiles + cells of structures).
     pub fn settle_links(&self, cache: &mut ThreadCache, dead: u16) -> Settled {
         self.settle_links_of(cache.owner(), Some(cache), &[dead], |_| true)
     }
 
-    /// The same for all of the dead in one walk, as far as each may still be settled: `pins` says so, and that nobody else gets its number meanwhile.
-    /// Without a cache, as a newcomer that visits under the number that it has reserved, nothing is freed.
+    /// The same for all of the dead in one walk, as far as each may still be settled: `pins` says so, and
+    /// that nobody else gets its number meanwhile. Without a cache, as a newcomer that visits under the
+    /// number that it has reserved, nothing is freed.
     pub(crate) fn settle_links_of(
         &self,
         me: u16,

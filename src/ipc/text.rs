@@ -1,7 +1,8 @@
 //! Values of any length that are built once and then shared: [`Slice`], [`Text`], and a [`Builder`] that grows.
 //!
-//! They are messages: one block, `length | items`, with one owner; whoever has only the reference copies ([`Handler::read_slice`], [`Handler::read_text`]).
-//! A vector that several processes push to at the same time does not exist here: that is a channel, or a topic with history.
+//! They are messages: one block, `length | items`, with one owner; whoever has only the reference copies
+//! ([`Handler::read_slice`], [`Handler::read_text`]). A vector that several processes push to at the same
+//! time does not exist here: that is a channel, or a topic with history.
 //!
 //! ```
 //! use atomic_matrix::ipc::text::Builder;
@@ -32,7 +33,8 @@ pub type Slice<'h, T> = Message<'h, [T]>;
 /// UTF-8 text in a block of its own.
 pub type Text<'h> = Message<'h, str>;
 
-// SAFETY: bytes behind their number, as for `[u8]`. That they are UTF-8 is known when they are written, and looked at when they are taken.
+// SAFETY: bytes behind their number, as for `[u8]`. That they are UTF-8 is known when they are written, and
+// looked at when they are taken.
 unsafe impl Payload for str {
     const FINGERPRINT: u32 = mix("text", &[]);
     const HEAD: usize = head(1);
@@ -82,8 +84,8 @@ impl Handler {
     }
 }
 
-/// Items that are pushed one after the other, in a block that is made anew, twice as large, where they have no more room. Nobody else sees it until
-/// [`Builder::freeze`]. Dropped, it is freed.
+/// Items that are pushed one after the other, in a block that is made anew, twice as large, where they have
+/// no more room. Nobody else sees it until [`Builder::freeze`]. Dropped, it is freed.
 ///
 /// Pushing is O(1), amortised; the items are moved within the segment.
 #[derive(Debug)]

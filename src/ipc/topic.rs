@@ -15,9 +15,12 @@
 //! # }
 //! ```
 //!
-//! Publishing costs the same for any number of subscribers, and is lock-free as long as there is room: a publication stays until every subscriber has passed it, so one that
-//! stops holds the publishers up once as many are ahead of it as there are cells ([`Unsent::Full`]). Reading is wait-free. *Killed*: a publisher's publication has happened or not; a
-//! subscriber's place is given up by its recovery, which a publisher that waits begins itself, after a nap (`ipc::wait`). Nothing that was published is lost to anybody who is alive.
+//! Publishing costs the same for any number of subscribers, and is lock-free as long as there is room: a
+//! publication stays until every subscriber has passed it, so one that stops holds the publishers up once as
+//! many are ahead of it as there are cells ([`Unsent::Full`]). Reading is wait-free. *Killed*: a publisher's
+//! publication has happened or not; a subscriber's place is given up by its recovery, which a publisher that
+//! waits begins itself, after a nap (`ipc::wait`). Nothing that was published is lost to anybody who is
+//! alive.
 
 use super::channel::attached::Attached;
 use super::channel::{SendError, Unsent};
@@ -53,7 +56,8 @@ impl Handler {
 }
 
 impl<T: Payload + ?Sized> TopicOptions<'_, '_, T> {
-    /// How many publications there may be that somebody has yet to read: rounded up to a power of two, 2^20 at most; 64 by default.
+    /// How many publications there may be that somebody has yet to read: rounded up to a power of two, 2^20
+    /// at most; 64 by default.
     pub fn cells(mut self, cells: usize) -> Self {
         self.cells = cells;
         self
@@ -66,8 +70,9 @@ impl<T: Payload + ?Sized> TopicOptions<'_, '_, T> {
     /// Makes the topic, or opens it if there is one, whatever its cells.
     ///
     /// # Errors
-    /// [`Error::TypeMismatch`]; [`Error::BadOption`] for the cells; [`Error::OutOfMemory`], [`Error::DirectoryFull`], [`Error::NameTooLong`],
-    /// [`Error::ChangingHands`], [`Error::NoParticipantSlot`], [`Error::TooManyHandles`], [`Error::ForkedChild`].
+    /// [`Error::TypeMismatch`]; [`Error::BadOption`] for the cells; [`Error::OutOfMemory`],
+    /// [`Error::DirectoryFull`], [`Error::NameTooLong`], [`Error::ChangingHands`],
+    /// [`Error::NoParticipantSlot`], [`Error::TooManyHandles`], [`Error::ForkedChild`].
     pub fn open_or_create(self) -> Result<Topic<T>> {
         if !(1..=1 << MAX_CELLS_SHIFT).contains(&self.cells) {
             let found = self.cells.to_string();
@@ -156,7 +161,8 @@ impl<T: Payload + ?Sized> Topic<T> {
         }
     }
 
-    /// Subscribes to all that is published from now on, and to as many as `history` of the last before that, as far as they are there.
+    /// Subscribes to all that is published from now on, and to as many as `history` of the last before that,
+    /// as far as they are there.
     ///
     /// # Errors
     /// [`Error::NoSubscriberSlot`]; [`Error::NoParticipantSlot`], [`Error::ForkedChild`].
@@ -232,10 +238,12 @@ impl<T: Payload + ?Sized> Subscriber<T> {
         Ok(Log::of(self.attached.structure()?))
     }
 
-    /// What was published next, if there is anything yet: it stays as it is until the guard is dropped, which moves this subscriber on. Wait-free.
+    /// What was published next, if there is anything yet: it stays as it is until the guard is dropped, which
+    /// moves this subscriber on. Wait-free.
     ///
     /// # Errors
-    /// [`Error::TopicClosed`] if nothing will come any more; as [`Handler::take_ref`] if what was published is not a `T`.
+    /// [`Error::TopicClosed`] if nothing will come any more; as [`Handler::take_ref`] if what was published
+    /// is not a `T`.
     pub fn try_next(&mut self) -> Result<Option<Reading<'_, T>>> {
         match self.log()?.look(self.index) {
             Found::Block(live, link) => {

@@ -11,17 +11,18 @@
 //!  7 if I still count: sleepers −= 1; again
 //! ```
 //!
-//! **None is lost among the living (Q5).** Of the two fences one comes first. If it is the ringer's, the sleeper's second try finds
-//! what was put. If it is the sleeper's, the ringer sees it counted, and rings: then `rings` is not what the sleeper has heard
-//! any more, so it does not fall asleep, or is woken.
+//! **None is lost among the living (Q5).** Of the two fences one comes first. If it is the ringer's, the
+//! sleeper's second try finds what was put. If it is the sleeper's, the ringer sees it counted, and rings:
+//! then `rings` is not what the sleeper has heard any more, so it does not fall asleep, or is woken.
 //!
-//! **The dead do not stay counted.** A sleeper that is killed leaves `sleepers` too large, so that each put makes a
-//! system call for nobody. The first that wakes nobody starts the count anew, in the next *epoch*, and rings once more: whoever was counted
-//! and not yet asleep either hears that ring, and so sees that it does not count any more, or does not fall asleep over it. Nobody's recovery is needed.
+//! **The dead do not stay counted.** A sleeper that is killed leaves `sleepers` too large, so that each put
+//! makes a system call for nobody. The first that wakes nobody starts the count anew, in the next *epoch*,
+//! and rings once more: whoever was counted and not yet asleep either hears that ring, and so sees that it
+//! does not count any more, or does not fall asleep over it. Nobody's recovery is needed.
 //!
-//! **Every sleep has a bound**, [`NAP`]: so long at most is lost if whoever was woken is killed before it takes anything, or whoever put something
-//! before it rings. After a nap that nobody ended the try is [`Look::Thorough`]: the time to ask whether those one waits for are alive. No
-//! clock decides that.
+//! **Every sleep has a bound**, [`NAP`]: so long at most is lost if whoever was woken is killed before it
+//! takes anything, or whoever put something before it rings. After a nap that nobody ended the try is
+//! [`Look::Thorough`]: the time to ask whether those one waits for are alive. No clock decides that.
 
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
@@ -139,8 +140,8 @@ impl<'a, B: Backend> Bell<'a, B> {
         self.rings.load(&BELL_LOOK) != joined.heard
     }
 
-    /// Leaves for good without a look at what was put meanwhile: whoever was to take it may have been woken for it in vain, so that the call goes
-    /// to another.
+    /// Leaves for good without a look at what was put meanwhile: whoever was to take it may have been woken
+    /// for it in vain, so that the call goes to another.
     pub fn leave_for_good(&self, joined: Joined) {
         let rung = self.has_rung(joined);
         self.leave(joined);
@@ -182,8 +183,8 @@ impl<'a, B: Backend> Bell<'a, B> {
         done
     }
 
-    /// Wakes as many as `most` who wait for what this thread has put, if its last access to shared memory since then that changed
-    /// anything was a read-modify-write.
+    /// Wakes as many as `most` who wait for what this thread has put, if its last access to shared memory
+    /// since then that changed anything was a read-modify-write.
     #[inline]
     pub fn ring(&self, most: u32) {
         if !B::mutated(Mutant::RingFenceDropped) {

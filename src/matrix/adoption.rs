@@ -1,9 +1,11 @@
 //! Adoption: a live block gets another owner while the one that it had may be about to free it.
 //!
-//! Where the block is the caller's own or unowned, one compare-and-swap does it. Else its owner A may be about to store its header plainly
-//! (matrix::bias). Who adopts A's live block: a compare-and-swap makes the header say who adopts it (a number that is unowned cache, so that
-//! nobody stores it plainly and nobody else adopts it), the slot says from whom; heavy fence; if A's slot does not name the block, it
-//! goes to its new owner, else back to A. A stopped adopter keeps from others that one block, until its recovery ends the adoption.
+//! Where the block is the caller's own or unowned, one compare-and-swap does it. Else its owner A may be
+//! about to store its header plainly (matrix::bias). Who adopts A's live block: a compare-and-swap makes the
+//! header say who adopts it (a number that is unowned cache, so that nobody stores it plainly and nobody else
+//! adopts it), the slot says from whom; heavy fence; if A's slot does not name the block, it goes to its new
+//! owner, else back to A. A stopped adopter keeps from others that one block, until its recovery ends the
+//! adoption.
 
 use super::block_header::{Header, LINKED, State, adopter, is_adopter, is_nobody};
 use super::words::Heap;
@@ -12,20 +14,20 @@ use crate::backend::{Backend, Mutant, Word};
 use crate::segment::layout::{Granule, SlotWord};
 use crate::segment::region::Region;
 
-/// How often an adopter's slot is read that does not say what the header says: as often it has ended one adoption and begun the
-/// same one again, or the header is forged.
+/// How often an adopter's slot is read that does not say what the header says: as often it has ended one
+/// adoption and begun the same one again, or the header is forged.
 const ADOPTION_LOOKS: u32 = 1000;
 
 impl<R: Region> Heap<R> {
-    /// Gives the live block read as `header` another owner. None if it has changed. For the cache that owns it, and for the blocks
-    /// of nobody and of the dead; see [`Heap::rename_from`].
+    /// Gives the live block read as `header` another owner. None if it has changed. For the cache that owns
+    /// it, and for the blocks of nobody and of the dead; see [`Heap::rename_from`].
     pub fn rename(&self, g: Granule, header: Header, owner: u16) -> Option<Header> {
         let renamed = Header::new(header.state(), owner, header.generation(), header.low());
         self.header(g).cas(header.0, renamed.0, &ADOPT).is_ok().then_some(renamed)
     }
 
-    /// Gives, as `me`, the live block read as `header` another owner, whosever it is. None if it has changed, if its owner is freeing it, if
-    /// another is just adopting it, or if it is a structure's.
+    /// Gives, as `me`, the live block read as `header` another owner, whosever it is. None if it has changed,
+    /// if its owner is freeing it, if another is just adopting it, or if it is a structure's.
     ///
     /// One compare-and-swap where it is this cache's or unowned, else two and a heavy fence.
     pub fn rename_from(&self, me: u16, g: Granule, header: Header, to: u16) -> Option<Header> {
@@ -39,8 +41,9 @@ impl<R: Region> Heap<R> {
         if self.is_adopting(owner) {
             return None;
         }
-        // First the header says that we adopt it: its owner may be about to store that it is parked, and nobody may build on it before
-        // that is ruled out. The slot says whose it was, for whoever ends this if we do not.
+        // First the header says that we adopt it: its owner may be about to store that it is parked, and
+        // nobody may build on it before that is ruled out. The slot says whose it was, for whoever ends this
+        // if we do not.
         let adopting = self.slot(me, SlotWord::Adopting);
         adopting.store((owner as u64) << 32 | (g.0 as u64 + 1), &ADOPTING);
         let ours = self.rename(g, header, adopter(me));
@@ -52,8 +55,9 @@ impl<R: Region> Heap<R> {
         given
     }
 
-    /// Fences, and says whether `owner`, whose block at `g` is being adopted, may be about to store its header. Nobody else may, whatever
-    /// slots name it: a stale index or an offset leads many to a block that was never theirs. Where there is no fence to be had, it may.
+    /// Fences, and says whether `owner`, whose block at `g` is being adopted, may be about to store its
+    /// header. Nobody else may, whatever slots name it: a stale index or an offset leads many to a block that
+    /// was never theirs. Where there is no fence to be had, it may.
     fn still_names(&self, caller: u16, owner: u16, g: Granule) -> Option<u16> {
         let fenced = R::Backend::heavy_fence(&THIEF_FENCE, self.reach(caller, std::iter::once(owner)));
         if R::Backend::mutated(Mutant::BystanderBelieved) {
@@ -62,8 +66,8 @@ impl<R: Region> Heap<R> {
         (!fenced || self.is_hazardous(owner, g)).then_some(owner)
     }
 
-    /// What `me` is adopting at `g` goes back to `other`, if there is one. Else it becomes `to`'s; or unowned, if it is parked or marked by
-    /// now. The header of a live block.
+    /// What `me` is adopting at `g` goes back to `other`, if there is one. Else it becomes `to`'s; or
+    /// unowned, if it is parked or marked by now. The header of a live block.
     fn end_adoption(&self, me: u16, g: Granule, other: Option<u16>, to: u16) -> Option<Header> {
         loop {
             let now = self.look(g);
@@ -82,8 +86,8 @@ impl<R: Region> Heap<R> {
         }
     }
 
-    /// The dead participant's adoption comes to its end: the block is whose it was. That takes no fence: its owner may store the header.
-    /// The number is pinned, so that the word is nobody else's adoption.
+    /// The dead participant's adoption comes to its end: the block is whose it was. That takes no fence: its
+    /// owner may store the header. The number is pinned, so that the word is nobody else's adoption.
     pub(super) fn finish_adoption(&self, dead: u16) {
         let named = self.slot(dead, SlotWord::Adopting).load(&HAZARD_LOOK);
         if let Some(g) = (named as u32).checked_sub(1).map(Granule)
@@ -96,8 +100,8 @@ impl<R: Region> Heap<R> {
         }
     }
 
-    /// Whose the live block at `g` was, read as `header`, that another is just adopting, and whose it may yet become again; 0 if nobody
-    /// adopts it. None if it has changed meanwhile.
+    /// Whose the live block at `g` was, read as `header`, that another is just adopting, and whose it may yet
+    /// become again; 0 if nobody adopts it. None if it has changed meanwhile.
     ///
     /// An adopter's slot names the block for as long as its header says that it adopts it.
     pub(crate) fn adopted_from(&self, g: Granule, header: Header) -> Option<u16> {
@@ -128,8 +132,9 @@ mod tests {
     use crate::segment::layout::{Layout, Params};
     use crate::segment::region::BoxedRegion;
 
-    /// An adopter is killed at each of its accesses, beside an owner that names the block or does not, and a third that frees it then or does
-    /// not; its recoverer as well, at each of its own. The block is its owner's or freed, and no byte is lost.
+    /// An adopter is killed at each of its accesses, beside an owner that names the block or does not, and a
+    /// third that frees it then or does not; its recoverer as well, at each of its own. The block is its
+    /// owner's or freed, and no byte is lost.
     #[test]
     fn c1_an_adoption_is_ended_wherever_it_stops() {
         const CASES: [(bool, bool); 4] = [(false, false), (false, true), (true, false), (true, true)];

@@ -1,4 +1,5 @@
-//! Allocate: one quick step for a parked block of the thread's own, then one thorough step for all. The calls are drawn in [`super::heap`].
+//! Allocate: one quick step for a parked block of the thread's own, then one thorough step for all. The calls
+//! are drawn in [`super::heap`].
 
 use super::block_header::{Header, State, place};
 use super::operation::Held;
@@ -32,8 +33,9 @@ impl<R: Region> Heap<R> {
         self.allocate_slow(cache, size, align, kind)
     }
 
-    /// The quick step: the cache's own block of `size` granules (a span's at least) from its own stack, without a locked instruction, if the
-    /// newest there is one at a multiple of `mask` + 1 granules; else nothing was done.
+    /// The quick step: the cache's own block of `size` granules (a span's at least) from its own stack,
+    /// without a locked instruction, if the newest there is one at a multiple of `mask` + 1 granules; else
+    /// nothing was done.
     ///
     /// # Safety
     /// The cache was never used with another heap, and the geometry is this heap's.
@@ -53,7 +55,8 @@ impl<R: Region> Heap<R> {
         unsafe { self.revive_newest(cache, (size, size as u32), mask, kind, geometry) }
     }
 
-    /// As [`Heap::allocate_own`], for a block of more granules: from the own stack, or a large one by one compare-and-swap.
+    /// As [`Heap::allocate_own`], for a block of more granules: from the own stack, or a large one by one
+    /// compare-and-swap.
     ///
     /// # Safety
     /// As for [`Heap::allocate_own`].
@@ -97,7 +100,8 @@ impl<R: Region> Heap<R> {
         if g.0 >= cache.granules || g.0 & mask != 0 {
             return None;
         }
-        // SAFETY: the cache is bound, to this heap, says the caller: it has as many granules, spans like these, and these words.
+        // SAFETY: the cache is bound, to this heap, says the caller: it has as many granules, spans like
+        // these, and these words.
         let header = unsafe {
             let word = self.region().header_in_range(g, shift);
             self.revive(hazard, own_live_header, g, word, size, kind, shift)
@@ -106,7 +110,8 @@ impl<R: Region> Heap<R> {
         Some(Live { at: g, header })
     }
 
-    /// Makes the parked block at `g` live again by a plain store, if it is the cache's own, of `size` granules. The live header.
+    /// Makes the parked block at `g` live again by a plain store, if it is the cache's own, of `size`
+    /// granules. The live header.
     ///
     /// # Safety
     /// As for [`Heap::change_own`]: `hazard` is the index of a word of this heap's region. `word` is the header of `g`.
@@ -230,7 +235,8 @@ impl<R: Region> Heap<R> {
         self.find_hinted(cache, size.max(self.least()), align, kind).ok()
     }
 
-    /// The same; else what would do, and what was looked for in vain: as much as the bin's blocks have, if it is one to be parked later.
+    /// The same; else what would do, and what was looked for in vain: as much as the bin's blocks have, if it
+    /// is one to be parked later.
     fn find_hinted(&self, cache: &mut ThreadCache, size: u32, align: u32, kind: Kind) -> Result<Live, (Fit, Fit)> {
         self.bind(cache);
         // A block cut at a multiple of its alignment begins a span: what is in front has its own.
@@ -242,7 +248,8 @@ impl<R: Region> Heap<R> {
         }
         let bin = self.layout().bin_at_least(size).filter(|bin| cache.parks() && bin.size() <= granules);
         let parks = bin.filter(|_| align == 1);
-        // An aligned one, too, has a bin's size: so it is parked when it is freed, and the next request of its kind can have it.
+        // An aligned one, too, has a bin's size: so it is parked when it is freed, and the next request of
+        // its kind can have it.
         let size = bin.map_or(size, Bin::size);
         while let Some(bin) = parks
             && self.take_batch(cache, bin)
@@ -277,9 +284,9 @@ impl<R: Region> Heap<R> {
         self.retype(cache, held.at, held.header, kind)
     }
 
-    /// Nothing was hinted that surely fits: merge what this cache has parked, then everything, and take the first block that
-    /// fits at all, without room to spare for alignment or class (L2). Twice, because blocks may have been freed behind the
-    /// first sweep.
+    /// Nothing was hinted that surely fits: merge what this cache has parked, then everything, and take the
+    /// first block that fits at all, without room to spare for alignment or class (L2). Twice, because blocks
+    /// may have been freed behind the first sweep.
     #[cold]
     fn last_try(&self, cache: &mut ThreadCache, asked: Fit, wanted: Fit) -> Result<Held, Exhausted> {
         self.flush(cache);
@@ -305,8 +312,8 @@ impl<R: Region> Heap<R> {
         Live { at, header: live }
     }
 
-    /// Writes the fingerprint beside the head of a block that will be live in this state. Nobody else may have the block yet: it might be
-    /// freed and merged, and a head stand here.
+    /// Writes the fingerprint beside the head of a block that will be live in this state. Nobody else may
+    /// have the block yet: it might be freed and merged, and a head stand here.
     #[inline(always)]
     pub(super) fn label(&self, at: Granule, state: State, kind: Kind) {
         if let (Kind::Typed(fingerprint), State::Typed) = (kind, state) {
@@ -327,8 +334,8 @@ mod tests {
     use crate::segment::layout::{Layout, Params};
     use crate::segment::region::BoxedRegion;
 
-    /// A block that is live has its fingerprint, at whichever access its allocation stopped, on whichever way it was found: whoever frees it
-    /// by its offset may have merged it before the allocation goes on.
+    /// A block that is live has its fingerprint, at whichever access its allocation stopped, on whichever way
+    /// it was found: whoever frees it by its offset may have merged it before the allocation goes on.
     #[test]
     fn s4_no_block_is_live_before_its_fingerprint_stands() {
         const FINGERPRINT: u32 = 0x123_4567;
@@ -373,7 +380,8 @@ mod tests {
         assert!(stops >= 4, "{stops}");
     }
 
-    /// A parked block of the last generation, one generation on, looks like a live one of the next cache: S1 if that cache has a stale index.
+    /// A parked block of the last generation, one generation on, looks like a live one of the next cache: S1
+    /// if that cache has a stale index.
     #[test]
     fn s1_a_generation_that_wraps_makes_nobody_else_the_owner() {
         let heap = biased(1 << 20, 16);

@@ -1,7 +1,8 @@
 //! The audit: what the allocator gets along with, and only performance would notice.
 //!
-//! Aids may be wrong (a hint lies, an index is stale), but they don't name what does not exist. A place in the transfer cache that is kept for
-//! nobody, a bit that stands for nothing, or a block that is parked for a number that no participant has, is lost for good.
+//! Aids may be wrong (a hint lies, an index is stale), but they don't name what does not exist. A place in
+//! the transfer cache that is kept for nobody, a bit that stands for nothing, or a block that is parked for a
+//! number that no participant has, is lost for good.
 
 use super::block_header::{Header, State, is_nobody};
 use super::operation::Op;
@@ -19,7 +20,8 @@ const fn beyond(used: usize) -> u64 {
 }
 
 impl<R: Region> Heap<R> {
-    /// Looks at everything that is not a header: places in the transfer cache, hints, slots. To be called at rest. O(spans / 64), and the transfer cache.
+    /// Looks at everything that is not a header: places in the transfer cache, hints, slots. To be called at
+    /// rest. O(spans / 64), and the transfer cache.
     pub(super) fn audit(&self) -> Result<(), Fault> {
         self.audit_exchange()?;
         self.audit_hints()?;
@@ -132,8 +134,8 @@ mod tests {
         heap.allocate(cache, 8, 1, Kind::Raw).expect("room")
     }
 
-    /// Blocks of one process's cache are freed by another process's, more than find a home, until both caches have been flushed. How many
-    /// are still parked, for somebody to find.
+    /// Blocks of one process's cache are freed by another process's, more than find a home, until both caches
+    /// have been flushed. How many are still parked, for somebody to find.
     fn forgotten(freer: u16) -> u64 {
         let heap = heap();
         for number in 1..=6 {
@@ -211,10 +213,16 @@ mod tests {
             (told(tile(7, State::Allocated)), "no participant has"),
             (told(tile(0, State::Coalescing)), "no participant has"),
             (told(tile(7, State::Coalescing)), "no participant has"),
-            (told(|heap| (heap.layout().batch_controls().next().expect("one"), 2 << 32 | 7)), "exchange"),
-            (told(|heap| (heap.layout().batch_controls().last().expect("one"), 1 << 32 | 7 << 8 | 3)), "exchange"),
-            (told(|heap| (heap.layout().batch_controls().last().expect("one"), 1 << 32 | 1 << 8 | 99)), "exchange"),
-            (told(|heap| (heap.layout().batch_controls().last().expect("one"), 3 << 32)), "exchange"),
+            (told(|heap| (heap.layout().batch_controls().next().expect("one"), 2 << 32 | 7)), "transfer cache"),
+            (
+                told(|heap| (heap.layout().batch_controls().last().expect("one"), 1 << 32 | 7 << 8 | 3)),
+                "transfer cache",
+            ),
+            (
+                told(|heap| (heap.layout().batch_controls().last().expect("one"), 1 << 32 | 1 << 8 | 99)),
+                "transfer cache",
+            ),
+            (told(|heap| (heap.layout().batch_controls().last().expect("one"), 3 << 32)), "transfer cache"),
             (told(|heap| (slot(heap, 0, SlotWord::Hazard), 1)), "granule that a slot names"),
             (told(|heap| (slot(heap, 1, SlotWord::Hazard), 1 << 40)), "granule that a slot names"),
             (told(|heap| (slot(heap, 1, SlotWord::Adopting), 7 << 32 | 1)), "adoption"),

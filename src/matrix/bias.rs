@@ -1,27 +1,33 @@
 //! Bias: a cache changes the headers of its own blocks by plain stores; whoever else wants one pays for a barrier.
 //!
-//! A parked block is in state ACKED: open to everybody, so nothing is hidden (L2) and a killed process takes nothing with it. It keeps its
-//! cache's number, and that cache alone may change the header by a plain store, under one rule:
-//! *A plain-stores a header whose owner is A, and only while A's slot names that granule* ([`SlotWord::Hazard`]).
+//! A parked block is in state ACKED: open to everybody, so nothing is hidden (L2) and a killed process takes
+//! nothing with it. It keeps its cache's number, and that cache alone may change the header by a plain store,
+//! under one rule: *A plain-stores a header whose owner is A, and only while A's slot names that granule*
+//! ([`SlotWord::Hazard`]).
 //!
-//! - The owner A: name the granule, light fence, look at the header, store it (ACKED by A → ALLOCATED by A, or back), clear the
-//!   name. No locked instruction. If the header is not what it should be, nothing is stored.
-//! - A thief T (healing, the last try of an allocation): mark the header by compare-and-swap (ACKED by A → *marked* by T, a new
-//!   generation), for many blocks at once; one heavy fence (`membarrier`); then look at each owner's slot. If A's
-//!   slot names the block, A gets it back; else a compare-and-swap from exactly the mark makes it T's. Behind the
-//!   fence A's look sees the mark, or its name was in the slot for T to see, or its store was done and the mark is gone.
-//!   Nobody waits: another thief's mark that has stood for the time of a fence is replaced by one's own; an owner that meets a mark
-//!   on its block takes it back by compare-and-swap. A stopped owner keeps from others the one block that its slot names.
+//! - The owner A: name the granule, light fence, look at the header, store it (ACKED by A → ALLOCATED by A,
+//!   or back), clear the name. No locked instruction. If the header is not what it should be, nothing is
+//!   stored.
+//! - A thief T (healing, the last try of an allocation): mark the header by compare-and-swap (ACKED by A →
+//!   *marked* by T, a new generation), for many blocks at once; one heavy fence (`membarrier`); then look at
+//!   each owner's slot. If A's slot names the block, A gets it back; else a compare-and-swap from exactly the
+//!   mark makes it T's. Behind the fence A's look sees the mark, or its name was in the slot for T to see, or
+//!   its store was done and the mark is gone. Nobody waits: another thief's mark that has stood for the time
+//!   of a fence is replaced by one's own; an owner that meets a mark on its block takes it back by
+//!   compare-and-swap. A stopped owner keeps from others the one block that its slot names.
 //! - Who adopts A's live block does much the same (matrix::adoption).
-//! - Whoever frees another cache's block gives it back to that cache, ALLOCATED by A → ACKED by A, one compare-and-swap. If A frees it at
-//!   the same moment, both write the same. (Both are told that they freed it: of two racing frees without a generation in
-//!   between, the second is refused only where it comes after the first.) The indices go home in batches (matrix::outbox).
+//! - Whoever frees another cache's block gives it back to that cache, ALLOCATED by A → ACKED by A, one
+//!   compare-and-swap. If A frees it at the same moment, both write the same. (Both are told that they freed
+//!   it: of two racing frees without a generation in between, the second is refused only where it comes after
+//!   the first.) The indices go home in batches (matrix::outbox).
 //! - Unowned blocks (owner 0) are taken by compare-and-swap, whoever comes.
 //!
-//! Dice, Huang, Yang: "Asymmetric Dekker Synchronization" (2001) has the idea of the unequal fences; membarrier(2) the call, in two
-//! kinds ([`Reach`]): owners of the thief's own process are reached in microseconds, others in some milliseconds. (What
-//! would reach those in microseconds, too, misses some: `verification/orders/membarrier`.) So blocks of other processes are collected until
-//! one dear fence is worth it. Where the call is not to be had, the segment is made without bias, and every step is a compare-and-swap.
+//! Dice, Huang, Yang: "Asymmetric Dekker Synchronization" (2001) has the idea of the unequal fences;
+//! membarrier(2) the call, in two kinds ([`Reach`]): owners of the thief's own process are reached in
+//! microseconds, others in some milliseconds. (What would reach those in microseconds, too, misses some:
+//! `verification/orders/membarrier`.) So blocks of other processes are collected until one dear fence is
+//! worth it. Where the call is not to be had, the segment is made without bias, and every step is a
+//! compare-and-swap.
 
 use super::block_header::{Header, State, is_adopter, is_nobody};
 use super::thread_cache::ThreadCache;
@@ -36,9 +42,9 @@ use crate::segment::size_class::{Bin, EXACT};
 const LIMBO: usize = 4096;
 
 /// Blocks of this process's caches that one heavy fence serves at most.
-const LOOT: usize = 64;
+const STEAL_MOST: usize = 64;
 /// Tiles that a thief looks at for them.
-const LOOT_REACH: usize = 4 * LOOT;
+const BATCH_REACH: usize = 4 * STEAL_MOST;
 /// Blocks that a fence serves at most which reaches other processes, and takes a thousand times as long.
 const FAR_LOOT: usize = 4096;
 
@@ -80,9 +86,10 @@ impl<R: Region> Heap<R> {
         if cache.hazard == 0 { 0 } else { self.layout().slot(cache.owner, SlotWord::Hazard).0 as u32 }
     }
 
-    /// The owner's way to change a header of its own without a locked instruction: stores what `change` makes of it, if
-    /// anything. No other thread uses the cache's number; the cache is bound. `word` is the header of `g`. Once `change` has found the header as
-    /// it should be, the block is this cache's alone until the store.
+    /// The owner's way to change a header of its own without a locked instruction: stores what `change` makes
+    /// of it, if anything. No other thread uses the cache's number; the cache is bound. `word` is the header
+    /// of `g`. Once `change` has found the header as it should be, the block is this cache's alone until the
+    /// store.
     ///
     /// # Safety
     /// `hazard` is the index of a word of this heap's region.
@@ -129,8 +136,8 @@ impl<R: Region> Heap<R> {
         !self.biased() || header.parked_by() == owner || is_nobody(header.parked_by()) || !is_small()
     }
 
-    /// Whether the participant `owner` is another process's than `me`. A slot that nobody holds is unowned: whoever takes it passes a
-    /// full fence before it looks at a header.
+    /// Whether the participant `owner` is another process's than `me`. A slot that nobody holds is unowned:
+    /// whoever takes it passes a full fence before it looks at a header.
     fn is_far(&self, me: u16, owner: u16) -> bool {
         let process = |number| self.slot(number, SlotWord::Process).load(&SLOT_LOOK);
         let other = process(owner);
@@ -149,13 +156,14 @@ impl<R: Region> Heap<R> {
         self.slot(owner, SlotWord::Hazard).load(&HAZARD_LOOK) == g.0 as u64 + 1
     }
 
-    /// Whether an owner's number says that a participant is adopting the block and has not yet ruled out that whose it was stores
-    /// its header.
+    /// Whether an owner's number says that a participant is adopting the block and has not yet ruled out that
+    /// whose it was stores its header.
     pub(super) fn is_adopting(&self, owner: u16) -> bool {
         is_adopter(owner) && !R::Backend::mutated(Mutant::AdoptingIgnored)
     }
 
-    /// Marks the block at `g` if it is parked by another cache, and nobody adopts it, and keeps it for [`Heap::revoke`].
+    /// Marks the block at `g` if it is parked by another cache, and nobody adopts it, and keeps it for
+    /// [`Heap::revoke`].
     fn mark(&self, cache: &ThreadCache, g: Granule, batch: &mut StealBatch) {
         let header = self.look(g);
         let parked = header.is_given_up() && self.fits_sector(g, header) && !self.may_take(cache.owner, header);
@@ -179,9 +187,10 @@ impl<R: Region> Heap<R> {
         }
     }
 
-    /// Behind the heavy fence: marked blocks whose owners do not name them become this cache's parked blocks, the others
-    /// their owners' again. Another thief's mark that has stood for the time of a fence is replaced by one of this thief's, for a second
-    /// fence: of all who want a block, the last to mark it gets it (L1, L2).
+    /// Behind the heavy fence: marked blocks whose owners do not name them become this cache's parked blocks,
+    /// the others their owners' again. Another thief's mark that has stood for the time of a fence is
+    /// replaced by one of this thief's, for a second fence: of all who want a block, the last to mark it gets
+    /// it (L1, L2).
     fn revoke(&self, cache: &ThreadCache, batch: StealBatch) {
         let StealBatch { mut marked, mut anothers, .. } = batch;
         while !marked.is_empty() || !anothers.is_empty() {
@@ -203,13 +212,13 @@ impl<R: Region> Heap<R> {
         }
     }
 
-    /// Takes parked blocks of other caches over, from the one at `g` on, as many as one fence may serve. True if the block
-    /// at `g` may be taken now, or has changed.
+    /// Takes parked blocks of other caches over, from the one at `g` on, as many as one fence may serve. True
+    /// if the block at `g` may be taken now, or has changed.
     pub(super) fn steal(&self, cache: &ThreadCache, g: Granule) -> bool {
         let before = self.look(g);
         let (most, reach, far) = match self.is_far(cache.owner, before.parked_by()) {
             true => (FAR_LOOT, usize::MAX, true),
-            false => (LOOT, LOOT_REACH, false),
+            false => (STEAL_MOST, BATCH_REACH, false),
         };
         let (mut at, mut batch) = (g, StealBatch::new(most, far));
         for _ in 0..reach {
@@ -225,7 +234,8 @@ impl<R: Region> Heap<R> {
         now.size() != before.size() || !now.is_given_up() || self.may_take(cache.owner, now)
     }
 
-    /// Merges the blocks of a batch that are still parked, whoever parked them. Other processes' wait, with their likes, for one fence.
+    /// Merges the blocks of a batch that are still parked, whoever parked them. Other processes' wait, with
+    /// their likes, for one fence.
     pub(super) fn merge_batch(&self, cache: &mut ThreadCache, batch: &[u32]) {
         let (me, biased) = (cache.owner, self.biased());
         let is_far = |&g: &u32| biased && self.is_far(me, self.look(Granule(g)).parked_by());

@@ -1,24 +1,26 @@
 //! Header words: the only truth about which blocks exist.
 //!
-//! Each *span* of the sector (one granule, or up to four small ones) has one 64-bit header. Where a block begins in the
-//! span, it holds the block's whole meaning (state, owner, generation, the granule of the span at which it begins, size), so
-//! that one compare-and-swap checks and changes everything at once. Everywhere else it is an *inside* word, whose low field
-//! may serve as a footer or as a type fingerprint.
+//! Each *span* of the sector (one granule, or up to four small ones) has one 64-bit header. Where a block
+//! begins in the span, it holds the block's whole meaning (state, owner, generation, the granule of the span
+//! at which it begins, size), so that one compare-and-swap checks and changes everything at once. Everywhere
+//! else it is an *inside* word, whose low field may serve as a footer or as a type fingerprint.
 //!
-//! At most one block begins in a span. So a block is as good as a tile of whole spans, from the one in which it begins to the one
-//! before that in which the next block begins, and the bytes of both ends follow from the positions in the two heads: eight bytes
-//! of metadata for 64 bytes of payload, and sizes in steps of 16. A block that can be handed out has as many granules as a span
-//! at least; a free one may be shorter, where it has its span to itself.
+//! At most one block begins in a span. So a block is as good as a tile of whole spans, from the one in which
+//! it begins to the one before that in which the next block begins, and the bytes of both ends follow from
+//! the positions in the two heads: eight bytes of metadata for 64 bytes of payload, and sizes in steps of 16.
+//! A block that can be handed out has as many granules as a span at least; a free one may be shorter, where
+//! it has its span to itself.
 //!
 //! The generation of a word never stands still: whoever writes a word gives it the generation after the one
 //! found there (ALLOCATED → ACKED keep it, the state tells them apart). A value therefore does not
 //! return within 2^20 changes of that one word, and a compare-and-swap prepared long ago fails.
 //!
-//! Words that nobody owns, FREE and INSIDE, have a *tag* of 11 bits where others name their owner. An inside word that follows an
-//! inside word counts generation and tag as one number of 31 bits. All others of them are given the next tag of the cache that writes
-//! them, which counts them modulo a prime: so a cache that repeats itself brings a word back after 2^20 · 2039 of its rounds, and of many
-//! caches one in 2039 brings back what another wrote 2^20 changes ago. That is for the accesses of late helpers, which expect such words
-//! (FREEZE, CARVE, FOOTER).
+//! Words that nobody owns, FREE and INSIDE, have a *tag* of 11 bits where others name their owner. An inside
+//! word that follows an inside word counts generation and tag as one number of 31 bits. All others of them
+//! are given the next tag of the cache that writes them, which counts them modulo a prime: so a cache that
+//! repeats itself brings a word back after 2^20 · 2039 of its rounds, and of many caches one in 2039 brings
+//! back what another wrote 2^20 changes ago. That is for the accesses of late helpers, which expect such
+//! words (FREEZE, CARVE, FOOTER).
 //!
 //! # Who may write what
 //!
@@ -32,13 +34,17 @@
 //! | MARKED | the thief | a thief (B2) | MARK | ACKED; ALLOCATED or COALESCING by its owner |
 //! | INSIDE | (a tag) | the holder; helpers of an announced operation | HELD_STORE; FREEZE, FOOTER | COALESCING |
 //!
-//! - B1, *owner store*: a cache stores plainly the header of a parkable block of its own, while its slot names the granule.
+//! - B1, *owner store*: a cache stores plainly the header of a parkable block of its own, while its slot
+//!   names the granule.
 //! - B2, *theft*: mark, heavy fence, look at the owner's slot, take over or give back. Each step is a compare-and-swap.
-//! - B3, *remote free*: one compare-and-swap, which keeps the owner. The owner's own free at that moment writes the same word.
-//! - B4, *adoption*: the header says who adopts it, heavy fence, look at the owner's slot, then it is the new owner's, or its owner's again.
+//! - B3, *remote free*: one compare-and-swap, which keeps the owner. The owner's own free at that moment
+//!   writes the same word.
+//! - B4, *adoption*: the header says who adopts it, heavy fence, look at the owner's slot, then it is the new
+//!   owner's, or its owner's again.
 //!
-//! Only B1 is a plain store on a word that others may write; HELD_STORE is one on a word that nobody else may. All others are
-//! compare-and-swaps. B1, B2 and B3 are in `matrix::bias` and `matrix::free`, B4 in `matrix::adoption`, the rest in `matrix::operation`.
+//! Only B1 is a plain store on a word that others may write; HELD_STORE is one on a word that nobody else
+//! may. All others are compare-and-swaps. B1, B2 and B3 are in `matrix::bias` and `matrix::free`, B4 in
+//! `matrix::adoption`, the rest in `matrix::operation`.
 
 use crate::segment::layout::MAX_PARTICIPANTS;
 
@@ -60,7 +66,8 @@ pub enum State {
     Typed = 5,
     /// A live block of one span, with a type fingerprint beside its size.
     TypedSmall = 6,
-    /// Parked, and marked by a thief (the owner field) that takes it from the cache that parked it. Still open to everybody.
+    /// Parked, and marked by a thief (the owner field) that takes it from the cache that parked it. Still
+    /// open to everybody.
     Marked = 7,
 }
 
@@ -115,11 +122,12 @@ pub(crate) const fn is_adopter(owner: u16) -> bool {
     owner & ADOPTER != 0 && owner != LINKED
 }
 
-/// The owner of blocks that a dead participant left and a recovery kept (`Policy::Keep`): no participant has this number.
+/// The owner of blocks that a dead participant left and a recovery kept (`Policy::Keep`): no participant has
+/// this number.
 pub const KEPT: u16 = MAX_PARTICIPANTS as u16 + 1;
 
-/// The owner of blocks that a structure has (ipc::link). No participant has this number, nor is it that of one who adopts a block. Whoever has no link to
-/// such a block neither takes nor frees it.
+/// The owner of blocks that a structure has (ipc::link). No participant has this number, nor is it that of
+/// one who adopts a block. Whoever has no link to such a block neither takes nor frees it.
 pub const LINKED: u16 = OWNER_MASK as u16;
 const _: () = assert!(LINKED > adopter(MAX_PARTICIPANTS as u16));
 
@@ -133,7 +141,8 @@ pub(super) const fn is_nobody(owner: u16) -> bool {
 const MARKED_SIZE_BITS: u32 = 8;
 const MARKED_SIZE: u32 = (1 << MARKED_SIZE_BITS) - 1;
 
-/// Type fingerprints have 25 bits: what a size leaves, where a block of one span says its size beside it, 1 to 8 granules.
+/// Type fingerprints have 25 bits: what a size leaves, where a block of one span says its size beside it, 1
+/// to 8 granules.
 pub const FINGERPRINT_MASK: u32 = (1 << FINGERPRINT_BITS) - 1;
 const FINGERPRINT_BITS: u32 = 25;
 const SMALL_MASK: u32 = 7;
@@ -259,8 +268,9 @@ impl Header {
     pub const fn is_given_up(self) -> bool {
         matches!(self.state(), State::Acked | State::Marked)
     }
-    /// What to add to a parked block's word so that it is live in `state` with `low` instead of its `place`, and one generation on.
-    /// Where the generation wraps, the sum counts the owner up; [`Header::is_of_its_generation`] tells.
+    /// What to add to a parked block's word so that it is live in `state` with `low` instead of its `place`,
+    /// and one generation on. Where the generation wraps, the sum counts the owner up;
+    /// [`Header::is_of_its_generation`] tells.
     #[inline(always)]
     pub const fn becoming_live(state: State, place: u32, low: u32) -> u64 {
         Self::new(state, 0, 1, low).0.wrapping_sub(Self::new(State::Acked, 0, 0, place).0)

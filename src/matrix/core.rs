@@ -17,13 +17,14 @@ use std::any::Any;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
-/// How long a slot is waited for that is changing hands; and by a participant that leaves, others that are just adopting blocks of its
-/// own, and may give them back. Then its slot stays, as if it had died.
+/// How long a slot is waited for that is changing hands; and by a participant that leaves, others that are
+/// just adopting blocks of its own, and may give them back. Then its slot stays, as if it had died.
 const SLOT_WAIT: Duration = Duration::from_millis(200);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(2);
 /// Blocks, of any kind, that an ending thread walks over to give its slot back at once: some microseconds.
 const QUICK_WALK: u32 = 4096;
-/// Where there are more blocks, a process keeps one in so many of the segment's slots for its next threads, before it walks for all of them.
+/// Where there are more blocks, a process keeps one in so many of the segment's slots for its next threads,
+/// before it walks for all of them.
 const SPARE: usize = 16;
 
 /// A mapped segment, its heap, and what this process keeps for it.
@@ -36,8 +37,8 @@ pub struct AtomicMatrix {
     segment: Segment,
     /// Tells this mapping from every other one that this process ever made; never 0.
     instance: u64,
-    /// The instance if this matrix is of the usual sort, which the quickest paths are compiled for: biased, with the default granule, and
-    /// offsets in bytes. Else no cache's.
+    /// The instance if this matrix is of the usual sort, which the quickest paths are compiled for: biased,
+    /// with the default granule, and offsets in bytes. Else no cache's.
     usual: u64,
     /// Whether a forked child finds its parent's caches zeroed.
     wiped: bool,
@@ -62,8 +63,8 @@ const PAGE: usize = 4096;
 const LINE: usize = 64;
 
 impl CacheCell {
-    /// Where the cache stands. All caches at the beginning of a page would share a few sets of the processor's cache: one thread's
-    /// caches of many matrices begin a line further on each.
+    /// Where the cache stands. All caches at the beginning of a page would share a few sets of the
+    /// processor's cache: one thread's caches of many matrices begin a line further on each.
     fn page_of(memory: &mut memmap2::MmapMut, instance: u64) -> *mut CachePage {
         memory.as_mut_ptr().wrapping_add(instance as usize * LINE % PAGE).cast()
     }
@@ -125,7 +126,8 @@ impl AtomicMatrix {
         // A cache that a forked child would not find zeroed is not used before a look at who we are.
         let wiped = Native::wipes_on_fork();
         let is_usual = layout.is_usual() && layout.params.biased && offset_shift == 0 && wiped;
-        // Now if it can be: descriptors and rights may be given up later. If not, the first call that needs it says why.
+        // Now if it can be: descriptors and rights may be given up later. If not, the first call that needs
+        // it says why.
         let _ = segment.life();
         Arc::new(Self {
             offsets: Offsets::new(layout, offset_shift),
@@ -184,8 +186,8 @@ impl AtomicMatrix {
         self.caches.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// This thread's cache, if this matrix is of the usual sort and the thread has one; or what the fork of this process has left of
-    /// it: zeros, a cache that has nothing parked and is bound to no heap.
+    /// This thread's cache, if this matrix is of the usual sort and the thread has one; or what the fork of
+    /// this process has left of it: zeros, a cache that has nothing parked and is bound to no heap.
     #[inline(always)]
     #[expect(clippy::mut_from_ref, reason = "the cache is not part of the matrix: it is this thread's own page")]
     pub(crate) fn usual_cache(&self) -> Option<&mut ThreadCache> {
@@ -202,13 +204,15 @@ impl AtomicMatrix {
         if page.is_null() {
             return None;
         }
-        // SAFETY: the instance is this matrix's, so the page is alive (`self.caches` owns it), and it is this thread's alone. The
-        // reference is used for one operation, and operations do not nest (no user code runs inside them).
+        // SAFETY: the instance is this matrix's, so the page is alive (`self.caches` owns it), and it is this
+        // thread's alone. The reference is used for one operation, and operations do not nest (no user code
+        // runs inside them).
         let page = unsafe { &mut *page };
         (page.instance == self.instance && (self.wiped || self.check_process().is_ok())).then_some(&mut page.cache)
     }
 
-    /// The number that this process keeps as long as it has the segment mapped: what it is counted as among the users of a structure.
+    /// The number that this process keeps as long as it has the segment mapped: what it is counted as among
+    /// the users of a structure.
     pub(crate) fn home(self: &Arc<Self>) -> Result<u16> {
         // Before the lock, which a forked child finds as another thread may have left it.
         self.check_process()?;
@@ -276,8 +280,8 @@ impl AtomicMatrix {
         Ok(result)
     }
 
-    /// A thread of this process has no use for its cache any more. Its slot goes back to the segment, unless it is the process's home,
-    /// or there are many blocks and few idle slots: then the next thread takes it.
+    /// A thread of this process has no use for its cache any more. Its slot goes back to the segment, unless
+    /// it is the process's home, or there are many blocks and few idle slots: then the next thread takes it.
     fn give_back_cache(&self, page: *mut CachePage) {
         // SAFETY: the page is this thread's until it is idle, and `caches` has it mapped.
         let cache = unsafe { &mut (*page).cache };
@@ -343,8 +347,9 @@ impl AtomicMatrix {
         self.segment.check_process()
     }
 
-    /// A cache that no thread uses: an idle one, or a new participant's. Where every slot is held, but one is changing hands, or
-    /// is a dead one's whose blocks others are just adopting, that is waited for, no longer than `wait` (L1).
+    /// A cache that no thread uses: an idle one, or a new participant's. Where every slot is held, but one is
+    /// changing hands, or is a dead one's whose blocks others are just adopting, that is waited for, no
+    /// longer than `wait` (L1).
     fn idle_cache(&self, wait: Duration, told: &mut Told) -> Result<*mut CachePage> {
         if let Some(page) = self.caches().idle.pop() {
             return Ok(page);
@@ -397,8 +402,8 @@ impl AtomicMatrix {
         }
     }
 
-    /// Recovers a dead participant whose number is reserved for this process, and takes the number. Others may help. False if it can't be
-    /// used yet; then it is anybody's again.
+    /// Recovers a dead participant whose number is reserved for this process, and takes the number. Others
+    /// may help. False if it can't be used yet; then it is anybody's again.
     fn succeed(&self, dead: Dead, told: &mut Told) -> Result<bool> {
         let policy = self.policy();
         let mut recovery = Recovery::of(vec![dead], policy);
@@ -424,8 +429,9 @@ impl AtomicMatrix {
         Ok(recovered)
     }
 
-    /// The same, so many tiles at a time, until `serve` is served: then the rest is for whoever needs it. (A walk that has not come to its end
-    /// leaves the recovery in force, and the next one begins anew: what has been given back is merged, and soon walked over.)
+    /// The same, so many tiles at a time, until `serve` is served: then the rest is for whoever needs it. (A
+    /// walk that has not come to its end leaves the recovery in force, and the next one begins anew: what has
+    /// been given back is merged, and soon walked over.)
     pub(crate) fn reap_until<T>(
         self: &Arc<Self>,
         policy: Policy,

@@ -1,4 +1,5 @@
-//! Free: one quick step for the thread's own small blocks, then one thorough step for all. The calls are drawn in [`super::heap`].
+//! Free: one quick step for the thread's own small blocks, then one thorough step for all. The calls are
+//! drawn in [`super::heap`].
 
 use super::block_header::{Header, LINKED, State, is_nobody, place};
 use super::thread_cache::ThreadCache;
@@ -35,7 +36,8 @@ enum Owner {
 impl<R: Region> Heap<R> {
     /// Frees the live block that begins at `g`: one compare-and-swap at most where it is parked, else the Ripple.
     ///
-    /// With a `generation`, only the block of that generation. Lock-free: each new attempt is another's change of the block's owner.
+    /// With a `generation`, only the block of that generation. Lock-free: each new attempt is another's
+    /// change of the block's owner.
     ///
     /// # Errors
     /// [`Refusal`], and nothing has changed (S5).
@@ -57,7 +59,8 @@ impl<R: Region> Heap<R> {
             if freed {
                 return Ok(());
             }
-            // It has changed. If it only changed hands (adopted, handed over, its owner left), it is the same block all the same.
+            // It has changed. If it only changed hands (adopted, handed over, its owner left), it is the same
+            // block all the same.
             if R::Backend::mutated(Mutant::NewOwnerRefused) {
                 return Err(Refusal::NotLive(self.look(g)));
             }
@@ -93,8 +96,10 @@ impl<R: Region> Heap<R> {
         unsafe { self.change_own(hazard, g, self.header(g), change) }.is_some()
     }
 
-    /// Frees the cache's own block into the hands of `home`, the cache that it came from: it is parked as that one's, and goes the way home
-    /// of blocks that are freed for others. No locked instruction, for a large one a compare-and-swap. False: it has changed, or is not parked for others, and nothing was done.
+    /// Frees the cache's own block into the hands of `home`, the cache that it came from: it is parked as
+    /// that one's, and goes the way home of blocks that are freed for others. No locked instruction, for a
+    /// large one a compare-and-swap. False: it has changed, or is not parked for others, and nothing was
+    /// done.
     ///
     /// Once the header says `home`, nobody stores it plainly but who has that number and was given its index.
     #[inline(never)]
@@ -155,8 +160,9 @@ impl<R: Region> Heap<R> {
         true
     }
 
-    /// Frees a block for a thread that has no cache, and can't get one: by one compare-and-swap, as for another's block. It is
-    /// parked, its owner's or unowned, and nobody is told where: whoever runs short or heals merges it. Waits for nobody.
+    /// Frees a block for a thread that has no cache, and can't get one: by one compare-and-swap, as for
+    /// another's block. It is parked, its owner's or unowned, and nobody is told where: whoever runs short or
+    /// heals merges it. Waits for nobody.
     ///
     /// # Errors
     /// [`Refusal`], and nothing has changed (S5).
@@ -177,14 +183,16 @@ impl<R: Region> Heap<R> {
         }
     }
 
-    /// The quick step: parks the live block at `g` on the cache's own stack, if it is the cache's own, what the caller knows, of less than
-    /// `EXACT` granules, and there is room. No locked instruction. False: nothing was done.
+    /// The quick step: parks the live block at `g` on the cache's own stack, if it is the cache's own, what
+    /// the caller knows, of less than `EXACT` granules, and there is room. No locked instruction. False:
+    /// nothing was done.
     ///
-    /// Where the caller knows the header, what is stored, and where, follows from that: nothing waits for the one in memory, which is only
-    /// compared.
+    /// Where the caller knows the header, what is stored, and where, follows from that: nothing waits for the
+    /// one in memory, which is only compared.
     ///
     /// # Safety
-    /// As for [`Heap::allocate_own`], and a known header's position is that of the granule in its span, as an allocation gave them.
+    /// As for [`Heap::allocate_own`], and a known header's position is that of the granule in its span, as an
+    /// allocation gave them.
     #[inline(always)]
     pub unsafe fn free_own(&self, cache: &mut ThreadCache, g: Granule, known: Known, geometry: &impl Geometry) -> bool {
         let (own, hazard, shift) = (Header(cache.own_live_header), cache.hazard, geometry.span_shift());
@@ -196,10 +204,12 @@ impl<R: Region> Heap<R> {
         if g.0 >= cache.free_limit || !is_own || size >= EXACT {
             return false;
         }
-        // SAFETY: the cache is bound, to this heap, says the caller: it has as many granules, spans like these, and this word.
+        // SAFETY: the cache is bound, to this heap, says the caller: it has as many granules, spans like
+        // these, and this word.
         let word = unsafe { self.region().header_in_range(g, shift) };
         if known == Known::Offset {
-            // Another cache may have written it last, or may own it: then one transfer of its line serves the look and the change.
+            // Another cache may have written it last, or may own it: then one transfer of its line serves the
+            // look and the change.
             word.expect_write();
         }
         let position = g.0 & ((1 << shift) - 1);
@@ -228,7 +238,8 @@ impl<R: Region> Heap<R> {
         unsafe { self.change_own(hazard, g, word, change) }.is_some()
     }
 
-    /// As [`Heap::free_own`], for an untyped block of more granules: onto the own stack, or a large one by one compare-and-swap.
+    /// As [`Heap::free_own`], for an untyped block of more granules: onto the own stack, or a large one by
+    /// one compare-and-swap.
     ///
     /// # Safety
     /// As for [`Heap::allocate_own`].
@@ -298,7 +309,8 @@ mod tests {
         assert!(!small.free_local(&mut cache, block.of(1000)), "it is another cache's");
     }
 
-    /// The quick ways to free leave what the thorough one leaves, typed or not, whatever the size and wherever in its span.
+    /// The quick ways to free leave what the thorough one leaves, typed or not, whatever the size and
+    /// wherever in its span.
     #[test]
     fn s4_a_quick_free_leaves_what_a_thorough_one_leaves() {
         let (quick, thorough) = (biased(1 << 20, 4), biased(1 << 20, 4));

@@ -1,26 +1,26 @@
 //! The heap as a whole: how it is made, the names under which it is used, and the map of its calls.
 //!
-//! A cache is what one thread keeps to itself. The quick steps are compiled into the caller and use no locked instruction; where one does
-//! not serve, nothing was done, and the thorough step does it all.
+//! The quick steps are compiled into the caller and use no locked
+//! instruction; where one does not serve, nothing was done, and the thorough step does it all.
 //!
 //! ```text
-//! allocate ── quick     allocate_own      the newest index on the own stack: revive, by plain stores      allocate.rs, bias.rs
+//! allocate ── quick     allocate_own      newest index on the own stack: revive, plain stores   allocate.rs, bias.rs
 //!          └─ thorough  allocate
-//!             ├─ parked      allocate_parked   each index on the stack: revive, or claim_parked (1 CAS)
-//!             ├─ a batch     take_batch        own homes, then transfer slots, onto the stack              cache.rs, exchange.rs
-//!             ├─ free memory carve             a run that is cut up, else find_and_take                runs.rs
-//!             │                 ├─ find           class, tree, leaf, header                             hints.rs
-//!             │                 └─ take           whole, or cut from the tail                          operation.rs
-//!             └─ nothing     last_try          flush, then sweep: help, steal, coalesce, take          sweep.rs, bias.rs
+//!             ├─ parked      allocate_parked   each index: revive, or claim_parked (1 CAS)
+//!             ├─ a batch     take_batch        own homes, then transfer slots: onto the stack      parked.rs
+//!             ├─ free memory carve             a run that is cut up, else find_and_take            runs.rs
+//!             │                 ├─ find           class, tree, leaf, header                        hints.rs
+//!             │                 └─ take           whole, or cut from the tail                      operation.rs
+//!             └─ nothing     last_try          flush, then sweep: help, steal, coalesce, take      sweep.rs, bias.rs
 //!
-//! free ────── quick     free_own          the own block onto the own stack, by plain stores             free.rs, bias.rs
-//!          └─ thorough  free              live_of, or refuse (S5); then by whose it is, and once more if that changed
-//!             ├─ own         free_local        the own stack, by plain stores; full: flush_half                cache.rs
-//!             │                                   to own homes, to a transfer slot, or merge_batch            exchange.rs, bias.rs
-//!             ├─ remote      free_remote       1 CAS; the index goes to the outbox                        outbox.rs
-//!             │                                   a full batch: to its owner's homes, or it waits          exchange.rs
-//!             └─ unowned     free_shared       1 CAS; the own stack, or coalesce                          operation.rs
-//!                                                 (and all that is neither parkable nor biased)
+//! free ────── quick     free_own          own block onto the own stack, plain stores              free.rs, bias.rs
+//!          └─ thorough  free              live_of, or refuse (S5); then by whose it is, anew if that changed
+//!             ├─ own         free_local        own stack, plain stores; full: flush_half           parked.rs
+//!             │                                to own homes, a transfer slot, or merge_batch       transfer_cache.rs
+//!             ├─ remote      free_remote       1 CAS; the index goes to the outbox                 outbox.rs
+//!             │                                a full batch: to its owner's homes, or it waits     transfer_cache.rs
+//!             └─ unowned     free_shared       1 CAS; the own stack, or coalesce                   operation.rs
+//!                                              (and all that is neither parkable nor biased)
 //! ```
 
 use super::block_header::{Header, State};
@@ -52,7 +52,8 @@ impl<R: Region> Heap<R> {
         heap
     }
 
-    /// Whether the sentinel behind the last granule stands as [`Heap::format`] left it; everything out of range reads it (C2).
+    /// Whether the sentinel behind the last granule stands as [`Heap::format`] left it; everything out of
+    /// range reads it (C2).
     pub fn has_sentinel(&self) -> bool {
         self.look(Granule(self.layout().granules)) == SENTINEL
     }

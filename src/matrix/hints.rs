@@ -63,8 +63,8 @@ impl<R: Region> Heap<R> {
         let mut first = true;
         while step.level <= top {
             let (word, bit) = self.step(class, step);
-            // Whoever makes a word nonzero sets the word above, always. Above that a look is enough: a bit missing there was
-            // left by one that stopped half-way.
+            // Whoever makes a word nonzero sets the word above, always. Above that a look is enough: a bit
+            // missing there was left by one that stopped half-way.
             let broken =
                 || self.word(word).load(&HINT_LOOK) & bit == 0 && !R::Backend::mutated(Mutant::ChainUnrepaired);
             if whole || first || broken() {
@@ -74,7 +74,8 @@ impl<R: Region> Heap<R> {
         }
     }
 
-    /// Clears the hint for child `step` of a class, behind which `look` finds nothing, and upward while words become empty.
+    /// Clears the hint for child `step` of a class, behind which `look` finds nothing, and upward while words
+    /// become empty.
     fn unhint(&self, class: Class, mut step: Step, mut look: impl FnMut() -> bool) {
         let top = self.layout().levels + 1;
         loop {
@@ -110,8 +111,9 @@ impl<R: Region> Heap<R> {
         self.word(below).load(&HINT_LOOK) & steps != 0
     }
 
-    /// A free block of at least `size` granules, found through the hints: two bitmap operations to the class, one word a
-    /// level to the leaf. O(1), plus one step for each stale hint, which its publisher has paid for (L4).
+    /// A free block of at least `size` granules, found through the hints: two bitmap operations to the class,
+    /// one word a level to the leaf. O(1), plus one step for each stale hint, which its publisher has paid
+    /// for (L4).
     pub(super) fn find(&self, cache: &mut ThreadCache, size: u32) -> Option<(Granule, Header)> {
         let wanted = at_least(size);
         loop {
@@ -178,8 +180,8 @@ impl<R: Region> Heap<R> {
         Some(at)
     }
 
-    /// A free block of at least `size` granules that begins in `chunk`. Operations in force are helped to their end, and
-    /// hints of granules where nothing free begins are cleared.
+    /// A free block of at least `size` granules that begins in `chunk`. Operations in force are helped to
+    /// their end, and hints of granules where nothing free begins are cleared.
     fn find_in_chunk(&self, cache: &mut ThreadCache, chunk: usize, size: u32) -> Option<(Granule, Header)> {
         let leaf = self.word(self.layout().leaf(chunk));
         let mut bits = leaf.load(&HINT_LOOK);
@@ -196,8 +198,9 @@ impl<R: Region> Heap<R> {
                 continue;
             }
             leaf.fetch_and(!bit, &HINT_CLEAR);
-            // Once more, and after helping: a block under an announced operation is free, and whoever commits it in its old
-            // class does not hint it again. The whole chain is set, since others may have found this leaf empty meanwhile.
+            // Once more, and after helping: a block under an announced operation is free, and whoever commits
+            // it in its old class does not hint it again. The whole chain is set, since others may have found
+            // this leaf empty meanwhile.
             let (g, now) = self.settled(cache, span);
             if now.is_free() && self.fits_sector(g, now) && !R::Backend::mutated(Mutant::HintRelookDropped) {
                 if R::Backend::mutated(Mutant::LeafAloneRehinted) {

@@ -1,18 +1,25 @@
-//! Large blocks: freed blocks above the bins' sizes wait unmerged as well, but each is taken and given by one compare-and-swap.
+//! Large blocks: freed blocks above the bins' sizes wait unmerged as well, but each is taken and given by one
+//! compare-and-swap.
 //!
-//! A parked large block is ACKED and in no cache's bias: anybody may take it, the sweep of a request that finds nothing else among them.
-//! So nothing is hidden (L2), and what a dead cache has parked is free memory. What a cache remembers of its own ([`Pool`]) is an aid.
+//! A parked large block is ACKED and in no cache's bias: anybody may take it, the sweep of a request that
+//! finds nothing else among them. So nothing is hidden (L2), and what a dead cache has parked is free memory.
+//! What a cache remembers of its own ([`Pool`]) is an aid.
 //!
-//! - A block is remembered under the sixteenth of a power of two that it has at least. A request looks at the newest block of its own
-//!   sixteenth, which may or may not do, and of the next one, which does: what it gets is less than an eighth larger.
-//! - A request that finds none cuts a block of its own size; or of the next sixteenth's smallest, while blocks of that come back. So who
-//!   only fills a segment wastes nothing, and where blocks come and go, all requests of a sixteenth can have any of its blocks.
-//! - A cache's large parked blocks have an eighth of the sector at most, divided by the slots in use; a 128th once no free block has half of
-//!   the sector, and then no request is rounded up: what is parked keeps its neighbours apart, and memory is short. Where there is no room,
-//!   those go first that were not asked for lately; a free merges [`EVICTIONS`] at most, and each block once.
-//! - Whoever frees another cache's block parks it for that cache, and its index goes home (matrix::transfer_cache), all sizes in one ring of homes.
-//!   A batch, and what is on its way home in one ring, are bounded in granules. What finds no home stays with the cache that freed it.
-//! - They are given back when a request runs short, when their thread ends, and when their cache's participant has died.
+//! - A block is remembered under the sixteenth of a power of two that it has at least. A request looks at the
+//!   newest block of its own sixteenth, which may or may not do, and of the next one, which does: what it
+//!   gets is less than an eighth larger.
+//! - A request that finds none cuts a block of its own size; or of the next sixteenth's smallest, while
+//!   blocks of that come back. So who only fills a segment wastes nothing, and where blocks come and go, all
+//!   requests of a sixteenth can have any of its blocks.
+//! - A cache's large parked blocks have an eighth of the sector at most, divided by the slots in use; a 128th
+//!   once no free block has half of the sector, and then no request is rounded up: what is parked keeps its
+//!   neighbours apart, and memory is short. Where there is no room, those go first that were not asked for
+//!   lately; a free merges [`EVICTIONS`] at most, and each block once.
+//! - Whoever frees another cache's block parks it for that cache, and its index goes home
+//!   (matrix::transfer_cache), all sizes in one ring of homes. A batch, and what is on its way home in one
+//!   ring, are bounded in granules. What finds no home stays with the cache that freed it.
+//! - They are given back when a request runs short, when their thread ends, and when their cache's
+//!   participant has died.
 
 use super::block_header::{Header, State, is_nobody};
 use super::pool::{Parked, Pool, WAYS, Way};
@@ -38,15 +45,16 @@ const LOOK_PART: u32 = 16;
 const STEPS_PER_LOOK: u32 = 256;
 /// A batch that goes home has this part of the sector at most, or one block.
 const BATCH_PART: u32 = 256;
-/// Blocks of one size that wait in a cache's homes have this part of the sector, or one batch. (Of all sizes together less than five times
-/// as much: the more a batch has, the fewer homes it may go to, from the first on.)
+/// Blocks of one size that wait in a cache's homes have this part of the sector, or one batch. (Of all sizes
+/// together less than five times as much: the more a batch has, the fewer homes it may go to, from the first
+/// on.)
 const HOMES_PART: u32 = 16;
 /// Stands for all large bins in a home's control word: no block is in this bin.
 pub(super) const LARGE: Bin = Bin(0);
 
 impl<R: Region> Heap<R> {
-    /// A parked large block of at least `size` granules from the own pool, at a multiple of `mask` + 1 granules, if the newest of one of two
-    /// bins is one: one compare-and-swap.
+    /// A parked large block of at least `size` granules from the own pool, at a multiple of `mask` + 1
+    /// granules, if the newest of one of two bins is one: one compare-and-swap.
     #[inline(always)]
     pub fn pop_large(&self, cache: &mut ThreadCache, size: u32, mask: u32, kind: Kind) -> Option<Live> {
         let bin = self.layout().large_bin(size)?;
@@ -77,7 +85,8 @@ impl<R: Region> Heap<R> {
         (as_parked && word.cas(header, live, &CLAIM).is_ok()).then_some(Header(live))
     }
 
-    /// As [`Heap::pop_large`], of any kind, and from whomever the block was parked. Indices that have gone stale are dropped.
+    /// As [`Heap::pop_large`], of any kind, and from whomever the block was parked. Indices that have gone
+    /// stale are dropped.
     #[inline(never)]
     fn pop_any_large(
         &self,
@@ -103,7 +112,8 @@ impl<R: Region> Heap<R> {
         None
     }
 
-    /// Parks the cache's own live block of `size` granules, read as `header`, if that is a large bin's. False: nothing was done.
+    /// Parks the cache's own live block of `size` granules, read as `header`, if that is a large bin's.
+    /// False: nothing was done.
     #[inline(always)]
     pub(super) fn free_own_large(&self, cache: &mut ThreadCache, g: Granule, header: Header, size: u32) -> bool {
         let Some(bin) = self.layout().large_bin(size) else { return false };
@@ -114,7 +124,8 @@ impl<R: Region> Heap<R> {
         parked
     }
 
-    /// Parks a live large block, here or for whose it is, by one compare-and-swap. False: it has changed, and nothing was done.
+    /// Parks a live large block, here or for whose it is, by one compare-and-swap. False: it has changed, and
+    /// nothing was done.
     #[inline(never)]
     pub(super) fn free_large(&self, cache: &mut ThreadCache, live: Live) -> bool {
         let owner = live.header.owner();
@@ -262,7 +273,8 @@ impl<R: Region> Heap<R> {
         }
     }
 
-    /// Remembers a block that was parked for this cache, or by it. The index may come from shared memory, and the block may be gone (C2).
+    /// Remembers a block that was parked for this cache, or by it. The index may come from shared memory, and
+    /// the block may be gone (C2).
     fn receive_large(&self, cache: &mut ThreadCache, g: Granule) {
         let header = self.look(g);
         if let Some(bin) = self.layout().large_bin(header.size())

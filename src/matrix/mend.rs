@@ -1,18 +1,20 @@
 //! Mending: the tiling is restored where it is broken, and unowned block is touched (S1, C2).
 //!
-//! A break is where a block should begin, and none does. The protocol leaves none. A late helper may, in spite of its tag (see
-//! [`super::block_header`]), and so may a stray store of some program. What once stood there, nobody can tell any more: a free block, most
-//! likely, or one that somebody uses. So the stretch up to the next block becomes a live block of nobody who lives ([`KEPT`]): it is handed
-//! out no more, and whoever knows that it is nobody's frees it.
+//! A break is where a block should begin, and none does. The protocol leaves none. A late helper may, in
+//! spite of its tag (see [`super::block_header`]), and so may a stray store of some program. What once stood
+//! there, nobody can tell any more: a free block, most likely, or one that somebody uses. So the stretch up
+//! to the next block becomes a live block of nobody who lives ([`KEPT`]): it is handed out no more, and
+//! whoever knows that it is nobody's frees it.
 //!
-//! Why nobody's work is disturbed: let the tile before the break be read twice as the same word, which announces nothing the second time,
-//! and the inside word at its end in between. At that moment a block should have begun there (S4): only a join takes its head away, and
-//! a join that has frozen anything stands until its commit changes the word. So this is damage, and no operation in flight. Nobody writes
-//! into the stretch by the protocol, since heads change only where one stands; and the block behind it stays where it is, since
-//! only a join with a block to its left takes a head away.
+//! Why nobody's work is disturbed: let the tile before the break be read twice as the same word, which
+//! announces nothing the second time, and the inside word at its end in between. At that moment a block
+//! should have begun there (S4): only a join takes its head away, and a join that has frozen anything stands
+//! until its commit changes the word. So this is damage, and no operation in flight. Nobody writes into the
+//! stretch by the protocol, since heads change only where one stands; and the block behind it stays where it
+//! is, since only a join with a block to its left takes a head away.
 //!
-//! The other way round, a head within a free block says that somebody's block may begin there. The free block is taken, ends before that head
-//! from then on, and what follows is looked at as everything else is.
+//! The other way round, a head within a free block says that somebody's block may begin there. The free block
+//! is taken, ends before that head from then on, and what follows is looked at as everything else is.
 
 use super::block_header::{Header, KEPT, State};
 use super::operation::Held;
@@ -141,7 +143,8 @@ impl<R: Region> Heap<R> {
         Step::On(end, Some(kept))
     }
 
-    /// Where the next block begins, from a span on. Words that are neither a block's nor inside words become inside words.
+    /// Where the next block begins, from a span on. Words that are neither a block's nor inside words become
+    /// inside words.
     fn erase_up_to_head(&self, from: u32) -> Granule {
         for span in from..self.layout().spans() {
             if let Some(head) = self.head_in(span) {

@@ -1,25 +1,30 @@
 //! The heap's three ideas (header, hint, ripple) and the allocator that composes them.
 //!
-//! Its words, and what others call them:
+//! Its words, and where the field has them from:
 //!
 //! - *granule*: the step of sizes, 16 bytes. *Span*: 64 bytes, which share one header.
-//! - *header*: the header word of the block that begins in a span. It stands apart from the block.
+//! - *header*: the word that describes the block that begins in a span (boundary tag, anchor). It stands apart
+//!   from the block.
 //! - *generation*: 20 bits of a header that tell a block from the earlier ones in its place.
-//! - *cache*: what one thread keeps to itself (thread cache). *Bin*: a size of the blocks that it keeps (size class of a cache).
+//! - *thread cache*, or *cache*: what one thread keeps to itself (tcmalloc). A processor's is named by its lines.
+//!   *Bin*: the size class of the blocks in one of its stacks.
 //! - *parked*: freed and kept for the next request of its size, unmerged; its state is ACKED.
-//! - *bias*: a cache changes headers of its own blocks without a locked instruction (biased locking). Who takes another's is a *thief*.
-//! - *hazard slot*: where a cache names the granule whose header it is about to store (hazard pointer).
-//! - *mark*, *take over*: a thief announces that it takes a parked block, and takes it behind a heavy fence (bias revocation).
-//! - *adoption*: a live block gets another owner. *Unowned*: it has none (orphan).
-//! - *outbox*, *homes*: where blocks freed for another cache are collected, and where that cache finds them (remote frees).
+//! - *bias*: an owner changes the headers of its own blocks without a locked instruction (biased locking). Who
+//!   takes another's parked block is a *thief*.
+//! - *hazard slot*: where an owner names the granule whose header it is about to store (hazard pointer).
+//! - *mark*, *revoke*: a thief announces that it takes a parked block, and takes it behind a heavy fence.
+//! - *adoption*: a live block gets another owner. *Unowned*: it has none.
+//! - *remote free*: of another thread cache's block. It waits in an *outbox*, and goes to a *home* of its owner.
 //! - *transfer slots*: where batches of unowned blocks change caches (transfer cache).
 //! - *cut*, *join*, *ripple*: split off a free block's tail, merge two neighbours, free and merge (coalescing).
-//! - *announce*, *help*, *commit*: an operation on a free block is written down, anybody may finish it, one compare-and-swap ends it.
+//! - *announce*, *help*, *commit*: an operation on a free block is written down, anybody may finish it, one
+//!   compare-and-swap ends it.
 //! - *held*: in the hands of one participant alone. *Freeze*: a join's right-hand head becomes an inside word.
 //! - *hint*: a bit that says where a free block may begin (TLSF's bitmaps). It may be wrong.
 //! - *recheck*: after a block became free, a look at both neighbours, so that no two of them stay unmerged.
 //! - *run*: free memory that is cut into parked blocks of one bin at once.
-//! - *participant*: a holder of a slot of the segment, one for each cache. *Recovery*: what a dead one left is given back.
+//! - *participant*: a holder of a slot of the segment, one for each thread cache. *Recovery*: what a dead one
+//!   left is given back.
 //!
 //! From the ground up; each file uses those above it:
 //!
@@ -29,13 +34,18 @@
 //! - `hints`: where to look; [`size_class`]: what is filed where;
 //! - [`operation`]: cut, join and the Ripple, which anybody can finish;
 //! - `bias`: the owner's plain stores, and what a thief pays instead;
-//! - `adoption`: a live block's owner changes while it may be about to free it; `ownership`: giving, publishing, taking;
-//! - `transfer_cache`: batches change hands; `outbox`: what was freed for others goes home; `parked`: what waits, and for how long;
+//! - `adoption`: a live block's owner changes while it may be about to free it; `ownership`: giving,
+//!   publishing, taking;
+//! - `transfer_cache`: batches change hands; `outbox`: what was freed for others goes home; `parked`: what
+//!   waits, and for how long;
 //! - `large`: large blocks wait as well; `pool`: what a cache remembers of them;
 //! - [`runs`]: free memory is cut to size;
-//! - [`stats`]: what is in the sector; `audit`: what only performance would notice; `mend`: the tiling is restored; [`sweep`]: healing and the last try; [`recovery`]: what the dead leave (`walk`: one walker's way);
+//! - [`stats`]: what is in the sector; `audit`: what only performance would notice; `mend`: the tiling is
+//!   restored; [`sweep`]: healing and the last try; [`recovery`]: what the dead leave (`walk`: one walker's
+//!   way);
 //! - `allocate` and `free`: the roof; [`heap`]: the whole, under one name;
-//! - `threads`: which cache a thread has; [`core`]: a mapped segment with its heap, and the caches of this process's threads.
+//! - `threads`: which cache a thread has; [`core`]: a mapped segment with its heap, and the caches of this
+//!   process's threads.
 
 mod adoption;
 mod allocate;

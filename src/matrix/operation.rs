@@ -7,9 +7,10 @@
 //!
 //! 1. The participant A writes the operation into its slot, then announces it with one compare-and-swap on the
 //!    block's head: FREE → COALESCING(A). The new word T is unique (owner and generation).
-//! 2. Anybody reads T, then A's slot (the operation before the quoted header), then the head again. If T still stands, the
-//!    slot's words belong to T: A writes them in the other order, only while none of its operations is in force, and had
-//!    it gone on to the next one, the release of that later write would show the reader a head past T.
+//! 2. Anybody reads T, then A's slot (the operation before the quoted header), then the head again. If T
+//!    still stands, the slot's words belong to T: A writes them in the other order, only while none of its
+//!    operations is in force, and had it gone on to the next one, the release of that later write would show
+//!    the reader a head past T.
 //! 3. The steps under T are compare-and-swaps on inside words, prepared from a reading that T is known to outlive
 //!    (read the word, then the head: T). Each such word changes only under T and advances its generation, so a
 //!    helper that comes too late changes nothing.
@@ -18,11 +19,12 @@
 //! **Cut** of `n` granules from the tail of a block of `s`: footer of the remainder, the tail's head
 //! (COALESCING(A), hidden under T's extent), commit FREE(s − n). The tail is then A's alone.
 //!
-//! **Join** of a block with its right-hand neighbour, whose header the slot quotes: *freeze* (the neighbour's head,
-//! exactly as quoted, becomes an inside word), footer, commit FREE(both). If the neighbour's head is neither as quoted nor
-//! frozen, somebody else got it first: the commit gives the left block back unchanged. That decision is safe, because the
-//! quoted word never returns: once it is gone without having been frozen, no late helper can freeze it; and
-//! once it is frozen, it stays so until the commit (nobody but T's helpers writes inside T's extent).
+//! **Join** of a block with its right-hand neighbour, whose header the slot quotes: *freeze* (the neighbour's
+//! head, exactly as quoted, becomes an inside word), footer, commit FREE(both). If the neighbour's head is
+//! neither as quoted nor frozen, somebody else got it first: the commit gives the left block back unchanged.
+//! That decision is safe, because the quoted word never returns: once it is gone without having been frozen,
+//! no late helper can freeze it; and once it is frozen, it stays so until the commit (nobody but T's helpers
+//! writes inside T's extent).
 //!
 //! **Free** of a parked block too large to be hidden for a moment: footer, commit FREE.
 //!
@@ -102,7 +104,8 @@ pub struct Held {
     pub header: Header,
 }
 
-/// Spans of a block that may be held while it is merged: the largest that is ever parked, where a span has four granules.
+/// Spans of a block that may be held while it is merged: the largest that is ever parked, where a span has
+/// four granules.
 const LARGEST_HELD: u32 = 30;
 const _: () = assert!(LARGEST_PARKED.div_ceil(4) == LARGEST_HELD);
 
@@ -131,8 +134,8 @@ pub(super) enum Helped {
 }
 
 impl<R: Region> Heap<R> {
-    /// Takes `size` granules from the free block read as `header` at `g`: all of it, or its tail. All of it also where what would remain
-    /// has no span of its own, which is less than a span.
+    /// Takes `size` granules from the free block read as `header` at `g`: all of it, or its tail. All of it
+    /// also where what would remain has no span of its own, which is less than a span.
     pub(super) fn take(&self, cache: &mut ThreadCache, g: Granule, header: Header, size: u32) -> Option<Held> {
         debug_assert!(header.is_free() && header.size() >= size && size > 0 && self.is_participant(cache.owner()));
         if self.spans(g, header.size() - size) == 0 {
@@ -144,7 +147,8 @@ impl<R: Region> Heap<R> {
         self.cut(cache, g, header, size)
     }
 
-    /// Cuts `size` granules off the tail of the free block read as `header` at `g`, or nothing if the block has changed.
+    /// Cuts `size` granules off the tail of the free block read as `header` at `g`, or nothing if the block
+    /// has changed.
     fn cut(&self, cache: &mut ThreadCache, g: Granule, header: Header, size: u32) -> Option<Held> {
         let owner = cache.owner();
         self.write_op(owner, Op::Cut { at: g, size });
@@ -188,7 +192,8 @@ impl<R: Region> Heap<R> {
         let _ = self.header(g).cas(announced.0, free.0, &COMMIT);
     }
 
-    /// Joins the free block read as `left` at `g` with its right neighbour read as `right` (FREE, ACKED, or held by this cache).
+    /// Joins the free block read as `left` at `g` with its right neighbour read as `right` (FREE, ACKED, or
+    /// held by this cache).
     fn join(&self, cache: &mut ThreadCache, g: Granule, left: Header, right: Header) -> Joined {
         let owner = cache.owner();
         debug_assert!(left.is_free() && (right.is_free() || self.is_held_by(cache, right)), "{left:?} {right:?}");
@@ -290,8 +295,8 @@ impl<R: Region> Heap<R> {
         Header::new(State::Inside, tag, quoted.next_generation(), back)
     }
 
-    /// The granules that the tile read as `header` at `g` stands for: under a join, from the freeze on, the right-hand block
-    /// counts as its own (S4).
+    /// The granules that the tile read as `header` at `g` stands for: under a join, from the freeze on, the
+    /// right-hand block counts as its own (S4).
     pub(super) fn extent(&self, g: Granule, header: Header) -> u32 {
         let size = header.size();
         if header.state() != State::Coalescing {
@@ -343,8 +348,8 @@ impl<R: Region> Heap<R> {
         self.word(self.layout().slot(owner, SlotWord::Op)).store(op.encode(), &OP_WRITE);
     }
 
-    /// Frees a parked block, merging it with free neighbours. None if somebody else was quicker, else where the free block
-    /// now begins.
+    /// Frees a parked block, merging it with free neighbours. None if somebody else was quicker, else where
+    /// the free block now begins.
     ///
     /// A small block is held on the way: that saves its publication where a neighbour takes it in. A large one is
     /// announced, so that a participant stopped in between does not hide it (L2): anybody frees it then.
@@ -389,8 +394,8 @@ impl<R: Region> Heap<R> {
 
     /// The **Ripple**: frees a held block, merging it with free neighbours. Returns where the free block now begins.
     ///
-    /// To the left by a join in which the held block is the right-hand one; else to the right by a join in which it is the
-    /// left-hand one; else it becomes FREE alone. Then the recheck of [`Heap::publish_free`].
+    /// To the left by a join in which the held block is the right-hand one; else to the right by a join in
+    /// which it is the left-hand one; else it becomes FREE alone. Then the recheck of [`Heap::publish_free`].
     pub(super) fn ripple(&self, cache: &mut ThreadCache, held: Held) -> Granule {
         let Held { at, header } = held;
         debug_assert!(self.is_held_by(cache, header) && self.fits_sector(at, header), "{held:?}");
@@ -432,14 +437,14 @@ impl<R: Region> Heap<R> {
 
     /// What follows every transition to FREE: hints, and the **recheck** at both neighbours.
     ///
-    /// `size` is the size with which the block at `g` became FREE, `hinted` the class that it is hinted in already. Returns
-    /// where the block that contains it now begins.
+    /// `size` is the size with which the block at `g` became FREE, `hinted` the class that it is hinted in
+    /// already. Returns where the block that contains it now begins.
     ///
-    /// L3, by cases: let two neighbours L and R be FREE at rest, and take the last transition to FREE of each. Behind
-    /// each comes a sequentially consistent fence and then a look at both neighbours. If L's fence comes first, R's look sees
-    /// L's footer and header and joins them; else L's look sees R's header. Either way they are one block: a
-    /// contradiction. A look that meets an operation in flight may leave it: that operation ends with a
-    /// transition of its own.
+    /// L3, by cases: let two neighbours L and R be FREE at rest, and take the last transition to FREE of
+    /// each. Behind each comes a sequentially consistent fence and then a look at both neighbours. If L's
+    /// fence comes first, R's look sees L's footer and header and joins them; else L's look sees R's header.
+    /// Either way they are one block: a contradiction. A look that meets an operation in flight may leave it:
+    /// that operation ends with a transition of its own.
     pub(super) fn publish_free(
         &self,
         cache: &mut ThreadCache,

@@ -1,7 +1,8 @@
 //! The outbox: what a cache has freed for others goes home in batches.
 //!
-//! Full batches go to their owner's homes in the transfer cache. What finds no home free waits with the cache that freed it, and goes home
-//! later; more than an eighth of all homes could hold is merged, all behind one heavy fence.
+//! Full batches go to their owner's homes in the transfer cache. What finds no home free waits with the cache
+//! that freed it, and goes home later; more than an eighth of all homes could hold is merged, all behind one
+//! heavy fence.
 
 use super::thread_cache::{RemoteBatch, ThreadCache, WAYS};
 use super::transfer_cache::{ALL, places};
@@ -38,8 +39,9 @@ impl<R: Region> Heap<R> {
         way.length += 1;
     }
 
-    /// Blocks of one run come back in a row, up or down, as their cache handed them out: fetches the header line behind this
-    /// one's before it is asked for. A line comes from another core's cache: it costs more than all else here.
+    /// Blocks of one run come back in a row, up or down, as their cache handed them out: fetches the header
+    /// line behind this one's before it is asked for. A line comes from another core's cache: it costs more
+    /// than all else here.
     #[inline(always)]
     fn expect_next(&self, before: u32, g: Granule) {
         let step = g.0.wrapping_sub(before) as i32;
@@ -52,7 +54,8 @@ impl<R: Region> Heap<R> {
         }
     }
 
-    /// Sends a batch home. Without room in the transfer cache it waits, with its likes, until there is some; too many of them are merged.
+    /// Sends a batch home. Without room in the transfer cache it waits, with its likes, until there is some;
+    /// too many of them are merged.
     #[cold]
     #[inline(never)]
     pub(super) fn dispatch(&self, cache: &mut ThreadCache, at: usize) {
@@ -64,8 +67,8 @@ impl<R: Region> Heap<R> {
                 outbox.0.push_back(way);
             }
         } else {
-            // The oldest first, which keeps to the order in which their owner handed them out. Two each time: a cache that has caught up is
-            // soon rid of them.
+            // The oldest first, which keeps to the order in which their owner handed them out. Two each time:
+            // a cache that has caught up is soon rid of them.
             outbox.0.push_back(way);
             for looks in [ALL, 1] {
                 let Some(mut oldest) = outbox.0.pop_front() else { break };
@@ -112,8 +115,8 @@ mod tests {
     use crate::segment::layout::{Layout, Params};
     use crate::segment::region::BoxedRegion;
 
-    /// What is freed for a cache that takes nothing waits, without a fence, and is cut no second time when that cache takes again; more than
-    /// that is merged, many blocks behind one fence.
+    /// What is freed for a cache that takes nothing waits, without a fence, and is cut no second time when
+    /// that cache takes again; more than that is merged, many blocks behind one fence.
     #[test]
     fn l4_what_finds_no_home_waits_and_goes_home_later() {
         const BYTES: u64 = 16 << 20;

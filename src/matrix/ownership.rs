@@ -1,4 +1,5 @@
-//! Transfer: a live block changes its owner. It is given, handed over by a leaving participant, published under a name, and taken.
+//! Transfer: a live block changes its owner. It is given, handed over by a leaving participant, published
+//! under a name, and taken.
 
 use super::block_header::{Header, State, is_adopter, is_nobody};
 use super::words::{Heap, Live};
@@ -30,8 +31,8 @@ impl<R: Region> Heap<R> {
     /// The same for a cache that need not be the owner: `me` gives the block to `to`. Waits for nobody.
     ///
     /// # Errors
-    /// The header found: of another block or of none, if this one is not live any more; of this one if its owner is just freeing it or
-    /// another is adopting it, and whoever wants to wait for them tries again.
+    /// The header found: of another block or of none, if this one is not live any more; of this one if its
+    /// owner is just freeing it or another is adopting it, and whoever wants to wait for them tries again.
     pub fn give_from(&self, me: u16, mut live: Live, to: u16) -> Result<(), Header> {
         for _ in 0..GIVE_TRIES {
             if self.rename_from(me, live.at, live.header, to).is_some() {
@@ -47,8 +48,8 @@ impl<R: Region> Heap<R> {
         Err(live.header)
     }
 
-    /// Publishes a live block under a name; it then belongs to nobody, unless somebody else adopts or takes it meanwhile.
-    /// False if it is still its owner's, and [`Heap::publish_given`] has to be asked for that.
+    /// Publishes a live block under a name; it then belongs to nobody, unless somebody else adopts or takes
+    /// it meanwhile. False if it is still its owner's, and [`Heap::publish_given`] has to be asked for that.
     ///
     /// # Errors
     /// [`Refused`], and nothing has changed.
@@ -70,9 +71,10 @@ impl<R: Region> Heap<R> {
         Ok((self.publish_given(owner, live), old))
     }
 
-    /// Makes a published block unowned if it is still that owner's to whom it belonged before: whoever takes it as soon as it is
-    /// published keeps it. Freed meanwhile, the entry says so to whoever looks it up. False if its owner is just freeing it, or
-    /// another adopting it; or was when `live` was read: then it can't be told whose it was.
+    /// Makes a published block unowned if it is still that owner's to whom it belonged before: whoever takes
+    /// it as soon as it is published keeps it. Freed meanwhile, the entry says so to whoever looks it up.
+    /// False if its owner is just freeing it, or another adopting it; or was when `live` was read: then it
+    /// can't be told whose it was.
     pub fn publish_given(&self, me: u16, live: Live) -> bool {
         if live.is_changing_hands() {
             return !live.is_still(self.look(live.at));
@@ -84,8 +86,8 @@ impl<R: Region> Heap<R> {
         !live.is_still(found) || found.owner() != live.header.owner() && !is_adopter(found.owner())
     }
 
-    /// Takes unowned live block and the publication that led to it: of all who try, one gets it. The name is given up last: who
-    /// dies in between leaves a block of its own and the name of a dead block.
+    /// Takes unowned live block and the publication that led to it: of all who try, one gets it. The name is
+    /// given up last: who dies in between leaves a block of its own and the name of a dead block.
     pub fn take_published(&self, owner: u16, live: Live, found: Published) -> bool {
         if !is_nobody(live.header.owner()) {
             return false;
@@ -99,19 +101,22 @@ impl<R: Region> Heap<R> {
         won
     }
 
-    /// Participants leave in good order: their live blocks stay, and belong to nobody, before their numbers are used again. O(blocks).
+    /// Participants leave in good order: their live blocks stay, and belong to nobody, before their numbers
+    /// are used again. O(blocks).
     ///
-    /// Those of them from whom others are just adopting blocks, which may yet become theirs again: their numbers must not be used again
-    /// until another walk finds none.
+    /// Those of them from whom others are just adopting blocks, which may yet become theirs again: their
+    /// numbers must not be used again until another walk finds none.
     #[must_use]
     pub fn disown(&self, leaving: &[u16]) -> Vec<u16> {
         self.pass_on(leaving, 0, u32::MAX).unwrap_or_default()
     }
 
-    /// As [`Heap::disown`], but their live blocks become `to`'s: another participant of their own process, which frees them if that dies.
-    /// None if there are more than `most` blocks of any kind; some may have been passed on then.
+    /// As [`Heap::disown`], but their live blocks become `to`'s: another participant of their own process,
+    /// which frees them if that dies. None if there are more than `most` blocks of any kind; some may have
+    /// been passed on then.
     ///
-    /// `to` may be at work meanwhile: it stores headers of its own alone, and these become its own by compare-and-swap. Those who leave are not.
+    /// `to` may be at work meanwhile: it stores headers of its own alone, and these become its own by
+    /// compare-and-swap. Those who leave are not.
     #[must_use]
     pub fn pass_on(&self, leaving: &[u16], to: u16, most: u32) -> Option<Vec<u16>> {
         let (mut open, mut at, mut seen) = (vec![], 0, 0);

@@ -1,9 +1,10 @@
 //! The cache: freed blocks of small sizes wait unmerged for the next request of their size.
 //!
-//! A cache keeps the indices of its parked blocks on a small stack for each bin; the policy of what stays there and what is let go is this
-//! file's. A full stack's older half goes to the cache's own homes: it comes back to the same header lines. Without room there it becomes
-//! unowned and goes to a transfer slot (matrix::transfer_cache). What finds no transfer slot is merged. An empty stack is filled from the cache's own
-//! homes, then from the transfer slots, and else from a run that is cut up (matrix::runs).
+//! A cache keeps the indices of its parked blocks on a small stack for each bin; the policy of what stays
+//! there and what is let go is this file's. A full stack's older half goes to the cache's own homes: it comes
+//! back to the same header lines. Without room there it becomes unowned and goes to a transfer slot
+//! (matrix::transfer_cache). What finds no transfer slot is merged. An empty stack is filled from the cache's
+//! own homes, then from the transfer slots, and else from a run that is cut up (matrix::runs).
 
 use super::thread_cache::{FEW, MOST_SHORT_LOOKS, RemoteBatch, ThreadCache, WAYS};
 use super::transfer_cache::ALL;
@@ -19,7 +20,8 @@ impl<R: Region> Heap<R> {
         self.layout().bin_of(size).filter(|_| cache.parks())
     }
 
-    /// Remembers a block that this cache has just parked. Full: half of the stack goes to the transfer cache, or is merged.
+    /// Remembers a block that this cache has just parked. Full: half of the stack goes to the transfer cache,
+    /// or is merged.
     #[inline]
     pub(super) fn remember(&self, cache: &mut ThreadCache, bin: Bin, g: Granule) {
         if !cache.stacks[bin.0].push(g) {
@@ -32,26 +34,31 @@ impl<R: Region> Heap<R> {
     #[inline(never)]
     pub(super) fn flush_half(&self, cache: &mut ThreadCache, bin: Bin) {
         let stack = &mut cache.stacks[bin.0];
-        let mut spilt =
-            RemoteBatch { owner: cache.owner, bin: bin.0 as u8, next_home: stack.next_spill, ..RemoteBatch::default() };
-        spilt.length = stack.oldest_half(&mut spilt.items) as u8;
+        let mut half = RemoteBatch {
+            owner: cache.owner,
+            bin: bin.0 as u8,
+            next_home: stack.next_own_home,
+            ..RemoteBatch::default()
+        };
+        half.length = stack.oldest_half(&mut half.items) as u8;
         stack.refill_holdoff = 8;
-        if self.biased() && self.give_home(cache, &mut spilt, ALL) {
-            cache.stacks[bin.0].next_spill = spilt.next_home;
+        if self.biased() && self.give_home(cache, &mut half, ALL) {
+            cache.stacks[bin.0].next_own_home = half.next_home;
             return;
         }
         if self.biased() {
-            spilt.batch().iter().for_each(|&g| self.renounce(cache, bin, Granule(g)));
+            half.batch().iter().for_each(|&g| self.renounce(cache, bin, Granule(g)));
         }
-        if !self.put_batch(cache, bin, spilt.batch()) {
-            self.merge_batch(cache, spilt.batch());
+        if !self.put_batch(cache, bin, half.batch()) {
+            self.merge_batch(cache, half.batch());
         }
     }
 
     /// Takes a batch from the transfer cache onto the own stack; false if there is none for this cache.
     ///
-    /// Its own batches come first: blocks that wander between caches make them write each other's header lines. A cache that
-    /// frees blocks of the size itself leaves unowned to those that only allocate, for a while.
+    /// Its own batches come first: blocks that wander between caches make them write each other's header
+    /// lines. A cache that frees blocks of the size itself leaves unowned to those that only allocate, for a
+    /// while.
     pub(super) fn take_batch(&self, cache: &mut ThreadCache, bin: Bin) -> bool {
         let looks = if cache.short_looks > 0 { FEW } else { ALL };
         if self.take_home(cache, bin, looks) {
@@ -80,8 +87,8 @@ impl<R: Region> Heap<R> {
         self.empty_limbo(cache);
     }
 
-    /// Merges what this cache has parked, and sends home what it has of other caches. What finds no home, and what waits for a fence that
-    /// takes milliseconds, stays parked where it is. For a cache that ends.
+    /// Merges what this cache has parked, and sends home what it has of other caches. What finds no home, and
+    /// what waits for a fence that takes milliseconds, stays parked where it is. For a cache that ends.
     pub(super) fn retire(&self, cache: &mut ThreadCache) {
         self.flush_own(cache);
         (cache.outbox, cache.limbo) = (None, None);

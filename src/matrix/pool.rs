@@ -216,8 +216,8 @@ impl Pool {
         true
     }
 
-    /// Takes the block that is to go first: the oldest of a bin that was not asked for lately, bin after bin. (The algorithm is known as
-    /// CLOCK, here over bins.)
+    /// Takes the block that is to go first: the oldest of a bin that was not asked for lately, bin after bin.
+    /// (The algorithm is known as CLOCK, here over bins.)
     pub(super) fn evict(&mut self) -> Option<Parked> {
         let idle = self.occupied.without(self.asked);
         let bin = idle.first_from(self.hand).or_else(|| {
@@ -245,8 +245,8 @@ impl Pool {
         self.rounded[bin.0] = ROUNDED;
     }
 
-    /// Whether a request whose next bin is this one is rounded up to it: for a while after blocks of the bin have come back, and while
-    /// memory is plentiful. Who only fills a segment wastes nothing.
+    /// Whether a request whose next bin is this one is rounded up to it: for a while after blocks of the bin
+    /// have come back, and while memory is plentiful. Who only fills a segment wastes nothing.
     pub(super) fn is_rounded(&mut self, bin: Large) -> bool {
         let left = &mut self.rounded[bin.0];
         let rounded = *left > 0 && self.plenty;

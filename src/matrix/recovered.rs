@@ -23,8 +23,9 @@ pub struct Recovered {
     pub in_flight_blocks: u64,
     /// Granules in them.
     pub in_flight_granules: u64,
-    /// Live blocks that others were just adopting from the dead. Such a dead participant does not count as recovered: it keeps its
-    /// slot until a recovery finds those adoptions ended, and whatever has become its own again by then.
+    /// Live blocks that others were just adopting from the dead. Such a dead participant does not count as
+    /// recovered: it keeps its slot until a recovery finds those adoptions ended, and whatever has become its
+    /// own again by then.
     pub open_adoptions: u64,
 }
 

@@ -1,22 +1,26 @@
 //! Recovery: what the dead left is given back, and their numbers may be used again (C1).
 //!
-//! Who is dead is decided below this file's callers (segment::participant); here participants that will never take another step are
-//! cleaned up, all of them in one walk. Nothing is locked: each step is a compare-and-swap that finds its work done or undone, and leaves
-//! what the dead one had to everybody at once. So any number of participants may walk for the same dead at the same time, each for itself:
-//! whoever needs memory or a number helps a recovery that stands still, and need not ask whether its recoverer has died (L2).
+//! Who is dead is decided below this file's callers (segment::participant); here participants that will never
+//! take another step are cleaned up, all of them in one walk. Nothing is locked: each step is a
+//! compare-and-swap that finds its work done or undone, and leaves what the dead one had to everybody at
+//! once. So any number of participants may walk for the same dead at the same time, each for itself: whoever
+//! needs memory or a number helps a recovery that stands still, and need not ask whether its recoverer has
+//! died (L2).
 //!
-//! 1. Links that they had half given are completed (ipc::structure). The operations that the dead had announced are finished, as anybody may (matrix::operation), and so are their adoptions. Batches of
-//!    the transfer cache and directory entries that they were filling become empty.
-//! 2. A walk over the tiles. Live blocks of the dead become unowned parked blocks, or are kept for whoever adopts them, by policy. So do
-//!    blocks that they had parked, and what they held alone (COALESCING with their number), once the heads that they had written ahead
-//!    inside are erased. Whoever's compare-and-swap it was merges the block, as any parked one. Every free block is looked at and hinted
-//!    again: the dead may have stopped between a commit or a clear and its recheck.
-//! 3. Whoever has walked through ends the recovery and releases the numbers (segment::slot). Not before: a new holder's blocks bear the
-//!    same number. And not while another is adopting a block of the dead one's, which may yet give it back: that recovery stays in force,
-//!    and the next one walks for it again.
+//! 1. Links that they had half given are completed (ipc::structure). The operations that the dead had
+//!    announced are finished, as anybody may (matrix::operation), and so are their adoptions. Batches of the
+//!    transfer cache and directory entries that they were filling become empty.
+//! 2. A walk over the tiles. Live blocks of the dead become unowned parked blocks, or are kept for whoever
+//!    adopts them, by policy. So do blocks that they had parked, and what they held alone (COALESCING with
+//!    their number), once the heads that they had written ahead inside are erased. Whoever's compare-and-swap
+//!    it was merges the block, as any parked one. Every free block is looked at and hinted again: the dead
+//!    may have stopped between a commit or a clear and its recheck.
+//! 3. Whoever has walked through ends the recovery and releases the numbers (segment::slot). Not before: a
+//!    new holder's blocks bear the same number. And not while another is adopting a block of the dead one's,
+//!    which may yet give it back: that recovery stays in force, and the next one walks for it again.
 //!
-//! A walk by whoever has no number yet merges nothing: it only makes what the dead one left unowned. The newcomer does the merging and the
-//! looking when it has the number.
+//! A walk by whoever has no number yet merges nothing: it only makes what the dead one left unowned. The
+//! newcomer does the merging and the looking when it has the number.
 
 pub use super::block_header::KEPT;
 use super::block_header::{Header, State};
@@ -39,15 +43,17 @@ impl<R: Region> Heap<R> {
         Slots(self.region())
     }
 
-    /// Cleans up after the participant `dead`, which takes no more steps, and releases its number if no adoption from it is open. O(blocks).
+    /// Cleans up after the participant `dead`, which takes no more steps, and releases its number if no
+    /// adoption from it is open. O(blocks).
     pub fn recover(&self, cache: &mut ThreadCache, dead: u16, policy: Policy) -> Recovered {
         let mut recovery = Recovery::of(vec![self.slots().bury(dead, cache.owner())], policy);
         self.recover_all(cache, &mut recovery);
         recovery.total()
     }
 
-    /// As a newcomer without a cache, who is the only one to take the number: walks for the dead participant `number`. True if the number
-    /// may be taken now ([`Slots::take`]); then its new cache has to [settle](Heap::settle_all).
+    /// As a newcomer without a cache, who is the only one to take the number: walks for the dead participant
+    /// `number`. True if the number may be taken now ([`Slots::take`]); then its new cache has to
+    /// [settle](Heap::settle_all).
     pub fn recover_predecessor(&self, recovery: &mut Recovery) -> bool {
         self.begin_recovery(None, recovery);
         while !self.recover_tiles(None, recovery, u32::MAX) {}
@@ -84,7 +90,8 @@ impl<R: Region> Heap<R> {
         }
     }
 
-    /// The links of the dead, in all structures. A newcomer, which has no number yet, visits them as the number that it has reserved.
+    /// The links of the dead, in all structures. A newcomer, which has no number yet, visits them as the
+    /// number that it has reserved.
     fn recover_links(&self, cache: Option<&mut ThreadCache>, recovery: &mut Recovery) {
         let dead: Vec<u16> = recovery.dead.iter().map(|dead| dead.number).collect();
         let me = cache.as_deref().map(ThreadCache::owner);
@@ -92,7 +99,8 @@ impl<R: Region> Heap<R> {
         let _ = self.settle_links_of(visitor, cache, &dead, |number| self.pins(me, recovery, number));
     }
 
-    /// Walks on, over so many tiles at most; true at the end. Without a cache nothing is merged: see [`Heap::settle_all`].
+    /// Walks on, over so many tiles at most; true at the end. Without a cache nothing is merged: see
+    /// [`Heap::settle_all`].
     pub fn recover_tiles(&self, mut cache: Option<&mut ThreadCache>, recovery: &mut Recovery, tiles: u32) -> bool {
         let spans = self.layout().spans();
         for _ in 0..tiles {
@@ -110,8 +118,9 @@ impl<R: Region> Heap<R> {
         recovery.at >= spans
     }
 
-    /// What comes behind the walk: the numbers are released, as far as nobody adopts from their holders or pins them. Whoever releases a
-    /// number that a newcomer without a cache has walked for owes the recheck: `cache`'s own number is held until they are done.
+    /// What comes behind the walk: the numbers are released, as far as nobody adopts from their holders or
+    /// pins them. Whoever releases a number that a newcomer without a cache has walked for owes the recheck:
+    /// `cache`'s own number is held until they are done.
     pub fn end_recovery(&self, cache: &mut ThreadCache, recovery: &mut Recovery) {
         if R::Backend::mutated(Mutant::BlocksBeforeLinks) {
             self.recover_links(Some(cache), recovery);
@@ -144,8 +153,9 @@ impl<R: Region> Heap<R> {
         }
     }
 
-    /// Whether the recovery of `number` is in force, and stays so until the next pin: then no header that bears the number is another
-    /// holder's. A newcomer, which has no cache, has locked the one number that it recovers.
+    /// Whether the recovery of `number` is in force, and stays so until the next pin: then no header that
+    /// bears the number is another holder's. A newcomer, which has no cache, has locked the one number that
+    /// it recovers.
     fn pins(&self, me: Option<u16>, recovery: &mut Recovery, number: u16) -> bool {
         let Some(dead) = recovery.of_number(number) else { return false };
         if let Some(me) = me
@@ -234,7 +244,8 @@ impl<R: Region> Heap<R> {
         }
     }
 
-    /// Makes one block of a dead participant's unowned parked block, or keeps it; what its header is now. None if it has changed.
+    /// Makes one block of a dead participant's unowned parked block, or keeps it; what its header is now.
+    /// None if it has changed.
     fn give_back(&self, g: Granule, header: Header, policy: Policy) -> Option<Header> {
         // A structure that is its maker's still is no data, but half of a call.
         if header.is_live() && policy == Policy::Keep && !self.is_structure(Live { at: g, header }) {
@@ -249,8 +260,8 @@ impl<R: Region> Heap<R> {
         self.header(g).cas(header.0, parked.0, &PARK).is_ok().then_some(parked)
     }
 
-    /// Erases heads that were written ahead inside a block that a dead one held alone: a run that was being cut up. False if another has
-    /// given the block back meanwhile.
+    /// Erases heads that were written ahead inside a block that a dead one held alone: a run that was being
+    /// cut up. False if another has given the block back meanwhile.
     fn erase_inside(&self, g: Granule, header: Header) -> bool {
         let first = self.layout().span(g);
         for span in first + 1..first + self.spans(g, header.size()) {
@@ -268,7 +279,8 @@ impl<R: Region> Heap<R> {
         true
     }
 
-    /// Batches that the dead were filling or emptying, and those that wait for them: their indices are lost, the blocks are in the headers.
+    /// Batches that the dead were filling or emptying, and those that wait for them: their indices are lost,
+    /// the blocks are in the headers.
     fn empty_batches(&self, me: Option<u16>, recovery: &mut Recovery) {
         for control in self.layout().batch_controls() {
             let control = self.word(control);

@@ -26,11 +26,13 @@ impl Fit {
 
 /// Header lines of a run at most.
 const RUN_LINES: u32 = 8;
-/// Spans that an operation may hide while it cuts up a run (L2): with what lies between its end and the free block's, less than a line.
+/// Spans that an operation may hide while it cuts up a run (L2): with what lies between its end and the free
+/// block's, less than a line.
 pub const LARGEST_RUN: u32 = (RUN_LINES + 1) * HEADER_LINE;
 
-/// A run of blocks of `size` granules, for a stack of `ceiling`, where a header line has the headers of `line` granules: its blocks
-/// and its granules. It ends where a header line ends, unless it is shorter than one.
+/// A run of blocks of `size` granules, for a stack of `ceiling`, where a header line has the headers of
+/// `line` granules: its blocks and its granules. It ends where a header line ends, unless it is shorter than
+/// one.
 const fn run_of(size: u32, ceiling: u32, line: u32) -> (u32, u32) {
     let most = RUN_LINES * line / size;
     let wanted = if most < ceiling { most } else { ceiling };
@@ -65,7 +67,8 @@ impl<R: Region> Heap<R> {
         }
     }
 
-    /// The granules to cut off the tail of a free block so that they begin with what is looked for, if the block has it.
+    /// The granules to cut off the tail of a free block so that they begin with what is looked for, if the
+    /// block has it.
     pub(super) fn tail_for(&self, asked: Fit, at: Granule, size: u32) -> Option<u32> {
         let end = at.0 + size;
         let last = end.checked_sub(asked.size).filter(|&last| last >= at.0)?;
@@ -75,7 +78,8 @@ impl<R: Region> Heap<R> {
         (first >= at && first.0.is_multiple_of(asked.align)).then(|| end - first.0)
     }
 
-    /// Gives back what a held block has before the first multiple of `align` and behind `size`, as far as it has spans of its own.
+    /// Gives back what a held block has before the first multiple of `align` and behind `size`, as far as it
+    /// has spans of its own.
     pub(super) fn trim(&self, cache: &mut ThreadCache, mut held: Held, size: u32, align: u32) -> Held {
         let before = held.at.0.next_multiple_of(align) - held.at.0;
         if before > 0 {
@@ -126,8 +130,8 @@ impl<R: Region> Heap<R> {
         }
     }
 
-    /// Cuts a held run into `blocks` blocks of the bin: the first stays held, the others are parked. What is left over is parked
-    /// as a block of its own size; less than a span makes the last block larger.
+    /// Cuts a held run into `blocks` blocks of the bin: the first stays held, the others are parked. What is
+    /// left over is parked as a block of its own size; less than a span makes the last block larger.
     ///
     /// All heads are COALESCING until the run's own word has shrunk: an ACKED head under it could be taken by a stale
     /// index while the run still covers it (S1 after a crash).

@@ -1,4 +1,5 @@
-//! A helper that stalls before a compare-and-swap for as many changes as bring the generation back that it expects (S1, S4).
+//! A helper that stalls before a compare-and-swap for as many changes as bring the generation back that it
+//! expects (S1, S4).
 //!
 //! Debug builds take a second for the two million changes: nothing is skipped.
 
@@ -37,8 +38,8 @@ fn allocate(heap: &Probed, cache: &mut ThreadCache, at: Granule) {
     assert_eq!(heap.allocate(cache, 8, 1, Kind::Raw).map(|block| block.at), Ok(at));
 }
 
-/// A join of the first two blocks is announced, and a helper is about to freeze the right one. It goes on when that one is free again,
-/// under the same generation, beside a live block. True if nothing is lost.
+/// A join of the first two blocks is announced, and a helper is about to freeze the right one. It goes on
+/// when that one is free again, under the same generation, beside a live block. True if nothing is lost.
 fn freeze_waits() -> bool {
     let (heap, mut cache, [x, y, _]) = three();
     free(&heap, &mut cache, y.at);
@@ -72,8 +73,8 @@ fn freeze_waits() -> bool {
     true
 }
 
-/// A helper is about to write the head of a tail, or a footer, where an inside word stands. It goes on when an inside word of the same
-/// generation stands there again. True if that one stays.
+/// A helper is about to write the head of a tail, or a footer, where an inside word stands. It goes on when
+/// an inside word of the same generation stands there again. True if that one stays.
 fn inside_waits() -> bool {
     let (heap, mut cache, [x, y, z]) = three();
     free(&heap, &mut cache, x.at);

@@ -19,12 +19,12 @@ const EXPLAINED: usize = 1024;
 impl<R: Region> Heap<R> {
     /// Merges every parked block of every cache, finishes operations in flight, hints every free block again.
     ///
-    /// With something `wanted` it stops at the first free block that has it, and takes that part. It walks tile by tile: a block that
-    /// moves behind the walker by a merge was the right-hand neighbour of the walker's own tile, so the
-    /// walker finds an inside word where it expects a head, and starts again (L2). Each new start is somebody else's finished
-    /// operation (L1): the tile before has changed, or its join can be seen now, which the next pass finishes. Where neither is so,
-    /// the words are damaged (C2), and the sweep goes on granule by granule.
-    /// Says in `is_broken` whether it has met such words.
+    /// With something `wanted` it stops at the first free block that has it, and takes that part. It walks
+    /// tile by tile: a block that moves behind the walker by a merge was the right-hand neighbour of the
+    /// walker's own tile, so the walker finds an inside word where it expects a head, and starts again (L2).
+    /// Each new start is somebody else's finished operation (L1): the tile before has changed, or its join
+    /// can be seen now, which the next pass finishes. Where neither is so, the words are damaged (C2), and
+    /// the sweep goes on granule by granule. Says in `is_broken` whether it has met such words.
     pub(super) fn sweep(&self, cache: &mut ThreadCache, wanted: Option<Fit>, is_broken: &mut bool) -> Option<Held> {
         let granules = self.layout().granules;
         // The tile before, as it was read, and those in flight that have explained a new start: each does once.
@@ -58,7 +58,8 @@ impl<R: Region> Heap<R> {
                     if self.steal(cache, g) {
                         continue;
                     }
-                    // Its owner is about to store it: it stays with that one, and this cache's mark has changed it, no other operation.
+                    // Its owner is about to store it: it stays with that one, and this cache's mark has
+                    // changed it, no other operation.
                     last = Some((g, self.look(g)));
                 }
                 State::Coalescing if self.help(cache, g, header) => continue,
@@ -94,7 +95,8 @@ impl<R: Region> Heap<R> {
         let _ = self.repair(cache);
     }
 
-    /// Heals, and tells what was damaged. Bounded by the number of blocks; what is broken is mended by a look at all spans.
+    /// Heals, and tells what was damaged. Bounded by the number of blocks; what is broken is mended by a look
+    /// at all spans.
     pub fn repair(&self, cache: &mut ThreadCache) -> Mended {
         self.flush(cache);
         let mut is_broken = false;
@@ -102,8 +104,9 @@ impl<R: Region> Heap<R> {
         if is_broken { self.mend(cache) } else { Mended::default() }
     }
 
-    /// A newcomer has taken the number of a dead one, for whom it has walked without a cache: it merges what is unowned, and every free block
-    /// gets the recheck and the hints that the dead one may have owed it (L3). O(blocks).
+    /// A newcomer has taken the number of a dead one, for whom it has walked without a cache: it merges what
+    /// is unowned, and every free block gets the recheck and the hints that the dead one may have owed it
+    /// (L3). O(blocks).
     pub fn settle_all(&self, cache: &mut ThreadCache) {
         self.each_tile(|g, header| {
             if header.is_free() {
@@ -166,8 +169,9 @@ impl<R: Region> Heap<R> {
         Ok(tally)
     }
 
-    /// Checks that the tiles cover the sector, that every free block is hinted on every level, that no two free neighbours were left
-    /// unmerged, and that nothing is kept for nobody (matrix::audit). To be called at rest: an operation in flight may look like a fault.
+    /// Checks that the tiles cover the sector, that every free block is hinted on every level, that no two
+    /// free neighbours were left unmerged, and that nothing is kept for nobody (matrix::audit). To be called
+    /// at rest: an operation in flight may look like a fault.
     pub fn verify(&self) -> Result<Tally, Fault> {
         let mut tally = Tally::default();
         let mut fault = None;

@@ -156,8 +156,8 @@ fn s1_l3_many_caches_keep_their_blocks_apart() {
     }
 }
 
-/// Stops a participant at every step of an allocation, a free and a healing, strict and parking, small and large; then `check`
-/// gets the heap as it was left, another participant's cache, and what happened.
+/// Stops a participant at every step of an allocation, a free and a healing, strict and parking, small and
+/// large; then `check` gets the heap as it was left, another participant's cache, and what happened.
 fn at_every_stop(mut check: impl FnMut(&Heap<BoxedRegion<Probe<Native>>>, &mut ThreadCache, u32, &str)) {
     let mut stops = 0;
     let wide = [(0, 1), (0, 7), (0, 50), (0, 500), (30, 1), (30, 7)].map(|setup| (setup, WIDE));
@@ -259,8 +259,8 @@ fn l1_others_finish_whatever_step_a_participant_stops_at() {
     assert!(most < 1000, "{most}");
 }
 
-/// In a full segment, whoever frees a block and asks for another of its kind is served at once, whatever the size and the alignment: the
-/// work of both does not grow with the segment.
+/// In a full segment, whoever frees a block and asks for another of its kind is served at once, whatever the
+/// size and the alignment: the work of both does not grow with the segment.
 #[test]
 fn l4_in_a_full_segment_a_block_comes_back_to_its_kind() {
     for (size, align) in [(7, 1), (94, 4), (63, 16), (5, 64), (118, 8), (188, 1), (256, 256), (700, 8)] {
@@ -712,7 +712,8 @@ mod hostile {
     ];
 }
 
-/// Words that no allocator wrote: nothing hangs, nothing leads outside the sector, nothing that does not fit is handed out.
+/// Words that no allocator wrote: nothing hangs, nothing leads outside the sector, nothing that does not fit
+/// is handed out.
 #[test]
 fn c2_hostile_words_neither_hang_nor_lead_outside() {
     use hostile::{CASES, GRANULES};
@@ -740,8 +741,8 @@ fn c2_hostile_words_neither_hang_nor_lead_outside() {
     }
 }
 
-/// An index that has gone stale names a granule of a span in which another block has been parked since, of the same size and by the same
-/// cache: it is not taken for that block.
+/// An index that has gone stale names a granule of a span in which another block has been parked since, of
+/// the same size and by the same cache: it is not taken for that block.
 #[test]
 fn s1_a_stale_index_does_not_lead_to_its_span() {
     for biased in [false, true] {

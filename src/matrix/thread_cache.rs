@@ -1,7 +1,8 @@
-//! A cache: what one thread keeps to itself. Its participant number, its parked blocks as indices, and what it has freed for others.
+//! A cache: what one thread keeps to itself. Its participant number, its parked blocks as indices, and what
+//! it has freed for others.
 //!
-//! A cache is plain process memory, a memory aid and no more: a block is what its header says, and an index that has gone stale is
-//! dropped. A process that dies takes indices with it, and no block.
+//! A cache is plain process memory, a memory aid and no more: a block is what its header says, and an index
+//! that has gone stale is dropped. A process that dies takes indices with it, and no block.
 
 use super::block_header::{Header, State, TAGS};
 use super::pool::Pool;
@@ -18,17 +19,17 @@ const NOTHING: u32 = u32::MAX;
 #[derive(Debug, Clone)]
 #[repr(C, align(64))]
 pub(super) struct Stack {
-    /// Where the next index goes. A word: where a store is soon followed by a load of it, processors forward words (or foresee that they
-    /// will) several times as fast as bytes.
+    /// Where the next index goes. A word: where a store is soon followed by a load of it, processors forward
+    /// words (or foresee that they will) several times as fast as bytes.
     pub(super) top: u32,
     /// Where the oldest one is: what is below never holds any, so that a stack of few is full where the others are.
     pub(super) bottom: u8,
-    /// Refills that will leave other caches' batches alone, since this cache has spilt.
+    /// Refills that will leave other caches' batches alone, since this cache has flushed half of a stack.
     pub(super) refill_holdoff: u8,
     /// Where the next batch is expected in the ring of homes.
     pub(super) next_home: u8,
     /// Where the next batch of its own goes there.
-    pub(super) next_spill: u8,
+    pub(super) next_own_home: u8,
     pub(super) items: [u32; STACK],
 }
 
@@ -38,8 +39,8 @@ pub(super) struct Stack {
 #[derive(Debug)]
 pub struct ThreadCache {
     pub(super) owner: u16,
-    /// Index of the word that names the granule whose header is about to be stored plainly; 0 without bias, and before the cache is
-    /// bound.
+    /// Index of the word that names the granule whose header is about to be stored plainly; 0 without bias,
+    /// and before the cache is bound.
     pub(super) hazard: u32,
     /// Granules of the heap that the cache is bound to; 0 as above.
     pub(super) granules: u32,
@@ -68,7 +69,8 @@ pub struct ThreadCache {
 /// Other caches whose blocks of one bin are collected at a time; a cache's place is its number's last bits.
 pub(super) const WAYS: usize = 4;
 
-/// Homes that a cache looks at which has lately found none by looking at all: a look at one that has left the cache costs as much as a split.
+/// Homes that a cache looks at which has lately found none by looking at all: a look at one that has left the
+/// cache costs as much as a split.
 pub(super) const FEW: usize = 8;
 /// How often, at most, until it looks at all again.
 pub(super) const MOST_SHORT_LOOKS: u8 = 15;
@@ -128,7 +130,7 @@ impl ThreadCache {
             bottom: bottom as u8,
             refill_holdoff: 0,
             next_home: 0,
-            next_spill: 0,
+            next_own_home: 0,
             items: [NOTHING; STACK],
         };
         // SAFETY: fields of the caller's place; all of them.
@@ -156,7 +158,8 @@ impl ThreadCache {
     pub fn owner(&self) -> u16 {
         self.owner
     }
-    /// Whether this cache looks for free blocks from the sector's end: half of the caches do, so that they keep out of the others' way.
+    /// Whether this cache looks for free blocks from the sector's end: half of the caches do, so that they
+    /// keep out of the others' way.
     #[inline(always)]
     pub(super) fn searches_from_above(&self) -> bool {
         !self.owner.is_multiple_of(2)

@@ -1,4 +1,5 @@
-//! Which cache a thread has in which matrix: found without a lock, a destructor's flag or a kernel call, however many matrices it uses.
+//! Which cache a thread has in which matrix: found without a lock, a destructor's flag or a kernel call,
+//! however many matrices it uses.
 
 use super::heap::ThreadCache;
 use std::cell::{Cell, RefCell};
@@ -41,8 +42,8 @@ pub(super) struct Last {
 
 const NOBODY: Last = Last { instance: 0, page: std::ptr::null_mut() };
 
-/// This thread's caches by their matrices' instances, each at the first free place from its instance's last bits on. At least half of the places
-/// are free. No matrix has an instance of 0, and none has another's.
+/// This thread's caches by their matrices' instances, each at the first free place from its instance's last
+/// bits on. At least half of the places are free. No matrix has an instance of 0, and none has another's.
 #[derive(Clone, Copy)]
 struct Table {
     places: *const Last,
@@ -134,7 +135,8 @@ mod tests {
     use super::*;
     use crate::segment::Options;
 
-    /// A hundred matrices, made in any order, dropped and made again: each has its own cache, wherever its instance stands in the table.
+    /// A hundred matrices, made in any order, dropped and made again: each has its own cache, wherever its
+    /// instance stands in the table.
     #[test]
     fn each_matrix_has_its_own_cache_however_many_there_are() {
         let make = || Options::new().memfd().size(1 << 20).create().expect("created");

@@ -2,13 +2,15 @@
 //!
 //! A batch that is lost (its filler stopped half-way) costs nothing but the aid: the blocks are in their headers.
 //!
-//! What a cache has freed for another goes to that cache's *homes*: a producer's empty stack finds there what its consumer has freed,
-//! without a ripple and a split. A cache has up to 64 homes for each bin, its ring. Who fills them and who empties them go round it the
-//! same way, so that each finds the next one at the first look, no map is asked or told, and the two are seldom at one home at once. The
-//! rings of all caches and bins lie in one array, scattered: where a home is in use by another, the next one serves.
+//! What a cache has freed for another goes to that cache's *homes*: a producer's empty stack finds there what
+//! its consumer has freed, without a ripple and a split. A cache has up to 64 homes for each bin, its ring.
+//! Who fills them and who empties them go round it the same way, so that each finds the next one at the first
+//! look, no map is asked or told, and the two are seldom at one home at once. The rings of all caches and
+//! bins lie in one array, scattered: where a home is in use by another, the next one serves.
 //!
-//! Unowned blocks go to one of up to 64 *transfer slots* of their bin, where any cache in need takes them. A word for each bin tells which of
-//! them are full, so that nobody walks them; a bit may lie, and whoever meets a wrong one mends it.
+//! Unowned blocks go to one of up to 64 *transfer slots* of their bin, where any cache in need takes them. A
+//! word for each bin tells which of them are full, so that nobody walks them; a bit may lie, and whoever
+//! meets a wrong one mends it.
 
 use super::thread_cache::{RemoteBatch, ThreadCache};
 use super::words::Heap;
@@ -18,7 +20,8 @@ use crate::segment::layout::{BATCH, Granule, MAX_BATCHES};
 use crate::segment::region::{Region, WordIndex};
 use crate::segment::size_class::Bin;
 
-/// The control word of a slot: 0 empty, FULL | count (and in a home, whose blocks they are, of which bin), or CLAIMED | participant.
+/// The control word of a slot: 0 empty, FULL | count (and in a home, whose blocks they are, of which bin), or
+/// CLAIMED | participant.
 const FULL: u64 = 1 << 32;
 const CLAIMED: u64 = 2 << 32;
 const FILLER_AT: u32 = 8;
@@ -46,7 +49,7 @@ pub(super) const fn full(owner: u16, bin: Bin) -> u64 {
 
 /// All homes of a ring are looked at.
 pub(super) const ALL: usize = usize::MAX;
-/// Open slots that a cache in need looks at.
+/// Transfer slots that a cache in need looks at.
 const OPEN_LOOKS: usize = 8;
 
 /// One bit for each of so many transfer slots.
@@ -97,8 +100,9 @@ impl<R: Region> Heap<R> {
         false
     }
 
-    /// Puts a batch where its owner looks for it: behind the one that this cache put there last, or further on where others have been.
-    /// No map is asked, or told. False if none of so many homes of that ring is free.
+    /// Puts a batch where its owner looks for it: behind the one that this cache put there last, or further
+    /// on where others have been. No map is asked, or told. False if none of so many homes of that ring is
+    /// free.
     pub(super) fn give_home(&self, cache: &ThreadCache, way: &mut RemoteBatch, looks: usize) -> bool {
         let (layout, bin) = (self.layout(), Bin(way.bin as usize));
         for at in places(way.next_home, layout.ring()).take(looks) {
@@ -185,8 +189,8 @@ impl<R: Region> Heap<R> {
         Some(count > 0)
     }
 
-    /// Takes the batch of the slot whose control word says `found`, and how many there are; None if somebody else did. Their headers' lines
-    /// may come.
+    /// Takes the batch of the slot whose control word says `found`, and how many there are; None if somebody
+    /// else did. Their headers' lines may come.
     pub(super) fn open_batch(&self, cache: &ThreadCache, slot: WordIndex, found: u64) -> Option<([u32; BATCH], usize)> {
         let control = self.word(slot);
         control.cas(found, claimed(cache.owner), &BATCH_CLAIM).ok()?;

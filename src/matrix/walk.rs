@@ -4,8 +4,8 @@ use super::recovered::{Policy, Recovered};
 use crate::segment::layout::Granule;
 use crate::segment::slot::Dead;
 
-/// A recovery of all who were dead when it began: a walk that can be interrupted after any tile, and is complete when it has come to
-/// the end.
+/// A recovery of all who were dead when it began: a walk that can be interrupted after any tile, and is
+/// complete when it has come to the end.
 #[derive(Debug)]
 pub struct Recovery {
     pub(super) dead: Vec<Dead>,

@@ -151,7 +151,8 @@ impl<R: Region> Heap<R> {
         self.header_at(g, Header(self.header(g).load(&HEADER_LOOK)))
     }
 
-    /// What the header of `g`'s span says of `g`: where a block begins at another granule of the span, nothing begins at `g`.
+    /// What the header of `g`'s span says of `g`: where a block begins at another granule of the span,
+    /// nothing begins at `g`.
     #[inline(always)]
     pub(super) fn header_at(&self, g: Granule, header: Header) -> Header {
         let elsewhere = header.position() != g.0 & self.layout().span_mask && header.state() != State::Inside;

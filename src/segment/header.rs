@@ -9,9 +9,10 @@
 //! words 5-10  granule shift, participants, batches, directory entries, header words, line words
 //! words 11-15 granules, metadata words, sector offset, total bytes, bytes asked for
 //! words 16-17 id
-//! word 18     flags (bit 0: strict, bit 1: keep the blocks of the dead, bit 2: parked blocks are biased); a program refuses those
-//!             that it does not know
-//! word 19     creation number: drawn at random, never 0; tells this segment from every other one that had or will have its id
+//! word 18     flags (bit 0: strict, bit 1: keep the blocks of the dead, bit 2: parked blocks are biased); a
+//!             program refuses those that it does not know
+//! word 19     creation number: drawn at random, never 0; tells this segment from every other one that had or
+//!             will have its id
 //! word 20     FNV-1a checksum of words 2 to 19
 //! ```
 //!
@@ -267,7 +268,8 @@ mod tests {
         assert_eq!(decode(&header.encode(), length).expect("valid"), header);
     }
 
-    /// The directory's turn word has 14 bits for an entry: a segment with more would publish into other entries than it says.
+    /// The directory's turn word has 14 bits for an entry: a segment with more would publish into other
+    /// entries than it says.
     #[test]
     fn no_more_directory_entries_are_believed_than_the_turn_word_can_name() {
         let with = |directory| {

@@ -1,7 +1,8 @@
 //! Layout arithmetic: where each word and the allocation sector lie in a segment.
 //!
 //! ```text
-//! [ guard 16 B | header ] [ slots ] [ exchange ] [ directory ] [ class bitmaps ] [ class trees ] [ leaves ] [ headers ] pad [ sector ]
+//! [ guard 16 B | header ] [ slots ] [ transfer cache ] [ directory ]
+//!   [ class bitmaps ] [ class trees ] [ leaves ] [ headers ] pad [ sector ]
 //! ```
 //!
 //! Everything before the sector is an array of 64-bit words, addressed by index. One arithmetic serves the
@@ -42,7 +43,8 @@ impl Granule {
 pub const CHUNK: usize = 64;
 /// The most granules a sector can have: a size takes 28 bits of a header. Whole spans, whatever the granule.
 pub const MAX_GRANULES: usize = (1 << 28) - 4;
-/// The most participants a segment can have: an owner takes 11 bits of a header, one of which tells its adopter; 0 is nobody.
+/// The most participants a segment can have: an owner takes 11 bits of a header, one of which tells its
+/// adopter; 0 is nobody.
 pub const MAX_PARTICIPANTS: usize = (1 << 10) - 2;
 /// Indices in one batch of the transfer cache.
 pub const BATCH: usize = 14;
@@ -72,8 +74,8 @@ pub struct Params {
     pub granule_shift: u32,
     /// Participant slots.
     pub participants: usize,
-    /// Batches of unowned blocks that the transfer cache holds, for each bin. For batches on their way home it has as many slots, which all
-    /// bins share.
+    /// Batches of unowned blocks that the transfer cache holds, for each bin. For batches on their way home
+    /// it has as many slots, which all bins share.
     pub batches: usize,
     /// Entries of the directory.
     pub directory: usize,
@@ -117,7 +119,8 @@ impl Params {
     }
 }
 
-/// How granules and spans lie, as far as the quickest paths ask: a [`Layout`] knows it when it is made, [`Usual`] when it is compiled.
+/// How granules and spans lie, as far as the quickest paths ask: a [`Layout`] knows it when it is made,
+/// [`Usual`] when it is compiled.
 pub trait Geometry {
     /// log2 of the granule in bytes.
     fn granule_shift(&self) -> u32;
@@ -178,7 +181,7 @@ pub struct Layout {
     slot_stride: usize,
     batch_stride: usize,
     slots: usize,
-    exchange: usize,
+    transfer: usize,
     homes: usize,
     exchange_maps: usize,
     directory: usize,
@@ -251,8 +254,8 @@ impl Layout {
         let first_large = Large::sixteenth(params.larges.from);
         let beyond = Large::sixteenth(granules / params.larges.part) + 1;
         let large_bins = (beyond.saturating_sub(first_large) as usize).min(LARGES);
-        let exchange = take(2 * bins * params.batches * batch_stride);
-        let homes = exchange + bins * params.batches * batch_stride;
+        let transfer = take(2 * bins * params.batches * batch_stride);
+        let homes = transfer + bins * params.batches * batch_stride;
         let exchange_maps = take(bins * line);
         let directory = take(params.directory * DIRECTORY_WORDS);
         let directory_turn = take(1);
@@ -277,7 +280,7 @@ impl Layout {
             slot_stride,
             batch_stride,
             slots,
-            exchange,
+            transfer,
             homes,
             exchange_maps,
             directory,
@@ -297,7 +300,8 @@ impl Layout {
         self.params.granule() / size_of::<u64>()
     }
 
-    /// How many structures were ever made here (ipc::structure): a word of nobody's slot. A recovery looks for none where there were none.
+    /// How many structures were ever made here (ipc::structure): a word of nobody's slot. A recovery looks
+    /// for none where there were none.
     pub fn structures(&self) -> WordIndex {
         self.slot(0, SlotWord::Visiting)
     }
@@ -404,11 +408,12 @@ impl Layout {
         let owner = if owner as usize > self.params.participants { 0 } else { owner as usize };
         WordIndex(self.slots + owner * self.slot_stride + word as usize)
     }
-    /// The control word of a slot of the transfer cache that holds unowned blocks of a bin; the words behind it are the batch's.
+    /// The control word of a slot of the transfer cache that holds unowned blocks of a bin; the words behind
+    /// it are the batch's.
     #[inline(always)]
     pub fn transfer_slot(&self, bin: usize, slot: usize) -> WordIndex {
         debug_assert!(bin < self.bins && slot < self.params.batches);
-        WordIndex(self.exchange + (bin * self.params.batches + slot) * self.batch_stride)
+        WordIndex(self.transfer + (bin * self.params.batches + slot) * self.batch_stride)
     }
     /// Homes: slots in which batches wait for their owners. All owners and bins share them.
     #[inline(always)]
@@ -426,8 +431,9 @@ impl Layout {
     pub const fn ring(&self) -> usize {
         if 2 * self.params.batches < RING { 2 * self.params.batches } else { RING }
     }
-    /// The control word of the home at place `at` of a participant's ring for a bin. The places of a ring lie anywhere, and rings may
-    /// share some: so each meets others' batches about as often as there are any, and none is shut out by a neighbour's.
+    /// The control word of the home at place `at` of a participant's ring for a bin. The places of a ring lie
+    /// anywhere, and rings may share some: so each meets others' batches about as often as there are any, and
+    /// none is shut out by a neighbour's.
     #[inline(always)]
     pub fn home_of(&self, owner: u16, bin: usize, at: usize) -> WordIndex {
         let key = (u32::from(owner) * BINS as u32 + bin as u32) * RING as u32 + at as u32;
@@ -439,7 +445,7 @@ impl Layout {
     /// The control words of all slots of the transfer cache.
     pub fn batch_controls(&self) -> impl Iterator<Item = WordIndex> {
         let slots = self.bins * self.params.batches + self.homes();
-        (0..slots).map(|slot| WordIndex(self.exchange + slot * self.batch_stride))
+        (0..slots).map(|slot| WordIndex(self.transfer + slot * self.batch_stride))
     }
     /// The map of a bin's batches: which of them are full, as a hint.
     #[inline(always)]
@@ -474,13 +480,15 @@ pub enum SlotWord {
     Right = 3,
     /// Tells the holder's process from every other one: drawn at random (matrix::bias).
     Process = 5,
-    /// The live block of another that the holder is about to give another owner: its granule + 1, and above 32 bits whose it was; or 0
-    /// (matrix::adoption).
+    /// The live block of another that the holder is about to give another owner: its granule + 1, and above
+    /// 32 bits whose it was; or 0 (matrix::adoption).
     Adopting = 6,
-    /// The structure that the holder writes although it is not counted among its users: its granule + 1, and above 32 bits its generation;
-    /// or 0. Of nobody's slot: how many structures were ever made (ipc::structure).
+    /// The structure that the holder writes although it is not counted among its users: its granule + 1, and
+    /// above 32 bits its generation; or 0. Of nobody's slot: how many structures were ever made
+    /// (ipc::structure).
     Visiting = 4,
-    /// The number of a dead participant that the holder walks for, and that must not be released just now, or 0 (segment::slot).
+    /// The number of a dead participant that the holder walks for, and that must not be released just now, or
+    /// 0 (segment::slot).
     Pin = 7,
     /// The granule + 1 whose header the holder is about to store plainly, or 0 (matrix::bias).
     Hazard = 8,
@@ -492,7 +500,8 @@ pub const SLOT_WORDS: usize = 9;
 mod tests {
     use super::*;
 
-    /// The homes of caches that are in use together are theirs alone, nearly all, however many caches and bins there are.
+    /// The homes of caches that are in use together are theirs alone, nearly all, however many caches and
+    /// bins there are.
     #[test]
     fn l4_rings_of_homes_are_scattered() {
         let layout = Layout::fit(64 << 20, Params::for_segment(64 << 20)).expect("room for a sector");

@@ -1,8 +1,10 @@
 //! The segment: layout, header, creating and attaching, the mapped region.
 //!
-//! From the ground up: [`layout`] says where everything lies, [`region`] gives access to it as words, `offsets` how granules are named to others; `header` is what a
-//! segment says about itself, `place` where its file has its name, [`Options`] what one may choose, `space` whether there is room; `life` who is alive; `create` and `attach`
-//! are the two ways to a [`Segment`] (`mapping`). Nothing here knows the heap: its words are written by a callback.
+//! From the ground up: [`layout`] says where everything lies, [`region`] gives access to it as words,
+//! `offsets` how granules are named to others; `header` is what a segment says about itself, `place` where
+//! its file has its name, [`Options`] what one may choose, `space` whether there is room; `life` who is
+//! alive; `create` and `attach` are the two ways to a [`Segment`] (`mapping`). Nothing here knows the heap:
+//! its words are written by a callback.
 
 mod attach;
 mod create;

@@ -1,13 +1,14 @@
 //! Participants: who uses a segment, and who has died.
 //!
-//! A participant is a thread's cache. Its slot's state word names the *life* of the attachment whose cache it is, and the kernel tells
-//! whether that goes on ([`super::life`]): there are no heartbeats, and a process that is stopped or slow lives. One compare-and-swap takes a slot.
+//! A participant is a thread's cache. Its slot's state word names the *life* of the attachment whose cache it
+//! is, and the kernel tells whether that goes on ([`super::life`]): there are no heartbeats, and a process
+//! that is stopped or slow lives. One compare-and-swap takes a slot.
 //!
-//! A number whose blocks others are just adopting can't be used again before they have done that, since they may give them back: its
-//! recovery stays in force (segment::slot).
+//! A number whose blocks others are just adopting can't be used again before they have done that, since they
+//! may give them back: its recovery stays in force (segment::slot).
 //!
-//! Where every slot is held, a newcomer reserves a dead participant's number, recovers it, and takes it. Others may help with that recovery
-//! as with any.
+//! Where every slot is held, a newcomer reserves a dead participant's number, recovers it, and takes it.
+//! Others may help with that recovery as with any.
 
 use super::layout::SlotWord;
 use super::life::{NO_LIFE, life_in};
@@ -36,8 +37,8 @@ pub struct Participant {
 pub(crate) enum Joined {
     /// The slot was free.
     Free(u16),
-    /// Every slot is held, but this one by a dead participant. Its number is reserved: whoever has walked for it may take it
-    /// ([`Segment::succeed`]), or gives it up ([`Segment::give_up`]).
+    /// Every slot is held, but this one by a dead participant. Its number is reserved: whoever has walked for
+    /// it may take it ([`Segment::succeed`]), or gives it up ([`Segment::give_up`]).
     Dead(Dead),
     /// Every slot is held, but one of them is just being given up, taken or recovered.
     Changing,
@@ -50,8 +51,8 @@ impl Segment {
         self.word(self.layout().slot(number, word))
     }
 
-    /// Takes a slot and says who we are: a free one. Else a dead participant's number is reserved, for its caller to recover it. Not one of those
-    /// `passed` over.
+    /// Takes a slot and says who we are: a free one. Else a dead participant's number is reserved, for its
+    /// caller to recover it. Not one of those `passed` over.
     ///
     /// # Errors
     /// If this attachment's life can't begin.
@@ -113,8 +114,8 @@ impl Segment {
         Slots(self).clear(number);
         self.slot(number, SlotWord::Pid).store(u64::from(self.opener()), &SLOT_WRITE);
         self.slot(number, SlotWord::Process).store(Native::process(), &SLOT_WRITE);
-        // Before the first header is looked at: a thief that takes the last holder's process for this one has marked what it wants
-        // by then.
+        // Before the first header is looked at: a thief that takes the last holder's process for this one has
+        // marked what it wants by then.
         Native::fence(&JOIN_FENCE);
         true
     }
@@ -162,14 +163,15 @@ impl Segment {
         epoch(self.slot(number, SlotWord::State).load(&SLOT_LOOK))
     }
 
-    /// Whether a slot is held, and its holder is dead. A life begins before its first slot is taken and ends after its last one is given
-    /// up: so this one is gone, unless the slot has changed hands since the word was read, which the caller's compare-and-swap notices.
+    /// Whether a slot is held, and its holder is dead. A life begins before its first slot is taken and ends
+    /// after its last one is given up: so this one is gone, unless the slot has changed hands since the word
+    /// was read, which the caller's compare-and-swap notices.
     fn is_dead(&self, state: u64) -> bool {
         state & KIND == HELD && self.is_over(life_in(state))
     }
 
-    /// Everybody who has died, as participant `me` declares, and those who have been declared dead and whose numbers are not released yet:
-    /// their recoveries may stand still, and are helped.
+    /// Everybody who has died, as participant `me` declares, and those who have been declared dead and whose
+    /// numbers are not released yet: their recoveries may stand still, and are helped.
     pub(crate) fn take_dead(&self, me: u16) -> Vec<Dead> {
         let slots = Slots(self);
         let dead = |number| {

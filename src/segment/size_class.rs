@@ -56,7 +56,8 @@ pub const fn at_least(size: u32) -> Class {
 const _: () = assert!(of_size(1).0 == 1 && of_size(8).0 == 8 && of_size(15).0 == 15 && of_size(17).0 == 16);
 const _: () = assert!(at_least(17).size() == 18);
 
-/// Index of a *bin*: a size of the blocks that are parked when they are freed, in granules. Blocks of other sizes are merged.
+/// Index of a *bin*: a size of the blocks that are parked when they are freed, in granules. Blocks of other
+/// sizes are merged.
 ///
 /// Up to 40 granules each size has a bin, under its own number; then each fourth up to 64, and each eighth up to 120.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -103,7 +104,8 @@ impl Bin {
 
 const _: () = assert!(LARGEST_PARKED == 120 && EXACT as usize <= BINS);
 
-/// Index of a *large bin*: parked blocks of more than the bins' sizes, sixteen bins to each power of two (matrix::large).
+/// Index of a *large bin*: parked blocks of more than the bins' sizes, sixteen bins to each power of two
+/// (matrix::large).
 ///
 /// A block is in the bin whose smallest size it has at least, whatever its own: no size is rounded to be parked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

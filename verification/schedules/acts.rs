@@ -1,5 +1,5 @@
-//! What the explorations of all structures share: acts that are stopped at every access, scenarios that say which they are, and the table
-//! of planted faults.
+//! What the explorations of all structures share: acts that are stopped at every access, scenarios that say
+//! which they are, and the table of planted faults.
 
 use super::turns;
 use atomic_matrix::backend::Mutant;
@@ -15,8 +15,8 @@ pub(crate) fn naming<T>(what: impl Fn() -> String, run: impl FnOnce() -> T) -> T
     })
 }
 
-/// Each act, with its number, stopped before every access: `run` plays one, with the access and a seed, and says whether the act had ended
-/// by then.
+/// Each act, with its number, stopped before every access: `run` plays one, with the access and a seed, and
+/// says whether the act had ended by then.
 pub(crate) fn at_every_access<A: Copy>(
     acts: &[A],
     number: impl Fn(A) -> u64,

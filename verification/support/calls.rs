@@ -69,8 +69,8 @@ pub(crate) fn call<B: Backend>(
     }
 }
 
-/// Answers that are right whatever else is: a take that gets nothing while somebody else is taking or publishing, which are two
-/// steps each (the name, and whose the block is).
+/// Answers that are right whatever else is: a take that gets nothing while somebody else is taking or
+/// publishing, which are two steps each (the name, and whose the block is).
 pub(crate) fn excuse(history: &mut [Span<Call>]) {
     let copy = history.to_vec();
     for span in history {

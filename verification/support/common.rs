@@ -65,7 +65,8 @@ impl Rng {
     }
 }
 
-/// The first word of a pattern, unique to its block: who wrote it, and which of the writer's it is. The others follow from it.
+/// The first word of a pattern, unique to its block: who wrote it, and which of the writer's it is. The
+/// others follow from it.
 pub(crate) fn pattern_seed(writer: u64, serial: u64) -> u64 {
     writer << 40 ^ serial
 }
@@ -120,9 +121,9 @@ pub(crate) fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}: {text:?} is no number")))
 }
 
-/// What the kernel does to a process that is killed, done to one attachment of this process: its memory is unmapped and its descriptor
-/// closed, so that its locks go, and nothing else happens. A thread of this process that used it ends later, and gives its parked blocks
-/// back: to other memory, which is in its place.
+/// What the kernel does to a process that is killed, done to one attachment of this process: its memory is
+/// unmapped and its descriptor closed, so that its locks go, and nothing else happens. A thread of this
+/// process that used it ends later, and gives its parked blocks back: to other memory, which is in its place.
 pub(crate) fn die(handler: Handler) {
     let segment = handler.matrix().segment();
     let (base, length, fd) = (segment.base(), segment.len(), std::os::fd::AsRawFd::as_raw_fd(&segment.fd()));

@@ -1,5 +1,5 @@
-//! Is a history of overlapping calls linearizable? Wing and Gong's search (JPDC 1993), which tries every call that nothing undone
-//! precedes, with Lowe's memory (CCPE 2017) of what has been tried.
+//! Is a history of overlapping calls linearizable? Wing and Gong's search (JPDC 1993), which tries every call
+//! that nothing undone precedes, with Lowe's memory (CCPE 2017) of what has been tried.
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 
@@ -20,8 +20,8 @@ impl<C> Span<C> {
     }
 }
 
-/// Whether some order of the calls (64 at most), each between its beginning and its end, leads from the state to the end, each
-/// call giving the states that may follow, none if its answer is wrong there.
+/// Whether some order of the calls (64 at most), each between its beginning and its end, leads from the state
+/// to the end, each call giving the states that may follow, none if its answer is wrong there.
 pub(crate) fn linearizable<C: Copy, S: Clone + Eq + Hash>(
     history: &[Span<C>],
     start: S,

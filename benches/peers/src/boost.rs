@@ -1,4 +1,5 @@
-//! Boost.Interprocess: managed shared memory, its default algorithm (a tree of free blocks, best fit) behind its mutex in the segment.
+//! Boost.Interprocess: managed shared memory, its default algorithm (a tree of free blocks, best fit) behind
+//! its mutex in the segment.
 
 #[cfg(not(boost))]
 use crate::list::SHARED;

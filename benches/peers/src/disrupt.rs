@@ -1,4 +1,5 @@
-//! The LMAX disruptor's Rust port: a ring of events that a producer fills in place. No allocator: it answers to the hand-over alone.
+//! The LMAX disruptor's Rust port: a ring of events that a producer fills in place. No allocator: it answers
+//! to the hand-over alone.
 
 use crate::list::C;
 use crate::support::control::Control;

@@ -1,4 +1,5 @@
-//! DPDK's mempool: elements of one size. Without huge pages, and in threads: its processes would need a configuration shared in files.
+//! DPDK's mempool: elements of one size. Without huge pages, and in threads: its processes would need a
+//! configuration shared in files.
 
 #[cfg(not(dpdk))]
 use crate::list::FIXED;

@@ -1,4 +1,5 @@
-//! iceoryx2: its pool allocator, buckets of one size; and what its users hold, a publisher's loans and the messages made of them.
+//! iceoryx2: its pool allocator, buckets of one size; and what its users hold, a publisher's loans and the
+//! messages made of them.
 
 use crate::list::{A, B, C, FIXED};
 use crate::support::control::{Control, Patience};
@@ -167,8 +168,8 @@ type Message = [u64; 16];
 /// Messages on their way at most: as many as in the harness's ring.
 const QUEUE: usize = 1024;
 
-/// One side of a hand-over: the producer borrows, fills and sends; the consumer receives and gives back. The queue between them is the
-/// library's.
+/// One side of a hand-over: the producer borrows, fills and sends; the consumer receives and gives back. The
+/// queue between them is the library's.
 fn side(process: u32, name: &str, control: &Control, role: Role) -> Outcome<Done> {
     work::part(role);
     let node = node(process)?;

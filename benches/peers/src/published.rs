@@ -1,4 +1,5 @@
-//! The published crate, atomic-matrix 0.4.1, through its untyped calls. It corrupts its memory after some operations: see its end.
+//! The published crate, atomic-matrix 0.4.1, through its untyped calls. It corrupts its memory after some
+//! operations: see its end.
 
 use crate::list::{A, B, C, D, SHARED};
 use crate::support::peers::Peer;
@@ -73,7 +74,8 @@ impl Peer for Published {
     #[inline(always)]
     fn touch(&self, block: &mut Block, value: u64) {
         block.value = value;
-        // SAFETY: what the allocator gave out; if it lies outside the mapping, this process ends here, as a user's would.
+        // SAFETY: what the allocator gave out; if it lies outside the mapping, this process ends here, as a
+        // user's would.
         unsafe { self.head(block.offset).write_volatile(value.to_ne_bytes()) }
     }
     #[inline(always)]

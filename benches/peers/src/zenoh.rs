@@ -19,14 +19,16 @@ use zenoh_shm::api::provider::types::AllocAlignment;
 /// Twice what the ring and both its sides hold.
 const HELD: u64 = 4096;
 
-/// Blocks on their way from one producer to one consumer: what is passed is the place of a handle that is no plain number.
+/// Blocks on their way from one producer to one consumer: what is passed is the place of a handle that is no
+/// plain number.
 struct Passed<T> {
     places: Box<[UnsafeCell<MaybeUninit<T>>]>,
     next: AtomicU64,
 }
 
-// SAFETY: a place is written by the one producer, and read by the one consumer after the ring, with release and acquire, has
-// passed its number on; it is written again only when the ring has passed HELD more, and it holds but a part of these.
+// SAFETY: a place is written by the one producer, and read by the one consumer after the ring, with release
+// and acquire, has passed its number on; it is written again only when the ring has passed HELD more, and it
+// holds but a part of these.
 unsafe impl<T: Send> Sync for Passed<T> {}
 
 impl<T> Passed<T> {

@@ -1,12 +1,14 @@
 //! A simulated machine: discrete events, one core after the other, in the order of their clocks.
 //!
-//! Each core is a coroutine with a clock of its own. The core with the lowest clock runs, and hands over before an access with which
-//! it would not be the lowest any more: all accesses happen in the order of time, and a run is the same each time.
+//! Each core is a coroutine with a clock of its own. The core with the lowest clock runs, and hands over
+//! before an access with which it would not be the lowest any more: all accesses happen in the order of time,
+//! and a run is the same each time.
 //!
-//! Each access looks its cache line up in a directory: which cores have it, and whether one has it to write. A core that
-//! has the line pays for its own work only; one that has not waits until the line has come. A line serves one transfer after the other, save
-//! that several cores may get a line that nobody writes at once. Stores wait in a buffer, in order, behind the core's back;
-//! read-modify-writes and fences wait for the buffer. Caches have no end, and there is one distance between any two cores.
+//! Each access looks its cache line up in a directory: which cores have it, and whether one has it to write.
+//! A core that has the line pays for its own work only; one that has not waits until the line has come. A
+//! line serves one transfer after the other, save that several cores may get a line that nobody writes at
+//! once. Stores wait in a buffer, in order, behind the core's back; read-modify-writes and fences wait for
+//! the buffer. Caches have no end, and there is one distance between any two cores.
 
 use super::costs::Costs;
 use atomic_matrix::backend::{Backend, Native, NativeWord, Reach, Site, Word};
@@ -286,8 +288,8 @@ fn in_turn<T>(act: impl FnOnce(&mut Machine, usize) -> T) -> Option<T> {
         if (now, core) <= turn.horizon {
             break;
         }
-        // SAFETY: the yielder lives on the stack of the coroutine that runs, above this frame: `run` names it in TURN while it
-        // resumes that coroutine, and no other.
+        // SAFETY: the yielder lives on the stack of the coroutine that runs, above this frame: `run` names it
+        // in TURN while it resumes that coroutine, and no other.
         unsafe { &*turn.yielder }.suspend(());
     }
     MACHINE.with_borrow_mut(|machine| machine.as_mut().map(|machine| act(machine, core)))

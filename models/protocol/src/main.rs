@@ -1,8 +1,10 @@
-//! The protocol of announced operations, explored state by state: every schedule of a scenario, sequentially consistent.
+//! The protocol of announced operations, explored state by state: every schedule of a scenario, sequentially
+//! consistent.
 //!
-//! loom runs the allocator itself and knows weak memory, but only a few preemptions of two or three threads. This model has no
-//! memory orderings and no hints; in return it is exhaustive where loom is bounded. A helper is tried from every state, so
-//! participants that stop for ever at any step are included, any number of them at once.
+//! loom runs the allocator itself and knows weak memory, but only a few preemptions of two or three threads.
+//! This model has no memory orderings and no hints; in return it is exhaustive where loom is bounded. A
+//! helper is tried from every state, so participants that stop for ever at any step are included, any number
+//! of them at once.
 //!
 //! Each fault that can be planted (`steps::Mutant`) must be noticed in some scenario, or the run fails.
 

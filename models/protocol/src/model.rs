@@ -107,7 +107,8 @@ impl Protocol {
         choices
     }
 
-    /// The memory after a helper has swept it alone, all others stopped for ever where they are; none if it came to no end.
+    /// The memory after a helper has swept it alone, all others stopped for ever where they are; none if it
+    /// came to no end.
     fn rescued(&self, state: &State) -> Option<Memory> {
         let mut memory = state.memory.clone();
         let (mut todo, mut fault) = (Todo::Sweep { at: 0, restarts: 0 }, None);
@@ -164,8 +165,8 @@ fn merged_at_rest(_: &Protocol, state: &State) -> bool {
     !rests || settled(&state.memory) && !unmerged(&state.memory)
 }
 
-/// L1 L2 C1: wherever all stop, a helper comes to its end, finishes every announced operation and merges what is free. What is left
-/// in flight is held alone, one block for each who has not come to its end.
+/// L1 L2 C1: wherever all stop, a helper comes to its end, finishes every announced operation and merges what
+/// is free. What is left in flight is held alone, one block for each who has not come to its end.
 fn helped(model: &Protocol, state: &State) -> bool {
     if state.fault.is_some() || state.memory.tiles().is_none() {
         return true;

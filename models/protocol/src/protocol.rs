@@ -1,5 +1,5 @@
-//! The protocol of announced operations (src/matrix/operation.rs), for a model checker: the same steps in the same order, one
-//! access each, without hints, parking and memory orderings.
+//! The protocol of announced operations (src/matrix/operation.rs), for a model checker: the same steps in the
+//! same order, one access each, without hints, parking and memory orderings.
 
 use crate::steps::{Cpu, Mutant, Step};
 use crate::words::{Kind, NOBODY, Op, Header};

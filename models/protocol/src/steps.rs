@@ -1,5 +1,6 @@
-//! One access to a shared word is one step. A participant's code is written as it would be without steps; it runs again from its last
-//! resting place, with the answers that it got before, up to the first access that has no answer yet.
+//! One access to a shared word is one step. A participant's code is written as it would be without steps; it
+//! runs again from its last resting place, with the answers that it got before, up to the first access that
+//! has no answer yet.
 
 use crate::words::{Memory, Op, Header};
 

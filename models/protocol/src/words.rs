@@ -80,8 +80,8 @@ impl Memory {
         self.headers.len() as u8 - 1
     }
 
-    /// The tiles from the start on: where, the head, the granules that it stands for (S4). None if they do not cover the
-    /// sector exactly.
+    /// The tiles from the start on: where, the head, the granules that it stands for (S4). None if they do
+    /// not cover the sector exactly.
     pub fn tiles(&self) -> Option<Vec<(u8, Header, u8)>> {
         let (mut at, mut tiles) = (0, vec![]);
         while at < self.granules() {

@@ -91,7 +91,8 @@ impl Attached {
         Ok(Arc::new(Self { handler: handler.clone(), live, shape, number: home }))
     }
 
-    /// The structure of that name, if there is one; one that is just being made or removed is waited for, but not for long.
+    /// The structure of that name, if there is one; one that is just being made or removed is waited for, but
+    /// not for long.
     pub(in crate::ipc) fn find(handler: &Handler, name: &str, shape: Shape) -> Result<Option<Arc<Self>>> {
         handler.check_name(name)?;
         let (matrix, home, begun) = (handler.matrix(), handler.matrix().home()?, Instant::now());
@@ -129,7 +130,8 @@ impl Attached {
                     }
                 });
                 if !matches!(come, Some(Come::Counted(_))) {
-                    // Whoever comes may be the one who frees what is REMOVED: the last user may have left that to this visit, or have died.
+                    // Whoever comes may be the one who frees what is REMOVED: the last user may have left
+                    // that to this visit, or have died.
                     Attached::free_if_unused(handler, cache, live);
                 }
                 come
@@ -157,8 +159,9 @@ impl Attached {
         Structure::free_if_unused(handler.matrix().heap(), cache, live);
     }
 
-    /// The structure, for the process that is counted among its users. A forked child is not: the structure may be gone, and the memory
-    /// another's. So everything that is done with a structure begins here, or in [`Attached::with`].
+    /// The structure, for the process that is counted among its users. A forked child is not: the structure
+    /// may be gone, and the memory another's. So everything that is done with a structure begins here, or in
+    /// [`Attached::with`].
     ///
     /// # Errors
     /// [`Error::ForkedChild`].
@@ -229,7 +232,8 @@ impl Attached {
         Ok(Live { at, header: matrix.heap().rename_from(me, at, live.header, me).ok_or(Unsent::NotOwn)? })
     }
 
-    /// Tries to put a message in until there is room, until the time is over if that is given, or until `in_vain` says why nobody will make room.
+    /// Tries to put a message in until there is room, until the time is over if that is given, or until
+    /// `in_vain` says why nobody will make room.
     #[cold]
     pub(in crate::ipc) fn put_patiently(
         &self,

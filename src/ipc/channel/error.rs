@@ -20,16 +20,19 @@ pub enum Unsent {
     #[error("the channel is closed; open or create it anew")]
     Closed,
     /// There is no room, and no receiver any more. `died`: one was killed, rather than left.
-    #[error("the channel is full and has no receiver any more (one died: {died}); wait for one to come, or drop the message")]
+    #[error("the channel is full and has no receiver any more (one died: {died}); wait for one to come, or drop \
+        the message")]
     Disconnected {
         /// Whether a receiver was killed since this sender was made.
         died: bool,
     },
     /// The message is another segment's, or is not its handle's any more.
-    #[error("the message is not of this channel's segment, or was freed by its offset; allocate it with the channel's handler")]
+    #[error("the message is not of this channel's segment, or was freed by its offset; allocate it with the \
+        channel's handler")]
     NotOwn,
     /// This process has no right or no room to take part: it was forked, or every participant slot is taken.
-    #[error("this thread cannot become a participant: the process was forked, or every slot is taken; attach anew, or make a segment with more")]
+    #[error("this thread cannot become a participant: the process was forked, or every slot is taken; attach \
+        anew, or make a segment with more")]
     NoParticipant,
     /// The channel's memory is damaged.
     #[error("the channel is damaged; stop its users and make it anew")]
@@ -61,7 +64,8 @@ pub enum Unreceived {
     #[error("a message of another type was received and freed; a process sends what it should not, by another way")]
     OfAnotherType,
     /// This process has no right or no room to take part: it was forked, or every participant slot is taken.
-    #[error("this thread cannot become a participant: the process was forked, or every slot is taken; attach anew, or make a segment with more")]
+    #[error("this thread cannot become a participant: the process was forked, or every slot is taken; attach \
+        anew, or make a segment with more")]
     NoParticipant,
     /// The channel's memory is damaged.
     #[error("the channel is damaged; stop its users and make it anew")]

@@ -15,17 +15,21 @@
 //! # }
 //! ```
 //!
-//! A message is a block of the common heap, of any size that its type has ([`Message`](super::Message)): `channel::<[u8]>` carries slices of any length.
-//! Sending and receiving moves its ownership, never its bytes; so does sending it on.
+//! A message is a block of the common heap, of any size that its type has ([`Message`](super::Message)):
+//! `channel::<[u8]>` carries slices of any length. Sending and receiving moves its ownership, never its
+//! bytes; so does sending it on.
 //!
-//! **Progress.** [`Sender::try_send`] and [`Receiver::try_recv`] are lock-free and need nobody else's step: a process that is stopped or killed anywhere
-//! holds nobody up. The others sleep until there is room or a message, 50 ms at the longest without looking again.
+//! **Progress.** [`Sender::try_send`] and [`Receiver::try_recv`] are lock-free and need nobody else's step: a
+//! process that is stopped or killed anywhere holds nobody up. The others sleep until there is room or a
+//! message, 50 ms at the longest without looking again.
 //!
-//! **Killed.** A sender: its message is sent, or it is not and is freed, by a recovery, which any process does in passing. A receiver: its message is in the
-//! channel, or it was the receiver's and is freed with it. Nothing is lost or delivered twice otherwise, and nobody needs to do anything
-//! (`ipc::ring`, obligations Q1 to Q4).
+//! **Killed.** A sender: its message is sent, or it is not and is freed, by a recovery, which any process
+//! does in passing. A receiver: its message is in the channel, or it was the receiver's and is freed with it.
+//! Nothing is lost or delivered twice otherwise, and nobody needs to do anything (`ipc::ring`, obligations Q1
+//! to Q4).
 //!
-//! **Limits.** 1 to 2^20 messages (a power of two), 8 bytes each and 8 for each participant slot; 65 535 senders and as many receivers in one process.
+//! **Limits.** 1 to 2^20 messages (a power of two), 8 bytes each and 8 for each participant slot; 65 535
+//! senders and as many receivers in one process.
 
 pub(super) mod attached;
 mod ends;
@@ -63,7 +67,8 @@ impl Handler {
 }
 
 impl<T: Payload + ?Sized> ChannelOptions<'_, T> {
-    /// How many messages it has room for, if it is created: rounded up to a power of two, at most 2^20; 64 unless said otherwise.
+    /// How many messages it has room for, if it is created: rounded up to a power of two, at most 2^20; 64
+    /// unless said otherwise.
     pub fn capacity(mut self, messages: usize) -> Self {
         self.capacity = messages;
         self
@@ -81,9 +86,9 @@ impl<T: Payload + ?Sized> ChannelOptions<'_, T> {
     /// Opens it; it must be there.
     ///
     /// # Errors
-    /// [`Error::NameUnknown`]; [`Error::TypeMismatch`] if what has that name is no channel of this type; [`Error::ChangingHands`] if
-    /// it is just being made for half a second; [`Error::NameTooLong`], [`Error::NoParticipantSlot`], [`Error::TooManyHandles`],
-    /// [`Error::ForkedChild`].
+    /// [`Error::NameUnknown`]; [`Error::TypeMismatch`] if what has that name is no channel of this type;
+    /// [`Error::ChangingHands`] if it is just being made for half a second; [`Error::NameTooLong`],
+    /// [`Error::NoParticipantSlot`], [`Error::TooManyHandles`], [`Error::ForkedChild`].
     pub fn open(self) -> Result<Channel<T>> {
         let found = Attached::find(self.handler, &self.name, self.shape()?)?;
         found.map(Channel::of).ok_or(Error::NameUnknown { name: self.name })
@@ -92,7 +97,8 @@ impl<T: Payload + ?Sized> ChannelOptions<'_, T> {
     /// Creates it; the name must be free.
     ///
     /// # Errors
-    /// [`Error::NameTaken`], and others as [`Handler::publish`] and [`Handler::allocate_raw`]; [`Error::BadOption`] for the capacity.
+    /// [`Error::NameTaken`], and others as [`Handler::publish`] and [`Handler::allocate_raw`];
+    /// [`Error::BadOption`] for the capacity.
     pub fn create(self) -> Result<Channel<T>> {
         Attached::make(self.handler, &self.name, self.shape()?).map(Channel::of)
     }
@@ -100,7 +106,8 @@ impl<T: Payload + ?Sized> ChannelOptions<'_, T> {
     /// Opens it, or creates it if it is not there, however many processes call this at the same moment.
     ///
     /// # Errors
-    /// As [`ChannelOptions::open`] and [`ChannelOptions::create`], but for [`Error::NameUnknown`] and [`Error::NameTaken`].
+    /// As [`ChannelOptions::open`] and [`ChannelOptions::create`], but for [`Error::NameUnknown`] and
+    /// [`Error::NameTaken`].
     pub fn open_or_create(self) -> Result<Channel<T>> {
         let shape = self.shape()?;
         let begun = Instant::now();
@@ -116,9 +123,11 @@ impl<T: Payload + ?Sized> ChannelOptions<'_, T> {
     }
 }
 
-/// A channel that this process has open. Clones and its senders and receivers share it; the last one to be dropped leaves it.
+/// A channel that this process has open. Clones and its senders and receivers share it; the last one to be
+/// dropped leaves it.
 ///
-/// It stays in the segment, with its messages, when nobody has it open: until it is removed ([`Channel::remove`]) or the segment is.
+/// It stays in the segment, with its messages, when nobody has it open: until it is removed
+/// ([`Channel::remove`]) or the segment is.
 pub struct Channel<T: ?Sized> {
     attached: Arc<Attached>,
     of: PhantomData<fn() -> Box<T>>,
@@ -168,16 +177,17 @@ impl<T: Payload + ?Sized> Channel<T> {
         (count(Role::Sender), count(Role::Receiver))
     }
 
-    /// Nobody sends any more, in any process: sends are refused, receivers get what is in it, then [`Unreceived::Closed`]. It can't be opened
-    /// again: remove it. Nothing happens in a forked child, which has no part in it.
+    /// Nobody sends any more, in any process: sends are refused, receivers get what is in it, then
+    /// [`Unreceived::Closed`]. It can't be opened again: remove it. Nothing happens in a forked child, which
+    /// has no part in it.
     pub fn close(&self) {
         let Ok(structure) = self.attached.structure() else { return };
         Ring::of(structure).close();
         [Role::Sender, Role::Receiver].iter().for_each(|&role| structure.bell(role).ring(u32::MAX));
     }
 
-    /// Takes its name away and closes it. Whoever has it open may receive what is in it; the last one to leave frees it, with
-    /// what nobody received. A channel of the same name may be created at once.
+    /// Takes its name away and closes it. Whoever has it open may receive what is in it; the last one to
+    /// leave frees it, with what nobody received. A channel of the same name may be created at once.
     ///
     /// # Errors
     /// [`Error::ForkedChild`].

@@ -186,7 +186,8 @@ fn q6_a_sender_that_dies_while_it_leaves_is_missed() {
     assert_eq!(rx.recv_timeout(Duration::from_millis(300)).err(), Some(Unreceived::Disconnected { died: false }));
 }
 
-/// A maker that is killed between naming a channel and letting it go: whoever comes next makes it, whatever the policy is.
+/// A maker that is killed between naming a channel and letting it go: whoever comes next makes it, whatever
+/// the policy is.
 #[test]
 fn c1_a_maker_that_dies_with_the_name_is_in_nobodys_way() {
     use crate::matrix::block_header::FINGERPRINT_MASK;
@@ -214,7 +215,8 @@ fn c1_a_maker_that_dies_with_the_name_is_in_nobodys_way() {
     }
 }
 
-/// Its last user died between its place and the look whether it may be freed: whoever finds the name frees it, whatever he looks for.
+/// Its last user died between its place and the look whether it may be freed: whoever finds the name frees
+/// it, whatever he looks for.
 #[test]
 fn q6_whoever_comes_to_what_is_removed_frees_it() {
     let handler = handler();

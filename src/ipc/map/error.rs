@@ -11,7 +11,8 @@ errors! {
 #[non_exhaustive]
 pub enum Refused {
     /// There is no place for this key now.
-    #[error("the map has no place for this key; take something out, or make it for more entries (MapOptions::capacity)")]
+    #[error("the map has no place for this key; take something out, or make it for more entries \
+        (MapOptions::capacity)")]
     Full,
     /// The key is there.
     #[error("the key is in the map already; replace what is there, or take another key")]
@@ -23,7 +24,8 @@ pub enum Refused {
     #[error("the key has more than {} bytes; use a hash of it, or keep it in the value", MAX_KEY)]
     KeyTooLong,
     /// There is no memory for the copy of a message that has no room for its key.
-    #[error("no memory is free to copy the message to where it has room for its key; allocate it by the map, free blocks, or make a larger segment")]
+    #[error("no memory is free to copy the message to where it has room for its key; allocate it by the map, \
+        free blocks, or make a larger segment")]
     OutOfMemory,
     /// As many guards and calls as the map was made for are at work.
     #[error("as many read the map as it was made for; drop a guard, or make it for more (MapOptions::guards)")]
@@ -35,7 +37,8 @@ pub enum Refused {
     #[error("the message is not of this map's segment, or was freed by its offset; allocate it with the map's handler")]
     NotOwn,
     /// This process has no right or no room to take part: it was forked, or every participant slot is taken.
-    #[error("this thread cannot become a participant: the process was forked, or every slot is taken; attach anew, or make a segment with more")]
+    #[error("this thread cannot become a participant: the process was forked, or every slot is taken; attach \
+        anew, or make a segment with more")]
     NoParticipant,
 }
 }

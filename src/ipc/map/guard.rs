@@ -49,8 +49,8 @@ fn copied<T: Shared>(value: &T) -> T {
     copy
 }
 
-/// A value that is in the map, or was when it was looked up: it stays as it is until this guard is dropped, whoever replaces it or takes it out
-/// meanwhile.
+/// A value that is in the map, or was when it was looked up: it stays as it is until this guard is dropped,
+/// whoever replaces it or takes it out meanwhile.
 ///
 /// Nobody waits for it, but for [`Displaced::into_message`]. A guard takes one of the map's places for guards
 /// ([`MapOptions::guards`](super::MapOptions::guards)).
@@ -74,7 +74,8 @@ impl<T: Payload + ?Sized + std::fmt::Debug> std::fmt::Debug for Entry<'_, T> {
     }
 }
 
-/// A value that was replaced or taken out: whoever did so has it. Dropped, it is freed, as soon as nobody reads it any more.
+/// A value that was replaced or taken out: whoever did so has it. Dropped, it is freed, as soon as nobody
+/// reads it any more.
 pub struct Displaced<'m, T: Payload + ?Sized>(State<'m, T>);
 
 enum State<'m, T: Payload + ?Sized> {
@@ -113,8 +114,8 @@ impl<'m, T: Payload + ?Sized> Displaced<'m, T> {
         message.map(|message| Self(State::Own(message)))
     }
 
-    /// As a message of its own, to be written or sent on, once nobody reads it any more. Who has got a guard before it was displaced is waited for, no longer than
-    /// this; nobody gets another one.
+    /// As a message of its own, to be written or sent on, once nobody reads it any more. Who has got a guard
+    /// before it was displaced is waited for, no longer than this; nobody gets another one.
     ///
     /// # Errors
     /// Itself, if somebody still reads it then.

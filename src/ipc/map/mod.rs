@@ -17,19 +17,25 @@
 //! # }
 //! ```
 //!
-//! A value is a [`Message`]'s block, which the map has from the insertion on; replacing or taking it gives it back. One key has one value: each change is one step for everybody,
-//! so that whoever looks a key up while it is replaced finds the old value or the new one.
+//! A value is a [`Message`]'s block, which the map has from the insertion on; replacing or taking it gives it
+//! back. One key has one value: each change is one step for everybody, so that whoever looks a key up while
+//! it is replaced finds the old value or the new one.
 //!
-//! **Progress.** Every call is lock-free: it needs nobody else's step, and begins anew only because a change of keys that share its bucket took effect. Readers keep nobody from
-//! replacing or taking out what they read. [`Displaced::into_message`] alone waits, for those who read the value still, and no longer than it is told.
+//! **Progress.** Every call is lock-free: it needs nobody else's step, and begins anew only because a change
+//! of keys that share its bucket took effect. Readers keep nobody from replacing or taking out what they
+//! read. [`Displaced::into_message`] alone waits, for those who read the value still, and no longer than it
+//! is told.
 //!
-//! **Killed.** Who puts something in, replaces it or takes it out: that has happened or not, and what was his is freed by a recovery, which any process does in passing. Who reads:
-//! nothing; what he was the last to read is freed. Nothing is lost, and nobody needs to do anything (`ipc::table`, obligations M1, M2, Q3).
+//! **Killed.** Who puts something in, replaces it or takes it out: that has happened or not, and what was his
+//! is freed by a recovery, which any process does in passing. Who reads: nothing; what he was the last to
+//! read is freed. Nothing is lost, and nobody needs to do anything (`ipc::table`, obligations M1, M2, Q3).
 //!
-//! **Limits.** Keys of 0 to 4096 bytes. A map for n entries (131 072 at most) has buckets of 15 places, two entries to each on the average if it is full; a key whose bucket is full is
-//! refused ([`Refused::Full`]) and the message comes back. With n entries in it, that happens to one bucket of 10^9; a map takes several times n before it is likely. Replacing
-//! needs a place, too, until it is done. 8 bytes a place, so 64 bytes an entry at most, beside the entries themselves, which lie in the common heap. A process that stops inside a call hides one place and
-//! one guard until it goes on, or is recovered.
+//! **Limits.** Keys of 0 to 4096 bytes. A map for n entries (131 072 at most) has buckets of 15 places, two
+//! entries to each on the average if it is full; a key whose bucket is full is refused ([`Refused::Full`])
+//! and the message comes back. With n entries in it, that happens to one bucket of 10^9; a map takes several
+//! times n before it is likely. Replacing needs a place, too, until it is done. 8 bytes a place, so 64 bytes
+//! an entry at most, beside the entries themselves, which lie in the common heap. A process that stops inside
+//! a call hides one place and one guard until it goes on, or is recovered.
 
 mod error;
 mod guard;
@@ -82,7 +88,8 @@ impl<T: Payload + ?Sized> MapOptions<'_, '_, T> {
         self.capacity = entries;
         self
     }
-    /// How many guards and calls in progress there may be at once, in all processes, 1 to 1024; 64 by default. 128 bytes each.
+    /// How many guards and calls in progress there may be at once, in all processes, 1 to 1024; 64 by
+    /// default. 128 bytes each.
     pub fn guards(mut self, guards: u16) -> Self {
         self.guards = guards;
         self
@@ -90,8 +97,9 @@ impl<T: Payload + ?Sized> MapOptions<'_, '_, T> {
     /// Makes the map, or opens it if there is one, whatever it was made for.
     ///
     /// # Errors
-    /// [`Error::BadOption`]; [`Error::TypeMismatch`] if what has that name is no map of this type; [`Error::OutOfMemory`],
-    /// [`Error::DirectoryFull`], [`Error::NameTooLong`], [`Error::ChangingHands`], [`Error::NoParticipantSlot`], [`Error::ForkedChild`].
+    /// [`Error::BadOption`]; [`Error::TypeMismatch`] if what has that name is no map of this type;
+    /// [`Error::OutOfMemory`], [`Error::DirectoryFull`], [`Error::NameTooLong`], [`Error::ChangingHands`],
+    /// [`Error::NoParticipantSlot`], [`Error::ForkedChild`].
     pub fn open_or_create(self) -> Result<Map<T>> {
         if !(1..=MAX_CAPACITY).contains(&self.capacity) {
             let found = self.capacity.to_string();
@@ -110,7 +118,8 @@ impl<T: Payload + ?Sized> MapOptions<'_, '_, T> {
 impl<T: Payload + ?Sized> Map<T> {
     /// Puts a message under a key, and gives back what was there: the map has the message from now on. Lock-free.
     ///
-    /// A message with room for its key ([`Map::message_slice`], [`Map::message`]) stays where it is; another may have to be copied: O(bytes).
+    /// A message with room for its key ([`Map::message_slice`], [`Map::message`]) stays where it is; another
+    /// may have to be copied: O(bytes).
     ///
     /// # Errors
     /// [`InsertError`] with the message: not [`Refused::Exists`], nor [`Refused::Unknown`].
@@ -130,7 +139,8 @@ impl<T: Payload + ?Sized> Map<T> {
         self.put(key, message, When::Absent).map(drop)
     }
 
-    /// As [`Map::insert`], if the key is there. What was there is none only if it was freed by its offset, by somebody who had no right to.
+    /// As [`Map::insert`], if the key is there. What was there is none only if it was freed by its offset, by
+    /// somebody who had no right to.
     ///
     /// # Errors
     /// [`InsertError`] with the message: [`Refused::Unknown`] if the key is not there.
@@ -225,7 +235,8 @@ impl<T: Payload + ?Sized> Map<T> {
     /// The value under a key, where it lies: it stays as it is until the guard is dropped. Lock-free.
     ///
     /// # Errors
-    /// [`Error::MapRefused`] if as many guards and calls as the map was made for are at work; [`Error::NoParticipantSlot`], [`Error::ForkedChild`].
+    /// [`Error::MapRefused`] if as many guards and calls as the map was made for are at work;
+    /// [`Error::NoParticipantSlot`], [`Error::ForkedChild`].
     pub fn get(&self, key: &[u8]) -> Result<Option<Entry<'_, T>>> {
         let (held, key) = (self.hold()?, self.key(key));
         match self.with(held, |table, by| table.get(by, &key)) {
@@ -257,7 +268,8 @@ impl<T: Payload + ?Sized> Map<T> {
 
     /// The keys that are there. O(places) and the keys' bytes.
     ///
-    /// Weakly consistent: a key that is there throughout is among them once, replaced or not; one that comes or goes meanwhile may be.
+    /// Weakly consistent: a key that is there throughout is among them once, replaced or not; one that comes
+    /// or goes meanwhile may be.
     ///
     /// # Errors
     /// As [`Map::get`].
@@ -309,7 +321,8 @@ impl<T: Payload + ?Sized> Map<T> {
         (self.attached.shape.cells() >> BUCKET_SHIFT) * LOAD
     }
 
-    /// Removes the map: its name is free, nobody puts anything in any more, and its memory is freed after the last user, with what is in it.
+    /// Removes the map: its name is free, nobody puts anything in any more, and its memory is freed after the
+    /// last user, with what is in it.
     ///
     /// # Errors
     /// [`Error::ForkedChild`].

@@ -66,8 +66,8 @@ impl<T: Payload + ?Sized> Map<T> {
         Ok((cursor.ok_or(Error::MapRefused { why: Refused::NoGuard })?, home))
     }
 
-    /// A cursor that names a block is nobody's any more; what it was the last to name is freed. In a forked child nothing happens: its
-    /// parent has the cursor.
+    /// A cursor that names a block is nobody's any more; what it was the last to name is freed. In a forked
+    /// child nothing happens: its parent has the cursor.
     pub(super) fn leave(&self, held: (usize, u16), link: Link) {
         let (Ok(structure), (cursor, home)) = (self.attached.structure(), held) else { return };
         let left = self.with(held, |table, by| table.unname(by, Some(link)));

@@ -27,7 +27,8 @@ pub enum Failed {
         died: bool,
     },
     /// The server that had the request was killed (`died`), or dropped it.
-    #[error("the request was not answered: its server dropped it, or died (one died: {died}); call again if it may be done twice")]
+    #[error("the request was not answered: its server dropped it, or died (one died: {died}); call again if it \
+        may be done twice")]
     Unanswered {
         /// Whether a server was killed during the call.
         died: bool,
@@ -36,13 +37,15 @@ pub enum Failed {
     #[error("this client makes a call already; drop its responses, or make a client for each thread")]
     Busy,
     /// There is no memory for the copy of a message that has no room for what goes with it.
-    #[error("no memory is free to copy the message to where it has room for what goes with it; free blocks, or make a larger segment")]
+    #[error("no memory is free to copy the message to where it has room for what goes with it; free blocks, or \
+        make a larger segment")]
     OutOfMemory,
     /// The response is not of the service's type; it was freed.
     #[error("a response of another type was received and freed; a process sends what it should not, by another way")]
     OfAnotherType,
     /// This process has no right or no room to take part: it was forked, or every participant slot is taken.
-    #[error("this thread cannot become a participant: the process was forked, or every slot is taken; attach anew, or make a segment with more")]
+    #[error("this thread cannot become a participant: the process was forked, or every slot is taken; attach \
+        anew, or make a segment with more")]
     NoParticipant,
 }
 }
@@ -88,7 +91,8 @@ errors! {
 #[non_exhaustive]
 pub enum Unanswered {
     /// The caller did not take its responses as fast as they came, until the time was over.
-    #[error("the caller has as many responses as it keeps, and took none until the time was over; wait longer, or drop the request")]
+    #[error("the caller has as many responses as it keeps, and took none until the time was over; wait longer, \
+        or drop the request")]
     Full,
     /// The caller has died, or has left.
     #[error("the caller has died or left; drop the response, or use it otherwise")]
@@ -97,13 +101,16 @@ pub enum Unanswered {
     #[error("the caller waits for this call no more; drop the response, or use it otherwise")]
     GivenUp,
     /// The message is another segment's, or is not its handle's any more.
-    #[error("the message is not of this service's segment, or was freed by its offset; allocate it with the service's handler")]
+    #[error("the message is not of this service's segment, or was freed by its offset; allocate it with the \
+        service's handler")]
     NotOwn,
     /// There is no memory for the copy of a message that has no room for what goes with it.
-    #[error("no memory is free to copy the message to where it has room for what goes with it; free blocks, or make a larger segment")]
+    #[error("no memory is free to copy the message to where it has room for what goes with it; free blocks, or \
+        make a larger segment")]
     OutOfMemory,
     /// This process has no right or no room to take part: it was forked, or every participant slot is taken.
-    #[error("this thread cannot become a participant: the process was forked, or every slot is taken; attach anew, or make a segment with more")]
+    #[error("this thread cannot become a participant: the process was forked, or every slot is taken; attach \
+        anew, or make a segment with more")]
     NoParticipant,
 }
 }

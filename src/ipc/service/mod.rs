@@ -23,18 +23,24 @@
 //! # }
 //! ```
 //!
-//! Requests go through one channel, each to one of the servers; responses go to the client's own ring. Neither is copied, if it has room for a few bytes behind its value
-//! ([`Client::request`], [`Client::request_slice`], [`Request::response`], [`Request::response_slice`]).
+//! Requests go through one channel, each to one of the servers; responses go to the client's own ring.
+//! Neither is copied, if it has room for a few bytes behind its value ([`Client::request`],
+//! [`Client::request_slice`], [`Request::response`], [`Request::response_slice`]).
 //!
-//! **Whoever ends is missed.** A caller is told at once if its server drops the request, and no later than a nap (50 ms) after it was killed: by the request's own header,
-//! not by a time that is over ([`Failed::Unanswered`]). It is never told so if a response was sent. A server finds out by [`Request::is_awaited`], and by its response, which comes back
-//! ([`Unanswered::Gone`], [`Unanswered::GivenUp`]). Requests that nobody waits for are dropped unseen.
+//! **Whoever ends is missed.** A caller is told at once if its server drops the request, and no later than a
+//! nap (50 ms) after it was killed: by the request's own header, not by a time that is over
+//! ([`Failed::Unanswered`]). It is never told so if a response was sent. A server finds out by
+//! [`Request::is_awaited`], and by its response, which comes back ([`Unanswered::Gone`],
+//! [`Unanswered::GivenUp`]). Requests that nobody waits for are dropped unseen.
 //!
-//! **Progress.** [`Client::call`] and [`Server::next`] wait, no longer than they are told; a response waits only if the caller has sixteen of a stream that it has not taken.
-//! The steps between are lock-free. **Killed**: nothing is lost or left, whoever dies (`ipc::call`): the requests that a dead server worked at are freed with it, its responses that stand in a ring are
-//! received; a dead client's ring is freed with what is in it.
+//! **Progress.** [`Client::call`] and [`Server::next`] wait, no longer than they are told; a response waits
+//! only if the caller has sixteen of a stream that it has not taken. The steps between are lock-free.
+//! **Killed**: nothing is lost or left, whoever dies (`ipc::call`): the requests that a dead server worked at
+//! are freed with it, its responses that stand in a ring are received; a dead client's ring is freed with
+//! what is in it.
 //!
-//! **Limits.** 1 to 2^20 requests that wait. A client makes one call at a time, and takes about a kilobyte, and 8 bytes for each participant slot.
+//! **Limits.** 1 to 2^20 requests that wait. A client makes one call at a time, and takes about a kilobyte,
+//! and 8 bytes for each participant slot.
 
 mod client;
 mod error;
@@ -87,8 +93,9 @@ impl<Q: Payload + ?Sized, A: Payload + ?Sized> ServiceOptions<'_, '_, Q, A> {
     /// Makes the service, or opens it if there is one, whatever its capacity.
     ///
     /// # Errors
-    /// [`Error::TypeMismatch`] if what has that name is no service of these types; [`Error::OutOfMemory`], [`Error::DirectoryFull`],
-    /// [`Error::NameTooLong`], [`Error::ChangingHands`], [`Error::NoParticipantSlot`], [`Error::ForkedChild`].
+    /// [`Error::TypeMismatch`] if what has that name is no service of these types; [`Error::OutOfMemory`],
+    /// [`Error::DirectoryFull`], [`Error::NameTooLong`], [`Error::ChangingHands`],
+    /// [`Error::NoParticipantSlot`], [`Error::ForkedChild`].
     pub fn open_or_create(self) -> Result<Service<Q, A>> {
         let content = mix("service", &[Q::FINGERPRINT, A::FINGERPRINT]);
         let attached = open(self.handler, self.name, Sort::Channel, self.capacity, 0, content)?;

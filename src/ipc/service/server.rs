@@ -137,7 +137,8 @@ impl<Q: Payload + ?Sized, A: Payload + ?Sized> Request<'_, Q, A> {
         self.server.end.attached.with(awaited).unwrap_or(false)
     }
 
-    /// Sends the last response. A caller of a stream that has not taken those before it is waited for, no longer than a second.
+    /// Sends the last response. A caller of a stream that has not taken those before it is waited for, no
+    /// longer than a second.
     ///
     /// # Errors
     /// [`RespondError`] with the response; then the caller is told that nobody answers, if it is there.
@@ -162,7 +163,8 @@ impl<Q: Payload + ?Sized, A: Payload + ?Sized> Request<'_, Q, A> {
     /// Ends a stream without another response. Waits as [`Request::respond`].
     ///
     /// # Errors
-    /// [`Error::NotAnswered`]; [`Error::OutOfMemory`] where there is not even a small block. Then the caller is told that nobody answers any more.
+    /// [`Error::NotAnswered`]; [`Error::OutOfMemory`] where there is not even a small block. Then the caller
+    /// is told that nobody answers any more.
     pub fn finish(mut self) -> Result<()> {
         let handler = self.server.handler();
         let pointer = handler.allocate_bytes::<u8>(TAIL_WORDS * 8, 1, Kind::Raw)?;

@@ -1,7 +1,8 @@
 //! A barrier: a known number of participants meet, again and again.
 //!
-//! Arriving is lock-free, and waits for the others by nature. *Killed* before it arrives: the others wait, each for as long as it is ready
-//! to. Killed after: it counts as having arrived. Whoever gives up takes its arrival back, unless the barrier has opened meanwhile.
+//! Arriving is lock-free, and waits for the others by nature. *Killed* before it arrives: the others wait,
+//! each for as long as it is ready to. Killed after: it counts as having arrived. Whoever gives up takes its
+//! arrival back, unless the barrier has opened meanwhile.
 
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Word};

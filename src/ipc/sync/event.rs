@@ -1,8 +1,8 @@
 //! A flag that many wait for.
 //!
-//! Setting and clearing it are wait-free. An event that is set before anybody waits for it is not lost, and a million of them fill
-//! nothing: it is one bit. *Killed*: the flag is as it was set last. Killed after setting and before waking: whoever waits sees it
-//! after a nap at the latest.
+//! Setting and clearing it are wait-free. An event that is set before anybody waits for it is not lost, and a
+//! million of them fill nothing: it is one bit. *Killed*: the flag is as it was set last. Killed after
+//! setting and before waking: whoever waits sees it after a nap at the latest.
 
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Word};

@@ -1,9 +1,10 @@
 //! A lock whose word says who holds it, so that a death is found out and told: *poisoning*.
 //!
-//! Taking a lock that is free is one compare-and-swap, and releasing it one read-modify-write; whoever finds it held waits. *Killed* while it holds
-//! the lock: whoever waits looks after each nap whether the holder lives; if not, it takes the lock over, poisoned: what
-//! the lock protects may be half-written. Killed before the compare-and-swap: nothing has happened. Killed after the release and before
-//! it wakes anybody: the lock is free, and found so after a nap. Nobody living ever loses it: no clock decides.
+//! Taking a lock that is free is one compare-and-swap, and releasing it one read-modify-write; whoever finds
+//! it held waits. *Killed* while it holds the lock: whoever waits looks after each nap whether the holder
+//! lives; if not, it takes the lock over, poisoned: what the lock protects may be half-written. Killed before
+//! the compare-and-swap: nothing has happened. Killed after the release and before it wakes anybody: the lock
+//! is free, and found so after a nap. Nobody living ever loses it: no clock decides.
 
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
@@ -31,7 +32,8 @@ pub enum Busy {
 }
 
 impl<B: Backend> Lock<'_, B> {
-    /// Takes the lock as `me` (not 0, below 2^63, never another's), if it is free or `is_dead` says so of its holder: whether it is poisoned.
+    /// Takes the lock as `me` (not 0, below 2^63, never another's), if it is free or `is_dead` says so of its
+    /// holder: whether it is poisoned.
     ///
     /// # Errors
     /// [`Busy`].

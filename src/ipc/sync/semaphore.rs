@@ -1,9 +1,10 @@
 //! Permits: a count that many take from and give to.
 //!
-//! Taking a permit that is there, and giving one, are lock-free: a compare-and-swap that fails has lost to another taker's. Who finds none
-//! waits for somebody to give one. *Killed*: between taking and giving, the permit is gone, for a permit has no owner that
-//! anybody could ask about: use a lock where that matters. Killed while it waits: nothing is lost. Killed after giving and
-//! before waking: the next one who looks has it, after a nap at the latest.
+//! Taking a permit that is there, and giving one, are lock-free: a compare-and-swap that fails has lost to
+//! another taker's. Who finds none waits for somebody to give one. *Killed*: between taking and giving, the
+//! permit is gone, for a permit has no owner that anybody could ask about: use a lock where that matters.
+//! Killed while it waits: nothing is lost. Killed after giving and before waking: the next one who looks has
+//! it, after a nap at the latest.
 
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Word};

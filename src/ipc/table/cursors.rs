@@ -57,7 +57,8 @@ impl<'a, R: Region> Table<'a, R> {
         stands
     }
 
-    /// The cursor names nothing any more. If the block is retired, and nobody else names it, it is freed. Whether it is retired.
+    /// The cursor names nothing any more. If the block is retired, and nobody else names it, it is freed.
+    /// Whether it is retired.
     pub fn unname(&self, by: &mut By<'_>, was: Option<Link>) -> bool {
         let Some(link) = was else { return false };
         let (was_retired, freed) = self.leave(by.cursor, by.home, by.cache.owner(), link);
@@ -120,7 +121,8 @@ impl<'a, R: Region> Table<'a, R> {
         })
     }
 
-    /// Whether what the cursor names, and the caller has displaced, is the caller's alone: then its block is, and may be written.
+    /// Whether what the cursor names, and the caller has displaced, is the caller's alone: then its block is,
+    /// and may be written.
     pub fn own(&self, by: &mut By<'_>, was: Link) -> Owned {
         let Some(word) = self.cursor(by.cursor) else { return Owned::Gone };
         R::Backend::fence(&CURSOR_FENCE);

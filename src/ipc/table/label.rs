@@ -16,8 +16,8 @@ impl<'a, R: Region> Table<'a, R> {
         self.heap.region().payload(at, size * self.heap.layout().granule_words())
     }
 
-    /// Labels a live block of the caller's own with a key: at its end, so many words as [`Key::label_words`], where no value may stand. False if it has not
-    /// so many, or the key is too long.
+    /// Labels a live block of the caller's own with a key: at its end, so many words as [`Key::label_words`],
+    /// where no value may stand. False if it has not so many, or the key is too long.
     pub fn write_label(&self, live: Live, key: &Key<'_>) -> bool {
         let Some(words) = self.words(live.at) else { return false };
         if key.bytes.len() > MAX_KEY || words.len() < key.label_words() {

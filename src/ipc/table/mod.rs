@@ -1,8 +1,9 @@
 //! The table under maps: from keys to blocks, for any number of participants, of which any may be killed at any step.
 //!
-//! A bucket is a *turn* and 15 places. A place is empty, or holds a link that is *prepared* or *in*. The turn says which
-//! change was made last: `version | new place | old place`. All changes of the keys of a bucket are one after the other,
-//! each by one compare-and-swap on the turn. The key stands in the block itself, behind the value (its *label*).
+//! A bucket is a *turn* and 15 places. A place is empty, or holds a link that is *prepared* or *in*. The turn
+//! says which change was made last: `version | new place | old place`. All changes of the keys of a bucket
+//! are one after the other, each by one compare-and-swap on the turn. The key stands in the block itself,
+//! behind the value (its *label*).
 //!
 //! ```text
 //! put(key, B), A owns (A, g)                          get(key)
@@ -22,22 +23,24 @@
 //!    in → empty                                        5 cursor ← nothing; what is R's is freed
 //! ```
 //!
-//! `take` is `put` without a new place. Each arrow but those of the own cursor is one compare-and-swap on an exact word.
+//! `take` is `put` without a new place. Each arrow but those of the own cursor is one compare-and-swap on an
+//! exact word.
 //!
-//! **Progress.** All calls are lock-free: one begins anew only because somebody else's change of the bucket took effect.
-//! Nobody waits for one that has stopped: a change that stands is completed by whoever meets it. Who stops inside a call
-//! hides a place of its bucket at most, and its cursor.
+//! **Progress.** All calls are lock-free: one begins anew only because somebody else's change of the bucket
+//! took effect. Nobody waits for one that has stopped: a change that stands is completed by whoever meets it.
+//! Who stops inside a call hides a place of its bucket at most, and its cursor.
 //!
-//! **Who has a block (M1).** A block in a place that is in, or the turn's new one, is the table's. A retired block is *in
-//! the hands of those whose cursors name it*: of whoever displaced it, who has named it since before the turn, and of those
-//! who just read it. The last to leave has it, by one compare-and-swap. A cursor that names L behind its fence, while the
-//! turn is t, under which L is in, is seen by whoever retires L or looks after that: of its fence and theirs one comes first;
-//! were it theirs, behind the later turn, the reader would have seen that turn. So no block is freed, or written, while it is
-//! read; and of several who leave at once, the last to fence sees nobody naming it any more, and that it is retired.
+//! **Who has a block (M1).** A block in a place that is in, or the turn's new one, is the table's. A retired
+//! block is *in the hands of those whose cursors name it*: of whoever displaced it, who has named it since
+//! before the turn, and of those who just read it. The last to leave has it, by one compare-and-swap. A
+//! cursor that names L behind its fence, while the turn is t, under which L is in, is seen by whoever retires
+//! L or looks after that: of its fence and theirs one comes first; were it theirs, behind the later turn, the
+//! reader would have seen that turn. So no block is freed, or written, while it is read; and of several who
+//! leave at once, the last to fence sees nobody naming it any more, and that it is retired.
 //!
-//! **Killed** before step 4 of a put, A has its block still, and its recovery empties the place and frees it; behind it,
-//! the change is made, and anybody's to complete. A cursor of the dead leaves in their name. All that a dead one held was its
-//! own, or named by its cursor.
+//! **Killed** before step 4 of a put, A has its block still, and its recovery empties the place and frees it;
+//! behind it, the change is made, and anybody's to complete. A cursor of the dead leaves in their name. All
+//! that a dead one held was its own, or named by its cursor.
 
 mod cursors;
 mod label;
@@ -111,8 +114,9 @@ impl<'a, R: Region> Table<'a, R> {
         R::Backend::mutated(unchecked) || bucket[0].load(&TURN_RECHECK) == turn.0
     }
 
-    /// Puts a live block of the cache's own in, under the key that it is labelled with, and displaces what was there: the link
-    /// to that, which the cursor names from now on. [`Table::own`] says whether it is the caller's.
+    /// Puts a live block of the cache's own in, under the key that it is labelled with, and displaces what
+    /// was there: the link to that, which the cursor names from now on. [`Table::own`] says whether it is the
+    /// caller's.
     ///
     /// # Errors
     /// [`NotPut`], and the block is still the cache's; the cursor names nothing.

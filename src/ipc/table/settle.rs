@@ -10,8 +10,9 @@ use crate::matrix::heap::ThreadCache;
 use crate::segment::region::Region;
 
 impl<'a, R: Region> Table<'a, R> {
-    /// L-c, for one table: changes of the dead one are completed, what it had prepared is its own again, and its cursors leave.
-    /// What it was the last to name becomes `me`'s: freed with the cache, or with the dead one's blocks if that is `me`.
+    /// L-c, for one table: changes of the dead one are completed, what it had prepared is its own again, and
+    /// its cursors leave. What it was the last to name becomes `me`'s: freed with the cache, or with the dead
+    /// one's blocks if that is `me`.
     pub(in crate::ipc) fn settle(
         &self,
         dead: u16,

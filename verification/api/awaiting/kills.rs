@@ -1,4 +1,5 @@
-//! Processes that await are killed and stopped: what they had in their hands goes with them, everything else comes through.
+//! Processes that await are killed and stopped: what they had in their hands goes with them, everything else
+//! comes through.
 //!
 //! `MATRIX_KILL_SECONDS` lengthens the run.
 
@@ -129,7 +130,8 @@ fn s5_a_forked_child_awaits_nothing() {
     let (mut recv, mut set) = (Box::pin(receiver.recv_async()), Box::pin(event.wait_async()));
     assert!(recv.as_mut().poll(&mut context).is_pending() && set.as_mut().poll(&mut context).is_pending());
     let mut readable = receiver.readable().expect("made");
-    // SAFETY: the child calls what is made for it, allocates nothing that a lock of its parent's guards, and ends at once.
+    // SAFETY: the child calls what is made for it, allocates nothing that a lock of its parent's guards, and
+    // ends at once.
     let child = unsafe { libc::fork() };
     if child == 0 {
         use std::task::Poll::Ready;

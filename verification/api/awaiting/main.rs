@@ -1,4 +1,5 @@
-//! Waiting for several things, futures in tokio, descriptors in poll(2): nothing that was put is missed, whoever gives up or dies.
+//! Waiting for several things, futures in tokio, descriptors in poll(2): nothing that was put is missed,
+//! whoever gives up or dies.
 
 #[path = "../../support/common.rs"]
 mod common;

@@ -1,5 +1,6 @@
-//! What misuse does, row by row: `papers/misuse.md` names a test for each row, and [`page`] holds the page against the source. Rows whose
-//! test stands elsewhere (`--test properties`, `survival`, `segment`) are not repeated here.
+//! What misuse does, row by row: `papers/misuse.md` names a test for each row, and [`page`] holds the page
+//! against the source. Rows whose test stands elsewhere (`--test properties`, `survival`, `segment`) are not
+//! repeated here.
 
 #[path = "../../support/common.rs"]
 mod common;
@@ -134,8 +135,8 @@ fn a_cast_pointer_has_the_blocks_bounds() {
     assert_eq!(small.pointer().cast::<[u64; 1000]>().cast::<u32>(), small.pointer());
 }
 
-/// A block of a segment that is gone, used with a later one under the same id: refused even where a block of the same size stands at
-/// the same offset in the same generation.
+/// A block of a segment that is gone, used with a later one under the same id: refused even where a block of
+/// the same size stands at the same offset in the same generation.
 #[test]
 fn a_block_of_a_former_segment_of_the_same_id_is_refused() {
     let scratch = Scratch::new();
@@ -165,8 +166,8 @@ fn a_block_of_a_former_segment_of_the_same_id_is_refused() {
     assert_eq!(former.stats().expect("sound").live_blocks, 2);
 }
 
-/// All of an id tells segments apart, and more than the id: ids of version 1 that one host made (their last 64 bits are equal), hand-made
-/// ones, ids that differ by one bit, and the copy of a file.
+/// All of an id tells segments apart, and more than the id: ids of version 1 that one host made (their last
+/// 64 bits are equal), hand-made ones, ids that differ by one bit, and the copy of a file.
 #[test]
 fn segments_are_told_apart_by_all_of_their_id() {
     let base = uuid::Uuid::new_v4().as_u128() & !(0xF << 76) | 1 << 76;
@@ -203,7 +204,8 @@ fn a_copy_of_a_segments_file_is_another_segment() {
     again.free_raw(block).expect("another mapping of the same segment");
 }
 
-/// A copy and a free at once: the copy may meet the block that stands there next, but neither its neighbours nor the heap's own words.
+/// A copy and a free at once: the copy may meet the block that stands there next, but neither its neighbours
+/// nor the heap's own words.
 #[test]
 fn a_copy_beside_a_free_stays_within_the_segment() {
     let (_scratch, h) = segment();
@@ -302,7 +304,8 @@ fn a_freed_block_written_all_the_same_breaks_no_metadata() {
     let mut blocks = [(); 8].map(|()| h.allocate::<[u64; 8]>().expect("room"));
     for block in &mut blocks {
         h.free_at(block.offset()).expect("live");
-        // SAFETY: none is due: the block is freed. Nobody else uses this segment, and its 64 bytes are inside the sector.
+        // SAFETY: none is due: the block is freed. Nobody else uses this segment, and its 64 bytes are inside
+        // the sector.
         unsafe { h.write(block, [u64::MAX; 8]) };
         // SAFETY: as above.
         assert_eq!(unsafe { h.read(block) }, [u64::MAX; 8]);

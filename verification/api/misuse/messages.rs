@@ -129,7 +129,8 @@ fn what_a_reference_leads_to_is_checked() {
     gone(handler.read_slice(items).map(drop));
 }
 
-/// A message gives `&mut T`: no reference to its block lets another have the block, or free it, as long as the message is held.
+/// A message gives `&mut T`: no reference to its block lets another have the block, or free it, as long as
+/// the message is held.
 #[test]
 fn a_held_message_is_not_freed_by_a_reference() {
     let handler = segment();

@@ -1,4 +1,5 @@
-//! `papers/misuse.md` against the source: every public call is in it, and every row names a test that makes the call and meets the error.
+//! `papers/misuse.md` against the source: every public call is in it, and every row names a test that makes
+//! the call and meets the error.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -48,13 +49,13 @@ const BLOCKS: &[&str] = &[
     "src/ipc/wait.rs",
     "src/matrix/transfer_cache.rs",
     "src/matrix/heap.rs",
-    "src/matrix/cache.rs",
+    "src/matrix/thread_cache.rs",
     "src/matrix/operation.rs",
     "src/matrix/outbox.rs",
     "src/matrix/runs.rs",
     "src/matrix/stats.rs",
     "src/matrix/sweep.rs",
-    "src/matrix/token.rs",
+    "src/matrix/block_header.rs",
     "src/matrix/walk.rs",
     "src/matrix/words.rs",
     "src/segment/directory.rs",

@@ -1,4 +1,5 @@
-//! What holds for every structure: a forked child has no part in any, handles are counted, and what is gone is in nobody's way.
+//! What holds for every structure: a forked child has no part in any, handles are counted, and what is gone
+//! is in nobody's way.
 
 use crate::common;
 use crate::forked;
@@ -143,7 +144,8 @@ fn cells_that_no_topic_has_are_refused() {
     }
 }
 
-/// What a subscriber reads where it lies, and what waits in a channel, is unowned to take or to free, by whatever leads to it.
+/// What a subscriber reads where it lies, and what waits in a channel, is unowned to take or to free, by
+/// whatever leads to it.
 #[test]
 fn a_block_in_a_structure_is_that_structures_alone() {
     in_structures::<20>();

@@ -39,8 +39,8 @@ fn a_block_is_freed_once() {
     }
 }
 
-/// Generations have 20 bits: a stale pointer is refused after any number of reuses but a multiple of 2^20, where it is taken
-/// for the block of today. The limit is pinned here, so that a change of it is noticed.
+/// Generations have 20 bits: a stale pointer is refused after any number of reuses but a multiple of 2^20,
+/// where it is taken for the block of today. The limit is pinned here, so that a change of it is noticed.
 #[test]
 fn s5_a_stale_pointer_is_refused_until_generations_wrap() {
     let (_scratch, h) = segment();

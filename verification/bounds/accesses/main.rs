@@ -1,13 +1,14 @@
-//! Bounded work (L4): shared accesses of each operation, counted on real segments, against the segment's size and the number of
-//! blocks in it.
+//! Bounded work (L4): shared accesses of each operation, counted on real segments, against the segment's size
+//! and the number of blocks in it.
 //!
-//! The ordinary test measures a few cells and asserts that they are flat. All of them, up to 16 GiB and a million blocks, with
-//! the table in `papers/data/bounded-work.csv` and the plot in `papers/figures/bounded-work.svg`:
+//! The ordinary test measures a few cells and asserts that they are flat. All of them, up to 16 GiB and a
+//! million blocks, with the table in `papers/data/bounded-work.csv` and the plot in
+//! `papers/figures/bounded-work.svg`:
 //!
 //! `MATRIX_BOUNDED=all cargo test --release --test bounded -- --nocapture`
 //!
-//! The segments are sparse files in `/dev/shm`: 16 GiB are mapped, but only the pages that are touched exist (payloads are not
-//! touched). A million blocks and holes take about 300 MB of headers and hints.
+//! The segments are sparse files in `/dev/shm`: 16 GiB are mapped, but only the pages that are touched exist
+//! (payloads are not touched). A million blocks and holes take about 300 MB of headers and hints.
 #![allow(missing_docs)]
 
 #[path = "../../support/common.rs"]
@@ -33,7 +34,8 @@ impl Region for Counted {
     }
     fn word(&self, index: WordIndex) -> &ProbeWord<NativeWord> {
         let word: *const NativeWord = Region::word(&self.0, index);
-        // SAFETY: a reference to the segment's word, cast to a type that is `repr(transparent)` over it and only counts.
+        // SAFETY: a reference to the segment's word, cast to a type that is `repr(transparent)` over it and
+        // only counts.
         unsafe { &*word.cast() }
     }
     fn touch(&self, _: Granule, _: u32) {}
@@ -129,8 +131,8 @@ fn measure_all(segments: &[usize], blocks: &[usize]) -> Vec<Cell> {
     cells
 }
 
-/// The mean of every operation is bounded by what the smallest cell has, whatever grows. A single one may clear many old hints,
-/// which others have paid for.
+/// The mean of every operation is bounded by what the smallest cell has, whatever grows. A single one may
+/// clear many old hints, which others have paid for.
 fn assert_flat(cells: &[Cell]) {
     for cell in cells {
         let of_same = cells.iter().filter(|other| other.operation == cell.operation);

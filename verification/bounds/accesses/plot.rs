@@ -4,7 +4,8 @@ use super::Cell;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
-/// The operations drawn, in colours of Okabe and Ito's palette, which the colour-blind tell apart, and with marks of their own.
+/// The operations drawn, in colours of Okabe and Ito's palette, which the colour-blind tell apart, and with
+/// marks of their own.
 const SERIES: [(&str, RGBColor, char); 6] = [
     ("allocate, strict", RGBColor(0, 114, 178), '●'),
     ("free, strict", RGBColor(213, 94, 0), '▲'),

@@ -1,5 +1,5 @@
-//! The simulated machine (benches/simulate) is what it says: the same by seed, free of transfers on one core, and able to tell a
-//! design that scales from one that doesn't.
+//! The simulated machine (benches/simulate) is what it says: the same by seed, free of transfers on one core,
+//! and able to tell a design that scales from one that doesn't.
 
 #[path = "../../../benches/simulate/model/mod.rs"]
 mod model;
@@ -37,7 +37,8 @@ fn one_core_pays_no_transfer() {
 
 #[test]
 fn a_lock_does_not_scale_and_parking_does() {
-    // Until every cache has parked blocks of each size, all of them cut from one free block: that is not what is asked here.
+    // Until every cache has parked blocks of each size, all of them cut from one free block: that is not what
+    // is asked here.
     let rate = |workload, cores| run_after(400.0, workload, cores, 1).rate;
     let gain = |workload| rate(workload, 8) / rate(workload, 1);
     let (lock, parking) = (gain(Workload::Lock), gain(Workload::A));

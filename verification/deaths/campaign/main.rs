@@ -1,10 +1,11 @@
-//! C1 on real processes: workers on one segment are killed (SIGKILL) at random instants and replaced, or stopped and continued,
-//! while all of them allocate, check, free, hand over, heal and recover.
+//! C1 on real processes: workers on one segment are killed (SIGKILL) at random instants and replaced, or
+//! stopped and continued, while all of them allocate, check, free, hand over, heal and recover.
 //!
-//! Every byte of every block is a pattern that is checked before the block is freed. A worker says on a board in the segment what
-//! it is about to do; a kill counts for what stands there once the worker is dead. Half of the kills wait for a worker to be
-//! in one chosen phase, so that each of them is hit. After every recovery the segment is verified; at quiescent points everybody is
-//! killed, recovered, and the segment verified at rest; at the end not a byte may be missing.
+//! Every byte of every block is a pattern that is checked before the block is freed. A worker says on a board
+//! in the segment what it is about to do; a kill counts for what stands there once the worker is dead. Half
+//! of the kills wait for a worker to be in one chosen phase, so that each of them is hit. After every
+//! recovery the segment is verified; at quiescent points everybody is killed, recovered, and the segment
+//! verified at rest; at the end not a byte may be missing.
 //!
 //! ```console
 //! cargo test --release --test campaign                              # a short run
@@ -28,7 +29,8 @@ const CREATOR: &str = "MATRIX_CAMPAIGN_CREATOR";
 const WORKERS: usize = 3;
 const NAMES: u32 = 40;
 const BYTES: usize = 16 << 20;
-/// Blocks that this process holds all the time, so that a recovery, which walks over all blocks, takes long enough to be killed in.
+/// Blocks that this process holds all the time, so that a recovery, which walks over all blocks, takes long
+/// enough to be killed in.
 const BALLAST: usize = 20_000;
 /// Bytes of the segments whose creators are killed.
 const CREATED: usize = 4 << 20;
@@ -478,8 +480,8 @@ struct Creators {
     using: u64,
 }
 
-/// Creators are killed at random instants of a creation; the name is free or the segment whole afterwards, or it says that its
-/// creator has died.
+/// Creators are killed at random instants of a creation; the name is free or the segment whole afterwards, or
+/// it says that its creator has died.
 fn kill_creators(rounds: u32, random: &mut fastrand::Rng) -> Result<Creators, String> {
     let mut killed = Creators::default();
     for round in 0..rounds {
@@ -617,7 +619,8 @@ fn campaign(kills: u64) -> Result<(), String> {
     );
     println!("{:>12} operations, {} messages handed over", totals[OPERATIONS], totals[HANDED_OVER]);
     println!(
-        "{:>12} participants recovered by this process in {} recoveries: {} live blocks ({} bytes) and {} blocks in flight ({} bytes) given back",
+        "{:>12} participants recovered by this process in {} recoveries: {} live blocks ({} bytes) and {} \
+            blocks in flight ({} bytes) given back",
         recovered.participants,
         campaign.recoveries,
         recovered.live_blocks,

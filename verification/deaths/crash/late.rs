@@ -1,5 +1,6 @@
-//! A recovery that stands still: whoever walks for a dead participant is set aside before each of its accesses, others help, the number
-//! goes to a newcomer, and the first one goes on as if nothing had happened (L2, C1, S1).
+//! A recovery that stands still: whoever walks for a dead participant is set aside before each of its
+//! accesses, others help, the number goes to a newcomer, and the first one goes on as if nothing had happened
+//! (L2, C1, S1).
 
 use crate::operations::{DEAD, dead};
 use crate::turns::{Player, Policy, TURNS, alone, play};
@@ -45,8 +46,9 @@ fn world(granules: u32, died_at: u64) -> (Rc<World>, Live) {
     (world, first.expect("it has two blocks"))
 }
 
-/// The helper's part: another adopts one of the dead one's blocks, the recovery is helped to its end, a newcomer takes the number if that is
-/// to be had, allocates, and adopts the block, which has had one generation all the time.
+/// The helper's part: another adopts one of the dead one's blocks, the recovery is helped to its end, a
+/// newcomer takes the number if that is to be had, allocates, and adopts the block, which has had one
+/// generation all the time.
 fn help(world: &World, dead: Dead, block: Live, first: First) -> (Number, Vec<Live>) {
     let heap = &world.heap;
     // The first one may have given it back already.
@@ -84,7 +86,8 @@ fn help(world: &World, dead: Dead, block: Live, first: First) -> (Number, Vec<Li
     (Number::Taken, holds)
 }
 
-/// The first one is set aside before its access number `k`; what became of the number, or none if it had come to its end.
+/// The first one is set aside before its access number `k`; what became of the number, or none if it had come
+/// to its end.
 fn set_aside(first: First, granules: u32, died_at: u64, k: u64) -> Option<Number> {
     let (world, block) = world(granules, died_at);
     let ended = Rc::new(RefCell::new(false));

@@ -1,6 +1,7 @@
-//! Crash enumeration: a participant is stopped for ever before each shared access of each operation, others work on beside
-//! it and afterwards, it is recovered, the recovery is killed and taken over. Everything runs on the production heap and
-//! directory, one shared access at a time (`verification/schedules/explorer/turns.rs`), so every failure replays.
+//! Crash enumeration: a participant is stopped for ever before each shared access of each operation, others
+//! work on beside it and afterwards, it is recovered, the recovery is killed and taken over. Everything runs
+//! on the production heap and directory, one shared access at a time
+//! (`verification/schedules/explorer/turns.rs`), so every failure replays.
 //!
 //! `MATRIX_CRASH_SEEDS` sets how many interleavings are tried for each stop (default 10), each with one and with two
 //! survivors.
@@ -175,7 +176,8 @@ impl Crew {
         }
     }
 
-    /// L2: what the stopped ones hide is at most a block that they merge, or of the size that they asked for, 30 granules here.
+    /// L2: what the stopped ones hide is at most a block that they merge, or of the size that they asked for,
+    /// 30 granules here.
     fn hides_nothing(&self) {
         let (world, mut cache) = (self.world.clone(), self.cache(LAST));
         turns::alone(move || world.nothing_is_hidden(&mut cache, 30), None);
@@ -199,7 +201,8 @@ impl Crew {
         })
         .expect("S4");
         unowned.into_iter().for_each(|g| heap.free(cache, g, None).expect("S5: it is live"));
-        // L3 and the hints by the recovery alone, before anybody heals; a free that stopped half-way may have left its block parked.
+        // L3 and the hints by the recovery alone, before anybody heals; a free that stopped half-way may have
+        // left its block parked.
         heap.verify().unwrap_or_else(|fault| panic!("recovered: {fault}"));
         heap.heal(cache);
         let tally = heap.verify().unwrap_or_else(|fault| panic!("at rest: {fault}"));

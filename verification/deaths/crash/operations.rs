@@ -1,4 +1,5 @@
-//! The operations that a participant is stopped in, each with a heap prepared so that it takes the path it is named after.
+//! The operations that a participant is stopped in, each with a heap prepared so that it takes the path it is
+//! named after.
 
 use super::world::World;
 use atomic_matrix::backend::Site;
@@ -23,7 +24,8 @@ pub(crate) struct Operation {
     pub(crate) granules: u32,
     /// Of every cache; 0 parks nothing.
     pub(crate) ceiling: usize,
-    /// Granules of large blocks that a cache parks, which are blocks of 4 granules and more; where it is 0, no block is large.
+    /// Granules of large blocks that a cache parks, which are blocks of 4 granules and more; where it is 0,
+    /// no block is large.
     pub(crate) pool: u32,
     pub(crate) prepare: fn(&mut Scene),
     pub(crate) run: fn(&mut Scene),
@@ -137,7 +139,8 @@ pub(crate) fn recover(world: &World, cache: &mut ThreadCache, dead: u16, policy:
     });
 }
 
-/// The sector was full of the bystander's blocks, which are parked or in the transfer cache now, as far as there is room.
+/// The sector was full of the bystander's blocks, which are parked or in the transfer cache now, as far as
+/// there is room.
 fn all_parked(s: &mut Scene) {
     let world = s.world.clone();
     let blocks: Vec<_> = std::iter::from_fn(|| world.allocate(&mut s.other, 3, 1, Kind::Raw)).collect();

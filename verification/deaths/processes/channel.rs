@@ -1,6 +1,8 @@
-//! A channel between processes of which some are killed all the time: the books of what was sent, received and freed balance.
+//! A channel between processes of which some are killed all the time: the books of what was sent, received
+//! and freed balance.
 //!
-//! The books lie in a segment of their own, in words that a kill leaves as they are. `MATRIX_KILL_SECONDS` lengthens the runs.
+//! The books lie in a segment of their own, in words that a kill leaves as they are. `MATRIX_KILL_SECONDS`
+//! lengthens the runs.
 
 use crate::common::{Rng, Scratch, setting};
 use atomic_matrix::Error;
@@ -186,7 +188,8 @@ fn run(slow: bool, kills_senders: bool, kills_receivers: bool) {
     println!("{killed_senders} senders and {killed_receivers} receivers killed");
 }
 
-/// What was sent was received once and whole, but for what a killed receiver had in its hands; and all memory is free again.
+/// What was sent was received once and whole, but for what a killed receiver had in its hands; and all memory
+/// is free again.
 fn balance(handler: &Handler, channel: atomic_matrix::ipc::Channel<[u64]>, books: &Books, killed_receivers: u64) {
     handler.reap().expect("a slot");
     let receiver = channel.receiver().expect("a receiver");

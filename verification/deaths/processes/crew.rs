@@ -1,5 +1,5 @@
-//! A crew of worker processes: each allocates, fills, checks, frees, and hands blocks to the others through a ring that it
-//! finds in the directory.
+//! A crew of worker processes: each allocates, fills, checks, frees, and hands blocks to the others through a
+//! ring that it finds in the directory.
 
 use crate::common::{MIB, Rng, Scratch, check, fill, pattern_seed, rest_is_one_block, setting};
 use atomic_matrix::handlers::{Block, Handler, HandlerFunctions, RelativePtr};
@@ -294,7 +294,8 @@ fn run_crew(what: &str, strict: bool, seconds: u64, killing: bool) {
         }
     }
     println!(
-        "{what}: {:.1} s, {kills} kills, {} operations, {} patterns checked ({} MB), {} blocks passed on, {} taken over, {waiting} left in the ring",
+        "{what}: {:.1} s, {kills} kills, {} operations, {} patterns checked ({} MB), {} blocks passed on, {} \
+            taken over, {waiting} left in the ring",
         start.elapsed().as_secs_f64(),
         total(OPERATIONS),
         total(CHECKS),

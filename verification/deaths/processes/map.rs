@@ -1,8 +1,9 @@
-//! A map that several processes use, of which some are killed or stopped all the time: each value is whole, one has what it takes, and
-//! nothing is left.
+//! A map that several processes use, of which some are killed or stopped all the time: each value is whole,
+//! one has what it takes, and nothing is left.
 //!
-//! Each worker numbers the values that it puts in. A value that was displaced is ticked off by whoever has it; so each that was put in is ticked off once, is in the map at
-//! the end, or was in the hands of somebody who was killed.
+//! Each worker numbers the values that it puts in. A value that was displaced is ticked off by whoever has
+//! it; so each that was put in is ticked off once, is in the map at the end, or was in the hands of somebody
+//! who was killed.
 
 use crate::common::{Rng, Scratch, setting};
 use atomic_matrix::Error;

@@ -1,5 +1,5 @@
-//! A service whose clients and servers are killed or stopped all the time: each call gets its own response, or its caller is told; nobody
-//! who is told that nobody answers was answered; and nothing is left.
+//! A service whose clients and servers are killed or stopped all the time: each call gets its own response,
+//! or its caller is told; nobody who is told that nobody answers was answered; and nothing is left.
 
 use crate::common::{Rng, Scratch, setting};
 use atomic_matrix::handlers::{Block, Handler, HandlerFunctions};
@@ -132,7 +132,8 @@ fn spawn(heap: &Scratch, side: &Scratch, life: u64) -> Child {
         .expect("spawned")
 }
 
-/// Two clients and two servers, killed and replaced, or stopped for a while, until the time is over or so many were killed: how many.
+/// Two clients and two servers, killed and replaced, or stopped for a while, until the time is over or so
+/// many were killed: how many.
 fn round(seed: u64, kills: u64, end: Instant) -> u64 {
     let (heap, side) = (Scratch::new(), Scratch::new());
     let handler = heap.options().size(4 << 20).create().expect("created");

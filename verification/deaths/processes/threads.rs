@@ -77,7 +77,8 @@ fn patterns(strict: bool, granule: usize) {
         handler.free_raw(pointer).expect("live");
     }
     println!(
-        "{THREADS} threads, strict {strict}, granule {granule}: {} operations, {} patterns checked, {} times out of memory",
+        "{THREADS} threads, strict {strict}, granule {granule}: {} operations, {} patterns checked, {} times \
+            out of memory",
         operations.into_inner(),
         checks.into_inner(),
         refusals.into_inner()
@@ -258,7 +259,8 @@ fn a_thousand_short_lived_threads_share_four_slots() {
     rest_is_one_block(&handler);
 }
 
-/// A thread's first call beside another's search for the dead: both are of one process, whose locks do not tell them apart.
+/// A thread's first call beside another's search for the dead: both are of one process, whose locks do not
+/// tell them apart.
 #[test]
 fn s1_a_thread_that_joins_is_not_taken_for_dead() {
     (0..5).for_each(|_| join_beside_searches());

@@ -1,5 +1,6 @@
-//! Blocks that are adopted while their owner dies, leaves, or has stopped while it freed them. The words are written as such a participant
-//! leaves them: which of its steps lead there is for the models (`--test tso`) and the enumeration of its stops (`c1_`).
+//! Blocks that are adopted while their owner dies, leaves, or has stopped while it freed them. The words are
+//! written as such a participant leaves them: which of its steps lead there is for the models (`--test tso`)
+//! and the enumeration of its stops (`c1_`).
 
 use crate::common::{MIB, Scratch, die, rest_is_one_block};
 use crate::participants::eventually;
@@ -96,7 +97,8 @@ fn the_dead_keep_their_slot_while_their_block_is_adopted() {
     assert_eq!(left, 1, "the newcomer's, which left in good order");
 }
 
-/// The recovery of a dead adopter gives the block back to its owner: as long as that one lives, it is unowned to adopt or free.
+/// The recovery of a dead adopter gives the block back to its owner: as long as that one lives, it is unowned
+/// to adopt or free.
 #[test]
 fn what_a_dead_adopter_was_adopting_is_an_orphan_only_if_its_owner_is_dead() {
     let scratch = Scratch::new();
@@ -268,7 +270,8 @@ fn who_publishes_waits_for_an_adopter() {
     rest_is_one_block(&handler);
 }
 
-/// The adopter that comes first asks the owner's process by a call that takes milliseconds; the other, of the same process, waits for it.
+/// The adopter that comes first asks the owner's process by a call that takes milliseconds; the other, of the
+/// same process, waits for it.
 #[test]
 fn two_of_one_process_adopt_a_third_processs_blocks() {
     let scratch = Scratch::new();

@@ -1,7 +1,9 @@
-//! A process with many threads is killed: they are recovered in one walk, by whoever needs it first, and others are served meanwhile.
+//! A process with many threads is killed: they are recovered in one walk, by whoever needs it first, and
+//! others are served meanwhile.
 //!
-//! `MATRIX_DEAD_THREADS` (default 40) and `MATRIX_DEAD_MIB` (default 32) set how many there are, and how much they hold in small blocks:
-//! `MATRIX_DEAD_THREADS=1000 MATRIX_DEAD_MIB=4096 cargo test --release -p verification --test survival crowd -- --nocapture`.
+//! `MATRIX_DEAD_THREADS` (default 40) and `MATRIX_DEAD_MIB` (default 32) set how many there are, and how much
+//! they hold in small blocks: `MATRIX_DEAD_THREADS=1000 MATRIX_DEAD_MIB=4096 cargo test --release -p
+//! verification --test survival crowd -- --nocapture`.
 
 use crate::common::{MIB, Scratch, rest_is_one_block, setting};
 use crate::support::{argument, child};
@@ -54,7 +56,8 @@ fn a_crowd_of_the_dead_is_recovered_in_one_walk() {
         done.store(true, Ordering::Relaxed);
         let (longest, served) = beside.join().expect("served");
         println!(
-            "{} threads died with {blocks} blocks: the first allocation took {first:.1?}, all were recovered after {all:.1?}; \
+            "{} threads died with {blocks} blocks: the first allocation took {first:.1?}, all were recovered \
+                after {all:.1?}; \
              beside it {served} allocations, the longest {longest:.1?}",
             threads()
         );

@@ -7,7 +7,8 @@ use atomic_matrix::Error;
 use atomic_matrix::handlers::HandlerFunctions;
 use atomic_matrix::segment::Options;
 
-/// A cleaner removes the name while the segment is in use, and the next process makes the id again: two populations under one id.
+/// A cleaner removes the name while the segment is in use, and the next process makes the id again: two
+/// populations under one id.
 #[test]
 fn the_id_is_made_again_while_the_former_segment_is_used() {
     let scratch = Scratch::new();
@@ -31,7 +32,8 @@ fn the_id_is_made_again_while_the_former_segment_is_used() {
     assert!(matches!(unlinked, Err(Error::NameReplaced { .. })), "{unlinked:?}");
 }
 
-/// The name is gone, and a process that is still there has the segment: whoever asks for it gets in, from another process as well.
+/// The name is gone, and a process that is still there has the segment: whoever asks for it gets in, from
+/// another process as well.
 #[test]
 fn a_segment_that_lost_its_name_is_joined_again() {
     let scratch = Scratch::new();

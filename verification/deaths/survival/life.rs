@@ -1,4 +1,5 @@
-//! Whoever is alive is never recovered, and whoever is dead is, in every view: the table of `src/segment/life.rs`, situation by situation.
+//! Whoever is alive is never recovered, and whoever is dead is, in every view: the table of
+//! `src/segment/life.rs`, situation by situation.
 
 use crate::common::{MIB, Scratch, check, fill, rest_is_one_block};
 use crate::participants::{ended, eventually, fork, kill};
@@ -234,8 +235,8 @@ fn closes_and_opens(dir: &Dir) -> Vec<std::fs::File> {
     (0..12).map(log).collect()
 }
 
-/// A daemon closes all descriptors that it does not know: its threads, old and new, live on, its logs are left alone, and it takes
-/// nobody for dead who is not.
+/// A daemon closes all descriptors that it does not know: its threads, old and new, live on, its logs are
+/// left alone, and it takes nobody for dead who is not.
 #[test]
 fn a_program_that_closes_all_descriptors_lives_and_takes_nobody_for_dead() {
     let scratch = Scratch::new();

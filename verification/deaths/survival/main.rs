@@ -1,5 +1,5 @@
-//! Survive everything: forks, namespaces, participants that come, go and are killed by the thousand, what the dead leave, limits,
-//! untrusted peers; and the page that says what is promised.
+//! Survive everything: forks, namespaces, participants that come, go and are killed by the thousand, what the
+//! dead leave, limits, untrusted peers; and the page that says what is promised.
 //!
 //! Roles that need a process of their own are ignored tests, which [`support::child`] runs by name in a new process.
 //! What needs root or a namespace prints "skipped" and why where it is not permitted.

@@ -13,8 +13,8 @@ use uuid::Uuid;
 
 /// Runs `act` in a forked child, which ends without unwinding or destructors; returns its process id.
 pub(crate) fn fork(act: impl FnOnce()) -> Pid {
-    // SAFETY: roles run alone in their process: the other thread (the test runner's) only waits and holds no lock, and glibc keeps
-    // its allocator usable in the child.
+    // SAFETY: roles run alone in their process: the other thread (the test runner's) only waits and holds no
+    // lock, and glibc keeps its allocator usable in the child.
     match unsafe { libc::fork() } {
         0 => {
             let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(act)).is_ok();
@@ -302,7 +302,8 @@ fn reaps_without_descriptors() {
     handler.free_raw(block).expect("live");
 }
 
-/// A thread that ends gives its slot back before the destructors of some of its variables run: they may still allocate and free.
+/// A thread that ends gives its slot back before the destructors of some of its variables run: they may still
+/// allocate and free.
 #[test]
 fn a_threads_last_words_may_allocate_and_free() {
     struct Last(Handler, Option<atomic_matrix::handlers::RelativePtr<u8>>);

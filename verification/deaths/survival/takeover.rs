@@ -198,7 +198,8 @@ fn two_at_once() {
         both += (joined == 2) as u32;
         let looking = atomic_matrix::segment::Options::new().id(id).inspect().expect("it exists");
         let seen = looking.stats().expect("sound at rest");
-        // Those of this round alone, and of the last round's third who has not been recovered if nobody needed its slot.
+        // Those of this round alone, and of the last round's third who has not been recovered if nobody
+        // needed its slot.
         assert!(seen.live_blocks <= 102, "{seen:?}");
         pair.into_iter().for_each(killed);
     }
@@ -245,7 +246,8 @@ fn ends_its_main_thread() {
                 std::thread::sleep(Duration::from_secs(60));
             });
         }
-        // SAFETY: ends this thread alone, at once; nothing that it leaves is used by the others but what is never dropped.
+        // SAFETY: ends this thread alone, at once; nothing that it leaves is used by the others but what is
+        // never dropped.
         unsafe { libc::syscall(libc::SYS_exit, 0) };
     });
     println!("\nREADY {}", child.as_raw_pid());

@@ -1,7 +1,7 @@
 //! Hostile segments and offsets in the ordinary tests: the committed inputs, and random ones.
 //!
-//! `MATRIX_FUZZ_FILES=1000000 cargo test --release --test corpus -- --nocapture` plays a million random files; `MATRIX_FUZZ_SEED`
-//! chooses others. The coverage-guided search is `verification/hostile/fuzz/run`.
+//! `MATRIX_FUZZ_FILES=1000000 cargo test --release --test corpus -- --nocapture` plays a million random
+//! files; `MATRIX_FUZZ_SEED` chooses others. The coverage-guided search is `verification/hostile/fuzz/run`.
 
 #[path = "../inputs/mod.rs"]
 mod hostile;

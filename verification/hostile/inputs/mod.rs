@@ -1,8 +1,8 @@
 //! Hostile segments (C2) and hostile offsets (S5), made from a few bytes that a fuzzer chooses.
 //!
-//! [`file`] says how such bytes become a segment file, [`calls`] what is then done with it, [`offsets`] plays forged offsets
-//! against a sound heap. The fuzz targets (`verification/hostile/fuzz`) and the ordinary tests (`verification/hostile/corpus`) share all of it, so that
-//! an input found by one is replayed by the other.
+//! [`file`] says how such bytes become a segment file, [`calls`] what is then done with it, [`offsets`] plays
+//! forged offsets against a sound heap. The fuzz targets (`verification/hostile/fuzz`) and the ordinary tests
+//! (`verification/hostile/corpus`) share all of it, so that an input found by one is replayed by the other.
 #![allow(dead_code, reason = "each user takes a part")]
 
 pub(crate) mod calls;

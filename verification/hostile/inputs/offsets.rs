@@ -1,5 +1,5 @@
-//! Offsets and generations of any value against a sound heap: what is refused changes nothing, and what is live keeps its bytes
-//! (S1, S5).
+//! Offsets and generations of any value against a sound heap: what is refused changes nothing, and what is
+//! live keeps its bytes (S1, S5).
 
 use arbitrary::Arbitrary;
 use atomic_matrix::Error;

@@ -1,5 +1,5 @@
-//! The system calls that the crate makes, and how the kernel may refuse each: errors that its manual names, and EPERM and ENOSYS,
-//! which a sandbox answers.
+//! The system calls that the crate makes, and how the kernel may refuse each: errors that its manual names,
+//! and EPERM and ENOSYS, which a sandbox answers.
 
 use crate::filter::Call;
 use libc::*;
@@ -78,7 +78,8 @@ pub(crate) const RUNTIME: &[c_long] = &[
     SYS_poll,
 ];
 
-/// Whether a call is the crate's: anonymous memory is the allocator's too, which may not be refused any (Rust aborts then).
+/// Whether a call is the crate's: anonymous memory is the allocator's too, which may not be refused any (Rust
+/// aborts then).
 #[expect(non_upper_case_globals, reason = "the names are of libc")]
 pub(crate) fn is_the_crates(call: Call, cache_bytes: u64) -> bool {
     let [_, length, _, flags, ..] = call.asked;

@@ -1,4 +1,5 @@
-//! A barrier that is refused after attaching: what another thread or process has parked can't be taken, and whoever asks for it is told.
+//! A barrier that is refused after attaching: what another thread or process has parked can't be taken, and
+//! whoever asks for it is told.
 
 use crate::common::MIB;
 use crate::filter::{Ended, watched};
@@ -19,7 +20,8 @@ fn park(handler: &Handler) -> u32 {
     kept
 }
 
-/// What needs the barrier is refused as long as it is, and done when it is to be had again. `theirs`: another's live block.
+/// What needs the barrier is refused as long as it is, and done when it is to be had again. `theirs`:
+/// another's live block.
 fn without_a_fence(options: Options, theirs: u32) {
     let missing = Arc::new(AtomicBool::new(false));
     let switch = missing.clone();

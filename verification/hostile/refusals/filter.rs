@@ -1,7 +1,8 @@
 //! A thread whose system calls are watched: each is let through, or answered with an error number instead.
 //!
-//! seccomp(2) with user notification (Linux 5.5): the thread stops at each call, and its supervisor, an unwatched thread of
-//! the same process, decides. So exactly the n-th call can be refused, and nobody else is touched.
+//! seccomp(2) with user notification (Linux 5.5): the thread stops at each call, and its supervisor, an
+//! unwatched thread of the same process, decides. So exactly the n-th call can be refused, and nobody else is
+//! touched.
 
 use libc::{c_int, c_long};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -29,8 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A call that is refused for ever is tried again a bounded number of times.
 const MOST_CALLS: usize = 50_000;
 
-/// Runs `body` on a thread of its own; `decide` says for each of its calls whether it is refused, and how. It must not allocate: the
-/// thread may stand inside the allocator.
+/// Runs `body` on a thread of its own; `decide` says for each of its calls whether it is refused, and how. It
+/// must not allocate: the thread may stand inside the allocator.
 pub(crate) fn watched<T: Send + 'static>(
     mut decide: impl FnMut(Call) -> Option<i32>,
     body: impl FnOnce() -> T + Send + 'static,

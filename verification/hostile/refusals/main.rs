@@ -1,6 +1,7 @@
-//! Every system call, refused in every way: each kind of call that the crate makes, at each place of a segment's life, once and from
-//! there on for ever, with each error that its manual names. Never a panic, a hang, an endless retry, a wrong Ok or a lost block; and
-//! the message names the call, the cause and what helps.
+//! Every system call, refused in every way: each kind of call that the crate makes, at each place of a
+//! segment's life, once and from there on for ever, with each error that its manual names. Never a panic, a
+//! hang, an endless retry, a wrong Ok or a lost block; and the message names the call, the cause and what
+//! helps.
 
 mod calls;
 #[path = "../../support/common.rs"]
@@ -136,13 +137,14 @@ fn every_call_is_listed() {
     println!("{} kinds of calls", met.len());
 }
 
-/// Places of a kind that are tried, and errors at each, unless `MATRIX_REFUSALS=all` asks for every error at every place.
+/// Places of a kind that are tried, and errors at each, unless `MATRIX_REFUSALS=all` asks for every error at
+/// every place.
 const PLACES: usize = 10;
 /// A life that takes longer is told of.
 const SLOW: std::time::Duration = std::time::Duration::from_secs(2);
 
-/// What is refused: each place, evenly spread where there are many, with errors in turn; each error at least once; and the first, the
-/// middle and the last place for ever.
+/// What is refused: each place, evenly spread where there are many, with errors in turn; each error at least
+/// once; and the first, the middle and the last place for ever.
 fn refusals(way: Way, kind: &'static Kind, calls: usize) -> Vec<Refusal> {
     let refusal = |nth, errno, once| Refusal { name: kind.name, number: kind.number, nth, errno, once, beside: None };
     if std::env::var("MATRIX_REFUSALS").is_ok_and(|asked| asked == "all") {

@@ -182,7 +182,8 @@ pub(crate) fn play(way: Way, options: &Options, peer: &Peer, once: bool) -> Met 
     met
 }
 
-/// First call, and steady work: every size, aligned ones, freed in another order than allocated; what is not freed is returned.
+/// First call, and steady work: every size, aligned ones, freed in another order than allocated; what is not
+/// freed is returned.
 fn work(met: &mut Met, handler: &Handler, once: bool) -> Vec<RelativePtr<u8>> {
     let Some(block) = met.attempt("first call", once, || handler.allocate_raw(100)) else { return vec![] };
     let mut blocks = vec![block];

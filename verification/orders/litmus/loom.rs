@@ -163,8 +163,8 @@ fn weak_compare_and_swap_never_fails_for_no_reason() {
     assert_eq!(seen, BTreeSet::from([false]));
 }
 
-/// A load may return an old value, and so may a compare-and-swap that fails, in C11; in loom it always returns the newest. (The crate's
-/// loom backend loads first, with the ordering of the failure.)
+/// A load may return an old value, and so may a compare-and-swap that fails, in C11; in loom it always
+/// returns the newest. (The crate's loom backend loads first, with the ordering of the failure.)
 #[test]
 fn failing_compare_and_swap_reads_the_newest() {
     let stale = |read: fn(&AtomicU64) -> u64| {
@@ -204,8 +204,8 @@ fn faulty(builder: &Builder) -> bool {
     failed.is_err()
 }
 
-/// A run that is cut off passes. (The crate's models refuse an environment that sets such a limit, and each asserts how much it
-/// explored.)
+/// A run that is cut off passes. (The crate's models refuse an environment that sets such a limit, and each
+/// asserts how much it explored.)
 #[test]
 fn a_run_that_is_cut_off_passes() {
     let mut builder = unbounded();
@@ -238,9 +238,9 @@ fn store_behind(first: impl Fn(&AtomicU64) + Send + Sync + Copy + 'static) -> (B
     })
 }
 
-/// A thread whose first access is a load may never run in between (loom issue 392): one outcome of two, in one execution. Begun with a
-/// read-modify-write, it does. Hence the two modes of the crate's models, as they are and with every access a read-modify-write, and the
-/// least number of executions that each asserts.
+/// A thread whose first access is a load may never run in between (loom issue 392): one outcome of two, in
+/// one execution. Begun with a read-modify-write, it does. Hence the two modes of the crate's models, as they
+/// are and with every access a read-modify-write, and the least number of executions that each asserts.
 #[test]
 fn a_thread_that_begins_with_a_load_is_explored_less() {
     let (seen, executions) = store_behind(|word| {
@@ -254,8 +254,8 @@ fn a_thread_that_begins_with_a_load_is_explored_less() {
     assert!(executions > 1);
 }
 
-/// A plain store that races a read-modify-write is lost: the word ends as neither order of the two leaves it. A false alarm, where
-/// the code has such a race; the crate's loom backend makes those stores swaps.
+/// A plain store that races a read-modify-write is lost: the word ends as neither order of the two leaves it.
+/// A false alarm, where the code has such a race; the crate's loom backend makes those stores swaps.
 #[test]
 fn a_store_that_races_a_read_modify_write_may_be_lost() {
     let (seen, _) = outcomes(|| {

@@ -23,7 +23,8 @@ fn outcomes<T: Ord + Send + 'static>(body: impl Fn() -> T + Send + Sync + 'stati
     (std::mem::take(&mut *seen.lock().unwrap()), schedules)
 }
 
-/// Every access is sequentially consistent, whatever it says: relaxed stores are seen at once. No evidence for an ordering.
+/// Every access is sequentially consistent, whatever it says: relaxed stores are seen at once. No evidence
+/// for an ordering.
 #[test]
 fn every_access_is_sequentially_consistent() {
     let (seen, schedules) = outcomes(|| {
@@ -42,13 +43,14 @@ fn every_access_is_sequentially_consistent() {
 }
 
 struct Payload(UnsafeCell<u64>);
-// SAFETY: a lie, and the subject: nobody notices. (All of shuttle's threads run on one thread of the system, one at a time.)
+// SAFETY: a lie, and the subject: nobody notices. (All of shuttle's threads run on one thread of the system,
+// one at a time.)
 unsafe impl Sync for Payload {}
 // SAFETY: as above.
 unsafe impl Send for Payload {}
 
-/// Two threads write one plain cell without any order between them, and nothing is reported. (The crate's models mark payload as in
-/// use across a yield.)
+/// Two threads write one plain cell without any order between them, and nothing is reported. (The crate's
+/// models mark payload as in use across a yield.)
 #[test]
 fn races_on_plain_memory_are_not_reported() {
     let (seen, schedules) = outcomes(|| {

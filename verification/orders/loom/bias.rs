@@ -1,7 +1,8 @@
 //! Biased parking: a cache stores the headers of its own blocks plainly, and thieves pay for a fence.
 //!
-//! Both fences are full ones here, on either side. What an owner that fences in earnest hides from another is not seen: the
-//! buffered machine of verification/orders/tso has the owner's side without a fence, and the thief's as an interruption of all.
+//! Both fences are full ones here, on either side. What an owner that fences in earnest hides from another is
+//! not seen: the buffered machine of verification/orders/tso has the owner's side without a fence, and the
+//! thief's as an interruption of all.
 
 use crate::model::Met::{Lost, Mark};
 use crate::model::{Mortal, Scenario, World, executions, explore, mark, part, quietly, scenarios, strict};
@@ -226,7 +227,8 @@ fn every_step(name: &'static str, body: fn()) {
     }
 }
 
-/// The victim has stopped somewhere; its survivors share what there is, and after its recovery everything is there again.
+/// The victim has stopped somewhere; its survivors share what there is, and after its recovery everything is
+/// there again.
 fn stopped(thief: bool) {
     let world = World::<Mortal>::with_bias(2, 0, true);
     let (mut owner, mut victim) = (cache(1), strict(2));

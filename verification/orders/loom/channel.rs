@@ -61,11 +61,13 @@ fn drain<B: Backend>(world: &World<B>, channel: Live) -> Vec<Live> {
     std::iter::from_fn(|| receive(world, channel, 4)).collect()
 }
 
-/// What the parts of a scenario have to tell. Locked while nothing is called: all threads of a model are one thread of the operating system.
+/// What the parts of a scenario have to tell. Locked while nothing is called: all threads of a model are one
+/// thread of the operating system.
 type Told<T> = Arc<Mutex<Vec<T>>>;
 
 scenarios! {
-    // The receiver sees what the sender wrote, whether the sender has let go or not; and the sender finds the cell empty again.
+    // The receiver sees what the sender wrote, whether the sender has let go or not; and the sender finds the
+    // cell empty again.
     loom_q1_q2_a_message_is_seen Some(3), Some(3), 100, [Mark("received"), Mark("empty"), Mark("full"), Lost(&LET_GO)] => {
         let (world, channel) = channel(0, 2);
         let [first, second] = [(); 2].map(|()| world.allocate(&mut strict(1), 1));
@@ -145,7 +147,8 @@ scenarios! {
         assert!(sent.lock().unwrap().iter().all(|at| left.contains(at)), "Q3: {left:?}");
     }
 
-    // Two receive two messages of one ring and look a third time, while it is filled again: nobody sees a ticket's cell as it was a lap before.
+    // Two receive two messages of one ring and look a third time, while it is filled again: nobody sees a
+    // ticket's cell as it was a lap before.
     loom_q2_receivers_lap_each_other Some(1), Some(2), 100, [Mark("received"), Lost(&TICKET_STEP)] => {
         let (world, channel) = channel(0, 2);
         let [first, second] = [(); 2].map(|()| world.allocate(&mut strict(1), 1));

@@ -1,5 +1,6 @@
-//! Waiting for several things, and futures with their helper thread: whoever waits is woken, and a call that was for something else, or for a future that is dropped,
-//! goes to another. A call that is lost leaves somebody asleep for ever, a deadlock: here nobody naps.
+//! Waiting for several things, and futures with their helper thread: whoever waits is woken, and a call that
+//! was for something else, or for a future that is dropped, goes to another. A call that is lost leaves
+//! somebody asleep for ever, a deadlock: here nobody naps.
 
 use crate::model::Met::Mark;
 use crate::model::{mark, scenarios};
@@ -95,8 +96,8 @@ scenarios! {
         world.at_rest();
     }
 
-    // Both things come while one waits for either and another for the second: the call of the second may be the first one's, which
-    // has taken the first thing.
+    // Both things come while one waits for either and another for the second: the call of the second may be
+    // the first one's, which has taken the first thing.
     loom_q5_a_call_for_another_thing_is_passed_on Some(1), Some(2), 20, [Mark("first"), Mark("second")] => {
         let world = World::new();
         world.run([

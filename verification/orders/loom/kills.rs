@@ -1,5 +1,5 @@
-//! A participant is stopped for ever before each of its accesses in turn; then two survivors work at the same time, one of
-//! which recovers it: weak memory and kills together (C1).
+//! A participant is stopped for ever before each of its accesses in turn; then two survivors work at the same
+//! time, one of which recovers it: weak memory and kills together (C1).
 
 use crate::model::{Mortal, Scenario, World, bound_name, deep, explore, mark, part, strict};
 use atomic_matrix::backend::decorators::stopped_at;
@@ -37,7 +37,8 @@ fn killed(granules: u32, ceiling: usize, victim: fn(&World<Mortal>, &mut ThreadC
             w.free(&mut cache, block);
         }),
     ]);
-    // A block that the dead one had parked, or was about to take into its hands again, is anybody's and waits for healing.
+    // A block that the dead one had parked, or was about to take into its hands again, is anybody's and waits
+    // for healing.
     world.verify();
     world.heap.heal(&mut strict(3));
     world.is_whole();
@@ -126,7 +127,8 @@ fn pairs_of_stops(name: &'static str, body: fn()) {
             step += stride;
         }
         println!(
-            "{name} | {mode} | {kills} pairs of stops, one at each {stride} accesses, {executions} executions | {} | {:.1} s",
+            "{name} | {mode} | {kills} pairs of stops, one at each {stride} accesses, {executions} executions | \
+                {} | {:.1} s",
             bound_name(scenario.bound(all_rmw)),
             begun.elapsed().as_secs_f64(),
         );
@@ -171,7 +173,8 @@ fn every_step(name: &'static str, body: fn(), stride: u64, least: u64) {
             step += stride;
         }
         println!(
-            "{name} | {mode} | {kills} stops, one at each {stride} accesses, {executions} executions, at least {fewest} each | {} | {:.1} s",
+            "{name} | {mode} | {kills} stops, one at each {stride} accesses, {executions} executions, at least \
+                {fewest} each | {} | {:.1} s",
             bound_name(scenario.bound(all_rmw)),
             begun.elapsed().as_secs_f64(),
         );
@@ -194,8 +197,8 @@ fn loom_c1_killed_while_a_large_block_is_freed() {
     every_step("loom_c1_killed_while_a_large_block_is_freed", || killed(33, 0, frees_a_large_block), 8, 20);
 }
 
-/// A head under a run that is not cut up yet, shown as parked: an index that has gone stale takes it, and the recovery of the
-/// run's holder erases it (S1).
+/// A head under a run that is not cut up yet, shown as parked: an index that has gone stale takes it, and the
+/// recovery of the run's holder erases it (S1).
 fn stale_index_under_a_run() {
     let world = World::<Mortal>::over(12, 0);
     let mut stale = Box::new(ThreadCache::with_ceiling(2, 2));

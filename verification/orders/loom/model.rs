@@ -20,8 +20,8 @@ pub(crate) struct World<B: Backend = Loom> {
     start: loom::sync::atomic::AtomicUsize,
 }
 
-/// A world in which a participant can be stopped for ever. Only before [`World::run`]: the stop is a thread-local setting,
-/// and all threads of a model are one thread of the operating system.
+/// A world in which a participant can be stopped for ever. Only before [`World::run`]: the stop is a
+/// thread-local setting, and all threads of a model are one thread of the operating system.
 pub(crate) type Mortal = Probe<Loom>;
 
 /// What one thread of a scenario does.
@@ -149,8 +149,9 @@ impl<B: Backend> World<B> {
         let threads = parts.map(|part| {
             let world = Arc::clone(self);
             loom::thread::spawn(move || {
-                // A thread that begins with a load might otherwise not be interleaved. With this, the order in which the
-                // threads are started makes no difference: tried, the executions are the same in number.
+                // A thread that begins with a load might otherwise not be interleaved. With this, the order
+                // in which the threads are started makes no difference: tried, the executions are the same in
+                // number.
                 world.start.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                 part(&world);
             })

@@ -116,7 +116,8 @@ const FATES: &[(&Site, &str, Fate)] = &[
         &OWN_STORE,
         "Relaxed",
         Argued(
-            "In models OWN_FENCE, a full fence, stands in front of it and releases as well; natively that is the compiler's alone. \
+            "In models OWN_FENCE, a full fence, stands in front of it and releases as well; natively that is \
+                the compiler's alone. \
              ThreadSanitizer, which sees no fences, reports it: control `own` of `verification/orders/tsan/run`.",
         ),
     ),
@@ -124,7 +125,8 @@ const FATES: &[(&Site, &str, Fate)] = &[
         &HAZARD_CLEAR,
         "Relaxed",
         Argued(
-            "A thief that reads the cleared name must find the owner's store before its own compare-and-swap in the header's order of \
+            "A thief that reads the cleared name must find the owner's store before its own compare-and-swap in \
+                the header's order of \
                 modification. loom's order of modification is its order of execution, so it cannot put the store behind it; neither can x86.",
         ),
     ),
@@ -133,7 +135,8 @@ const FATES: &[(&Site, &str, Fate)] = &[
         &HAZARD_SET,
         "Relaxed",
         Argued(
-            "As HAZARD_CLEAR, for a thief that reads the name of the next block: since C++20 a relaxed store ends the release sequence of the \
+            "As HAZARD_CLEAR, for a thief that reads the name of the next block: since C++20 a relaxed store \
+                ends the release sequence of the \
              store before it. One word's stores are seen in order on every machine, so that no machine can show it.",
         ),
     ),
@@ -143,7 +146,8 @@ const FATES: &[(&Site, &str, Fate)] = &[
         &ADOPTING,
         "Relaxed",
         Argued(
-            "Set, it stands in front of ADOPT, which releases as well. Nobody but a recoverer of the dead reads it, and a dead one's stores are all done.",
+            "Set, it stands in front of ADOPT, which releases as well. Nobody but a recoverer of the dead reads \
+                it, and a dead one's stores are all done.",
         ),
     ),
     (&OP_WRITE, "Relaxed", Killed("loom_s1_cut_races_cut")),
@@ -161,7 +165,8 @@ const FATES: &[(&Site, &str, Fate)] = &[
         &PIN,
         "Relaxed",
         Argued(
-            "Whoever reads that the pin is gone must find the helper's compare-and-swap before its own in the header's order of modification. loom's order \
+            "Whoever reads that the pin is gone must find the helper's compare-and-swap before its own in the \
+                header's order of modification. loom's order \
              of modification is its order of execution, so it cannot put the helper's behind; neither can x86.",
         ),
     ),
@@ -175,7 +180,8 @@ const FATES: &[(&Site, &str, Fate)] = &[
         &DIR_CLAIM,
         "Release",
         Argued(
-            "EMPTY comes back, so an entry that was looked at with acquire may be another's by the time that it is claimed: without acquire the new \
+            "EMPTY comes back, so an entry that was looked at with acquire may be another's by the time that it \
+                is claimed: without acquire the new \
              publisher's words could stand before the old one's in their orders of modification, which in loom are its order of execution.",
         ),
     ),
@@ -207,7 +213,8 @@ const FATES: &[(&Site, &str, Fate)] = &[
         &STRUCTURE_WRITE,
         "Relaxed",
         Argued(
-            "Nobody finds a structure before its block was made unowned (ADOPT, which releases) or its name published (DIR_WRITE).",
+            "Nobody finds a structure before its block was made unowned (ADOPT, which releases) or its name \
+                published (DIR_WRITE).",
         ),
     ),
     (
@@ -220,7 +227,8 @@ const FATES: &[(&Site, &str, Fate)] = &[
         &STRUCTURE_CHANGE,
         "Release",
         Argued(
-            "Whoever frees a structure reads every user's word itself, and each is a release sequence. Kept, since who reads one state may act on all that led to it.",
+            "Whoever frees a structure reads every user's word itself, and each is a release sequence. Kept, \
+                since who reads one state may act on all that led to it.",
         ),
     ),
     (&VISIT, "Relaxed", Killed("loom_q3_a_structure_is_freed_beside_a_comer")),
@@ -235,7 +243,8 @@ const FATES: &[(&Site, &str, Fate)] = &[
         &TURN_CHANGE,
         "Relaxed",
         Argued(
-            "Where the key was there, CURSOR_FENCE stands in front of it and releases as well. Where it was not, whoever sees the turn and not the new place would take \
+            "Where the key was there, CURSOR_FENCE stands in front of it and releases as well. Where it was \
+                not, whoever sees the turn and not the new place would take \
              the change for complete and make the next one, and it would be lost: not met in a model's bounds. The other side, TURN_LOOK, is.",
         ),
     ),
@@ -243,33 +252,42 @@ const FATES: &[(&Site, &str, Fate)] = &[
         &RETIRE,
         "Relaxed",
         Argued(
-            "Not in a model's bounds: it takes one who completes another's change and was not in front of a fence behind that turn, one who leaves and finds the block \
+            "Not in a model's bounds: it takes one who completes another's change and was not in front of a \
+                fence behind that turn, one who leaves and finds the block \
              retired, and one who names it meanwhile and is not shown the turn by its fence.",
         ),
     ),
     (&GUARD_WRITE, "Relaxed", Argued(LINK)),
 ];
 
-const LAP: &str = "Not in a model's bounds. A cell's link has its lap modulo 32. That a later lap's is not taken for this one's follows from the recheck at head or \
+const LAP: &str = "Not in a model's bounds. A cell's link has its lap modulo 32. That a later lap's is not \
+    taken for this one's follows from the recheck at head or \
                    tail: whoever put it had seen the cell emptied since (CELL_CLEAR releases, CELL_LOOK acquires), and whoever emptied it the head there (TICKET_LOOK); \
                    so a reader of the link reads, behind it (CELL_LOOK acquires), no head from before (TICKET_RECHECK). The chain takes 32 laps to break.";
-const BY_HEADER: &str = "What the giver wrote comes to the taker by the cell (CELL_PUT, CELL_LOOK), which it has read before. Kept for who has the block by its header alone: \
+const BY_HEADER: &str = "What the giver wrote comes to the taker by the cell (CELL_PUT, CELL_LOOK), which it \
+    has read before. Kept for who has the block by its header alone: \
                         an adopter that was given its offset, and a recovery.";
 
-const AID: &str = "Not for safety: a stale index is dropped by the pop, which checks the header (killed together with OWN_LOOK). Kept, since \
+const AID: &str = "Not for safety: a stale index is dropped by the pop, which checks the header (killed \
+    together with OWN_LOOK). Kept, since \
                    a batch of stale indices is of no use.";
-const KERNEL: &str = "Not modelled: beside each of these accesses the kernel is asked (file locks, /proc). Needed where a survivor has recovered a slot and \
+const KERNEL: &str = "Not modelled: beside each of these accesses the kernel is asked (file locks, /proc). \
+    Needed where a survivor has recovered a slot and \
                       a newcomer takes it: only the release that gives the slot up and the acquire that takes it put the recovery before the new \
                       holder. x86 cannot show it missing. With real processes: `--test survival takeover`, the campaign.";
-const JOINING: &str = "Not modelled: no thief meets a slot that changes hands in a model. A thief marks, fences (REACH_FENCE) and reads whose the slot is; a newcomer writes \
+const JOINING: &str = "Not modelled: no thief meets a slot that changes hands in a model. A thief marks, fences \
+    (REACH_FENCE) and reads whose the slot is; a newcomer writes \
                        whose it is, fences, and looks at its first header. Either the thief reads the newcomer, and its heavy fence reaches it, or the \
                        newcomer sees the mark.";
-const JOINED: &str = "CURSOR_FENCE stands behind it in the reader, and in front of the look in the publisher: a publisher that has not seen it is one whose fence was \
+const JOINED: &str = "CURSOR_FENCE stands behind it in the reader, and in front of the look in the publisher: a \
+    publisher that has not seen it is one whose fence was \
                       first, and then the reader finds the tail past its cursor.";
-const COPIES: &str = "Not modelled: payload is no words of a model. Without it the recheck may come before the copy: on ARM, not on x86. With it, a copy that has a byte of \
+const COPIES: &str = "Not modelled: payload is no words of a model. Without it the recheck may come before the \
+    copy: on ARM, not on x86. With it, a copy that has a byte of \
                       the next owner comes behind that one's claim of the block wherever stores are seen by all in one order (x86, ARMv8), since the claim \
                       acquires, and so precedes, the next owner's stores.";
-const LINK: &str = "Not modelled: a segment is formatted before its file is linked under its name, and the kernel orders that before anybody's opening of \
+const LINK: &str = "Not modelled: a segment is formatted before its file is linked under its name, and the \
+    kernel orders that before anybody's opening of \
                     it; the guard tells a file that was never finished. With real processes: `--test segment racing`.";
 
 /// What notices each fault: first the tests of their own here.
@@ -297,7 +315,8 @@ const FAULTS: &[(Mutant, &str)] = &[
     (Mutant::OpenAdoptionIgnored, "`mutant_tso_table`, sort Leavers"),
     (
         Mutant::HelperRecheckDropped,
-        "`mutant_schedules_table`, sort Hot, seed 50 366; `mutant_helper_recheck_dropped_is_caught` of shuttle; protocol model",
+        "`mutant_schedules_table`, sort Hot, seed 50 366; `mutant_helper_recheck_dropped_is_caught` of shuttle; \
+            protocol model",
     ),
     (Mutant::LargeHeld, "`schedules_l2_a_large_block_is_not_hidden_by_who_frees_it`; `mutant_crash_table`"),
     (Mutant::LeafAloneRehinted, "`mutant_schedules_table`, sort Search"),
@@ -370,7 +389,8 @@ fn ordering(site: &Site, name: &str) -> Ordering {
 fn table() -> String {
     use std::fmt::Write;
     let mut table = String::from(
-        "# Mutants\n\nWritten by `MATRIX_WRITE_REPORT=1 cargo test --features loom --test loom mutants_report_is_current`, which without the variable fails \
+        "# Mutants\n\nWritten by `MATRIX_WRITE_REPORT=1 cargo test --features loom --test loom \
+            mutants_report_is_current`, which without the variable fails \
          where this file is not what it finds.\n\n\
          ## Orderings, one step weaker\n\nloom explores the scenario named, with weak memory, over the production heap.\n\n\
          | site | weaker | fate |\n|---|---|---|\n",
@@ -390,7 +410,10 @@ fn table() -> String {
         let fate = fate.unwrap_or_else(|| panic!("{} {order}: no model notices any more", site.name));
         writeln!(table, "| {} {:?} | {order} | {fate} |", site.name, site.order).expect("memory");
     }
-    table.push_str("\n## Faults\n\nChecks, fences, rechecks and orders of two writes left out or changed, one at a time.\n\n| fault | noticed by |\n|---|---|\n");
+    table.push_str(
+        "\n## Faults\n\nChecks, fences, rechecks and orders of two writes left out or changed, one \
+        at a time.\n\n| fault | noticed by |\n|---|---|\n",
+    );
     for (mutant, by) in FAULTS {
         writeln!(table, "| {mutant:?} | {by} |").expect("memory");
     }
@@ -430,8 +453,8 @@ fn mutants_report_is_current() {
 /// A scenario that takes long; searches leave it out.
 const LONG: &str = "loom_s4_pop_races_resize";
 
-/// Looks in every scenario for one that notices a weakened ordering: for whoever adds a site (`MATRIX_SITE=FREEZE`), or wonders
-/// whether an argument still holds.
+/// Looks in every scenario for one that notices a weakened ordering: for whoever adds a site
+/// (`MATRIX_SITE=FREEZE`), or wonders whether an argument still holds.
 #[test]
 #[ignore = "many minutes: each survivor takes every scenario"]
 fn mutant_weakened_orderings_table() {
@@ -445,9 +468,9 @@ fn mutant_weakened_orderings_table() {
     }
 }
 
-/// The fault that no scenario here is known to notice, looked for in all of them: seen once, 19 975 executions into one
-/// scenario, until a check of sizes came in front of it. A scenario that begins to notice it should take it over into the
-/// list above. verification/schedules/shuttle notices it.
+/// The fault that no scenario here is known to notice, looked for in all of them: seen once, 19 975
+/// executions into one scenario, until a check of sizes came in front of it. A scenario that begins to notice
+/// it should take it over into the list above. verification/schedules/shuttle notices it.
 #[test]
 #[ignore = "minutes, and it asserts nothing"]
 fn mutant_survivors_are_looked_for() {

@@ -143,7 +143,8 @@ scenarios! {
         let left = Directory(world.heap.region()).lookup(NAME).expect("it is published").block;
         let mut all = olds.lock().unwrap().clone();
         all.push(left);
-        assert_eq!([first, one, two].map(entry).iter().filter(|one| all.contains(one)).count(), 3, "S5: each is replaced once");
+        assert_eq!([first, one, two].map(entry).iter().filter(|one| all.contains(one)).count(), 3, "S5: each is \
+            replaced once");
         assert!(Directory(world.heap.region()).withdraw(NAME) && !Directory(world.heap.region()).withdraw(NAME));
     }
 }

@@ -24,9 +24,10 @@ scenarios! {
         assert_eq!((tally.live.blocks, tally.free.granules), (2, 2));
     }
 
-    // A cache wanted to cut a block, was too late to announce it, and then takes the block whole: whoever meets it in that cache's hands
-    // must not take the cut for the operation in force. (What the attempt leaves is written here as `cut` writes it; the fence that
-    // follows an announced operation does not follow this one.)
+    // A cache wanted to cut a block, was too late to announce it, and then takes the block whole: whoever
+    // meets it in that cache's hands must not take the cut for the operation in force. (What the attempt
+    // leaves is written here as `cut` writes it; the fence that follows an announced operation does not
+    // follow this one.)
     loom_s1_helper_meets_no_old_operation Some(2), Some(3), 100, [Read(&OP_READ), Mark("met")] => {
         let world = World::new(2, 0);
         world.run([
@@ -217,8 +218,8 @@ scenarios! {
         world.is_whole();
     }
 
-    // Three threads want a granule each of a block of three: all get one. (With weak memory, whose stale reads of the hints are
-    // too many for three threads, two of a block of two.)
+    // Three threads want a granule each of a block of three: all get one. (With weak memory, whose stale
+    // reads of the hints are too many for three threads, two of a block of two.)
     loom_l2_three_cuts_use_all_room Some(1), Some(2), 100, [] => {
         let cut = |owner| part(move |w: &World| { w.allocate(&mut strict(owner), 1); });
         let three = Setting::get().all_rmw;
@@ -276,7 +277,8 @@ scenarios! {
         world.is_whole();
     }
 
-    // The middle one of three is freed while a free block to its right is taken whole and given back: a join that is aborted.
+    // The middle one of three is freed while a free block to its right is taken whole and given back: a join
+    // that is aborted.
     loom_l3_join_is_aborted_and_heals Some(2), Some(3), 100, [Lost(&FREEZE)] => {
         let world = World::new(3, 0);
         let mut cache = strict(1);
@@ -294,9 +296,10 @@ scenarios! {
         world.is_whole();
     }
 
-    // A block too large to be hidden is freed under an announcement, which another thread's allocation may finish. There is room
-    // elsewhere all the time.
-    loom_l2_large_free_is_finished_by_an_allocation Some(3), Some(3), 100, [Lost(&COMMIT), Mark("served by the large block")] => {
+    // A block too large to be hidden is freed under an announcement, which another thread's allocation may
+    // finish. There is room elsewhere all the time.
+    loom_l2_large_free_is_finished_by_an_allocation Some(3), Some(3), 100, [Lost(&COMMIT), Mark("served by the \
+        large block")] => {
         let world = World::new(33, 0);
         let mut cache = strict(1);
         let [right, between] = [(); 2].map(|()| world.allocate(&mut cache, 1));
@@ -334,7 +337,8 @@ scenarios! {
         assert_eq!((tally.live.granules, tally.granules), (2, 12), "S4");
     }
 
-    // Another cache heals while a run is cut up: it may merge the parked blocks at once, and none that is not parked yet.
+    // Another cache heals while a run is cut up: it may merge the parked blocks at once, and none that is not
+    // parked yet.
     loom_s4_carve_races_heal Some(1), Some(2), 100, [Mark("carved"), Lost(&CLAIM)] => {
         let world = World::new(12, 0);
         world.run([
@@ -353,7 +357,8 @@ scenarios! {
         assert_eq!((tally.live.granules + tally.free.granules, tally.granules), (12, 12), "S4");
     }
 
-    // Four granules share a header. Two threads cut the same free block, one of them so that the other's block ends inside a span.
+    // Four granules share a header. Two threads cut the same free block, one of them so that the other's
+    // block ends inside a span.
     loom_s1_packed_cut_races_cut Some(2), Some(3), 100, [Lost(&COMMIT), Lost(&CARVE)] => {
         let world = World::packed(16);
         world.run([
@@ -373,8 +378,8 @@ scenarios! {
         world.is_whole();
     }
 
-    // A block is freed and merged to its left while that neighbour is cut to what has its span to itself, or taken whole with
-    // what has not.
+    // A block is freed and merged to its left while that neighbour is cut to what has its span to itself, or
+    // taken whole with what has not.
     loom_s3_packed_alloc_races_ripple Some(2), Some(3), 100, [Lost(&COMMIT), Mark("with what is over")] => {
         let world = World::packed(12);
         let block = world.allocate(&mut strict(1), 5);
@@ -392,8 +397,8 @@ scenarios! {
         world.is_whole();
     }
 
-    // A parked block is merged and cut anew, a granule further on in the same span, used and parked by its first owner, beside the stale
-    // index: what the index names is not there.
+    // A parked block is merged and cut anew, a granule further on in the same span, used and parked by its
+    // first owner, beside the stale index: what the index names is not there.
     loom_s1_stale_index_leads_to_another_position Some(2), Some(3), 100, [Mark("moved"), Lost(&CLAIM)] => {
         let world = World::packed(16);
         let mut owner = Box::new(ThreadCache::with_ceiling(1, 4));
@@ -484,7 +489,8 @@ scenarios! {
         world.verify();
     }
 
-    // A block is adopted, used and given back, under one generation: who adopts it next may have looked at it before all that.
+    // A block is adopted, used and given back, under one generation: who adopts it next may have looked at it
+    // before all that.
     loom_s3_block_comes_back_under_one_generation None, None, 20, [Mark("adopted after")] => {
         let world = World::new(2, 0);
         let block = world.allocate(&mut strict(1), 1);

@@ -10,8 +10,9 @@ const DEAD: u16 = 4;
 const ADOPTER: u16 = 2;
 
 scenarios! {
-    // Two walk for one dead participant. The second adopts its block, ends the recovery, takes the number, and gives the block to
-    // itself under that number: the word has come back, and the first one, wherever it stands, must not take it for the dead one's.
+    // Two walk for one dead participant. The second adopts its block, ends the recovery, takes the number,
+    // and gives the block to itself under that number: the word has come back, and the first one, wherever it
+    // stands, must not take it for the dead one's.
     loom_c1_a_number_waits_for_a_late_helper Some(2), Some(3), 300, [Mark("taken"), Mark("kept")] => {
         let world = World::new(1, 0);
         [1, ADOPTER, DEAD].into_iter().for_each(|number| assert!(world.heap.slots().take(number, 0)));

@@ -1,4 +1,5 @@
-//! Waiting: whoever sleeps is woken. A wake-up that is lost leaves a thread asleep for ever, which the checker reports as a deadlock: here nobody naps.
+//! Waiting: whoever sleeps is woken. A wake-up that is lost leaves a thread asleep for ever, which the
+//! checker reports as a deadlock: here nobody naps.
 
 use crate::model::Met::{Mark, Read};
 use crate::model::{mark, scenarios};
@@ -91,7 +92,8 @@ scenarios! {
         assert_eq!(words.permits().available(), 0);
     }
 
-    // A sleeper has been killed: the first ring that wakes nobody counts anew, and whoever is just falling asleep is not forgotten.
+    // A sleeper has been killed: the first ring that wakes nobody counts anew, and whoever is just falling
+    // asleep is not forgotten.
     loom_q5_count_of_sleepers_is_mended Some(3), Some(3), 50, [Read(&BELL_LOOK), Mark("mended")] => {
         let words = Words::with_a_dead_sleeper();
         run(&words, [

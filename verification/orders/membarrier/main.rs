@@ -1,13 +1,15 @@
 //! The kernel's side of biased parking: does membarrier(2) reach a processor that is running an owner?
 //!
-//! An owner stores a name and looks for a mark, without a fence; a thief stores the mark, calls membarrier(2), and looks for the name.
-//! If both miss the other's store, the barrier did not reach the owner. Ahead of the name the owner stores to lines that are in no cache,
-//! so that its name waits in the store buffer for longer than a system call takes. Both are pinned, each to a processor.
+//! An owner stores a name and looks for a mark, without a fence; a thief stores the mark, calls
+//! membarrier(2), and looks for the name. If both miss the other's store, the barrier did not reach the
+//! owner. Ahead of the name the owner stores to lines that are in no cache, so that its name waits in the
+//! store buffer for longer than a system call takes. Both are pinned, each to a processor.
 //!
-//! The third command is here because it does *not* hold: on Linux 6.18, where a thread has ended on a processor
-//! and another of the same process goes on there, `GLOBAL_EXPEDITED` leaves that processor out until a thread of some other process has
-//! run on it. (It seems that `exit_mm` clears the run queue's `membarrier_state`, and the switch to a thread with the same
-//! address space takes it for set.) The heap uses the other two ([`atomic_matrix::backend::Reach`]).
+//! The third command is here because it does *not* hold: on Linux 6.18, where a thread has ended on a
+//! processor and another of the same process goes on there, `GLOBAL_EXPEDITED` leaves that processor out
+//! until a thread of some other process has run on it. (It seems that `exit_mm` clears the run queue's
+//! `membarrier_state`, and the switch to a thread with the same address space takes it for set.) The heap
+//! uses the other two ([`atomic_matrix::backend::Reach`]).
 //!
 //! `MATRIX_LITMUS_SECONDS` sets how long each is tried.
 #![allow(missing_docs)]

@@ -1,7 +1,8 @@
 //! A workload for ThreadSanitizer: threads that use one segment and access payload plainly (S1, S3).
 //!
-//! `verification/orders/tsan/run` builds it with the sanitizer, runs it, and runs the controls, which must be reported: they show
-//! that a missing happens-before would be seen. Without a harness, since libtest itself gives false alarms.
+//! `verification/orders/tsan/run` builds it with the sanitizer, runs it, and runs the controls, which must be
+//! reported: they show that a missing happens-before would be seen. Without a harness, since libtest itself
+//! gives false alarms.
 //!
 //! The threads share nothing but the segment and relaxed numbers. The sanitizer does not understand fences, so whatever
 //! is clean here is clean by the headers' acquire and release alone.
@@ -30,8 +31,8 @@ const THREADS: usize = 4;
 /// Threads that have not come to their end.
 static RUNNING: AtomicU64 = AtomicU64::new(0);
 
-/// Starts a thread. std's own joining and its `Arc` end with fences and futexes that the sanitizer does not see, so nothing of them
-/// is used: the handle is forgotten, and what threads share is never dropped.
+/// Starts a thread. std's own joining and its `Arc` end with fences and futexes that the sanitizer does not
+/// see, so nothing of them is used: the handle is forgotten, and what threads share is never dropped.
 fn spawn(work: impl FnOnce() + Send + 'static) {
     RUNNING.fetch_add(1, Ordering::Relaxed);
     std::mem::forget(thread::spawn(|| {
@@ -281,7 +282,8 @@ fn clean(time: Duration, strict: bool) {
     let [frees, adopted, taken, heals, recovered] =
         [Did::Free, Did::Adopt, Did::Take, Did::Heal, Did::Recover].map(|what| clock.count(what));
     println!(
-        "strict {strict}: {frees} frees, {adopted} adopted, {taken} taken by name, {heals} heals, {recovered} recovered, {:.1?}",
+        "strict {strict}: {frees} frees, {adopted} adopted, {taken} taken by name, {heals} heals, {recovered} \
+            recovered, {:.1?}",
         start.elapsed()
     );
     assert!(frees.min(adopted).min(taken).min(heals).min(recovered) > 0, "some of the calls were never made");
@@ -313,12 +315,14 @@ fn unadopted() {
 struct Weakened<const SITE: usize>;
 struct WeakWord<const SITE: usize>(NativeWord);
 
-/// The sites that can be weakened, and what they become. (Most releases and acquires of a block's way are there twice, at the free
-/// and at the merge for instance: that each is needed where it stands, is shown by loom's schedules.)
+/// The sites that can be weakened, and what they become. (Most releases and acquires of a block's way are
+/// there twice, at the free and at the merge for instance: that each is needed where it stands, is shown by
+/// loom's schedules.)
 const WEAK: [&[(&Site, &Site)]; 3] = [
     &[(&PARK, &Site { order: Ordering::Acquire, ..PARK })],
-    // The thief reads the owner's slot as well as the header: either alone is enough. (To the sanitizer a word's release outlasts later
-    // relaxed stores, so that the name's would hide the missing one of its clearing.)
+    // The thief reads the owner's slot as well as the header: either alone is enough. (To the sanitizer a
+    // word's release outlasts later relaxed stores, so that the name's would hide the missing one of its
+    // clearing.)
     &[
         (&HAZARD_SET, &Site { order: Ordering::Relaxed, ..HAZARD_SET }),
         (&OWN_STORE, &Site { order: Ordering::Relaxed, ..OWN_STORE }),
@@ -457,7 +461,8 @@ fn handed_on<const SITE: usize>(biased: bool) {
     println!("a parked block is taken by another thread");
 }
 
-/// A payload handed over by fences around relaxed accesses: right, and yet reported, since the sanitizer understands no fences.
+/// A payload handed over by fences around relaxed accesses: right, and yet reported, since the sanitizer
+/// understands no fences.
 fn fenced() {
     let (payload, told) = forever((Cell(UnsafeCell::new(0)), AtomicBool::new(false)));
     spawn(move || {

@@ -1,9 +1,11 @@
-//! Biased parking on processors with store buffers: the owner's plain stores reach others late, and only the thief's barrier
-//! reaches into the owner's buffer (membarrier(2), modelled as an operation that drains all buffers at once).
+//! Biased parking on processors with store buffers: the owner's plain stores reach others late, and only the
+//! thief's barrier reaches into the owner's buffer (membarrier(2), modelled as an operation that drains all
+//! buffers at once).
 //!
-//! The production heap, one shared access at a time in an order that a seed decides, as in `verification/schedules/explorer`, but each
-//! player's stores wait in a buffer of its own (x86-TSO) and drain when the seed says so. loom, whose fences are full ones on both
-//! sides, cannot show what happens to an owner that does not fence. Players may stop for ever at any access.
+//! The production heap, one shared access at a time in an order that a seed decides, as in
+//! `verification/schedules/explorer`, but each player's stores wait in a buffer of its own (x86-TSO) and
+//! drain when the seed says so. loom, whose fences are full ones on both sides, cannot show what happens to
+//! an owner that does not fence. Players may stop for ever at any access.
 //!
 //! `MATRIX_SCHEDULES` sets how many of each sort are run, `MATRIX_SEED` the first seed.
 #![allow(missing_docs)]
@@ -38,18 +40,20 @@ type ScheduledWord = <Scheduled as Backend>::Word;
 enum Sort {
     /// Owners take and park; others heal, allocate where there is hardly any room, and free what they were passed.
     Mixed,
-    /// As `Mixed`, with room for runs, whose rest is parked as a block of another size, and with spans of one, two or four granules.
+    /// As `Mixed`, with room for runs, whose rest is parked as a block of another size, and with spans of
+    /// one, two or four granules.
     Runs,
     /// One owner takes and parks the same blocks all the time while one other heals and takes what it got.
     Duel,
     /// As `Duel`, with two others.
     Thieves,
-    /// One takes and parks the same block again and again while two others heal: a thief marks it twice by the same word
-    /// ([`recurring`]).
+    /// One takes and parks the same block again and again while two others heal: a thief marks it twice by
+    /// the same word ([`recurring`]).
     Recurring,
     /// One frees its block while others adopt it, one from the other, or free it for it ([`adopters`]).
     Adopters,
-    /// An owner dies or leaves while another adopts its block; its number is used again as soon as it may be ([`leavers`]).
+    /// An owner dies or leaves while another adopts its block; its number is used again as soon as it may be
+    /// ([`leavers`]).
     Leavers,
     /// As `Mixed`, and the first participant stops for ever.
     OwnerStops,
@@ -69,8 +73,8 @@ const SORTS: [Sort; 9] = [
     Sort::ThiefStops,
 ];
 
-/// Blocks on their way to another participant, which frees them: a word that is stored behind the block's header, as a ring
-/// between two processes would.
+/// Blocks on their way to another participant, which frees them: a word that is stored behind the block's
+/// header, as a ring between two processes would.
 struct Post(Vec<ScheduledWord>);
 
 impl Post {
@@ -256,8 +260,9 @@ fn drawn(turns: [(usize, u64); TURNS], random: &mut Rng) -> Policy {
     Policy::Turns(turns.map(|(player, most)| (player, random.u64(1..=most))))
 }
 
-/// The owner stands between its look and its store while a thief marks its block, gives it back and marks it again: the store takes the
-/// generation back, and the next mark is the same word as the last. Whoever had seen that one must not take the block now.
+/// The owner stands between its look and its store while a thief marks its block, gives it back and marks it
+/// again: the store takes the generation back, and the next mark is the same word as the last. Whoever had
+/// seen that one must not take the block now.
 fn recurring(seed: u64) -> [bool; 3] {
     let random = &mut Rng::with_seed(seed);
     let world = Rc::new(World::with(1, true, 6));
@@ -295,8 +300,9 @@ fn recurring(seed: u64) -> [bool; 3] {
     [met(&THIEF_FENCE), met(&OWN_STORE), false]
 }
 
-/// An owner frees its block by a plain store while others adopt it, one from the other, or free it for its owner and take what is free. A
-/// bystander, to whom the block never belongs, names it all the same; it, or an adopter, may stop for ever.
+/// An owner frees its block by a plain store while others adopt it, one from the other, or free it for its
+/// owner and take what is free. A bystander, to whom the block never belongs, names it all the same; it, or
+/// an adopter, may stop for ever.
 fn adopters(seed: u64) -> [bool; 3] {
     let random = &mut Rng::with_seed(seed);
     let world = Rc::new(World::roomy(3, 6));
@@ -387,7 +393,8 @@ fn adopters(seed: u64) -> [bool; 3] {
     if random.bool() {
         hands.push(adopts(4));
     }
-    // The owner stands between its look and its store, or the bystander between name and look, while the others have their turns.
+    // The owner stands between its look and its store, or the bystander between name and look, while the
+    // others have their turns.
     let turns = match random.bool() {
         true => [(0, 5), (1, 40), (2, 80), (0, 40), (2, 80), (1, 40), (4, 80), (0, 40)],
         false => [(3, 40), (0, 5), (1, 40), (2, 80), (0, 40), (4, 80), (1, 40), (3, 40)],
@@ -438,9 +445,9 @@ fn waits_for(world: &World, flag: &Cell<bool>) -> bool {
     })
 }
 
-/// An owner names its block, to free it, and dies at any access, or leaves in good order, while another adopts the block, and perhaps
-/// dies too. As soon as its slot may be released it is, and the next holder has the same number: it names the block as well, as a bystander
-/// to whom that never belongs.
+/// An owner names its block, to free it, and dies at any access, or leaves in good order, while another
+/// adopts the block, and perhaps dies too. As soon as its slot may be released it is, and the next holder has
+/// the same number: it names the block as well, as a bystander to whom that never belongs.
 fn leavers(seed: u64) -> [bool; 3] {
     const OWNER: u16 = 1;
     const ADOPTER: u16 = 2;
@@ -578,7 +585,8 @@ fn play_many(sort: Sort) {
     }
     let [fenced, stored, quick] = met.get();
     println!(
-        "{sort:?}: {count} schedules from seed {first}, in {fenced} a thief fenced, in {stored} an owner stored plainly, in {quick} to free \
+        "{sort:?}: {count} schedules from seed {first}, in {fenced} a thief fenced, in {stored} an owner stored \
+            plainly, in {quick} to free \
          what it had a pointer to"
     );
     let quick = sort == Sort::Recurring || quick > count / 10;
@@ -633,7 +641,8 @@ fn tso_c1_a_thief_stops_for_ever() {
     play_many(Sort::ThiefStops);
 }
 
-/// The machine has store buffers: two players that store and then load may both miss the other's store, but not behind fences.
+/// The machine has store buffers: two players that store and then load may both miss the other's store, but
+/// not behind fences.
 #[test]
 fn tso_both_stores_may_be_late() {
     let late_among = |processes: [u64; 2], fence: fn()| {
@@ -665,8 +674,8 @@ fn tso_both_stores_may_be_late() {
     assert!(!late(near) && !late(far) && !late_among([1, 2], far), "a heavy fence does not drain");
 }
 
-/// Every fault in biased parking is noticed; without the processor's own reordering of the owner's accesses, which x86 does not do,
-/// the owner's fence is only the compiler's.
+/// Every fault in biased parking is noticed; without the processor's own reordering of the owner's accesses,
+/// which x86 does not do, the owner's fence is only the compiler's.
 #[test]
 fn mutant_tso_table() {
     let mut lost = vec![];

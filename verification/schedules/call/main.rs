@@ -1,7 +1,9 @@
-//! Calls in every order, each party stopped before each of its accesses, the recovery killed as well.
-//! On the production code, one shared access at a time (`verification/schedules/explorer/turns.rs`), so every failure replays from its seed.
+//! Calls in every order, each party stopped before each of its accesses, the recovery killed as well. On the
+//! production code, one shared access at a time (`verification/schedules/explorer/turns.rs`), so every
+//! failure replays from its seed.
 //!
-//! `MATRIX_CALL_SEEDS` sets how many interleavings are tried for each stop (default 12), `MATRIX_CALL_RUNS` how many without one.
+//! `MATRIX_CALL_SEEDS` sets how many interleavings are tried for each stop (default 12), `MATRIX_CALL_RUNS`
+//! how many without one.
 #![allow(missing_docs)]
 
 #[path = "../acts.rs"]

@@ -1,4 +1,5 @@
-//! A heap with one service under the schedule: its channel, a ring for each client, and what everybody has asked and answered.
+//! A heap with one service under the schedule: its channel, a ring for each client, and what everybody has
+//! asked and answered.
 
 use super::turns::{Scheduled, accesses, begin, unseen};
 use atomic_matrix::ipc::call::{Asked, Caller, Calls, Found, NotAnswered, Part};

@@ -1,5 +1,5 @@
-//! Who comes to a structure, leaves it, removes it, dies in it, and recovers the dead: it is freed once, after everybody, and nobody
-//! writes it then.
+//! Who comes to a structure, leaves it, removes it, dies in it, and recovers the dead: it is freed once,
+//! after everybody, and nobody writes it then.
 
 use super::common::setting;
 use super::scene::{Region, Scene};

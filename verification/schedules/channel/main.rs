@@ -1,8 +1,9 @@
-//! The channel under the schedule: its calls in any order, each of them stopped before each of its accesses, the recovery helped and
-//! killed. Everything runs on the production code, one shared access at a time (`verification/schedules/explorer/turns.rs`), so every failure
-//! replays from its seed.
+//! The channel under the schedule: its calls in any order, each of them stopped before each of its accesses,
+//! the recovery helped and killed. Everything runs on the production code, one shared access at a time
+//! (`verification/schedules/explorer/turns.rs`), so every failure replays from its seed.
 //!
-//! `MATRIX_CHANNEL_SEEDS` sets how many interleavings are tried for each stop (default 40), `MATRIX_CHANNEL_RUNS` how many without one.
+//! `MATRIX_CHANNEL_SEEDS` sets how many interleavings are tried for each stop (default 40),
+//! `MATRIX_CHANNEL_RUNS` how many without one.
 #![allow(missing_docs)]
 
 #[path = "../acts.rs"]
@@ -53,7 +54,8 @@ const ACTS: [Act; 4] = [Act::Send, Act::Receive, Act::Forward, Act::Reuse];
 enum Crowd {
     /// Anything.
     Mixed,
-    /// The ring is full, and nobody receives until the dead are recovered: who recovers them settles their links alone (L-c).
+    /// The ring is full, and nobody receives until the dead are recovered: who recovers them settles their
+    /// links alone (L-c).
     Slow,
     /// Nobody does anything until the dead are recovered.
     Still,
@@ -110,8 +112,8 @@ fn recover(scene: &Scene, me: u16, dead: &[u16]) {
     dead.iter().for_each(|&dead| _ = scene.heap.recover(cache, dead, Give::GiveBack));
 }
 
-/// One scenario from its seed: a ring as others left it, the victim's act, stopped before its `k`-th access, amid survivors, and all
-/// that follows. True if the victim came to its end.
+/// One scenario from its seed: a ring as others left it, the victim's act, stopped before its `k`-th access,
+/// amid survivors, and all that follows. True if the victim came to its end.
 fn run(what: Option<(Act, u64)>, crowd: Crowd, seed: u64, tally: &Tally) -> bool {
     let random = &mut Rng::with_seed(seed);
     let shift = random.u32(0..=2);

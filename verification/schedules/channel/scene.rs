@@ -223,8 +223,8 @@ impl Scene {
             }
         }
     }
-    /// The recovery has ended, and nobody is inside a call: what the dead had begun took effect or never will, and no cell names a block
-    /// that was taken.
+    /// The recovery has ended, and nobody is inside a call: what the dead had begun took effect or never
+    /// will, and no cell names a block that was taken.
     pub(crate) fn recovered(&self) {
         let void = unseen(|| self.ring().links().find(|(_, standing)| *standing == Standing::Void));
         assert_eq!(void, None, "Q1: the word of a taken block stands");

@@ -1,9 +1,9 @@
 //! Random schedules of several participants, one shared access at a time, replayable by seed.
 //!
-//! Who goes on, and for how many accesses, is drawn from the seed ([`turns`]). Sequentially consistent: no evidence for an
-//! ordering. Tens of thousands of tiny scenarios a second, participants stopped for ever among them, with marks for S1, a
-//! bound for L2, and the hints and merges verified at the end *without healing* (L2, L3), after a recovery where somebody
-//! was stopped.
+//! Who goes on, and for how many accesses, is drawn from the seed ([`turns`]). Sequentially consistent: no
+//! evidence for an ordering. Tens of thousands of tiny scenarios a second, participants stopped for ever
+//! among them, with marks for S1, a bound for L2, and the hints and merges verified at the end *without
+//! healing* (L2, L3), after a recovery where somebody was stopped.
 //!
 //! `MATRIX_SCHEDULES` sets how many of each kind are run, `MATRIX_SEED` the first seed.
 #![allow(missing_docs)]
@@ -56,8 +56,8 @@ enum Sort {
     Runs,
     /// As `Any`, `Tiny` and `Stop`, where two or four granules share a header, and blocks begin anywhere among them.
     Packed,
-    /// Blocks of two granules and more are large: parked in small pools, evicted, freed by others and sent home, taken by whoever runs
-    /// short; one may stop for ever.
+    /// Blocks of two granules and more are large: parked in small pools, evicted, freed by others and sent
+    /// home, taken by whoever runs short; one may stop for ever.
     Large,
     /// Calls on names and on blocks that everybody knows: linearizable ([`names`]).
     Names,
@@ -181,15 +181,15 @@ fn prepare(sort: Sort, plan: &Plan, world: &World, caches: &mut [ThreadCache], r
     match sort {
         Sort::Hot => _ = take(0, plan.granules),
         Sort::Search => {
-            // The first player's last block is where the hints for sizes 1 and 2 lead, which are all old; a free block of 3 lies
-            // in another chunk.
+            // The first player's last block is where the hints for sizes 1 and 2 lead, which are all old; a
+            // free block of 3 lies in another chunk.
             let [_, free, ..] = [1, 3, 64, 1, 1].map(|size| take(0, size).expect("there is room"));
             live[0].retain(|block| *block != free);
             world.free(&mut caches[0], free);
         }
         Sort::Walk => {
-            // From the end: a block that stays, one of 17 that becomes free, two neighbours for the first two players to free, and
-            // in the first chunk a free block of 16, which is of the class of 17.
+            // From the end: a block that stays, one of 17 that becomes free, two neighbours for the first two
+            // players to free, and in the first chunk a free block of 16, which is of the class of 17.
             let [_, free, left, further, ..] = [1, 17, 3, 2, 88, 1].map(|size| take(2, size).expect("there is room"));
             live[2].retain(|block| ![free, left, further].contains(block));
             world.free(&mut caches[2], free);
@@ -247,7 +247,8 @@ fn scenario(sort: Sort, seed: u64) {
     let stopped = play(hands, policy, random)[0].stopped;
     assert_eq!(world.heap.tally().expect("S4").granules, plan.granules as u64, "S4");
     if stopped && random.bool() {
-        // What it hides: a run that it cuts up, a block that it merges, or what it asked for, with room for the alignment.
+        // What it hides: a run that it cuts up, a block that it merges, or what it asked for, with room for
+        // the alignment.
         let spans = |n: u32| n << world.heap.layout().span_shift;
         let hidden = if plan.ceiling > 0 { spans(LARGEST_RUN) } else { spans(30).max(plan.largest + spans(2) - 1) };
         world.nothing_is_hidden(&mut ThreadCache::with_ceiling(6, plan.ceiling), hidden);
@@ -263,7 +264,8 @@ fn scenario(sort: Sort, seed: u64) {
     for cache in &caches[stopped as usize..] {
         world.heap.flush(&mut cache.borrow_mut());
     }
-    // With bias, what thieves and owners in flight have in their hands is not told apart well enough: a block may be on its way from one to the other.
+    // With bias, what thieves and owners in flight have in their hands is not told apart well enough: a block
+    // may be on its way from one to the other.
     if plan.ceiling == 0 && !plan.aligns && !stopped && !world.heap.layout().params.biased {
         world.no_refusal_was_wrong();
     }
@@ -376,8 +378,9 @@ fn schedules_c1_one_stops_for_ever() {
     play_many(Sort::Stop);
 }
 
-/// A sector full of small blocks and one of eight granules at its beginning. One participant asks for eight granules, and after its first
-/// `k` accesses another frees the block. How many accesses the first one makes at most, and at how many of them it is still in time.
+/// A sector full of small blocks and one of eight granules at its beginning. One participant asks for eight
+/// granules, and after its first `k` accesses another frees the block. How many accesses the first one makes
+/// at most, and at how many of them it is still in time.
 fn freed_while_it_looks() -> (u64, u64) {
     let mut in_time = 0;
     for k in 0.. {
@@ -431,8 +434,9 @@ fn schedules_s1_c2_damage_is_mended_beside_traffic() {
     assert!(count < 100 || beside * 2 > count, "most are mended beside traffic");
 }
 
-/// The whole sector is one block, of more granules than are held while they are merged. One participant frees it and stops for ever after
-/// `k` accesses; then another asks for a granule. At how many accesses the block was free by then, and the other was refused.
+/// The whole sector is one block, of more granules than are held while they are merged. One participant frees
+/// it and stops for ever after `k` accesses; then another asks for a granule. At how many accesses the block
+/// was free by then, and the other was refused.
 fn refused_while_one_frees() -> usize {
     let mut refused = 0;
     for k in 0.. {
@@ -464,8 +468,8 @@ fn schedules_l2_a_large_block_is_not_hidden_by_who_frees_it() {
     assert!(with_fault > 0);
 }
 
-/// A walker counts a join's right-hand block as the left one's only while that join stands: what the slot says may be of the next join,
-/// under the same generation.
+/// A walker counts a join's right-hand block as the left one's only while that join stands: what the slot
+/// says may be of the next join, under the same generation.
 #[test]
 fn schedules_s4_a_walker_counts_a_join_once() {
     let (count, wrong) = walker::every_moment();

@@ -1,9 +1,10 @@
 //! Turns: players take their shared accesses one at a time, in an order that a seed decides.
 //!
-//! A player is a coroutine. Each access of the heap passes a gate, where the player may be set aside for others, or stopped
-//! for ever. One thread of the operating system runs them all, so a switch costs nanoseconds, and a seed always gives the
-//! same run. Sequentially consistent ([`play`]): no evidence for an ordering. Or with a store buffer for each player, as x86 has
-//! ([`play_buffered`]; Owens, Sarkar, Sewell: "A Better x86 Memory Model: x86-TSO", 2009).
+//! A player is a coroutine. Each access of the heap passes a gate, where the player may be set aside for
+//! others, or stopped for ever. One thread of the operating system runs them all, so a switch costs
+//! nanoseconds, and a seed always gives the same run. Sequentially consistent ([`play`]): no evidence for an
+//! ordering. Or with a store buffer for each player, as x86 has ([`play_buffered`]; Owens, Sarkar, Sewell: "A
+//! Better x86 Memory Model: x86-TSO", 2009).
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 
@@ -22,8 +23,9 @@ use std::rc::Rc;
 pub(crate) enum Policy {
     /// Anybody, for up to 1, 4, 16 or 60 accesses, both drawn anew each time.
     Bursts,
-    /// PCT (Burckhardt and others, ASPLOS 2010): whoever has the highest priority; so many times, at accesses drawn from the
-    /// first `length` ones, the one that runs gets the lowest. It finds a fault that takes that many switches.
+    /// PCT (Burckhardt and others, ASPLOS 2010): whoever has the highest priority; so many times, at accesses
+    /// drawn from the first `length` ones, the one that runs gets the lowest. It finds a fault that takes
+    /// that many switches.
     Priorities { changes: usize, length: u64 },
     /// These players, one after the other, for so many accesses each; then each to its end, in their order.
     Turns([(usize, u64); TURNS]),
@@ -124,8 +126,8 @@ impl Buffers {
     /// The oldest store of a player reaches memory; false if there is none.
     fn drain_one(&mut self, seat: usize) -> bool {
         let Some(Buffered { word, value, site }) = self.queues[seat].pop_front() else { return false };
-        // SAFETY: the word belongs to a heap that the players share, and their bodies, which own it together, live until the
-        // play is over; all buffers are drained or forgotten by then.
+        // SAFETY: the word belongs to a heap that the players share, and their bodies, which own it together,
+        // live until the play is over; all buffers are drained or forgotten by then.
         unsafe { &*word }.store(value, site);
         true
     }
@@ -176,8 +178,8 @@ fn gate(site: &Site) {
         return assert!(OUTSIDE.get() < LIVELOCK, "a livelock before or after the play");
     };
     if hand.quota.get() == 0 {
-        // SAFETY: the yielder lives on the stack of the coroutine that is running (`seat` put it there, and RUNNING names
-        // this coroutine's hand while it runs), above this frame.
+        // SAFETY: the yielder lives on the stack of the coroutine that is running (`seat` put it there, and
+        // RUNNING names this coroutine's hand while it runs), above this frame.
         unsafe { &*hand.yielder.get() }.suspend(());
     }
     hand.quota.set(hand.quota.get().saturating_sub(1));
@@ -407,8 +409,8 @@ impl Backend for Scheduled {
     fn light_fence(site: &'static Site) {
         RUNNING.with_borrow(|hand| hand.as_ref().map(|hand| hand.note(site)));
     }
-    /// What membarrier(2) does: every processor that runs a participant within reach passes a full fence; who does not run has
-    /// passed one.
+    /// What membarrier(2) does: every processor that runs a participant within reach passes a full fence; who
+    /// does not run has passed one.
     fn heavy_fence(site: &'static Site, reach: Reach) -> bool {
         RUNNING.with_borrow(|hand| hand.as_ref().map(|hand| hand.note(site)));
         buffered(|buffers, seat| {

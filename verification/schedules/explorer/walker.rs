@@ -7,7 +7,8 @@ use fastrand::Rng;
 use std::cell::Cell;
 use std::rc::Rc;
 
-/// Six blocks, from the sector's beginning to its end; the second and the fifth are free. Their headers have one generation.
+/// Six blocks, from the sector's beginning to its end; the second and the fifth are free. Their headers have
+/// one generation.
 fn six() -> (Rc<World>, [Live; 6]) {
     let world = Rc::new(World::with(48, false, 6));
     let cache = &mut ThreadCache::with_ceiling(2, 0);
@@ -22,8 +23,9 @@ fn six() -> (Rc<World>, [Live; 6]) {
 
 const SIX: [(u32, u32); 6] = [(0, 16), (16, 4), (20, 4), (24, 4), (28, 16), (44, 4)];
 
-/// The walker is set aside before its access number `walked`, when the other has made `first` accesses, and goes on behind `second` more.
-/// How often it met each of the three that stay, and whether both came to these accesses.
+/// The walker is set aside before its access number `walked`, when the other has made `first` accesses, and
+/// goes on behind `second` more. How often it met each of the three that stay, and whether both came to these
+/// accesses.
 fn walk_beside(first: u64, walked: u64, second: u64) -> ([u32; 2], bool) {
     let (world, blocks) = six();
     let met = Rc::new(Cell::new([0; 2]));

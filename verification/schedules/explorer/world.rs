@@ -70,8 +70,8 @@ impl World {
         }
     }
 
-    /// With biased parking, and a live block behind the granules: within them the quick ways serve, which stand back where the largest
-    /// of their sizes would not fit.
+    /// With biased parking, and a live block behind the granules: within them the quick ways serve, which
+    /// stand back where the largest of their sizes would not fit.
     pub(crate) fn roomy(granules: u32, granule_shift: u32) -> Self {
         let world = Self::with(granules + EXACT - 1, true, granule_shift);
         let behind = world.heap.allocate(&mut ThreadCache::with_ceiling(8, 0), EXACT - 1, 1, Kind::Raw);
@@ -137,8 +137,8 @@ impl World {
         }
     }
 
-    /// L2, in strict mode and without alignment, where nobody has stopped: no request was refused while a block that fits was
-    /// free from the request's beginning to its end.
+    /// L2, in strict mode and without alignment, where nobody has stopped: no request was refused while a
+    /// block that fits was free from the request's beginning to its end.
     pub(crate) fn no_refusal_was_wrong(&self) {
         let lives = self.lives.borrow();
         for refusal in self.refusals.borrow().iter() {
@@ -201,8 +201,9 @@ impl World {
         self.marks.borrow_mut().iter_mut().filter(|mark| **mark == owner).for_each(|mark| *mark = 0);
     }
 
-    /// L2: with everybody at rest but those who have stopped for ever, whatever is free can be had: the largest run of
-    /// neighbours that are not live is allocated and freed. A stopped participant may hide a block of `hidden` granules.
+    /// L2: with everybody at rest but those who have stopped for ever, whatever is free can be had: the
+    /// largest run of neighbours that are not live is allocated and freed. A stopped participant may hide a
+    /// block of `hidden` granules.
     pub(crate) fn nothing_is_hidden(&self, cache: &mut ThreadCache, hidden: u32) {
         let (mut hole, mut largest) = (0, 0);
         let walked = self.heap.walk(|g, header| {

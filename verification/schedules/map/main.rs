@@ -1,7 +1,9 @@
-//! The table under maps in every order of its calls, each of them stopped before each of its accesses, the recovery killed as well.
-//! On the production code, one shared access at a time (`verification/schedules/explorer/turns.rs`), so every failure replays from its seed.
+//! The table under maps in every order of its calls, each of them stopped before each of its accesses, the
+//! recovery killed as well. On the production code, one shared access at a time
+//! (`verification/schedules/explorer/turns.rs`), so every failure replays from its seed.
 //!
-//! `MATRIX_MAP_SEEDS` sets how many interleavings are tried for each stop (default 12), `MATRIX_MAP_RUNS` how many without one.
+//! `MATRIX_MAP_SEEDS` sets how many interleavings are tried for each stop (default 12), `MATRIX_MAP_RUNS` how
+//! many without one.
 #![allow(missing_docs)]
 
 #[path = "../acts.rs"]
@@ -102,8 +104,8 @@ fn recover(scene: &Scene, me: u16, dead: &[u16]) {
     dead.iter().for_each(|&dead| _ = scene.heap.recover(cache, dead, Give::GiveBack));
 }
 
-/// One scenario from its seed: a table as others left it, the victim's act, stopped before its `k`-th access, amid survivors, and all
-/// that follows. True if the victim came to its end.
+/// One scenario from its seed: a table as others left it, the victim's act, stopped before its `k`-th access,
+/// amid survivors, and all that follows. True if the victim came to its end.
 fn run(what: Option<(Act, u64)>, crowd: Crowd, seed: u64, tally: &Tally) -> bool {
     let random = &mut Rng::with_seed(seed);
     let scene = Rc::new(Scene::new(random.u32(1..=3), random.u16(3..=6), random.bool()));

@@ -301,7 +301,8 @@ impl Scene {
         assert!(linearizable(&history, [None; KEYS], after), "M1: {history:?}");
     }
 
-    /// Everybody frees what they hold and leaves: nothing is left but the table, and nothing of that once it is removed.
+    /// Everybody frees what they hold and leaves: nothing is left but the table, and nothing of that once it
+    /// is removed.
     pub(crate) fn nothing_is_left(&self, last: u16, users: &[u16]) {
         unseen(|| {
             let random = &mut Rng::with_seed(1);

@@ -167,7 +167,8 @@ use Repair::*;
 races! {
     published_s1_aba_hands_a_live_block_out {
         title: "ABA on an untagged head",
-        why: "A pop reads the head and its successor, then swaps the one for the other. If the head was taken and came back in \
+        why: "A pop reads the head and its successor, then swaps the one for the other. If the head was taken \
+            and came back in \
               between, the compare succeeds although the successor is somebody's.",
         obligation: "S1",
         blocks: &[free("A", 96), live("x", 96), free("B", 96), live("y", 96)],
@@ -199,7 +200,8 @@ races! {
 
     published_s1_store_over_a_merge {
         title: "A plain store of ALLOCATED over a merge",
-        why: "A popped block is FREE until its taker has written ALLOCATED. A ripple that comes in between claims it, properly, by \
+        why: "A popped block is FREE until its taker has written ALLOCATED. A ripple that comes in between \
+            claims it, properly, by \
               compare-and-swap, and the store goes over the claim.",
         obligation: "S1",
         blocks: &[free("L", 96), live("R", 96)],
@@ -212,7 +214,8 @@ races! {
 
     published_s4_claim_by_the_state_alone {
         title: "A claim by compare-and-swap on the state alone",
-        why: "Half a repair of the failure before: the state is FREE again when the ripple is through, so the compare succeeds, and \
+        why: "Half a repair of the failure before: the state is FREE again when the ripple is through, so the \
+            compare succeeds, and \
               the block is live while the ripple's list has it.",
         obligation: "S4",
         blocks: &[free("L", 96), live("R", 96)],
@@ -225,7 +228,8 @@ races! {
 
     published_s4_block_is_listed_twice {
         title: "ACKED is visible before the size is taken",
-        why: "A free writes ACKED, which lets anybody merge the block, and only then takes its size. If a neighbour's ripple has \
+        why: "A free writes ACKED, which lets anybody merge the block, and only then takes its size. If a \
+            neighbour's ripple has \
               merged and listed the block in between, the free takes the merged size and lists the block once more.",
         obligation: "S4",
         blocks: &[live("L", 96), live("R", 96)],
@@ -238,7 +242,8 @@ races! {
 
     published_s4_block_is_free_before_it_is_listed {
         title: "FREE is visible before the block is listed",
-        why: "The same at the other end of a free: a neighbour's ripple claims the block when it is FREE, finds it in no list, and \
+        why: "The same at the other end of a free: a neighbour's ripple claims the block when it is FREE, finds \
+            it in no list, and \
               lists the merged block; then the block's own freer lists it again.",
         obligation: "S4",
         blocks: &[live("L", 96), live("R", 96)],
@@ -251,7 +256,8 @@ races! {
 
     published_s4_ripple_pops_another_block {
         title: "A ripple pops another block",
-        why: "A ripple swallows a block that is not listed yet, and pops the head of its class all the same: an innocent block, which \
+        why: "A ripple swallows a block that is not listed yet, and pops the head of its class all the same: an \
+            innocent block, which \
               is lost.",
         obligation: "S4",
         blocks: &[live("L", 96), live("R", 96), live("x", 96), free("I", 96)],

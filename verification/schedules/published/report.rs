@@ -83,7 +83,8 @@ fn report() -> String {
     let (table, wrong) = killed.first.expect("a step at which bytes are lost");
     let _ = writeln!(
         text,
-        "\n## A participant is killed\n\n`published_c1_killed_freer_loses_its_block`. A free takes the block's size out of its header, and \
+        "\n## A participant is killed\n\n`published_c1_killed_freer_loses_its_block`. A free takes the block's \
+            size out of its header, and \
          its left neighbour's, and holds both in a register until it has merged. Killed there, it takes them with it: at \
          {} of its {} steps. At first: {}.\n\n{table}\n**C1 is broken:** {wrong}. With KeepSize at none of {} steps.",
         killed.harmful,

@@ -105,7 +105,8 @@ macro_rules! sequences {
             fn $name() {
                 let sequence = SEQUENCES.iter().find(|sequence| sequence.name == stringify!($name)).unwrap();
                 let (table, wrong) = sequence.play(&[]);
-                println!("{} | {} violated: {}\n{table}", sequence.name, sequence.obligation, wrong.expect("the fault"));
+                println!("{} | {} violated: {}\n{table}", sequence.name, sequence.obligation, wrong.expect("the \
+                    fault"));
                 let (table, wrong) = sequence.play(sequence.repaired);
                 assert!(wrong.is_none(), "the repair is not enough: {wrong:?}\n{table}");
             }
@@ -138,7 +139,8 @@ sequences! {
 
     published_s4_exact_fit_at_the_end_lists_what_is_outside {
         title: "The same at the sector's end",
-        why: "The header is not written there, but the place is listed: the list's next word is written behind the sector.",
+        why: "The header is not written there, but the place is listed: the list's next word is written behind \
+            the sector.",
         obligation: "S4",
         blocks: &[live("n", 96), free("a", 96)],
         run: |run| { run.allocate(48); },
@@ -158,7 +160,8 @@ sequences! {
 
     published_s1_split_leaves_a_stale_back_link {
         title: "A split leaves a stale back link",
-        why: "The right-hand neighbour of a split block still names the whole block as its left neighbour, and later merges with \
+        why: "The right-hand neighbour of a split block still names the whole block as its left neighbour, and \
+            later merges with \
               the front of it, over what lies between.",
         obligation: "S1",
         blocks: &[free("a", 288), live("n", 96)],
@@ -175,7 +178,8 @@ sequences! {
 
     published_s4_merge_pops_the_head {
         title: "A merge pops the head, not the merged block",
-        why: "The block that is merged is somewhere in its list, the head is another one: it is lost, and the merged one stays listed.",
+        why: "The block that is merged is somewhere in its list, the head is another one: it is lost, and the \
+            merged one stays listed.",
         obligation: "S4",
         blocks: &[free("X", 96), live("g", 96), free("L", 96), live("R", 96)],
         run: |run| run.free(run.at("R")),

@@ -1,7 +1,7 @@
 //! Larger models of the production heap under shuttle: random and priority-based (PCT) schedules, replayable by seed.
 //!
-//! Everything is sequentially consistent here: no evidence for any ordering. `MATRIX_SEED` and `MATRIX_SCHEDULES` choose
-//! other schedules and more of them.
+//! Everything is sequentially consistent here: no evidence for any ordering. `MATRIX_SEED` and
+//! `MATRIX_SCHEDULES` choose other schedules and more of them.
 
 #[path = "../../support/calls.rs"]
 mod calls;
@@ -443,9 +443,9 @@ fn shuttle_s1_several_granules_share_a_header() {
 /// Which faults these schedules notice. The survivors are printed, too: SURVIVORS are known, any other fails the test.
 #[test]
 fn mutant_shuttle_table() {
-    // The fence means nothing without weak memory, an early head is harmful only if its carver is killed, and for the helper's
-    // second reading there is the search below.
-    // What only a participant that stops for ever makes harmful, `crash` and `schedules` notice.
+    // The fence means nothing without weak memory, an early head is harmful only if its carver is killed, and
+    // for the helper's second reading there is the search below. What only a participant that stops for ever
+    // makes harmful, `crash` and `schedules` notice.
     const SURVIVORS: &[Mutant] = &[
         Mutant::LookFenceDropped,
         Mutant::OwnFenceDropped,
@@ -503,8 +503,9 @@ fn mutant_shuttle_table() {
     assert!(lost.is_empty(), "not noticed: {lost:?}");
 }
 
-/// A helper that does not read the head again freezes a block for a join that is not announced any more: one schedule in some
-/// tens of thousands, so seed after seed is tried. (Without the fault, `shuttle_l3_tiny_strict` runs the same scenario.)
+/// A helper that does not read the head again freezes a block for a join that is not announced any more: one
+/// schedule in some tens of thousands, so seed after seed is tried. (Without the fault,
+/// `shuttle_l3_tiny_strict` runs the same scenario.)
 #[test]
 fn mutant_helper_recheck_dropped_is_caught() {
     quiet_hook();

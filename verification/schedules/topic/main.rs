@@ -1,7 +1,9 @@
-//! Topics and boards under the schedule: their calls in any order, each of them stopped before each of its accesses, the recovery killed as well.
-//! On the production code, one shared access at a time (`verification/schedules/explorer/turns.rs`), so every failure replays from its seed.
+//! Topics and boards under the schedule: their calls in any order, each of them stopped before each of its
+//! accesses, the recovery killed as well. On the production code, one shared access at a time
+//! (`verification/schedules/explorer/turns.rs`), so every failure replays from its seed.
 //!
-//! `MATRIX_TOPIC_SEEDS` sets how many interleavings are tried for each stop (default 30), `MATRIX_TOPIC_RUNS` how many without one.
+//! `MATRIX_TOPIC_SEEDS` sets how many interleavings are tried for each stop (default 30), `MATRIX_TOPIC_RUNS`
+//! how many without one.
 #![allow(missing_docs)]
 
 #[path = "../acts.rs"]

@@ -186,7 +186,8 @@ impl Scene {
     pub(crate) fn cells(&self) -> usize {
         unseen(|| self.structure().shape.cells())
     }
-    /// What is newest, which is there as soon as anything was published, however often it is overwritten during the look.
+    /// What is newest, which is there as soon as anything was published, however often it is overwritten
+    /// during the look.
     pub(crate) fn look_at_newest(&self) {
         let before = unseen(|| self.log().published());
         let found = self.log().newest();

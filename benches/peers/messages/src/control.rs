@@ -61,7 +61,8 @@ impl Control {
         Ok(Self { map: MmapOptions::new().len(size_of::<Words>()).map_raw(file)?, file: name })
     }
     pub(crate) fn words(&self) -> &Words {
-        // SAFETY: a mapping of that size, page-aligned, as long as this lives; all of it is atomic, and any bytes are valid.
+        // SAFETY: a mapping of that size, page-aligned, as long as this lives; all of it is atomic, and any
+        // bytes are valid.
         unsafe { &*self.map.as_ptr().cast::<Words>() }
     }
 }

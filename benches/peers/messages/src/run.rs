@@ -234,7 +234,8 @@ fn one<P: Peer>(peer: &P, words: &Words, task: &Task, worker: usize) -> Outcome<
     Ok(())
 }
 
-/// How fast the fastest part of a run was: what a machine with other work does in the moments in which both sides have a core.
+/// How fast the fastest part of a run was: what a machine with other work does in the moments in which both
+/// sides have a core.
 struct Chunks<'f> {
     messages: u64,
     begun: Instant,

@@ -12,8 +12,8 @@ use crate::run::{Setting, Task, part};
 
 /// What sends.
 pub(crate) trait Out {
-    /// Sends a message of so many bytes, the first eight of which are the value; one of more than 64 is written throughout. False: there
-    /// is no room now, and the call is made again.
+    /// Sends a message of so many bytes, the first eight of which are the value; one of more than 64 is
+    /// written throughout. False: there is no room now, and the call is made again.
     fn send(&mut self, size: usize, value: u64) -> Outcome<bool>;
     /// Lets the other side have what was sent.
     fn flush(&mut self) {}
