@@ -1,4 +1,5 @@
-//! Messages without their handler: what a binding to another language keeps, whose objects have no lifetimes.
+//! Messages without their handler: what a binding to another language keeps, whose objects have no
+//! lifetimes.
 
 use super::message::Message;
 use super::payload::Payload;
@@ -7,9 +8,9 @@ use crate::handlers::{Handler, RelativePtr};
 use crate::matrix::block_header::LINKED;
 use std::marker::PhantomData;
 
-/// A message that borrows no handler. It is this participant's still: what becomes of it is as before, but
-/// that nothing frees it when it is dropped. So [`Unbound::bind`] it again, or its block stays until its
-/// owner dies.
+/// A message that borrows no handler. It is this participant's still: what becomes of it is as
+/// before, but that nothing frees it when it is dropped. So [`Unbound::bind`] it again, or its
+/// block stays until its owner dies.
 ///
 /// ```
 /// # let handler = atomic_matrix::segment::Options::new().memfd().size(1 << 20).create()?;
@@ -41,14 +42,14 @@ impl<T: ?Sized> Unbound<T> {
 }
 
 impl<T: Payload + ?Sized> Unbound<T> {
-    /// The message, bound to a handler of its segment, which may be another one than before. What the block
-    /// says of itself is checked again, as for a reference: a copy that another language kept of what was
-    /// sent or freed is refused, in most cases. O(1).
+    /// The message, bound to a handler of its segment, which may be another one than before. What
+    /// the block says of itself is checked again, as for a reference: a copy that another language
+    /// kept of what was sent or freed is refused, in most cases. O(1).
     ///
     /// # Errors
-    /// [`Error::ForeignBlock`]; [`Error::NotLive`] or [`Error::Stale`] if it was freed by its offset;
-    /// [`Error::InStructure`] if it was sent; [`Error::Owned`] if it is unowned; [`Error::TypeMismatch`],
-    /// [`Error::TooSmall`]. The block stays what it is then.
+    /// [`Error::ForeignBlock`]; [`Error::NotLive`] or [`Error::Stale`] if it was freed by its
+    /// offset; [`Error::InStructure`] if it was sent; [`Error::Owned`] if it is unowned;
+    /// [`Error::TypeMismatch`], [`Error::TooSmall`]. The block stays what it is then.
     pub fn bind(self, handler: &Handler) -> Result<Message<'_, T>> {
         let Self { pointer, giver, .. } = self;
         let offset = pointer.offset();
