@@ -256,20 +256,28 @@ impl<'a, R: Region> Log<'a, R> {
 
     /// What is at a cursor, which is the caller's.
     pub fn look(&self, index: usize) -> Found {
+        self.look_ahead(index, 0)
+    }
+
+    /// What is so many tickets ahead of a cursor, which is the caller's and of a lossless log: as long as the
+    /// cursor stays where it is, so does all that was published from its ticket on. A publication that is
+    /// void there is told as one lost, and the cursor moves only if that one is at it.
+    pub fn look_ahead(&self, index: usize, ahead: u64) -> Found {
         let Some(mine) = self.cursors().nth(index) else { return Found::Closed };
         let word = mine.load(&CURSOR_OWN);
-        let c = ticket(word);
+        let c = ticket(word) + ahead;
+        let lost = |least| if ahead == 0 { self.overrun(mine, word, least) } else { Found::Lagged(1) };
         match Cell::of(self.cells.at(c).load(&CELL_LOOK)) {
             Cell::Link(link) if link.lap() == self.cells.lap(c) => match self.heap.live_at(link.at()) {
                 Ok(live) if self.heap.standing(link) != Standing::Void => Found::Block(live, link),
                 // Being overwritten; or freed by somebody who had no right to.
-                _ => self.overrun(mine, word, 1),
+                _ => lost(1),
             },
             Cell::Empty(ticket) if ticket == c => self.nothing(),
             Cell::Link(link) if link.lap() == self.cells.lap(c.wrapping_sub(self.cells.n())) && c >= self.cells.n() => {
                 self.nothing()
             }
-            _ => self.overrun(mine, word, 0),
+            _ => lost(0),
         }
     }
 

@@ -1,7 +1,8 @@
 //! What processes talk with: structures in the segment that no death can break.
 //!
 //! - [`Channel`], [`Sender`], [`Receiver`]: a bounded queue of messages, for any number of processes;
-//! - [`Topic`], [`Subscriber`]: every subscriber sees every publication, where it lies; [`Board`]: the latest value;
+//! - [`Topic`], [`Subscriber`]: every subscriber sees every publication, where it lies ([`Samples`]: several
+//!   at once); [`Board`]: the latest value;
 //! - [`Map`]: values under keys, inserted, replaced and taken in one step;
 //! - [`Service`], [`Client`], [`Server`]: requests and responses, each side told of the other's end;
 //! - [`Mutex`], [`Event`], [`Semaphore`], [`Barrier`]: with a bound on each wait, and poisoning;
@@ -67,6 +68,8 @@ pub mod ring;
 pub(crate) mod ring;
 mod room;
 #[doc(hidden)]
+pub mod sample;
+#[doc(hidden)]
 pub mod select;
 #[doc(hidden)]
 pub mod service;
@@ -117,6 +120,8 @@ pub use message::{Message, Ref};
 pub use named::{Barrier, Event, Mutex, MutexGuard, Semaphore};
 #[doc(inline)]
 pub use payload::{Framed, Payload};
+#[doc(inline)]
+pub use sample::{Sample, Samples};
 #[doc(inline)]
 pub use select::Select;
 #[doc(inline)]

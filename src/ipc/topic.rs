@@ -217,7 +217,7 @@ pub(super) fn subscribe(attached: &Attached, history: u64) -> Result<usize> {
 
 impl Attached {
     /// A subscriber has read what is at its cursor, or can't: publishers that wait for that are woken.
-    fn advance(&self, index: usize) {
+    pub(super) fn advance(&self, index: usize) {
         // A forked child has no cursor: its parent has.
         if let Ok(structure) = self.structure() {
             Log::of(structure).advance(index);
@@ -281,6 +281,9 @@ impl<T: Payload + ?Sized> Subscriber<T> {
 }
 
 impl<T: ?Sized> Subscriber<T> {
+    pub(super) fn index(&self) -> usize {
+        self.index
+    }
     pub(super) fn attached(&self) -> &Arc<Attached> {
         &self.attached
     }

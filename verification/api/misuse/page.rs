@@ -18,6 +18,7 @@ const USERS: &[&str] = &[
     "src/ipc/message.rs",
     "src/ipc/named.rs",
     "src/ipc/names.rs",
+    "src/ipc/sample.rs",
     "src/ipc/select.rs",
     "src/ipc/service",
     "src/ipc/text.rs",

@@ -79,6 +79,42 @@ fn topics_say_why_they_refuse() {
 }
 
 #[test]
+fn samples_stay_as_they_are_until_they_are_passed() {
+    let (scratch, handler) = common::segment();
+    let topic = handler.topic::<u64>("numbers").cells(4).open_or_create().expect("there is room");
+    let samples = topic.subscribe(0).expect("there is a place").into_samples();
+    let publish = |value| match topic.publish_value(value) {
+        Ok(()) => true,
+        Err(Error::NotSent { why: Unsent::Full }) => false,
+        Err(other) => panic!("{other}"),
+    };
+    assert!((0..4).all(publish) && !publish(4), "four cells");
+    let next = || samples.try_next().expect("it is open");
+    let mut held: Vec<_> = (0..4).map(|_| next().expect("it was published")).collect();
+    assert!(next().is_none() && !publish(4), "the first is held");
+    assert_eq!(held.iter().map(|sample| **sample).collect::<Vec<_>>(), [0, 1, 2, 3]);
+    drop(held.remove(1));
+    assert!(!publish(4), "the second was passed, but the first was not");
+    drop(held.remove(0));
+    assert!(publish(4) && publish(5) && !publish(6), "two were passed");
+    assert_eq!(held.iter().map(|sample| **sample).collect::<Vec<_>>(), [2, 3], "those held are as they were");
+    let fifth = samples.next_timeout(LONG).expect("it is open").expect("it was published");
+    drop(samples);
+    assert!(!publish(6), "its samples keep the subscriber");
+    held.push(fifth);
+    assert_eq!(format!("{:?}", held[2]), "Sample(4)");
+    drop(held);
+    assert!(publish(6) && publish(7) && publish(8), "nobody reads any more");
+    let samples = topic.subscribe(1).expect("its place is free").into_samples();
+    assert!(samples.next_timeout(LONG).expect("it is open").is_some_and(|sample| *sample == 8));
+    assert!(samples.next_timeout(Duration::from_millis(1)).expect("it is open").is_none());
+    topic.remove().expect("it is ours");
+    assert!(matches!(samples.try_next(), Err(Error::TopicClosed)));
+    drop((topic, samples, scratch));
+    assert_eq!(handler.stats().expect("they tile").live_blocks, 0, "nothing is left");
+}
+
+#[test]
 fn a_dead_subscriber_holds_nobody_up() {
     let (scratch, handler) = common::segment();
     let topic = handler.topic::<u64>("numbers").cells(2).open_or_create().expect("there is room");

@@ -75,7 +75,12 @@ fn reader(scene: &Rc<Scene>, me: u16, calls: usize, random: &mut Rng) -> Player 
     let (scene, history) = (scene.clone(), random.u64(0..3));
     Player::new(move || {
         let Some(mut subscriber) = scene.join(me, history) else { return };
-        (0..calls).for_each(|_| _ = scene.read(&mut subscriber, false));
+        for call in 0..calls {
+            if call % 2 == 0 && scene.is_lossless() {
+                scene.read_ahead(&subscriber);
+            }
+            scene.read(&mut subscriber, false);
+        }
         scene.keep(subscriber);
     })
 }

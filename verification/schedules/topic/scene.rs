@@ -78,6 +78,9 @@ impl Scene {
         }
     }
 
+    pub(crate) fn is_lossless(&self) -> bool {
+        self.sort == Sort::Topic
+    }
     fn structure(&self) -> Structure<'_, Region> {
         unseen(|| Structure::at(&self.heap, self.topic).expect("it is there"))
     }
@@ -182,6 +185,19 @@ impl Scene {
             Found::Nothing => false,
             Found::Closed => panic!("nobody closed it"),
         }
+    }
+    /// Reads the publication behind the one at the cursor, which stays where it is: neither may be
+    /// overwritten meanwhile.
+    pub(crate) fn read_ahead(&self, subscriber: &Subscriber) {
+        let Subscriber { index, next, .. } = *subscriber;
+        let Found::Block(live, link) = self.log().look_ahead(index, 1) else { return };
+        let claimed = self.claims.borrow()[live.at.index()];
+        let again = self.log().look_ahead(index, 1);
+        assert!(matches!(again, Found::Block(_, found) if found == link), "T1: {again:?} where {link:?} was");
+        assert_eq!(self.claims.borrow()[live.at.index()], claimed, "T1: a block is overwritten while it is read");
+        let id = (live.at.0 as u64) << 32 | link.generation() as u64;
+        let known = *self.tickets.borrow_mut().entry(next + 1).or_insert(id);
+        assert_eq!(known, id, "T1: ticket {} is the same for all", next + 1);
     }
     pub(crate) fn cells(&self) -> usize {
         unseen(|| self.structure().shape.cells())
