@@ -81,6 +81,7 @@ pub mod ipc;
 mod kernel;
 #[doc(hidden)]
 pub mod matrix;
+mod packed;
 #[doc(hidden)]
 pub mod segment;
 mod shared;

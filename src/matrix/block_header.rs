@@ -46,6 +46,7 @@
 //! may. All others are compare-and-swaps. B1, B2 and B3 are in `matrix::bias` and `matrix::free`, B4 in
 //! `matrix::adoption`, the rest in `matrix::operation`.
 
+use crate::packed::packed;
 use crate::segment::layout::MAX_PARTICIPANTS;
 
 /// What a header says about its granule.
@@ -85,21 +86,33 @@ impl State {
     }
 }
 
-const SIZE_BITS: u32 = 28;
-const POSITION_BITS: u32 = 2;
+packed! {
+    /// A header's bits.
+    struct Bits {
+        /// In granules; a typed block's fingerprint is in its place.
+        SIZE: 28,
+        /// Of the block's first granule within the span.
+        POSITION: 2,
+        GENERATION: 20,
+        OWNER: 11,
+        STATE: 3,
+    }
+}
+const SIZE_BITS: u32 = Bits::SIZE.bits;
+const POSITION_BITS: u32 = Bits::POSITION.bits;
 const LOW_BITS: u32 = SIZE_BITS + POSITION_BITS;
-const GENERATION_BITS: u32 = 20;
-const OWNER_BITS: u32 = 11;
-const POSITION_AT: u32 = SIZE_BITS;
-const GENERATION_AT: u32 = LOW_BITS;
-const OWNER_AT: u32 = LOW_BITS + GENERATION_BITS;
-const STATE_AT: u32 = OWNER_AT + OWNER_BITS;
+const GENERATION_BITS: u32 = Bits::GENERATION.bits;
+const OWNER_BITS: u32 = Bits::OWNER.bits;
+const POSITION_AT: u32 = Bits::POSITION.at;
+const GENERATION_AT: u32 = Bits::GENERATION.at;
+const OWNER_AT: u32 = Bits::OWNER.at;
+const STATE_AT: u32 = Bits::STATE.at;
 const SIZE_MASK: u32 = (1 << SIZE_BITS) - 1;
 const LOW_MASK: u64 = (1 << LOW_BITS) - 1;
 const POSITION_MASK: u32 = ((1 << POSITION_BITS) - 1) << POSITION_AT;
 const GENERATION_MASK: u64 = (1 << GENERATION_BITS) - 1;
 const OWNER_MASK: u64 = (1 << OWNER_BITS) - 1;
-const _: () = assert!(STATE_AT + 3 == 64 && LOW_BITS == GENERATION_AT);
+const _: () = assert!(LOW_BITS == GENERATION_AT);
 const _: () = assert!(State::Inside as u64 >> 1 == 0 && State::Free as u64 >> 1 == 0);
 const _: () = assert!(State::Acked as u64 == State::Allocated as u64 | 1);
 

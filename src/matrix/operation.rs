@@ -38,6 +38,7 @@ use super::thread_cache::ThreadCache;
 use super::words::Heap;
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
+use crate::packed::packed;
 use crate::segment::layout::{Granule, SlotWord};
 use crate::segment::region::Region;
 use crate::segment::size_class::{Class, LARGEST_PARKED, of_size};
@@ -70,24 +71,38 @@ pub enum Op {
     },
 }
 
-impl Op {
-    const FIELD: u64 = (1 << 30) - 1;
+packed! {
+    /// An operation as a word.
+    struct Encoded {
+        /// A cut's size, or another's tag.
+        SIZE: 30,
+        AT: 30,
+        UNUSED: 2,
+        KIND: 2,
+    }
+}
 
+impl Op {
     /// As a word.
     pub const fn encode(self) -> u64 {
         match self {
             Self::None => 0,
-            Self::Cut { at, size } => 1 << 62 | (at.0 as u64 & Self::FIELD) << 30 | size as u64 & Self::FIELD,
-            Self::Free { at, tag } => 3 << 62 | (at.0 as u64 & Self::FIELD) << 30 | tag as u64,
-            Self::Join { at, tag } => 2 << 62 | (at.0 as u64 & Self::FIELD) << 30 | tag as u64,
+            Self::Cut { at, size } => Self::word(1, at, size),
+            Self::Join { at, tag } => Self::word(2, at, tag as u32),
+            Self::Free { at, tag } => Self::word(3, at, tag as u32),
         }
     }
+
+    const fn word(kind: u64, at: Granule, size: u32) -> u64 {
+        Encoded::KIND.of(kind) | Encoded::AT.of(at.0 as u64) | Encoded::SIZE.of(size as u64)
+    }
+
     /// From a word, whatever it holds.
     pub const fn decode(word: u64) -> Self {
-        let at = Granule((word >> 30 & Self::FIELD) as u32);
-        let tag = word as u16;
-        match word >> 62 {
-            1 => Self::Cut { at, size: (word & Self::FIELD) as u32 },
+        let at = Granule(Encoded::AT.get(word) as u32);
+        let tag = Encoded::SIZE.get(word) as u16;
+        match Encoded::KIND.get(word) {
+            1 => Self::Cut { at, size: Encoded::SIZE.get(word) as u32 },
             2 => Self::Join { at, tag },
             3 => Self::Free { at, tag },
             _ => Self::None,

@@ -16,27 +16,33 @@ use super::thread_cache::{RemoteBatch, ThreadCache};
 use super::words::Heap;
 use crate::backend::Word;
 use crate::backend::orderings::{BATCH_CLAIM, BATCH_INDEX, BATCH_LOOK, BATCH_MAP, BATCH_PASS};
+use crate::packed::packed;
 use crate::segment::layout::{BATCH, Granule, MAX_BATCHES};
 use crate::segment::region::{Region, WordIndex};
 use crate::segment::size_class::Bin;
 
-/// The control word of a slot: 0 empty, FULL | count (and in a home, whose blocks they are, of which bin), or
-/// CLAIMED | participant.
-const FULL: u64 = 1 << 32;
-const CLAIMED: u64 = 2 << 32;
-const FILLER_AT: u32 = 8;
-const BIN_AT: u32 = 24;
+packed! {
+    /// The control word of a full slot: how many blocks are in it, and in a home, whose they are, and of which bin.
+    struct Full { COUNT: 8, OWNER: 16, BIN: 8, KIND: 32 }
+}
+packed! {
+    /// The control word of a slot that a participant is filling or emptying.
+    struct Claimed { BY: 32, KIND: 32 }
+}
+/// Of an empty slot it is 0.
+const FULL: u64 = Full::KIND.of(1);
+const CLAIMED: u64 = Claimed::KIND.of(2);
 
 /// The control word of a batch that a participant is filling or emptying.
 const fn claimed(owner: u16) -> u64 {
-    CLAIMED | owner as u64
+    CLAIMED | Claimed::BY.of(owner as u64)
 }
 
 /// The participant that fills or empties a batch, or for whom it waits in a home, by its control word.
 pub(super) const fn filler_of(control: u64) -> Option<u16> {
-    let owner = match control >> 32 {
-        2 => control as u16,
-        1 => (control >> FILLER_AT) as u16,
+    let owner = match Full::KIND.get(control) {
+        2 => Claimed::BY.get(control) as u16,
+        1 => Full::OWNER.get(control) as u16,
         _ => 0,
     };
     if owner == 0 { None } else { Some(owner) }
@@ -44,7 +50,7 @@ pub(super) const fn filler_of(control: u64) -> Option<u16> {
 
 /// The control word of a full batch, as far as it tells whose blocks they are and of which bin.
 pub(super) const fn full(owner: u16, bin: Bin) -> u64 {
-    FULL | (bin.0 as u64) << BIN_AT | (owner as u64) << FILLER_AT
+    FULL | Full::BIN.of(bin.0 as u64) | Full::OWNER.of(owner as u64)
 }
 
 /// All homes of a ring are looked at.

@@ -16,6 +16,7 @@ use super::layout::DIRECTORY_WORDS;
 use super::region::Region;
 use crate::backend::orderings::{DIR_CLAIM, DIR_LOOK, DIR_WRITE};
 use crate::backend::{Backend, Mutant, Word};
+use crate::packed::packed;
 
 /// The most entries that a directory can have: the turn word has so many bits for one.
 pub const MAX_ENTRIES: usize = 1 << TURN_BITS;
@@ -29,35 +30,51 @@ const FINGERPRINT: usize = 2;
 const LENGTH: usize = 3;
 const NAME: usize = 4;
 
-/// A state word: kind (2 bits), participant that fills it (11 bits), version (50 bits).
-const KIND: u64 = 3 << 62;
-const EMPTY: u64 = 0;
-const CLAIMED: u64 = 1 << 62;
-const PREPARED: u64 = 2 << 62;
-const READY: u64 = 3 << 62;
-const VERSION: u64 = (1 << 50) - 1;
-const OWNERS: u16 = 0x7FF;
+packed! {
+    /// An entry's state word.
+    struct State {
+        VERSION: 50,
+        /// The participant that fills it.
+        FILLER: 11,
+        UNUSED: 1,
+        KIND: 2,
+    }
+}
+const KIND: u64 = State::KIND.mask();
+const EMPTY: u64 = State::KIND.of(0);
+const CLAIMED: u64 = State::KIND.of(1);
+const PREPARED: u64 = State::KIND.of(2);
+const READY: u64 = State::KIND.of(3);
+const VERSION: u64 = State::VERSION.mask();
+const OWNERS: u16 = State::FILLER.max() as u16;
 
-/// What an entry's length word says of the one that it replaces.
-const REPLACED_AT: u32 = 8;
-const REPLACED_VERSION_AT: u32 = 24;
-const REPLACED_VERSION: u64 = (1 << (64 - REPLACED_VERSION_AT)) - 1;
-const _: () = assert!(MAX_ENTRIES < 1 << (REPLACED_VERSION_AT - REPLACED_AT) && NAME_LIMIT < 1 << REPLACED_AT);
+packed! {
+    /// An entry's length word.
+    struct Length {
+        /// Of the name, in bytes.
+        NAME: 8,
+        /// The entry that this one replaces, plus one.
+        REPLACED: 16,
+        /// And the end of its version.
+        REPLACED_VERSION: 40,
+    }
+}
+const _: () = assert!(MAX_ENTRIES < Length::REPLACED.max() as usize && NAME_LIMIT <= Length::NAME.max() as usize);
 
 const fn length_word(length: usize, replaced: Option<(usize, u64)>) -> u64 {
     let replaced = match replaced {
-        Some((entry, state)) => (entry as u64 + 1) << REPLACED_AT | (state & REPLACED_VERSION) << REPLACED_VERSION_AT,
+        Some((entry, state)) => Length::REPLACED.of(entry as u64 + 1) | Length::REPLACED_VERSION.of(state),
         None => 0,
     };
-    length as u64 | replaced
+    Length::NAME.of(length as u64) | replaced
 }
 const fn name_length(word: u64) -> u64 {
-    word & ((1 << REPLACED_AT) - 1)
+    Length::NAME.get(word)
 }
 
 /// The participant field of a state word.
 const fn by(owner: u16) -> u64 {
-    (owner as u64) << 50
+    State::FILLER.of(owner as u64)
 }
 
 /// A replaced entry, READY before, as it is until its replacer (whose PREPARED entry it was) empties it.
@@ -146,7 +163,7 @@ impl<R: Region> Directory<'_, R> {
         {
             let old = self.word(old, STATE);
             let state = old.load(&DIR_LOOK);
-            if state & KIND == READY && state & REPLACED_VERSION == version {
+            if state & KIND == READY && state & Length::REPLACED_VERSION.max() == version {
                 // A version is used once: if the entry has changed since, this fails.
                 let _ = old.cas(state, held_by(prepared, state), &DIR_CLAIM);
             }
@@ -157,8 +174,8 @@ impl<R: Region> Directory<'_, R> {
     /// The entry that this one replaces, and the end of its version.
     fn replaced(&self, entry: usize) -> Option<(usize, u64)> {
         let length = self.word(entry, LENGTH).load(&DIR_LOOK);
-        let old = (length >> REPLACED_AT & ((1 << (REPLACED_VERSION_AT - REPLACED_AT)) - 1)) as usize;
-        (1..=self.entries()).contains(&old).then(|| (old - 1, length >> REPLACED_VERSION_AT))
+        let old = Length::REPLACED.get(length) as usize;
+        (1..=self.entries()).contains(&old).then(|| (old - 1, Length::REPLACED_VERSION.get(length)))
     }
 
     /// The entry's state if it is published and has this name.
@@ -336,7 +353,7 @@ impl<R: Region> Directory<'_, R> {
             let in_turn = turn.version() > 0
                 && turn.entry() == entry
                 && state & (KIND | VERSION) == PREPARED | turn.version() & VERSION;
-            let gone = replaced == Some((entry, state & REPLACED_VERSION));
+            let gone = replaced == Some((entry, state & Length::REPLACED_VERSION.max()));
             if state & KIND != READY && !in_turn || gone {
                 continue;
             }

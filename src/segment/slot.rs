@@ -27,29 +27,39 @@ use crate::backend::orderings::{
     ADOPTING, HAZARD_CLEAR, OP_WRITE, PIN, PIN_FENCE, PIN_LOOK, SLOT_CLAIM, SLOT_LOOK, UNPIN_FENCE, VISIT, VISIT_LOOK,
 };
 use crate::backend::{Backend, Mutant, Word};
+use crate::packed::packed;
 
-/// A slot's state word: kind (2 bits), epoch (19 bits, one more for each holder), recoverer (11 bits), a life
-/// (32 bits): the holder's, or in a recovery that of the newcomer who has reserved the number.
-pub(super) const KIND: u64 = 3 << 62;
-pub(super) const FREE: u64 = 0;
-pub(super) const HELD: u64 = 1 << 62;
-pub(super) const RECOVERING: u64 = 2 << 62;
-const RECOVERED: u64 = 3 << 62;
-const EPOCH_AT: u32 = 43;
-const EPOCH: u64 = ((1 << 19) - 1) << EPOCH_AT;
-const BY: u64 = 0x7FF << 32;
+packed! {
+    /// A slot's state word.
+    struct State {
+        /// The holder's life, or in a recovery that of the newcomer who has reserved the number.
+        LIFE: 32,
+        /// Who recovers.
+        RECOVERER: 11,
+        /// One more for each holder.
+        EPOCH: 19,
+        KIND: 2,
+    }
+}
+
+pub(super) const KIND: u64 = State::KIND.mask();
+pub(super) const FREE: u64 = State::KIND.of(0);
+pub(super) const HELD: u64 = State::KIND.of(1);
+pub(super) const RECOVERING: u64 = State::KIND.of(2);
+const RECOVERED: u64 = State::KIND.of(3);
+const EPOCH: u64 = State::EPOCH.mask();
 
 pub(super) const fn held(before: u64, life: u32) -> u64 {
-    HELD | before.wrapping_add(1 << EPOCH_AT) & EPOCH | life as u64
+    HELD | State::EPOCH.of(State::EPOCH.get(before) + 1) | State::LIFE.of(life as u64)
 }
 pub(super) const fn free(state: u64) -> u64 {
     FREE | state & EPOCH
 }
 pub(super) const fn recoverer(state: u64) -> u16 {
-    ((state & BY) >> 32) as u16
+    State::RECOVERER.get(state) as u16
 }
 pub(super) const fn epoch(state: u64) -> u32 {
-    ((state & EPOCH) >> EPOCH_AT) as u32
+    State::EPOCH.get(state) as u32
 }
 
 /// A dead holder of a number, told from those before and after it: the recovery that is in force for it.
@@ -103,7 +113,7 @@ impl<'a, R: Region> Slots<'a, R> {
     /// Declares the holder that the word `found` tells of dead, and reserves its number for a newcomer's
     /// `life`, if there is one. None if the slot has changed since.
     pub(super) fn declare_dead(&self, number: u16, found: u64, by: u16, life: u32) -> Option<Dead> {
-        let word = RECOVERING | found & EPOCH | u64::from(by) << 32 | u64::from(life);
+        let word = RECOVERING | found & EPOCH | State::RECOVERER.of(u64::from(by)) | State::LIFE.of(u64::from(life));
         let declared = self.slot(number, SlotWord::State).cas(found, word, &SLOT_CLAIM).is_ok();
         declared.then_some(Dead { number, word })
     }
