@@ -4,7 +4,7 @@
 //! word 0      guard: raw (0), formatting, ready
 //! word 1      process id of the creator; 0 once the segment has had its name, or needs none
 //! word 2      magic
-//! word 3      format version
+//! word 3      format version: major (32 bits), minor
 //! word 4      endianness marker
 //! words 5-10  granule shift, participants, batches, directory entries, header words, line words
 //! words 11-15 granules, metadata words, sector offset, total bytes, bytes asked for
@@ -29,8 +29,13 @@ use std::num::NonZeroU64;
 use std::path::Path;
 use uuid::Uuid;
 
-/// Version of the format. Any change of the layout or of a word's meaning counts it up.
+/// Major version of the format. Any change of the layout or of a word's meaning counts it up.
 pub const VERSION: u64 = 7;
+/// Minor version: what is new since then, and older programs may do without (`papers/format.md`). Those of
+/// one major version attach to each other.
+pub const MINOR: u64 = 0;
+/// Where the minor version stands in its word.
+const MINOR_AT: u32 = 32;
 /// Words set aside for guard and header: one small page.
 pub(crate) const HEADER_WORDS: usize = 512;
 /// Words of a cache line.
@@ -90,7 +95,7 @@ impl Header {
             guard::RAW,
             0,
             MAGIC,
-            VERSION,
+            VERSION | MINOR << MINOR_AT,
             MARKER,
             granule_shift.into(),
             participants as u64,
@@ -153,8 +158,9 @@ fn recognise(words: &Copy, name: &Path) -> Result<()> {
     if words[2] != MAGIC {
         return Err(Error::NotASegment { name: name.into(), why: "its header has no magic number" });
     }
-    if words[3] != VERSION {
-        return Err(Error::WrongVersion { expected: VERSION, found: words[3] });
+    let major = words[3] & ((1 << MINOR_AT) - 1);
+    if major != VERSION {
+        return Err(Error::WrongVersion { expected: VERSION, found: major });
     }
     let sum = checksum(words);
     if words[CHECKSUM] != sum {
@@ -266,6 +272,22 @@ mod tests {
     fn what_is_written_is_read() {
         let (header, length) = example();
         assert_eq!(decode(&header.encode(), length).expect("valid"), header);
+    }
+
+    #[test]
+    fn minor_versions_attach_to_each_other() {
+        let (header, length) = example();
+        let mut words = header.encode();
+        for minor in [0, 1, u32::MAX.into()] {
+            words[3] = VERSION | minor << MINOR_AT;
+            words[CHECKSUM] = checksum(&words);
+            assert_eq!(decode(&words, length).expect("of this major version"), header);
+        }
+        for major in [0, VERSION - 1, VERSION + 1] {
+            words[3] = major | 3 << MINOR_AT;
+            words[CHECKSUM] = checksum(&words);
+            assert!(matches!(decode(&words, length), Err(Error::WrongVersion { found, .. }) if found == major));
+        }
     }
 
     /// The directory's turn word has 14 bits for an entry: a segment with more would publish into other

@@ -40,7 +40,7 @@ pub mod slot;
 pub(crate) mod slot;
 mod space;
 
-pub use header::VERSION;
+pub use header::{MINOR, VERSION};
 pub use mapping::{Named, Segment};
 pub use options::Options;
 pub(crate) use participant::Joined;

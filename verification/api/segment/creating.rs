@@ -69,7 +69,9 @@ fn the_heap_formats_before_the_name_appears() {
                 assert_eq!(id.path().exists(), named);
                 let early = id.options().named_creation(named).patience(std::time::Duration::ZERO).attach_segment();
                 match early {
-                    Err(Error::NotReady { pid: Some(pid), .. }) => assert!(named && pid == std::process::id().into()),
+                    Err(Error::NotReady { pid: Some(pid), .. }) => {
+                        assert!(named && pid == u64::from(std::process::id()))
+                    }
                     Err(Error::NotFound { .. }) => assert!(!named),
                     other => panic!("{other:?}"),
                 }

@@ -5,5 +5,6 @@
 
 mod attaching;
 mod creating;
+mod format;
 mod racing;
 mod support;
