@@ -519,6 +519,15 @@ pub enum Error {
         /// How many there may be.
         subscribers: u16,
     },
+    /// The channel has one sender and one receiver at a time, and there is one.
+    #[error("the channel has one {role} at a time, and participant {participant} is that; wait until it is dropped or \
+        its process ends, or make the channel without ChannelOptions::single")]
+    RoleTaken {
+        /// "sender" or "receiver".
+        role: &'static str,
+        /// Who has it, as [`ParticipantId`](crate::ipc::ParticipantId) counts.
+        participant: u16,
+    },
     /// This process has a structure open, or sends or receives through it, as often as can be counted.
     #[error("this process holds {most} handles of one sort to the structure, as many as are counted; drop some, \
         or share one between threads")]

@@ -180,6 +180,9 @@ sites! {
     TICKET_RECHECK Acquire "Q2" "reads head or tail a second time, after the cell: what the cell said belongs \
         to that ticket";
     TICKET_STEP Release "Q2" "moves head or tail on by one: release publishes that the cell is filled, or empty";
+    TICKET_TELL Relaxed "-" "the one sender or the one receiver says how far it is. An aid: what the cells and \
+        headers say decides, and whoever finds it behind goes on from there";
+    TICKET_SEEN Relaxed "-" "the head as the one sender has seen it, which nobody else reads";
     // Structures: who uses one, and when it may be freed (ipc::structure).
     STRUCTURE_WRITE Release "Q3" "writes a structure that nobody else has seen: whoever makes it publishes its \
         name, or passes on its offset, after";
@@ -347,6 +350,12 @@ pub enum Mutant {
     PendingTakenForVoid,
     /// A structure is freed although somebody visits it.
     VisitIgnored,
+    /// The one receiver says that it has taken a message before it takes it.
+    HeadToldEarly,
+    /// The one sender takes a ticket's cell for free whose message nobody has taken.
+    OldLinkIgnored,
+    /// A recovery leaves the dead their roles.
+    RolesKept,
     /// A reader that joins does not look whether the tail has passed its cursor meanwhile.
     JoinUnvalidated,
     /// A publisher overwrites what a reader has yet to read.
@@ -411,6 +420,9 @@ pub const CHANNEL_MUTANTS: &[Mutant] = &[
     Mutant::TakenBeforeCleared,
     Mutant::PendingTakenForVoid,
     Mutant::VisitIgnored,
+    Mutant::HeadToldEarly,
+    Mutant::OldLinkIgnored,
+    Mutant::RolesKept,
 ];
 
 /// Mutants that a log has to notice.

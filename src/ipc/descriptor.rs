@@ -27,7 +27,7 @@
 
 use super::board::Board;
 use super::channel::attached::Attached;
-use super::channel::{Receiver, Sender};
+use super::channel::{Mode, Receiver, Sender};
 use super::future::{Waiting, helper, rings};
 use super::helper::Sleeper;
 use super::named::{Event, Semaphore};
@@ -105,7 +105,7 @@ impl AsRawFd for Readable<'_> {
     }
 }
 
-impl<T: Payload + ?Sized> Receiver<T> {
+impl<T: Payload + ?Sized, M: Mode> Receiver<T, M> {
     /// A descriptor that becomes readable when there may be a message.
     ///
     /// # Errors
@@ -114,7 +114,7 @@ impl<T: Payload + ?Sized> Receiver<T> {
         Readable::of(self.attached(), Role::Receiver)
     }
 }
-impl<T: Payload + ?Sized> Sender<T> {
+impl<T: Payload + ?Sized, M: Mode> Sender<T, M> {
     /// A descriptor that becomes readable when there may be room.
     ///
     /// # Errors

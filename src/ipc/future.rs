@@ -43,7 +43,7 @@
 
 use super::board::Board;
 use super::channel::attached::Attached;
-use super::channel::{Receiver, SendError, Sender, Unreceived, Unsent};
+use super::channel::{Many, Mode, Receiver, SendError, Sender, Unreceived, Unsent};
 use super::helper::{Helper, Rings, Sleeper, poll};
 use super::message::Message;
 use super::named::{Event, Semaphore};
@@ -171,7 +171,7 @@ impl<T, F: FnMut() -> Option<T>> Future for Until<'_, F> {
     }
 }
 
-impl<T: Payload + ?Sized> Receiver<T> {
+impl<T: Payload + ?Sized, M: Mode> Receiver<T, M> {
     /// Receives the oldest message, once there is one.
     ///
     /// # Errors
@@ -187,22 +187,22 @@ impl<T: Payload + ?Sized> Receiver<T> {
 
 /// Sends a message, once there is room: from [`Sender::send_async`].
 #[must_use = "nothing is sent before it is awaited"]
-pub struct Send<'s, 'h, T: Payload + ?Sized> {
-    sender: &'s Sender<T>,
+pub struct Send<'s, 'h, T: Payload + ?Sized, M = Many> {
+    sender: &'s Sender<T, M>,
     waiting: Waiting<'s>,
     message: Option<Message<'h, T>>,
 }
 
-impl<T: Payload + ?Sized> Unpin for Send<'_, '_, T> {}
+impl<T: Payload + ?Sized, M> Unpin for Send<'_, '_, T, M> {}
 
-impl<'h, T: Payload + ?Sized> Send<'_, 'h, T> {
+impl<'h, T: Payload + ?Sized, M> Send<'_, 'h, T, M> {
     /// The message, if it was not sent: whoever has waited long enough keeps it.
     pub fn into_message(mut self) -> Option<Message<'h, T>> {
         self.message.take()
     }
 }
 
-impl<'h, T: Payload + ?Sized> Future for Send<'_, 'h, T> {
+impl<'h, T: Payload + ?Sized, M: Mode> Future for Send<'_, 'h, T, M> {
     type Output = std::result::Result<(), SendError<'h, T>>;
     /// # Panics
     /// If it is polled after it has returned.
@@ -224,12 +224,12 @@ impl<'h, T: Payload + ?Sized> Future for Send<'_, 'h, T> {
     }
 }
 
-impl<T: Payload + ?Sized> Sender<T> {
+impl<T: Payload + ?Sized, M: Mode> Sender<T, M> {
     /// Sends, once there is room.
     ///
     /// # Errors
     /// As [`Sender::send`].
-    pub fn send_async<'s, 'h>(&'s self, message: Message<'h, T>) -> Send<'s, 'h, T> {
+    pub fn send_async<'s, 'h>(&'s self, message: Message<'h, T>) -> Send<'s, 'h, T, M> {
         Send { sender: self, waiting: Waiting::at(self.attached(), Role::Sender), message: Some(message) }
     }
 }

@@ -77,6 +77,7 @@ pub mod service;
 pub mod several;
 #[cfg(not(feature = "internals"))]
 pub(crate) mod several;
+mod single;
 #[cfg(feature = "internals")]
 pub mod structure;
 #[cfg(not(feature = "internals"))]
@@ -103,7 +104,7 @@ pub(crate) mod wait;
 #[doc(inline)]
 pub use board::Board;
 #[doc(inline)]
-pub use channel::{Channel, ChannelOptions, Messages, Receiver, SendError, Sender, Unreceived, Unsent};
+pub use channel::{Channel, ChannelOptions, Many, Messages, Receiver, SendError, Sender, Single, Unreceived, Unsent};
 #[doc(inline)]
 pub use descriptor::Readable;
 #[doc(inline)]

@@ -61,9 +61,9 @@ pub enum NotReceived {
 
 /// A structure's ring.
 pub struct Ring<'a, R: Region> {
-    structure: Structure<'a, R>,
-    heap: &'a Heap<R>,
-    cells: Cells<'a, R::Backend>,
+    pub(super) structure: Structure<'a, R>,
+    pub(super) heap: &'a Heap<R>,
+    pub(super) cells: Cells<'a, R::Backend>,
 }
 
 impl<'a, R: Region> Ring<'a, R> {
@@ -75,16 +75,20 @@ impl<'a, R: Region> Ring<'a, R> {
     }
 
     #[inline(always)]
-    fn head(&self) -> &'a <R::Backend as Backend>::Word {
+    pub(super) fn head(&self) -> &'a <R::Backend as Backend>::Word {
         self.structure.field(HEAD)
     }
     #[inline(always)]
-    fn tail(&self) -> &'a <R::Backend as Backend>::Word {
+    pub(super) fn tail(&self) -> &'a <R::Backend as Backend>::Word {
         self.structure.field(TAIL)
+    }
+    #[inline(always)]
+    pub(super) fn is_single(&self) -> bool {
+        self.structure.shape.sort == Sort::Single
     }
     /// One ticket on, unless somebody was quicker.
     #[inline(always)]
-    fn step(&self, word: &<R::Backend as Backend>::Word, ticket: u64) {
+    pub(super) fn step(&self, word: &<R::Backend as Backend>::Word, ticket: u64) {
         let _ = word.cas(ticket, ticket + 1, &TICKET_STEP);
     }
     /// The cell of a ticket, read as this link, is emptied for its next ticket, unless somebody was quicker.
@@ -103,18 +107,34 @@ impl<'a, R: Region> Ring<'a, R> {
     /// [`NotSent`], and the block is still `me`'s.
     #[inline]
     pub fn send(&self, me: u16, block: Live) -> Result<(), NotSent> {
-        if block.header.owner() != me || !block.header.is_live() || self.structure.shape.sort != Sort::Channel {
-            return Err(NotSent::NotOwn);
+        if self.is_single() {
+            return self.send_alone(me, block);
         }
-        if self.structure.state() & CLOSED != 0 {
-            return Err(NotSent::Closed);
-        }
+        self.may_send(me, block)?;
         loop {
             if let Some(ended) = self.send_at_tail(me, block) {
                 return ended;
             }
             R::Backend::pause();
         }
+    }
+
+    /// Whether a block may be sent.
+    #[inline(always)]
+    pub(super) fn may_send(&self, me: u16, block: Live) -> Result<(), NotSent> {
+        if block.header.owner() != me || !block.header.is_live() {
+            return Err(NotSent::NotOwn);
+        }
+        if self.structure.state() & CLOSED != 0 {
+            return Err(NotSent::Closed);
+        }
+        Ok(())
+    }
+
+    /// The link with which `me` puts a block in at a ticket.
+    #[inline(always)]
+    pub(super) fn link(&self, ticket: u64, me: u16, block: Live) -> Link {
+        Link::new(self.cells.lap(ticket), me, Heap::<R>::linked_generation(block.header), block.at)
     }
 
     /// One look at the tail's cell, and what follows from it. None if that did not end the call.
@@ -125,7 +145,7 @@ impl<'a, R: Region> Ring<'a, R> {
         let word = cell.load(&CELL_LOOK);
         match Cell::of(word) {
             Cell::Empty(ticket) if ticket == t => {
-                let link = Link::new(self.cells.lap(t), me, Heap::<R>::linked_generation(block.header), block.at);
+                let link = self.link(t, me, block);
                 if R::Backend::mutated(Mutant::HeaderBeforeCell) {
                     self.heap.let_go(link, block.header);
                 }
@@ -166,6 +186,9 @@ impl<'a, R: Region> Ring<'a, R> {
     /// [`NotReceived`].
     #[inline]
     pub fn receive(&self, me: u16) -> Result<Taken, NotReceived> {
+        if self.is_single() {
+            return self.receive_alone(me);
+        }
         loop {
             if let Some(ended) = self.receive_at_head(me) {
                 return ended;
@@ -216,9 +239,109 @@ impl<'a, R: Region> Ring<'a, R> {
         None
     }
 
+    /// Sends the blocks that `next` gives, in their order, as long as there is room: how many, and why no more if
+    /// there were more. `next` is told how many were sent so far; the block that it gives then is sent, or is `me`'s
+    /// still. One change of the tail for all that one call finds room for.
+    pub fn send_many(&self, me: u16, mut next: impl FnMut(usize) -> Option<Live>) -> (usize, Result<(), NotSent>) {
+        if self.is_single() {
+            return self.send_many_alone(me, next);
+        }
+        let (mut sent, mut block) = (0, next(0));
+        while let Some(live) = block {
+            if let Err(why) = self.may_send(me, live) {
+                return (sent, Err(why));
+            }
+            let first = self.tail().load(&TICKET_LOOK);
+            let mut t = first;
+            while let Some(live) = block
+                && t < first + self.cells.n()
+                && self.may_send(me, live).is_ok()
+                && self.put(t, me, live)
+            {
+                (t, sent) = (t + 1, sent + 1);
+                block = next(sent);
+            }
+            self.move_on(self.tail(), t);
+            if t == first {
+                match self.send_at_tail(me, live) {
+                    Some(Ok(())) => {
+                        sent += 1;
+                        block = next(sent);
+                    }
+                    Some(Err(why)) => return (sent, Err(why)),
+                    None => R::Backend::pause(),
+                }
+            }
+        }
+        (sent, Ok(()))
+    }
+
+    /// Puts a block into a ticket's cell, if it is empty. Behind the tail, or behind a cell that the caller has filled.
+    fn put(&self, t: u64, me: u16, block: Live) -> bool {
+        let (cell, link) = (self.cells.at(t), self.link(t, me, block));
+        let empty = Cell::Empty(t).word();
+        let put = cell.load(&CELL_LOOK) == empty && cell.cas(empty, Cell::Link(link).word(), &CELL_PUT).is_ok();
+        if put {
+            self.heap.let_go(link, block.header);
+        }
+        put
+    }
+
+    /// Head or tail goes to this ticket at least, to which the caller has seen all cells filled, or taken.
+    fn move_on(&self, word: &<R::Backend as Backend>::Word, to: u64) {
+        let mut now = word.load(&TICKET_LOOK);
+        while now < to {
+            match word.cas(now, to, &TICKET_STEP) {
+                Ok(_) => return,
+                Err(found) => now = found,
+            }
+        }
+    }
+
+    /// Receives as many as `most` of the oldest messages, at least one: `take` gets each as soon as it is `me`'s. One
+    /// change of the head for all that one look finds there.
+    ///
+    /// # Errors
+    /// [`NotReceived`], if there is none.
+    pub fn receive_many(&self, me: u16, most: usize, mut take: impl FnMut(Taken)) -> Result<usize, NotReceived> {
+        if self.is_single() {
+            return self.receive_many_alone(me, most, take);
+        }
+        loop {
+            let first = self.head().load(&TICKET_LOOK);
+            let most = (most as u64).min(self.cells.n());
+            let taken = (first..first + most).map_while(|h| self.take_at(me, h)).map(&mut take).count();
+            if taken > 0 {
+                self.move_on(self.head(), first + taken as u64);
+                return Ok(taken);
+            }
+            match self.receive_at_head(me) {
+                Some(Ok(taken)) => {
+                    take(taken);
+                    return Ok(1);
+                }
+                Some(Err(why)) => return Err(why),
+                None => R::Backend::pause(),
+            }
+        }
+    }
+
+    /// Takes the message of a ticket, to which the caller has seen all others taken, if it is there.
+    fn take_at(&self, me: u16, h: u64) -> Option<Taken> {
+        let Cell::Link(link) = Cell::of(self.cells.at(h).load(&CELL_LOOK)) else { return None };
+        // Others may have helped the head on to this ticket; once it is behind it, the link is a later one.
+        if link.lap() != self.cells.lap(h) || self.head().load(&TICKET_RECHECK) > h {
+            return None;
+        }
+        let (Standing::Pending(header) | Standing::Present(header)) = self.heap.standing(link) else { return None };
+        let taken = self.heap.take_link(me, link, header)?;
+        self.clear(h, link);
+        Some(taken)
+    }
+
     /// Whether head or tail has left the ticket at which its cell was read.
     #[inline(always)]
-    fn has_moved(&self, word: &<R::Backend as Backend>::Word, ticket: u64, unvalidated: Mutant) -> bool {
+    pub(super) fn has_moved(&self, word: &<R::Backend as Backend>::Word, ticket: u64, unvalidated: Mutant) -> bool {
         !R::Backend::mutated(unvalidated) && word.load(&TICKET_RECHECK) != ticket
     }
 
@@ -247,19 +370,26 @@ impl<'a, R: Region> Ring<'a, R> {
         self.len() == 0
     }
 
-    /// The links that stand in the ring just now, with what their blocks' headers say, in no particular
-    /// order. Reads only.
+    /// The links that stand in the ring just now, with what their blocks' headers say, in no particular order.
+    /// Reads only.
     pub fn links(&self) -> impl Iterator<Item = (Link, Standing)> + use<'a, R> {
-        let heap = self.heap;
-        self.cells.links().map(move |(_, _, link)| (link, heap.standing(link)))
+        let (heap, cells, single) = (self.heap, self.cells, self.is_single());
+        let head = self.head().load(&TICKET_LOOK);
+        let tickets = (head..head + cells.n()).map(move |ticket| (cells.at(ticket), cells.lap(ticket)));
+        let link = move |(cell, lap): (&<R::Backend as Backend>::Word, u64)| match Cell::of(cell.load(&CELL_LOOK)) {
+            // Before the head a single sender's ring keeps the links of what was taken.
+            Cell::Link(link) if !single || link.lap() == lap => Some((link, heap.standing(link))),
+            _ => None,
+        };
+        tickets.filter_map(link)
     }
 
     /// L-c, for one ring: the dead one's pending links are completed, and void words at the head emptied.
     pub(super) fn settle(&self, dead: u16, settled: &mut Settled) {
         if !R::Backend::mutated(Mutant::LinksUnsettled) {
-            for (_, _, link) in self.cells.links() {
+            for (link, standing) in self.links() {
                 if link.giver() == dead
-                    && let Standing::Pending(header) = self.heap.standing(link)
+                    && let Standing::Pending(header) = standing
                 {
                     settled.links += self.heap.let_go(link, header) as u64;
                 }
@@ -267,6 +397,9 @@ impl<'a, R: Region> Ring<'a, R> {
         }
         if R::Backend::mutated(Mutant::VoidWordsKept) {
             return;
+        }
+        if self.is_single() {
+            return self.settle_head(settled);
         }
         loop {
             let h = self.head().load(&TICKET_LOOK);
@@ -283,7 +416,9 @@ impl<'a, R: Region> Ring<'a, R> {
                     settled.void_words += 1;
                     self.clear(h, link);
                 }
+                // Of a batch the dead one may have taken several, and the first cells may be filled again by now.
                 Cell::Empty(ticket) if ticket == h + self.cells.n() => {}
+                Cell::Link(link) if link.lap() == self.cells.lap(h + self.cells.n()) => {}
                 _ => return,
             }
             self.step(self.head(), h);
@@ -292,7 +427,9 @@ impl<'a, R: Region> Ring<'a, R> {
 
     /// Receives and frees what is left in the ring of a structure that is REMOVED and that nobody uses, and seals it.
     pub(super) fn drain(&self, cache: &mut ThreadCache) {
-        while let Ok(taken) = self.receive(cache.owner()) {
+        let me = cache.owner();
+        let take = || if self.is_single() { self.receive_beside_others(me) } else { self.receive(me) };
+        while let Ok(taken) = take() {
             let _ = self.heap.free(cache, taken.live.at, Some(taken.live.header.generation()));
         }
     }

@@ -31,7 +31,7 @@
 
 use super::board::Board;
 use super::channel::attached::Attached;
-use super::channel::{Receiver, Unreceived};
+use super::channel::{Mode, Receiver, Unreceived};
 use super::message::Message;
 use super::named::{Event, Semaphore};
 use super::payload::Payload;
@@ -72,9 +72,9 @@ impl<'a, R> Select<'a, R> {
     }
 
     /// Also waits for a message.
-    pub fn recv<T: Payload + ?Sized>(
+    pub fn recv<T: Payload + ?Sized, M: Mode>(
         self,
-        receiver: &'a Receiver<T>,
+        receiver: &'a Receiver<T, M>,
         mut then: impl FnMut(std::result::Result<Message<'a, T>, Unreceived>) -> R + 'a,
     ) -> Self {
         self.with(receiver.attached(), move || match receiver.try_recv() {

@@ -44,7 +44,7 @@ pub const MAX_CELLS_SHIFT: u32 = 20;
 pub enum Sort {
     /// A bounded queue, many senders and receivers (ipc::ring).
     Channel = 1,
-    /// A bounded queue with one sender and one receiver.
+    /// A bounded queue with one sender and one receiver at a time (ipc::single).
     Single = 2,
     /// The last publications, each read by all; one that a reader has yet to read is not overwritten (ipc::log).
     Topic = 3,
@@ -144,7 +144,12 @@ pub(super) const DEATHS: Field = Field(1, 1);
 pub(super) const HIGHEST: Field = Field(1, 2);
 pub(super) const AWAITED: Field = Field(1, 3);
 pub(super) const TAIL: Field = Field(2, 0);
+/// The one sender's number, if there may be one alone; beside it the head as that one has seen it last.
+pub(super) const SENDER: Field = Field(2, 1);
+pub(super) const SEEN: Field = Field(2, 2);
 pub(super) const HEAD: Field = Field(3, 0);
+/// The one receiver's number.
+pub(super) const RECEIVER: Field = Field(3, 1);
 const RECEIVERS_RINGS: Field = Field(4, 0);
 const RECEIVERS_ASLEEP: Field = Field(4, 1);
 const SENDERS_RINGS: Field = Field(5, 0);
@@ -448,6 +453,9 @@ impl<'a, R: Region> Structure<'a, R> {
 
     /// The dead participant uses it no more.
     pub(super) fn forget(&self, dead: u16) {
+        if self.shape.sort == Sort::Single && !R::Backend::mutated(Mutant::RolesKept) {
+            [Role::Sender, Role::Receiver].iter().for_each(|&role| self.drop_role(dead, role));
+        }
         let Some(user) = self.user(dead) else { return };
         let word = user.load(&STRUCTURE_LOOK);
         // One of several recoverers counts the deaths.

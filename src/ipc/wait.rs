@@ -183,8 +183,8 @@ impl<'a, B: Backend> Bell<'a, B> {
         done
     }
 
-    /// Wakes as many as `most` who wait for what this thread has put, if its last access to shared memory
-    /// since then that changed anything was a read-modify-write.
+    /// Wakes as many as `most` who wait for what this thread has put, if it has put that by a read-modify-write, or one
+    /// stands between that and this.
     #[inline]
     pub fn ring(&self, most: u32) {
         if !B::mutated(Mutant::RingFenceDropped) {

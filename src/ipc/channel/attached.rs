@@ -5,8 +5,10 @@ use crate::error::{Error, Result};
 use crate::handlers::Handler;
 use crate::ipc::message::Message;
 use crate::ipc::payload::Payload;
-use crate::ipc::ring::NotSent;
-use crate::ipc::structure::{HAD_RECEIVERS, HAD_SENDERS, MOST_COUNTED, NotJoined, Role, STRUCTURE, Shape, Structure};
+use crate::ipc::ring::{NotSent, Ring};
+use crate::ipc::structure::{
+    HAD_RECEIVERS, HAD_SENDERS, MOST_COUNTED, NotJoined, Role, STRUCTURE, Shape, Sort, Structure,
+};
 use crate::ipc::wait::Look;
 use crate::matrix::heap::{Exhausted, Live, ThreadCache};
 use crate::segment::directory::Directory;
@@ -204,6 +206,28 @@ impl Attached {
         self.with(put).unwrap_or(Err(Unsent::NoParticipant))
     }
 
+    /// One try to send messages in their order: how many were sent, and why no more if there were more.
+    pub(in crate::ipc) fn put_many<T: Payload + ?Sized>(
+        &self,
+        messages: &[Message<'_, T>],
+    ) -> (usize, std::result::Result<(), Unsent>) {
+        let ours = |message: &&Message<'_, T>| message.handler().creation() == self.handler.creation();
+        let put = |cache: &mut ThreadCache, structure: Structure<'_, MappedRegion>| {
+            let mut refused = Ok(());
+            let next = |sent: usize| {
+                let message = messages.get(sent)?;
+                let own = Some(message).filter(ours).ok_or(Unsent::NotOwn).and_then(|m| self.own(cache, m));
+                own.inspect_err(|&why| refused = Err(why)).ok()
+            };
+            let (sent, ended) = Ring::of(structure).send_many(cache.owner(), next);
+            if sent > 0 {
+                structure.bell(Role::Receiver).ring(sent as u32);
+            }
+            (sent, ended.map_err(Unsent::from).and(refused))
+        };
+        self.with(put).unwrap_or((0, Err(Unsent::NoParticipant)))
+    }
+
     /// A message's block, which becomes this thread's if it is another's.
     #[inline(always)]
     pub(in crate::ipc) fn own<T: Payload + ?Sized>(
@@ -343,6 +367,18 @@ impl End {
         let structure = attached.structure()?;
         let deaths = structure.deaths(role.other());
         structure.join(number, role).map_err(|_| Error::TooManyHandles { most: MOST_COUNTED })?;
+        if attached.shape.sort == Sort::Single {
+            let taken = structure.take_role(number, role).or_else(|_| {
+                // Those of the dead are unowned behind their recovery.
+                attached.look_after_the_dead();
+                structure.take_role(number, role)
+            });
+            if let Err(participant) = taken {
+                structure.leave(number, role);
+                let role = if role == Role::Sender { "sender" } else { "receiver" };
+                return Err(Error::RoleTaken { role, participant });
+            }
+        }
         Ok(Self { attached: attached.clone(), role, number, deaths, met: Mutex::new(u64::MAX) })
     }
 
@@ -375,6 +411,9 @@ impl End {
 impl Drop for End {
     fn drop(&mut self) {
         if let Ok(structure) = self.attached.structure() {
+            if self.attached.shape.sort == Sort::Single {
+                structure.drop_role(self.number, self.role);
+            }
             structure.leave(self.number, self.role);
             structure.bell(self.role.other()).ring(u32::MAX);
         }

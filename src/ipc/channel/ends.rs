@@ -1,7 +1,7 @@
 //! The two ends of a channel.
 
 use super::attached::{Attached, End};
-use super::{SendError, Unreceived, Unsent};
+use super::{Many, Mode, Of, SendError, Unreceived, Unsent};
 use crate::error::Result;
 use crate::handlers::Handler;
 use crate::ipc::link::Taken;
@@ -13,17 +13,17 @@ use crate::ipc::wait::deadline;
 use crate::matrix::heap::ThreadCache;
 use crate::segment::region::MappedRegion;
 use crate::shared::Shared;
-use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Sends messages of `T`. Any thread may use it, and several at once.
-pub struct Sender<T: ?Sized> {
+/// Sends messages of `T`. Any thread may use it, and several at once; a thread at a time, if it is the only
+/// sender ([`Single`]).
+pub struct Sender<T: ?Sized, M = Many> {
     pub(super) end: End,
-    pub(super) of: PhantomData<fn() -> Box<T>>,
+    pub(super) of: Of<T, M>,
 }
 
-impl<T: Payload + ?Sized> Sender<T> {
+impl<T: Payload + ?Sized, M: Mode> Sender<T, M> {
     /// The segment's handler, to allocate messages with.
     pub fn handler(&self) -> &Handler {
         &self.end.attached.handler
@@ -79,6 +79,42 @@ impl<T: Payload + ?Sized> Sender<T> {
         message.sent(put)
     }
 
+    /// Sends messages in their order, from the first on, as many as there is room for now: how many. They are
+    /// taken out of the vector; the others stay in it. Lock-free; O(messages), and one wake-up for all of
+    /// them.
+    ///
+    /// # Errors
+    /// [`Unsent`], if none was sent and there is one.
+    pub fn try_send_many(&self, messages: &mut Vec<Message<'_, T>>) -> std::result::Result<usize, Unsent> {
+        let (sent, why) = self.put_many(messages);
+        match why {
+            Err(why) if sent == 0 => Err(why),
+            _ => Ok(sent),
+        }
+    }
+
+    /// Sends all of these messages in their order, and waits for room as long as it takes.
+    ///
+    /// # Errors
+    /// [`Unsent`]: not [`Unsent::Full`], nor [`Unsent::Timeout`]. Those that were not sent are in the vector still.
+    pub fn send_many(&self, messages: &mut Vec<Message<'_, T>>) -> std::result::Result<(), Unsent> {
+        match self.put_many(messages).1 {
+            Err(Unsent::Full) => {
+                let in_vain = || self.in_vain();
+                self.end.attached.put_patiently(None, || self.put_many(messages).1, in_vain)
+            }
+            sent => sent,
+        }
+    }
+
+    /// One try; wakes as many receivers as there are messages.
+    fn put_many(&self, messages: &mut Vec<Message<'_, T>>) -> (usize, std::result::Result<(), Unsent>) {
+        let attached = &self.end.attached;
+        let (sent, why) = attached.put_many(messages);
+        messages.drain(..sent).for_each(|message| _ = message.forget());
+        (sent, why)
+    }
+
     /// Why nobody will make room, if that is so.
     pub(in crate::ipc) fn in_vain(&self) -> Option<Unsent> {
         self.end.has_lost_the_others().map(|died| Unsent::Disconnected { died })
@@ -94,7 +130,7 @@ impl<T: Payload + ?Sized> Sender<T> {
     }
 }
 
-impl<T: Shared> Sender<T> {
+impl<T: Shared, M: Mode> Sender<T, M> {
     /// Allocates a message for the value and sends it, and waits for room as long as it takes.
     ///
     /// # Errors
@@ -110,18 +146,19 @@ impl<'h, T: Payload + ?Sized> Message<'h, T> {
     ///
     /// # Errors
     /// As [`Sender::send`].
-    pub fn forward(self, to: &Sender<T>) -> std::result::Result<(), SendError<'h, T>> {
+    pub fn forward<M: Mode>(self, to: &Sender<T, M>) -> std::result::Result<(), SendError<'h, T>> {
         to.send(self)
     }
 }
 
-/// Receives messages of `T`. Any thread may use it, and several at once: each message goes to one of them.
-pub struct Receiver<T: ?Sized> {
+/// Receives messages of `T`. Any thread may use it, and several at once: each message goes to one of them. A
+/// thread at a time, if it is the only receiver ([`Single`]).
+pub struct Receiver<T: ?Sized, M = Many> {
     pub(super) end: End,
-    pub(super) of: PhantomData<fn() -> Box<T>>,
+    pub(super) of: Of<T, M>,
 }
 
-impl<T: Payload + ?Sized> Receiver<T> {
+impl<T: Payload + ?Sized, M: Mode> Receiver<T, M> {
     /// The segment's handler.
     pub fn handler(&self) -> &Handler {
         &self.end.attached.handler
@@ -179,6 +216,68 @@ impl<T: Payload + ?Sized> Receiver<T> {
         std::iter::from_fn(|| self.recv().ok())
     }
 
+    /// The messages that there are now, from the oldest on, and those that come while they are looked at; it
+    /// ends where there is none.
+    pub fn try_iter(&self) -> impl Iterator<Item = Message<'_, T>> {
+        std::iter::from_fn(|| self.try_recv().ok())
+    }
+
+    /// Receives as many as `most` of the oldest messages that there are now, behind what is in the vector:
+    /// how many. Lock-free; O(messages).
+    ///
+    /// # Errors
+    /// [`Unreceived`], if none was received. A message of another type is freed, and counts as none.
+    pub fn try_recv_many<'r>(
+        &'r self,
+        most: usize,
+        into: &mut Vec<Message<'r, T>>,
+    ) -> std::result::Result<usize, Unreceived> {
+        match self.get_many(most, into) {
+            // As `try_recv`.
+            Err(Unreceived::Empty) => match self.end.has_lost_the_others() {
+                None => Err(Unreceived::Empty),
+                Some(died) => match self.get_many(most, into) {
+                    Err(Unreceived::Empty) => Err(Unreceived::Disconnected { died }),
+                    got => got,
+                },
+            },
+            got => got,
+        }
+    }
+
+    /// Receives as many as `most` of the oldest messages, and waits for the first one as long as it takes.
+    ///
+    /// # Errors
+    /// As [`Receiver::recv`]. With `most` 0: none is received, at once.
+    pub fn recv_many<'r>(
+        &'r self,
+        most: usize,
+        into: &mut Vec<Message<'r, T>>,
+    ) -> std::result::Result<usize, Unreceived> {
+        match self.get_many(most, into) {
+            Err(Unreceived::Empty) => self.end.attached.get_patiently(None, || self.try_recv_many(most, into)),
+            got => got,
+        }
+    }
+
+    /// One try; wakes as many senders as there is room for.
+    fn get_many<'r>(&'r self, most: usize, into: &mut Vec<Message<'r, T>>) -> std::result::Result<usize, Unreceived> {
+        if most == 0 {
+            return Ok(0);
+        }
+        let mut taken = Vec::with_capacity(most.min(self.end.attached.shape.cells()));
+        let get = |cache: &mut ThreadCache, structure: Structure<'_, MappedRegion>| {
+            let got = Ring::of(structure).receive_many(cache.owner(), most, |one| taken.push(one))?;
+            structure.bell(Role::Sender).ring(got as u32);
+            Ok::<_, NotReceived>(())
+        };
+        let got = self.end.attached.with(get).map_err(|_| Unreceived::NoParticipant)?;
+        got?;
+        let before = into.len();
+        into.extend(taken.into_iter().filter_map(|taken| self.message(taken).ok()));
+        if into.len() == before { Err(Unreceived::OfAnotherType) } else { Ok(into.len() - before) }
+    }
+
     fn wait(&self, until: Option<Instant>) -> std::result::Result<Message<'_, T>, Unreceived> {
         self.end.attached.get_patiently(until, || self.try_recv())
     }
@@ -193,14 +292,10 @@ impl<T: Payload + ?Sized> Receiver<T> {
         let get = |cache: &mut ThreadCache, structure: Structure<'_, MappedRegion>| {
             let taken = Ring::of(structure).receive(cache.owner())?;
             structure.bell(Role::Sender).ring(1);
-            Ok(taken)
+            Ok::<_, NotReceived>(taken)
         };
         let got = self.end.attached.with(get).map_err(|_| Unreceived::NoParticipant)?;
-        self.message(got.map_err(|why| match why {
-            NotReceived::Empty => Unreceived::Empty,
-            NotReceived::Closed => Unreceived::Closed,
-            NotReceived::Damaged => Unreceived::Damaged,
-        })?)
+        self.message(got?)
     }
 
     #[inline]
@@ -213,18 +308,18 @@ impl<T: Payload + ?Sized> Receiver<T> {
     }
 }
 
-impl<'r, T: Payload + ?Sized> IntoIterator for &'r Receiver<T> {
+impl<'r, T: Payload + ?Sized, M: Mode> IntoIterator for &'r Receiver<T, M> {
     type Item = Message<'r, T>;
-    type IntoIter = Messages<'r, T>;
-    fn into_iter(self) -> Messages<'r, T> {
+    type IntoIter = Messages<'r, T, M>;
+    fn into_iter(self) -> Messages<'r, T, M> {
         Messages(self)
     }
 }
 
 /// Messages as they come: see [`Receiver::iter`].
-pub struct Messages<'r, T: ?Sized>(&'r Receiver<T>);
+pub struct Messages<'r, T: ?Sized, M = Many>(&'r Receiver<T, M>);
 
-impl<'r, T: Payload + ?Sized> Iterator for Messages<'r, T> {
+impl<'r, T: Payload + ?Sized, M: Mode> Iterator for Messages<'r, T, M> {
     type Item = Message<'r, T>;
     fn next(&mut self) -> Option<Message<'r, T>> {
         self.0.recv().ok()

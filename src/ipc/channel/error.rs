@@ -3,7 +3,7 @@
 use crate::error::{Error, errors};
 use crate::ipc::message::Message;
 use crate::ipc::payload::Payload;
-use crate::ipc::ring::NotSent;
+use crate::ipc::ring::{NotReceived, NotSent};
 
 errors! {
 /// Why a message was not sent.
@@ -84,6 +84,16 @@ impl From<NotSent> for Unsent {
     }
 }
 
+impl From<NotReceived> for Unreceived {
+    fn from(why: NotReceived) -> Self {
+        match why {
+            NotReceived::Empty => Self::Empty,
+            NotReceived::Closed => Self::Closed,
+            NotReceived::Damaged => Self::Damaged,
+        }
+    }
+}
+
 impl std::error::Error for Unsent {}
 impl std::error::Error for Unreceived {}
 
@@ -125,6 +135,11 @@ impl<T: Payload + ?Sized> std::error::Error for SendError<'_, T> {}
 impl<T: Payload + ?Sized> From<SendError<'_, T>> for Error {
     fn from(error: SendError<'_, T>) -> Self {
         Self::NotSent { why: error.why }
+    }
+}
+impl From<Unsent> for Error {
+    fn from(why: Unsent) -> Self {
+        Self::NotSent { why }
     }
 }
 impl From<Unreceived> for Error {

@@ -28,6 +28,28 @@
 //! Nothing is lost or delivered twice otherwise, and nobody needs to do anything (`ipc::ring`, obligations Q1
 //! to Q4).
 //!
+//! **One and one.** [`ChannelOptions::single`] makes a channel that has one sender and one receiver at a
+//! time, each used by one thread at a time. A message then costs three locked instructions between its two
+//! ends, where it costs six otherwise (`ipc::single`). Whoever comes second is refused
+//! ([`Error::RoleTaken`](crate::Error::RoleTaken)) as long as the first one lives, and takes over when that
+//! one has left or has died: what was sent and not received is there still, whoever died and where.
+//!
+//! ```
+//! # use atomic_matrix::Error;
+//! # let handler = atomic_matrix::segment::Options::new().memfd().size(1 << 20).create()?;
+//! let line = handler.channel::<u64>("line").capacity(256).single().open_or_create()?;
+//! let (sender, receiver) = (line.sender()?, line.receiver()?);
+//! assert!(matches!(line.sender(), Err(Error::RoleTaken { role: "sender", .. })));
+//! let mut batch: Vec<_> = (0..3).map(|k| handler.message_of(k)).collect::<Result<_, _>>()?;
+//! sender.send_many(&mut batch)?; // one call wakes the receiver for all of them
+//! assert_eq!(receiver.try_iter().map(|message| *message).sum::<u64>(), 3);
+//! # Ok::<(), atomic_matrix::Error>(())
+//! ```
+//!
+//! **Batches** ([`Sender::send_many`], [`Receiver::recv_many`]) ring once and move the tail or the head once
+//! for all that they find room for, or find there; each message is sent or received by a step of its own, so
+//! a batch whose sender or receiver is killed is sent or received as far as it came.
+//!
 //! **Limits.** 1 to 2^20 messages (a power of two), 8 bytes each and 8 for each participant slot; 65 535
 //! senders and as many receivers in one process.
 
@@ -42,7 +64,7 @@ pub use error::{SendError, Unreceived, Unsent};
 
 use super::payload::Payload;
 use super::ring::Ring;
-use super::structure::{MAX_CELLS_SHIFT, Role, Shape, Sort};
+use super::structure::{MAX_CELLS_SHIFT, Role, Shape};
 use crate::error::{Error, Result};
 use crate::handlers::Handler;
 use attached::{Attached, End, MAKING_WAIT};
@@ -50,13 +72,44 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Instant;
 
+mod mode {
+    use crate::ipc::structure::Sort;
+
+    /// How many may send and receive at a time.
+    pub trait Mode {
+        /// What structure that is.
+        #[doc(hidden)]
+        const SORT: Sort;
+    }
+    impl Mode for super::Many {
+        const SORT: Sort = Sort::Channel;
+    }
+    impl Mode for super::Single {
+        const SORT: Sort = Sort::Single;
+    }
+}
+pub(in crate::ipc) use mode::Mode;
+
+/// Messages of `T`, with so many senders and receivers.
+pub(super) type Of<T, M> = PhantomData<(fn() -> Box<T>, M)>;
+
+/// Of a [`Channel`]: any number of senders and receivers, each of which any number of threads may use.
+#[derive(Debug)]
+pub struct Many;
+
+/// Of a [`Channel`]: one sender and one receiver at a time, each of which one thread uses at a time.
+#[derive(Debug)]
+pub struct Single {
+    _one_thread: PhantomData<std::cell::Cell<()>>,
+}
+
 /// How a channel is opened; from [`Handler::channel`].
 #[must_use = "a channel is opened by `open`, `create` or `open_or_create`"]
-pub struct ChannelOptions<'h, T: ?Sized> {
+pub struct ChannelOptions<'h, T: ?Sized, M = Many> {
     handler: &'h Handler,
     name: String,
     capacity: usize,
-    of: PhantomData<fn() -> Box<T>>,
+    of: Of<T, M>,
 }
 
 impl Handler {
@@ -66,7 +119,14 @@ impl Handler {
     }
 }
 
-impl<T: Payload + ?Sized> ChannelOptions<'_, T> {
+impl<'h, T: Payload + ?Sized> ChannelOptions<'h, T> {
+    /// For one sender and one receiver at a time, which need fewer locked instructions: see the module's page.
+    pub fn single(self) -> ChannelOptions<'h, T, Single> {
+        ChannelOptions { handler: self.handler, name: self.name, capacity: self.capacity, of: PhantomData }
+    }
+}
+
+impl<T: Payload + ?Sized, M: Mode> ChannelOptions<'_, T, M> {
     /// How many messages it has room for, if it is created: rounded up to a power of two, at most 2^20; 64
     /// unless said otherwise.
     pub fn capacity(mut self, messages: usize) -> Self {
@@ -80,7 +140,7 @@ impl<T: Payload + ?Sized> ChannelOptions<'_, T> {
             let found = self.capacity.to_string();
             return Err(Error::BadOption { option: "capacity", found, allowed: "1 to 1048576 messages" });
         }
-        Ok(Shape { sort: Sort::Channel, cells_shift, readers: 0, content: T::FINGERPRINT })
+        Ok(Shape { sort: M::SORT, cells_shift, readers: 0, content: T::FINGERPRINT })
     }
 
     /// Opens it; it must be there.
@@ -89,7 +149,7 @@ impl<T: Payload + ?Sized> ChannelOptions<'_, T> {
     /// [`Error::NameUnknown`]; [`Error::TypeMismatch`] if what has that name is no channel of this type;
     /// [`Error::ChangingHands`] if it is just being made for half a second; [`Error::NameTooLong`],
     /// [`Error::NoParticipantSlot`], [`Error::TooManyHandles`], [`Error::ForkedChild`].
-    pub fn open(self) -> Result<Channel<T>> {
+    pub fn open(self) -> Result<Channel<T, M>> {
         let found = Attached::find(self.handler, &self.name, self.shape()?)?;
         found.map(Channel::of).ok_or(Error::NameUnknown { name: self.name })
     }
@@ -99,7 +159,7 @@ impl<T: Payload + ?Sized> ChannelOptions<'_, T> {
     /// # Errors
     /// [`Error::NameTaken`], and others as [`Handler::publish`] and [`Handler::allocate_raw`];
     /// [`Error::BadOption`] for the capacity.
-    pub fn create(self) -> Result<Channel<T>> {
+    pub fn create(self) -> Result<Channel<T, M>> {
         Attached::make(self.handler, &self.name, self.shape()?).map(Channel::of)
     }
 
@@ -108,7 +168,7 @@ impl<T: Payload + ?Sized> ChannelOptions<'_, T> {
     /// # Errors
     /// As [`ChannelOptions::open`] and [`ChannelOptions::create`], but for [`Error::NameUnknown`] and
     /// [`Error::NameTaken`].
-    pub fn open_or_create(self) -> Result<Channel<T>> {
+    pub fn open_or_create(self) -> Result<Channel<T, M>> {
         let shape = self.shape()?;
         let begun = Instant::now();
         loop {
@@ -128,18 +188,18 @@ impl<T: Payload + ?Sized> ChannelOptions<'_, T> {
 ///
 /// It stays in the segment, with its messages, when nobody has it open: until it is removed
 /// ([`Channel::remove`]) or the segment is.
-pub struct Channel<T: ?Sized> {
+pub struct Channel<T: ?Sized, M = Many> {
     attached: Arc<Attached>,
-    of: PhantomData<fn() -> Box<T>>,
+    of: PhantomData<fn() -> Of<T, M>>,
 }
 
-impl<T: ?Sized> Clone for Channel<T> {
+impl<T: ?Sized, M> Clone for Channel<T, M> {
     fn clone(&self) -> Self {
         Self { attached: self.attached.clone(), of: PhantomData }
     }
 }
 
-impl<T: Payload + ?Sized> Channel<T> {
+impl<T: Payload + ?Sized, M: Mode> Channel<T, M> {
     fn of(attached: Arc<Attached>) -> Self {
         Self { attached, of: PhantomData }
     }
@@ -147,15 +207,17 @@ impl<T: Payload + ?Sized> Channel<T> {
     /// A sender. It counts as one until it is dropped, or its process ends.
     ///
     /// # Errors
-    /// [`Error::NoParticipantSlot`], [`Error::TooManyHandles`], [`Error::ForkedChild`].
-    pub fn sender(&self) -> Result<Sender<T>> {
+    /// [`Error::RoleTaken`] if the channel has one sender at a time, and that one lives; [`Error::NoParticipantSlot`],
+    /// [`Error::TooManyHandles`], [`Error::ForkedChild`].
+    pub fn sender(&self) -> Result<Sender<T, M>> {
         Ok(Sender { end: End::new(&self.attached, Role::Sender)?, of: PhantomData })
     }
     /// A receiver. It counts as one until it is dropped, or its process ends.
     ///
     /// # Errors
+    /// [`Error::RoleTaken`] if the channel has one receiver at a time, and that one lives;
     /// [`Error::NoParticipantSlot`], [`Error::TooManyHandles`], [`Error::ForkedChild`].
-    pub fn receiver(&self) -> Result<Receiver<T>> {
+    pub fn receiver(&self) -> Result<Receiver<T, M>> {
         Ok(Receiver { end: End::new(&self.attached, Role::Receiver)?, of: PhantomData })
     }
 

@@ -1,5 +1,6 @@
 use super::*;
 use crate::ipc::message::Message;
+use crate::ipc::structure::Sort;
 use crate::matrix::core::AtomicMatrix;
 use std::time::Duration;
 
@@ -213,6 +214,106 @@ fn c1_a_maker_that_dies_with_the_name_is_in_nobodys_way() {
         drop(channel);
         assert_eq!(made.stats().expect("they tile").live_blocks, 0, "keep: {keep}");
     }
+}
+
+/// One sender and one receiver at a time: the same calls, a second one is refused, and a successor finds what was sent.
+#[test]
+fn q2_q6_one_sender_and_one_receiver() {
+    let handler = handler();
+    let line = handler.channel::<u64>("line").capacity(4).single().open_or_create().expect("made");
+    let plain = handler.channel::<u64>("line").open_or_create();
+    assert!(matches!(plain, Err(Error::TypeMismatch { .. })), "it is a channel of one sender and one receiver");
+    let (tx, rx) = (line.sender().expect("the first"), line.receiver().expect("the first"));
+    let number = handler.matrix().home().expect("a slot");
+    assert!(matches!(line.sender(), Err(Error::RoleTaken { role: "sender", participant }) if participant == number));
+    assert!(matches!(line.receiver(), Err(Error::RoleTaken { role: "receiver", .. })));
+    assert_eq!(line.ends(), (1, 1), "who was refused is not counted");
+    for lap in 0..100 {
+        let full = (0..5).map(|k| tx.try_send(handler.message_of(lap * 4 + k).expect("room")));
+        assert_eq!(full.filter_map(|sent| Some(sent.err()?.why)).collect::<Vec<_>>(), [Unsent::Full], "Q2");
+        assert_eq!(line.len(), 4);
+        let got: Vec<_> = rx.try_iter().map(|message| *message).collect();
+        assert_eq!(got, (0..4).map(|k| lap * 4 + k).collect::<Vec<_>>(), "Q2");
+        assert_eq!((rx.try_recv().err(), line.len()), (Some(Unreceived::Empty), 0));
+    }
+    tx.send_value(7).expect("room");
+    drop(tx);
+    let tx = line.sender().expect("the first one has left");
+    tx.send_value(8).expect("room");
+    drop(rx);
+    let rx = line.receiver().expect("the first one has left");
+    line.close();
+    assert_eq!(tx.try_send(handler.message_of(9).expect("room")).expect_err("closed").why, Unsent::Closed);
+    assert_eq!(rx.iter().map(|message| *message).collect::<Vec<_>>(), [7, 8]);
+    assert_eq!(rx.try_recv().err(), Some(Unreceived::Closed));
+    drop((tx, rx));
+    line.remove().expect("ours");
+    drop(line);
+    handler.heal().expect("a slot");
+    assert_eq!(handler.verify().expect("sound").free_blocks, 1, "Q3: nothing is left");
+}
+
+/// Both ends die; whoever takes over goes on where they were.
+#[test]
+fn q3_q6_the_roles_of_the_dead_are_taken_over() {
+    let made = handler();
+    let line = made.channel::<u64>("line").capacity(4).single().create().expect("made");
+    let dying = other(&made);
+    let theirs = dying.channel::<u64>("line").single().open().expect("it is there");
+    let (tx, rx) = (theirs.sender().expect("the first"), theirs.receiver().expect("the first"));
+    assert!(matches!(line.sender(), Err(Error::RoleTaken { .. })), "its holder lives");
+    (0..4).for_each(|k| tx.send_value(k).expect("room"));
+    let held = rx.recv().expect("it was sent");
+    // SAFETY: no handle of it is used or dropped from here on.
+    unsafe { dying.matrix().segment().end_life() };
+    std::mem::forget(held);
+    std::mem::forget((tx, rx, theirs, dying));
+    let (tx, rx) = (line.sender().expect("its holder is dead"), line.receiver().expect("its holder is dead"));
+    tx.send_value(4).expect("room");
+    let got: Vec<_> = rx.try_iter().map(|message| *message).collect();
+    assert_eq!(got, [1, 2, 3, 4], "Q3: what the dead receiver held is freed with it");
+    drop((tx, rx));
+    line.remove().expect("ours");
+    drop(line);
+    made.heal().expect("a slot");
+    assert_eq!(made.verify().expect("sound").free_blocks, 1, "Q3: nothing is left");
+}
+
+/// Batches: as many as there is room for, in their order; what is not sent stays; whoever sleeps is woken.
+#[test]
+fn q2_q5_batches() {
+    let handler = handler();
+    let many = handler.channel::<u64>("many").capacity(8).create().expect("made");
+    let one = handler.channel::<u64>("one").capacity(8).single().create().expect("made");
+    batches(&handler, many.sender().expect("a sender"), many.receiver().expect("a receiver"));
+    batches(&handler, one.sender().expect("a sender"), one.receiver().expect("a receiver"));
+}
+
+fn batches<M: Mode + Send>(handler: &Handler, tx: Sender<u64, M>, rx: Receiver<u64, M>) {
+    let messages =
+        |count: u64| -> Vec<Message<'_, u64>> { (0..count).map(|k| handler.message_of(k).expect("room")).collect() };
+    let mut twelve = messages(12);
+    assert_eq!(tx.try_send_many(&mut twelve), Ok(8));
+    assert_eq!((twelve.len(), *twelve[0], tx.try_send_many(&mut twelve)), (4, 8, Err(Unsent::Full)));
+    let mut got = vec![];
+    assert_eq!((rx.try_recv_many(0, &mut got), rx.try_recv_many(5, &mut got)), (Ok(0), Ok(5)));
+    assert_eq!(tx.try_send_many(&mut twelve), Ok(4));
+    assert_eq!((tx.try_send_many(&mut twelve), twelve.len()), (Ok(0), 0));
+    assert_eq!((rx.recv_many(99, &mut got), rx.try_recv_many(9, &mut got)), (Ok(7), Err(Unreceived::Empty)));
+    assert_eq!(got.iter().map(|message| **message).collect::<Vec<_>>(), (0..12).collect::<Vec<_>>());
+    let foreign = self::handler();
+    let mut mixed = messages(2);
+    mixed.insert(1, foreign.message_of(9).expect("room"));
+    assert_eq!((tx.try_send_many(&mut mixed), tx.send_many(&mut mixed)), (Ok(1), Err(Unsent::NotOwn)));
+    assert_eq!((mixed.len(), rx.try_iter().count()), (2, 1));
+    std::thread::scope(|scope| {
+        scope.spawn(move || tx.send_many(&mut messages(1000)).expect("somebody receives"));
+        let (mut sum, mut got) = (0, vec![]);
+        while rx.recv_many(16, &mut got).is_ok() {
+            sum += got.drain(..).map(|message| *message).sum::<u64>();
+        }
+        assert_eq!(sum, 499_500, "Q3");
+    });
 }
 
 /// Its last user died between its place and the look whether it may be freed: whoever finds the name frees

@@ -44,6 +44,7 @@ const BLOCKS: &[&str] = &[
     "src/ipc/payload.rs",
     "src/ipc/ring.rs",
     "src/ipc/several.rs",
+    "src/ipc/single.rs",
     "src/ipc/structure.rs",
     "src/ipc/sync",
     "src/ipc/table",

@@ -13,6 +13,7 @@
 
 #[path = "../../support/common.rs"]
 mod common;
+mod messages;
 mod plot;
 
 use atomic_matrix::backend::decorators::{Counts, Probe, ProbeWord};

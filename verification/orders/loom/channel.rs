@@ -12,7 +12,11 @@ use std::sync::{Arc, Mutex};
 
 /// A channel of `1 << shift` cells, in a world that has `granules` besides, used by participants 1 to 4.
 fn channel<B: Backend>(shift: u32, granules: u32) -> (Arc<World<B>>, Live) {
-    let shape = Shape { sort: Sort::Channel, cells_shift: shift, readers: 0, content: 7 };
+    queue(Sort::Channel, shift, granules)
+}
+
+fn queue<B: Backend>(sort: Sort, shift: u32, granules: u32) -> (Arc<World<B>>, Live) {
+    let shape = Shape { sort, cells_shift: shift, readers: 0, content: 7 };
     let world = World::with_payload(granules, |layout| shape.granules(layout));
     let made = Structure::make(&world.heap, &mut strict(1), shape).expect("there is room");
     let header = world.heap.rename(made.at, made.header, 0).expect("it is ours");
@@ -86,6 +90,78 @@ scenarios! {
         let mut all: Vec<_> = got.lock().unwrap().iter().map(|live| live.at).collect();
         all.extend(drain(&world, channel).iter().map(|live| live.at));
         assert!(all[0] == first.at && all.get(1).is_none_or(|&at| at == second.at), "Q2: {all:?}");
+    }
+
+    // The same with one sender and one receiver, which empties no cell: the sender puts the next link over the old one.
+    loom_q1_q2_one_sender_one_receiver Some(3), Some(3), 100,
+        [Mark("received"), Mark("empty"), Mark("full"), Lost(&LET_GO)] => {
+        let (world, line) = queue(Sort::Single, 0, 2);
+        let [first, second] = [(); 2].map(|()| world.allocate(&mut strict(1), 1));
+        let got = Told::default();
+        let told = got.clone();
+        world.run([
+            part(move |w: &World| {
+                assert!(send(w, line, 1, first), "Q2: there was room");
+                let _ = send(w, line, 1, second);
+            }),
+            part(move |w: &World| {
+                let got: Vec<_> = (0..2).filter_map(|_| receive(w, line, 2)).collect();
+                told.lock().unwrap().extend(got);
+            }),
+        ]);
+        let mut all: Vec<_> = got.lock().unwrap().iter().map(|live| live.at).collect();
+        all.extend(drain(&world, line).iter().map(|live| live.at));
+        assert!(all[0] == first.at && all.get(1).is_none_or(|&at| at == second.at), "Q2: {all:?}");
+    }
+
+    // Two want to be the one sender: who has the role goes on where the one before it was.
+    loom_q2_q6_a_role_is_passed_on Some(3), Some(3), 20, [Mark("refused"), Mark("sent")] => {
+        let (world, line) = queue(Sort::Single, 1, 2);
+        let sent = Told::default();
+        let parts = [1, 2].map(|me| (me, world.allocate(&mut strict(me), 1))).map(|(me, block)| {
+            let sent = sent.clone();
+            part(move |w: &World| {
+                let structure = Structure::at(&w.heap, line).expect("it is there");
+                if structure.take_role(me, Role::Sender).is_err() {
+                    return mark("refused");
+                }
+                assert!(send(w, line, me, block), "Q2: there was room");
+                mark("sent");
+                sent.lock().unwrap().push(block.at);
+                structure.drop_role(me, Role::Sender);
+            })
+        });
+        world.run(parts);
+        let got: Vec<_> = drain(&world, line).iter().map(|live| live.at).collect();
+        assert_eq!(got, *sent.lock().unwrap(), "Q2, Q3");
+    }
+
+    // A batch is sent beside one that is received, which is sent and received beside others: each message as one alone.
+    loom_q1_q2_batches Some(2), Some(2), 100, [Mark("two"), Mark("one"), Lost(&TICKET_STEP)] => {
+        let (world, channel) = channel(1, 3);
+        let blocks = [(); 3].map(|()| world.allocate(&mut strict(1), 1));
+        assert!(send(&world, channel, 1, blocks[0]));
+        let got = Told::default();
+        let told = got.clone();
+        world.run([
+            part(move |w: &World| {
+                let next = |sent: usize| blocks.get(1 + sent).copied();
+                blocks[1..].iter().for_each(|block| w.heap.region().touch(block.at, 1));
+                let _ = ring(w, channel).send_many(1, next);
+            }),
+            part(move |w: &World| {
+                let mut got = vec![];
+                let _ = ring(w, channel).receive_many(2, 2, |taken| {
+                    w.heap.region().touch(taken.live.at, 1);
+                    got.push(taken.live);
+                });
+                mark(if got.len() == 2 { "two" } else { "one" });
+                told.lock().unwrap().extend(got);
+            }),
+        ]);
+        let mut all: Vec<_> = got.lock().unwrap().iter().map(|live| live.at).collect();
+        all.extend(drain(&world, channel).iter().map(|live| live.at));
+        assert!(all.len() >= 2 && all.iter().zip(&blocks).all(|(&at, block)| at == block.at), "Q2: {all:?}");
     }
 
     // Two senders, one cell: one of them has it.

@@ -373,6 +373,9 @@ const FAULTS: &[(Mutant, &str)] = &[
     (Mutant::TakenBeforeCleared, "`mutant_channel_table`"),
     (Mutant::PendingTakenForVoid, "`mutant_channel_table`"),
     (Mutant::VisitIgnored, "`mutant_channel_table`"),
+    (Mutant::HeadToldEarly, "`mutant_channel_table`"),
+    (Mutant::OldLinkIgnored, "`mutant_channel_table`"),
+    (Mutant::RolesKept, "`mutant_channel_table`"),
 ];
 
 /// The failure of one scenario, or of the first of many, with sites weaker.

@@ -7,7 +7,7 @@ use super::turns::{Player, Policy, play, unseen};
 use atomic_matrix::backend::Word;
 use atomic_matrix::backend::orderings::{STRUCTURE_LOOK, STRUCTURE_WRITE};
 use atomic_matrix::ipc::ring::Ring;
-use atomic_matrix::ipc::structure::{Role, Structure};
+use atomic_matrix::ipc::structure::{Role, Sort, Structure};
 use atomic_matrix::matrix::heap::{Kind, ThreadCache};
 use atomic_matrix::matrix::recovery::Policy as Give;
 use atomic_matrix::segment::region::Region as _;
@@ -74,8 +74,9 @@ impl Stage {
         let role = [Role::Sender, Role::Receiver][random.usize(0..2)];
         let ring = Ring::of(structure);
         let has_role = structure.join(me, role).is_ok();
+        let may = has_role && (structure.shape.sort == Sort::Channel || structure.take_role(me, role).is_ok());
         match role {
-            _ if !has_role => met.refused.set(met.refused.get() + 1),
+            _ if !may => met.refused.set(met.refused.get() + 1),
             Role::Sender => {
                 if let Ok(live) = heap.allocate(cache, 1, 1, Kind::Raw)
                     && ring.send(me, live).is_err()
@@ -93,6 +94,9 @@ impl Stage {
             structure.remove();
         }
         assert!(self.freed.borrow().is_none(), "Q3: freed while somebody uses it");
+        if may {
+            structure.drop_role(me, role);
+        }
         if has_role {
             structure.leave(me, role);
         }
@@ -104,7 +108,12 @@ impl Stage {
 pub(crate) fn run(seed: u64, met: &Met) {
     let random = &mut Rng::with_seed(seed);
     let stage = Rc::new(Stage {
-        scene: Scene::new(random.u32(0..=1), false, 0),
+        scene: Scene::new(
+            if seed.is_multiple_of(2) { Sort::Channel } else { Sort::Single },
+            random.u32(0..=1),
+            false,
+            0,
+        ),
         freed: RefCell::default(),
         frees: Cell::new(0),
     });

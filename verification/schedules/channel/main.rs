@@ -19,6 +19,7 @@ mod turns;
 
 use acts::{at_every_access, naming, notice_all};
 use atomic_matrix::backend::orderings::CHANNEL_MUTANTS;
+use atomic_matrix::ipc::structure::Sort;
 use atomic_matrix::matrix::heap::ThreadCache;
 use atomic_matrix::matrix::recovery::Policy as Give;
 use common::setting;
@@ -45,9 +46,13 @@ enum Act {
     Forward,
     /// Receives, frees, allocates and sends.
     Reuse,
+    /// Allocates two more and sends all in one batch.
+    SendMany,
+    /// Receives two or three in one batch.
+    ReceiveMany,
 }
 
-const ACTS: [Act; 4] = [Act::Send, Act::Receive, Act::Forward, Act::Reuse];
+const ACTS: [Act; 6] = [Act::Send, Act::Receive, Act::Forward, Act::Reuse, Act::SendMany, Act::ReceiveMany];
 
 /// How the survivors behave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,12 +67,19 @@ enum Crowd {
 }
 
 /// What happened in all runs.
-#[derive(Default)]
 struct Tally {
+    /// Of which ring.
+    sort: Sort,
     stops: Cell<u64>,
     killed: Cell<u64>,
     amid: Cell<u64>,
     alone: Cell<u64>,
+}
+
+impl Tally {
+    fn of(sort: Sort) -> Self {
+        Self { sort, stops: Cell::default(), killed: Cell::default(), amid: Cell::default(), alone: Cell::default() }
+    }
 }
 
 fn act(scene: &Scene, cache: &mut ThreadCache, act: Act, random: &mut Rng) {
@@ -87,6 +99,11 @@ fn act(scene: &Scene, cache: &mut ThreadCache, act: Act, random: &mut Rng) {
             }
             scene.send(me);
         }
+        Act::SendMany => {
+            (0..2).for_each(|_| scene.allocate(cache, random));
+            scene.send_many(me);
+        }
+        Act::ReceiveMany => scene.receive_many(me, random.usize(2..=3)),
     }
 }
 
@@ -101,7 +118,8 @@ fn survive(scene: &Scene, me: u16, crowd: Crowd, calls: usize, random: &mut Rng)
             }
             4 => scene.free(cache),
             _ if crowd != Crowd::Mixed => {}
-            5..9 => act(scene, cache, Act::Receive, random),
+            5..8 => act(scene, cache, Act::Receive, random),
+            8 => act(scene, cache, if random.bool() { Act::ReceiveMany } else { Act::SendMany }, random),
             _ => act(scene, cache, Act::Reuse, random),
         }
     }
@@ -117,7 +135,7 @@ fn recover(scene: &Scene, me: u16, dead: &[u16]) {
 fn run(what: Option<(Act, u64)>, crowd: Crowd, seed: u64, tally: &Tally) -> bool {
     let random = &mut Rng::with_seed(seed);
     let shift = random.u32(0..=2);
-    let scene = Rc::new(Scene::new(shift, random.bool(), [0, 4][random.usize(0..2)]));
+    let scene = Rc::new(Scene::new(tally.sort, shift, random.bool(), [0, 4][random.usize(0..2)]));
     let mut users = vec![VICTIM, BEFORE, SURVIVORS[0], SURVIVORS[1], LAST, ALONE];
     users.iter().for_each(|&me| scene.join(me));
     // The ring as it is found: so many messages, and the half-done call of one that died.
@@ -223,50 +241,59 @@ fn recovered(
 
 /// Every act stopped before every access.
 fn enumerate(seeds: u64, crowd: Crowd, tally: &Tally) {
-    let name = |what, k, seed| format!("{what:?} stopped at {k}, {crowd:?}, seed {seed}");
+    let name = |what, k, seed| format!("{:?}: {what:?} stopped at {k}, {crowd:?}, seed {seed}", tally.sort);
     at_every_access(&ACTS, |what| what as u64, seeds, name, |stop, seed| run(Some(stop), crowd, seed, tally));
 }
 
 #[test]
 fn crash_q2_q3_q4_every_call_stopped_at_every_access() {
     let seeds = setting("MATRIX_CHANNEL_SEEDS", 40);
-    let tally = Tally::default();
-    enumerate(seeds, Crowd::Mixed, &tally);
-    let (stops, killed, amid, alone) = (tally.stops.get(), tally.killed.get(), tally.amid.get(), tally.alone.get());
-    println!("{stops} stops, {killed} recoveries killed; accesses of a call: alone {alone}, amid others {amid}");
-    assert!(stops > 1000 && killed > 100);
-    assert!(alone <= 40 && amid <= 200, "Q4: alone {alone}, amid others {amid}");
+    for sort in [Sort::Channel, Sort::Single] {
+        let tally = Tally::of(sort);
+        enumerate(seeds, Crowd::Mixed, &tally);
+        let (stops, killed, amid, alone) = (tally.stops.get(), tally.killed.get(), tally.amid.get(), tally.alone.get());
+        println!("{sort:?}: {stops} stops, {killed} recoveries killed; accesses of a call: alone {alone}, amid {amid}");
+        assert!(stops > 1000 && killed > 100);
+        assert!(alone <= 40 && amid <= 200, "Q4: alone {alone}, amid others {amid}");
+    }
 }
 
 /// The standing test of L-c: with receivers about, pending messages are taken long before a recovery comes.
 #[test]
 fn crash_q3_a_full_ring_with_slow_receivers() {
-    let tally = Tally::default();
-    enumerate(setting("MATRIX_CHANNEL_SEEDS", 40), Crowd::Slow, &tally);
-    enumerate(setting("MATRIX_CHANNEL_SEEDS", 40), Crowd::Still, &tally);
-    assert!(tally.stops.get() > 500);
+    for sort in [Sort::Channel, Sort::Single] {
+        let tally = Tally::of(sort);
+        enumerate(setting("MATRIX_CHANNEL_SEEDS", 40), Crowd::Slow, &tally);
+        enumerate(setting("MATRIX_CHANNEL_SEEDS", 40), Crowd::Still, &tally);
+        assert!(tally.stops.get() > 500);
+    }
 }
 
 #[test]
 fn schedules_q1_q2_calls_in_any_order() {
-    let tally = Tally::default();
-    for seed in 0..setting("MATRIX_CHANNEL_RUNS", 4000) {
-        naming(|| format!("seed {seed}"), || run(None, Crowd::Mixed, seed, &tally));
+    for sort in [Sort::Channel, Sort::Single] {
+        let tally = Tally::of(sort);
+        for seed in 0..setting("MATRIX_CHANNEL_RUNS", 3000) {
+            naming(|| format!("{sort:?}, seed {seed}"), || run(None, Crowd::Mixed, seed, &tally));
+        }
+        println!("{sort:?}: accesses of a call: alone {}, amid others {}", tally.alone.get(), tally.amid.get());
     }
-    println!("accesses of a call: alone {}, amid others {}", tally.alone.get(), tally.amid.get());
 }
 
 /// Which check notices each planted fault, and where first. Any that survives fails.
 #[test]
 fn mutant_channel_table() {
-    let checks: [(&str, &dyn Fn()); 5] = [
+    let (many, single) = (|| Tally::of(Sort::Channel), || Tally::of(Sort::Single));
+    let any_order = |tally: &Tally| (0..20_000).for_each(|seed| _ = run(None, Crowd::Mixed, seed, tally));
+    let checks: [(&str, &dyn Fn()); 8] = [
         ("comings and goings", &|| (0..3000).for_each(|seed| departure::run(seed, &departure::Met::default()))),
-        ("a full ring with slow receivers", &|| enumerate(20, Crowd::Slow, &Tally::default())),
-        ("nobody about until the recovery", &|| enumerate(20, Crowd::Still, &Tally::default())),
-        ("every call stopped at every access", &|| enumerate(40, Crowd::Mixed, &Tally::default())),
-        ("calls in any order", &|| {
-            (0..20_000).for_each(|seed| _ = run(None, Crowd::Mixed, seed, &Tally::default()));
-        }),
+        ("a full ring with slow receivers", &|| enumerate(20, Crowd::Slow, &many())),
+        ("nobody about until the recovery", &|| enumerate(20, Crowd::Still, &many())),
+        ("every call stopped at every access", &|| enumerate(40, Crowd::Mixed, &many())),
+        ("calls in any order", &|| any_order(&many())),
+        ("one sender and one receiver, nobody about until the recovery", &|| enumerate(20, Crowd::Still, &single())),
+        ("one sender and one receiver, stopped at every access", &|| enumerate(40, Crowd::Mixed, &single())),
+        ("one sender and one receiver, in any order", &|| any_order(&single())),
     ];
     notice_all(CHANNEL_MUTANTS, &checks);
 }

@@ -2,7 +2,7 @@
 
 use super::linear::{Span, linearizable};
 use super::turns::{Scheduled, accesses, begin, moment, unseen};
-use atomic_matrix::ipc::link::Standing;
+use atomic_matrix::ipc::link::{Standing, Taken};
 use atomic_matrix::ipc::ring::{NotReceived, NotSent, Ring};
 use atomic_matrix::ipc::structure::{Role, Shape, Sort, Structure};
 use atomic_matrix::matrix::heap::{Heap, Kind, Live, ThreadCache};
@@ -70,8 +70,9 @@ fn id_of(live: Live) -> u64 {
 }
 
 impl Scene {
-    /// A channel of `1 << shift` cells; caches park up to `ceiling` blocks of a size.
-    pub(crate) fn new(shift: u32, biased: bool, ceiling: usize) -> Self {
+    /// A channel, or one of a single sender and receiver, of `1 << shift` cells; caches park up to `ceiling`
+    /// blocks of a size.
+    pub(crate) fn new(sort: Sort, shift: u32, biased: bool, ceiling: usize) -> Self {
         begin();
         let params = Params {
             granule_shift: 6,
@@ -84,7 +85,7 @@ impl Scene {
             larges: Larges::USUAL,
         };
         let heap = Heap::format(BoxedRegion::with_payload(Layout::new(GRANULES, params), PAYLOAD));
-        let shape = Shape { sort: Sort::Channel, cells_shift: shift, readers: 0, content: 7 };
+        let shape = Shape { sort, cells_shift: shift, readers: 0, content: 7 };
         let mut cache = ThreadCache::with_ceiling(1, 0);
         let made = Structure::make(&heap, &mut cache, shape).expect("there is room");
         let header = heap.rename(made.at, made.header, 0).expect("it is ours");
@@ -167,46 +168,109 @@ impl Scene {
         self.history.borrow_mut().push(Span { call, from, to: moment() });
     }
 
-    /// Sends the block that it got last, if it has any.
-    pub(crate) fn send(&self, me: u16) {
-        let Some(live) = self.held[me as usize].borrow_mut().pop() else { return };
+    /// Does something in a role: where there is one holder of it at a time, only if it is free. It is the
+    /// dead one's until that is recovered.
+    fn as_one(&self, me: u16, role: Role, act: impl FnOnce() -> bool) -> bool {
+        if self.structure().shape.sort == Sort::Channel {
+            return act();
+        }
+        if self.structure().take_role(me, role).is_err() {
+            return false;
+        }
+        let done = act();
+        self.structure().drop_role(me, role);
+        done
+    }
+
+    /// The next block that it holds, which it is about to send.
+    fn next(&self, me: u16) -> Option<(Live, u64)> {
+        let live = self.held[me as usize].borrow_mut().pop()?;
         self.give_up(me, live);
         let sent = live.header.generation() + 1;
         let id = (live.at.0 as u64) << 32 | sent as u64;
-        let before = self.begin(me, Call::MaySend(id));
-        match self.ring().send(me, live) {
-            Ok(()) => {
-                self.end(me, Call::Sent(id), before);
-                // The pointer from before is refused (S5).
-                let stale =
-                    self.heap.free(&mut ThreadCache::with_ceiling(me, 0), live.at, Some(live.header.generation()));
-                assert!(stale.is_err(), "S5: a sender frees what it has sent");
+        Some((live, self.begin(me, Call::MaySend(id))))
+    }
+    fn sent(&self, me: u16, live: Live, before: u64) {
+        self.end(me, Call::Sent((live.at.0 as u64) << 32 | (live.header.generation() + 1) as u64), before);
+        // The pointer from before is refused (S5).
+        let stale = self.heap.free(&mut ThreadCache::with_ceiling(me, 0), live.at, Some(live.header.generation()));
+        assert!(stale.is_err(), "S5: a sender frees what it has sent");
+    }
+    fn full(&self, me: u16, live: Live, before: u64) {
+        self.end(me, Call::Full, before);
+        self.claim(me, live);
+        self.held[me as usize].borrow_mut().push(live);
+    }
+    fn received(&self, me: u16, taken: Taken, before: u64) {
+        self.end(me, Call::Received(id_of(taken.live)), before);
+        self.claim(me, taken.live);
+        self.givers.borrow_mut()[taken.live.at.index()] = taken.giver;
+        self.held[me as usize].borrow_mut().push(taken.live);
+    }
+
+    /// Sends the block that it got last, if it has any.
+    pub(crate) fn send(&self, me: u16) {
+        self.as_one(me, Role::Sender, || {
+            let Some((live, before)) = self.next(me) else { return false };
+            match self.ring().send(me, live) {
+                Ok(()) => self.sent(me, live, before),
+                Err(NotSent::Full) => self.full(me, live, before),
+                Err(other) => panic!("{other:?}"),
             }
-            Err(NotSent::Full) => {
-                self.end(me, Call::Full, before);
-                self.claim(me, live);
-                self.held[me as usize].borrow_mut().push(live);
+            true
+        });
+    }
+    /// Sends what it holds in one batch, as far as there is room. Each is a call of its own: one ends where
+    /// the next begins.
+    pub(crate) fn send_many(&self, me: u16) {
+        self.as_one(me, Role::Sender, || {
+            let mut at = None;
+            let ended = self.ring().send_many(me, |_| {
+                if let Some((live, before)) = at.take() {
+                    self.sent(me, live, before);
+                }
+                at = self.next(me);
+                at.map(|(live, _)| live)
+            });
+            match (ended.1, at) {
+                (Ok(()), None) => {}
+                (Err(NotSent::Full), Some((live, before))) => self.full(me, live, before),
+                other => panic!("{other:?}"),
             }
-            Err(other) => panic!("{other:?}"),
-        }
+            true
+        });
     }
     /// True if there was a message.
     pub(crate) fn receive(&self, me: u16) -> bool {
-        let before = self.begin(me, Call::MayReceive);
-        match self.ring().receive(me) {
-            Ok(taken) => {
-                self.end(me, Call::Received(id_of(taken.live)), before);
-                self.claim(me, taken.live);
-                self.givers.borrow_mut()[taken.live.at.index()] = taken.giver;
-                self.held[me as usize].borrow_mut().push(taken.live);
-                true
+        self.as_one(me, Role::Receiver, || {
+            let before = self.begin(me, Call::MayReceive);
+            match self.ring().receive(me) {
+                Ok(taken) => self.received(me, taken, before),
+                Err(NotReceived::Empty) => {
+                    self.end(me, Call::Empty, before);
+                    return false;
+                }
+                Err(other) => panic!("{other:?}"),
             }
-            Err(NotReceived::Empty) => {
-                self.end(me, Call::Empty, before);
-                false
+            true
+        })
+    }
+    /// Receives two or three in one batch. Each is a call of its own.
+    pub(crate) fn receive_many(&self, me: u16, most: usize) {
+        self.as_one(me, Role::Receiver, || {
+            let mut before = self.begin(me, Call::MayReceive);
+            let got = self.ring().receive_many(me, most, |taken| {
+                self.received(me, taken, before);
+                before = self.begin(me, Call::MayReceive);
+            });
+            match got {
+                // What it had begun once more took no effect.
+                Ok(_) => _ = self.open[me as usize].take(),
+                Err(NotReceived::Empty) => self.end(me, Call::Empty, before),
+                Err(other) => panic!("{other:?}"),
             }
-            Err(other) => panic!("{other:?}"),
-        }
+            true
+        });
     }
 
     /// Q3: what the dead had put in, as it stands, counts as sent.
