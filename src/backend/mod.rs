@@ -12,6 +12,7 @@ pub mod orderings;
 pub mod payload;
 mod process;
 pub(crate) mod random;
+pub(crate) mod seats;
 
 #[cfg(feature = "loom")]
 pub mod loom;

@@ -3,7 +3,7 @@
 use super::heap::{Heap, Refusal, ThreadCache};
 use super::recovery::{Policy, Recovered, Recovery};
 use super::thread_cache::STACK;
-use super::threads::{self, CachePage, Keeper, Last};
+use super::threads::{self, CachePage, Keeper, Seats};
 use crate::backend::Native;
 use crate::error::{Error, Result};
 use crate::kernel::nap;
@@ -34,17 +34,17 @@ const SPARE: usize = 16;
 pub struct AtomicMatrix {
     // The heap's region points into the segment's mapping: declared first, dropped first.
     heap: Heap<MappedRegion>,
-    segment: Segment,
-    /// Tells this mapping from every other one that this process ever made; never 0.
-    instance: u64,
-    /// The instance if this matrix is of the usual sort, which the quickest paths are compiled for: biased,
-    /// with the default granule, and offsets in bytes. Else no cache's.
-    usual: u64,
-    /// Whether a forked child finds its parent's caches zeroed.
-    wiped: bool,
     tag: u32,
     offset_shift: u32,
     offsets: Offsets,
+    /// Its threads' caches. The quickest steps find them in a matrix of the usual sort, which they are compiled
+    /// for: biased, with the default granule, and offsets in bytes.
+    seats: Seats,
+    segment: Segment,
+    /// Tells this mapping from every other one that this process ever made; never 0.
+    instance: u64,
+    /// Whether a forked child finds its parent's caches zeroed.
+    wiped: bool,
     caches: Mutex<ThreadCaches>,
     /// What the layers above keep for as long as the segment is mapped. A forked child does not touch it.
     pub(crate) kept: OnceLock<Box<dyn Any + Send + Sync>>,
@@ -105,8 +105,6 @@ impl Told {
     }
 }
 
-const NOT_USUAL: u64 = u64::MAX;
-
 impl AtomicMatrix {
     /// What a creator or an attacher may choose.
     pub fn options() -> Options {
@@ -133,7 +131,7 @@ impl AtomicMatrix {
             offsets: Offsets::new(layout, offset_shift),
             heap,
             instance,
-            usual: if is_usual { instance } else { NOT_USUAL },
+            seats: Seats::new(is_usual),
             wiped,
             tag: segment.serial(),
             offset_shift,
@@ -191,7 +189,7 @@ impl AtomicMatrix {
     #[inline(always)]
     #[expect(clippy::mut_from_ref, reason = "the cache is not part of the matrix: it is this thread's own page")]
     pub(crate) fn usual_cache(&self) -> Option<&mut ThreadCache> {
-        let page = threads::find(self.usual);
+        let page = self.seats.usual(self.instance);
         // SAFETY: as in `cache`; and a cache of zeros is a cache.
         (!page.is_null()).then(|| unsafe { &mut (*page).cache })
     }
@@ -200,7 +198,7 @@ impl AtomicMatrix {
     #[inline]
     #[expect(clippy::mut_from_ref, reason = "the cache is not part of the matrix: it is this thread's own page")]
     pub(crate) fn cache(&self) -> Option<&mut ThreadCache> {
-        let page = threads::find(self.instance);
+        let page = self.seats.find(self.instance);
         if page.is_null() {
             return None;
         }
@@ -258,8 +256,8 @@ impl AtomicMatrix {
     fn with_new_cache<T>(self: &Arc<Self>, wait: Duration, operation: impl FnOnce(&mut ThreadCache) -> T) -> Result<T> {
         self.check_process()?;
         let mut told = Told::default();
-        let last = match self.idle_cache(wait, &mut told) {
-            Ok(page) => Last { instance: self.instance, page },
+        let page = match self.idle_cache(wait, &mut told) {
+            Ok(page) => page,
             Err(error) => {
                 told.no_slot = matches!(error, Error::NoParticipantSlot { .. });
                 self.caches().refused = Some(Instant::now());
@@ -268,14 +266,14 @@ impl AtomicMatrix {
             }
         };
         let keeper = Arc::downgrade(self);
-        let kept = threads::keep(last, keeper);
+        let kept = threads::keep(self.instance, page, keeper);
         // The cache is on record: who listens may use it, and may panic.
         self.tell(&told);
         // SAFETY: the page is this thread's: it was just taken from the idle ones, or made.
-        let result = operation(unsafe { &mut (*last.page).cache });
+        let result = operation(unsafe { &mut (*page).cache });
         if !kept {
             // The thread is ending and keeps nothing any more.
-            self.give_back_cache(last.page);
+            self.give_back_cache(page);
         }
         Ok(result)
     }
@@ -523,6 +521,9 @@ impl AtomicMatrix {
 }
 
 impl Keeper for AtomicMatrix {
+    fn seats(&self) -> &Seats {
+        &self.seats
+    }
     fn thread_ends(&self, page: *mut CachePage) {
         // A forked child has none of them, and finds the locks as other threads may have left them.
         if self.check_process().is_ok() {
