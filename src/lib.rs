@@ -44,6 +44,7 @@
 //!   [`Repaired`]: what was damaged.
 //! - [`ipc`]: what processes talk with, on top of that: [`Message`](ipc::Message) and
 //!   [`Channel`](ipc::Channel), and what they wait with.
+//! - [`memory`]: what structures of one's own are written on, so that they can be checked.
 //! - [`Error`] and [`Result`]: every message says what would help.
 //!
 //! What each misuse does: [`misuse`]. What is promised when who dies: [`promises`].
@@ -52,6 +53,7 @@
 //!
 //! - `cli`: the program `matrix`, which looks into segments. The library is the same without it.
 //! - `tracing`: events of creation, recovery and exhaustion for the crate tracing.
+//! - `check`: the module `check`, which puts structures of one's own under the checks that this library's are under.
 //! - `internals`: makes public what models and checks stand on. It may change with every commit, and safe
 //!   code can break a heap with it. `loom` and `shuttle` add the model checkers' backends.
 
@@ -74,6 +76,8 @@ mod trace;
 pub mod backend;
 #[cfg(not(feature = "internals"))]
 mod backend;
+#[cfg(feature = "check")]
+pub mod check;
 mod error;
 #[doc(hidden)]
 pub mod handlers;
@@ -81,6 +85,7 @@ pub mod ipc;
 mod kernel;
 #[doc(hidden)]
 pub mod matrix;
+pub mod memory;
 mod packed;
 #[doc(hidden)]
 pub mod segment;

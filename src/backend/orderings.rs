@@ -24,6 +24,17 @@ pub struct Site {
     pub serves: &'static str,
 }
 
+/// The position of all sites that are no rows of the table.
+pub const OWN: usize = 127;
+
+impl Site {
+    /// A place in the code of a structure of one's own. `order` is that of success, for a compare-and-swap: where it
+    /// fails, it acquires if this does. `pairs` says what the ordering pairs with, and why that is enough.
+    pub const fn own(name: &'static str, order: Ordering, pairs: &'static str) -> Self {
+        Self { name, index: OWN, order, fail: failing(order), pairs, serves: "" }
+    }
+}
+
 const fn failing(order: Ordering) -> Ordering {
     match order {
         Ordering::AcqRel | Ordering::Acquire => Ordering::Acquire,
@@ -48,6 +59,7 @@ macro_rules! sites {
         )*
         /// Every site, in order.
         pub static TABLE: &[&Site] = &[$(&$name),*];
+        const _: () = assert!([$(Row::$name),*].len() <= OWN);
     };
 }
 

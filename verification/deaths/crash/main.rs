@@ -1,7 +1,7 @@
 //! Crash enumeration: a participant is stopped for ever before each shared access of each operation, others
 //! work on beside it and afterwards, it is recovered, the recovery is killed and taken over. Everything runs
-//! on the production heap and directory, one shared access at a time
-//! (`verification/schedules/explorer/turns.rs`), so every failure replays.
+//! on the production heap and directory, one shared access at a time (`src/check/turns.rs`), so every failure
+//! replays.
 //!
 //! `MATRIX_CRASH_SEEDS` sets how many interleavings are tried for each stop (default 10), each with one and with two
 //! survivors.
@@ -13,14 +13,13 @@ mod late;
 #[path = "../../support/linear.rs"]
 mod linear;
 mod operations;
-#[path = "../../schedules/explorer/turns.rs"]
-mod turns;
 #[path = "../../schedules/explorer/world.rs"]
 mod world;
 
 use atomic_matrix::backend::decorators::set_mutant;
 use atomic_matrix::backend::orderings::{BATCH_LOOK, MUTANTS};
 use atomic_matrix::backend::{Mutant, Word};
+use atomic_matrix::check::turns;
 use atomic_matrix::matrix::block_header::State;
 use atomic_matrix::matrix::heap::{Kind, Live, Refusal, ThreadCache};
 use atomic_matrix::matrix::recovery::KEPT;

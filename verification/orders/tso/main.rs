@@ -14,14 +14,13 @@
 mod common;
 #[path = "../../support/linear.rs"]
 mod linear;
-#[path = "../../schedules/explorer/turns.rs"]
-mod turns;
 #[path = "../../schedules/explorer/world.rs"]
 mod world;
 
 use atomic_matrix::backend::decorators::set_mutant;
 use atomic_matrix::backend::orderings::{BATCH_INDEX, BATCH_PASS, HELD_STORE, JOIN_FENCE, OWN_STORE, THIEF_FENCE};
 use atomic_matrix::backend::{Backend, Mutant, Reach, Site, Word};
+use atomic_matrix::check::turns;
 use atomic_matrix::matrix::block_header::Header;
 use atomic_matrix::matrix::heap::{Kind, Known, Live, ThreadCache};
 use atomic_matrix::matrix::recovery::Policy as Give;

@@ -1,6 +1,5 @@
-//! Calls in every order, each party stopped before each of its accesses, the recovery killed as well. On the
-//! production code, one shared access at a time (`verification/schedules/explorer/turns.rs`), so every
-//! failure replays from its seed.
+//! Calls in every order, each party stopped before each of its accesses, the recovery killed as well.
+//! On the production code, one shared access at a time (`src/check/turns.rs`), so every failure replays from its seed.
 //!
 //! `MATRIX_CALL_SEEDS` sets how many interleavings are tried for each stop (default 12), `MATRIX_CALL_RUNS`
 //! how many without one.
@@ -11,11 +10,10 @@ mod acts;
 #[path = "../../support/common.rs"]
 mod common;
 mod scene;
-#[path = "../explorer/turns.rs"]
-mod turns;
 
 use acts::{at_every_access, naming, notice_all};
 use atomic_matrix::backend::orderings::CALL_MUTANTS;
+use atomic_matrix::check::turns;
 use atomic_matrix::matrix::heap::ThreadCache;
 use atomic_matrix::matrix::recovery::Policy as Give;
 use common::setting;

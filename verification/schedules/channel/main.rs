@@ -1,6 +1,6 @@
 //! The channel under the schedule: its calls in any order, each of them stopped before each of its accesses,
 //! the recovery helped and killed. Everything runs on the production code, one shared access at a time
-//! (`verification/schedules/explorer/turns.rs`), so every failure replays from its seed.
+//! (`src/check/turns.rs`), so every failure replays from its seed.
 //!
 //! `MATRIX_CHANNEL_SEEDS` sets how many interleavings are tried for each stop (default 40),
 //! `MATRIX_CHANNEL_RUNS` how many without one.
@@ -14,11 +14,10 @@ mod departure;
 #[path = "../../support/linear.rs"]
 mod linear;
 mod scene;
-#[path = "../explorer/turns.rs"]
-mod turns;
 
 use acts::{at_every_access, naming, notice_all};
 use atomic_matrix::backend::orderings::CHANNEL_MUTANTS;
+use atomic_matrix::check::turns;
 use atomic_matrix::ipc::structure::Sort;
 use atomic_matrix::matrix::heap::ThreadCache;
 use atomic_matrix::matrix::recovery::Policy as Give;

@@ -19,13 +19,13 @@ mod names;
 #[expect(unreachable_pub, reason = "the model is written as a module of its own")]
 #[path = "../../../models/sequential.rs"]
 mod sequential;
-mod turns;
 mod walker;
 mod world;
 
 use atomic_matrix::backend::Mutant;
 use atomic_matrix::backend::decorators::set_mutant;
 use atomic_matrix::backend::orderings::MUTANTS;
+use atomic_matrix::check::turns;
 use atomic_matrix::matrix::heap::{Kind, Live, ThreadCache};
 use atomic_matrix::matrix::recovery::Policy as Give;
 use atomic_matrix::matrix::runs::LARGEST_RUN;

@@ -1,6 +1,6 @@
 //! The table under maps in every order of its calls, each of them stopped before each of its accesses, the
-//! recovery killed as well. On the production code, one shared access at a time
-//! (`verification/schedules/explorer/turns.rs`), so every failure replays from its seed.
+//! recovery killed as well. On the production code, one shared access at a time (`src/check/turns.rs`), so
+//! every failure replays from its seed.
 //!
 //! `MATRIX_MAP_SEEDS` sets how many interleavings are tried for each stop (default 12), `MATRIX_MAP_RUNS` how
 //! many without one.
@@ -13,11 +13,10 @@ mod common;
 #[path = "../../support/linear.rs"]
 mod linear;
 mod scene;
-#[path = "../explorer/turns.rs"]
-mod turns;
 
 use acts::{at_every_access, naming, notice_all};
 use atomic_matrix::backend::orderings::MAP_MUTANTS;
+use atomic_matrix::check::turns;
 use atomic_matrix::ipc::table::When;
 use atomic_matrix::matrix::heap::ThreadCache;
 use atomic_matrix::matrix::recovery::Policy as Give;

@@ -1,6 +1,6 @@
 //! Topics and boards under the schedule: their calls in any order, each of them stopped before each of its
 //! accesses, the recovery killed as well. On the production code, one shared access at a time
-//! (`verification/schedules/explorer/turns.rs`), so every failure replays from its seed.
+//! (`src/check/turns.rs`), so every failure replays from its seed.
 //!
 //! `MATRIX_TOPIC_SEEDS` sets how many interleavings are tried for each stop (default 30), `MATRIX_TOPIC_RUNS`
 //! how many without one.
@@ -11,11 +11,10 @@ mod acts;
 #[path = "../../support/common.rs"]
 mod common;
 mod scene;
-#[path = "../explorer/turns.rs"]
-mod turns;
 
 use acts::{at_every_access, naming, notice_all};
 use atomic_matrix::backend::orderings::TOPIC_MUTANTS;
+use atomic_matrix::check::turns;
 use atomic_matrix::ipc::structure::Sort;
 use atomic_matrix::matrix::heap::ThreadCache;
 use atomic_matrix::matrix::recovery::Policy as Give;

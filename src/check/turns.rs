@@ -1,15 +1,15 @@
-//! Turns: players take their shared accesses one at a time, in an order that a seed decides.
+//! Turns: players take their shared accesses one at a time, in an order that a seed or a search decides.
 //!
-//! A player is a coroutine. Each access of the heap passes a gate, where the player may be set aside for
-//! others, or stopped for ever. One thread of the operating system runs them all, so a switch costs
-//! nanoseconds, and a seed always gives the same run. Sequentially consistent ([`play`]): no evidence for an
-//! ordering. Or with a store buffer for each player, as x86 has ([`play_buffered`]; Owens, Sarkar, Sewell: "A
-//! Better x86 Memory Model: x86-TSO", 2009).
+//! A player is a coroutine. Each access of the heap passes a gate, where the player may be set aside for others, or
+//! stopped for ever. One thread of the operating system runs them all, so a switch costs nanoseconds, and a seed
+//! always gives the same run. Sequentially consistent ([`play`], [`play_by`]): no evidence for an ordering. Or with a
+//! store buffer for each player, as x86 has ([`play_buffered`]; Owens, Sarkar, Sewell: "A Better x86 Memory Model:
+//! x86-TSO", 2009).
 
-#![allow(dead_code, reason = "each test binary uses a part")]
-
-use atomic_matrix::backend::decorators::Probe;
-use atomic_matrix::backend::{Backend, Mutant, Native, NativeWord, Reach, Site, Word};
+use super::trace::{self, Done};
+use crate::backend::decorators::Probe;
+use crate::backend::orderings::OWN;
+use crate::backend::{Backend, Mutant, Native, NativeWord, Reach, Site, Word};
 use corosensei::stack::DefaultStack;
 use corosensei::{Coroutine, CoroutineResult, Yielder};
 use fastrand::Rng;
@@ -20,53 +20,67 @@ use std::rc::Rc;
 
 /// Who goes on, and for how long.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Policy {
+pub enum Policy {
     /// Anybody, for up to 1, 4, 16 or 60 accesses, both drawn anew each time.
     Bursts,
-    /// PCT (Burckhardt and others, ASPLOS 2010): whoever has the highest priority; so many times, at accesses
-    /// drawn from the first `length` ones, the one that runs gets the lowest. It finds a fault that takes
-    /// that many switches.
-    Priorities { changes: usize, length: u64 },
+    /// PCT (Burckhardt and others, ASPLOS 2010): whoever has the highest priority; so many times, at accesses drawn
+    /// from the first `length` ones, the one that runs gets the lowest. It finds a fault that takes that many switches.
+    Priorities {
+        /// How often.
+        changes: usize,
+        /// Among how many accesses.
+        length: u64,
+    },
     /// These players, one after the other, for so many accesses each; then each to its end, in their order.
     Turns([(usize, u64); TURNS]),
 }
 
 /// Turns of [`Policy::Turns`].
-pub(crate) const TURNS: usize = 8;
+pub const TURNS: usize = 8;
 
 impl Policy {
     /// Half of the runs in bursts, half by priorities.
-    pub(crate) fn draw(random: &mut Rng, length: u64) -> Self {
+    pub fn draw(random: &mut Rng, length: u64) -> Self {
         if random.bool() { Self::Bursts } else { Self::Priorities { changes: random.usize(1..=6), length } }
     }
 }
 
 /// What a player does, and the access before which it stops for ever (from 0).
-pub(crate) struct Player {
+pub struct Player {
     body: Box<dyn FnOnce()>,
     stop_at: Option<u64>,
 }
 
+impl std::fmt::Debug for Player {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Player").field("stop_at", &self.stop_at).finish_non_exhaustive()
+    }
+}
+
 impl Player {
-    pub(crate) fn new(body: impl FnOnce() + 'static) -> Self {
+    /// Plays to its end.
+    pub fn new(body: impl FnOnce() + 'static) -> Self {
         Self { body: Box::new(body), stop_at: None }
     }
-    pub(crate) fn stopped_at(body: impl FnOnce() + 'static, k: u64) -> Self {
+    /// Stops for ever before its access number `k`.
+    pub fn stopped_at(body: impl FnOnce() + 'static, k: u64) -> Self {
         Self { body: Box::new(body), stop_at: Some(k) }
     }
 }
 
 /// How a player ended, and after how many accesses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct End {
-    pub(crate) stopped: bool,
-    pub(crate) accesses: u64,
+pub struct End {
+    /// Whether it was stopped for ever.
+    pub stopped: bool,
+    /// Its accesses.
+    pub accesses: u64,
     passed: u128,
 }
 
 impl End {
     /// Whether the player made an access at this site.
-    pub(crate) fn passed(self, site: &Site) -> bool {
+    pub fn passed(self, site: &Site) -> bool {
         self.passed >> site.index & 1 == 1
     }
 }
@@ -79,6 +93,8 @@ struct Hand {
     seat: usize,
     yielder: Cell<*const Yielder<(), ()>>,
     accesses: Cell<u64>,
+    /// It cannot go on until somebody else has done something.
+    pauses: Cell<bool>,
     /// Accesses before the next switch.
     quota: Cell<u64>,
     stop_at: Cell<Option<u64>>,
@@ -90,6 +106,22 @@ impl Hand {
     fn note(&self, site: &Site) {
         self.passed.set(self.passed.get() | 1 << site.index);
     }
+    /// The player ends for ever.
+    fn stops(&self, before: Option<&'static Site>) -> ! {
+        trace::stopped(self.seat, before);
+        resume_unwind(Box::new(Stopped))
+    }
+    /// L1.
+    fn is_alive(&self) {
+        let most = if SEARCHED.get() { SEARCHED_LIVELOCK } else { LIVELOCK };
+        assert!(self.accesses.get() < most, "L1: a livelock, {most} accesses");
+    }
+    /// The player that runs is set aside, until it is its turn again.
+    fn sets_aside(&self) {
+        // SAFETY: the yielder lives on the stack of the coroutine that is running (`seat` put it there, and
+        // RUNNING names this coroutine's hand while it runs), above this frame.
+        unsafe { &*self.yielder.get() }.suspend(());
+    }
 }
 
 thread_local! {
@@ -98,6 +130,9 @@ thread_local! {
     static OUTSIDE: Cell<u64> = const { Cell::new(0) };
     static MOMENT: Cell<u64> = const { Cell::new(0) };
     static QUIET: Cell<bool> = const { Cell::new(false) };
+    /// Whether a search decides who goes on: then only a structure's own sites are places to switch, and who pauses is
+    /// set aside.
+    static SEARCHED: Cell<bool> = const { Cell::new(false) };
     static BUFFERS: RefCell<Option<Buffers>> = const { RefCell::new(None) };
     /// Stacks of players that have ended.
     static STACKS: RefCell<Vec<DefaultStack>> = const { RefCell::new(vec![]) };
@@ -129,6 +164,7 @@ impl Buffers {
         // SAFETY: the word belongs to a heap that the players share, and their bodies, which own it together,
         // live until the play is over; all buffers are drained or forgotten by then.
         unsafe { &*word }.store(value, site);
+        trace::arrived(seat, site, word, value);
         true
     }
     fn drain(&mut self, seat: usize) {
@@ -148,48 +184,63 @@ impl Buffers {
 
 /// What `act` makes of the buffers and the running player's seat; none without buffers, or outside a play.
 fn buffered<T>(act: impl FnOnce(&mut Buffers, usize) -> T) -> Option<T> {
-    let seat = RUNNING.with_borrow(|hand| hand.as_ref().map(|hand| hand.seat))?;
+    let seat = seat_of_running()?;
     BUFFERS.with_borrow_mut(|buffers| buffers.as_mut().map(|buffers| act(buffers, seat)))
 }
 
 /// More accesses than any player needs: beyond lies a livelock (L1).
 const LIVELOCK: u64 = 300_000;
+/// The same where a search decides: what waits for others there says so ([`Backend::pause`]).
+const SEARCHED_LIVELOCK: u64 = 10_000;
+
+/// The seat of the running player; none outside a play.
+pub(super) fn seat_of_running() -> Option<usize> {
+    RUNNING.with_borrow(|hand| hand.as_ref().map(|hand| hand.seat))
+}
 
 /// Accesses that the running player has made.
-pub(crate) fn accesses() -> u64 {
+pub fn accesses() -> u64 {
     RUNNING.with_borrow(|hand| hand.as_ref().map_or(0, |hand| hand.accesses.get()))
 }
 
 /// The next moment: different for every call, later for later ones.
-pub(crate) fn moment() -> u64 {
+pub fn moment() -> u64 {
     MOMENT.set(MOMENT.get() + 1);
     MOMENT.get()
 }
 
 /// Stops the running player for ever, so many accesses from now.
-pub(crate) fn stop_in(k: u64) {
+pub fn stop_in(k: u64) {
     RUNNING.with_borrow(|hand| hand.as_ref().map(|hand| hand.stop_at.set(Some(hand.accesses.get() + k))));
 }
 
+/// Behind the running player's last access: it may stop for ever here, too.
+pub(super) fn may_stop_at_its_end() {
+    let hand = RUNNING.with_borrow(Clone::clone);
+    if let Some(hand) = hand.filter(|hand| hand.stop_at.get() == Some(hand.accesses.get())) {
+        hand.stops(None);
+    }
+}
+
 /// Passed before each access.
-fn gate(site: &Site) {
+fn gate(site: &'static Site) {
     let Some(hand) = RUNNING.with_borrow(Clone::clone) else {
         OUTSIDE.set(OUTSIDE.get() + 1);
         return assert!(OUTSIDE.get() < LIVELOCK, "a livelock before or after the play");
     };
-    if hand.quota.get() == 0 {
-        // SAFETY: the yielder lives on the stack of the coroutine that is running (`seat` put it there, and
-        // RUNNING names this coroutine's hand while it runs), above this frame.
-        unsafe { &*hand.yielder.get() }.suspend(());
+    if !SEARCHED.get() || site.index == OWN {
+        if hand.quota.get() == 0 {
+            hand.sets_aside();
+        }
+        hand.quota.set(hand.quota.get().saturating_sub(1));
     }
-    hand.quota.set(hand.quota.get().saturating_sub(1));
-    if hand.stop_at.get() == Some(hand.accesses.get()) {
-        resume_unwind(Box::new(Stopped));
+    if hand.stop_at.get().is_some_and(|k| hand.accesses.get() >= k) {
+        hand.stops(Some(site));
     }
     hand.accesses.set(hand.accesses.get() + 1);
     hand.note(site);
     buffered(|buffers, _| buffers.pass());
-    assert!(hand.accesses.get() < LIVELOCK, "L1: a livelock, {LIVELOCK} accesses");
+    hand.is_alive();
 }
 
 struct Seat {
@@ -202,6 +253,7 @@ fn seat((seat, Player { body, stop_at }): (usize, Player)) -> Seat {
         seat,
         yielder: Cell::new(std::ptr::null()),
         accesses: Cell::new(0),
+        pauses: Cell::new(false),
         quota: Cell::new(0),
         stop_at: Cell::new(stop_at),
         passed: Cell::new(0),
@@ -219,26 +271,63 @@ fn seat((seat, Player { body, stop_at }): (usize, Player)) -> Seat {
     Seat { hand, coroutine }
 }
 
+/// Where a play stands.
+#[derive(Debug)]
+pub struct Moment<'a> {
+    /// Those who have not ended.
+    pub playing: &'a [usize],
+    /// Those of them who have paused, and nobody has done anything since.
+    pub pausing: &'a [usize],
+    /// How each player ended.
+    pub ends: &'a [Option<End>],
+    /// Accesses of all.
+    pub passed: u64,
+}
+
 /// Lets the players play to their ends. A panic of one is everybody's.
-pub(crate) fn play(players: Vec<Player>, policy: Policy, random: &mut Rng) -> Vec<End> {
+pub fn play(players: Vec<Player>, policy: Policy, random: &mut Rng) -> Vec<End> {
+    let mut order = Order::new(policy, players.len(), random);
+    turns(players, |moment| order.next(moment, random))
+}
+
+/// As [`play`]; `next` says who goes on. Each turn is one access at a site of a structure's own, and whatever the heap
+/// does behind it: the heap's own accesses are no places to switch.
+pub fn play_by(players: Vec<Player>, mut next: impl FnMut(&Moment<'_>) -> usize) -> Vec<End> {
+    struct Over;
+    impl Drop for Over {
+        fn drop(&mut self) {
+            SEARCHED.set(false);
+        }
+    }
+    let _over = Over;
+    SEARCHED.set(true);
+    turns(players, |moment| (next(moment), 1))
+}
+
+/// `next` says whose turn it is, and for how many accesses.
+fn turns(players: Vec<Player>, mut next: impl FnMut(&Moment<'_>) -> (usize, u64)) -> Vec<End> {
     OUTSIDE.set(0);
     let mut seats: Vec<Seat> = players.into_iter().enumerate().map(seat).collect();
-    let mut order = Order::new(policy, seats.len(), random);
     let mut ends: Vec<Option<End>> = vec![None; seats.len()];
+    let mut passed = 0;
     loop {
         let playing: Vec<usize> = (0..seats.len()).filter(|&i| ends[i].is_none()).collect();
         if playing.is_empty() {
             STACKS.with_borrow_mut(|stacks| stacks.extend(seats.into_iter().map(|seat| seat.coroutine.into_stack())));
             return ends.into_iter().flatten().collect();
         }
-        let (turn, quota) = order.next(&playing, random);
+        let pausing: Vec<usize> = playing.iter().copied().filter(|&i| seats[i].hand.pauses.get()).collect();
+        let (turn, quota) = next(&Moment { playing: &playing, pausing: &pausing, ends: &ends, passed });
         let Seat { hand, coroutine } = &mut seats[turn];
         hand.quota.set(quota);
+        hand.pauses.set(false);
         let before = hand.accesses.get();
         RUNNING.set(Some(hand.clone()));
         let result = catch_unwind(AssertUnwindSafe(|| coroutine.resume(())));
         RUNNING.set(None);
-        order.passed += hand.accesses.get() - before;
+        let accesses = hand.accesses.get() - before;
+        passed += accesses;
+        let others_may_go_on = accesses > 0 && !hand.pauses.get();
         match result {
             Ok(CoroutineResult::Yield(())) => {}
             Ok(CoroutineResult::Return(stopped)) => {
@@ -246,11 +335,14 @@ pub(crate) fn play(players: Vec<Player>, policy: Policy, random: &mut Rng) -> Ve
             }
             Err(payload) => resume_unwind(payload),
         }
+        if others_may_go_on {
+            seats.iter().for_each(|seat| seat.hand.pauses.set(false));
+        }
     }
 }
 
 /// As [`play`], with a store buffer for each player. One that has stopped still drains, some time.
-pub(crate) fn play_buffered(players: Vec<Player>, processes: &[u64], policy: Policy, random: &mut Rng) -> Vec<End> {
+pub fn play_buffered(players: Vec<Player>, processes: &[u64], policy: Policy, random: &mut Rng) -> Vec<End> {
     struct Forget;
     impl Drop for Forget {
         fn drop(&mut self) {
@@ -267,7 +359,7 @@ pub(crate) fn play_buffered(players: Vec<Player>, processes: &[u64], policy: Pol
 }
 
 /// An observer's accesses, which no player makes.
-pub(crate) fn unseen<T>(look: impl FnOnce() -> T) -> T {
+pub fn unseen<T>(look: impl FnOnce() -> T) -> T {
     let hand = RUNNING.take();
     let seen = look();
     RUNNING.set(hand);
@@ -275,12 +367,12 @@ pub(crate) fn unseen<T>(look: impl FnOnce() -> T) -> T {
 }
 
 /// A new scenario begins: accesses outside any play are counted, and bounded, anew.
-pub(crate) fn begin() {
+pub fn begin() {
     OUTSIDE.set(0);
 }
 
 /// Runs `body` alone, with its accesses counted and bounded; stopped before access `k`, if given.
-pub(crate) fn alone(body: impl FnOnce() + 'static, stop_at: Option<u64>) -> End {
+pub fn alone(body: impl FnOnce() + 'static, stop_at: Option<u64>) -> End {
     play(vec![Player { body: Box::new(body), stop_at }], Policy::Bursts, &mut Rng::with_seed(0))[0]
 }
 
@@ -291,7 +383,6 @@ struct Order {
     /// At how many accesses of all the next changes come, the next one last.
     changes: Vec<u64>,
     lowest: i64,
-    passed: u64,
     turn: usize,
 }
 
@@ -304,11 +395,12 @@ impl Order {
             Policy::Priorities { changes, length } => (0..changes).map(|_| random.u64(0..length.max(1))).collect(),
         };
         changes.sort_unstable_by(|a, b| b.cmp(a));
-        Self { policy, priorities, changes, lowest: 0, passed: 0, turn: 0 }
+        Self { policy, priorities, changes, lowest: 0, turn: 0 }
     }
 
     /// Whose turn it is, and for how many accesses.
-    fn next(&mut self, playing: &[usize], random: &mut Rng) -> (usize, u64) {
+    fn next(&mut self, moment: &Moment<'_>, random: &mut Rng) -> (usize, u64) {
+        let playing = moment.playing;
         match self.policy {
             Policy::Bursts => {
                 let most = [1, 4, 16, 60][random.usize(0..4)];
@@ -329,12 +421,12 @@ impl Order {
             let first = playing.iter().copied().max_by_key(|&i| self.priorities[i]);
             let Some(first) = first else { unreachable!("somebody plays") };
             match self.changes.last() {
-                Some(&at) if at <= self.passed => {
+                Some(&at) if at <= moment.passed => {
                     self.changes.pop();
                     self.lowest -= 1;
                     self.priorities[first] = self.lowest;
                 }
-                Some(&at) => return (first, at - self.passed),
+                Some(&at) => return (first, at - moment.passed),
                 None => return (first, u64::MAX),
             }
         }
@@ -342,17 +434,29 @@ impl Order {
 }
 
 /// The backend of scheduled players; mutants are switched by `decorators::set_mutant`.
-pub(crate) struct Scheduled;
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Scheduled;
 
 /// A word of [`Scheduled`].
-pub(crate) struct ScheduledWord(NativeWord);
+#[derive(Debug)]
+pub struct ScheduledWord(NativeWord);
 
 impl ScheduledWord {
     /// A read-modify-write is a full fence, too.
-    fn locked(&self, site: &Site) -> &NativeWord {
+    fn locked(&self, site: &'static Site) -> &NativeWord {
         gate(site);
         buffered(Buffers::drain);
         &self.0
+    }
+    fn note(&self, site: &'static Site, done: Done) {
+        if let Some(seat) = seat_of_running() {
+            trace::access(seat, site, &self.0, done);
+        }
+    }
+    /// An unconditional read-modify-write.
+    fn changed(&self, site: &'static Site, before: u64, after: u64) -> u64 {
+        self.note(site, Done::Changed(before, after));
+        before
     }
 }
 
@@ -363,10 +467,13 @@ impl Word for ScheduledWord {
             let newest = buffers.queues[seat].iter().rev().find(|store| std::ptr::eq(store.word, &self.0));
             newest.map(|store| store.value)
         });
-        own.flatten().unwrap_or_else(|| self.0.load(site))
+        let value = own.flatten().unwrap_or_else(|| self.0.load(site));
+        self.note(site, Done::Read(value));
+        value
     }
     fn store(&self, value: u64, site: &'static Site) {
         gate(site);
+        self.note(site, Done::Wrote(value));
         let kept = buffered(|buffers, seat| {
             if buffers.queues[seat].len() == BUFFER {
                 buffers.drain_one(seat);
@@ -375,19 +482,26 @@ impl Word for ScheduledWord {
         });
         if kept.is_none() {
             self.0.store(value, site);
+        } else if site.order == std::sync::atomic::Ordering::SeqCst {
+            buffered(Buffers::drain);
         }
     }
     fn cas(&self, old: u64, new: u64, site: &'static Site) -> Result<u64, u64> {
-        self.locked(site).cas(old, new, site)
+        let result = self.locked(site).cas(old, new, site);
+        self.note(site, result.map_or_else(|found| Done::Refused(old, found), |_| Done::Changed(old, new)));
+        result
     }
     fn fetch_or(&self, bits: u64, site: &'static Site) -> u64 {
-        self.locked(site).fetch_or(bits, site)
+        let before = self.locked(site).fetch_or(bits, site);
+        self.changed(site, before, before | bits)
     }
     fn fetch_and(&self, bits: u64, site: &'static Site) -> u64 {
-        self.locked(site).fetch_and(bits, site)
+        let before = self.locked(site).fetch_and(bits, site);
+        self.changed(site, before, before & bits)
     }
     fn fetch_add(&self, n: u64, site: &'static Site) -> u64 {
-        self.locked(site).fetch_add(n, site)
+        let before = self.locked(site).fetch_add(n, site);
+        self.changed(site, before, before.wrapping_add(n))
     }
 }
 
@@ -409,8 +523,8 @@ impl Backend for Scheduled {
     fn light_fence(site: &'static Site) {
         RUNNING.with_borrow(|hand| hand.as_ref().map(|hand| hand.note(site)));
     }
-    /// What membarrier(2) does: every processor that runs a participant within reach passes a full fence; who
-    /// does not run has passed one.
+    /// What membarrier(2) does: every processor that runs a participant within reach passes a full fence; who does not
+    /// run has passed one.
     fn heavy_fence(site: &'static Site, reach: Reach) -> bool {
         RUNNING.with_borrow(|hand| hand.as_ref().map(|hand| hand.note(site)));
         buffered(|buffers, seat| {
@@ -421,19 +535,27 @@ impl Backend for Scheduled {
         });
         true
     }
-    fn pause() {}
+    fn pause() {
+        let hand = RUNNING.with_borrow(Clone::clone);
+        if let Some(hand) = hand.filter(|_| SEARCHED.get()) {
+            hand.accesses.set(hand.accesses.get() + 1);
+            hand.is_alive();
+            hand.pauses.set(true);
+            hand.sets_aside();
+        }
+    }
     fn mutated(mutant: Mutant) -> bool {
         Probe::<Native>::mutated(mutant)
     }
 }
 
 /// Whether a panic is expected.
-pub(crate) fn quiet() -> bool {
+pub fn quiet() -> bool {
     QUIET.get()
 }
 
-/// What a panic says, on one line; the hook does not print it meanwhile.
-pub(crate) fn caught(run: impl FnOnce()) -> Option<String> {
+/// What a panic says; the hook does not print it meanwhile.
+pub fn message(run: impl FnOnce()) -> Option<String> {
     static HOOK: std::sync::Once = std::sync::Once::new();
     HOOK.call_once(|| {
         let hook = std::panic::take_hook();
@@ -448,5 +570,10 @@ pub(crate) fn caught(run: impl FnOnce()) -> Option<String> {
     QUIET.set(false);
     let payload = payload?;
     let text = payload.downcast_ref::<String>().map(String::as_str).or(payload.downcast_ref::<&str>().copied());
-    Some(text.unwrap_or("?").split_whitespace().collect::<Vec<_>>().join(" ").chars().take(90).collect())
+    Some(text.unwrap_or("?").to_owned())
+}
+
+/// The same on one line, and short.
+pub fn caught(run: impl FnOnce()) -> Option<String> {
+    message(run).map(|text| text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(90).collect())
 }
