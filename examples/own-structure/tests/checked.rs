@@ -121,7 +121,7 @@ fn the_fault_is_found_and_told() {
 #[test]
 #[cfg(all(feature = "loom", not(feature = "planted")))]
 fn loom() {
-    atomic_matrix::check::loom(PUSH_AND_POP, 2);
+    atomic_matrix::check::loom(PUSH_AND_POP, 1);
 }
 
 #[test]
