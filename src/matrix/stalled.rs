@@ -8,7 +8,7 @@ use super::heap::{Heap, Kind, Live, ThreadCache};
 use super::operation::Op;
 use super::tests::heap;
 use crate::backend::decorators::{Probe, set_mutant};
-use crate::backend::orderings::{ANNOUNCE, CARVE, FOOTER, OP_WRITE};
+use crate::backend::orderings::{ANNOUNCE, CARVE, COMMIT, FOOTER, OP_WRITE};
 use crate::backend::{Mutant, Native, Word};
 use crate::segment::layout::{Granule, SlotWord};
 use crate::segment::region::BoxedRegion;
@@ -101,6 +101,41 @@ fn inside_waits() -> bool {
         assert_eq!(heap.verify().map(|tally| tally.free.blocks), Ok(1));
     }
     stays
+}
+
+/// Rounds that bring the word of an announced cut back: its block is cut and joined again, four changes each.
+const ROUNDS: u32 = 1 << 18;
+
+/// A helper is about to commit a cut, and goes on when the same participant has just announced the same cut, under the
+/// same generation: the one word that has no tag (OBLIGATIONS.md says how seldom). One round earlier or later it
+/// changes nothing. The tail has no header then: it is told, and set aside, and nothing else is touched.
+#[test]
+fn s4_c2_what_a_commit_that_comes_back_leaves_is_mended() {
+    for rounds in [ROUNDS - 1, ROUNDS, ROUNDS + 1] {
+        let (heap, mut cache, [x, y, z]) = three();
+        free(&heap, &mut cache, x.at);
+        free(&heap, &mut cache, y.at);
+        let cut_of = |whole: Header| Header::new(State::Coalescing, OWNER, whole.next_generation(), whole.low());
+        let announced = cut_of(heap.look(x.at));
+        for _ in 0..rounds {
+            allocate(&heap, &mut cache, y.at);
+            free(&heap, &mut cache, y.at);
+        }
+        let (whole, tag) = (heap.look(x.at), cache.next_tag());
+        heap.slot(OWNER, SlotWord::Op).store(Op::Cut { at: x.at, size: 8 }.encode(), &OP_WRITE);
+        heap.header(x.at).cas(whole.0, cut_of(whole).0, &ANNOUNCE).expect("nobody else");
+        let rest = Header::new(State::Free, tag, announced.next_generation(), x.header.low());
+        let late = heap.header(x.at).cas(announced.0, rest.0, &COMMIT);
+        assert_eq!(late.is_ok(), rounds == ROUNDS, "the case is met, and no other");
+        let mended = heap.repair(&mut ThreadCache::with_ceiling(3, 0));
+        let lost = if rounds == ROUNDS { 8 } else { 0 };
+        assert_eq!((mended.set_aside.granules, mended.shortened), (lost, 0), "{mended:?}");
+        let tally = heap.verify().expect("S4: mended");
+        assert!(
+            heap.look(z.at) == z.header && tally.live.granules == 8 + lost,
+            "another's block was touched: {tally:?}"
+        );
+    }
 }
 
 #[test]
