@@ -33,9 +33,10 @@ pub fn raised(error: Error) -> PyErr {
         | Error::NoSubscriberSlot { .. }
         | Error::TooManyHandles { .. }
         | Error::DirectoryFull { .. } => NoPlace::new_err(text),
-        Error::TypeMismatch { .. } => TypeMismatch::new_err(format!(
-            "what has that name is of another sort, or has another type than bytes ([u8] in Rust); {text}"
-        )),
+        Error::TypeMismatch { .. } => TypeMismatch::new_err(
+            "what has that name is of another sort, or carries another type than bytes ([u8] in Rust); open it as \
+             what it is, or take another name",
+        ),
         Error::NameTaken { .. } => NameTaken::new_err(text),
         Error::NameUnknown { .. } => NameUnknown::new_err(text),
         Error::AlreadyExists { .. } => SegmentExists::new_err(text),

@@ -6,10 +6,13 @@
 //! shows memory that is not its own.
 
 use crate::error::{Released, Viewed, forked};
+use crate::process::Process;
 use pyo3::exceptions::PyBufferError;
 use pyo3::ffi;
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyMemoryView};
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyMemoryView;
 use std::ffi::c_int;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -18,7 +21,7 @@ pub struct Held<H> {
     /// The first byte's address, as a number: it is read through views alone.
     address: usize,
     bytes: usize,
-    process: u32,
+    process: Process,
     state: Mutex<State<H>>,
 }
 
@@ -38,7 +41,7 @@ impl<H> Held<H> {
     /// writable nobody reads them either, but through this value's views.
     pub unsafe fn new(address: usize, bytes: usize, holder: H, writable: bool) -> Self {
         let state = State { holder: Some(holder), views: 0, writable, released: false };
-        Self { address, bytes, process: std::process::id(), state: Mutex::new(state) }
+        Self { address, bytes, process: Process::this(), state: Mutex::new(state) }
     }
 
     fn state(&self) -> MutexGuard<'_, State<H>> {
@@ -72,7 +75,7 @@ impl<H> Held<H> {
     /// `owner` is the Python object that has this value, and `view` is to be filled: what Python's buffer
     /// protocol promises.
     pub unsafe fn view(&self, owner: *mut ffi::PyObject, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
-        if self.process != std::process::id() {
+        if !self.process.is_this() {
             return Err(forked());
         }
         let mut state = self.state();
@@ -103,7 +106,7 @@ impl<H> Held<H> {
     /// Drops a holder, but not in a forked child: its parent has it, and what it locks may have been locked when the
     /// child was forked, by a thread that the child has not.
     fn give_back(&self, holder: Option<H>) {
-        match self.process == std::process::id() {
+        match self.process.is_this() {
             true => drop(holder),
             false => std::mem::forget(holder),
         }
@@ -159,10 +162,15 @@ pub fn array<'py>(
     dtype: Option<Bound<'py, PyAny>>,
     shape: Option<Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let numpy = of.py().import("numpy")?;
-    let options = PyDict::new(of.py());
-    options.set_item("dtype", dtype.map_or_else(|| numpy.getattr("uint8"), Ok)?)?;
-    let flat = numpy.call_method("frombuffer", (PyMemoryView::from(of)?,), Some(&options))?;
+    static FROMBUFFER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let (py, view) = (of.py(), PyMemoryView::from(of)?);
+    let frombuffer =
+        FROMBUFFER.get_or_try_init(py, || Ok::<_, PyErr>(py.import("numpy")?.getattr("frombuffer")?.unbind()));
+    let frombuffer = frombuffer?.bind(py);
+    let flat = match dtype {
+        Some(dtype) => frombuffer.call1((view, dtype)),
+        None => frombuffer.call1((view, intern!(py, "B"))),
+    }?;
     match shape {
         Some(shape) => flat.call_method1("reshape", (shape,)),
         None => Ok(flat),

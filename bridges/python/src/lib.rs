@@ -14,6 +14,7 @@ mod held;
 mod map;
 mod message;
 mod open;
+mod process;
 mod segment;
 mod topic;
 mod wait;

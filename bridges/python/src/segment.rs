@@ -5,6 +5,7 @@ use crate::channel::Channel;
 use crate::error::{BadOption, Closed, forked, raised};
 use crate::map::Map;
 use crate::message::{Message, copied};
+use crate::process::Process;
 use crate::topic::Topic;
 use atomic_matrix::uuid::Uuid;
 use atomic_matrix::{Handler, Options};
@@ -18,7 +19,7 @@ use std::sync::{Mutex, PoisonError};
 #[pyclass(frozen, module = "atomic_matrix")]
 pub struct Segment {
     handler: Mutex<Option<Handler>>,
-    process: u32,
+    process: Process,
     place: Option<PathBuf>,
     memfd: bool,
 }
@@ -59,7 +60,7 @@ impl Place {
         let handler = open(self.options).map_err(raised)?;
         Ok(Segment {
             handler: Mutex::new(Some(handler)),
-            process: std::process::id(),
+            process: Process::this(),
             place: self.path,
             memfd: self.memfd,
         })
@@ -78,7 +79,7 @@ fn sized(options: Options, size: usize, participants: Option<usize>, mode: u32, 
 
 impl Segment {
     fn handler(&self) -> PyResult<Handler> {
-        if self.process != std::process::id() {
+        if !self.process.is_this() {
             return Err(forked());
         }
         let handler = self.handler.lock().unwrap_or_else(PoisonError::into_inner).clone();
