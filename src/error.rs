@@ -538,6 +538,13 @@ pub enum Error {
     /// The thread has the mutex already.
     #[error("this thread has locked the mutex already, and would wait for itself; drop its guard first")]
     LockedByCaller,
+    /// A lossy subscriber was too slow.
+    #[error("{missed} publications were overwritten before this subscriber read them, and it goes on at the oldest \
+        that is there; read faster, or make the topic with more cells (TopicOptions::cells)")]
+    Lagged {
+        /// How many it has missed since what it read last.
+        missed: u64,
+    },
     /// Nobody publishes any more, and everything was read.
     #[error("the topic was removed, and all that was published is read; open or create it anew")]
     TopicClosed,

@@ -374,6 +374,8 @@ pub enum Mutant {
     CursorsIgnored,
     /// A publisher does not look whether somebody has joined since it looked at the cursors.
     JoinsIgnored,
+    /// A reader that was overrun is told of one publication fewer than it has missed.
+    LagMiscounted,
     /// What a publisher takes out is freed before its cell is empty.
     FreedBeforeCleared,
     /// Who completes a change does not look whether it is the last one still, behind its look at the place.
@@ -442,6 +444,7 @@ pub const TOPIC_MUTANTS: &[Mutant] = &[
     Mutant::JoinUnvalidated,
     Mutant::CursorsIgnored,
     Mutant::JoinsIgnored,
+    Mutant::LagMiscounted,
     Mutant::FreedBeforeCleared,
     Mutant::TailUnvalidated,
     Mutant::BlocksBeforeLinks,

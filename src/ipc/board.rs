@@ -176,7 +176,7 @@ impl<T: Shared> Board<[T]> {
     }
 }
 
-fn copy_value<T: Shared>(handler: &Handler, live: Live) -> Result<T> {
+pub(super) fn copy_value<T: Shared>(handler: &Handler, live: Live) -> Result<T> {
     handler.items_of::<T>(live)?;
     let mut value = T::new_zeroed();
     let first = handler.address(handler.matrix().offsets().offset(live.at));
@@ -185,7 +185,7 @@ fn copy_value<T: Shared>(handler: &Handler, live: Live) -> Result<T> {
     Ok(value)
 }
 
-fn copy_items<T: Shared>(handler: &Handler, live: Live) -> Result<Vec<T>> {
+pub(super) fn copy_items<T: Shared>(handler: &Handler, live: Live) -> Result<Vec<T>> {
     let mut items = vec![T::new_zeroed(); handler.items_of::<[T]>(live)?];
     let first = handler.address(handler.matrix().offsets().offset(live.at)).wrapping_add(<[T]>::HEAD);
     // SAFETY: the block was live and has so many items, inside the mapping; copies are atomic byte for byte.

@@ -230,12 +230,7 @@ impl<'a, R: Region> Log<'a, R> {
     /// Becomes a reader, as `me`, of the last `history` publications (n − 1 at most) and all that come: which
     /// cursor is its own. None if all are held.
     pub fn join(&self, me: u16, history: u64) -> Option<usize> {
-        let history = history.min(self.cells.n() - 1);
-        let begin = || {
-            let tail = self.tail().load(&TICKET_LOOK);
-            tail - history.min(tail)
-        };
-        let first = begin();
+        let first = self.begin(history);
         let index = self
             .cursors()
             .position(|word| word.load(&CURSOR_LOOK) == 0 && word.cas(0, cursor(me, first), &CURSOR_CLAIM).is_ok())?;
@@ -248,7 +243,7 @@ impl<'a, R: Region> Log<'a, R> {
             if tail < from + self.cells.n() || R::Backend::mutated(Mutant::JoinUnvalidated) {
                 return Some(index);
             }
-            from = begin();
+            from = self.begin(history);
             word.store(cursor(me, from), &CURSOR_STEP);
             R::Backend::pause();
         }
@@ -265,19 +260,30 @@ impl<'a, R: Region> Log<'a, R> {
     pub fn look_ahead(&self, index: usize, ahead: u64) -> Found {
         let Some(mine) = self.cursors().nth(index) else { return Found::Closed };
         let word = mine.load(&CURSOR_OWN);
-        let c = ticket(word) + ahead;
-        let lost = |least| if ahead == 0 { self.overrun(mine, word, least) } else { Found::Lagged(1) };
-        match Cell::of(self.cells.at(c).load(&CELL_LOOK)) {
-            Cell::Link(link) if link.lap() == self.cells.lap(c) => match self.heap.live_at(link.at()) {
+        let mut c = ticket(word) + ahead;
+        let found = self.look_from(&mut c);
+        if ahead == 0 && matches!(found, Found::Lagged(_)) {
+            mine.store(cursor(owner(word), c), &CURSOR_STEP);
+        }
+        found
+    }
+
+    /// What is at a ticket that nothing protects: if it was overrun it goes to the oldest that is there. What
+    /// was copied of a block counts if the cell names it behind that ([`Log::is_still_at`]).
+    pub fn look_from(&self, c: &mut u64) -> Found {
+        match Cell::of(self.cells.at(*c).load(&CELL_LOOK)) {
+            Cell::Link(link) if link.lap() == self.cells.lap(*c) => match self.heap.live_at(link.at()) {
                 Ok(live) if self.heap.standing(link) != Standing::Void => Found::Block(live, link),
                 // Being overwritten; or freed by somebody who had no right to.
-                _ => lost(1),
+                _ => self.overrun(c, 1),
             },
-            Cell::Empty(ticket) if ticket == c => self.nothing(),
-            Cell::Link(link) if link.lap() == self.cells.lap(c.wrapping_sub(self.cells.n())) && c >= self.cells.n() => {
+            Cell::Empty(ticket) if ticket == *c => self.nothing(),
+            Cell::Link(link)
+                if *c >= self.cells.n() && link.lap() == self.cells.lap(c.wrapping_sub(self.cells.n())) =>
+            {
                 self.nothing()
             }
-            _ => lost(0),
+            _ => self.overrun(c, 0),
         }
     }
 
@@ -301,16 +307,16 @@ impl<'a, R: Region> Log<'a, R> {
         }
     }
 
-    /// A cursor was overrun: it goes to the oldest that is there, and `least` further at least.
-    fn overrun(&self, mine: &<R::Backend as Backend>::Word, word: u64, least: u64) -> Found {
+    /// A reader was overrun: it goes to the oldest that is there, and `least` further at least.
+    fn overrun(&self, c: &mut u64, least: u64) -> Found {
         let tail = self.tail().load(&TICKET_LOOK);
-        let oldest = (tail + 1).saturating_sub(self.cells.n()).max(ticket(word) + least);
-        let lost = oldest - ticket(word);
+        let oldest = (tail + 1).saturating_sub(self.cells.n()).max(*c + least);
+        let lost = oldest - *c;
         if lost == 0 {
             return self.nothing();
         }
-        mine.store(cursor(owner(word), oldest), &CURSOR_STEP);
-        Found::Lagged(lost)
+        *c = oldest;
+        Found::Lagged(if R::Backend::mutated(Mutant::LagMiscounted) { lost - 1 } else { lost })
     }
 
     /// The reader whose cursor this is leaves.
@@ -365,6 +371,11 @@ impl<'a, R: Region> Log<'a, R> {
     pub fn links(&self) -> impl Iterator<Item = (Link, Standing)> + use<'a, R> {
         let heap = self.heap;
         self.cells.links().map(move |(_, _, link)| (link, heap.standing(link)))
+    }
+
+    /// The ticket of the oldest of the last `history` publications (n − 1 at most), as far as there are so many.
+    pub fn begin(&self, history: u64) -> u64 {
+        self.published().saturating_sub(history.min(self.cells.n() - 1))
     }
 
     /// Publications so far.

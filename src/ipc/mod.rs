@@ -3,6 +3,7 @@
 //! - [`Channel`], [`Sender`], [`Receiver`]: a bounded queue of messages, for any number of processes;
 //! - [`Topic`], [`Subscriber`]: every subscriber sees every publication, where it lies ([`Samples`]: several
 //!   at once); [`Board`]: the latest value;
+//! - [`LossySubscriber`]: copies of what is published, for who must hold nobody up;
 //! - [`Map`]: values under keys, inserted, replaced and taken in one step;
 //! - [`Service`], [`Client`], [`Server`]: requests and responses, each side told of the other's end;
 //! - [`Mutex`], [`Event`], [`Semaphore`], [`Barrier`]: with a bound on each wait, and poisoning;
@@ -53,6 +54,8 @@ pub mod liveness;
 pub mod log;
 #[cfg(not(feature = "internals"))]
 pub(crate) mod log;
+#[doc(hidden)]
+pub mod lossy;
 #[doc(hidden)]
 pub mod map;
 #[doc(hidden)]
@@ -113,6 +116,8 @@ pub use future::Send;
 pub use inspect::{ContentInfo, StructureInfo, Users};
 #[doc(inline)]
 pub use liveness::ParticipantId;
+#[doc(inline)]
+pub use lossy::{Copied, LossySubscriber};
 #[doc(inline)]
 pub use map::{Displaced, Entry, InsertError, Map, MapOptions, Refused};
 #[doc(inline)]

@@ -14,6 +14,7 @@ const USERS: &[&str] = &[
     "src/ipc/descriptor.rs",
     "src/ipc/future.rs",
     "src/ipc/liveness.rs",
+    "src/ipc/lossy.rs",
     "src/ipc/map",
     "src/ipc/message.rs",
     "src/ipc/named.rs",

@@ -196,3 +196,75 @@ fn a_board_of_items_shows_them_whole() {
     drop(board);
     assert_eq!(handler.stats().expect("they tile").live_blocks, 0, "nothing is left");
 }
+
+/// Who subscribes with loss holds nobody up, and is told exactly what it missed, beside one that loses nothing.
+#[test]
+fn t1_a_lossy_subscriber_is_told_what_it_missed() {
+    const VALUES: u64 = 30_000;
+    let (_scratch, handler) = common::segment();
+    let topic = handler.topic::<u64>("numbers").cells(8).subscribers(1).open_or_create().expect("there is room");
+    (0..20).for_each(|number| topic.publish_value(number).expect("nobody is waited for"));
+    let mut late = topic.subscribe_lossy(100).expect("it needs no place");
+    let history: Vec<u64> = std::iter::from_fn(|| late.try_next().expect("it is open")).collect();
+    assert_eq!(history, (13..20).collect::<Vec<_>>(), "as many as there are cells, but one");
+    let stopped = topic.subscribe_lossy(0).expect("it needs no place");
+    let mut exact = topic.subscribe(0).expect("there is a place");
+    let lossy = topic.subscribe_lossy(0).expect("it needs no place");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 20..VALUES {
+                let message = handler.message_of(number).expect("there is room");
+                topic.publish_timeout(message, LONG).map_err(|refused| refused.why).expect("the reader goes on");
+            }
+        });
+        scope.spawn(move || {
+            for number in 20..VALUES {
+                assert_eq!(*exact.next_timeout(LONG).expect("it is open").expect("one comes"), number, "T1");
+            }
+        });
+        scope.spawn(move || {
+            let (mut lossy, mut next) = (lossy, 20);
+            while next < VALUES {
+                match lossy.next_timeout(LONG) {
+                    Ok(number) => assert_eq!(number, Some(next), "T1: in order"),
+                    Err(Error::Lagged { missed }) => {
+                        next += missed;
+                        continue;
+                    }
+                    Err(other) => panic!("{other}"),
+                }
+                next += 1;
+            }
+            assert_eq!(next, VALUES, "T1: neither more nor fewer");
+        });
+    });
+    let mut stopped = stopped;
+    let missed = match stopped.try_next() {
+        Err(Error::Lagged { missed }) => missed,
+        other => panic!("it has missed nearly all: {other:?}"),
+    };
+    assert_eq!(stopped.try_next().expect("it is open"), Some(20 + missed));
+    topic.remove().expect("ours");
+    let end = std::iter::from_fn(|| Some(stopped.try_next())).find_map(Result::err);
+    assert!(matches!(end, Some(Error::TopicClosed)), "{end:?}");
+}
+
+#[test]
+fn b1_slices_are_copied_whole_beside_those_who_overwrite_them() {
+    let (_scratch, handler) = common::segment();
+    let topic = handler.topic::<[u8]>("bytes").cells(2).open_or_create().expect("there is room");
+    let mut lossy = topic.subscribe_lossy(0).expect("it needs no place");
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for number in 0..5000_usize {
+                let message = handler.message_from(&vec![number as u8; number % 300]).expect("there is room");
+                topic.try_publish(message).map_err(|refused| refused.why).expect("nobody is waited for");
+            }
+        });
+        while !writer.is_finished() {
+            if let Ok(Some(bytes)) = lossy.try_next() {
+                assert!(bytes.windows(2).all(|two| two[0] == two[1]), "B1: torn: {bytes:?}");
+            }
+        }
+    });
+}

@@ -1,5 +1,6 @@
-//! The page of the format, `papers/format.md`: its reader, which has none of this library's code, reads a live segment; its tables are what
-//! the code says; and a segment that each version has left is attached to, or refused, as the page promises.
+//! The page of the format, `papers/format.md`: its reader, which has none of this library's code, reads a
+//! live segment; its tables are what the code says; and a segment that each version has left is attached to,
+//! or refused, as the page promises.
 
 use super::support::{Dir, Id};
 use atomic_matrix::Error;
@@ -223,7 +224,8 @@ fn dense(text: &str) -> Vec<u8> {
     bytes
 }
 
-/// `MATRIX_KEEP=write` adds this version's segment to those that are kept, if there is none yet. It is of this machine's byte order.
+/// `MATRIX_KEEP=write` adds this version's segment to those that are kept, if there is none yet. It is of
+/// this machine's byte order.
 #[test]
 #[cfg(target_endian = "little")]
 fn kept_segments_are_attached_to_or_refused_by_their_version() {
