@@ -14,6 +14,8 @@ const LEAST_ALIGN: usize = 16;
 /// Blocks that an allocation looks at in a recovery before it sees whether it can be served: a fraction of a
 /// millisecond's work.
 const RECOVERED_AT_ONCE: u32 = 4096;
+/// Spans of a sector whose walk takes longer than to ask who is dead: that is a microsecond or two for each process.
+const LONG_WALK: u32 = 1 << 20;
 
 /// The four basic calls: allocate, write, read, free.
 pub trait HandlerFunctions {
@@ -176,19 +178,28 @@ impl Handler {
         }
         let granules = (size as u64).div_ceil(1 << shift) as u32;
         let multiple = (align >> shift).max(1) as u32;
-        let allocate = || self.matrix.with_cache(|cache| self.matrix.heap().allocate(cache, granules, multiple, kind));
+        let heap = self.matrix.heap();
+        let unswept = |cache: &mut ThreadCache| heap.allocate_unswept(cache, granules, multiple, kind);
+        let recover = || self.matrix.reap_until(self.matrix.policy(), RECOVERED_AT_ONCE, unswept);
+        // The last try walks over all blocks. Where there may be millions, the dead are looked for before it: what
+        // they hold is found sooner.
+        if heap.layout().spans() > LONG_WALK {
+            if let Some(live) = self.matrix.with_cache(unswept)? {
+                return Ok(live);
+            }
+            if let (_, Some(live)) = recover()? {
+                return Ok(live);
+            }
+        }
+        let allocate = || self.matrix.with_cache(|cache| heap.allocate(cache, granules, multiple, kind));
         if let Ok(live) = allocate()? {
             return Ok(live);
         }
         // What the dead hold is free memory, too (L2), whether or not their numbers can be released already.
         // Another may just have recovered them.
-        let recover = || {
-            let heap = self.matrix.heap();
-            let serve = |cache: &mut ThreadCache| heap.allocate_hinted(cache, granules, multiple, kind);
-            match self.matrix.reap_until(self.matrix.policy(), RECOVERED_AT_ONCE, serve)? {
-                (_, Some(live)) => Ok(Ok(live)),
-                _ => allocate(),
-            }
+        let recover = || match recover()? {
+            (_, Some(live)) => Ok(Ok(live)),
+            _ => allocate(),
         };
         match Native::noting_refused_fences(recover) {
             (Ok(Err(_)), true) => Err(Error::NoMembarrier),

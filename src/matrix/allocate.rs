@@ -231,12 +231,16 @@ impl<R: Region> Heap<R> {
     }
 
     /// As [`Heap::allocate`], without the last try: from what is parked for this cache, or hinted. No walk.
-    pub(crate) fn allocate_hinted(&self, cache: &mut ThreadCache, size: u32, align: u32, kind: Kind) -> Option<Live> {
-        self.find_hinted(cache, size.max(self.least()), align, kind).ok()
+    pub(crate) fn allocate_unswept(&self, cache: &mut ThreadCache, size: u32, align: u32, kind: Kind) -> Option<Live> {
+        let size = size.max(self.least());
+        let mask = align.max(1) - 1;
+        let parked = self.allocate_parked_at(cache, size, mask, kind);
+        let parked = parked.or_else(|| self.pop_large(cache, size, mask, kind));
+        parked.or_else(|| self.find_hinted(cache, size, align, kind).ok())
     }
 
-    /// The same; else what would do, and what was looked for in vain: as much as the bin's blocks have, if it
-    /// is one to be parked later.
+    /// From what is parked in the transfer cache, or hinted. Else what would do, and what was looked for in
+    /// vain: as much as the bin's blocks have, if it is one to be parked later.
     fn find_hinted(&self, cache: &mut ThreadCache, size: u32, align: u32, kind: Kind) -> Result<Live, (Fit, Fit)> {
         self.bind(cache);
         // A block cut at a multiple of its alignment begins a span: what is in front has its own.

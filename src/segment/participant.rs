@@ -174,16 +174,28 @@ impl Segment {
     /// numbers are not released yet: their recoveries may stand still, and are helped.
     pub(crate) fn take_dead(&self, me: u16) -> Vec<Dead> {
         let slots = Slots(self);
-        let dead = |number| {
-            let state = self.slot(number, SlotWord::State).load(&SLOT_LOOK);
-            let declared = if self.is_dead(state) { slots.declare_dead(number, state, me, NO_LIFE) } else { None };
+        let word = |number| (number, self.slot(number, SlotWord::State).load(&SLOT_LOOK));
+        // All words are read before the first question: one answer serves all slots of a life (C1).
+        let read: Vec<_> = slots.numbers().map(word).filter(|(_, state)| state & KIND != FREE).collect();
+        let mut asked: Vec<(u32, bool)> = vec![];
+        let mut is_over = |life| match asked.iter().rev().find(|(other, _)| *other == life) {
+            Some((_, over)) => *over,
+            None => {
+                let over = self.is_over(life);
+                asked.push((life, over));
+                over
+            }
+        };
+        let dead = |(number, state): (u16, u64)| {
+            let is_dead = state & KIND == HELD && is_over(life_in(state));
+            let declared = if is_dead { slots.declare_dead(number, state, me, NO_LIFE) } else { None };
             let dead = declared.or_else(|| slots.begun(number))?;
             // A newcomer that has reserved the number and died takes it no more.
             let reserved = dead.reserved_by();
             let over = reserved != NO_LIFE && self.is_over(reserved);
             Some(if over { slots.reserve(dead, NO_LIFE).unwrap_or(dead) } else { dead })
         };
-        slots.numbers().filter_map(dead).collect()
+        read.into_iter().filter_map(dead).collect()
     }
 
     /// A slot of this process's becomes a dead participant's, as if the process had died.
