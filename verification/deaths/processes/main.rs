@@ -5,6 +5,7 @@
 //! `MATRIX_KILL_SECONDS` lengthen the runs, `MATRIX_KILL_EVERY_MS` makes kills more frequent.
 #![allow(clippy::disallowed_types, reason = "rings and counters of the tests lie in payload, outside the heap")]
 
+mod books;
 mod channel;
 #[path = "../../support/common.rs"]
 mod common;
@@ -13,3 +14,4 @@ mod map;
 mod mappings;
 mod service;
 mod threads;
+mod topic;

@@ -1,0 +1,157 @@
+//! The books of a campaign: words of a segment of their own, which a kill leaves as they are; and the workers that keep them, each a
+//! process, which is this binary again.
+
+use crate::common::{Rng, Scratch, setting};
+use atomic_matrix::handlers::{Block, Handler, HandlerFunctions};
+use atomic_matrix::segment::Options;
+use rustix::process::{Pid, Signal, kill_process};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+use uuid::Uuid;
+
+/// So many words. The last one says that all shall end.
+pub(crate) struct Books<const ALL: usize> {
+    handler: Handler,
+    block: Block<[u64; ALL]>,
+}
+
+impl<const ALL: usize> Books<ALL> {
+    /// Empty ones.
+    fn make(side: &Scratch) -> Self {
+        let handler = side.options().size((ALL * 8 + (1 << 20)).next_power_of_two()).create().expect("created");
+        let block = handler.allocate::<[u64; ALL]>().expect("room");
+        handler.publish("books", &block).expect("published");
+        Self { block: handler.lookup("books").expect("published"), handler }
+    }
+    pub(crate) fn word(&self, i: usize) -> &AtomicU64 {
+        assert!(i < ALL);
+        let first: *mut u64 = self.handler.resolve(&self.block.pointer()).cast();
+        // SAFETY: in range of the live block; everybody accesses it atomically; the handler lives as long.
+        unsafe { AtomicU64::from_ptr(first.add(i)) }
+    }
+    pub(crate) fn get(&self, i: usize) -> u64 {
+        self.word(i).load(SeqCst)
+    }
+    pub(crate) fn stop(&self) {
+        self.word(ALL - 1).store(1, SeqCst);
+    }
+    pub(crate) fn stopped(&self) -> bool {
+        self.get(ALL - 1) != 0
+    }
+    /// Ticks number `k` off in a book of bits that begins at `book`. False if it was already.
+    pub(crate) fn tick(&self, book: usize, k: u64) -> bool {
+        let bit = 1 << (k % 64);
+        self.word(book + k as usize / 64).fetch_or(bit, SeqCst) & bit == 0
+    }
+    pub(crate) fn ticked(&self, book: usize, k: u64) -> bool {
+        self.get(book + k as usize / 64) >> (k % 64) & 1 == 1
+    }
+}
+
+/// What value `k` of a worker is made of: its length follows from `k`, each word from both.
+pub(crate) fn words(life: u64, k: u64) -> impl Iterator<Item = u64> {
+    let first = life << 32 | k;
+    (0..2 + k % 50).map(move |i| if i == 0 { first } else { first ^ i.wrapping_mul(0x9E37_79B9_7F4A_7C15) })
+}
+
+/// Whose value it is, and which of its, if it is whole.
+pub(crate) fn whole(value: &[u64], lives: usize, each: usize) -> Option<(usize, u64)> {
+    let first = value.first().copied().unwrap_or(u64::MAX);
+    let (life, k) = ((first >> 32) as usize, first & 0xFFFF_FFFF);
+    let known = life < lives && (k as usize) < each && value.iter().copied().eq(words(life as u64, k));
+    known.then_some((life, k))
+}
+
+/// The segment of a campaign, its books, and the ignored test that its workers run.
+pub(crate) struct Crew {
+    pub(crate) heap: Scratch,
+    side: Scratch,
+    role: &'static str,
+    slow: bool,
+}
+
+impl Crew {
+    pub(crate) fn new<const ALL: usize>(role: &'static str, slow: bool) -> (Self, Books<ALL>) {
+        let crew = Self { heap: Scratch::new(), side: Scratch::new(), role, slow };
+        let books = Books::make(&crew.side);
+        (crew, books)
+    }
+    /// A worker's process; `life` says which one it is, or what it does.
+    pub(crate) fn spawn(&self, life: u64) -> Child {
+        Command::new(std::env::current_exe().expect("this binary"))
+            .args(["--ignored", "--exact", self.role])
+            .env("MATRIX_ROLE_SEGMENT", self.heap.0.to_string())
+            .env("MATRIX_ROLE_BOOKS", self.side.0.to_string())
+            .env("MATRIX_ROLE_LIFE", life.to_string())
+            .env("MATRIX_ROLE_SLOW", u8::from(self.slow).to_string())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("spawned")
+    }
+}
+
+/// What a worker is given: the segment, the books, and its life. None where the role is run by hand.
+pub(crate) fn at_work<const ALL: usize>() -> Option<(Handler, Books<ALL>, u64)> {
+    let attach = |name: &str| {
+        let id = std::env::var(name).ok()?;
+        Some(Options::new().id(Uuid::parse_str(&id).expect("an id")).attach().expect("it exists"))
+    };
+    let (handler, side) = (attach("MATRIX_ROLE_SEGMENT")?, attach("MATRIX_ROLE_BOOKS")?);
+    let block = side.lookup::<[u64; ALL]>("books").expect("published");
+    Some((handler, Books { handler: side, block }, setting("MATRIX_ROLE_LIFE", 0)))
+}
+
+pub(crate) fn is_slow() -> bool {
+    setting("MATRIX_ROLE_SLOW", 0) != 0
+}
+
+pub(crate) fn signal(child: &Child, signal: Signal) {
+    kill_process(Pid::from_raw(child.id() as i32).expect("it is one"), signal).expect("it is ours");
+}
+
+/// Stops a worker for up to 30 ms; one in fifty times for up to `MATRIX_STOP_SECONDS`.
+pub(crate) fn stop_for_a_while(child: &Child, random: &mut Rng) {
+    let seconds = setting("MATRIX_STOP_SECONDS", 0) as usize;
+    let most = if random.below(50) == 0 && seconds > 0 { seconds * 1000 } else { 30 };
+    signal(child, Signal::STOP);
+    std::thread::sleep(Duration::from_millis(random.below(most) as u64));
+    signal(child, Signal::CONT);
+}
+
+pub(crate) fn kill(child: &mut Child) {
+    child.kill().expect("it runs");
+    child.wait().expect("it has ended");
+}
+
+/// All workers end in good order.
+pub(crate) fn all_end<const ALL: usize>(books: &Books<ALL>, workers: impl IntoIterator<Item = Child>) {
+    books.stop();
+    for mut worker in workers {
+        assert!(worker.wait().expect("it has ended").success(), "a worker failed");
+    }
+}
+
+/// Waits, not for ever, until a count of the books has grown by so much.
+pub(crate) fn grows<const ALL: usize>(books: &Books<ALL>, count: usize, by: u64) {
+    let (before, patience) = (books.get(count), Instant::now());
+    while books.get(count) < before + by && patience.elapsed() < Duration::from_secs(20) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// As many kills as `MATRIX_KILLS` says, in rounds of some hundreds; or for `MATRIX_KILL_SECONDS`, two by default.
+pub(crate) fn in_rounds(round: impl Fn(u64, u64, Instant) -> u64) {
+    let (seed, kills) = (setting("MATRIX_SEED", 7), setting("MATRIX_KILLS", 0));
+    if kills == 0 {
+        round(seed, u64::MAX, Instant::now() + Duration::from_secs(setting("MATRIX_KILL_SECONDS", 2)));
+        return;
+    }
+    let (mut killed, mut rounds) = (0, 0);
+    while killed < kills {
+        rounds += 1;
+        killed += round(seed + rounds, kills - killed, Instant::now() + Duration::from_secs(3600));
+    }
+    println!("{killed} kills in {rounds} rounds, all books balance");
+}
