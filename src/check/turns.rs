@@ -263,7 +263,8 @@ fn seat((seat, Player { body, stop_at }): (usize, Player)) -> Seat {
     let coroutine = Coroutine::with_stack(stack, move |yielder, ()| {
         own.yielder.set(yielder);
         match catch_unwind(AssertUnwindSafe(body)) {
-            Ok(()) => false,
+            // It may stop for ever behind its last access, too.
+            Ok(()) => own.stop_at.get() == Some(own.accesses.get()),
             Err(payload) if payload.is::<Stopped>() => true,
             Err(payload) => resume_unwind(payload),
         }
