@@ -2,7 +2,7 @@
 //! live segment; its tables are what the code says; and a segment that each version has left is attached to,
 //! or refused, as the page promises.
 
-use super::support::{Dir, Id};
+use super::support::{Dir, Id, Over};
 use atomic_matrix::Error;
 use atomic_matrix::handlers::{Handler, HandlerFunctions};
 use atomic_matrix::ipc::link::{Cell, Link};
@@ -12,12 +12,12 @@ use atomic_matrix::segment::layout::{Granule, SlotWord};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 const PAGE: &str = include_str!("../../../papers/format.md");
 
-/// The reader as the page has it, in a file of its own; none, with a printed reason, where there is no Python.
+/// The reader as the page has it, in a file of its own; none, with a printed reason, where there is
+/// no Python.
 fn reader(dir: &Dir) -> Option<PathBuf> {
     if Command::new("python3").arg("--version").output().is_err() {
         println!("skipped: there is no python3 here to run the page's reader");
@@ -129,20 +129,20 @@ fn the_pages_reader_copies_whole_values() {
         board.set_message(message).expect("open");
     };
     set(1);
-    let over = AtomicBool::new(false);
+    let over = Over::default();
     let found = std::thread::scope(|scope| {
         scope.spawn(|| {
-            for value in (0_u32..).take_while(|_| !over.load(Relaxed)) {
+            for value in (0_u32..).take_while(|_| !over.is()) {
                 set(value as u8);
-                // Python needs longer for a copy than eight values take, and is let through now and then.
+                // Python needs longer for a copy than eight values take, and is let through now and
+                // then.
                 if value % 64 == 0 {
                     std::thread::sleep(Duration::from_micros(20));
                 }
             }
         });
-        let found = read(&reader, &id.path(), TIMES);
-        over.store(true, Relaxed);
-        found
+        let _end = over.at_the_end();
+        read(&reader, &id.path(), TIMES)
     });
     let mut distinct = std::collections::BTreeSet::new();
     for read in &found {

@@ -3,6 +3,7 @@
 use atomic_matrix::segment::{Options, Segment};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use uuid::Uuid;
 
 pub(crate) const MIB: usize = 1 << 20;
@@ -25,6 +26,26 @@ impl Id {
 impl Drop for Id {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(self.path());
+    }
+}
+
+/// Tells threads that a test is over, also when it fails.
+#[derive(Default)]
+pub(crate) struct Over(AtomicBool);
+
+impl Over {
+    pub(crate) fn is(&self) -> bool {
+        self.0.load(Relaxed)
+    }
+    /// It is once this is dropped.
+    pub(crate) fn at_the_end(&self) -> impl Drop + '_ {
+        struct End<'a>(&'a Over);
+        impl Drop for End<'_> {
+            fn drop(&mut self) {
+                self.0.0.store(true, Relaxed);
+            }
+        }
+        End(self)
     }
 }
 
