@@ -211,11 +211,17 @@ impl Handler {
 
     #[cold]
     pub(super) fn refusal(&self, offset: u32, refusal: Refusal) -> Error {
-        match refusal {
-            Refusal::NotLive(header) => Error::NotLive { offset, state: header.state().name() },
-            Refusal::Stale { held, found } => Error::Stale { offset, expected: held, found: found.generation() },
-            Refusal::Linked(_) => Error::InStructure { offset },
-            Refusal::OutOfRange => Error::BadOffset { offset, why: "it lies behind the sector" },
-        }
+        refused(offset, refusal)
+    }
+}
+
+/// Why the block at an offset is not what was asked for.
+#[cold]
+pub(crate) fn refused(offset: u32, refusal: Refusal) -> Error {
+    match refusal {
+        Refusal::NotLive(header) => Error::NotLive { offset, state: header.state().name() },
+        Refusal::Stale { held, found } => Error::Stale { offset, expected: held, found: found.generation() },
+        Refusal::Linked(_) => Error::InStructure { offset },
+        Refusal::OutOfRange => Error::BadOffset { offset, why: "it lies behind the sector" },
     }
 }

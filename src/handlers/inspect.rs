@@ -8,6 +8,7 @@ use crate::matrix::heap::Live;
 use crate::matrix::size_class::of_size;
 use crate::matrix::stats::Tally;
 use crate::matrix::sweep::Mended;
+use crate::segment::layout::Layout;
 
 /// What is in a segment at one moment. Bytes, unless a field says otherwise. Exact at rest; under load each block is
 /// seen before or after whatever changes it.
@@ -83,6 +84,28 @@ pub struct Repaired {
     pub shortened_blocks: u64,
 }
 
+impl Stats {
+    pub(crate) fn of(layout: &Layout, tally: &Tally) -> Self {
+        let bytes = |granules: u64| granules << layout.params.granule_shift;
+        Self {
+            sector_bytes: bytes(layout.granules as u64),
+            granule_bytes: layout.params.granule() as u64,
+            live_blocks: tally.live.blocks,
+            live_bytes: bytes(tally.live.granules),
+            free_blocks: tally.free.blocks,
+            free_bytes: bytes(tally.free.granules),
+            parked_blocks: tally.parked.blocks,
+            parked_bytes: bytes(tally.parked.granules),
+            in_flight_blocks: tally.in_flight.blocks,
+            in_flight_bytes: bytes(tally.in_flight.granules),
+            largest_free: bytes(tally.largest_free),
+            fragmentation: tally.fragmentation(),
+            entropy_bits: tally.entropy_bits(),
+            missed_merges: tally.missed_merges,
+        }
+    }
+}
+
 impl Handler {
     /// Merges all that is free or parked, whoever parked it. O(blocks).
     ///
@@ -123,7 +146,7 @@ impl Handler {
     /// [`Error::Corrupt`] if the blocks do not tile the sector.
     pub fn stats(&self) -> Result<Stats> {
         let tally = self.matrix.heap().tally().map_err(|fault| Error::Corrupt { what: fault.to_string() })?;
-        Ok(self.stats_of(&tally))
+        Ok(Stats::of(self.matrix.heap().layout(), &tally))
     }
 
     /// Calls `visit` for each block, in the order of the sector; O(blocks), reads only. Under load each block
@@ -169,28 +192,7 @@ impl Handler {
     /// [`Error::Corrupt`] names the first fault.
     pub fn verify(&self) -> Result<Stats> {
         let tally = self.matrix.heap().verify().map_err(|fault| Error::Corrupt { what: fault.to_string() })?;
-        Ok(self.stats_of(&tally))
-    }
-
-    fn stats_of(&self, tally: &Tally) -> Stats {
-        let layout = self.matrix.heap().layout();
-        let bytes = |granules: u64| granules << layout.params.granule_shift;
-        Stats {
-            sector_bytes: bytes(layout.granules as u64),
-            granule_bytes: layout.params.granule() as u64,
-            live_blocks: tally.live.blocks,
-            live_bytes: bytes(tally.live.granules),
-            free_blocks: tally.free.blocks,
-            free_bytes: bytes(tally.free.granules),
-            parked_blocks: tally.parked.blocks,
-            parked_bytes: bytes(tally.parked.granules),
-            in_flight_blocks: tally.in_flight.blocks,
-            in_flight_bytes: bytes(tally.in_flight.granules),
-            largest_free: bytes(tally.largest_free),
-            fragmentation: tally.fragmentation(),
-            entropy_bits: tally.entropy_bits(),
-            missed_merges: tally.missed_merges,
-        }
+        Ok(Stats::of(self.matrix.heap().layout(), &tally))
     }
 
     /// The state of the block that begins at an offset: FREE → ALLOCATED → ACKED → COALESCING → FREE.

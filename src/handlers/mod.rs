@@ -33,6 +33,7 @@ pub use crate::matrix::recovery::{KEPT, Policy, Recovered};
 pub use crate::segment::Participant;
 pub use block::HandlerFunctions;
 pub use handler::Handler;
+pub(crate) use handler::refused;
 pub use inspect::{BlockInfo, Repaired, Stats};
 pub use names::Name;
 pub use pointer::{Block, RelativePtr};

@@ -353,6 +353,34 @@ impl<'a, R: Region> Log<'a, R> {
         }
     }
 
+    /// As [`Log::newest`], for whoever may not write, and so helps nobody: of those whose tickets nobody has
+    /// counted yet, the last one that is there.
+    pub fn newest_unhelped(&self) -> Option<(Live, Link, u64)> {
+        loop {
+            let mut t = self.tail().load(&TICKET_LOOK);
+            let named = |ticket| match Cell::of(self.cells.at(ticket).load(&CELL_LOOK)) {
+                Cell::Link(link) if link.lap() == self.cells.lap(ticket) => Some(link),
+                _ => None,
+            };
+            // No more than there are cells (C2).
+            for _ in 0..self.cells.n() {
+                t += u64::from(named(t).is_some());
+            }
+            let last = t.checked_sub(1)?;
+            if let Some(link) = named(last) {
+                match self.heap.live_at(link.at()) {
+                    Ok(live) => return Some((live, link, last)),
+                    Err(_) if self.is_still_at(last, link) => return None,
+                    Err(_) => {}
+                }
+            } else if self.tail().load(&TICKET_RECHECK) == t {
+                // No publication moves the tail past a cell without a link.
+                return None;
+            }
+            R::Backend::pause();
+        }
+    }
+
     /// Whether the cell of a ticket still names this block: then a copy of it that was made before is whole.
     pub fn is_still_at(&self, ticket: u64, link: Link) -> bool {
         R::Backend::fence(&COPY_FENCE);

@@ -37,7 +37,8 @@ use crate::backend::{Backend, Native};
 use crate::error::{Error, Result};
 use crate::handlers::{Block, Handler, RelativePtr};
 use crate::matrix::block_header::LINKED;
-use crate::matrix::heap::{Kind, Live};
+use crate::matrix::heap::{Heap, Kind, Live};
+use crate::segment::region::Region;
 use crate::shared::{Shared, mix};
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
@@ -465,29 +466,40 @@ impl Handler {
     #[inline]
     pub(super) fn items_of<T: Payload + ?Sized>(&self, live: Live) -> Result<usize> {
         let offset = self.matrix().offsets().offset(live.at);
-        let found = self.matrix().heap().fingerprint(live);
-        if found != Some(T::FINGERPRINT) {
-            return Err(Error::TypeMismatch {
-                offset,
-                expected: std::any::type_name::<T>(),
-                expected_fingerprint: T::FINGERPRINT,
-                found_fingerprint: found,
-            });
-        }
-        let first = self.address(offset);
-        if !first.addr().is_multiple_of(T::ALIGN) {
-            return Err(Error::BadOffset { offset, why: "the block there is not aligned as the type has to be" });
-        }
-        let usable = self.bytes(live);
-        let items = if T::HEAD == 0 { 1 } else { read_length(first, usable) };
-        match T::bytes(items).filter(|&needed| needed <= usable) {
-            Some(_) => Ok(items),
-            None => Err(Error::TooSmall {
-                offset,
-                needed: T::bytes(items).map_or(u64::MAX, |needed| needed as u64),
-                usable: usable as u64,
-            }),
-        }
+        items_in::<T, _>(self.matrix().heap(), live, offset, self.address(offset))
+    }
+}
+
+/// How many items a live block at an offset says that it has, whose first byte is at `first`: checked against type,
+/// alignment and size.
+#[inline]
+pub(super) fn items_in<T: Payload + ?Sized, R: Region>(
+    heap: &Heap<R>,
+    live: Live,
+    offset: u32,
+    first: *mut u8,
+) -> Result<usize> {
+    let found = heap.fingerprint(live);
+    if found != Some(T::FINGERPRINT) {
+        return Err(Error::TypeMismatch {
+            offset,
+            expected: std::any::type_name::<T>(),
+            expected_fingerprint: T::FINGERPRINT,
+            found_fingerprint: found,
+        });
+    }
+    if !first.addr().is_multiple_of(T::ALIGN) {
+        return Err(Error::BadOffset { offset, why: "the block there is not aligned as the type has to be" });
+    }
+    let usable = (live.header.size() as usize) << heap.layout().params.granule_shift;
+    let items = if T::HEAD == 0 { 1 } else { read_length(first, usable) };
+    match T::bytes(items).filter(|&needed| needed <= usable) {
+        Some(_) => Ok(items),
+        None => Err(Error::TooSmall {
+            offset,
+            needed: T::bytes(items).map_or(u64::MAX, |needed| needed as u64),
+            usable: usable as u64,
+        }),
     }
 }
 

@@ -10,6 +10,7 @@
 //! - [`Message`]: a block without `unsafe`, filled where it lies; [`Ref`]: what leads to it, in 64 bits;
 //!   [`Framed`]: a header in front of items;
 //! - [`Text`], [`Slice`] and a [`Builder`] that grows: values of any length;
+//! - [`ReadOnly`]: a segment that can be looked at and not be changed;
 //! - [`Unbound`]: a message without its handler, for bindings to other languages;
 //! - [`ParticipantId`]: who is alive;
 //! - `link`: the lemma that carries every structure: ownership of a block moves *with* the operation, by one
@@ -65,6 +66,8 @@ pub mod named;
 mod names;
 #[doc(hidden)]
 pub mod payload;
+#[doc(hidden)]
+pub mod read_only;
 #[cfg(feature = "internals")]
 pub mod ring;
 #[cfg(not(feature = "internals"))]
@@ -126,6 +129,8 @@ pub use message::{Message, Ref};
 pub use named::{Barrier, Event, Mutex, MutexGuard, Semaphore};
 #[doc(inline)]
 pub use payload::{Framed, Payload};
+#[doc(inline)]
+pub use read_only::ReadOnly;
 #[doc(inline)]
 pub use sample::{Sample, Samples};
 #[doc(inline)]

@@ -11,10 +11,11 @@ use super::options::{Home, Options};
 use super::orphan;
 use super::place::{Place, kind};
 use super::space::FileSystem;
+use super::view::View;
 use crate::backend::Native;
 use crate::error::{Error, Result};
 use crate::kernel::{nap, read_at};
-use rustix::fs::{FileType, FlockOperation, Stat};
+use rustix::fs::{FileType, FlockOperation, OFlags, Stat};
 use rustix::io::Errno;
 use rustix::process::Pid;
 use std::fs::File;
@@ -81,6 +82,27 @@ impl Options {
         let segment = Segment::new(map(&file, header.total)?, file, header, false)?;
         segment.settle(self, huge)?;
         Ok(segment)
+    }
+
+    /// Maps an existing segment for reading alone.
+    pub(crate) fn view(&self) -> Result<View> {
+        self.check()?;
+        let place = match &self.home {
+            Home::SharedMemory | Home::Path(_) => Place::of(self, self.id)?,
+            Home::Descriptor(_) | Home::MemoryFile => {
+                let allowed = "attach to it by its name, id or path";
+                return Err(Error::BadOption { option: "from_fd", found: "a descriptor".to_owned(), allowed });
+            }
+        };
+        let place = place.ok_or(Error::NotFound { name: PathBuf::new() })?;
+        let file = place.open_for(OFlags::RDONLY)?;
+        self.check_owner(&file, place.path())?;
+        let early = || self.named || matches!(place.open_unnamed(), Ok(None));
+        let words = self.await_ready(&file, place.path(), early)?;
+        let length = stat(&file, place.path())?.st_size as u64;
+        let header = Header::decode(&words, length, place.path())?;
+        self.compare(&header)?;
+        View::new(&file, header)
     }
 
     /// An owner can cut or overwrite the file under its users: strangers are not trusted unasked.

@@ -39,9 +39,11 @@ pub mod slot;
 #[cfg(not(feature = "internals"))]
 pub(crate) mod slot;
 mod space;
+mod view;
 
 pub use header::{MINOR, VERSION};
 pub use mapping::{Named, Segment};
 pub use options::Options;
 pub(crate) use participant::Joined;
 pub use participant::Participant;
+pub(crate) use view::View;

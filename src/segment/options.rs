@@ -175,7 +175,8 @@ impl Options {
         self
     }
     /// Permission bits of the file (default 0600: this user only), whatever the umask. The owner must keep 0600.
-    /// Who attaches reads and writes: the group, and all others, have both rights or none (0660, 0666).
+    /// Who attaches reads and writes (0660, 0666); who may read alone (0640, 0644) may look
+    /// ([`Options::attach_read_only`]).
     pub fn mode(mut self, bits: u32) -> Self {
         self.mode = bits;
         self
@@ -303,10 +304,9 @@ impl Options {
             let allowed = "permission bits up to 0777 can be set, and the owner's 0600 must be";
             return bad("mode", format!("{:#o}", self.mode), allowed);
         }
-        let halves = [self.mode >> 3 & 6, self.mode & 6];
-        if halves.iter().any(|rights| [2, 4].contains(rights)) {
-            let allowed = "who attaches reads and writes, so group and others have both rights or none: 0660 or \
-                0666, for instance";
+        if [self.mode >> 3 & 6, self.mode & 6].contains(&2) {
+            let allowed = "who writes reads as well, so group and others may not have the right to write alone: 0640, \
+                0660 or 0666, for instance";
             return bad("mode", format!("{:#o}", self.mode), allowed);
         }
         if self.group == Some(u32::MAX) {

@@ -148,9 +148,14 @@ impl Place {
 
     /// Opens the existing file. Links are not followed, and nothing but a regular file is opened for good.
     pub(crate) fn open(&self) -> Result<File> {
+        self.open_for(OFlags::RDWR)
+    }
+
+    /// As [`Place::open`], with this access.
+    pub(crate) fn open_for(&self, access: OFlags) -> Result<File> {
         let name = || self.path.clone();
         // Non-blocking, so that a device or a pipe under this name can't hold the caller up.
-        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let flags = access | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         let dir = self.dir()?;
         match again(|| rustix::fs::openat(&dir, &self.name, flags, Mode::empty())) {
             Ok(file) => Ok(file.into()),

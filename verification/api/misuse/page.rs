@@ -20,6 +20,7 @@ const USERS: &[&str] = &[
     "src/ipc/named.rs",
     "src/ipc/names.rs",
     "src/ipc/sample.rs",
+    "src/ipc/read_only.rs",
     "src/ipc/select.rs",
     "src/ipc/service",
     "src/ipc/text.rs",

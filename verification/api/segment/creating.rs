@@ -129,7 +129,7 @@ fn bad_options_are_named() {
     for slots in [0, MAX_PARTICIPANTS + 1, usize::MAX] {
         bad(Options::new().participants(slots), "participants");
     }
-    for mode in [0, 0o400, 0o066, 0o4600, 0o100_600, u32::MAX, 0o644, 0o640, 0o662, 0o604] {
+    for mode in [0, 0o400, 0o066, 0o4600, 0o100_600, u32::MAX, 0o622, 0o620, 0o662, 0o602] {
         bad(Options::new().mode(mode), "mode");
     }
     bad(Options::new().group(u32::MAX), "group");

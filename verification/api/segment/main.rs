@@ -7,4 +7,5 @@ mod attaching;
 mod creating;
 mod format;
 mod racing;
+mod read_only;
 mod support;

@@ -1,0 +1,204 @@
+//! A segment attached to for reading alone: its names, the values under them, boards and topics, as
+//! copies.
+//!
+//! ```
+//! use atomic_matrix::Options;
+//!
+//! # fn main() -> atomic_matrix::Result<()> {
+//! # let name = format!("read only {}", std::process::id());
+//! let camera = Options::new().name(&name).size(1 << 20).mode(0o644).create()?;
+//! camera.board::<[u32; 2]>("limits")?.set([10, 20])?;
+//! let looker = Options::new().name(&name).attach_read_only()?; // another user may do that
+//! assert_eq!(looker.latest::<[u32; 2]>("limits")?, Some((1, [10, 20])));
+//! # camera.unlink()
+//! # }
+//! ```
+//!
+//! It is mapped without the right to write, so nothing that this process does can damage it. It takes
+//! no slot and no lock: it is never recovered, keeps nothing alive, holds nobody up, and nobody knows of
+//! it.
+//!
+//! So it *can't promise* what a participant can: no value waits for it. A copy that was overwritten
+//! meanwhile is made anew; publications of a topic that it does not come to in time are gone. A block that
+//! is published under a name may be written by its owner while it is copied: such a copy is a mixture, as
+//! with [`Handler::read_ref`](crate::Handler::read_ref). It trusts the segment's owner: one who cuts the file
+//! ends its readers by SIGBUS ([`Options::trust_owner`]). And whoever may read a file may lock it: one who
+//! means harm can keep newcomers out by that, and the dead unrecovered; what is in the segment he can't
+//! change.
+
+use super::log::Log;
+use super::message::items_in;
+use super::payload::Payload;
+use super::structure::{Sort, Structure};
+use crate::backend::orderings::COPY_FENCE;
+use crate::backend::{Backend, Native, payload};
+use crate::error::{Error, Result};
+use crate::handlers::{Name, Stats, refused};
+use crate::matrix::heap::{Heap, Live};
+use crate::segment::directory::{Directory, Entry, NAME_LIMIT};
+use crate::segment::offsets::Offsets;
+use crate::segment::{Options, View};
+use crate::shared::Shared;
+use std::num::NonZeroU64;
+use uuid::Uuid;
+use zerocopy::IntoBytes;
+
+/// A segment that this process can look at, and can't change. Any thread may use it.
+pub struct ReadOnly {
+    heap: Heap<View>,
+    offsets: Offsets,
+}
+
+impl Options {
+    /// Attaches to an existing segment for reading alone: the right to read its file is enough. The
+    /// dead are not recovered.
+    ///
+    /// # Errors
+    /// As [`Options::attach`]; [`Error::WrongOwner`] for another user's segment, unless it is said
+    /// that this one is trusted ([`Options::trust_owner`]); [`Error::BadOption`] for a descriptor.
+    pub fn attach_read_only(&self) -> Result<ReadOnly> {
+        let heap = Heap::new(self.view()?);
+        if !heap.has_sentinel() {
+            return Err(Error::Corrupt { what: "the header behind the last granule is not as it was made".to_owned() });
+        }
+        let (layout, total) = (heap.layout(), heap.region().header().total);
+        let unit_shift = if total <= 1 << 32 { 0 } else { layout.params.granule_shift };
+        Ok(ReadOnly { offsets: Offsets::new(layout, unit_shift), heap })
+    }
+}
+
+impl ReadOnly {
+    /// The segment's id.
+    pub fn id(&self) -> Uuid {
+        self.heap.region().header().id
+    }
+
+    /// As [`Handler::creation`](crate::Handler::creation).
+    pub fn creation(&self) -> NonZeroU64 {
+        self.heap.region().header().creation
+    }
+
+    /// Counts what is in the segment. O(blocks).
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if the blocks do not tile the sector.
+    pub fn stats(&self) -> Result<Stats> {
+        let tally = self.heap.tally().map_err(|fault| Error::Corrupt { what: fault.to_string() })?;
+        Ok(Stats::of(self.heap.layout(), &tally))
+    }
+
+    /// Everything that is published just now, in no particular order.
+    pub fn names(&self) -> Vec<Name> {
+        let mut names = vec![];
+        Directory(self.heap.region()).each(|name, entry| {
+            let Entry { offset, generation, fingerprint } = entry;
+            let (name, live) = (String::from_utf8_lossy(name).into_owned(), self.live(entry).is_ok());
+            names.push(Name { name, offset, generation, fingerprint, live });
+        });
+        names
+    }
+
+    /// A copy of the value that is published under a name. A mixture if its owner writes it meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::NameUnknown`], [`Error::NameTooLong`], [`Error::TypeMismatch`], [`Error::NotLive`]
+    /// or [`Error::Stale`] if it was freed, be it meanwhile.
+    pub fn read<T: Shared>(&self, name: &str) -> Result<T> {
+        self.published(name, |live| self.copy_value(live))
+    }
+
+    /// A copy of the items that are published under a name, as [`ReadOnly::read`].
+    ///
+    /// # Errors
+    /// As [`ReadOnly::read`].
+    pub fn read_items<T: Shared>(&self, name: &str) -> Result<Vec<T>> {
+        self.published(name, |live| self.copy_items(live))
+    }
+
+    /// A copy of the newest value of a board, or of what was published last in a topic, and which
+    /// of all that ever were it is, from 1 on; none if there is none. Never torn. Lock-free: it
+    /// begins anew if it was overwritten meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::NameUnknown`]; [`Error::TypeMismatch`] if what has that name is no board or topic
+    /// of this type.
+    pub fn latest<T: Shared>(&self, name: &str) -> Result<Option<(u64, T)>> {
+        self.newest::<T, _>(name, |live| self.copy_value(live))
+    }
+
+    /// As [`ReadOnly::latest`], for items.
+    ///
+    /// # Errors
+    /// As [`ReadOnly::latest`].
+    pub fn latest_items<T: Shared>(&self, name: &str) -> Result<Option<(u64, Vec<T>)>> {
+        self.newest::<[T], _>(name, |live| self.copy_items(live))
+    }
+
+    fn live(&self, entry: Entry) -> Result<Live> {
+        let live = self.heap.live_of(self.offsets.granule(entry.offset), Some(entry.generation));
+        live.map_err(|refusal| refused(entry.offset, refusal))
+    }
+
+    fn entry(&self, name: &str) -> Result<Entry> {
+        if name.is_empty() || name.len() > NAME_LIMIT {
+            return Err(Error::NameTooLong { name: name.to_owned(), length: name.len(), limit: NAME_LIMIT });
+        }
+        let found = Directory(self.heap.region()).find_unhelped(name.as_bytes());
+        found.ok_or_else(|| Error::NameUnknown { name: name.to_owned() })
+    }
+
+    fn published<V>(&self, name: &str, copy: impl FnOnce(Live) -> Result<V>) -> Result<V> {
+        let entry = self.entry(name)?;
+        let copied = copy(self.live(entry)?)?;
+        Native::fence(&COPY_FENCE);
+        self.live(entry).map(|_| copied)
+    }
+
+    fn newest<T: Payload + ?Sized, V>(&self, name: &str, copy: impl Fn(Live) -> Result<V>) -> Result<Option<(u64, V)>> {
+        let entry = self.entry(name)?;
+        let live = self.live(entry)?;
+        let found = Structure::at(&self.heap, live);
+        let fits = |found: &Structure<'_, View>| {
+            matches!(found.shape.sort, Sort::Topic | Sort::Board) && found.shape.content == T::FINGERPRINT
+        };
+        let Some(structure) = found.filter(fits) else {
+            return Err(Error::TypeMismatch {
+                offset: entry.offset,
+                expected: std::any::type_name::<T>(),
+                expected_fingerprint: T::FINGERPRINT,
+                found_fingerprint: found.map(|found| found.shape.content),
+            });
+        };
+        let log = Log::of(structure);
+        while let Some((block, link, ticket)) = log.newest_unhelped() {
+            let copied = copy(block);
+            if log.is_still_at(ticket, link) {
+                // The structure was there all the while: no other one has its words.
+                self.live(entry)?;
+                return copied.map(|value| Some((ticket + 1, value)));
+            }
+            self.live(entry)?;
+        }
+        self.live(entry).map(|_| None)
+    }
+
+    fn copy_value<T: Shared>(&self, live: Live) -> Result<T> {
+        let first = self.heap.region().address(live.at);
+        items_in::<T, _>(&self.heap, live, self.offsets.offset(live.at), first)?;
+        let mut value = T::new_zeroed();
+        // SAFETY: the block was live and has a `T`'s bytes, inside the mapping; copies are atomic
+        // byte for byte.
+        unsafe { payload::copy_out(first, value.as_mut_bytes()) };
+        Ok(value)
+    }
+
+    fn copy_items<T: Shared>(&self, live: Live) -> Result<Vec<T>> {
+        let first = self.heap.region().address(live.at);
+        let count = items_in::<[T], _>(&self.heap, live, self.offsets.offset(live.at), first)?;
+        let mut items = vec![T::new_zeroed(); count];
+        // SAFETY: the block was live and has so many items, inside the mapping; copies are atomic
+        // byte for byte.
+        unsafe { payload::copy_out(first.wrapping_add(<[T]>::HEAD), items.as_mut_slice().as_mut_bytes()) };
+        Ok(items)
+    }
+}
