@@ -376,6 +376,8 @@ pub enum Mutant {
     JoinsIgnored,
     /// A reader that was overrun is told of one publication fewer than it has missed.
     LagMiscounted,
+    /// A link of a later lap is believed to be the ticket's that nothing keeps: laps come back after 32.
+    LapBelieved,
     /// What a publisher takes out is freed before its cell is empty.
     FreedBeforeCleared,
     /// Who completes a change does not look whether it is the last one still, behind its look at the place.
@@ -445,6 +447,7 @@ pub const TOPIC_MUTANTS: &[Mutant] = &[
     Mutant::CursorsIgnored,
     Mutant::JoinsIgnored,
     Mutant::LagMiscounted,
+    Mutant::LapBelieved,
     Mutant::FreedBeforeCleared,
     Mutant::TailUnvalidated,
     Mutant::BlocksBeforeLinks,

@@ -261,7 +261,7 @@ impl<'a, R: Region> Log<'a, R> {
         let Some(mine) = self.cursors().nth(index) else { return Found::Closed };
         let word = mine.load(&CURSOR_OWN);
         let mut c = ticket(word) + ahead;
-        let found = self.look_from(&mut c);
+        let found = self.look_at(&mut c, self.is_lossless());
         if ahead == 0 && matches!(found, Found::Lagged(_)) {
             mine.store(cursor(owner(word), c), &CURSOR_STEP);
         }
@@ -271,18 +271,25 @@ impl<'a, R: Region> Log<'a, R> {
     /// What is at a ticket that nothing protects: if it was overrun it goes to the oldest that is there. What
     /// was copied of a block counts if the cell names it behind that ([`Log::is_still_at`]).
     pub fn look_from(&self, c: &mut u64) -> Found {
+        self.look_at(c, false)
+    }
+
+    /// What is at a ticket, which a cursor keeps or nothing does. A link has its lap modulo 32: of a ticket that
+    /// nothing keeps the tail tells whether the link is a later lap's, whose publisher had found the tail there.
+    fn look_at(&self, c: &mut u64, kept: bool) -> Found {
+        let n = self.cells.n();
+        let not_beyond =
+            |last: u64| kept || R::Backend::mutated(Mutant::LapBelieved) || self.tail().load(&TICKET_RECHECK) <= last;
         match Cell::of(self.cells.at(*c).load(&CELL_LOOK)) {
-            Cell::Link(link) if link.lap() == self.cells.lap(*c) => match self.heap.live_at(link.at()) {
-                Ok(live) if self.heap.standing(link) != Standing::Void => Found::Block(live, link),
-                // Being overwritten; or freed by somebody who had no right to.
-                _ => self.overrun(c, 1),
-            },
-            Cell::Empty(ticket) if ticket == *c => self.nothing(),
-            Cell::Link(link)
-                if *c >= self.cells.n() && link.lap() == self.cells.lap(c.wrapping_sub(self.cells.n())) =>
-            {
-                self.nothing()
+            Cell::Link(link) if link.lap() == self.cells.lap(*c) && not_beyond(*c + n) => {
+                match self.heap.live_at(link.at()) {
+                    Ok(live) if self.heap.standing(link) != Standing::Void => Found::Block(live, link),
+                    // Being overwritten; or freed by somebody who had no right to.
+                    _ => self.overrun(c, 1),
+                }
             }
+            Cell::Empty(ticket) if ticket == *c => self.nothing(),
+            Cell::Link(link) if *c >= n && link.lap() == self.cells.lap(*c - n) && not_beyond(*c) => self.nothing(),
             _ => self.overrun(c, 0),
         }
     }

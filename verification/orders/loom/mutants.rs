@@ -338,6 +338,7 @@ const FAULTS: &[(Mutant, &str)] = &[
     (Mutant::CursorsIgnored, "`mutant_topic_table`"),
     (Mutant::JoinsIgnored, "`mutant_topic_table`"),
     (Mutant::LagMiscounted, "`mutant_topic_table`"),
+    (Mutant::LapBelieved, "`mutant_topic_table`"),
     (Mutant::FreedBeforeCleared, "`mutant_topic_table`"),
     (Mutant::TurnUnchecked, "`mutant_map_table`"),
     (Mutant::AbsentUnvalidated, "`mutant_map_table`"),

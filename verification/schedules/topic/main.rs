@@ -15,6 +15,7 @@ mod scene;
 use acts::{at_every_access, naming, notice_all};
 use atomic_matrix::backend::orderings::TOPIC_MUTANTS;
 use atomic_matrix::check::turns;
+use atomic_matrix::ipc::link::LAPS;
 use atomic_matrix::ipc::structure::Sort;
 use atomic_matrix::matrix::heap::ThreadCache;
 use atomic_matrix::matrix::recovery::Policy as Give;
@@ -191,11 +192,26 @@ fn schedules_t1_calls_in_any_order() {
     println!("{} reads, {} overrun", tally.reads.get(), tally.lagged.get());
 }
 
+/// Who is nobody's reader, and looks again after others have published, is told exactly how many it has missed, however
+/// many they are: laps of the log, whose numbers come back, and all between (T1).
+fn missed(sort: Sort) {
+    for shift in 1..=2 {
+        let laps = 3 * LAPS << shift;
+        (0..=laps).for_each(|count| Scene::new(sort, shift, true).misses(VICTIM, count, &mut Rng::with_seed(count)));
+    }
+}
+
+#[test]
+fn t1_what_was_missed_is_counted_however_much_it_is() {
+    missed(Sort::Board);
+}
+
 /// Which check notices each planted fault. Any that survives fails.
 #[test]
 fn mutant_topic_table() {
     let in_any_order = |sort| (0..4000).for_each(|seed| _ = run(sort, None, seed, &Tally::default()));
-    let checks: [(&str, &dyn Fn()); 5] = [
+    let checks: [(&str, &dyn Fn()); 6] = [
+        ("board: any number is missed", &|| missed(Sort::Board)),
         ("topic: every call stopped at every access", &|| enumerate(Sort::Topic, 8, &Tally::default())),
         ("topic: calls in any order", &|| in_any_order(Sort::Topic)),
         ("board: every call stopped at every access", &|| enumerate(Sort::Board, 8, &Tally::default())),

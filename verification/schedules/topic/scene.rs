@@ -44,6 +44,10 @@ pub(crate) struct Scene {
     pub(crate) lagged: Cell<u64>,
 }
 
+fn id(at: u32, generation: u32) -> u64 {
+    (at as u64) << 32 | generation as u64
+}
+
 impl Scene {
     pub(crate) fn new(sort: Sort, shift: u32, biased: bool) -> Self {
         begin();
@@ -114,6 +118,29 @@ impl Scene {
         self.held[dead as usize].borrow_mut().clear();
     }
 
+    /// As many as `count` are published behind the back of a reader that nothing protects. It finds the first of them, or
+    /// is told how many it has missed, and finds the one behind those.
+    pub(crate) fn misses(&self, me: u16, count: u64, random: &mut Rng) {
+        let log = self.log();
+        let first = log.begin(0);
+        (0..count).for_each(|_| self.publish(me, random));
+        let mut next = first;
+        let mut found = log.look_from(&mut next);
+        if let Found::Lagged(missed) = found {
+            assert!(missed > 0 && missed == next - first, "T1: exactly");
+            found = log.look_from(&mut next);
+        }
+        match found {
+            Found::Block(live, _) => assert_eq!(
+                id(live.at.0, live.header.generation()),
+                self.published.borrow()[(next - first) as usize],
+                "T1"
+            ),
+            Found::Nothing => assert_eq!(count, 0, "T1: there is one"),
+            _ => panic!("T1: {count} were published"),
+        }
+    }
+
     /// Publishes a block, or frees it where the log is full.
     pub(crate) fn publish(&self, me: u16, _random: &mut Rng) {
         if self.held[me as usize].borrow().is_empty() {
@@ -121,7 +148,7 @@ impl Scene {
         }
         let Some(live) = self.held[me as usize].borrow_mut().pop() else { return };
         self.marks.borrow_mut()[live.at.index()] = 0;
-        let id = (live.at.0 as u64) << 32 | (live.header.generation() + 1) as u64;
+        let id = id(live.at.0, live.header.generation() + 1);
         let before = accesses();
         let mut lowest = self.lowest[me as usize].get();
         let outcome = self.log().publish(&mut ThreadCache::with_ceiling(me, 0), live, &mut lowest);
