@@ -27,6 +27,7 @@ const USERS: &[&str] = &[
     "src/ipc/topic.rs",
     "src/ipc/unbound.rs",
     "src/handlers",
+    "src/memory.rs",
     "src/shared.rs",
     "src/matrix/core.rs",
     "src/matrix/recovered.rs",
@@ -205,7 +206,10 @@ fn every_public_call_is_in_the_table() {
         found.visit_file(&parsed(&path));
         if USERS.iter().any(|users| name.starts_with(users)) {
             calls.0.append(&mut found.0);
-        } else if !name.starts_with("src/bin") && !BLOCKS.iter().any(|block| name.starts_with(block)) {
+        } else if !name.starts_with("src/bin")
+            && !name.starts_with("src/check")
+            && !BLOCKS.iter().any(|block| name.starts_with(block))
+        {
             assert!(found.0.is_empty(), "{name} has public calls, and is neither the users' nor a building block");
         }
     }
