@@ -142,7 +142,8 @@ impl Handler {
     /// Best effort: the block is looked at, and then the bytes are copied. If somebody else frees it in
     /// between, and its place is allocated anew, the value goes into the new block, which may be another
     /// process's. So share a block for writing only while nobody frees it: one owner at a time, who passes it
-    /// on and keeps no copy of its offset.
+    /// on and keeps no copy of its offset. A [`Message`](crate::ipc::Message) is that by its type: nobody else
+    /// frees it, and it is written in place.
     ///
     /// # Errors
     /// As [`Handler::free_raw`], [`Error::TooSmall`] if the block has fewer bytes than a `T`, and

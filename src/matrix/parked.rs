@@ -57,7 +57,7 @@ impl<R: Region> Heap<R> {
     /// Takes a batch from the transfer cache onto the own stack; false if there is none for this cache.
     ///
     /// Its own batches come first: blocks that wander between caches make them write each other's header
-    /// lines. A cache that frees blocks of the size itself leaves unowned to those that only allocate, for a
+    /// lines. A cache that frees blocks of the size itself leaves unowned ones to those that only allocate, for a
     /// while.
     pub(super) fn take_batch(&self, cache: &mut ThreadCache, bin: Bin) -> bool {
         let looks = if cache.short_looks > 0 { FEW } else { ALL };

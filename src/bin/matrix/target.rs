@@ -28,16 +28,16 @@ impl Found {
     /// An error with what helps here: the library's messages speak of its own options.
     pub(crate) fn explain(&self, error: &Error) -> Failure {
         match error {
-            // A file of another sort is no damaged segment, and unowned to remove.
-            Error::NotASegment { why, .. } if !self.is_called_like_one() => {
-                let path = self.path.display();
-                Failure::new(
-                    NO_SEGMENT,
-                    format!("{path} is not a segment ({why}); `matrix ls` lists those that there are"),
-                )
-            }
+            // A file of another sort is no damaged segment, and not to be removed.
+            Error::NotASegment { why, .. } if !self.is_called_like_one() => self.no_segment(why),
+            Error::WrongLength { found: ..8, .. } if !self.is_called_like_one() => self.no_segment("it is too short"),
             error => Failure::new(crate::code_of(error), reason(error)),
         }
+    }
+
+    fn no_segment(&self, why: &str) -> Failure {
+        let path = self.path.display();
+        Failure::new(NO_SEGMENT, format!("{path} is not a segment ({why}); `matrix ls` lists those that there are"))
     }
 
     /// Whether its name is a segment's.

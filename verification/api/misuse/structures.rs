@@ -144,7 +144,7 @@ fn cells_that_no_topic_has_are_refused() {
     }
 }
 
-/// What a subscriber reads where it lies, and what waits in a channel, is unowned to take or to free, by
+/// What a subscriber reads where it lies, and what waits in a channel, can't be taken or freed by anybody else,
 /// whatever leads to it.
 #[test]
 fn a_block_in_a_structure_is_that_structures_alone() {
