@@ -76,10 +76,9 @@ fn note(event: impl FnOnce() -> Event) {
     });
 }
 
+/// An access at a site of the structure's own.
 pub(super) fn access(seat: usize, site: &'static Site, word: *const NativeWord, done: Done) {
-    if site.index == OWN {
-        note(|| Event::Access { seat, site, word: word.addr(), done });
-    }
+    note(|| Event::Access { seat, site, word: word.addr(), done });
 }
 
 pub(super) fn arrived(seat: usize, site: &'static Site, word: *const NativeWord, value: u64) {

@@ -450,7 +450,9 @@ impl ScheduledWord {
         &self.0
     }
     fn note(&self, site: &'static Site, done: Done) {
-        if let Some(seat) = seat_of_running() {
+        if site.index == OWN
+            && let Some(seat) = seat_of_running()
+        {
             trace::access(seat, site, &self.0, done);
         }
     }
