@@ -196,7 +196,7 @@ fn schedules_t1_calls_in_any_order() {
 /// many they are: laps of the log, whose numbers come back, and all between (T1).
 fn missed(sort: Sort) {
     for shift in 1..=2 {
-        let laps = 3 * LAPS << shift;
+        let laps = (3 * LAPS) << shift;
         (0..=laps).for_each(|count| Scene::new(sort, shift, true).misses(VICTIM, count, &mut Rng::with_seed(count)));
     }
 }
