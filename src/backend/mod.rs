@@ -126,4 +126,16 @@ pub trait Backend: Send + Sync + 'static {
     fn mutated(_: Mutant) -> bool {
         false
     }
+
+    /// A check of the algorithm's, which the fault lets pass.
+    #[inline(always)]
+    fn check(holds: bool, unless: Mutant) -> bool {
+        holds || Self::mutated(unless)
+    }
+
+    /// Whether a step is taken: the fault leaves it out.
+    #[inline(always)]
+    fn takes(but_for: Mutant) -> bool {
+        !Self::mutated(but_for)
+    }
 }

@@ -167,7 +167,7 @@ impl<R: Region> Heap<R> {
         let ring = self.ring_of(caller)?;
         let result = Structure::visit(self, cache.owner(), ring, act);
         // The caller may have left meanwhile, or have been recovered, and have left the ring to this visit.
-        if !R::Backend::mutated(Mutant::RingLeft)
+        if R::Backend::takes(Mutant::RingLeft)
             && Structure::at(self, ring).is_some_and(|ring| ring.is_removed() && !ring.is_used())
         {
             Structure::drain_removed(self, cache, ring);
@@ -286,7 +286,7 @@ impl<'a, R: Region> Calls<'a, R> {
                 Err(NotReceived::Empty | NotReceived::Closed | NotReceived::Damaged) => return None,
             };
             let [_, call, part] = self.heap.read_tail(taken.live);
-            if call == asked.call || R::Backend::mutated(Mutant::CallUnchecked) {
+            if R::Backend::check(call == asked.call, Mutant::CallUnchecked) {
                 return Some((taken, Part::of(part)));
             }
             let _ = self.heap.free(cache, taken.live.at, Some(taken.live.header.generation()));

@@ -175,7 +175,7 @@ impl<B: Backend> Helper<B> {
     }
 
     fn tell(&self) {
-        if !B::mutated(Mutant::HelperUntold) {
+        if B::takes(Mutant::HelperUntold) {
             self.tellings.fetch_add(1, &BELL_RING);
             B::wake(&self.tellings, 1);
         }
@@ -196,7 +196,7 @@ impl<B: Backend> Helper<B> {
         let round = {
             let mut list = locked(&self.list);
             match list.waits.remove(&id) {
-                Some((_, true)) if !B::mutated(Mutant::HelperUnawaited) => {
+                Some((_, true)) if B::takes(Mutant::HelperUnawaited) => {
                     list.leavers += 1;
                     list.round
                 }

@@ -111,7 +111,7 @@ impl<'a, R: Region> Log<'a, R> {
     }
     #[inline(always)]
     fn has_moved(&self, ticket: u64) -> bool {
-        !R::Backend::mutated(Mutant::TailUnvalidated) && self.tail().load(&TICKET_RECHECK) != ticket
+        R::Backend::takes(Mutant::TailUnvalidated) && self.tail().load(&TICKET_RECHECK) != ticket
     }
 
     /// Publishes a live block of the cache's own.
@@ -158,7 +158,7 @@ impl<'a, R: Region> Log<'a, R> {
                     return None;
                 }
                 let oldest = t.wrapping_sub(self.cells.n());
-                if self.is_lossless() && !R::Backend::mutated(Mutant::CursorsIgnored) && self.is_read(oldest, lowest) {
+                if self.is_lossless() && R::Backend::takes(Mutant::CursorsIgnored) && self.is_read(oldest, lowest) {
                     return Some(Err(NotSent::Full));
                 }
                 self.take_out(cache, t, word, link);
@@ -198,7 +198,7 @@ impl<'a, R: Region> Log<'a, R> {
         // Between the look at the tail and those at the cursors: this one has stored nothing that a reader has to see.
         R::Backend::fence_between_loads(&CURSOR_FENCE);
         let joins = self.joins().load(&CURSOR_LOOK);
-        let same = lowest.joins == joins || R::Backend::mutated(Mutant::JoinsIgnored);
+        let same = R::Backend::check(lowest.joins == joins, Mutant::JoinsIgnored);
         if lowest.known && same && lowest.ticket > oldest {
             return false;
         }
@@ -240,7 +240,7 @@ impl<'a, R: Region> Log<'a, R> {
             self.joins().fetch_add(1, &CURSOR_JOIN);
             R::Backend::fence(&CURSOR_FENCE);
             let tail = self.tail().load(&TICKET_LOOK);
-            if tail < from + self.cells.n() || R::Backend::mutated(Mutant::JoinUnvalidated) {
+            if R::Backend::check(tail < from + self.cells.n(), Mutant::JoinUnvalidated) {
                 return Some(index);
             }
             from = self.begin(history);
@@ -424,7 +424,7 @@ impl<'a, R: Region> Log<'a, R> {
         for (_, _, link) in self.cells.links() {
             if link.giver() == dead
                 && let Standing::Pending(header) = self.heap.standing(link)
-                && !R::Backend::mutated(Mutant::LinksUnsettled)
+                && R::Backend::takes(Mutant::LinksUnsettled)
             {
                 settled.links += self.heap.let_go(link, header) as u64;
             }

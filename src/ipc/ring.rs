@@ -221,7 +221,7 @@ impl<'a, R: Region> Ring<'a, R> {
                     }
                     Standing::Void => None,
                 };
-                if taken.is_none() || !R::Backend::mutated(Mutant::TakenBeforeCleared) {
+                if taken.is_none() || R::Backend::takes(Mutant::TakenBeforeCleared) {
                     self.clear(h, link);
                     self.step(self.head(), h);
                 }
@@ -386,7 +386,7 @@ impl<'a, R: Region> Ring<'a, R> {
 
     /// L-c, for one ring: the dead one's pending links are completed, and void words at the head emptied.
     pub(super) fn settle(&self, dead: u16, settled: &mut Settled) {
-        if !R::Backend::mutated(Mutant::LinksUnsettled) {
+        if R::Backend::takes(Mutant::LinksUnsettled) {
             for (link, standing) in self.links() {
                 if link.giver() == dead
                     && let Standing::Pending(header) = standing

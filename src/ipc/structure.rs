@@ -453,7 +453,7 @@ impl<'a, R: Region> Structure<'a, R> {
 
     /// The dead participant uses it no more.
     pub(super) fn forget(&self, dead: u16) {
-        if self.shape.sort == Sort::Single && !R::Backend::mutated(Mutant::RolesKept) {
+        if self.shape.sort == Sort::Single && R::Backend::takes(Mutant::RolesKept) {
             [Role::Sender, Role::Receiver].iter().for_each(|&role| self.drop_role(dead, role));
         }
         let Some(user) = self.user(dead) else { return };
@@ -524,7 +524,7 @@ impl<'a, R: Region> Structure<'a, R> {
             let over = structure.is_over();
             R::Backend::fence(&VISIT_FENCE);
             let visited = (1..=layout.params.participants as u16).any(visits);
-            over && (!visited || R::Backend::mutated(Mutant::VisitIgnored))
+            over && R::Backend::check(!visited, Mutant::VisitIgnored)
         };
         // Twice: whoever came before it was REMOVED is counted, or gone, behind the first looks, and nobody comes any
         // more; so it is over for good at the second, and who visits it behind that finds it so.

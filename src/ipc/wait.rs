@@ -60,7 +60,7 @@ pub(super) fn left_until(deadline: Option<Instant>) -> Duration {
 
 /// Between joining bells and the last try before sleeping.
 pub fn fence_of_sleepers<B: Backend>() {
-    if !B::mutated(Mutant::SleepersFenceDropped) {
+    if B::takes(Mutant::SleepersFenceDropped) {
         B::fence(&SLEEP_FENCE);
     }
 }
@@ -131,7 +131,7 @@ impl<'a, B: Backend> Bell<'a, B> {
     pub fn join(&self) -> Joined {
         let joined = epoch(self.sleepers.fetch_add(1, &SLEEPERS_JOIN));
         let heard = self.rings.load(&BELL_LOOK);
-        let counts = epoch(self.sleepers.load(&SLEEPERS_LOOK)) == joined || B::mutated(Mutant::ResetUnnoticed);
+        let counts = B::check(epoch(self.sleepers.load(&SLEEPERS_LOOK)) == joined, Mutant::ResetUnnoticed);
         Joined { epoch: joined, heard, counts }
     }
 
@@ -152,7 +152,7 @@ impl<'a, B: Backend> Bell<'a, B> {
 
     /// Another sleeper gets the call that this one had.
     pub fn pass_on(&self) {
-        if !B::mutated(Mutant::CallKept) {
+        if B::takes(Mutant::CallKept) {
             self.ring(1);
         }
     }
@@ -187,7 +187,7 @@ impl<'a, B: Backend> Bell<'a, B> {
     /// stands between that and this.
     #[inline]
     pub fn ring(&self, most: u32) {
-        if !B::mutated(Mutant::RingFenceDropped) {
+        if B::takes(Mutant::RingFenceDropped) {
             B::fence_behind_rmw(&RING_FENCE);
         }
         self.call(most);
@@ -216,7 +216,7 @@ impl<'a, B: Backend> Bell<'a, B> {
             return;
         }
         let anew = (epoch(seen) + 1).wrapping_mul(EPOCH);
-        if self.sleepers.cas(seen, anew, &SLEEPERS_RESET).is_ok() && !B::mutated(Mutant::ResetSilently) {
+        if self.sleepers.cas(seen, anew, &SLEEPERS_RESET).is_ok() && B::takes(Mutant::ResetSilently) {
             self.rings.fetch_add(1, &BELL_RING);
             B::wake(self.rings, u32::MAX);
         }

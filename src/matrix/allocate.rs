@@ -201,7 +201,7 @@ impl<R: Region> Heap<R> {
         let (state, low) = kind.state_of(self.place(g, size), self.spans(g, size));
         let word = self.header(g);
         let header = self.header_at(g, Header(word.load(&HEADER_HINT)));
-        let right_size = header.size() == size || R::Backend::mutated(Mutant::PopSizeUnchecked);
+        let right_size = R::Backend::check(header.size() == size, Mutant::PopSizeUnchecked);
         let live = Header::new(state, owner, header.next_generation(), low);
         // Held first where it is to be labelled.
         let labelled = state == State::Typed;
@@ -295,7 +295,7 @@ impl<R: Region> Heap<R> {
     fn last_try(&self, cache: &mut ThreadCache, asked: Fit, wanted: Fit) -> Result<Held, Exhausted> {
         self.flush(cache);
         let again = |cache: &mut ThreadCache| self.sweep(cache, Some(asked), &mut false);
-        let once_more = !R::Backend::mutated(Mutant::SecondSweepDropped);
+        let once_more = R::Backend::takes(Mutant::SecondSweepDropped);
         let held = self.find_and_take(cache, wanted.room()).or_else(|| again(cache));
         let held = held.or_else(|| if once_more { again(cache) } else { None });
         held.ok_or_else(|| self.exhausted())

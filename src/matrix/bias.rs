@@ -103,10 +103,10 @@ impl<R: Region> Heap<R> {
     ) -> Option<T> {
         // SAFETY: the caller's.
         let hazard = unsafe { self.region().word_in_range(WordIndex(hazard as usize)) };
-        if !R::Backend::mutated(Mutant::HazardUnset) {
+        if R::Backend::takes(Mutant::HazardUnset) {
             hazard.store(g.0 as u64 + 1, &HAZARD_SET);
         }
-        if !R::Backend::mutated(Mutant::OwnFenceDropped) {
+        if R::Backend::takes(Mutant::OwnFenceDropped) {
             R::Backend::light_fence(&OWN_FENCE);
         }
         let changed = change(Header(word.load(&OWN_LOOK))).map(|(header, result)| {
@@ -147,7 +147,7 @@ impl<R: Region> Heap<R> {
     /// What a heavy fence of `me` has to reach, for what it has marked to be seen by these owners.
     pub(super) fn reach(&self, me: u16, mut owners: impl Iterator<Item = u16>) -> Reach {
         R::Backend::fence(&REACH_FENCE);
-        let far = owners.any(|owner| self.is_far(me, owner)) && !R::Backend::mutated(Mutant::ReachTooShort);
+        let far = owners.any(|owner| self.is_far(me, owner)) && R::Backend::takes(Mutant::ReachTooShort);
         if far { Reach::System } else { Reach::Process }
     }
 
@@ -159,7 +159,7 @@ impl<R: Region> Heap<R> {
     /// Whether an owner's number says that a participant is adopting the block and has not yet ruled out that
     /// whose it was stores its header.
     pub(super) fn is_adopting(&self, owner: u16) -> bool {
-        is_adopter(owner) && !R::Backend::mutated(Mutant::AdoptingIgnored)
+        is_adopter(owner) && R::Backend::takes(Mutant::AdoptingIgnored)
     }
 
     /// Marks the block at `g` if it is parked by another cache, and nobody adopts it, and keeps it for
@@ -175,7 +175,7 @@ impl<R: Region> Heap<R> {
             return;
         }
         let is_marked = header.state() == State::Marked;
-        if is_marked && header.owner() != cache.owner && !R::Backend::mutated(Mutant::AnothersMarkUsed) {
+        if is_marked && header.owner() != cache.owner && R::Backend::takes(Mutant::AnothersMarkUsed) {
             batch.anothers.push((g, header));
             return;
         }
@@ -199,7 +199,7 @@ impl<R: Region> Heap<R> {
                 R::Backend::mutated(Mutant::ThiefFenceDropped) || R::Backend::heavy_fence(&THIEF_FENCE, reach());
             for (g, mark) in marked {
                 let owner = mark.parked_by();
-                let free_to_go = fenced && (!self.is_hazardous(owner, g) || R::Backend::mutated(Mutant::HazardIgnored));
+                let free_to_go = fenced && R::Backend::check(!self.is_hazardous(owner, g), Mutant::HazardIgnored);
                 let whose = if free_to_go { cache.owner } else { owner };
                 let acked = Header::new(State::Acked, whose, mark.generation(), self.place(g, mark.size()));
                 let _ = self.header(g).cas(mark.0, acked.0, &TAKE_OVER);

@@ -138,7 +138,7 @@ impl<R: Region> Heap<R> {
         }
         match self.parking_bin(cache, size) {
             // Whoever adopts it says what becomes of it.
-            _ if self.is_adopting(owner) && !R::Backend::mutated(Mutant::AdoptedSentHome) => {}
+            _ if self.is_adopting(owner) && R::Backend::takes(Mutant::AdoptedSentHome) => {}
             Some(bin) => self.send_home(cache, bin, owner, g),
             None => self.merge_batch(cache, &[g.0]),
         }

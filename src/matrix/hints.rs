@@ -65,8 +65,7 @@ impl<R: Region> Heap<R> {
             let (word, bit) = self.step(class, step);
             // Whoever makes a word nonzero sets the word above, always. Above that a look is enough: a bit
             // missing there was left by one that stopped half-way.
-            let broken =
-                || self.word(word).load(&HINT_LOOK) & bit == 0 && !R::Backend::mutated(Mutant::ChainUnrepaired);
+            let broken = || self.word(word).load(&HINT_LOOK) & bit == 0 && R::Backend::takes(Mutant::ChainUnrepaired);
             if whole || first || broken() {
                 first = self.word(word).fetch_or(bit, &HINT_SET) == 0;
             }
@@ -81,7 +80,7 @@ impl<R: Region> Heap<R> {
         loop {
             let (word, bit) = self.step(class, step);
             let before = self.word(word).fetch_and(!bit, &HINT_CLEAR);
-            if !R::Backend::mutated(Mutant::HintRelookDropped) {
+            if R::Backend::takes(Mutant::HintRelookDropped) {
                 let something = if step.level == 0 { look() } else { self.child_nonzero(class, step) };
                 if something {
                     return self.hint_upward(class, step, false);
@@ -202,7 +201,7 @@ impl<R: Region> Heap<R> {
             // it in its old class does not hint it again. The whole chain is set, since others may have found
             // this leaf empty meanwhile.
             let (g, now) = self.settled(cache, span);
-            if now.is_free() && self.fits_sector(g, now) && !R::Backend::mutated(Mutant::HintRelookDropped) {
+            if now.is_free() && self.fits_sector(g, now) && R::Backend::takes(Mutant::HintRelookDropped) {
                 if R::Backend::mutated(Mutant::LeafAloneRehinted) {
                     leaf.fetch_or(bit, &HINT_SET);
                 } else {

@@ -60,7 +60,7 @@ impl<R: Region> Heap<R> {
         let bin = self.layout().large_bin(size)?;
         let pool = cache.large.as_deref_mut()?;
         if kind == Kind::Raw {
-            let fits = |block: &Parked| block.size >= size || R::Backend::mutated(Mutant::LargeFitUnchecked);
+            let fits = |block: &Parked| R::Backend::check(block.size >= size, Mutant::LargeFitUnchecked);
             let newest = pool.newest(bin).filter(fits).map(|block| (bin, block));
             let next = Large(bin.0 + 1);
             let (bin, block) = newest.or_else(|| pool.newest(next).map(|block| (next, block)))?;
@@ -99,7 +99,7 @@ impl<R: Region> Heap<R> {
         let pool = cache.large.as_deref_mut()?;
         for bin in bins {
             while let Some(block) = pool.newest(bin) {
-                let fits = block.size >= size || R::Backend::mutated(Mutant::LargeFitUnchecked);
+                let fits = R::Backend::check(block.size >= size, Mutant::LargeFitUnchecked);
                 if !fits || block.at.0 & mask != 0 {
                     break;
                 }

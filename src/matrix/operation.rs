@@ -191,7 +191,7 @@ impl<R: Region> Heap<R> {
     fn finish_cut(&self, g: Granule, announced: Header, size: u32, tag: u16) {
         let rest = announced.size() - size;
         let tail = g.plus(rest);
-        if !R::Backend::mutated(Mutant::FooterDropped) && !self.write_footer(g, announced, rest) {
+        if R::Backend::takes(Mutant::FooterDropped) && !self.write_footer(g, announced, rest) {
             return;
         }
         let inside = self.look_at_span(self.layout().span(tail));
@@ -237,7 +237,7 @@ impl<R: Region> Heap<R> {
             Err(found) => found == frozen.0,
         };
         let next = announced.next_generation();
-        if !froze && !R::Backend::mutated(Mutant::CommitUnfrozen) {
+        if !froze && R::Backend::takes(Mutant::CommitUnfrozen) {
             let free = Header::new(State::Free, tag, next, self.place(g, left));
             return match self.header(g).cas(announced.0, free.0, &COMMIT) {
                 Ok(_) => Joined::Aborted,
@@ -271,7 +271,7 @@ impl<R: Region> Heap<R> {
         let owner = header.owner();
         let op = Op::decode(self.word(self.layout().slot(owner, SlotWord::Op)).load(&OP_READ));
         let quoted = Header(self.word(self.layout().slot(owner, SlotWord::Right)).load(&OP_READ));
-        if !self.still(g, header) && !R::Backend::mutated(Mutant::HelperRecheckDropped) {
+        if !self.still(g, header) && R::Backend::takes(Mutant::HelperRecheckDropped) {
             return Helped::Changed;
         }
         if !self.fits_sector(g, header) {
@@ -322,7 +322,7 @@ impl<R: Region> Heap<R> {
         if let Op::Join { at, tag } = op
             && at == g
             && self.look(g.plus(size)) == self.frozen(g, size, quoted, tag)
-            && (self.still(g, header) || R::Backend::mutated(Mutant::JoinRecheckDropped))
+            && R::Backend::check(self.still(g, header), Mutant::JoinRecheckDropped)
         {
             return size.saturating_add(quoted.size());
         }
@@ -373,7 +373,7 @@ impl<R: Region> Heap<R> {
             acked.is_given_up() && self.fits_sector(g, acked) && self.is_participant(cache.owner()),
             "{acked:?}"
         );
-        if self.spans(g, acked.size()) <= LARGEST_HELD || R::Backend::mutated(Mutant::LargeHeld) {
+        if R::Backend::check(self.spans(g, acked.size()) <= LARGEST_HELD, Mutant::LargeHeld) {
             let held = self.hold(cache, g, acked)?;
             return Some(self.ripple(cache, held));
         }
@@ -479,7 +479,7 @@ impl<R: Region> Heap<R> {
             return g;
         }
         loop {
-            if !R::Backend::mutated(Mutant::LookFenceDropped) {
+            if R::Backend::takes(Mutant::LookFenceDropped) {
                 R::Backend::fence(&LOOK_FENCE);
             }
             let header = self.look(g);
@@ -527,7 +527,7 @@ impl<R: Region> Heap<R> {
             _ => (last, word),
         };
         let at = self.head_of(span, header);
-        let adjacent = at.plus(header.size()) == g || R::Backend::mutated(Mutant::AdjacencyUnchecked);
+        let adjacent = R::Backend::check(at.plus(header.size()) == g, Mutant::AdjacencyUnchecked);
         (header.is_free() && adjacent).then_some((at, header))
     }
 

@@ -71,7 +71,7 @@ impl<R: Region> Heap<R> {
     /// What comes before the walk: operations, adoptions, batches and entries that the dead had begun.
     pub fn begin_recovery(&self, mut cache: Option<&mut ThreadCache>, recovery: &mut Recovery) {
         let me = cache.as_deref().map(ThreadCache::owner);
-        if !R::Backend::mutated(Mutant::BlocksBeforeLinks) {
+        if R::Backend::takes(Mutant::BlocksBeforeLinks) {
             self.recover_links(cache.as_deref_mut(), recovery);
         }
         let directory = Directory(self.region());
@@ -183,7 +183,7 @@ impl<R: Region> Heap<R> {
         if header.is_free() {
             recovery.behind = g;
             if let Some(cache) = cache
-                && !R::Backend::mutated(Mutant::RecoveryUnsettled)
+                && R::Backend::takes(Mutant::RecoveryUnsettled)
             {
                 self.settle(cache, g, header);
             }

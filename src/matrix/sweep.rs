@@ -43,7 +43,7 @@ impl<R: Region> Heap<R> {
                     }
                     in_flight || self.look(before) != seen
                 });
-                at = if moved && !R::Backend::mutated(Mutant::SweepGoesOn) { 0 } else { at + 1 };
+                at = if moved && R::Backend::takes(Mutant::SweepGoesOn) { 0 } else { at + 1 };
                 *is_broken |= !moved;
                 last = None;
                 continue;

@@ -156,7 +156,7 @@ impl<R: Region> Heap<R> {
     #[inline(always)]
     pub(super) fn header_at(&self, g: Granule, header: Header) -> Header {
         let elsewhere = header.position() != g.0 & self.layout().span_mask && header.state() != State::Inside;
-        if elsewhere && !R::Backend::mutated(Mutant::PositionUnchecked) { Header(0) } else { header }
+        if elsewhere && R::Backend::takes(Mutant::PositionUnchecked) { Header(0) } else { header }
     }
 
     /// The header of a span, whatever begins there, read to act on it.
@@ -256,7 +256,7 @@ impl<R: Region> Heap<R> {
     pub(crate) fn live_of(&self, g: Granule, generation: Option<u32>) -> Result<Live, Refusal> {
         let live = self.live_at(g)?;
         match generation {
-            Some(held) if held != live.header.generation() && !R::Backend::mutated(Mutant::GenerationIgnored) => {
+            Some(held) if held != live.header.generation() && R::Backend::takes(Mutant::GenerationIgnored) => {
                 Err(Refusal::Stale { held, found: live.header })
             }
             _ => Ok(live),

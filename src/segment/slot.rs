@@ -175,7 +175,7 @@ impl<'a, R: Region> Slots<'a, R> {
     /// As `me`: the number must not be released until the pin is moved or taken back.
     pub(crate) fn pin(&self, me: u16, number: u16) {
         self.slot(me, SlotWord::Pin).store(number.into(), &PIN);
-        if !R::Backend::mutated(Mutant::PinFenceDropped) {
+        if R::Backend::takes(Mutant::PinFenceDropped) {
             R::Backend::fence(&PIN_FENCE);
         }
     }

@@ -126,7 +126,7 @@ impl<'a, R: Region> Table<'a, R> {
     pub fn own(&self, by: &mut By<'_>, was: Link) -> Owned {
         let Some(word) = self.cursor(by.cursor) else { return Owned::Gone };
         R::Backend::fence(&CURSOR_FENCE);
-        if self.is_named(named(was), by.cursor) && !R::Backend::mutated(Mutant::ReadersIgnored) {
+        if self.is_named(named(was), by.cursor) && R::Backend::takes(Mutant::ReadersIgnored) {
             return Owned::Shared;
         }
         let taken = self.retired(named(was)).and_then(|live| self.take_retired(by.cache.owner(), live));

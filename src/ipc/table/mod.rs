@@ -249,7 +249,7 @@ impl<'a, R: Region> Table<'a, R> {
         (1..bucket.len()).filter_map(move |place| {
             let Cell::Link(link) = Cell::of(bucket[place].load(&CELL_LOOK)) else { return None };
             let is_in = link.lap() & IN != 0;
-            let replaced = place == turn.old_place() && !R::Backend::mutated(Mutant::DisplacedShown);
+            let replaced = place == turn.old_place() && R::Backend::takes(Mutant::DisplacedShown);
             (if is_in { !replaced } else { place == turn.new_place() }).then_some((place, link))
         })
     }

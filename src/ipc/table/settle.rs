@@ -20,7 +20,7 @@ impl<'a, R: Region> Table<'a, R> {
         mut cache: Option<&mut ThreadCache>,
         settled: &mut Settled,
     ) {
-        if !R::Backend::mutated(Mutant::LinksUnsettled) {
+        if R::Backend::takes(Mutant::LinksUnsettled) {
             self.buckets().for_each(|bucket| self.settle_bucket(bucket, dead, settled));
         }
         for word in self.structure.readers() {
@@ -33,7 +33,7 @@ impl<'a, R: Region> Table<'a, R> {
                 now = cursor(Use::Leaves, dead, what);
                 let _ = word.cas(found, now, &CURSOR_CLAIM);
             }
-            if usage(now) == Use::Leaves && !R::Backend::mutated(Mutant::DeadLeaveNothing) {
+            if usage(now) == Use::Leaves && R::Backend::takes(Mutant::DeadLeaveNothing) {
                 R::Backend::fence(&CURSOR_FENCE);
                 let inherited = self.retired(what).and_then(|live| self.inherit(me, what, live));
                 if let (Some(live), Some(cache)) = (inherited, cache.as_deref_mut()) {
