@@ -48,7 +48,7 @@ impl<B: Backend> Space<B> {
 
     /// As `me`: what the dead left is given back.
     pub(super) fn recover(&self, me: u16, dead: u16) {
-        let _ = self.heap.recover(&mut ThreadCache::with_ceiling(me, 0), dead, Policy::GiveBack);
+        let _ = self.heap.recoveries().recover(&mut ThreadCache::with_ceiling(me, 0), dead, Policy::GiveBack);
     }
 }
 
@@ -89,13 +89,13 @@ impl<B: Backend> Memory for Participant<B> {
     }
     fn hand_over(&self, block: u32) -> bool {
         let given = self.space.heap.live_at(granule(block));
-        let given = given.is_ok_and(|live| self.space.heap.give_from(self.me, live, 0).is_ok());
+        let given = given.is_ok_and(|live| self.space.heap.ownership().give_from(self.me, live, 0).is_ok());
         trace::called(seat_of_running().filter(|_| given), Call::HandsOver(block));
         given
     }
     fn adopt(&self, block: u32) -> bool {
         let taken = self.space.heap.live_at(granule(block));
-        let taken = taken.is_ok_and(|live| self.space.heap.give_from(self.me, live, self.me).is_ok());
+        let taken = taken.is_ok_and(|live| self.space.heap.ownership().give_from(self.me, live, self.me).is_ok());
         trace::called(seat_of_running().filter(|_| taken), Call::Adopts(block));
         taken
     }

@@ -57,12 +57,12 @@ impl Handler {
         let heap = self.matrix.heap();
         let publish = |owner| {
             let (mut given, old) = match replaces {
-                true => heap.replace(owner, name.as_bytes(), live, entry)?,
-                false => (heap.publish(owner, name.as_bytes(), live, entry)?, None),
+                true => heap.ownership().replace(owner, name.as_bytes(), live, entry)?,
+                false => (heap.ownership().publish(owner, name.as_bytes(), live, entry)?, None),
             };
             // Without a fence it stays its owner's, however long that is waited for.
             let settled = || {
-                given = given || heap.publish_given(owner, live);
+                given = given || heap.ownership().publish_given(owner, live);
                 given || Native::fence_was_refused()
             };
             patiently(settled);
@@ -136,7 +136,7 @@ impl Handler {
     }
 
     fn take_found<T>(&self, name: &str, live: Live, found: Published) -> Result<RelativePtr<T>> {
-        let take = |owner| self.matrix.heap().take_published(owner, live, found).then(|| live.of(owner));
+        let take = |owner| self.matrix.heap().ownership().take_published(owner, live, found).then(|| live.of(owner));
         let won = self.matrix.with_cache(|cache| take(cache.owner()))?;
         let ours = won.ok_or_else(|| Error::NameUnknown { name: name.to_owned() })?;
         Ok(self.pointer(ours))

@@ -76,7 +76,7 @@ impl Handler {
         let (mut now, mut given) = (live, Ok(()));
         let give = || {
             patiently(|| {
-                given = self.matrix.heap().give_from(me, now, to);
+                given = self.matrix.heap().ownership().give_from(me, now, to);
                 match given {
                     Err(found) if live.is_still(found) => now.header = found,
                     _ => return true,
@@ -152,7 +152,7 @@ impl Handler {
         let heap = self.matrix.heap();
         let g = self.granule(block.offset).ok()?;
         let header = heap.look(g);
-        is_adopter(header.owner()).then(|| heap.adopted_from(g, header)).flatten()
+        is_adopter(header.owner()).then(|| heap.adoption().adopted_from(g, header)).flatten()
     }
 
     /// The segment's participants, the dead ones that nobody has recovered yet included. Reads only.

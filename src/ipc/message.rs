@@ -426,7 +426,10 @@ impl Handler {
         }
         let ours = self.matrix().with_cache(|cache| {
             let free = live.header.owner() == 0;
-            free.then(|| self.matrix().heap().rename_from(cache.owner(), live.at, live.header, cache.owner())).flatten()
+            free.then(|| {
+                self.matrix().heap().adoption().rename_from(cache.owner(), live.at, live.header, cache.owner())
+            })
+            .flatten()
         })?;
         let header = ours.ok_or_else(|| Error::Owned { offset, participant: self.owner_at(live) })?;
         Ok(self.pointer(Live { at: live.at, header }))

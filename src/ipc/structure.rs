@@ -518,7 +518,7 @@ impl<'a, R: Region> Structure<'a, R> {
         let visits = |number: u16| {
             let visiting = heap.region().word(layout.slot(number, SlotWord::Visiting)).load(&VISIT_LOOK);
             // A dead one's own visit holds no structure back.
-            visiting as u32 == live.at.0 + 1 && !heap.slots().is_abandoned(number)
+            visiting as u32 == live.at.0 + 1 && !heap.recoveries().slots().is_abandoned(number)
         };
         let may_be_freed = || {
             let over = structure.is_over();

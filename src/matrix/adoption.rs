@@ -9,6 +9,7 @@
 
 use super::block_header::{Header, LINKED, State, adopter, is_adopter, is_nobody};
 use super::words::Heap;
+use super::words::view;
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
 use crate::segment::layout::{Granule, SlotWord};
@@ -18,33 +19,39 @@ use crate::segment::region::Region;
 /// adoption and begun the same one again, or the header is forged.
 const ADOPTION_LOOKS: u32 = 1000;
 
-impl<R: Region> Heap<R> {
+view! {
+    /// A live block changes its owner while that may be about to free it.
+    pub struct Adoption, adoption
+}
+
+impl<R: Region> Adoption<'_, R> {
     /// Gives the live block read as `header` another owner. None if it has changed. For the cache that owns
-    /// it, and for the blocks of nobody and of the dead; see [`Heap::rename_from`].
-    pub fn rename(&self, g: Granule, header: Header, owner: u16) -> Option<Header> {
+    /// it, and for the blocks of nobody and of the dead; see `Adoption::rename_from`.
+    pub fn rename(self, g: Granule, header: Header, owner: u16) -> Option<Header> {
         let renamed = Header::new(header.state(), owner, header.generation(), header.low());
-        self.header(g).cas(header.0, renamed.0, &ADOPT).is_ok().then_some(renamed)
+        self.heap.header(g).cas(header.0, renamed.0, &ADOPT).is_ok().then_some(renamed)
     }
 
     /// Gives, as `me`, the live block read as `header` another owner, whosever it is. None if it has changed,
     /// if its owner is freeing it, if another is just adopting it, or if it is a structure's.
     ///
     /// One compare-and-swap where it is this cache's or unowned, else two and a heavy fence.
-    pub fn rename_from(&self, me: u16, g: Granule, header: Header, to: u16) -> Option<Header> {
+    pub fn rename_from(self, me: u16, g: Granule, header: Header, to: u16) -> Option<Header> {
         let owner = header.owner();
         if owner == LINKED {
             return None;
         }
-        if !self.biased() || is_nobody(owner) || owner == me || self.layout().bin_of(header.size()).is_none() {
+        if !self.heap.biased() || is_nobody(owner) || owner == me || self.heap.layout().bin_of(header.size()).is_none()
+        {
             return self.rename(g, header, to);
         }
-        if self.is_adopting(owner) {
+        if self.heap.bias().is_adopting(owner) {
             return None;
         }
         // First the header says that we adopt it: its owner may be about to store that it is parked, and
         // nobody may build on it before that is ruled out. The slot says whose it was, for whoever ends this
         // if we do not.
-        let adopting = self.slot(me, SlotWord::Adopting);
+        let adopting = self.heap.slot(me, SlotWord::Adopting);
         adopting.store((owner as u64) << 32 | (g.0 as u64 + 1), &ADOPTING);
         let ours = self.rename(g, header, adopter(me));
         let given = ours.and_then(|_| {
@@ -58,28 +65,29 @@ impl<R: Region> Heap<R> {
     /// Fences, and says whether `owner`, whose block at `g` is being adopted, may be about to store its
     /// header. Nobody else may, whatever slots name it: a stale index or an offset leads many to a block that
     /// was never theirs. Where there is no fence to be had, it may.
-    fn still_names(&self, caller: u16, owner: u16, g: Granule) -> Option<u16> {
-        let fenced = R::Backend::heavy_fence(&THIEF_FENCE, self.reach(caller, std::iter::once(owner)));
+    fn still_names(self, caller: u16, owner: u16, g: Granule) -> Option<u16> {
+        let fenced = R::Backend::heavy_fence(&THIEF_FENCE, self.heap.bias().reach(caller, std::iter::once(owner)));
         if R::Backend::mutated(Mutant::BystanderBelieved) {
-            return (1..=self.layout().params.participants as u16).find(|&other| self.is_hazardous(other, g));
+            return (1..=self.heap.layout().params.participants as u16)
+                .find(|&other| self.heap.bias().is_hazardous(other, g));
         }
-        (!fenced || self.is_hazardous(owner, g)).then_some(owner)
+        (!fenced || self.heap.bias().is_hazardous(owner, g)).then_some(owner)
     }
 
     /// What `me` is adopting at `g` goes back to `other`, if there is one. Else it becomes `to`'s; or
     /// unowned, if it is parked or marked by now. The header of a live block.
-    fn end_adoption(&self, me: u16, g: Granule, other: Option<u16>, to: u16) -> Option<Header> {
+    fn end_adoption(self, me: u16, g: Granule, other: Option<u16>, to: u16) -> Option<Header> {
         loop {
-            let now = self.look(g);
+            let now = self.heap.look(g);
             if now.parked_by() != adopter(me) {
                 return None;
             }
             let ended = match now.is_given_up() {
-                true => Header::new(State::Acked, other.unwrap_or(0), now.generation(), self.place(g, now.size())),
+                true => Header::new(State::Acked, other.unwrap_or(0), now.generation(), self.heap.place(g, now.size())),
                 false if now.is_live() => Header::new(now.state(), other.unwrap_or(to), now.generation(), now.low()),
                 false => return None,
             };
-            if self.header(g).cas(now.0, ended.0, &ADOPT).is_ok() {
+            if self.heap.header(g).cas(now.0, ended.0, &ADOPT).is_ok() {
                 return ended.is_live().then_some(ended);
             }
             R::Backend::pause();
@@ -88,14 +96,14 @@ impl<R: Region> Heap<R> {
 
     /// The dead participant's adoption comes to its end: the block is whose it was. That takes no fence: its
     /// owner may store the header. The number is pinned, so that the word is nobody else's adoption.
-    pub(super) fn finish_adoption(&self, dead: u16) {
-        let named = self.slot(dead, SlotWord::Adopting).load(&HAZARD_LOOK);
+    pub(super) fn finish_adoption(self, dead: u16) {
+        let named = self.heap.slot(dead, SlotWord::Adopting).load(&HAZARD_LOOK);
         if let Some(g) = (named as u32).checked_sub(1).map(Granule)
-            && g.0 < self.layout().granules
-            && self.look(g).parked_by() == adopter(dead)
+            && g.0 < self.heap.layout().granules
+            && self.heap.look(g).parked_by() == adopter(dead)
         {
             // A number that is no participant's was not written by an adoption (C2).
-            let owner = Some((named >> 32) as u16).filter(|&owner| self.is_participant(owner));
+            let owner = Some((named >> 32) as u16).filter(|&owner| self.heap.is_participant(owner));
             self.end_adoption(dead, g, owner, dead);
         }
     }
@@ -104,17 +112,17 @@ impl<R: Region> Heap<R> {
     /// become again; 0 if nobody adopts it. None if it has changed meanwhile.
     ///
     /// An adopter's slot names the block for as long as its header says that it adopts it.
-    pub(crate) fn adopted_from(&self, g: Granule, header: Header) -> Option<u16> {
-        if !header.is_live() || !is_adopter(header.owner()) || !self.is_participant(header.holder()) {
+    pub(crate) fn adopted_from(self, g: Granule, header: Header) -> Option<u16> {
+        if !header.is_live() || !is_adopter(header.owner()) || !self.heap.is_participant(header.holder()) {
             return Some(0);
         }
         for _ in 0..ADOPTION_LOOKS {
-            let named = self.slot(header.holder(), SlotWord::Adopting).load(&HAZARD_LOOK);
+            let named = self.heap.slot(header.holder(), SlotWord::Adopting).load(&HAZARD_LOOK);
             if named as u32 == g.0 + 1 {
                 return Some((named >> 32) as u16);
             }
             // Each time it has ended and begun anew, or no adoption wrote that.
-            if self.look(g) != header {
+            if self.heap.look(g) != header {
                 return None;
             }
         }
@@ -153,12 +161,13 @@ mod tests {
                     let (at, generation) = (block.at, block.header.generation());
                     let hazard = heap.slot(1, SlotWord::Hazard);
                     hazard.store(if named { at.0 as u64 + 1 } else { 0 }, &HAZARD_SET);
-                    adopter_ends = stopped_at(k, || heap.rename_from(2, at, block.header, 2)).is_some();
+                    adopter_ends = stopped_at(k, || heap.adoption().rename_from(2, at, block.header, 2)).is_some();
                     if freed {
                         heap.free(&mut third, at, Some(generation)).expect(&what);
                     }
                     let adopted = heap.look(at).owner() == 2;
-                    let recover = |by: u16, dead| heap.recover(&mut ThreadCache::new(by), dead, Policy::GiveBack);
+                    let recover =
+                        |by: u16, dead| heap.recoveries().recover(&mut ThreadCache::new(by), dead, Policy::GiveBack);
                     recoverer_ends = stopped_at(deep, || recover(4, 2)).is_some();
                     if !recoverer_ends {
                         recover(5, 4);

@@ -27,7 +27,7 @@ impl<R: Region> Heap<R> {
         if let Some(live) = self.allocate_parked_at(cache, size, mask, kind) {
             return Ok(live);
         }
-        if let Some(live) = self.pop_large(cache, size, mask, kind) {
+        if let Some(live) = self.large().pop_large(cache, size, mask, kind) {
             return Ok(live);
         }
         self.allocate_slow(cache, size, align, kind)
@@ -73,7 +73,7 @@ impl<R: Region> Heap<R> {
             return None;
         }
         let Some(bin) = self.layout().bin_at_least(size as u32) else {
-            return self.pop_large(cache, size as u32, mask, kind);
+            return self.large().pop_large(cache, size as u32, mask, kind);
         };
         // SAFETY: the caller's.
         unsafe { self.revive_newest(cache, (bin.0, bin.size()), mask, kind, geometry) }
@@ -114,7 +114,7 @@ impl<R: Region> Heap<R> {
     /// granules. The live header.
     ///
     /// # Safety
-    /// As for [`Heap::change_own`]: `hazard` is the index of a word of this heap's region. `word` is the header of `g`.
+    /// As for `Bias::change_own`: `hazard` is the index of a word of this heap's region. `word` is the header of `g`.
     #[inline(always)]
     #[expect(
         clippy::too_many_arguments,
@@ -155,11 +155,11 @@ impl<R: Region> Heap<R> {
         // Two closures: one that is small is compiled into its place.
         match kind {
             // SAFETY: the caller's.
-            Kind::Raw => unsafe { self.change_own(hazard, g, word, revive) },
+            Kind::Raw => unsafe { self.bias().change_own(hazard, g, word, revive) },
             Kind::Typed(_) => {
                 let change = |header| revive(header).inspect(|(_, live)| self.label(g, live.state(), kind));
                 // SAFETY: the caller's.
-                unsafe { self.change_own(hazard, g, word, change) }
+                unsafe { self.bias().change_own(hazard, g, word, change) }
             }
         }
     }
@@ -183,7 +183,7 @@ impl<R: Region> Heap<R> {
     /// A parked block of the bin from the own stack, whatever has become of the indices there.
     #[inline(never)]
     fn pop(&self, cache: &mut ThreadCache, bin: Bin, mask: u32, kind: Kind) -> Option<Live> {
-        let (hazard, shift, size) = (self.hazard_of(cache), self.layout().span_shift, bin.size());
+        let (hazard, shift, size) = (self.bias().hazard_of(cache), self.layout().span_shift, bin.size());
         while let Some(g) = cache.stacks[bin.0].pop_aligned(mask) {
             // SAFETY: `hazard_of` is in range.
             let own = || unsafe { self.revive(hazard, cache.own_live_header, g, self.header(g), size, kind, shift) };
@@ -206,7 +206,7 @@ impl<R: Region> Heap<R> {
         // Held first where it is to be labelled.
         let labelled = state == State::Typed;
         let taken = if labelled { Header::new(State::Coalescing, owner, live.generation(), low) } else { live };
-        let free_to_take = header.is_given_up() && right_size && self.may_take(owner, header);
+        let free_to_take = header.is_given_up() && right_size && self.bias().may_take(owner, header);
         if !free_to_take || word.cas(header.0, taken.0, &CLAIM).is_err() {
             return None;
         }
@@ -235,14 +235,14 @@ impl<R: Region> Heap<R> {
         let size = size.max(self.least());
         let mask = align.max(1) - 1;
         let parked = self.allocate_parked_at(cache, size, mask, kind);
-        let parked = parked.or_else(|| self.pop_large(cache, size, mask, kind));
+        let parked = parked.or_else(|| self.large().pop_large(cache, size, mask, kind));
         parked.or_else(|| self.find_hinted(cache, size, align, kind).ok())
     }
 
     /// From what is parked in the transfer cache, or hinted. Else what would do, and what was looked for in
     /// vain: as much as the bin's blocks have, if it is one to be parked later.
     fn find_hinted(&self, cache: &mut ThreadCache, size: u32, align: u32, kind: Kind) -> Result<Live, (Fit, Fit)> {
-        self.bind(cache);
+        self.bias().bind(cache);
         // A block cut at a multiple of its alignment begins a span: what is in front has its own.
         let align = if align > 1 { align.max(self.least()) } else { 1 };
         let asked = Fit { size, align };
@@ -256,35 +256,35 @@ impl<R: Region> Heap<R> {
         // its kind can have it.
         let size = bin.map_or(size, Bin::size);
         while let Some(bin) = parks
-            && self.take_batch(cache, bin)
+            && self.parking().take_batch(cache, bin)
         {
             if let Some(live) = self.allocate_parked(cache, size, kind) {
                 return Ok(live);
             }
         }
         let large = cache.parks() && self.layout().large_bin(size).is_some();
-        while large && self.take_large_home(cache) {
-            if let Some(live) = self.pop_large(cache, size, align - 1, kind) {
+        while large && self.large().take_large_home(cache) {
+            if let Some(live) = self.large().pop_large(cache, size, align - 1, kind) {
                 return Ok(live);
             }
         }
         let least = Fit { size, ..asked };
-        let wanted = if large { Fit { size: self.rounded(cache, size), ..asked } } else { least };
+        let wanted = if large { Fit { size: self.large().rounded(cache, size), ..asked } } else { least };
         let room = wanted.room();
         let held = match (parks, bin) {
-            (Some(bin), _) => self.carve(cache, bin),
+            (Some(bin), _) => self.runs().carve(cache, bin),
             // All blocks of such a run are at multiples.
             (None, Some(bin)) if align <= self.least() && size.is_multiple_of(align) => {
-                self.carve_run(cache, bin).or_else(|| self.find_and_take(cache, room))
+                self.runs().carve_run(cache, bin).or_else(|| self.runs().find_and_take(cache, room))
             }
-            _ => self.find_and_take(cache, room),
+            _ => self.runs().find_and_take(cache, room),
         };
         held.map(|held| self.hand_out(cache, held, wanted, kind)).ok_or((asked, least))
     }
 
     /// Hands out what was looked for of a held block, and gives back what is left of it.
     fn hand_out(&self, cache: &mut ThreadCache, held: Held, wanted: Fit, kind: Kind) -> Live {
-        let held = self.trim(cache, held, wanted.size, wanted.align);
+        let held = self.runs().trim(cache, held, wanted.size, wanted.align);
         self.retype(cache, held.at, held.header, kind)
     }
 
@@ -293,10 +293,10 @@ impl<R: Region> Heap<R> {
     /// may have been freed behind the first sweep.
     #[cold]
     fn last_try(&self, cache: &mut ThreadCache, asked: Fit, wanted: Fit) -> Result<Held, Exhausted> {
-        self.flush(cache);
+        self.parking().flush(cache);
         let again = |cache: &mut ThreadCache| self.sweep(cache, Some(asked), &mut false);
         let once_more = R::Backend::takes(Mutant::SecondSweepDropped);
-        let held = self.find_and_take(cache, wanted.room()).or_else(|| again(cache));
+        let held = self.runs().find_and_take(cache, wanted.room()).or_else(|| again(cache));
         let held = held.or_else(|| if once_more { again(cache) } else { None });
         held.ok_or_else(|| self.exhausted())
     }
@@ -391,7 +391,7 @@ mod tests {
         let heap = biased(1 << 20, 16);
         for (of, next) in [(4, 5), (0, 1)] {
             let (mut cache, mut first) = (ThreadCache::new(next), ThreadCache::new(of.max(1) + 7));
-            heap.bind(&mut cache);
+            heap.bias().bind(&mut cache);
             let block = heap.allocate(&mut first, 8, 1, Kind::Raw).expect("room");
             let last = Header(u64::MAX).generation();
             let parked = Header::new(State::Acked, of, last, heap.place(block.at, 8));

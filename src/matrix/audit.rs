@@ -9,6 +9,7 @@ use super::operation::Op;
 use super::stats::Fault;
 use super::transfer_cache::filler_of;
 use super::words::Heap;
+use super::words::view;
 use crate::backend::Word;
 use crate::backend::orderings::{BATCH_LOOK, HAZARD_LOOK, HINT_LOOK, OP_READ, PIN_LOOK};
 use crate::segment::layout::{BATCH, CHUNK, Granule, SlotWord};
@@ -19,48 +20,53 @@ const fn beyond(used: usize) -> u64 {
     if used >= 64 { 0 } else { !0 << used }
 }
 
-impl<R: Region> Heap<R> {
+view! {
+    /// What only performance would notice.
+    pub struct Audit, auditing
+}
+
+impl<R: Region> Audit<'_, R> {
     /// Looks at everything that is not a header: places in the transfer cache, hints, slots. To be called at
     /// rest. O(spans / 64), and the transfer cache.
-    pub(super) fn audit(&self) -> Result<(), Fault> {
+    pub(super) fn audit(self) -> Result<(), Fault> {
         self.audit_exchange()?;
         self.audit_hints()?;
         self.audit_slots()
     }
 
     /// Whether a tile's owner is somebody: a participant, or nobody as it should be.
-    pub(super) fn has_owner(&self, header: Header) -> bool {
-        let is_known = |number| is_nobody(number) || self.is_participant(number);
+    pub(super) fn has_owner(self, header: Header) -> bool {
+        let is_known = |number| is_nobody(number) || self.heap.is_participant(number);
         match header.state() {
             State::Inside | State::Free => true,
-            State::Coalescing => self.is_participant(header.owner()),
-            State::Marked => self.is_participant(header.owner()) && is_known(header.parked_by()),
+            State::Coalescing => self.heap.is_participant(header.owner()),
+            State::Marked => self.heap.is_participant(header.owner()) && is_known(header.parked_by()),
             _ => is_known(header.holder()),
         }
     }
 
     /// Places of the transfer cache in use: none, once every cache has been flushed and unowned blocks have been taken.
-    pub fn places_in_use(&self) -> usize {
-        self.layout().batch_controls().filter(|&at| self.word(at).load(&BATCH_LOOK) != 0).count()
+    pub fn places_in_use(self) -> usize {
+        self.heap.layout().batch_controls().filter(|&at| self.heap.word(at).load(&BATCH_LOOK) != 0).count()
     }
 
-    fn audit_exchange(&self) -> Result<(), Fault> {
+    fn audit_exchange(self) -> Result<(), Fault> {
         let wrong = |&at: &WordIndex| {
-            let control = self.word(at).load(&BATCH_LOOK);
-            let is_unowned = filler_of(control).is_some_and(|number| !self.is_participant(number));
+            let control = self.heap.word(at).load(&BATCH_LOOK);
+            let is_unowned = filler_of(control).is_some_and(|number| !self.heap.is_participant(number));
             is_unowned || control >> 32 > 2 || control & 0xFF > BATCH as u64 && control >> 32 == 1
         };
-        match self.layout().batch_controls().find(wrong) {
+        match self.heap.layout().batch_controls().find(wrong) {
             Some(at) => {
-                Err(Fault::Stray { what: "a place of the transfer cache", word: self.word(at).load(&BATCH_LOOK) })
+                Err(Fault::Stray { what: "a place of the transfer cache", word: self.heap.word(at).load(&BATCH_LOOK) })
             }
             None => Ok(()),
         }
     }
 
-    fn audit_hints(&self) -> Result<(), Fault> {
-        let layout = self.layout();
-        let check = |what, at: WordIndex, used: usize| match self.word(at).load(&HINT_LOOK) & beyond(used) {
+    fn audit_hints(self) -> Result<(), Fault> {
+        let layout = self.heap.layout();
+        let check = |what, at: WordIndex, used: usize| match self.heap.word(at).load(&HINT_LOOK) & beyond(used) {
             0 => Ok(()),
             word => Err(Fault::Stray { what, word }),
         };
@@ -81,25 +87,25 @@ impl<R: Region> Heap<R> {
     }
 
     /// Slot 0 is nobody's, and no other names what does not exist.
-    fn audit_slots(&self) -> Result<(), Fault> {
-        let granules = u64::from(self.layout().granules);
-        for number in 0..=self.layout().params.participants as u16 {
+    fn audit_slots(self) -> Result<(), Fault> {
+        let granules = u64::from(self.heap.layout().granules);
+        for number in 0..=self.heap.layout().params.participants as u16 {
             let fault = |what, word| Err(Fault::Stray { what, word });
-            let hazard = self.slot(number, SlotWord::Hazard).load(&HAZARD_LOOK);
+            let hazard = self.heap.slot(number, SlotWord::Hazard).load(&HAZARD_LOOK);
             if hazard > if number == 0 { 0 } else { granules } {
                 return fault("the granule that a slot names", hazard);
             }
-            let adopting = self.slot(number, SlotWord::Adopting).load(&HAZARD_LOOK);
+            let adopting = self.heap.slot(number, SlotWord::Adopting).load(&HAZARD_LOOK);
             let from = (adopting >> 32) as u16;
-            let is_known = is_nobody(from) || self.is_participant(from);
-            if adopting as u32 > self.layout().granules || !is_known || number == 0 && adopting != 0 {
+            let is_known = is_nobody(from) || self.heap.is_participant(from);
+            if adopting as u32 > self.heap.layout().granules || !is_known || number == 0 && adopting != 0 {
                 return fault("the adoption of a slot", adopting);
             }
-            let pin = self.slot(number, SlotWord::Pin).load(&PIN_LOOK);
-            if pin > self.layout().params.participants as u64 || number == 0 && pin != 0 {
+            let pin = self.heap.slot(number, SlotWord::Pin).load(&PIN_LOOK);
+            if pin > self.heap.layout().params.participants as u64 || number == 0 && pin != 0 {
                 return fault("the pin of a slot", pin);
             }
-            let op = self.slot(number, SlotWord::Op).load(&OP_READ);
+            let op = self.heap.slot(number, SlotWord::Op).load(&OP_READ);
             let at = match Op::decode(op) {
                 Op::None => Granule(0),
                 Op::Cut { at, .. } | Op::Join { at, .. } | Op::Free { at, .. } => at,
@@ -144,10 +150,10 @@ mod tests {
         let (mut owner, mut freer) = (ThreadCache::new(2), ThreadCache::new(freer));
         let blocks: Vec<_> = (0..2000).map(|_| allocate(&heap, &mut owner)).collect();
         blocks.iter().for_each(|block| heap.free(&mut freer, block.at, None).expect("live"));
-        assert!(heap.places_in_use() > 0, "the case is met");
-        heap.flush(&mut freer);
-        heap.flush(&mut owner);
-        assert_eq!(heap.places_in_use(), 0, "at rest");
+        assert!(heap.auditing().places_in_use() > 0, "the case is met");
+        heap.parking().flush(&mut freer);
+        heap.parking().flush(&mut owner);
+        assert_eq!(heap.auditing().places_in_use(), 0, "at rest");
         heap.verify().expect("sound").parked.blocks
     }
 
@@ -156,12 +162,12 @@ mod tests {
         let heap = heap();
         let (mut owner, mut freer) = (ThreadCache::new(1), ThreadCache::new(3));
         let block = allocate(&heap, &mut owner);
-        let adopted = heap.rename(block.at, block.header, adopter(2)).expect("nobody else");
+        let adopted = heap.adoption().rename(block.at, block.header, adopter(2)).expect("nobody else");
         heap.free(&mut freer, block.at, None).expect("live");
         assert_eq!((heap.look(block.at).state(), heap.look(block.at).owner()), (State::Acked, adopted.owner()));
-        heap.flush(&mut freer);
-        heap.flush(&mut owner);
-        heap.audit().map(|()| heap.places_in_use())
+        heap.parking().flush(&mut freer);
+        heap.parking().flush(&mut owner);
+        heap.auditing().audit().map(|()| heap.auditing().places_in_use())
     }
 
     #[test]

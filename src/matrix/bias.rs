@@ -32,6 +32,7 @@
 use super::block_header::{Header, State, is_adopter, is_nobody};
 use super::thread_cache::ThreadCache;
 use super::words::Heap;
+use super::words::view;
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Reach, Word};
 use crate::segment::layout::{Granule, SlotWord};
@@ -68,22 +69,27 @@ impl StealBatch {
     }
 }
 
-impl<R: Region> Heap<R> {
+view! {
+    /// The owner's plain stores, and what a thief pays instead.
+    pub(crate) struct Bias, bias
+}
+
+impl<R: Region> Bias<'_, R> {
     /// Binds a cache to this heap: it parks with bias if the heap does.
     #[inline]
-    pub(super) fn bind(&self, cache: &mut ThreadCache) {
-        if cache.hazard == 0 && self.biased() {
-            cache.hazard = self.layout().slot(cache.owner, SlotWord::Hazard).0 as u32;
-            cache.granules = self.layout().granules;
+    pub(super) fn bind(self, cache: &mut ThreadCache) {
+        if cache.hazard == 0 && self.heap.biased() {
+            cache.hazard = self.heap.layout().slot(cache.owner, SlotWord::Hazard).0 as u32;
+            cache.granules = self.heap.layout().granules;
             // Where some of those sizes are large, the quick ways stand back.
-            let quick = self.layout().params.larges.from >= EXACT;
+            let quick = self.heap.layout().params.larges.from >= EXACT;
             cache.free_limit = if quick { (cache.granules + 1).saturating_sub(EXACT) } else { 0 };
         }
     }
 
     /// Where a bound cache names granules in this heap, or 0: in range, even if the cache was bound to another heap.
-    pub(super) fn hazard_of(&self, cache: &ThreadCache) -> u32 {
-        if cache.hazard == 0 { 0 } else { self.layout().slot(cache.owner, SlotWord::Hazard).0 as u32 }
+    pub(super) fn hazard_of(self, cache: &ThreadCache) -> u32 {
+        if cache.hazard == 0 { 0 } else { self.heap.layout().slot(cache.owner, SlotWord::Hazard).0 as u32 }
     }
 
     /// The owner's way to change a header of its own without a locked instruction: stores what `change` makes
@@ -95,14 +101,14 @@ impl<R: Region> Heap<R> {
     /// `hazard` is the index of a word of this heap's region.
     #[inline(always)]
     pub(super) unsafe fn change_own<T>(
-        &self,
+        self,
         hazard: u32,
         g: Granule,
         word: &<R::Backend as Backend>::Word,
         change: impl FnOnce(Header) -> Option<(Header, T)>,
     ) -> Option<T> {
         // SAFETY: the caller's.
-        let hazard = unsafe { self.region().word_in_range(WordIndex(hazard as usize)) };
+        let hazard = unsafe { self.heap.region().word_in_range(WordIndex(hazard as usize)) };
         if R::Backend::takes(Mutant::HazardUnset) {
             hazard.store(g.0 as u64 + 1, &HAZARD_SET);
         }
@@ -118,55 +124,55 @@ impl<R: Region> Heap<R> {
     }
 
     /// Makes a parked block of this cache unowned, so that anybody may take it by compare-and-swap.
-    pub(super) fn renounce(&self, cache: &ThreadCache, bin: Bin, g: Granule) {
-        let place = self.place(g, bin.size());
+    pub(super) fn renounce(self, cache: &ThreadCache, bin: Bin, g: Granule) {
+        let place = self.heap.place(g, bin.size());
         let parked = Header::new(State::Acked, cache.owner, 0, place);
         let change = |header: Header| {
             let unowned = Header::new(State::Acked, 0, header.generation(), place);
             (header.meaning() == parked.0).then_some((unowned, ()))
         };
         // SAFETY: `hazard_of` is in range.
-        let _ = unsafe { self.change_own(self.hazard_of(cache), g, self.header(g), change) };
+        let _ = unsafe { self.change_own(self.hazard_of(cache), g, self.heap.header(g), change) };
     }
 
     /// Whether `owner` may take a parked block by one compare-and-swap: nobody else stores its header plainly.
     #[inline]
-    pub(super) fn may_take(&self, owner: u16, header: Header) -> bool {
-        let is_small = || self.layout().bin_of(header.size()).is_some();
-        !self.biased() || header.parked_by() == owner || is_nobody(header.parked_by()) || !is_small()
+    pub(super) fn may_take(self, owner: u16, header: Header) -> bool {
+        let is_small = || self.heap.layout().bin_of(header.size()).is_some();
+        !self.heap.biased() || header.parked_by() == owner || is_nobody(header.parked_by()) || !is_small()
     }
 
     /// Whether the participant `owner` is another process's than `me`. A slot that nobody holds is unowned:
     /// whoever takes it passes a full fence before it looks at a header.
-    fn is_far(&self, me: u16, owner: u16) -> bool {
-        let process = |number| self.slot(number, SlotWord::Process).load(&SLOT_LOOK);
+    fn is_far(self, me: u16, owner: u16) -> bool {
+        let process = |number| self.heap.slot(number, SlotWord::Process).load(&SLOT_LOOK);
         let other = process(owner);
         other != 0 && other != process(me)
     }
 
     /// What a heavy fence of `me` has to reach, for what it has marked to be seen by these owners.
-    pub(super) fn reach(&self, me: u16, mut owners: impl Iterator<Item = u16>) -> Reach {
+    pub(super) fn reach(self, me: u16, mut owners: impl Iterator<Item = u16>) -> Reach {
         R::Backend::fence(&REACH_FENCE);
         let far = owners.any(|owner| self.is_far(me, owner)) && R::Backend::takes(Mutant::ReachTooShort);
         if far { Reach::System } else { Reach::Process }
     }
 
     /// Whether `owner` may be about to store the header at `g` plainly; asked behind a heavy fence.
-    pub(super) fn is_hazardous(&self, owner: u16, g: Granule) -> bool {
-        self.slot(owner, SlotWord::Hazard).load(&HAZARD_LOOK) == g.0 as u64 + 1
+    pub(super) fn is_hazardous(self, owner: u16, g: Granule) -> bool {
+        self.heap.slot(owner, SlotWord::Hazard).load(&HAZARD_LOOK) == g.0 as u64 + 1
     }
 
     /// Whether an owner's number says that a participant is adopting the block and has not yet ruled out that
     /// whose it was stores its header.
-    pub(super) fn is_adopting(&self, owner: u16) -> bool {
+    pub(super) fn is_adopting(self, owner: u16) -> bool {
         is_adopter(owner) && R::Backend::takes(Mutant::AdoptingIgnored)
     }
 
     /// Marks the block at `g` if it is parked by another cache, and nobody adopts it, and keeps it for
-    /// [`Heap::revoke`].
-    fn mark(&self, cache: &ThreadCache, g: Granule, batch: &mut StealBatch) {
-        let header = self.look(g);
-        let parked = header.is_given_up() && self.fits_sector(g, header) && !self.may_take(cache.owner, header);
+    /// `Bias::revoke`.
+    fn mark(self, cache: &ThreadCache, g: Granule, batch: &mut StealBatch) {
+        let header = self.heap.look(g);
+        let parked = header.is_given_up() && self.heap.fits_sector(g, header) && !self.may_take(cache.owner, header);
         if !parked
             || self.is_adopting(header.parked_by())
             || batch.is_full()
@@ -182,7 +188,7 @@ impl<R: Region> Heap<R> {
         // One of its own number's is as good: its last holder is dead, and that one's compare-and-swap never comes.
         let marked = if is_marked { header } else { header.marked(cache.owner) };
         let unmarked = R::Backend::mutated(Mutant::MarkDropped);
-        if is_marked || unmarked || self.header(g).cas(header.0, marked.0, &MARK).is_ok() {
+        if is_marked || unmarked || self.heap.header(g).cas(header.0, marked.0, &MARK).is_ok() {
             batch.marked.push((g, if unmarked { header } else { marked }));
         }
     }
@@ -191,7 +197,7 @@ impl<R: Region> Heap<R> {
     /// the others their owners' again. Another thief's mark that has stood for the time of a fence is
     /// replaced by one of this thief's, for a second fence: of all who want a block, the last to mark it gets
     /// it (L1, L2).
-    fn revoke(&self, cache: &ThreadCache, batch: StealBatch) {
+    fn revoke(self, cache: &ThreadCache, batch: StealBatch) {
         let StealBatch { mut marked, mut anothers, .. } = batch;
         while !marked.is_empty() || !anothers.is_empty() {
             let reach = || self.reach(cache.owner, marked.iter().map(|(_, mark)| mark.parked_by()));
@@ -201,12 +207,12 @@ impl<R: Region> Heap<R> {
                 let owner = mark.parked_by();
                 let free_to_go = fenced && R::Backend::check(!self.is_hazardous(owner, g), Mutant::HazardIgnored);
                 let whose = if free_to_go { cache.owner } else { owner };
-                let acked = Header::new(State::Acked, whose, mark.generation(), self.place(g, mark.size()));
-                let _ = self.header(g).cas(mark.0, acked.0, &TAKE_OVER);
+                let acked = Header::new(State::Acked, whose, mark.generation(), self.heap.place(g, mark.size()));
+                let _ = self.heap.header(g).cas(mark.0, acked.0, &TAKE_OVER);
             }
             let mine = |(g, mark): (Granule, Header)| {
                 let marked = mark.marked(cache.owner);
-                self.header(g).cas(mark.0, marked.0, &MARK).is_ok().then_some((g, marked))
+                self.heap.header(g).cas(mark.0, marked.0, &MARK).is_ok().then_some((g, marked))
             };
             marked = std::mem::take(&mut anothers).into_iter().filter_map(mine).collect();
         }
@@ -214,31 +220,31 @@ impl<R: Region> Heap<R> {
 
     /// Takes parked blocks of other caches over, from the one at `g` on, as many as one fence may serve. True
     /// if the block at `g` may be taken now, or has changed.
-    pub(super) fn steal(&self, cache: &ThreadCache, g: Granule) -> bool {
-        let before = self.look(g);
+    pub(super) fn steal(self, cache: &ThreadCache, g: Granule) -> bool {
+        let before = self.heap.look(g);
         let (most, reach, far) = match self.is_far(cache.owner, before.parked_by()) {
             true => (FAR_LOOT, usize::MAX, true),
             false => (STEAL_MOST, BATCH_REACH, false),
         };
         let (mut at, mut batch) = (g, StealBatch::new(most, far));
         for _ in 0..reach {
-            let header = self.look(at);
-            if header.state() == State::Inside || !self.fits_sector(at, header) || batch.is_full() {
+            let header = self.heap.look(at);
+            if header.state() == State::Inside || !self.heap.fits_sector(at, header) || batch.is_full() {
                 break;
             }
             self.mark(cache, at, &mut batch);
             at = at.plus(header.size());
         }
         self.revoke(cache, batch);
-        let now = self.look(g);
+        let now = self.heap.look(g);
         now.size() != before.size() || !now.is_given_up() || self.may_take(cache.owner, now)
     }
 
     /// Merges the blocks of a batch that are still parked, whoever parked them. Other processes' wait, with
     /// their likes, for one fence.
-    pub(super) fn merge_batch(&self, cache: &mut ThreadCache, batch: &[u32]) {
-        let (me, biased) = (cache.owner, self.biased());
-        let is_far = |&g: &u32| biased && self.is_far(me, self.look(Granule(g)).parked_by());
+    pub(super) fn merge_batch(self, cache: &mut ThreadCache, batch: &[u32]) {
+        let (me, biased) = (cache.owner, self.heap.biased());
+        let is_far = |&g: &u32| biased && self.is_far(me, self.heap.look(Granule(g)).parked_by());
         let (far, near): (Vec<u32>, Vec<u32>) = batch.iter().partition(|g| is_far(g));
         self.merge_all(cache, &near);
         let forgets = !me.is_multiple_of(2) && R::Backend::mutated(Mutant::LimboForgotten);
@@ -252,15 +258,15 @@ impl<R: Region> Heap<R> {
     }
 
     /// Merges the blocks that wait for a fence which reaches other processes.
-    pub(super) fn empty_limbo(&self, cache: &mut ThreadCache) {
+    pub(super) fn empty_limbo(self, cache: &mut ThreadCache) {
         if let Some(limbo) = cache.limbo.take() {
             self.merge_all(cache, &limbo.0);
         }
     }
 
     /// Merges those of these blocks that are still parked, whoever parked them.
-    fn merge_all(&self, cache: &mut ThreadCache, blocks: &[u32]) {
-        if self.biased() {
+    fn merge_all(self, cache: &mut ThreadCache, blocks: &[u32]) {
+        if self.heap.biased() {
             let mut batch = StealBatch::new(blocks.len(), true);
             blocks.iter().for_each(|&g| self.mark(cache, Granule(g), &mut batch));
             self.revoke(cache, batch);
@@ -271,10 +277,10 @@ impl<R: Region> Heap<R> {
     }
 
     /// Merges the block at `g` if it is parked and this cache may take it.
-    pub(super) fn merge_parked(&self, cache: &mut ThreadCache, g: Granule) {
-        let header = self.look(g);
-        if header.is_given_up() && self.fits_sector(g, header) && self.may_take(cache.owner, header) {
-            self.coalesce(cache, g, header);
+    pub(super) fn merge_parked(self, cache: &mut ThreadCache, g: Granule) {
+        let header = self.heap.look(g);
+        if header.is_given_up() && self.heap.fits_sector(g, header) && self.may_take(cache.owner, header) {
+            self.heap.operations().coalesce(cache, g, header);
         }
     }
 }

@@ -284,7 +284,7 @@ impl AtomicMatrix {
         // SAFETY: the page is this thread's until it is idle, and `caches` has it mapped.
         let cache = unsafe { &mut (*page).cache };
         if cache.has_large() {
-            self.heap.flush_large(cache);
+            self.heap.large().flush_large(cache);
         }
         self.caches().idle.push(page);
         self.leave_idle_slots(QUICK_WALK);
@@ -328,11 +328,11 @@ impl AtomicMatrix {
     /// They are caches of this matrix, and the caller's alone.
     unsafe fn leave_for_home(&self, leaving: &[(*mut CachePage, u16)], home: u16, most: u32) -> Vec<*mut CachePage> {
         let numbers: Vec<u16> = leaving.iter().map(|(_, number)| *number).collect();
-        let Some(open) = self.heap.pass_on(&numbers, home, most) else { return vec![] };
+        let Some(open) = self.heap.ownership().pass_on(&numbers, home, most) else { return vec![] };
         let mut left = vec![];
         for &(page, number) in leaving.iter().filter(|(_, number)| !open.contains(number)) {
             // SAFETY: the caller's.
-            self.heap.retire(unsafe { &mut (*page).cache });
+            self.heap.parking().retire(unsafe { &mut (*page).cache });
             self.segment.leave(number);
             left.push(page);
         }
@@ -405,7 +405,7 @@ impl AtomicMatrix {
     fn succeed(&self, dead: Dead, told: &mut Told) -> Result<bool> {
         let policy = self.policy();
         let mut recovery = Recovery::of(vec![dead], policy);
-        let may_be_taken = self.heap.recover_predecessor(&mut recovery);
+        let may_be_taken = self.heap.recoveries().recover_predecessor(&mut recovery);
         self.retain_names();
         told.recovered(policy, &recovery);
         let taken = may_be_taken && self.segment.succeed(dead.number)?;
@@ -443,19 +443,19 @@ impl AtomicMatrix {
                 return (told.all, None);
             }
             let mut recovery = Recovery::of(dead, policy);
-            self.heap.begin_recovery(Some(cache), &mut recovery);
+            self.heap.recoveries().begin_recovery(Some(cache), &mut recovery);
             // A name is free again as soon as its block is known to be gone.
             self.retain_names();
             let served = loop {
-                let whole = self.heap.recover_tiles(Some(cache), &mut recovery, tiles);
+                let whole = self.heap.recoveries().recover_tiles(Some(cache), &mut recovery, tiles);
                 if whole {
-                    self.heap.end_recovery(cache, &mut recovery);
+                    self.heap.recoveries().end_recovery(cache, &mut recovery);
                     self.retain_names();
                     break serve(cache);
                 }
                 let served = serve(cache);
                 if served.is_some() {
-                    self.heap.pause_recovery(cache, &mut recovery);
+                    self.heap.recoveries().pause_recovery(cache, &mut recovery);
                     break served;
                 }
             };
@@ -544,15 +544,15 @@ impl Drop for AtomicMatrix {
             // SAFETY: no handler is left, so no thread is inside an operation, and none will find the page again: it
             // would have to come with a handler of this instance.
             let page = unsafe { &mut *cell.page };
-            self.heap.flush(&mut page.cache);
+            self.heap.parking().flush(&mut page.cache);
             leaving.push(page.cache.owner());
         }
         // Whoever only looked leaves nothing behind, and walks nothing.
-        let mut open = if leaving.is_empty() { vec![] } else { self.heap.disown(&leaving) };
+        let mut open = if leaving.is_empty() { vec![] } else { self.heap.ownership().disown(&leaving) };
         let begun = Instant::now();
         while !open.is_empty() && begun.elapsed() < SLOT_WAIT {
             nap(BETWEEN_LOOKS);
-            open = self.heap.disown(&leaving);
+            open = self.heap.ownership().disown(&leaving);
         }
         for number in leaving {
             match open.contains(&number) {

@@ -43,7 +43,7 @@ impl<R: Region> Heap<R> {
     /// [`Refusal`], and nothing has changed (S5).
     #[inline]
     pub fn free(&self, cache: &mut ThreadCache, g: Granule, mut generation: Option<u32>) -> Result<(), Refusal> {
-        self.bind(cache);
+        self.bias().bind(cache);
         loop {
             let live = self.live_of(g, generation)?;
             if live.header.owner() == LINKED {
@@ -54,7 +54,7 @@ impl<R: Region> Heap<R> {
                 Owner::Me => self.free_local(cache, live),
                 Owner::Remote => self.free_remote(cache, live),
                 Owner::Unowned => self.free_shared(cache, live),
-                Owner::Large => self.free_large(cache, live),
+                Owner::Large => self.large().free_large(cache, live),
             };
             if freed {
                 return Ok(());
@@ -83,17 +83,17 @@ impl<R: Region> Heap<R> {
     #[inline(never)]
     pub fn free_local(&self, cache: &mut ThreadCache, live: Live) -> bool {
         let Live { at: g, header } = live;
-        let (hazard, bin) = (self.hazard_of(cache), self.layout().bin_of(header.size()));
+        let (hazard, bin) = (self.bias().hazard_of(cache), self.layout().bin_of(header.size()));
         let Some(bin) = bin.filter(|_| hazard != 0 && cache.parks() && header.owner() == cache.owner) else {
             return false;
         };
         if !cache.stacks[bin.0].has_room() {
-            self.flush_half(cache, bin);
+            self.parking().flush_half(cache, bin);
         }
         let parked = Header::new(State::Acked, header.owner(), header.generation(), self.place(g, header.size()));
         let change = |now: Header| (now == header && cache.stacks[bin.0].push(g)).then_some((parked, ()));
         // SAFETY: `hazard_of` is in range.
-        unsafe { self.change_own(hazard, g, self.header(g), change) }.is_some()
+        unsafe { self.bias().change_own(hazard, g, self.header(g), change) }.is_some()
     }
 
     /// Frees the cache's own block into the hands of `home`, the cache that it came from: it is parked as
@@ -104,26 +104,26 @@ impl<R: Region> Heap<R> {
     /// Once the header says `home`, nobody stores it plainly but who has that number and was given its index.
     #[inline(never)]
     pub fn free_to(&self, cache: &mut ThreadCache, live: Live, home: u16) -> bool {
-        self.bind(cache);
+        self.bias().bind(cache);
         let Live { at: g, header } = live;
-        let (hazard, size) = (self.hazard_of(cache), header.size());
+        let (hazard, size) = (self.bias().hazard_of(cache), header.size());
         let is_own = cache.parks() && header.owner() == cache.owner;
         let is_anothers = home != cache.owner && self.is_participant(home);
         if !is_own || !is_anothers {
             return false;
         }
         if self.layout().large_bin(size).is_some() {
-            return self.free_large_to(cache, live, home);
+            return self.large().free_large_to(cache, live, home);
         }
         let bin = self.layout().bin_of(size).filter(|_| self.biased() && hazard != 0);
         let Some(bin) = bin else { return false };
         let parked = Header::new(State::Acked, home, header.generation(), self.place(g, size));
         let change = |now: Header| (now == header).then_some((parked, ()));
         // SAFETY: `hazard_of` is in range.
-        if unsafe { self.change_own(hazard, g, self.header(g), change) }.is_none() {
+        if unsafe { self.bias().change_own(hazard, g, self.header(g), change) }.is_none() {
             return false;
         }
-        self.send_home(cache, bin, home, g);
+        self.remote_frees().send_home(cache, bin, home, g);
         true
     }
 
@@ -136,11 +136,11 @@ impl<R: Region> Heap<R> {
         if self.header(g).cas(header.0, acked.0, &PARK).is_err() {
             return false;
         }
-        match self.parking_bin(cache, size) {
+        match self.parking().parking_bin(cache, size) {
             // Whoever adopts it says what becomes of it.
-            _ if self.is_adopting(owner) && R::Backend::takes(Mutant::AdoptedSentHome) => {}
-            Some(bin) => self.send_home(cache, bin, owner, g),
-            None => self.merge_batch(cache, &[g.0]),
+            _ if self.bias().is_adopting(owner) && R::Backend::takes(Mutant::AdoptedSentHome) => {}
+            Some(bin) => self.remote_frees().send_home(cache, bin, owner, g),
+            None => self.bias().merge_batch(cache, &[g.0]),
         }
         true
     }
@@ -153,9 +153,9 @@ impl<R: Region> Heap<R> {
         if self.header(g).cas(header.0, acked.0, &PARK).is_err() {
             return false;
         }
-        match self.parking_bin(cache, header.size()) {
-            Some(bin) => self.remember(cache, bin, g),
-            None => drop(self.coalesce(cache, g, acked)),
+        match self.parking().parking_bin(cache, header.size()) {
+            Some(bin) => self.parking().remember(cache, bin, g),
+            None => drop(self.operations().coalesce(cache, g, acked)),
         }
         true
     }
@@ -235,7 +235,7 @@ impl<R: Region> Heap<R> {
             cache.stacks.get_mut(size)?.push(g).then_some((parked, ()))
         };
         // SAFETY: the cache is bound, to this heap, says the caller: its slot's word is one of the region's.
-        unsafe { self.change_own(hazard, g, word, change) }.is_some()
+        unsafe { self.bias().change_own(hazard, g, word, change) }.is_some()
     }
 
     /// As [`Heap::free_own`], for an untyped block of more granules: onto the own stack, or a large one by
@@ -265,14 +265,14 @@ impl<R: Region> Heap<R> {
             return false;
         }
         let size = size as u32;
-        let Some(bin) = self.layout().bin_of(size) else { return self.free_own_large(cache, g, header, size) };
+        let Some(bin) = self.layout().bin_of(size) else { return self.large().free_own_large(cache, g, header, size) };
         let stack = &mut cache.stacks[bin.0];
         if !stack.has_room() {
             return false;
         }
         let change = |now: Header| (now == header).then(|| (header.parked(), ()));
         // SAFETY: `hazard` is the index that the cache was bound with, to this heap, says the caller.
-        unsafe { self.change_own(hazard, g, word, change) }.is_some_and(|()| stack.push(g))
+        unsafe { self.bias().change_own(hazard, g, word, change) }.is_some_and(|()| stack.push(g))
     }
 
     /// The header of the block that the caller knows, if it still stands.

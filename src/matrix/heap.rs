@@ -48,7 +48,7 @@ impl<R: Region> Heap<R> {
             heap.header(at).store(Header::new(State::Inside, 0, 0, last).0, &FORMAT);
         }
         heap.header(Granule(0)).store(Header::new(State::Free, 0, 0, granules).0, &FORMAT);
-        heap.hint(Granule(0), of_size(granules), true);
+        heap.hints().hint(Granule(0), of_size(granules), true);
         heap
     }
 

@@ -17,6 +17,7 @@
 use super::block_header::{Header, State};
 use super::thread_cache::ThreadCache;
 use super::words::Heap;
+use super::words::view;
 use crate::backend::orderings::{HINT_CLEAR, HINT_LOOK, HINT_SET};
 use crate::backend::{Backend, Mutant, Word};
 use crate::segment::layout::{CHUNK, Granule};
@@ -34,11 +35,16 @@ struct Step {
     at: usize,
 }
 
-impl<R: Region> Heap<R> {
+view! {
+    /// Where to look for free memory: class, tree, leaf.
+    pub(crate) struct Hints, hints
+}
+
+impl<R: Region> Hints<'_, R> {
     /// The word and the bit that stand for child `at` of a class at `level`.
     #[inline]
-    fn step(&self, class: Class, step: Step) -> (WordIndex, u64) {
-        let layout = self.layout();
+    fn step(self, class: Class, step: Step) -> (WordIndex, u64) {
+        let layout = self.heap.layout();
         // A size that no block of this sector has was not written by the allocator (C2).
         let class = Class(class.0.min(layout.classes - 1));
         if step.level < layout.levels {
@@ -51,23 +57,24 @@ impl<R: Region> Heap<R> {
     }
 
     /// Hints a block at `g` in `class`. `whole` sets the whole chain, whatever is found (after a crash).
-    pub(super) fn hint(&self, g: Granule, class: Class, whole: bool) {
-        let span = self.layout().span(g) as usize;
+    pub(super) fn hint(self, g: Granule, class: Class, whole: bool) {
+        let span = self.heap.layout().span(g) as usize;
         let chunk = span / CHUNK;
-        self.word(self.layout().leaf(chunk)).fetch_or(1 << (span % CHUNK), &HINT_SET);
+        self.heap.word(self.heap.layout().leaf(chunk)).fetch_or(1 << (span % CHUNK), &HINT_SET);
         self.hint_upward(class, Step { level: 0, at: chunk }, whole);
     }
 
-    fn hint_upward(&self, class: Class, mut step: Step, whole: bool) {
-        let top = self.layout().levels + 1;
+    fn hint_upward(self, class: Class, mut step: Step, whole: bool) {
+        let top = self.heap.layout().levels + 1;
         let mut first = true;
         while step.level <= top {
             let (word, bit) = self.step(class, step);
             // Whoever makes a word nonzero sets the word above, always. Above that a look is enough: a bit
             // missing there was left by one that stopped half-way.
-            let broken = || self.word(word).load(&HINT_LOOK) & bit == 0 && R::Backend::takes(Mutant::ChainUnrepaired);
+            let broken =
+                || self.heap.word(word).load(&HINT_LOOK) & bit == 0 && R::Backend::takes(Mutant::ChainUnrepaired);
             if whole || first || broken() {
-                first = self.word(word).fetch_or(bit, &HINT_SET) == 0;
+                first = self.heap.word(word).fetch_or(bit, &HINT_SET) == 0;
             }
             step = Step { level: step.level + 1, at: step.at / 64 };
         }
@@ -75,11 +82,11 @@ impl<R: Region> Heap<R> {
 
     /// Clears the hint for child `step` of a class, behind which `look` finds nothing, and upward while words
     /// become empty.
-    fn unhint(&self, class: Class, mut step: Step, mut look: impl FnMut() -> bool) {
-        let top = self.layout().levels + 1;
+    fn unhint(self, class: Class, mut step: Step, mut look: impl FnMut() -> bool) {
+        let top = self.heap.layout().levels + 1;
         loop {
             let (word, bit) = self.step(class, step);
-            let before = self.word(word).fetch_and(!bit, &HINT_CLEAR);
+            let before = self.heap.word(word).fetch_and(!bit, &HINT_CLEAR);
             if R::Backend::takes(Mutant::HintRelookDropped) {
                 let something = if step.level == 0 { look() } else { self.child_nonzero(class, step) };
                 if something {
@@ -94,8 +101,8 @@ impl<R: Region> Heap<R> {
     }
 
     /// Whether the word below `step` (a level above the lowest) has a bit set.
-    fn child_nonzero(&self, class: Class, step: Step) -> bool {
-        let layout = self.layout();
+    fn child_nonzero(self, class: Class, step: Step) -> bool {
+        let layout = self.heap.layout();
         let class = Class(class.0.min(layout.classes - 1));
         let below = if step.level <= layout.levels {
             let at = if step.level == layout.levels { 0 } else { step.at };
@@ -107,13 +114,13 @@ impl<R: Region> Heap<R> {
             layout.second_level(class.row())
         };
         let steps = if step.level > layout.levels { STEPS } else { !0 };
-        self.word(below).load(&HINT_LOOK) & steps != 0
+        self.heap.word(below).load(&HINT_LOOK) & steps != 0
     }
 
     /// A free block of at least `size` granules, found through the hints: two bitmap operations to the class,
     /// one word a level to the leaf. O(1), plus one step for each stale hint, which its publisher has paid
     /// for (L4).
-    pub(super) fn find(&self, cache: &mut ThreadCache, size: u32) -> Option<(Granule, Header)> {
+    pub(super) fn find(self, cache: &mut ThreadCache, size: u32) -> Option<(Granule, Header)> {
         let wanted = at_least(size);
         loop {
             let Some(class) = self.first_class(wanted) else {
@@ -129,12 +136,12 @@ impl<R: Region> Heap<R> {
     }
 
     /// The first class from `wanted` on that has a hint. Stale first-level bits on the way are cleared.
-    fn first_class(&self, wanted: Class) -> Option<Class> {
-        let layout = self.layout();
+    fn first_class(self, wanted: Class) -> Option<Class> {
+        let layout = self.heap.layout();
         if wanted.0 >= layout.classes {
             return None;
         }
-        let steps = self.word(layout.second_level(wanted.row())).load(&HINT_LOOK) & STEPS & (!0 << wanted.step());
+        let steps = self.heap.word(layout.second_level(wanted.row())).load(&HINT_LOOK) & STEPS & (!0 << wanted.step());
         let last_row = layout.classes.div_ceil(8) - 1;
         let in_range = |row: usize, steps: u64| {
             let class = row * 8 + steps.trailing_zeros() as usize;
@@ -144,13 +151,13 @@ impl<R: Region> Heap<R> {
             return Some(class);
         }
         loop {
-            let rows = self.word(layout.first_level()).load(&HINT_LOOK);
+            let rows = self.heap.word(layout.first_level()).load(&HINT_LOOK);
             let rows = rows & (!0u64).checked_shl(wanted.row() as u32 + 1).unwrap_or(0);
             let row = rows.trailing_zeros() as usize;
             if rows == 0 || row > last_row {
                 return None;
             }
-            let steps = self.word(layout.second_level(row)).load(&HINT_LOOK) & STEPS;
+            let steps = self.heap.word(layout.second_level(row)).load(&HINT_LOOK) & STEPS;
             if steps != 0 {
                 return in_range(row, steps);
             }
@@ -159,11 +166,11 @@ impl<R: Region> Heap<R> {
     }
 
     /// The first chunk hinted in `class` or the last, or none after clearing the stale hint met on the way down.
-    fn end_chunk(&self, class: Class, from_above: bool) -> Option<usize> {
-        let layout = self.layout();
+    fn end_chunk(self, class: Class, from_above: bool) -> Option<usize> {
+        let layout = self.heap.layout();
         let mut at = 0;
         for level in (0..layout.levels).rev() {
-            let word = self.word(layout.tree(class.0, level, at)).load(&HINT_LOOK);
+            let word = self.heap.word(layout.tree(class.0, level, at)).load(&HINT_LOOK);
             if word == 0 {
                 self.unhint(class, Step { level: level + 1, at }, || false);
                 return None;
@@ -181,15 +188,15 @@ impl<R: Region> Heap<R> {
 
     /// A free block of at least `size` granules that begins in `chunk`. Operations in force are helped to
     /// their end, and hints of granules where nothing free begins are cleared.
-    fn find_in_chunk(&self, cache: &mut ThreadCache, chunk: usize, size: u32) -> Option<(Granule, Header)> {
-        let leaf = self.word(self.layout().leaf(chunk));
+    fn find_in_chunk(self, cache: &mut ThreadCache, chunk: usize, size: u32) -> Option<(Granule, Header)> {
+        let leaf = self.heap.word(self.heap.layout().leaf(chunk));
         let mut bits = leaf.load(&HINT_LOOK);
         while bits != 0 {
             let bit =
                 if cache.searches_from_above() { 1 << (63 - bits.leading_zeros()) } else { bits & bits.wrapping_neg() };
             let span = (chunk * CHUNK) as u32 + bit.trailing_zeros();
             let (g, header) = self.settled(cache, span);
-            if header.is_free() && self.fits_sector(g, header) {
+            if header.is_free() && self.heap.fits_sector(g, header) {
                 if header.size() >= size {
                     return Some((g, header));
                 }
@@ -201,7 +208,7 @@ impl<R: Region> Heap<R> {
             // it in its old class does not hint it again. The whole chain is set, since others may have found
             // this leaf empty meanwhile.
             let (g, now) = self.settled(cache, span);
-            if now.is_free() && self.fits_sector(g, now) && R::Backend::takes(Mutant::HintRelookDropped) {
+            if now.is_free() && self.heap.fits_sector(g, now) && R::Backend::takes(Mutant::HintRelookDropped) {
                 if R::Backend::mutated(Mutant::LeafAloneRehinted) {
                     leaf.fetch_or(bit, &HINT_SET);
                 } else {
@@ -216,16 +223,16 @@ impl<R: Region> Heap<R> {
 
     /// What begins in a span, and where.
     #[inline(always)]
-    fn begins_in(&self, span: u32) -> (Granule, Header) {
-        let header = self.look_at_span(span);
-        (self.head_of(span, header), header)
+    fn begins_in(self, span: u32) -> (Granule, Header) {
+        let header = self.heap.look_at_span(span);
+        (self.heap.head_of(span, header), header)
     }
 
     /// What begins in a span, and where, after helping whatever operation is in force there.
-    fn settled(&self, cache: &mut ThreadCache, span: u32) -> (Granule, Header) {
+    fn settled(self, cache: &mut ThreadCache, span: u32) -> (Granule, Header) {
         loop {
             let (g, header) = self.begins_in(span);
-            if header.state() != State::Coalescing || !self.help(cache, g, header) {
+            if header.state() != State::Coalescing || !self.heap.operations().help(cache, g, header) {
                 return (g, header);
             }
             R::Backend::pause();
@@ -233,12 +240,12 @@ impl<R: Region> Heap<R> {
     }
 
     /// Whether a free block of `class` begins in `chunk`, or one that an operation is about to give back.
-    fn chunk_has(&self, chunk: usize, class: Class) -> bool {
-        let mut bits = self.word(self.layout().leaf(chunk)).load(&HINT_LOOK);
+    fn chunk_has(self, chunk: usize, class: Class) -> bool {
+        let mut bits = self.heap.word(self.heap.layout().leaf(chunk)).load(&HINT_LOOK);
         while bits != 0 {
             let (g, header) = self.begins_in((chunk * CHUNK) as u32 + bits.trailing_zeros());
             let possibly = matches!(header.state(), State::Free | State::Coalescing);
-            if possibly && of_size(header.size()) == class && self.fits_sector(g, header) {
+            if possibly && of_size(header.size()) == class && self.heap.fits_sector(g, header) {
                 return true;
             }
             bits &= bits - 1;
@@ -247,16 +254,16 @@ impl<R: Region> Heap<R> {
     }
 
     /// The last resort of a search, bounded: the first chunk of the size's own class, whose blocks may or may not fit.
-    fn find_in_own_class(&self, size: u32) -> Option<(Granule, Header)> {
+    fn find_in_own_class(self, size: u32) -> Option<(Granule, Header)> {
         let class = of_size(size);
-        if class.0 >= self.layout().classes || class == at_least(size) {
+        if class.0 >= self.heap.layout().classes || class == at_least(size) {
             return None;
         }
         let chunk = self.end_chunk(class, false)?;
-        let mut bits = self.word(self.layout().leaf(chunk)).load(&HINT_LOOK);
+        let mut bits = self.heap.word(self.heap.layout().leaf(chunk)).load(&HINT_LOOK);
         while bits != 0 {
             let (g, header) = self.begins_in((chunk * CHUNK) as u32 + bits.trailing_zeros());
-            if header.is_free() && header.size() >= size && self.fits_sector(g, header) {
+            if header.is_free() && header.size() >= size && self.heap.fits_sector(g, header) {
                 return Some((g, header));
             }
             bits &= bits - 1;
@@ -265,14 +272,14 @@ impl<R: Region> Heap<R> {
     }
 
     /// Whether every hint on the way to a free block at `g` stands. For verification at rest.
-    pub(crate) fn is_hinted(&self, g: Granule, class: Class) -> bool {
-        let span = self.layout().span(g) as usize;
+    pub(crate) fn is_hinted(self, g: Granule, class: Class) -> bool {
+        let span = self.heap.layout().span(g) as usize;
         let chunk = span / CHUNK;
-        let leaf = self.word(self.layout().leaf(chunk)).load(&HINT_LOOK) >> (span % CHUNK) & 1;
+        let leaf = self.heap.word(self.heap.layout().leaf(chunk)).load(&HINT_LOOK) >> (span % CHUNK) & 1;
         let mut step = Step { level: 0, at: chunk };
-        while step.level <= self.layout().levels + 1 {
+        while step.level <= self.heap.layout().levels + 1 {
             let (word, bit) = self.step(class, step);
-            if self.word(word).load(&HINT_LOOK) & bit == 0 {
+            if self.heap.word(word).load(&HINT_LOOK) & bit == 0 {
                 return false;
             }
             step = Step { level: step.level + 1, at: step.at / 64 };

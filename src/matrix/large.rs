@@ -25,6 +25,7 @@ use super::block_header::{Header, State, is_nobody};
 use super::pool::{Parked, Pool, WAYS, Way};
 use super::thread_cache::{FEW, MOST_SHORT_LOOKS, ThreadCache};
 use super::transfer_cache::{ALL, full, places};
+use super::words::view;
 use super::words::{Heap, Kind, Live};
 use crate::backend::orderings::{BATCH_LOOK, CLAIM, HEADER_HINT, PARK, SLOT_LOOK};
 use crate::backend::{Backend, Mutant, Word};
@@ -52,12 +53,17 @@ const HOMES_PART: u32 = 16;
 /// Stands for all large bins in a home's control word: no block is in this bin.
 pub(super) const LARGE: Bin = Bin(0);
 
-impl<R: Region> Heap<R> {
+view! {
+    /// Large blocks, which wait as well.
+    pub struct LargeBlocks, large
+}
+
+impl<R: Region> LargeBlocks<'_, R> {
     /// A parked large block of at least `size` granules from the own pool, at a multiple of `mask` + 1
     /// granules, if the newest of one of two bins is one: one compare-and-swap.
     #[inline(always)]
-    pub fn pop_large(&self, cache: &mut ThreadCache, size: u32, mask: u32, kind: Kind) -> Option<Live> {
-        let bin = self.layout().large_bin(size)?;
+    pub fn pop_large(self, cache: &mut ThreadCache, size: u32, mask: u32, kind: Kind) -> Option<Live> {
+        let bin = self.heap.layout().large_bin(size)?;
         let pool = cache.large.as_deref_mut()?;
         if kind == Kind::Raw {
             let fits = |block: &Parked| R::Backend::check(block.size >= size, Mutant::LargeFitUnchecked);
@@ -76,20 +82,20 @@ impl<R: Region> Heap<R> {
 
     /// Takes the block, untyped, if it is parked by whose live blocks' headers are like `own_live_header`.
     #[inline(always)]
-    fn take_own(&self, own_live_header: u64, block: Parked) -> Option<Header> {
-        let word = self.header(block.at);
+    fn take_own(self, own_live_header: u64, block: Parked) -> Option<Header> {
+        let word = self.heap.header(block.at);
         let header = word.load(&HEADER_HINT);
         let live = header.wrapping_add(const { Header::becoming_live(State::Allocated, 0, 0) });
-        let generation = live ^ (own_live_header | u64::from(self.place(block.at, block.size)));
+        let generation = live ^ (own_live_header | u64::from(self.heap.place(block.at, block.size)));
         let as_parked = Header(generation).meaning() == 0 && generation != 0;
         (as_parked && word.cas(header, live, &CLAIM).is_ok()).then_some(Header(live))
     }
 
-    /// As [`Heap::pop_large`], of any kind, and from whomever the block was parked. Indices that have gone
+    /// As `LargeBlocks::pop_large`, of any kind, and from whomever the block was parked. Indices that have gone
     /// stale are dropped.
     #[inline(never)]
     fn pop_any_large(
-        &self,
+        self,
         cache: &mut ThreadCache,
         bins: [Large; 2],
         (size, mask): (u32, u32),
@@ -104,7 +110,7 @@ impl<R: Region> Heap<R> {
                     break;
                 }
                 pool.take_newest(bin);
-                if let Some(header) = self.claim_parked(owner, block.at, block.size, kind) {
+                if let Some(header) = self.heap.claim_parked(owner, block.at, block.size, kind) {
                     return Some(Live { at: block.at, header });
                 }
             }
@@ -115,9 +121,9 @@ impl<R: Region> Heap<R> {
     /// Parks the cache's own live block of `size` granules, read as `header`, if that is a large bin's.
     /// False: nothing was done.
     #[inline(always)]
-    pub(super) fn free_own_large(&self, cache: &mut ThreadCache, g: Granule, header: Header, size: u32) -> bool {
-        let Some(bin) = self.layout().large_bin(size) else { return false };
-        let parked = cache.large.is_some() && self.header(g).cas(header.0, header.parked().0, &PARK).is_ok();
+    pub(super) fn free_own_large(self, cache: &mut ThreadCache, g: Granule, header: Header, size: u32) -> bool {
+        let Some(bin) = self.heap.layout().large_bin(size) else { return false };
+        let parked = cache.large.is_some() && self.heap.header(g).cas(header.0, header.parked().0, &PARK).is_ok();
         if parked {
             self.keep_large(cache, bin, Parked { at: g, size });
         }
@@ -127,22 +133,22 @@ impl<R: Region> Heap<R> {
     /// Parks a live large block, here or for whose it is, by one compare-and-swap. False: it has changed, and
     /// nothing was done.
     #[inline(never)]
-    pub(super) fn free_large(&self, cache: &mut ThreadCache, live: Live) -> bool {
+    pub(super) fn free_large(self, cache: &mut ThreadCache, live: Live) -> bool {
         let owner = live.header.owner();
         let whose = if is_nobody(owner) { cache.owner } else { owner };
         self.free_large_to(cache, live, whose)
     }
 
-    /// As [`Heap::free_large`], for the cache that the block is to go to.
-    pub(super) fn free_large_to(&self, cache: &mut ThreadCache, live: Live, whose: u16) -> bool {
+    /// As `LargeBlocks::free_large`, for the cache that the block is to go to.
+    pub(super) fn free_large_to(self, cache: &mut ThreadCache, live: Live, whose: u16) -> bool {
         let Live { at: g, header } = live;
         let size = header.size();
-        let acked = Header::new(State::Acked, whose, header.generation(), self.place(g, size));
-        if self.header(g).cas(header.0, acked.0, &PARK).is_err() {
+        let acked = Header::new(State::Acked, whose, header.generation(), self.heap.place(g, size));
+        if self.heap.header(g).cas(header.0, acked.0, &PARK).is_err() {
             return false;
         }
         let block = Parked { at: g, size };
-        match self.layout().large_bin(size) {
+        match self.heap.layout().large_bin(size) {
             _ if whose != cache.owner => self.send_large_home(cache, whose, block),
             Some(bin) => self.keep_large(cache, bin, block),
             None => self.merge_large(cache, block),
@@ -151,9 +157,9 @@ impl<R: Region> Heap<R> {
     }
 
     /// The granules to cut for a request of `size`: a little more, while blocks of the next sixteenth come back.
-    pub(super) fn rounded(&self, cache: &mut ThreadCache, size: u32) -> u32 {
+    pub(super) fn rounded(self, cache: &mut ThreadCache, size: u32) -> u32 {
         let up = Large::round_up(size);
-        let Some(bin) = self.layout().large_bin(up) else { return size };
+        let Some(bin) = self.heap.layout().large_bin(up) else { return size };
         self.moved(cache, size);
         let rounded = up != size && cache.large.as_mut().is_some_and(|pool| pool.is_rounded(bin));
         if rounded { up } else { size }
@@ -161,7 +167,7 @@ impl<R: Region> Heap<R> {
 
     /// Remembers a parked block of the bin. Without room, others are merged first.
     #[inline(always)]
-    fn keep_large(&self, cache: &mut ThreadCache, bin: Large, block: Parked) {
+    fn keep_large(self, cache: &mut ThreadCache, bin: Large, block: Parked) {
         if !cache.large.as_deref_mut().is_some_and(|pool| pool.push(bin, block)) {
             self.make_room(cache, bin, block);
         }
@@ -173,7 +179,7 @@ impl<R: Region> Heap<R> {
 
     #[cold]
     #[inline(never)]
-    fn make_room(&self, cache: &mut ThreadCache, bin: Large, block: Parked) {
+    fn make_room(self, cache: &mut ThreadCache, bin: Large, block: Parked) {
         if R::Backend::mutated(Mutant::PoolUnbounded) {
             self.pool(cache).set_budget(u32::MAX, true);
         }
@@ -194,7 +200,7 @@ impl<R: Region> Heap<R> {
         }
     }
 
-    fn pool<'cache>(&self, cache: &'cache mut ThreadCache) -> &'cache mut Pool {
+    fn pool(self, cache: &mut ThreadCache) -> &mut Pool {
         if cache.large.is_none() {
             let mut pool = Pool::new();
             let (budget, plenty) = self.budget(cache);
@@ -205,8 +211,8 @@ impl<R: Region> Heap<R> {
     }
 
     /// So many granules were cut or merged: from time to time, the cache looks again how much it may park.
-    fn moved(&self, cache: &mut ThreadCache, granules: u32) {
-        let all = self.layout().granules;
+    fn moved(self, cache: &mut ThreadCache, granules: u32) {
+        let all = self.heap.layout().granules;
         let Some(pool) = cache.large.as_deref_mut() else { return };
         pool.moved += granules.max(all / LOOK_PART / STEPS_PER_LOOK);
         if pool.moved >= all / LOOK_PART {
@@ -217,29 +223,29 @@ impl<R: Region> Heap<R> {
     }
 
     /// What this cache may park, its share of what all may, and whether memory is plentiful.
-    fn budget(&self, cache: &mut ThreadCache) -> (u32, bool) {
+    fn budget(self, cache: &mut ThreadCache) -> (u32, bool) {
         if let Some(most) = cache.most_large {
             return (most, true);
         }
-        let layout = self.layout();
-        let held = |&number: &u16| self.word(layout.slot(number, SlotWord::State)).load(&SLOT_LOOK) != 0;
+        let layout = self.heap.layout();
+        let held = |&number: &u16| self.heap.word(layout.slot(number, SlotWord::State)).load(&SLOT_LOOK) != 0;
         let caches = (1..=layout.params.participants as u16).filter(held).count().max(1) as u32;
-        let plenty = self.find(cache, layout.granules / PLENTY_PART).is_some();
+        let plenty = self.heap.hints().find(cache, layout.granules / PLENTY_PART).is_some();
         let part = if plenty { POOLS_PART } else { SCARCE_PART };
         (layout.granules / part / caches, plenty)
     }
 
     /// Merges a block that was parked, if it still is.
-    fn merge_large(&self, cache: &mut ThreadCache, block: Parked) {
-        let header = self.look(block.at);
-        if header.is_given_up() && header.size() == block.size && self.layout().large_bin(block.size).is_some() {
-            self.coalesce(cache, block.at, header);
+    fn merge_large(self, cache: &mut ThreadCache, block: Parked) {
+        let header = self.heap.look(block.at);
+        if header.is_given_up() && header.size() == block.size && self.heap.layout().large_bin(block.size).is_some() {
+            self.heap.operations().coalesce(cache, block.at, header);
         }
     }
 
     /// Collects another cache's block; a full batch goes home.
-    fn send_large_home(&self, cache: &mut ThreadCache, owner: u16, block: Parked) {
-        let most = self.layout().granules / BATCH_PART;
+    fn send_large_home(self, cache: &mut ThreadCache, owner: u16, block: Parked) {
+        let most = self.heap.layout().granules / BATCH_PART;
         let at = owner as usize % WAYS;
         let is_full = |way: &Way, more: u32| way.length == BATCH || way.granules + more > most;
         let way = &mut self.pool(cache).ways[at];
@@ -257,14 +263,14 @@ impl<R: Region> Heap<R> {
     }
 
     /// Sends a batch home. Without room there it stays here.
-    fn dispatch_large(&self, cache: &mut ThreadCache, at: usize) {
-        let layout = self.layout();
+    fn dispatch_large(self, cache: &mut ThreadCache, at: usize) {
+        let layout = self.heap.layout();
         let way = self.pool(cache).ways[at];
         let ring = (layout.granules / HOMES_PART / way.granules.max(1)).max(1).min(layout.ring() as u32);
         let given = places(way.next_home, ring as usize).find(|&at| {
             let home = layout.home_of(way.owner, LARGE.0, at);
-            self.word(home).load(&BATCH_LOOK) == 0
-                && self.fill(cache, home, way.batch(), full(way.owner, LARGE)).is_ok()
+            self.heap.word(home).load(&BATCH_LOOK) == 0
+                && self.heap.transfer_cache().fill(cache, home, way.batch(), full(way.owner, LARGE)).is_ok()
         });
         let next_home = given.map_or(way.next_home, |at| at as u8 + 1);
         self.pool(cache).ways[at] = Way { next_home, ..Way::default() };
@@ -275,18 +281,18 @@ impl<R: Region> Heap<R> {
 
     /// Remembers a block that was parked for this cache, or by it. The index may come from shared memory, and
     /// the block may be gone (C2).
-    fn receive_large(&self, cache: &mut ThreadCache, g: Granule) {
-        let header = self.look(g);
-        if let Some(bin) = self.layout().large_bin(header.size())
+    fn receive_large(self, cache: &mut ThreadCache, g: Granule) {
+        let header = self.heap.look(g);
+        if let Some(bin) = self.heap.layout().large_bin(header.size())
             && header.is_given_up()
-            && self.fits_sector(g, header)
+            && self.heap.fits_sector(g, header)
         {
             self.keep_large(cache, bin, Parked { at: g, size: header.size() });
         }
     }
 
     /// Takes a batch of this cache's large blocks from its homes into the own pool. False if none was found.
-    pub(super) fn take_large_home(&self, cache: &mut ThreadCache) -> bool {
+    pub(super) fn take_large_home(self, cache: &mut ThreadCache) -> bool {
         let looks = match cache.large.as_deref_mut() {
             Some(pool) if pool.short_looks > 0 => {
                 pool.short_looks -= 1;
@@ -303,14 +309,14 @@ impl<R: Region> Heap<R> {
         found
     }
 
-    fn look_at_large_homes(&self, cache: &mut ThreadCache, looks: usize) -> bool {
-        let layout = self.layout();
+    fn look_at_large_homes(self, cache: &mut ThreadCache, looks: usize) -> bool {
+        let layout = self.heap.layout();
         let next = cache.large.as_ref().map_or(0, |pool| pool.next_home);
         for at in places(next, layout.ring()).take(looks) {
             let home = layout.home_of(cache.owner, LARGE.0, at);
-            let found = self.word(home).load(&BATCH_LOOK);
+            let found = self.heap.word(home).load(&BATCH_LOOK);
             if found & !0xFF == full(cache.owner, LARGE)
-                && let Some((items, count)) = self.open_batch(cache, home, found)
+                && let Some((items, count)) = self.heap.transfer_cache().open_batch(cache, home, found)
             {
                 self.pool(cache).next_home = at as u8 + 1;
                 items[..count].iter().for_each(|&g| self.receive_large(cache, Granule(g)));
@@ -321,8 +327,8 @@ impl<R: Region> Heap<R> {
     }
 
     /// Merges all large blocks that this cache has parked, or has on their way home to others.
-    pub fn flush_large(&self, cache: &mut ThreadCache) {
-        if self.layout().large_bins == 0 {
+    pub fn flush_large(self, cache: &mut ThreadCache) {
+        if self.heap.layout().large_bins == 0 {
             return;
         }
         while self.look_at_large_homes(cache, ALL) {}
@@ -331,7 +337,7 @@ impl<R: Region> Heap<R> {
             self.merge_large(cache, block);
         }
         for g in pool.ways.iter().flat_map(Way::batch).map(|&g| Granule(g)) {
-            let size = self.look(g).size();
+            let size = self.heap.look(g).size();
             self.merge_large(cache, Parked { at: g, size });
         }
     }

@@ -21,6 +21,7 @@ use super::operation::Held;
 use super::stats::{Count, Fault};
 use super::thread_cache::ThreadCache;
 use super::words::Heap;
+use super::words::view;
 use crate::backend::orderings::{ERASE, HEADER_WALK, HELD_STORE};
 use crate::backend::{Backend, Word};
 use crate::segment::layout::Granule;
@@ -48,15 +49,20 @@ enum Step {
     Anew,
 }
 
-impl<R: Region> Heap<R> {
+view! {
+    /// How a broken tiling is restored.
+    pub(super) struct Mending, mending
+}
+
+impl<R: Region> Mending<'_, R> {
     /// Mends what breaks the tiling. O(spans).
-    pub(super) fn mend(&self, cache: &mut ThreadCache) -> Mended {
+    pub(super) fn mend(self, cache: &mut ThreadCache) -> Mended {
         let (mut mended, mut starts) = (Mended::default(), 0);
         // The tile before, as it was read.
         let (mut at, mut before) = (Granule(0), None);
-        while at.0 < self.layout().granules {
-            let header = self.look(at);
-            let is_head = header.state() != State::Inside && self.fits_sector(at, header);
+        while at.0 < self.heap.layout().granules {
+            let header = self.heap.look(at);
+            let is_head = header.state() != State::Inside && self.heap.fits_sector(at, header);
             let step = match is_head {
                 true => self.mend_tile(cache, &mut mended, at, header),
                 false => self.mend_break(cache, &mut mended, at, before),
@@ -81,47 +87,47 @@ impl<R: Region> Heap<R> {
     }
 
     /// A tile: its operation is finished, and if it is free, no other block begins within it.
-    fn mend_tile(&self, cache: &mut ThreadCache, mended: &mut Mended, g: Granule, header: Header) -> Step {
-        if header.state() == State::Coalescing && self.help(cache, g, header) {
+    fn mend_tile(self, cache: &mut ThreadCache, mended: &mut Mended, g: Granule, header: Header) -> Step {
+        if header.state() == State::Coalescing && self.heap.operations().help(cache, g, header) {
             return Step::Anew;
         }
         let within = if header.is_free() { self.head_within(g, header) } else { None };
         let Some(head) = within else { return Step::On(g.plus(header.size()), Some(header)) };
-        let Some(held) = self.take(cache, g, header, header.size()) else { return Step::Anew };
-        let place = self.place(g, head.0 - g.0);
+        let Some(held) = self.heap.operations().take(cache, g, header, header.size()) else { return Step::Anew };
+        let place = self.heap.place(g, head.0 - g.0);
         let front = Header::new(State::Coalescing, cache.owner(), held.header.next_generation(), place);
-        self.header(g).store(front.0, &HELD_STORE);
-        self.ripple(cache, Held { at: g, header: front });
+        self.heap.header(g).store(front.0, &HELD_STORE);
+        self.heap.operations().ripple(cache, Held { at: g, header: front });
         mended.shortened += 1;
         Step::Anew
     }
 
     /// Where the block begins whose head stands in a span, if one does.
-    fn head_in(&self, span: u32) -> Option<Granule> {
-        let (g, header) = self.tile_in(span)?;
-        (self.header_at(g, header) == header).then_some(g)
+    fn head_in(self, span: u32) -> Option<Granule> {
+        let (g, header) = self.heap.tile_in(span)?;
+        (self.heap.header_at(g, header) == header).then_some(g)
     }
 
     /// Where within a free block another block's head stands.
-    fn head_within(&self, g: Granule, header: Header) -> Option<Granule> {
-        let first = self.layout().span(g);
-        (first + 1..first + self.spans(g, header.size())).find_map(|span| self.head_in(span))
+    fn head_within(self, g: Granule, header: Header) -> Option<Granule> {
+        let first = self.heap.layout().span(g);
+        (first + 1..first + self.heap.spans(g, header.size())).find_map(|span| self.head_in(span))
     }
 
     /// A break behind the tile `before`: all up to the next head is set aside.
     fn mend_break(
-        &self,
+        self,
         cache: &mut ThreadCache,
         mended: &mut Mended,
         g: Granule,
         before: Option<(Granule, Header)>,
     ) -> Step {
-        let (span, found) = (self.layout().span(g), Header(self.header(g).load(&HEADER_WALK)));
+        let (span, found) = (self.heap.layout().span(g), Header(self.heap.header(g).load(&HEADER_WALK)));
         let is_break = match before {
             None => g.0 == 0,
             Some((at, seen)) => {
-                let is_announced = seen.state() == State::Coalescing && self.help(cache, at, seen);
-                !is_announced && at.plus(seen.size()) == g && self.still(at, seen)
+                let is_announced = seen.state() == State::Coalescing && self.heap.operations().help(cache, at, seen);
+                !is_announced && at.plus(seen.size()) == g && self.heap.operations().still(at, seen)
             }
         };
         if !is_break {
@@ -134,8 +140,8 @@ impl<R: Region> Heap<R> {
         }
         let end = self.erase_up_to_head(span + 1);
         let size = end.0 - g.0;
-        let kept = Header::new(State::Allocated, KEPT, found.next_generation(), self.place(g, size));
-        if self.header(g).cas(found.0, kept.0, &ERASE).is_err() {
+        let kept = Header::new(State::Allocated, KEPT, found.next_generation(), self.heap.place(g, size));
+        if self.heap.header(g).cas(found.0, kept.0, &ERASE).is_err() {
             return Step::Anew;
         }
         mended.set_aside.blocks += 1;
@@ -145,18 +151,18 @@ impl<R: Region> Heap<R> {
 
     /// Where the next block begins, from a span on. Words that are neither a block's nor inside words become
     /// inside words.
-    fn erase_up_to_head(&self, from: u32) -> Granule {
-        for span in from..self.layout().spans() {
+    fn erase_up_to_head(self, from: u32) -> Granule {
+        for span in from..self.heap.layout().spans() {
             if let Some(head) = self.head_in(span) {
                 return head;
             }
-            let word = self.look_at_span(span);
+            let word = self.heap.look_at_span(span);
             if word.state() != State::Inside {
                 let erased = Header::new(State::Inside, word.tag(), word.next_generation(), 0);
-                let _ = self.header(self.layout().first_of(span)).cas(word.0, erased.0, &ERASE);
+                let _ = self.heap.header(self.heap.layout().first_of(span)).cas(word.0, erased.0, &ERASE);
             }
         }
-        Granule(self.layout().granules)
+        Granule(self.heap.layout().granules)
     }
 }
 

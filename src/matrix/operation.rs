@@ -36,6 +36,7 @@
 use super::block_header::{Header, State};
 use super::thread_cache::ThreadCache;
 use super::words::Heap;
+use super::words::view;
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
 use crate::packed::packed;
@@ -148,15 +149,20 @@ pub(super) enum Helped {
     Finished(u32),
 }
 
-impl<R: Region> Heap<R> {
+view! {
+    /// Cut, join and the Ripple, which anybody can finish.
+    pub(crate) struct Operations, operations
+}
+
+impl<R: Region> Operations<'_, R> {
     /// Takes `size` granules from the free block read as `header` at `g`: all of it, or its tail. All of it
     /// also where what would remain has no span of its own, which is less than a span.
-    pub(super) fn take(&self, cache: &mut ThreadCache, g: Granule, header: Header, size: u32) -> Option<Held> {
-        debug_assert!(header.is_free() && header.size() >= size && size > 0 && self.is_participant(cache.owner()));
-        if self.spans(g, header.size() - size) == 0 {
-            let place = self.place(g, header.size());
+    pub(super) fn take(self, cache: &mut ThreadCache, g: Granule, header: Header, size: u32) -> Option<Held> {
+        debug_assert!(header.is_free() && header.size() >= size && size > 0 && self.heap.is_participant(cache.owner()));
+        if self.heap.spans(g, header.size() - size) == 0 {
+            let place = self.heap.place(g, header.size());
             let held = Header::new(State::Coalescing, cache.owner(), header.next_generation(), place);
-            let taken = self.header(g).cas(header.0, held.0, &CLAIM).is_ok();
+            let taken = self.heap.header(g).cas(header.0, held.0, &CLAIM).is_ok();
             return taken.then_some(Held { at: g, header: held });
         }
         self.cut(cache, g, header, size)
@@ -164,22 +170,22 @@ impl<R: Region> Heap<R> {
 
     /// Cuts `size` granules off the tail of the free block read as `header` at `g`, or nothing if the block
     /// has changed.
-    fn cut(&self, cache: &mut ThreadCache, g: Granule, header: Header, size: u32) -> Option<Held> {
+    fn cut(self, cache: &mut ThreadCache, g: Granule, header: Header, size: u32) -> Option<Held> {
         let owner = cache.owner();
         self.write_op(owner, Op::Cut { at: g, size });
-        let place = self.place(g, header.size());
+        let place = self.heap.place(g, header.size());
         let announced = Header::new(State::Coalescing, owner, header.next_generation(), place);
-        if self.header(g).cas(header.0, announced.0, &ANNOUNCE).is_err() {
+        if self.heap.header(g).cas(header.0, announced.0, &ANNOUNCE).is_err() {
             self.write_op(owner, Op::None);
             return None;
         }
-        let tag = self.tag(cache);
+        let tag = self.heap.tag(cache);
         self.finish_cut(g, announced, size, tag);
         self.write_op(owner, Op::None);
         let rest = header.size() - size;
         let tail = g.plus(rest);
-        let held = Header(self.header(tail).load(&HELD_LOOK));
-        if held.state() != State::Coalescing || held.owner() != owner || held.low() != self.place(tail, size) {
+        let held = Header(self.heap.header(tail).load(&HELD_LOOK));
+        if held.state() != State::Coalescing || held.owner() != owner || held.low() != self.heap.place(tail, size) {
             // Only a segment that somebody else has damaged (C2), or a generation that wrapped, leads here.
             return None;
         }
@@ -188,36 +194,36 @@ impl<R: Region> Heap<R> {
     }
 
     /// The steps of an announced cut; anybody's, each with a tag of its own.
-    fn finish_cut(&self, g: Granule, announced: Header, size: u32, tag: u16) {
+    fn finish_cut(self, g: Granule, announced: Header, size: u32, tag: u16) {
         let rest = announced.size() - size;
         let tail = g.plus(rest);
         if R::Backend::takes(Mutant::FooterDropped) && !self.write_footer(g, announced, rest) {
             return;
         }
-        let inside = self.look_at_span(self.layout().span(tail));
+        let inside = self.heap.look_at_span(self.heap.layout().span(tail));
         if !self.still(g, announced) {
             return;
         }
         if inside.state() == State::Inside {
-            let place = self.place(tail, size);
+            let place = self.heap.place(tail, size);
             let head = Header::new(State::Coalescing, announced.owner(), inside.next_generation(), place);
-            let _ = self.header(tail).cas(inside.0, head.0, &CARVE);
+            let _ = self.heap.header(tail).cas(inside.0, head.0, &CARVE);
         }
-        let free = Header::new(State::Free, tag, announced.next_generation(), self.place(g, rest));
-        let _ = self.header(g).cas(announced.0, free.0, &COMMIT);
+        let free = Header::new(State::Free, tag, announced.next_generation(), self.heap.place(g, rest));
+        let _ = self.heap.header(g).cas(announced.0, free.0, &COMMIT);
     }
 
     /// Joins the free block read as `left` at `g` with its right neighbour read as `right` (FREE, ACKED, or
     /// held by this cache).
-    fn join(&self, cache: &mut ThreadCache, g: Granule, left: Header, right: Header) -> Joined {
+    fn join(self, cache: &mut ThreadCache, g: Granule, left: Header, right: Header) -> Joined {
         let owner = cache.owner();
         debug_assert!(left.is_free() && (right.is_free() || self.is_held_by(cache, right)), "{left:?} {right:?}");
-        let place = self.place(g, left.size());
+        let place = self.heap.place(g, left.size());
         let announced = Header::new(State::Coalescing, owner, left.next_generation(), place);
-        let tag = self.tag(cache);
-        self.word(self.layout().slot(owner, SlotWord::Right)).store(right.0, &OP_WRITE);
+        let tag = self.heap.tag(cache);
+        self.heap.word(self.heap.layout().slot(owner, SlotWord::Right)).store(right.0, &OP_WRITE);
         self.write_op(owner, Op::Join { at: g, tag });
-        if self.header(g).cas(left.0, announced.0, &ANNOUNCE).is_err() {
+        if self.heap.header(g).cas(left.0, announced.0, &ANNOUNCE).is_err() {
             self.write_op(owner, Op::None);
             return Joined::NotAnnounced;
         }
@@ -227,34 +233,34 @@ impl<R: Region> Heap<R> {
     }
 
     /// The steps of an announced join; anybody's.
-    pub(super) fn finish_join(&self, g: Granule, announced: Header, quoted: Header, tag: u16) -> Joined {
+    pub(super) fn finish_join(self, g: Granule, announced: Header, quoted: Header, tag: u16) -> Joined {
         let left = announced.size();
         let both = left.saturating_add(quoted.size());
         let right = g.plus(left);
         let frozen = self.frozen(g, left, quoted, tag);
-        let froze = match self.header(right).cas(quoted.0, frozen.0, &FREEZE) {
+        let froze = match self.heap.header(right).cas(quoted.0, frozen.0, &FREEZE) {
             Ok(_) => true,
             Err(found) => found == frozen.0,
         };
         let next = announced.next_generation();
         if !froze && R::Backend::takes(Mutant::CommitUnfrozen) {
-            let free = Header::new(State::Free, tag, next, self.place(g, left));
-            return match self.header(g).cas(announced.0, free.0, &COMMIT) {
+            let free = Header::new(State::Free, tag, next, self.heap.place(g, left));
+            return match self.heap.header(g).cas(announced.0, free.0, &COMMIT) {
                 Ok(_) => Joined::Aborted,
                 Err(_) => Joined::Elsewhere(both),
             };
         }
-        if self.spans(right, quoted.size()) > 1 && !self.write_footer(g, announced, both) {
+        if self.heap.spans(right, quoted.size()) > 1 && !self.write_footer(g, announced, both) {
             return Joined::Whole(both);
         }
-        let free = Header::new(State::Free, tag, next, self.place(g, both));
-        let _ = self.header(g).cas(announced.0, free.0, &COMMIT);
+        let free = Header::new(State::Free, tag, next, self.heap.place(g, both));
+        let _ = self.heap.header(g).cas(announced.0, free.0, &COMMIT);
         Joined::Whole(both)
     }
 
     /// Finishes the operation that `header` at `g` announces, if it announces one. True if the header may have changed.
-    pub(super) fn help(&self, cache: &mut ThreadCache, g: Granule, header: Header) -> bool {
-        let tag = self.tag(cache);
+    pub(super) fn help(self, cache: &mut ThreadCache, g: Granule, header: Header) -> bool {
+        let tag = self.heap.tag(cache);
         match self.finish(g, header, tag) {
             Helped::NotAnnounced => false,
             Helped::Changed => true,
@@ -267,14 +273,14 @@ impl<R: Region> Heap<R> {
     }
 
     /// The steps of the operation that `header` at `g` announces, without what comes after. A cut gets the tag.
-    pub(super) fn finish(&self, g: Granule, header: Header, tag: u16) -> Helped {
+    pub(super) fn finish(self, g: Granule, header: Header, tag: u16) -> Helped {
         let owner = header.owner();
-        let op = Op::decode(self.word(self.layout().slot(owner, SlotWord::Op)).load(&OP_READ));
-        let quoted = Header(self.word(self.layout().slot(owner, SlotWord::Right)).load(&OP_READ));
+        let op = Op::decode(self.heap.word(self.heap.layout().slot(owner, SlotWord::Op)).load(&OP_READ));
+        let quoted = Header(self.heap.word(self.heap.layout().slot(owner, SlotWord::Right)).load(&OP_READ));
         if !self.still(g, header) && R::Backend::takes(Mutant::HelperRecheckDropped) {
             return Helped::Changed;
         }
-        if !self.fits_sector(g, header) {
+        if !self.heap.fits_sector(g, header) {
             return Helped::NotAnnounced;
         }
         Helped::Finished(match op {
@@ -286,7 +292,7 @@ impl<R: Region> Heap<R> {
                 self.finish_free(g, header, tag);
                 header.size()
             }
-            Op::Join { at, tag } if at == g && self.fits_sector(g.plus(header.size()), quoted) => {
+            Op::Join { at, tag } if at == g && self.heap.fits_sector(g.plus(header.size()), quoted) => {
                 match self.finish_join(g, header, quoted, tag) {
                     Joined::Whole(size) | Joined::Elsewhere(size) => size,
                     Joined::Aborted | Joined::NotAnnounced => header.size(),
@@ -297,31 +303,31 @@ impl<R: Region> Heap<R> {
     }
 
     /// Whether both parts have a span of their own if so much is cut off.
-    fn may_be_cut(&self, g: Granule, header: Header, size: u32) -> bool {
+    fn may_be_cut(self, g: Granule, header: Header, size: u32) -> bool {
         let rest = header.size().saturating_sub(size);
-        self.spans(g, rest) > 0 && self.spans(g.plus(rest), size) > 0
+        self.heap.spans(g, rest) > 0 && self.heap.spans(g.plus(rest), size) > 0
     }
 
     /// What the head of a join's right-hand block becomes, behind a left-hand block of `left` granules at `g`.
-    fn frozen(&self, g: Granule, left: u32, quoted: Header, tag: u16) -> Header {
+    fn frozen(self, g: Granule, left: u32, quoted: Header, tag: u16) -> Header {
         // A right-hand block of one span: its frozen head is the footer of the whole.
-        let small = self.spans(g.plus(left), quoted.size()) == 1;
-        let back = if small { self.spans(g, left) } else { 0 };
+        let small = self.heap.spans(g.plus(left), quoted.size()) == 1;
+        let back = if small { self.heap.spans(g, left) } else { 0 };
         Header::new(State::Inside, tag, quoted.next_generation(), back)
     }
 
     /// The granules that the tile read as `header` at `g` stands for: under a join, from the freeze on, the
     /// right-hand block counts as its own (S4).
-    pub(super) fn extent(&self, g: Granule, header: Header) -> u32 {
+    pub(super) fn extent(self, g: Granule, header: Header) -> u32 {
         let size = header.size();
         if header.state() != State::Coalescing {
             return size;
         }
-        let slot = |word| self.word(self.layout().slot(header.owner(), word)).load(&OP_READ);
+        let slot = |word| self.heap.word(self.heap.layout().slot(header.owner(), word)).load(&OP_READ);
         let (op, quoted) = (Op::decode(slot(SlotWord::Op)), Header(slot(SlotWord::Right)));
         if let Op::Join { at, tag } = op
             && at == g
-            && self.look(g.plus(size)) == self.frozen(g, size, quoted, tag)
+            && self.heap.look(g.plus(size)) == self.frozen(g, size, quoted, tag)
             && R::Backend::check(self.still(g, header), Mutant::JoinRecheckDropped)
         {
             return size.saturating_add(quoted.size());
@@ -331,36 +337,38 @@ impl<R: Region> Heap<R> {
 
     /// Writes the footer of the first `size` granules of a block under an announced operation, or of a held block.
     /// False if the operation is over. A block of one span needs none: its head is its last word.
-    fn write_footer(&self, g: Granule, head: Header, size: u32) -> bool {
-        let back = self.spans(g, size).saturating_sub(1);
+    fn write_footer(self, g: Granule, head: Header, size: u32) -> bool {
+        let back = self.heap.spans(g, size).saturating_sub(1);
         if back == 0 {
             return true;
         }
-        let last = self.layout().span(g) + back;
-        let word = self.look_at_span(last);
+        let last = self.heap.layout().span(g) + back;
+        let word = self.heap.look_at_span(last);
         if !self.still(g, head) {
             return false;
         }
         if word.state() == State::Inside && word.low() != back {
-            let footer = self.next_inside(word, back);
-            let _ = self.header(self.layout().first_of(last)).cas(word.0, footer.0, &FOOTER);
+            let footer = self.heap.next_inside(word, back);
+            let _ = self.heap.header(self.heap.layout().first_of(last)).cas(word.0, footer.0, &FOOTER);
         }
         true
     }
 
     /// Whether a header says that a cache holds the block alone, or has announced an operation on it.
-    fn is_held_by(&self, cache: &ThreadCache, header: Header) -> bool {
-        header.state() == State::Coalescing && header.owner() == cache.owner() && self.is_participant(cache.owner())
+    fn is_held_by(self, cache: &ThreadCache, header: Header) -> bool {
+        header.state() == State::Coalescing
+            && header.owner() == cache.owner()
+            && self.heap.is_participant(cache.owner())
     }
 
     /// Whether the head at `g` is still `header`: what was read before belongs to it.
     #[inline]
-    pub(super) fn still(&self, g: Granule, header: Header) -> bool {
-        self.header(g).load(&HEADER_RECHECK) == header.0
+    pub(super) fn still(self, g: Granule, header: Header) -> bool {
+        self.heap.header(g).load(&HEADER_RECHECK) == header.0
     }
 
-    fn write_op(&self, owner: u16, op: Op) {
-        self.word(self.layout().slot(owner, SlotWord::Op)).store(op.encode(), &OP_WRITE);
+    fn write_op(self, owner: u16, op: Op) {
+        self.heap.word(self.heap.layout().slot(owner, SlotWord::Op)).store(op.encode(), &OP_WRITE);
     }
 
     /// Frees a parked block, merging it with free neighbours. None if somebody else was quicker, else where
@@ -368,20 +376,20 @@ impl<R: Region> Heap<R> {
     ///
     /// A small block is held on the way: that saves its publication where a neighbour takes it in. A large one is
     /// announced, so that a participant stopped in between does not hide it (L2): anybody frees it then.
-    pub(super) fn coalesce(&self, cache: &mut ThreadCache, g: Granule, acked: Header) -> Option<Granule> {
+    pub(super) fn coalesce(self, cache: &mut ThreadCache, g: Granule, acked: Header) -> Option<Granule> {
         debug_assert!(
-            acked.is_given_up() && self.fits_sector(g, acked) && self.is_participant(cache.owner()),
+            acked.is_given_up() && self.heap.fits_sector(g, acked) && self.heap.is_participant(cache.owner()),
             "{acked:?}"
         );
-        if R::Backend::check(self.spans(g, acked.size()) <= LARGEST_HELD, Mutant::LargeHeld) {
+        if R::Backend::check(self.heap.spans(g, acked.size()) <= LARGEST_HELD, Mutant::LargeHeld) {
             let held = self.hold(cache, g, acked)?;
             return Some(self.ripple(cache, held));
         }
         let (owner, size) = (cache.owner(), acked.size());
-        let announced = Header::new(State::Coalescing, owner, acked.next_generation(), self.place(g, size));
-        let tag = self.tag(cache);
+        let announced = Header::new(State::Coalescing, owner, acked.next_generation(), self.heap.place(g, size));
+        let tag = self.heap.tag(cache);
         self.write_op(owner, Op::Free { at: g, tag });
-        let announce = self.header(g).cas(acked.0, announced.0, &ANNOUNCE);
+        let announce = self.heap.header(g).cas(acked.0, announced.0, &ANNOUNCE);
         if announce.is_ok() {
             self.finish_free(g, announced, tag);
         }
@@ -390,30 +398,30 @@ impl<R: Region> Heap<R> {
     }
 
     /// The steps of an announced free; anybody's.
-    fn finish_free(&self, g: Granule, announced: Header, tag: u16) {
+    fn finish_free(self, g: Granule, announced: Header, tag: u16) {
         if self.write_footer(g, announced, announced.size()) {
-            let place = self.place(g, announced.size());
+            let place = self.heap.place(g, announced.size());
             let free = Header::new(State::Free, tag, announced.next_generation(), place);
-            let _ = self.header(g).cas(announced.0, free.0, &COMMIT);
+            let _ = self.heap.header(g).cas(announced.0, free.0, &COMMIT);
         }
     }
 
     /// Takes a parked block into this cache's hands, to merge it. None if somebody else was quicker.
-    fn hold(&self, cache: &ThreadCache, g: Granule, acked: Header) -> Option<Held> {
+    fn hold(self, cache: &ThreadCache, g: Granule, acked: Header) -> Option<Held> {
         debug_assert!(acked.is_given_up());
-        let place = self.place(g, acked.size());
+        let place = self.heap.place(g, acked.size());
         let held = Header::new(State::Coalescing, cache.owner(), acked.next_generation(), place);
-        let taken = self.header(g).cas(acked.0, held.0, &CLAIM).is_ok();
+        let taken = self.heap.header(g).cas(acked.0, held.0, &CLAIM).is_ok();
         taken.then_some(Held { at: g, header: held })
     }
 
     /// The **Ripple**: frees a held block, merging it with free neighbours. Returns where the free block now begins.
     ///
     /// To the left by a join in which the held block is the right-hand one; else to the right by a join in
-    /// which it is the left-hand one; else it becomes FREE alone. Then the recheck of [`Heap::publish_free`].
-    pub(super) fn ripple(&self, cache: &mut ThreadCache, held: Held) -> Granule {
+    /// which it is the left-hand one; else it becomes FREE alone. Then the recheck of `Operations::publish_free`.
+    pub(super) fn ripple(self, cache: &mut ThreadCache, held: Held) -> Granule {
         let Held { at, header } = held;
-        debug_assert!(self.is_held_by(cache, header) && self.fits_sector(at, header), "{held:?}");
+        debug_assert!(self.is_held_by(cache, header) && self.heap.fits_sector(at, header), "{held:?}");
         while let Some((l, left)) = self.left_of(at) {
             match self.join(cache, l, left, header) {
                 // Nobody else can take a held block: a join with it is never aborted, whoever finishes it.
@@ -426,24 +434,29 @@ impl<R: Region> Heap<R> {
         }
         self.write_footer(at, header, header.size());
         let beyond = at.plus(header.size());
-        let right = self.look(beyond);
-        if right.is_free() && self.fits_sector(beyond, right) {
+        let right = self.heap.look(beyond);
+        if right.is_free() && self.heap.fits_sector(beyond, right) {
             return match self.join_held(cache, held, right) {
                 Joined::Whole(size) | Joined::Elsewhere(size) => self.publish_free(cache, at, size, None),
                 Joined::Aborted | Joined::NotAnnounced => self.publish_free(cache, at, header.size(), None),
             };
         }
-        let free = Header::new(State::Free, self.tag(cache), header.next_generation(), self.place(at, header.size()));
-        self.header(at).store(free.0, &HELD_STORE);
+        let free = Header::new(
+            State::Free,
+            self.heap.tag(cache),
+            header.next_generation(),
+            self.heap.place(at, header.size()),
+        );
+        self.heap.header(at).store(free.0, &HELD_STORE);
         self.publish_free(cache, at, header.size(), None)
     }
 
     /// Joins a held block with the free block to its right. The held block's header is announcement enough: nobody else
     /// changes it, and from the moment the slot names it, anybody may finish.
-    fn join_held(&self, cache: &mut ThreadCache, held: Held, right: Header) -> Joined {
+    fn join_held(self, cache: &mut ThreadCache, held: Held, right: Header) -> Joined {
         debug_assert!(self.is_held_by(cache, held.header) && right.is_free(), "{held:?} {right:?}");
-        let (owner, tag) = (cache.owner(), self.tag(cache));
-        self.word(self.layout().slot(owner, SlotWord::Right)).store(right.0, &OP_WRITE);
+        let (owner, tag) = (cache.owner(), self.heap.tag(cache));
+        self.heap.word(self.heap.layout().slot(owner, SlotWord::Right)).store(right.0, &OP_WRITE);
         self.write_op(owner, Op::Join { at: held.at, tag });
         let joined = self.finish_join(held.at, held.header, right, tag);
         self.write_op(owner, Op::None);
@@ -461,7 +474,7 @@ impl<R: Region> Heap<R> {
     /// Either way they are one block: a contradiction. A look that meets an operation in flight may leave it:
     /// that operation ends with a transition of its own.
     pub(super) fn publish_free(
-        &self,
+        self,
         cache: &mut ThreadCache,
         mut g: Granule,
         size: u32,
@@ -470,7 +483,7 @@ impl<R: Region> Heap<R> {
         let hint = |g: Granule, size: u32, hinted: &mut Option<Class>| {
             let class = of_size(size);
             if *hinted != Some(class) {
-                self.hint(g, class, false);
+                self.heap.hints().hint(g, class, false);
                 *hinted = Some(class);
             }
         };
@@ -482,14 +495,14 @@ impl<R: Region> Heap<R> {
             if R::Backend::takes(Mutant::LookFenceDropped) {
                 R::Backend::fence(&LOOK_FENCE);
             }
-            let header = self.look(g);
-            if !header.is_free() || !self.fits_sector(g, header) {
+            let header = self.heap.look(g);
+            if !header.is_free() || !self.heap.fits_sector(g, header) {
                 return g;
             }
             hint(g, header.size(), &mut hinted);
             let beyond = g.plus(header.size());
-            let right = self.look(beyond);
-            if right.is_free() && self.fits_sector(beyond, right) {
+            let right = self.heap.look(beyond);
+            if right.is_free() && self.heap.fits_sector(beyond, right) {
                 if let Joined::Whole(size) | Joined::Elsewhere(size) = self.join(cache, g, header, right) {
                     hint(g, size, &mut hinted);
                 }
@@ -515,34 +528,34 @@ impl<R: Region> Heap<R> {
     }
 
     /// The free block that ends where `g` begins, found through its footer. A footer is a hint: head and size decide.
-    fn left_of(&self, g: Granule) -> Option<(Granule, Header)> {
-        let last = self.layout().span(g).checked_sub(1)?;
-        let word = self.look_at_span(last);
+    fn left_of(self, g: Granule) -> Option<(Granule, Header)> {
+        let last = self.heap.layout().span(g).checked_sub(1)?;
+        let word = self.heap.look_at_span(last);
         let (span, header) = match word.state() {
             State::Inside if word.low() == 0 => return None,
             State::Inside => {
                 let span = last.checked_sub(word.low())?;
-                (span, self.look_at_span(span))
+                (span, self.heap.look_at_span(span))
             }
             _ => (last, word),
         };
-        let at = self.head_of(span, header);
+        let at = self.heap.head_of(span, header);
         let adjacent = R::Backend::check(at.plus(header.size()) == g, Mutant::AdjacencyUnchecked);
         (header.is_free() && adjacent).then_some((at, header))
     }
 
     /// Cuts a held block in two held ones after `size` granules; both have a span of their own.
-    pub(super) fn split_held(&self, cache: &ThreadCache, held: Held, size: u32) -> (Held, Held) {
+    pub(super) fn split_held(self, cache: &ThreadCache, held: Held, size: u32) -> (Held, Held) {
         debug_assert!(size > 0 && size < held.header.size() && self.is_held_by(cache, held.header), "{held:?}");
         let at = held.at.plus(size);
-        let old = Header(self.header(at).load(&HELD_LOOK));
-        let rest = self.place(at, held.header.size() - size);
+        let old = Header(self.heap.header(at).load(&HELD_LOOK));
+        let rest = self.heap.place(at, held.header.size() - size);
         let right = Header::new(State::Coalescing, cache.owner(), old.next_generation(), rest);
         // Hidden under the block's own extent until its word shrinks (S4).
-        self.header(at).store(right.0, &HELD_STORE);
-        let place = self.place(held.at, size);
+        self.heap.header(at).store(right.0, &HELD_STORE);
+        let place = self.heap.place(held.at, size);
         let left = Header::new(State::Coalescing, cache.owner(), held.header.next_generation(), place);
-        self.header(held.at).store(left.0, &HELD_STORE);
+        self.heap.header(held.at).store(left.0, &HELD_STORE);
         (Held { at: held.at, header: left }, Held { at, header: right })
     }
 }

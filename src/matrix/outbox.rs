@@ -7,6 +7,7 @@
 use super::thread_cache::{RemoteBatch, ThreadCache, WAYS};
 use super::transfer_cache::{ALL, places};
 use super::words::Heap;
+use super::words::view;
 use crate::backend::Word;
 use crate::segment::layout::{BATCH, Granule};
 use crate::segment::region::Region;
@@ -15,10 +16,15 @@ use crate::segment::size_class::Bin;
 /// Homes for each batch that a cache's outbox may have.
 const HOMES_PER_OUTBOX: usize = 8;
 
-impl<R: Region> Heap<R> {
+view! {
+    /// What was freed for others goes home.
+    pub(super) struct RemoteFrees, remote_frees
+}
+
+impl<R: Region> RemoteFrees<'_, R> {
     /// Collects the index of a block for its owner; a full batch goes to the transfer cache.
     #[inline]
-    pub(super) fn send_home(&self, cache: &mut ThreadCache, bin: Bin, owner: u16, g: Granule) {
+    pub(super) fn send_home(self, cache: &mut ThreadCache, bin: Bin, owner: u16, g: Granule) {
         let full = BATCH.min(cache.stacks[bin.0].ceiling());
         let at = bin.0 * WAYS + owner as usize % WAYS;
         let way = cache.way(at);
@@ -27,9 +33,9 @@ impl<R: Region> Heap<R> {
         }
         let way = cache.way(at);
         if way.length as usize + 4 == BATCH
-            && let Some(next) = places(way.next_home, self.layout().ring()).next()
+            && let Some(next) = places(way.next_home, self.heap.layout().ring()).next()
         {
-            self.word(self.layout().home_of(owner, bin.0, next)).expect_write();
+            self.heap.word(self.heap.layout().home_of(owner, bin.0, next)).expect_write();
         }
         if way.length > 0 {
             self.expect_next(way.items[(way.length as usize - 1) % BATCH], g);
@@ -43,13 +49,13 @@ impl<R: Region> Heap<R> {
     /// line behind this one's before it is asked for. A line comes from another core's cache: it costs more
     /// than all else here.
     #[inline(always)]
-    fn expect_next(&self, before: u32, g: Granule) {
+    fn expect_next(self, before: u32, g: Granule) {
         let step = g.0.wrapping_sub(before) as i32;
-        let line = self.header_line();
+        let line = self.heap.header_line();
         if step.unsigned_abs() <= 2 * line {
             let next = g.0.wrapping_add_signed(step.signum() * line as i32);
-            if next < self.layout().granules {
-                self.header(Granule(next)).expect_write();
+            if next < self.heap.layout().granules {
+                self.heap.header(Granule(next)).expect_write();
             }
         }
     }
@@ -58,12 +64,12 @@ impl<R: Region> Heap<R> {
     /// too many of them are merged.
     #[cold]
     #[inline(never)]
-    pub(super) fn dispatch(&self, cache: &mut ThreadCache, at: usize) {
+    pub(super) fn dispatch(self, cache: &mut ThreadCache, at: usize) {
         let mut way = *cache.way(at);
         let new = (way.owner, way.bin);
         let mut outbox = cache.outbox.take().unwrap_or_default();
         if outbox.0.is_empty() {
-            if !self.give_home(cache, &mut way, ALL) {
+            if !self.heap.transfer_cache().give_home(cache, &mut way, ALL) {
                 outbox.0.push_back(way);
             }
         } else {
@@ -76,7 +82,7 @@ impl<R: Region> Heap<R> {
                 if own {
                     oldest.next_home = way.next_home;
                 }
-                let given = self.give_home(cache, &mut oldest, looks);
+                let given = self.heap.transfer_cache().give_home(cache, &mut oldest, looks);
                 if own {
                     way.next_home = oldest.next_home;
                 }
@@ -89,18 +95,18 @@ impl<R: Region> Heap<R> {
             }
         }
         *cache.way(at) = RemoteBatch { length: 0, ..way };
-        let full = outbox.0.len() > self.layout().homes() / HOMES_PER_OUTBOX;
+        let full = outbox.0.len() > self.heap.layout().homes() / HOMES_PER_OUTBOX;
         cache.outbox = Some(outbox);
         if full {
-            self.merge_backlog(cache);
+            self.merge_outbox(cache);
         }
     }
 
     /// Merges what waits for a home.
-    pub(super) fn merge_backlog(&self, cache: &mut ThreadCache) {
+    pub(super) fn merge_outbox(self, cache: &mut ThreadCache) {
         if let Some(outbox) = cache.outbox.take() {
             let blocks: Vec<u32> = outbox.0.iter().flat_map(RemoteBatch::batch).copied().collect();
-            self.merge_batch(cache, &blocks);
+            self.heap.bias().merge_batch(cache, &blocks);
         }
     }
 }
@@ -150,8 +156,8 @@ mod tests {
         let (fences, waiting) = receive(many);
         assert!((1..200).contains(&fences), "{fences} fences");
         assert!(waiting <= heap.layout().homes() / HOMES_PER_OUTBOX, "{waiting} batches wait");
-        heap.flush(&mut consumer);
-        heap.flush(&mut producer);
+        heap.parking().flush(&mut consumer);
+        heap.parking().flush(&mut producer);
         heap.heal(&mut producer);
         let tally = heap.verify().expect("at rest");
         assert_eq!((tally.free.blocks, tally.free.granules), (1, heap.layout().granules as u64));

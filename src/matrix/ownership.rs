@@ -2,6 +2,7 @@
 //! under a name, and taken.
 
 use super::block_header::{Header, State, is_adopter, is_nobody};
+use super::words::view;
 use super::words::{Heap, Live};
 use crate::backend::{Backend, Mutant};
 use crate::segment::directory::{Directory, Entry, Published, Refused};
@@ -11,15 +12,20 @@ use crate::segment::region::Region;
 /// How often a block's owner is changed anew when another change came first.
 const GIVE_TRIES: u32 = 16;
 
-impl<R: Region> Heap<R> {
+view! {
+    /// How a live block changes its owner.
+    pub struct Ownership, ownership
+}
+
+impl<R: Region> Ownership<'_, R> {
     /// Gives a live block another owner, whoever has it, as long as it is this block. Else what stands there instead.
     ///
     /// # Errors
     /// The header found, if the block is not live any more.
-    pub fn give_to(&self, mut live: Live, owner: u16) -> Result<(), Header> {
-        while self.rename(live.at, live.header, owner).is_none() {
+    pub fn give_to(self, mut live: Live, owner: u16) -> Result<(), Header> {
+        while self.heap.adoption().rename(live.at, live.header, owner).is_none() {
             // Somebody else adopted it at the same moment, or it was freed.
-            let found = self.look(live.at);
+            let found = self.heap.look(live.at);
             if !found.is_live() || found.generation() != live.header.generation() {
                 return Err(found);
             }
@@ -33,12 +39,12 @@ impl<R: Region> Heap<R> {
     /// # Errors
     /// The header found: of another block or of none, if this one is not live any more; of this one if its
     /// owner is just freeing it or another is adopting it, and whoever wants to wait for them tries again.
-    pub fn give_from(&self, me: u16, mut live: Live, to: u16) -> Result<(), Header> {
+    pub fn give_from(self, me: u16, mut live: Live, to: u16) -> Result<(), Header> {
         for _ in 0..GIVE_TRIES {
-            if self.rename_from(me, live.at, live.header, to).is_some() {
+            if self.heap.adoption().rename_from(me, live.at, live.header, to).is_some() {
                 return Ok(());
             }
-            let found = self.look(live.at);
+            let found = self.heap.look(live.at);
             // Unchanged: its owner names it.
             if !live.is_still(found) || is_adopter(found.owner()) || found == live.header {
                 return Err(found);
@@ -49,12 +55,12 @@ impl<R: Region> Heap<R> {
     }
 
     /// Publishes a live block under a name; it then belongs to nobody, unless somebody else adopts or takes
-    /// it meanwhile. False if it is still its owner's, and [`Heap::publish_given`] has to be asked for that.
+    /// it meanwhile. False if it is still its owner's, and `Ownership::publish_given` has to be asked for that.
     ///
     /// # Errors
     /// [`Refused`], and nothing has changed.
-    pub fn publish(&self, owner: u16, name: &[u8], live: Live, block: Entry) -> Result<bool, Refused> {
-        Directory(self.region()).publish(owner, name, block)?;
+    pub fn publish(self, owner: u16, name: &[u8], live: Live, block: Entry) -> Result<bool, Refused> {
+        Directory(self.heap.region()).publish(owner, name, block)?;
         if R::Backend::mutated(Mutant::PublishedFromAnybody) {
             let _ = self.give_to(live, 0);
             return Ok(true);
@@ -62,12 +68,12 @@ impl<R: Region> Heap<R> {
         Ok(self.publish_given(owner, live))
     }
 
-    /// As [`Heap::publish`], whatever stands under the name: also what that was.
+    /// As `Ownership::publish`, whatever stands under the name: also what that was.
     ///
     /// # Errors
     /// [`Refused::Full`], and nothing has changed.
-    pub fn replace(&self, owner: u16, name: &[u8], live: Live, block: Entry) -> Result<(bool, Option<Entry>), Refused> {
-        let old = Directory(self.region()).replace(owner, name, block)?;
+    pub fn replace(self, owner: u16, name: &[u8], live: Live, block: Entry) -> Result<(bool, Option<Entry>), Refused> {
+        let old = Directory(self.heap.region()).replace(owner, name, block)?;
         Ok((self.publish_given(owner, live), old))
     }
 
@@ -75,28 +81,28 @@ impl<R: Region> Heap<R> {
     /// it as soon as it is published keeps it. Freed meanwhile, the entry says so to whoever looks it up.
     /// False if its owner is just freeing it, or another adopting it; or was when `live` was read: then it
     /// can't be told whose it was.
-    pub fn publish_given(&self, me: u16, live: Live) -> bool {
+    pub fn publish_given(self, me: u16, live: Live) -> bool {
         if live.is_changing_hands() {
-            return !live.is_still(self.look(live.at));
+            return !live.is_still(self.heap.look(live.at));
         }
-        if live.header.owner() == 0 || self.rename_from(me, live.at, live.header, 0).is_some() {
+        if live.header.owner() == 0 || self.heap.adoption().rename_from(me, live.at, live.header, 0).is_some() {
             return true;
         }
-        let found = self.look(live.at);
+        let found = self.heap.look(live.at);
         !live.is_still(found) || found.owner() != live.header.owner() && !is_adopter(found.owner())
     }
 
     /// Takes unowned live block and the publication that led to it: of all who try, one gets it. The name is
     /// given up last: who dies in between leaves a block of its own and the name of a dead block.
-    pub fn take_published(&self, owner: u16, live: Live, found: Published) -> bool {
+    pub fn take_published(self, owner: u16, live: Live, found: Published) -> bool {
         if !is_nobody(live.header.owner()) {
             return false;
         }
-        let Some(ours) = self.rename(live.at, live.header, owner) else { return false };
-        let won = Directory(self.region()).withdraw_this(found);
+        let Some(ours) = self.heap.adoption().rename(live.at, live.header, owner) else { return false };
+        let won = Directory(self.heap.region()).withdraw_this(found);
         if !won {
             // Withdrawn meanwhile: whoever did that was first, and the block is unowned, as it was.
-            let _ = self.rename(live.at, ours, live.header.owner());
+            let _ = self.heap.adoption().rename(live.at, ours, live.header.owner());
         }
         won
     }
@@ -107,23 +113,23 @@ impl<R: Region> Heap<R> {
     /// Those of them from whom others are just adopting blocks, which may yet become theirs again: their
     /// numbers must not be used again until another walk finds none.
     #[must_use]
-    pub fn disown(&self, leaving: &[u16]) -> Vec<u16> {
+    pub fn disown(self, leaving: &[u16]) -> Vec<u16> {
         self.pass_on(leaving, 0, u32::MAX).unwrap_or_default()
     }
 
-    /// As [`Heap::disown`], but their live blocks become `to`'s: another participant of their own process,
+    /// As `Ownership::disown`, but their live blocks become `to`'s: another participant of their own process,
     /// which frees them if that dies. None if there are more than `most` blocks of any kind; some may have
     /// been passed on then.
     ///
     /// `to` may be at work meanwhile: it stores headers of its own alone, and these become its own by
     /// compare-and-swap. Those who leave are not.
     #[must_use]
-    pub fn pass_on(&self, leaving: &[u16], to: u16, most: u32) -> Option<Vec<u16>> {
+    pub fn pass_on(self, leaving: &[u16], to: u16, most: u32) -> Option<Vec<u16>> {
         let (mut open, mut at, mut seen) = (vec![], 0, 0);
-        while at < self.layout().granules {
+        while at < self.heap.layout().granules {
             let g = Granule(at);
-            let header = self.look(g);
-            if header.state() == State::Inside || !self.fits_sector(g, header) {
+            let header = self.heap.look(g);
+            if header.state() == State::Inside || !self.heap.fits_sector(g, header) {
                 // Merged into the tile before, meanwhile.
                 at += 1;
                 continue;
@@ -133,9 +139,9 @@ impl<R: Region> Heap<R> {
                 return None;
             }
             let done = if header.is_live() && leaving.contains(&header.owner()) {
-                self.rename(g, header, to).is_some()
+                self.heap.adoption().rename(g, header, to).is_some()
             } else {
-                let from = self.adopted_from(g, header);
+                let from = self.heap.adoption().adopted_from(g, header);
                 open.extend(from.filter(|from| leaving.contains(from)));
                 from.is_some()
             };

@@ -9,21 +9,27 @@
 use super::thread_cache::{FEW, MOST_SHORT_LOOKS, RemoteBatch, ThreadCache, WAYS};
 use super::transfer_cache::ALL;
 use super::words::Heap;
+use super::words::view;
 use crate::segment::layout::Granule;
 use crate::segment::region::Region;
 use crate::segment::size_class::Bin;
 
-impl<R: Region> Heap<R> {
+view! {
+    /// What waits in a thread cache, and for how long.
+    pub struct Parking, parking
+}
+
+impl<R: Region> Parking<'_, R> {
     /// The bin in which blocks of `size` granules are parked by this cache when freed, if they are.
     #[inline(always)]
-    pub(super) fn parking_bin(&self, cache: &ThreadCache, size: u32) -> Option<Bin> {
-        self.layout().bin_of(size).filter(|_| cache.parks())
+    pub(super) fn parking_bin(self, cache: &ThreadCache, size: u32) -> Option<Bin> {
+        self.heap.layout().bin_of(size).filter(|_| cache.parks())
     }
 
     /// Remembers a block that this cache has just parked. Full: half of the stack goes to the transfer cache,
     /// or is merged.
     #[inline]
-    pub(super) fn remember(&self, cache: &mut ThreadCache, bin: Bin, g: Granule) {
+    pub(super) fn remember(self, cache: &mut ThreadCache, bin: Bin, g: Granule) {
         if !cache.stacks[bin.0].push(g) {
             self.flush_half(cache, bin);
             cache.stacks[bin.0].push(g);
@@ -32,7 +38,7 @@ impl<R: Region> Heap<R> {
 
     #[cold]
     #[inline(never)]
-    pub(super) fn flush_half(&self, cache: &mut ThreadCache, bin: Bin) {
+    pub(super) fn flush_half(self, cache: &mut ThreadCache, bin: Bin) {
         let stack = &mut cache.stacks[bin.0];
         let mut half = RemoteBatch {
             owner: cache.owner,
@@ -42,15 +48,15 @@ impl<R: Region> Heap<R> {
         };
         half.length = stack.oldest_half(&mut half.items) as u8;
         stack.refill_holdoff = 8;
-        if self.biased() && self.give_home(cache, &mut half, ALL) {
+        if self.heap.biased() && self.heap.transfer_cache().give_home(cache, &mut half, ALL) {
             cache.stacks[bin.0].next_own_home = half.next_home;
             return;
         }
-        if self.biased() {
-            half.batch().iter().for_each(|&g| self.renounce(cache, bin, Granule(g)));
+        if self.heap.biased() {
+            half.batch().iter().for_each(|&g| self.heap.bias().renounce(cache, bin, Granule(g)));
         }
-        if !self.put_batch(cache, bin, half.batch()) {
-            self.merge_batch(cache, half.batch());
+        if !self.heap.transfer_cache().put_batch(cache, bin, half.batch()) {
+            self.heap.bias().merge_batch(cache, half.batch());
         }
     }
 
@@ -59,9 +65,9 @@ impl<R: Region> Heap<R> {
     /// Its own batches come first: blocks that wander between caches make them write each other's header
     /// lines. A cache that frees blocks of the size itself leaves unowned ones to those that only allocate, for a
     /// while.
-    pub(super) fn take_batch(&self, cache: &mut ThreadCache, bin: Bin) -> bool {
+    pub(super) fn take_batch(self, cache: &mut ThreadCache, bin: Bin) -> bool {
         let looks = if cache.short_looks > 0 { FEW } else { ALL };
-        if self.take_home(cache, bin, looks) {
+        if self.heap.transfer_cache().take_home(cache, bin, looks) {
             (cache.short_looks, cache.patience) = (0, 0);
             return true;
         }
@@ -77,40 +83,40 @@ impl<R: Region> Heap<R> {
             stack.refill_holdoff -= 1;
             return false;
         }
-        self.get_batch(cache, bin)
+        self.heap.transfer_cache().get_batch(cache, bin)
     }
 
     /// Merges everything that this cache has parked, or has on its way home to other caches.
-    pub fn flush(&self, cache: &mut ThreadCache) {
+    pub fn flush(self, cache: &mut ThreadCache) {
         self.flush_own(cache);
-        self.merge_backlog(cache);
-        self.empty_limbo(cache);
+        self.heap.remote_frees().merge_outbox(cache);
+        self.heap.bias().empty_limbo(cache);
     }
 
     /// Merges what this cache has parked, and sends home what it has of other caches. What finds no home, and
     /// what waits for a fence that takes milliseconds, stays parked where it is. For a cache that ends.
-    pub(super) fn retire(&self, cache: &mut ThreadCache) {
+    pub(super) fn retire(self, cache: &mut ThreadCache) {
         self.flush_own(cache);
         (cache.outbox, cache.limbo) = (None, None);
     }
 
-    fn flush_own(&self, cache: &mut ThreadCache) {
-        for bin in (0..self.layout().bins).map(Bin) {
+    fn flush_own(self, cache: &mut ThreadCache) {
+        for bin in (0..self.heap.layout().bins).map(Bin) {
             loop {
                 while let Some(g) = cache.stacks[bin.0].pop() {
-                    self.merge_parked(cache, g);
+                    self.heap.bias().merge_parked(cache, g);
                 }
-                if !self.take_home(cache, bin, ALL) {
+                if !self.heap.transfer_cache().take_home(cache, bin, ALL) {
                     break;
                 }
             }
             for at in bin.0 * WAYS..(bin.0 + 1) * WAYS {
                 if cache.remote.is_some() && cache.way(at).length > 0 {
-                    self.dispatch(cache, at);
+                    self.heap.remote_frees().dispatch(cache, at);
                 }
             }
         }
-        self.flush_large(cache);
+        self.heap.large().flush_large(cache);
         cache.remote = None;
     }
 }

@@ -29,6 +29,7 @@ pub use super::recovered::{Policy, Recovered};
 use super::thread_cache::ThreadCache;
 use super::transfer_cache::filler_of;
 pub use super::walk::Recovery;
+use super::words::view;
 use super::words::{Heap, Live};
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
@@ -37,15 +38,20 @@ use crate::segment::layout::{Granule, SlotWord};
 use crate::segment::region::Region;
 use crate::segment::slot::Slots;
 
-impl<R: Region> Heap<R> {
+view! {
+    /// What the dead leave, and how it is given back.
+    pub struct Recoveries, recoveries
+}
+
+impl<'a, R: Region> Recoveries<'a, R> {
     /// The participants' slots.
-    pub fn slots(&self) -> Slots<'_, R> {
-        Slots(self.region())
+    pub fn slots(self) -> Slots<'a, R> {
+        Slots(self.heap.region())
     }
 
     /// Cleans up after the participant `dead`, which takes no more steps, and releases its number if no
     /// adoption from it is open. O(blocks).
-    pub fn recover(&self, cache: &mut ThreadCache, dead: u16, policy: Policy) -> Recovered {
+    pub fn recover(self, cache: &mut ThreadCache, dead: u16, policy: Policy) -> Recovered {
         let mut recovery = Recovery::of(vec![self.slots().bury(dead, cache.owner())], policy);
         self.recover_all(cache, &mut recovery);
         recovery.total()
@@ -54,7 +60,7 @@ impl<R: Region> Heap<R> {
     /// As a newcomer without a cache, who is the only one to take the number: walks for the dead participant
     /// `number`. True if the number may be taken now ([`Slots::take`]); then its new cache has to
     /// [settle](Heap::settle_all).
-    pub fn recover_predecessor(&self, recovery: &mut Recovery) -> bool {
+    pub fn recover_predecessor(self, recovery: &mut Recovery) -> bool {
         self.begin_recovery(None, recovery);
         while !self.recover_tiles(None, recovery, u32::MAX) {}
         self.end_walked(recovery);
@@ -62,57 +68,57 @@ impl<R: Region> Heap<R> {
     }
 
     /// The whole of a recovery, or what is left of it.
-    pub fn recover_all(&self, cache: &mut ThreadCache, recovery: &mut Recovery) {
+    pub fn recover_all(self, cache: &mut ThreadCache, recovery: &mut Recovery) {
         self.begin_recovery(Some(cache), recovery);
         while !self.recover_tiles(Some(cache), recovery, u32::MAX) {}
         self.end_recovery(cache, recovery);
     }
 
     /// What comes before the walk: operations, adoptions, batches and entries that the dead had begun.
-    pub fn begin_recovery(&self, mut cache: Option<&mut ThreadCache>, recovery: &mut Recovery) {
+    pub fn begin_recovery(self, mut cache: Option<&mut ThreadCache>, recovery: &mut Recovery) {
         let me = cache.as_deref().map(ThreadCache::owner);
         if R::Backend::takes(Mutant::BlocksBeforeLinks) {
             self.recover_links(cache.as_deref_mut(), recovery);
         }
-        let directory = Directory(self.region());
+        let directory = Directory(self.heap.region());
         for at in 0..recovery.dead.len() {
             let number = recovery.dead[at].number;
             if self.pins(me, recovery, number) {
                 self.finish_announced(cache.as_deref_mut(), number);
-                self.finish_adoption(number);
+                self.heap.adoption().finish_adoption(number);
                 directory.recover(number);
             }
         }
         self.empty_batches(me, recovery);
         if recovery.by_number.iter().all(Option::is_none) {
             // Others have walked for all of them.
-            recovery.at = self.layout().spans();
+            recovery.at = self.heap.layout().spans();
         }
     }
 
     /// The links of the dead, in all structures. A newcomer, which has no number yet, visits them as the
     /// number that it has reserved.
-    fn recover_links(&self, cache: Option<&mut ThreadCache>, recovery: &mut Recovery) {
+    fn recover_links(self, cache: Option<&mut ThreadCache>, recovery: &mut Recovery) {
         let dead: Vec<u16> = recovery.dead.iter().map(|dead| dead.number).collect();
         let me = cache.as_deref().map(ThreadCache::owner);
         let Some(visitor) = me.or(dead.first().copied()) else { return };
-        let _ = self.settle_links_of(visitor, cache, &dead, |number| self.pins(me, recovery, number));
+        let _ = self.heap.settle_links_of(visitor, cache, &dead, |number| self.pins(me, recovery, number));
     }
 
     /// Walks on, over so many tiles at most; true at the end. Without a cache nothing is merged: see
     /// [`Heap::settle_all`].
-    pub fn recover_tiles(&self, mut cache: Option<&mut ThreadCache>, recovery: &mut Recovery, tiles: u32) -> bool {
-        let spans = self.layout().spans();
+    pub fn recover_tiles(self, mut cache: Option<&mut ThreadCache>, recovery: &mut Recovery, tiles: u32) -> bool {
+        let spans = self.heap.layout().spans();
         for _ in 0..tiles {
             if recovery.at >= spans {
                 break;
             }
-            let Some((g, header)) = self.tile_in(recovery.at) else {
+            let Some((g, header)) = self.heap.tile_in(recovery.at) else {
                 recovery.at = self.beyond_merged(recovery);
                 continue;
             };
             if self.recover_tile(cache.as_deref_mut(), recovery, g, header) {
-                recovery.at = self.layout().span(g.plus(header.size()));
+                recovery.at = self.heap.layout().span(g.plus(header.size()));
             }
         }
         recovery.at >= spans
@@ -121,7 +127,7 @@ impl<R: Region> Heap<R> {
     /// What comes behind the walk: the numbers are released, as far as nobody adopts from their holders or
     /// pins them. Whoever releases a number that a newcomer without a cache has walked for owes the recheck:
     /// `cache`'s own number is held until they are done.
-    pub fn end_recovery(&self, cache: &mut ThreadCache, recovery: &mut Recovery) {
+    pub fn end_recovery(self, cache: &mut ThreadCache, recovery: &mut Recovery) {
         if R::Backend::mutated(Mutant::BlocksBeforeLinks) {
             self.recover_links(Some(cache), recovery);
         }
@@ -132,18 +138,18 @@ impl<R: Region> Heap<R> {
         let walked = recovery.dead.iter().filter(|dead| recovery.found[dead.number as usize].open_adoptions == 0);
         slots.release(cache.owner(), &walked.copied().collect::<Vec<_>>());
         if unlooked {
-            self.settle_all(cache);
+            self.heap.settle_all(cache);
         }
     }
 
     /// Sets a recovery aside that may go on later, or never: it keeps no number from anybody meanwhile.
-    pub fn pause_recovery(&self, cache: &ThreadCache, recovery: &mut Recovery) {
+    pub fn pause_recovery(self, cache: &ThreadCache, recovery: &mut Recovery) {
         self.slots().unpin(cache.owner());
         recovery.pinned = 0;
     }
 
     /// Ends the recoveries of a complete walk that has found no open adoption.
-    pub fn end_walked(&self, recovery: &mut Recovery) {
+    pub fn end_walked(self, recovery: &mut Recovery) {
         for dead in &recovery.dead {
             let found = &mut recovery.found[dead.number as usize];
             if R::Backend::mutated(Mutant::OpenAdoptionIgnored) {
@@ -156,7 +162,7 @@ impl<R: Region> Heap<R> {
     /// Whether the recovery of `number` is in force, and stays so until the next pin: then no header that
     /// bears the number is another holder's. A newcomer, which has no cache, has locked the one number that
     /// it recovers.
-    fn pins(&self, me: Option<u16>, recovery: &mut Recovery, number: u16) -> bool {
+    fn pins(self, me: Option<u16>, recovery: &mut Recovery, number: u16) -> bool {
         let Some(dead) = recovery.of_number(number) else { return false };
         if let Some(me) = me
             && recovery.pinned != number
@@ -174,7 +180,7 @@ impl<R: Region> Heap<R> {
 
     /// One tile of the walk; false if it has to be looked at again.
     fn recover_tile(
-        &self,
+        self,
         cache: Option<&mut ThreadCache>,
         recovery: &mut Recovery,
         g: Granule,
@@ -185,11 +191,11 @@ impl<R: Region> Heap<R> {
             if let Some(cache) = cache
                 && R::Backend::takes(Mutant::RecoveryUnsettled)
             {
-                self.settle(cache, g, header);
+                self.heap.settle(cache, g, header);
             }
             return true;
         }
-        match self.adopted_from(g, header) {
+        match self.heap.adoption().adopted_from(g, header) {
             None => return false,
             Some(from) => {
                 if let Some(dead) = recovery.of_number(from) {
@@ -213,7 +219,7 @@ impl<R: Region> Heap<R> {
         }
         if let Some(cache) = cache
             && given.is_given_up()
-            && let Some(merged) = self.coalesce(cache, g, given)
+            && let Some(merged) = self.heap.operations().coalesce(cache, g, given)
         {
             recovery.behind = merged;
         }
@@ -221,24 +227,24 @@ impl<R: Region> Heap<R> {
     }
 
     /// Where a walk goes on that has met no tile: another has merged it, with the free block that was met last perhaps.
-    fn beyond_merged(&self, recovery: &Recovery) -> u32 {
-        let behind = self.look(recovery.behind);
-        let end = match behind.is_free() && self.fits_sector(recovery.behind, behind) {
-            true => self.layout().span(recovery.behind.plus(behind.size())),
+    fn beyond_merged(self, recovery: &Recovery) -> u32 {
+        let behind = self.heap.look(recovery.behind);
+        let end = match behind.is_free() && self.heap.fits_sector(recovery.behind, behind) {
+            true => self.heap.layout().span(recovery.behind.plus(behind.size())),
             false => 0,
         };
         end.max(recovery.at + 1)
     }
 
     /// Finishes what `dead` had announced. Its slot's words stay as they are: the number's next holder clears them.
-    fn finish_announced(&self, cache: Option<&mut ThreadCache>, dead: u16) {
-        let word = self.word(self.layout().slot(dead, SlotWord::Op));
+    fn finish_announced(self, cache: Option<&mut ThreadCache>, dead: u16) {
+        let word = self.heap.word(self.heap.layout().slot(dead, SlotWord::Op));
         if let Op::Cut { at, .. } | Op::Join { at, .. } | Op::Free { at, .. } = Op::decode(word.load(&OP_READ)) {
-            let header = self.look(at);
-            if header.state() == State::Coalescing && header.owner() == dead && at.0 < self.layout().granules {
+            let header = self.heap.look(at);
+            if header.state() == State::Coalescing && header.owner() == dead && at.0 < self.heap.layout().granules {
                 match cache {
-                    Some(cache) => drop(self.help(cache, at, header)),
-                    None => drop(self.finish(at, header, 0)),
+                    Some(cache) => drop(self.heap.operations().help(cache, at, header)),
+                    None => drop(self.heap.operations().finish(at, header, 0)),
                 }
             }
         }
@@ -246,44 +252,44 @@ impl<R: Region> Heap<R> {
 
     /// Makes one block of a dead participant's unowned parked block, or keeps it; what its header is now.
     /// None if it has changed.
-    fn give_back(&self, g: Granule, header: Header, policy: Policy) -> Option<Header> {
+    fn give_back(self, g: Granule, header: Header, policy: Policy) -> Option<Header> {
         // A structure that is its maker's still is no data, but half of a call.
-        if header.is_live() && policy == Policy::Keep && !self.is_structure(Live { at: g, header }) {
-            return self.rename(g, header, KEPT);
+        if header.is_live() && policy == Policy::Keep && !self.heap.is_structure(Live { at: g, header }) {
+            return self.heap.adoption().rename(g, header, KEPT);
         }
         if header.state() == State::Coalescing && !self.erase_inside(g, header) {
             return None;
         }
         // Under the generation of a live block it stays parked; a parked word must not come back.
         let generation = if header.is_live() { header.generation() } else { header.next_generation() };
-        let parked = Header::new(State::Acked, 0, generation, self.place(g, header.size()));
-        self.header(g).cas(header.0, parked.0, &PARK).is_ok().then_some(parked)
+        let parked = Header::new(State::Acked, 0, generation, self.heap.place(g, header.size()));
+        self.heap.header(g).cas(header.0, parked.0, &PARK).is_ok().then_some(parked)
     }
 
     /// Erases heads that were written ahead inside a block that a dead one held alone: a run that was being
     /// cut up. False if another has given the block back meanwhile.
-    fn erase_inside(&self, g: Granule, header: Header) -> bool {
-        let first = self.layout().span(g);
-        for span in first + 1..first + self.spans(g, header.size()) {
-            let head = self.look_at_span(span);
+    fn erase_inside(self, g: Granule, header: Header) -> bool {
+        let first = self.heap.layout().span(g);
+        for span in first + 1..first + self.heap.spans(g, header.size()) {
+            let head = self.heap.look_at_span(span);
             if head.state() == State::Inside {
                 continue;
             }
             // As long as the block's own word stands, what stands inside is a dead one's.
-            if !self.still(g, header) {
+            if !self.heap.operations().still(g, header) {
                 return false;
             }
             let erased = Header::new(State::Inside, head.tag(), head.next_generation(), 0);
-            let _ = self.header(self.layout().first_of(span)).cas(head.0, erased.0, &ERASE);
+            let _ = self.heap.header(self.heap.layout().first_of(span)).cas(head.0, erased.0, &ERASE);
         }
         true
     }
 
     /// Batches that the dead were filling or emptying, and those that wait for them: their indices are lost,
     /// the blocks are in the headers.
-    fn empty_batches(&self, me: Option<u16>, recovery: &mut Recovery) {
-        for control in self.layout().batch_controls() {
-            let control = self.word(control);
+    fn empty_batches(self, me: Option<u16>, recovery: &mut Recovery) {
+        for control in self.heap.layout().batch_controls() {
+            let control = self.heap.word(control);
             let found = control.load(&BATCH_LOOK);
             if let Some(number) = filler_of(found)
                 && self.pins(me, recovery, number)

@@ -3,6 +3,7 @@
 use super::block_header::{Header, State};
 use super::operation::Held;
 use super::thread_cache::{STACK, ThreadCache};
+use super::words::view;
 use super::words::{HEADER_LINE, Heap};
 use crate::backend::orderings::{HELD_LOOK, HELD_STORE};
 use crate::backend::{Backend, Mutant, Word};
@@ -55,12 +56,17 @@ const _: () = {
     }
 };
 
-impl<R: Region> Heap<R> {
+view! {
+    /// How free memory is cut to size.
+    pub(crate) struct Runs, runs
+}
+
+impl<R: Region> Runs<'_, R> {
     /// A block of `size` granules through the hints, held.
-    pub(super) fn find_and_take(&self, cache: &mut ThreadCache, size: u32) -> Option<Held> {
+    pub(super) fn find_and_take(self, cache: &mut ThreadCache, size: u32) -> Option<Held> {
         loop {
-            let (g, header) = self.find(cache, size)?;
-            if let Some(held) = self.take(cache, g, header, size) {
+            let (g, header) = self.heap.hints().find(cache, size)?;
+            if let Some(held) = self.heap.operations().take(cache, g, header, size) {
                 return Some(held);
             }
             R::Backend::pause();
@@ -69,47 +75,47 @@ impl<R: Region> Heap<R> {
 
     /// The granules to cut off the tail of a free block so that they begin with what is looked for, if the
     /// block has it.
-    pub(super) fn tail_for(&self, asked: Fit, at: Granule, size: u32) -> Option<u32> {
+    pub(super) fn tail_for(self, asked: Fit, at: Granule, size: u32) -> Option<u32> {
         let end = at.0 + size;
         let last = end.checked_sub(asked.size).filter(|&last| last >= at.0)?;
         let first = Granule(last - last % asked.align);
         // What would remain in front must have a span of its own.
-        let first = if self.layout().span(first) == self.layout().span(at) { at } else { first };
+        let first = if self.heap.layout().span(first) == self.heap.layout().span(at) { at } else { first };
         (first >= at && first.0.is_multiple_of(asked.align)).then(|| end - first.0)
     }
 
     /// Gives back what a held block has before the first multiple of `align` and behind `size`, as far as it
     /// has spans of its own.
-    pub(super) fn trim(&self, cache: &mut ThreadCache, mut held: Held, size: u32, align: u32) -> Held {
+    pub(super) fn trim(self, cache: &mut ThreadCache, mut held: Held, size: u32, align: u32) -> Held {
         let before = held.at.0.next_multiple_of(align) - held.at.0;
         if before > 0 {
-            let (front, rest) = self.split_held(cache, held, before);
-            self.ripple(cache, front);
+            let (front, rest) = self.heap.operations().split_held(cache, held, before);
+            self.heap.operations().ripple(cache, front);
             held = rest;
         }
         self.shorten(cache, held, size)
     }
 
     /// Gives back what a held block has behind `size`, if that has a span of its own.
-    pub(super) fn shorten(&self, cache: &mut ThreadCache, held: Held, size: u32) -> Held {
+    pub(super) fn shorten(self, cache: &mut ThreadCache, held: Held, size: u32) -> Held {
         let rest = held.header.size().saturating_sub(size);
-        if rest == 0 || self.spans(held.at.plus(size), rest) == 0 {
+        if rest == 0 || self.heap.spans(held.at.plus(size), rest) == 0 {
             return held;
         }
-        let (block, rest) = self.split_held(cache, held, size);
-        self.ripple(cache, rest);
+        let (block, rest) = self.heap.operations().split_held(cache, held, size);
+        self.heap.operations().ripple(cache, rest);
         block
     }
 
     /// Cuts one contiguous run from a free block, keeps the first block and parks the rest. The run begins and ends
     /// at a cache line of headers: a cache's parked blocks lie in header lines that no other cache writes.
-    pub(super) fn carve(&self, cache: &mut ThreadCache, bin: Bin) -> Option<Held> {
+    pub(super) fn carve(self, cache: &mut ThreadCache, bin: Bin) -> Option<Held> {
         self.carve_run(cache, bin).or_else(|| self.find_and_take(cache, bin.size()))
     }
 
-    /// As [`Heap::carve`], or none where no run is to be had.
-    pub(super) fn carve_run(&self, cache: &mut ThreadCache, bin: Bin) -> Option<Held> {
-        let (blocks, granules) = run_of(bin.size(), cache.stacks[bin.0].ceiling() as u32, self.header_line());
+    /// As `Runs::carve`, or none where no run is to be had.
+    pub(super) fn carve_run(self, cache: &mut ThreadCache, bin: Bin) -> Option<Held> {
+        let (blocks, granules) = run_of(bin.size(), cache.stacks[bin.0].ceiling() as u32, self.heap.header_line());
         if blocks < 2 {
             return None;
         }
@@ -118,12 +124,12 @@ impl<R: Region> Heap<R> {
     }
 
     /// Takes `size` granules, or a few more, that begin at a header line.
-    fn take_run(&self, cache: &mut ThreadCache, size: u32) -> Option<Held> {
-        let line = self.header_line();
+    fn take_run(self, cache: &mut ThreadCache, size: u32) -> Option<Held> {
+        let line = self.heap.header_line();
         loop {
-            let (g, header) = self.find(cache, size + line - 1)?;
+            let (g, header) = self.heap.hints().find(cache, size + line - 1)?;
             let beyond = (g.0 + header.size() - size) % line;
-            if let Some(run) = self.take(cache, g, header, size + beyond) {
+            if let Some(run) = self.heap.operations().take(cache, g, header, size + beyond) {
                 return Some(self.shorten(cache, run, size));
             }
             R::Backend::pause();
@@ -135,11 +141,11 @@ impl<R: Region> Heap<R> {
     ///
     /// All heads are COALESCING until the run's own word has shrunk: an ACKED head under it could be taken by a stale
     /// index while the run still covers it (S1 after a crash).
-    fn cut_up(&self, cache: &mut ThreadCache, bin: Bin, run: Held, blocks: u32) -> Held {
+    fn cut_up(self, cache: &mut ThreadCache, bin: Bin, run: Held, blocks: u32) -> Held {
         let (size, owner) = (bin.size(), cache.owner);
         let early = R::Backend::mutated(Mutant::CarveAckedEarly);
         let over = run.header.size() - blocks * size;
-        let pieces = blocks + (over > self.layout().span_mask) as u32;
+        let pieces = blocks + (over > self.heap.layout().span_mask) as u32;
         let piece = |i: u32| {
             let at = i * size;
             let length = if i + 1 == pieces { run.header.size() - at } else { size };
@@ -147,26 +153,27 @@ impl<R: Region> Heap<R> {
         };
         for i in 1..pieces {
             let (g, length) = piece(i);
-            let word = self.header(g);
+            let word = self.heap.header(g);
             let generation = Header(word.load(&HELD_LOOK)).next_generation();
             let state = if early { State::Acked } else { State::Coalescing };
-            word.store(Header::new(state, owner, generation, self.place(g, length)).0, &HELD_STORE);
+            word.store(Header::new(state, owner, generation, self.heap.place(g, length)).0, &HELD_STORE);
         }
         let (_, length) = piece(0);
-        let first = Header::new(State::Coalescing, owner, run.header.next_generation(), self.place(run.at, length));
-        self.header(run.at).store(first.0, &HELD_STORE);
+        let first =
+            Header::new(State::Coalescing, owner, run.header.next_generation(), self.heap.place(run.at, length));
+        self.heap.header(run.at).store(first.0, &HELD_STORE);
         for i in (1..pieces).rev() {
             let (g, length) = piece(i);
-            let generation = Header(self.header(g).load(&HELD_LOOK)).generation();
-            let held = |state| Header::new(state, owner, generation, self.place(g, length));
-            match self.layout().bin_of(length).filter(|&own| own == bin || cache.stacks[own.0].has_room()) {
+            let generation = Header(self.heap.header(g).load(&HELD_LOOK)).generation();
+            let held = |state| Header::new(state, owner, generation, self.heap.place(g, length));
+            match self.heap.layout().bin_of(length).filter(|&own| own == bin || cache.stacks[own.0].has_room()) {
                 Some(own) => {
                     if !early {
-                        self.header(g).store(held(State::Acked).0, &HELD_STORE);
+                        self.heap.header(g).store(held(State::Acked).0, &HELD_STORE);
                     }
-                    self.remember(cache, own, g);
+                    self.heap.parking().remember(cache, own, g);
                 }
-                None => drop(self.ripple(cache, Held { at: g, header: held(State::Coalescing) })),
+                None => drop(self.heap.operations().ripple(cache, Held { at: g, header: held(State::Coalescing) })),
             }
         }
         Held { at: run.at, header: first }

@@ -52,7 +52,7 @@ fn freeze_waits() -> bool {
     heap.slot(OWNER, SlotWord::Right).store(quoted.0, &OP_WRITE);
     heap.slot(OWNER, SlotWord::Op).store(Op::Join { at: x.at, tag }.encode(), &OP_WRITE);
     heap.header(x.at).cas(header.0, announced.0, &ANNOUNCE).expect("nobody else");
-    assert!(heap.help(&mut ThreadCache::with_ceiling(3, 0), x.at, announced));
+    assert!(heap.operations().help(&mut ThreadCache::with_ceiling(3, 0), x.at, announced));
     heap.slot(OWNER, SlotWord::Op).store(Op::None.encode(), &OP_WRITE);
     // Both are allocated again, and the right one freed and taken ever again.
     allocate(&heap, &mut cache, y.at);
@@ -65,7 +65,7 @@ fn freeze_waits() -> bool {
     assert_eq!(heap.look(y.at).generation(), quoted.generation(), "the case is met");
     assert_eq!(heap.look(y.at).low(), quoted.low(), "the case is met");
     // The helper goes on.
-    let _ = heap.finish_join(x.at, announced, quoted, tag);
+    let _ = heap.operations().finish_join(x.at, announced, quoted, tag);
     if heap.verify().is_err() {
         return false;
     }

@@ -50,34 +50,34 @@ impl<R: Region> Heap<R> {
             }
             last = Some((g, header));
             match header.state() {
-                State::Acked | State::Marked if self.may_take(cache.owner(), header) => {
-                    at = self.coalesce(cache, g, header).map_or(at, |merged| merged.0);
+                State::Acked | State::Marked if self.bias().may_take(cache.owner(), header) => {
+                    at = self.operations().coalesce(cache, g, header).map_or(at, |merged| merged.0);
                     continue;
                 }
                 State::Acked | State::Marked => {
-                    if self.steal(cache, g) {
+                    if self.bias().steal(cache, g) {
                         continue;
                     }
                     // Its owner is about to store it: it stays with that one, and this cache's mark has
                     // changed it, no other operation.
                     last = Some((g, self.look(g)));
                 }
-                State::Coalescing if self.help(cache, g, header) => continue,
+                State::Coalescing if self.operations().help(cache, g, header) => continue,
                 State::Free => {
                     // Before it is taken: what remains of it keeps its hints.
                     let class = of_size(size);
-                    if !self.is_hinted(g, class) {
-                        self.hint(g, class, true);
+                    if !self.hints().is_hinted(g, class) {
+                        self.hints().hint(g, class, true);
                     }
-                    if let Some(tail) = wanted.and_then(|asked| self.tail_for(asked, g, size)) {
-                        match self.take(cache, g, header, tail) {
+                    if let Some(tail) = wanted.and_then(|asked| self.runs().tail_for(asked, g, size)) {
+                        match self.operations().take(cache, g, header, tail) {
                             Some(held) => return Some(held),
                             None => continue,
                         }
                     }
                     let next = self.look(g.plus(size));
                     if matches!(next.state(), State::Free | State::Inside) && at + size < granules {
-                        at = self.publish_free(cache, g, size, Some(class)).0;
+                        at = self.operations().publish_free(cache, g, size, Some(class)).0;
                         if self.look(Granule(at)) != header {
                             continue;
                         }
@@ -98,10 +98,10 @@ impl<R: Region> Heap<R> {
     /// Heals, and tells what was damaged. Bounded by the number of blocks; what is broken is mended by a look
     /// at all spans.
     pub fn repair(&self, cache: &mut ThreadCache) -> Mended {
-        self.flush(cache);
+        self.parking().flush(cache);
         let mut is_broken = false;
         let _ = self.sweep(cache, None, &mut is_broken);
-        if is_broken { self.mend(cache) } else { Mended::default() }
+        if is_broken { self.mending().mend(cache) } else { Mended::default() }
     }
 
     /// A newcomer has taken the number of a dead one, for whom it has walked without a cache: it merges what
@@ -112,7 +112,7 @@ impl<R: Region> Heap<R> {
             if header.is_free() {
                 self.settle(cache, g, header);
             } else if header.state() == State::Acked && is_nobody(header.owner()) {
-                return self.coalesce(cache, g, header).is_some();
+                return self.operations().coalesce(cache, g, header).is_some();
             }
             true
         });
@@ -120,10 +120,10 @@ impl<R: Region> Heap<R> {
 
     /// The recheck at a free block, and its hints.
     pub(super) fn settle(&self, cache: &mut ThreadCache, g: Granule, header: Header) {
-        let at = self.publish_free(cache, g, header.size(), Some(of_size(header.size())));
+        let at = self.operations().publish_free(cache, g, header.size(), Some(of_size(header.size())));
         let now = self.look(at);
-        if now.is_free() && self.fits_sector(at, now) && !self.is_hinted(at, of_size(now.size())) {
-            self.hint(at, of_size(now.size()), true);
+        if now.is_free() && self.fits_sector(at, now) && !self.hints().is_hinted(at, of_size(now.size())) {
+            self.hints().hint(at, of_size(now.size()), true);
         }
     }
 
@@ -148,7 +148,7 @@ impl<R: Region> Heap<R> {
                 at += 1;
                 continue;
             }
-            let size = self.extent(Granule(at), header).min(granules - at);
+            let size = self.operations().extent(Granule(at), header).min(granules - at);
             let tile = match header.state() {
                 State::Coalescing => {
                     Header::new(State::Coalescing, header.owner(), header.generation(), self.place(Granule(at), size))
@@ -177,12 +177,12 @@ impl<R: Region> Heap<R> {
         let mut fault = None;
         self.walk(|g, header| {
             tally.add(header);
-            if fault.is_none() && !self.has_owner(header) {
+            if fault.is_none() && !self.auditing().has_owner(header) {
                 fault = Some(Fault::OfNobody { granule: g.0, header });
             }
             if fault.is_none()
                 && header.is_free()
-                && !self.is_hinted(g, of_size(header.size()))
+                && !self.hints().is_hinted(g, of_size(header.size()))
                 && self.look(g) == header
             {
                 fault = Some(Fault::NotHinted { granule: g.0, header });
@@ -194,7 +194,7 @@ impl<R: Region> Heap<R> {
             None if tally.granules != self.layout().granules as u64 => {
                 Err(Fault::Uncovered { covered: tally.granules, granules: self.layout().granules })
             }
-            None => self.audit().map(|()| tally),
+            None => self.auditing().audit().map(|()| tally),
         }
     }
 }

@@ -144,7 +144,7 @@ fn s1_l3_many_caches_keep_their_blocks_apart() {
                             .for_each(|m| *m.lock().unwrap() = 0);
                         heap.free(&mut cache, block.at, None).unwrap();
                     }
-                    heap.flush(&mut cache);
+                    heap.parking().flush(&mut cache);
                 });
             }
         });
@@ -328,9 +328,9 @@ fn l4_work_grows_neither_with_the_segment_nor_with_its_blocks() {
 /// A newcomer takes a dead participant's number over.
 fn revoke<B: Backend>(heap: &Heap<BoxedRegion<B>>, cache: &mut ThreadCache) {
     let number = cache.owner();
-    let mut recovery = Recovery::of(vec![heap.slots().bury(number, number)], Policy::GiveBack);
-    assert!(heap.recover_predecessor(&mut recovery), "nobody adopts");
-    assert!(heap.slots().take(number, 0), "nobody pins it");
+    let mut recovery = Recovery::of(vec![heap.recoveries().slots().bury(number, number)], Policy::GiveBack);
+    assert!(heap.recoveries().recover_predecessor(&mut recovery), "nobody adopts");
+    assert!(heap.recoveries().slots().take(number, 0), "nobody pins it");
     heap.settle_all(cache);
 }
 
@@ -338,7 +338,7 @@ fn revoke<B: Backend>(heap: &Heap<BoxedRegion<B>>, cache: &mut ThreadCache) {
 fn recover_first<B: Backend>(heap: &Heap<BoxedRegion<B>>, cache: &mut ThreadCache, newcomer: bool) {
     match newcomer {
         true => revoke(heap, cache),
-        false => drop(heap.recover(cache, 1, Policy::GiveBack)),
+        false => drop(heap.recoveries().recover(cache, 1, Policy::GiveBack)),
     }
 }
 
@@ -387,7 +387,7 @@ fn c1_killed_at_every_step_and_recovered() {
                     }
                     let mut cache = ThreadCache::new(second);
                     if first != second {
-                        heap.recover(&mut cache, first, Policy::GiveBack);
+                        heap.recoveries().recover(&mut cache, first, Policy::GiveBack);
                     }
                     recover(second);
                     assert!(heap.live_at(more.at).is_ok(), "S1: {part} of {size} killed at {k}, {deep:?}");
@@ -441,7 +441,7 @@ fn the_lifecycle_is_visible() {
     assert_eq!((block.header.state(), block.header.owner()), (State::Allocated, 3));
     heap.free(&mut cache, block.at, None).unwrap();
     assert_eq!(heap.look(block.at).state(), State::Acked);
-    heap.flush(&mut cache);
+    heap.parking().flush(&mut cache);
     assert_eq!(heap.look(block.at).state(), State::Inside);
 }
 
@@ -630,9 +630,9 @@ fn l2_a_hole_that_fits_exactly_serves() {
         let mut cache = ThreadCache::with_ceiling(1, ceiling);
         let blocks = [20, 17, 27].map(|size| {
             let left = heap.layout().granules;
-            heap.find_and_take(&mut cache, size.min(left)).unwrap()
+            heap.runs().find_and_take(&mut cache, size.min(left)).unwrap()
         });
-        heap.ripple(&mut cache, blocks[1]);
+        heap.operations().ripple(&mut cache, blocks[1]);
         assert!(heap.allocate(&mut cache, 18, 1, Kind::Raw).is_err());
         assert_eq!(heap.allocate(&mut cache, 17, 1, Kind::Raw).unwrap().at, blocks[1].at);
     }
@@ -734,7 +734,7 @@ fn c2_hostile_words_neither_hang_nor_lead_outside() {
                     let _ = heap.free(&mut cache, block.at, None);
                 }
             }
-            heap.recover(&mut cache, 1, Policy::GiveBack);
+            heap.recoveries().recover(&mut cache, 1, Policy::GiveBack);
             heap.heal(&mut cache);
             let _ = (heap.tally(), heap.verify());
         }

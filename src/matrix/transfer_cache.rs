@@ -14,6 +14,7 @@
 
 use super::thread_cache::{RemoteBatch, ThreadCache};
 use super::words::Heap;
+use super::words::view;
 use crate::backend::Word;
 use crate::backend::orderings::{BATCH_CLAIM, BATCH_INDEX, BATCH_LOOK, BATCH_MAP, BATCH_PASS};
 use crate::packed::packed;
@@ -87,12 +88,17 @@ fn bits_from(bits: u64, first: usize) -> impl Iterator<Item = usize> {
     })
 }
 
-impl<R: Region> Heap<R> {
+view! {
+    /// Where batches of parked blocks change hands.
+    pub(crate) struct TransferCache, transfer_cache
+}
+
+impl<R: Region> TransferCache<'_, R> {
     /// Puts a batch of unowned blocks into the transfer cache; false if every transfer slot of the bin is in use.
-    pub(super) fn put_batch(&self, cache: &ThreadCache, bin: Bin, batch: &[u32]) -> bool {
-        let layout = self.layout();
+    pub(super) fn put_batch(self, cache: &ThreadCache, bin: Bin, batch: &[u32]) -> bool {
+        let layout = self.heap.layout();
         let first = beginning(cache.owner, layout.params.batches);
-        let map = self.word(layout.batch_map(bin.0));
+        let map = self.heap.word(layout.batch_map(bin.0));
         let empty = !map.load(&BATCH_MAP) & all_open(layout.params.batches);
         for slot in bits_from(empty, first) {
             let filled = self.fill(cache, layout.transfer_slot(bin.0, slot), batch, FULL);
@@ -109,12 +115,12 @@ impl<R: Region> Heap<R> {
     /// Puts a batch where its owner looks for it: behind the one that this cache put there last, or further
     /// on where others have been. No map is asked, or told. False if none of so many homes of that ring is
     /// free.
-    pub(super) fn give_home(&self, cache: &ThreadCache, way: &mut RemoteBatch, looks: usize) -> bool {
-        let (layout, bin) = (self.layout(), Bin(way.bin as usize));
+    pub(super) fn give_home(self, cache: &ThreadCache, way: &mut RemoteBatch, looks: usize) -> bool {
+        let (layout, bin) = (self.heap.layout(), Bin(way.bin as usize));
         for at in places(way.next_home, layout.ring()).take(looks) {
             let home = layout.home_of(way.owner, bin.0, at);
             // A compare-and-swap in vain would take the line from those who use it.
-            if self.word(home).load(&BATCH_LOOK) == 0
+            if self.heap.word(home).load(&BATCH_LOOK) == 0
                 && self.fill(cache, home, way.batch(), full(way.owner, bin)).is_ok()
             {
                 way.next_home = at as u8 + 1;
@@ -125,24 +131,24 @@ impl<R: Region> Heap<R> {
     }
 
     /// Puts a batch into the slot with this control word if it is empty; else what the word says comes back.
-    pub(super) fn fill(&self, cache: &ThreadCache, slot: WordIndex, batch: &[u32], full: u64) -> Result<(), u64> {
-        let control = self.word(slot);
+    pub(super) fn fill(self, cache: &ThreadCache, slot: WordIndex, batch: &[u32], full: u64) -> Result<(), u64> {
+        let control = self.heap.word(slot);
         control.cas(0, claimed(cache.owner), &BATCH_CLAIM)?;
         for (word, pair) in batch.chunks(2).enumerate() {
             let both = pair[0] as u64 | (*pair.get(1).unwrap_or(&0) as u64) << 32;
-            self.word(WordIndex(slot.0 + 1 + word)).store(both, &BATCH_INDEX);
+            self.heap.word(WordIndex(slot.0 + 1 + word)).store(both, &BATCH_INDEX);
         }
         control.store(full | batch.len() as u64, &BATCH_PASS);
         Ok(())
     }
 
     /// Takes a batch of the cache's own from so many of its homes: from where the next one is expected, or further on.
-    pub(super) fn take_home(&self, cache: &mut ThreadCache, bin: Bin, looks: usize) -> bool {
-        let layout = self.layout();
+    pub(super) fn take_home(self, cache: &mut ThreadCache, bin: Bin, looks: usize) -> bool {
+        let layout = self.heap.layout();
         let next = cache.stacks[bin.0].next_home;
         for at in places(next, layout.ring()).take(looks) {
             let home = layout.home_of(cache.owner, bin.0, at);
-            let control = self.word(home);
+            let control = self.heap.word(home);
             if at == next as usize {
                 control.expect_write();
             }
@@ -158,14 +164,14 @@ impl<R: Region> Heap<R> {
     }
 
     /// Takes a batch of unowned blocks.
-    pub(super) fn get_batch(&self, cache: &mut ThreadCache, bin: Bin) -> bool {
-        let layout = self.layout();
+    pub(super) fn get_batch(self, cache: &mut ThreadCache, bin: Bin) -> bool {
+        let layout = self.heap.layout();
         let first = beginning(cache.owner, layout.params.batches);
-        let map = self.word(layout.batch_map(bin.0));
+        let map = self.heap.word(layout.batch_map(bin.0));
         let full = map.load(&BATCH_MAP) & all_open(layout.params.batches);
         for slot in bits_from(full, first).take(OPEN_LOOKS) {
             let at = layout.transfer_slot(bin.0, slot);
-            let control = self.word(at);
+            let control = self.heap.word(at);
             let found = control.load(&BATCH_LOOK);
             if found & FULL == 0 {
                 map.fetch_and(!(1 << slot), &BATCH_MAP);
@@ -183,8 +189,8 @@ impl<R: Region> Heap<R> {
     }
 
     /// Takes the batch of the slot whose control word says `found`, onto the own stack; None if somebody else did.
-    fn empty(&self, cache: &mut ThreadCache, bin: Bin, slot: WordIndex, found: u64) -> Option<bool> {
-        let granules = self.layout().granules;
+    fn empty(self, cache: &mut ThreadCache, bin: Bin, slot: WordIndex, found: u64) -> Option<bool> {
+        let granules = self.heap.layout().granules;
         let (items, count) = self.open_batch(cache, slot, found)?;
         for g in items[..count].iter().map(|&g| Granule(g)) {
             // Read from shared memory: checked before it enters a stack (C2).
@@ -197,14 +203,14 @@ impl<R: Region> Heap<R> {
 
     /// Takes the batch of the slot whose control word says `found`, and how many there are; None if somebody
     /// else did. Their headers' lines may come.
-    pub(super) fn open_batch(&self, cache: &ThreadCache, slot: WordIndex, found: u64) -> Option<([u32; BATCH], usize)> {
-        let control = self.word(slot);
+    pub(super) fn open_batch(self, cache: &ThreadCache, slot: WordIndex, found: u64) -> Option<([u32; BATCH], usize)> {
+        let control = self.heap.word(slot);
         control.cas(found, claimed(cache.owner), &BATCH_CLAIM).ok()?;
         let (mut items, count) = ([0; BATCH], ((found & 0xFF) as usize).min(BATCH));
         for (i, item) in items[..count].iter_mut().enumerate() {
-            let both = self.word(WordIndex(slot.0 + 1 + i / 2)).load(&BATCH_INDEX);
+            let both = self.heap.word(WordIndex(slot.0 + 1 + i / 2)).load(&BATCH_INDEX);
             *item = (both >> (32 * (i % 2))) as u32;
-            self.header(Granule(*item)).expect_write();
+            self.heap.header(Granule(*item)).expect_write();
         }
         control.store(0, &BATCH_PASS);
         Some((items, count))

@@ -91,6 +91,36 @@ pub struct Exhausted {
 /// Headers in a cache line.
 pub(super) const HEADER_LINE: u32 = 8;
 
+/// Makes a view of the heap: methods of one duty, which stand on those of the heap and of other views. It is
+/// one pointer, and passed by value.
+macro_rules! view {
+    ($(#[$doc:meta])* $vis:vis struct $View:ident, $get:ident) => {
+        $(#[$doc])*
+        $vis struct $View<'a, R: Region> {
+            heap: &'a Heap<R>,
+        }
+
+        impl<R: Region> Clone for $View<'_, R> {
+            #[inline(always)]
+            fn clone(&self) -> Self {
+                *self
+            }
+        }
+
+        impl<R: Region> Copy for $View<'_, R> {}
+
+        impl<R: Region> Heap<R> {
+            $(#[$doc])*
+            #[inline(always)]
+            #[must_use]
+            $vis fn $get(&self) -> $View<'_, R> {
+                $View { heap: self }
+            }
+        }
+    };
+}
+pub(super) use view;
+
 impl<R: Region> Heap<R> {
     /// A heap over a region that has been formatted by [`Heap::format`], here or in another process.
     pub fn new(region: R) -> Self {

@@ -34,7 +34,7 @@ pub(crate) fn call<B: Backend>(
             // What is one's own or unowned may be published.
             let ours = |live: &Live| id(*live) == id(block) && [0, cache.owner()].contains(&live.header.owner());
             let Some(live) = heap.live_at(block.at).ok().filter(ours) else { return Call::Excused };
-            match heap.publish(cache.owner(), &[name], live, entry) {
+            match heap.ownership().publish(cache.owner(), &[name], live, entry) {
                 Ok(_) => Call::Publish { name, block: id(block), done: true },
                 Err(Refused::Taken) => Call::Publish { name, block: id(block), done: false },
                 // Others may have been filling entries.
@@ -49,7 +49,7 @@ pub(crate) fn call<B: Backend>(
             let got = directory.lookup(&[name]).and_then(|found| {
                 let live = heap.live_at(Granule(found.block.offset)).ok()?;
                 let same = live.header.generation() == found.block.generation;
-                (same && heap.take_published(cache.owner(), live, found)).then_some(id(live))
+                (same && heap.ownership().take_published(cache.owner(), live, found)).then_some(id(live))
             });
             Call::Take { name, got }
         }

@@ -85,7 +85,7 @@ impl Attached {
                 debug_assert_eq!(joined, Ok(()));
                 hidden.hide();
             }
-            let header = matrix.heap().rename_from(cache.owner(), made.at, made.header, 0);
+            let header = matrix.heap().adoption().rename_from(cache.owner(), made.at, made.header, 0);
             Ok(header.map(|header| Live { at: made.at, header }))
         };
         let made = Self::made(handler, shape, make)?;
@@ -253,7 +253,7 @@ impl Attached {
             return Ok(live);
         }
         // Its owner may be about to store the header, which is ruled out first.
-        Ok(Live { at, header: matrix.heap().rename_from(me, at, live.header, me).ok_or(Unsent::NotOwn)? })
+        Ok(Live { at, header: matrix.heap().adoption().rename_from(me, at, live.header, me).ok_or(Unsent::NotOwn)? })
     }
 
     /// Tries to put a message in until there is room, until the time is over if that is given, or until

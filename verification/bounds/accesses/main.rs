@@ -105,7 +105,7 @@ fn measure(segment: usize, blocks: usize) -> Vec<Cell> {
             heap.free(&mut cache, block.at, None).expect("it is live");
             frees.push(Counts::get().accesses());
         }
-        heap.flush(&mut cache);
+        heap.parking().flush(&mut cache);
         cells.push(Cell { operation: allocation, segment, blocks, samples: allocations });
         cells.push(Cell { operation: free, segment, blocks, samples: frees });
     }

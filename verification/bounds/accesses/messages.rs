@@ -27,7 +27,7 @@ fn locked(sort: Sort, batch: usize) -> (u64, u64) {
     let mut cache = ThreadCache::with_ceiling(1, 0);
     let shape = Shape { sort, cells_shift: 5, readers: 0, content: 7 };
     let made = Structure::make(&heap, &mut cache, shape).expect("there is room");
-    let header = heap.rename(made.at, made.header, 0).expect("it is ours");
+    let header = heap.adoption().rename(made.at, made.header, 0).expect("it is ours");
     let ring = Ring::of(Structure::at(&heap, Live { at: made.at, header }).expect("it is there"));
     let (mut sends, mut receipts) = (0, 0);
     for _ in 0..MESSAGES as usize / batch {

@@ -39,7 +39,7 @@ enum Number {
 /// A heap in which [`DEAD`] has died, so many accesses into its third allocation.
 fn world(granules: u32, died_at: u64) -> (Rc<World>, Live) {
     let world = Rc::new(World::of(granules, 6));
-    (1..=DEAD).for_each(|number| assert!(world.heap.slots().take(number, 0)));
+    (1..=DEAD).for_each(|number| assert!(world.heap.recoveries().slots().take(number, 0)));
     dead(&world, died_at);
     let mut first = None;
     world.heap.walk(|at, header| first = first.or(header.is_live().then_some(Live { at, header }))).expect("S4");
@@ -52,19 +52,19 @@ fn world(granules: u32, died_at: u64) -> (Rc<World>, Live) {
 fn help(world: &World, dead: Dead, block: Live, first: First) -> (Number, Vec<Live>) {
     let heap = &world.heap;
     // The first one may have given it back already.
-    let adopted = heap.rename_from(ADOPTER, block.at, block.header, ADOPTER);
+    let adopted = heap.adoption().rename_from(ADOPTER, block.at, block.header, ADOPTER);
     adopted.inspect(|_| world.claim(block, ADOPTER, 1, 1));
     let cache = &mut ThreadCache::with_ceiling(HELPER, 0);
     let recovery = &mut Recovery::of(vec![dead], Give::GiveBack);
-    heap.recover_all(cache, recovery);
+    heap.recoveries().recover_all(cache, recovery);
     assert_eq!(recovery.total().open_adoptions, 0, "nobody adopts any more");
     // Unless the newcomer has taken the number already, and is looking at the neighbours.
-    if !heap.slots().is_held(DEAD) {
+    if !heap.recoveries().slots().is_held(DEAD) {
         heap.walk(|g, header| assert!(header.parked_by() != DEAD, "L2: {g:?} is the dead one's: {header:?}"))
             .expect("S4");
     }
     world.nothing_is_hidden(cache, 30);
-    let taken = heap.slots().take(DEAD, 0);
+    let taken = heap.recoveries().slots().take(DEAD, 0);
     assert!(!taken || first == First::Recoverer, "the number is reserved for a newcomer");
     if !taken {
         if let Some(header) = adopted {
@@ -74,8 +74,8 @@ fn help(world: &World, dead: Dead, block: Live, first: First) -> (Number, Vec<Li
     }
     let mut holds = vec![];
     if let Some(header) = adopted {
-        let unowned = heap.rename_from(ADOPTER, block.at, header, 0).expect("its own");
-        let header = heap.rename_from(DEAD, block.at, unowned, DEAD).expect("unowned");
+        let unowned = heap.adoption().rename_from(ADOPTER, block.at, header, 0).expect("its own");
+        let header = heap.adoption().rename_from(DEAD, block.at, unowned, DEAD).expect("unowned");
         assert_eq!(header, block.header, "the word has come back");
         world.give_up(block, ADOPTER);
         world.claim(block, DEAD, 1, 1);
@@ -94,19 +94,19 @@ fn set_aside(first: First, granules: u32, died_at: u64, k: u64) -> Option<Number
     let result = Rc::new(RefCell::new(None));
     let (own, has_ended) = (world.clone(), ended.clone());
     // Declared dead by compare-and-swap on the word that told whose death it was: a late declaration hits nobody else.
-    let dead = world.heap.slots().bury(DEAD, FIRST);
+    let dead = world.heap.recoveries().slots().bury(DEAD, FIRST);
     let dead = match first {
         First::Recoverer => dead,
-        First::Newcomer => world.heap.slots().reserve(dead, LIFE).expect("nobody else moves"),
+        First::Newcomer => world.heap.recoveries().slots().reserve(dead, LIFE).expect("nobody else moves"),
     };
     let walks = move || {
         let cache = &mut ThreadCache::with_ceiling(if first == First::Newcomer { DEAD } else { FIRST }, 0);
         let recovery = &mut Recovery::of(vec![dead], Give::GiveBack);
         match first {
-            First::Recoverer => own.heap.recover_all(cache, recovery),
+            First::Recoverer => own.heap.recoveries().recover_all(cache, recovery),
             First::Newcomer => {
-                assert!(own.heap.recover_predecessor(recovery));
-                assert!(own.heap.slots().take(DEAD, LIFE), "the number is reserved for it");
+                assert!(own.heap.recoveries().recover_predecessor(recovery));
+                assert!(own.heap.recoveries().slots().take(DEAD, LIFE), "the number is reserved for it");
                 own.heap.settle_all(cache);
             }
         }
@@ -130,8 +130,8 @@ fn set_aside(first: First, granules: u32, died_at: u64, k: u64) -> Option<Number
     let ends = move || {
         let cache = &mut ThreadCache::with_ceiling(HELPER, 0);
         if first == First::Recoverer && at_the_end == Number::Kept {
-            own.heap.recover(cache, DEAD, Give::GiveBack);
-            assert!(own.heap.slots().take(DEAD, 0), "C1: the number is nobody's, and not to be had");
+            own.heap.recoveries().recover(cache, DEAD, Give::GiveBack);
+            assert!(own.heap.recoveries().slots().take(DEAD, 0), "C1: the number is nobody's, and not to be had");
         }
         // By the recoveries alone: nobody has healed.
         own.heap.verify().unwrap_or_else(|fault| panic!("recovered: {fault}"));

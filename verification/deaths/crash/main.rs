@@ -90,7 +90,7 @@ fn survive(world: &World, cache: &mut ThreadCache, live: &Holding, most: &Most, 
                 if let Some(block) = block {
                     let entry = Entry { offset: block.at.0, generation: block.header.generation(), fingerprint: None };
                     world.give_up(block, owner);
-                    if measured(&most.name, || world.heap.publish(owner, NAME, block, entry)).is_err() {
+                    if measured(&most.name, || world.heap.ownership().publish(owner, NAME, block, entry)).is_err() {
                         world.claim(block, owner, 1, 1);
                         live.borrow_mut().push(block);
                     }

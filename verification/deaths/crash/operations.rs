@@ -110,7 +110,7 @@ impl Scene {
     fn publish(&mut self) {
         let block = self.target.pop().expect("prepared");
         self.world.give_up(block, VICTIM);
-        if self.world.heap.publish(VICTIM, NAME, block, Self::entry(block)).is_err() {
+        if self.world.heap.ownership().publish(VICTIM, NAME, block, Self::entry(block)).is_err() {
             self.world.claim(block, VICTIM, 1, 1);
             self.kept.push(block);
         }
@@ -121,7 +121,8 @@ impl Scene {
 pub(crate) fn take_named(world: &World, owner: u16) -> Option<Live> {
     let found = Directory(world.heap.region()).lookup(NAME)?;
     let live = world.heap.live_at(Granule(found.block.offset)).ok()?;
-    let ours = live.header.generation() == found.block.generation && world.heap.take_published(owner, live, found);
+    let ours =
+        live.header.generation() == found.block.generation && world.heap.ownership().take_published(owner, live, found);
     ours.then(|| {
         world.claim(live, owner, 1, 1);
         world.heap.live_at(live.at).expect("it is ours")
@@ -130,7 +131,7 @@ pub(crate) fn take_named(world: &World, owner: u16) -> Option<Live> {
 
 /// What a recoverer does for a participant that has died.
 pub(crate) fn recover(world: &World, cache: &mut ThreadCache, dead: u16, policy: Policy) {
-    world.heap.recover(cache, dead, policy);
+    world.heap.recoveries().recover(cache, dead, policy);
     let directory = Directory(world.heap.region());
     directory.recover(dead);
     directory.retain(|entry| {
@@ -387,7 +388,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
             let blocks = [(); 4].map(|()| s.take(2));
             blocks.into_iter().for_each(|block| s.release(block));
         },
-        run: |s| s.world.heap.flush(&mut s.cache),
+        run: |s| s.world.heap.parking().flush(&mut s.cache),
         through: &[&CLAIM, &FREEZE],
         around: &[&HEADER_WALK],
     },
@@ -483,7 +484,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
             let blocks = [5, 6, 7].map(|size| s.take(size));
             blocks.into_iter().for_each(|block| s.release(block));
         },
-        run: |s| s.world.heap.flush_large(&mut s.cache),
+        run: |s| s.world.heap.large().flush_large(&mut s.cache),
         through: &[&CLAIM, &FREEZE],
         around: &[&HEADER_WALK],
     },
@@ -496,7 +497,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         run: |s| {
             let block = s.target.pop().expect("prepared");
             s.world.give_up(block, VICTIM);
-            s.world.heap.give_to(block, 0).expect("ours");
+            s.world.heap.ownership().give_to(block, 0).expect("ours");
         },
         through: &[&ADOPT],
         around: &[],
@@ -509,12 +510,12 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         prepare: |s| {
             let block = s.other(2);
             s.world.give_up(block, 2);
-            let header = s.world.heap.rename(block.at, block.header, 0).expect("the bystander's");
+            let header = s.world.heap.adoption().rename(block.at, block.header, 0).expect("the bystander's");
             s.target.push(Live { at: block.at, header });
         },
         run: |s| {
             let block = s.target.pop().expect("prepared");
-            s.world.heap.give_to(block, VICTIM).expect("nobody else knows of it");
+            s.world.heap.ownership().give_to(block, VICTIM).expect("nobody else knows of it");
             s.world.claim(block, VICTIM, 2, 1);
             s.kept.push(block);
         },
@@ -604,8 +605,8 @@ pub(crate) const OPERATIONS: &[Operation] = &[
             for block in std::mem::take(&mut s.kept) {
                 s.world.give_up(block, VICTIM);
             }
-            s.world.heap.flush(&mut s.cache);
-            assert!(s.world.heap.disown(&[VICTIM]).is_empty(), "nobody adopts");
+            s.world.heap.parking().flush(&mut s.cache);
+            assert!(s.world.heap.ownership().disown(&[VICTIM]).is_empty(), "nobody adopts");
         },
         through: &[&ADOPT],
         around: &[],

@@ -96,7 +96,7 @@ scenarios! {
         world.run([
             part(move |w| {
                 w.free(&mut other, block);
-                w.heap.flush(&mut other);
+                w.heap.parking().flush(&mut other);
             }),
             part(move |w| {
                 if w.allocate(&mut owner, 1).at == block.at {
@@ -124,7 +124,7 @@ scenarios! {
             }),
             part(move |w| {
                 let _ = w.try_free(&mut other, block);
-                w.heap.flush(&mut other);
+                w.heap.parking().flush(&mut other);
                 w.allocate(&mut other, 1);
             }),
         ]);
@@ -145,7 +145,7 @@ scenarios! {
                 }
             }),
             part(move |w| {
-                if w.heap.rename_from(2, block.at, block.header, 2).is_some() {
+                if w.heap.adoption().rename_from(2, block.at, block.header, 2).is_some() {
                     mark("adopted");
                     w.heap.region().touch(block.at, 1);
                 }
@@ -255,7 +255,7 @@ fn stopped(thief: bool) {
         w.heap.free(&mut cache, block.at, Some(block.header.generation())).expect("S5: it is live");
     });
     world.run([survivor, part(|w| w.heap.heal(&mut strict(3)))]);
-    world.heap.recover(&mut strict(3), dead, Policy::GiveBack);
+    world.heap.recoveries().recover(&mut strict(3), dead, Policy::GiveBack);
     world.heap.heal(&mut strict(3));
     world.is_whole();
 }

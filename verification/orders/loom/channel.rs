@@ -19,7 +19,7 @@ fn queue<B: Backend>(sort: Sort, shift: u32, granules: u32) -> (Arc<World<B>>, L
     let shape = Shape { sort, cells_shift: shift, readers: 0, content: 7 };
     let world = World::with_payload(granules, |layout| shape.granules(layout));
     let made = Structure::make(&world.heap, &mut strict(1), shape).expect("there is room");
-    let header = world.heap.rename(made.at, made.header, 0).expect("it is ours");
+    let header = world.heap.adoption().rename(made.at, made.header, 0).expect("it is ours");
     let live = Live { at: made.at, header };
     (world, live)
 }

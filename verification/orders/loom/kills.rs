@@ -25,7 +25,7 @@ fn killed(granules: u32, ceiling: usize, victim: fn(&World<Mortal>, &mut ThreadC
     FINISHED.set(stopped_at(STEP.get(), || victim(&world, &mut cache)).is_some());
     world.run([
         part(|w: &World<Mortal>| {
-            w.heap.recover(&mut strict(3), 1, Policy::GiveBack);
+            w.heap.recoveries().recover(&mut strict(3), 1, Policy::GiveBack);
         }),
         part(move |w: &World<Mortal>| {
             let mut cache = strict(2);
@@ -55,13 +55,14 @@ fn recovery_killed() {
     let kept = world.allocate(&mut strict(2), 1);
     let mut cache = strict(1);
     FINISHED.set(stopped_at(STEP.get(), || allocates_and_frees(&world, &mut cache)).is_some());
-    let recovered = stopped_at(SECOND.get().0, || world.heap.recover(&mut strict(3), 1, Policy::GiveBack)).is_some();
+    let recovered =
+        stopped_at(SECOND.get().0, || world.heap.recoveries().recover(&mut strict(3), 1, Policy::GiveBack)).is_some();
     SECOND.set((SECOND.get().0, recovered));
     world.run([
         part(|w: &World<Mortal>| {
             let mut cache = strict(4);
-            w.heap.recover(&mut cache, 1, Policy::GiveBack);
-            w.heap.recover(&mut cache, 3, Policy::GiveBack);
+            w.heap.recoveries().recover(&mut cache, 1, Policy::GiveBack);
+            w.heap.recoveries().recover(&mut cache, 3, Policy::GiveBack);
         }),
         part(move |w: &World<Mortal>| w.free(&mut strict(2), kept)),
     ]);
@@ -84,7 +85,7 @@ fn two_recoveries() {
     SECOND.set((step, ended.is_some()));
     let [one, two] = [(3, 1), (4, 2)].map(|(survivor, dead)| {
         part(move |w: &World<Mortal>| {
-            w.heap.recover(&mut strict(survivor), dead, Policy::GiveBack);
+            w.heap.recoveries().recover(&mut strict(survivor), dead, Policy::GiveBack);
         })
     });
     world.run([one, two]);
@@ -144,7 +145,7 @@ fn allocates_and_frees(world: &World<Mortal>, cache: &mut ThreadCache) {
 fn cuts_up_a_run(world: &World<Mortal>, cache: &mut ThreadCache) {
     let block = world.allocate(cache, 1);
     world.free(cache, block);
-    world.heap.flush(cache);
+    world.heap.parking().flush(cache);
 }
 
 fn frees_a_large_block(world: &World<Mortal>, cache: &mut ThreadCache) {
@@ -214,7 +215,7 @@ fn stale_index_under_a_run() {
     if taken.is_some() {
         mark("taken");
     }
-    world.heap.recover(&mut strict(3), 1, Policy::GiveBack);
+    world.heap.recoveries().recover(&mut strict(3), 1, Policy::GiveBack);
     world.heap.heal(&mut strict(3));
     let tally = world.verify();
     assert_eq!(tally.live.granules, taken.is_some() as u64, "S1: a live block is gone");

@@ -49,7 +49,7 @@ scenarios! {
                     mark("home");
                 }
                 w.free(&mut producer, again);
-                w.heap.flush(&mut producer);
+                w.heap.parking().flush(&mut producer);
             }),
         ]);
         world.heap.heal(&mut strict(3));
@@ -63,14 +63,14 @@ scenarios! {
         let mut other = strict(2);
         let [beside, first, second] = [2, 2, 2].map(|size| world.allocate(&mut owner, size));
         world.free(&mut owner, first);
-        world.heap.give_to(beside, 2).expect("live");
+        world.heap.ownership().give_to(beside, 2).expect("live");
         world.run([
             part(move |w| {
                 w.free(&mut owner, second);
                 if w.heap.look(first.at).is_free() {
                     mark("evicted");
                 }
-                w.heap.flush(&mut owner);
+                w.heap.parking().flush(&mut owner);
             }),
             part(move |w| {
                 let beside = w.heap.live_at(beside.at).expect("live");

@@ -80,12 +80,12 @@ scenarios! {
         let mut cache = strict(1);
         let block = world.allocate(&mut cache, 1);
         world.heap.region().touch(block.at, 1);
-        world.heap.publish(1, NAME, block, entry(block)).expect("it has room");
+        world.heap.ownership().publish(1, NAME, block, entry(block)).expect("it has room");
         world.run([
             part(move |w: &World| {
                 let Some(found) = Directory(w.heap.region()).lookup(NAME) else { return };
                 let Ok(live) = w.heap.live_at(block.at) else { return };
-                if w.heap.take_published(2, live, found) {
+                if w.heap.ownership().take_published(2, live, found) {
                     mark("taken");
                     w.heap.region().touch(block.at, 1);
                 }

@@ -240,7 +240,7 @@ scenarios! {
         world.free(&mut cache, blocks[0]);
         world.free(&mut cache, blocks[2]);
         world.run([
-            part(move |w| w.heap.flush(&mut cache)),
+            part(move |w| w.heap.parking().flush(&mut cache)),
             part(|w| { w.allocate(&mut strict(2), 1); }),
         ]);
         world.heap.heal(&mut strict(3));
@@ -476,11 +476,11 @@ scenarios! {
         world.run([
             part(move |w| {
                 w.heap.region().touch(block.at, 1);
-                w.heap.rename(block.at, block.header, 0).expect("nobody else has it");
+                w.heap.adoption().rename(block.at, block.header, 0).expect("nobody else has it");
             }),
             part(move |w| {
                 let Ok(live) = w.heap.live_at(block.at) else { return };
-                if live.header.owner() == 0 && w.heap.rename(live.at, live.header, 2).is_some() {
+                if live.header.owner() == 0 && w.heap.adoption().rename(live.at, live.header, 2).is_some() {
                     mark("adopted");
                     w.free(&mut strict(2), live);
                 }
@@ -494,16 +494,16 @@ scenarios! {
     loom_s3_block_comes_back_under_one_generation None, None, 20, [Mark("adopted after")] => {
         let world = World::new(2, 0);
         let block = world.allocate(&mut strict(1), 1);
-        let unowned = world.heap.rename(block.at, block.header, 0).expect("nobody else has it");
+        let unowned = world.heap.adoption().rename(block.at, block.header, 0).expect("nobody else has it");
         world.run([
             part(move |w| {
-                let Some(ours) = w.heap.rename(block.at, unowned, 2) else { return };
+                let Some(ours) = w.heap.adoption().rename(block.at, unowned, 2) else { return };
                 w.heap.region().touch(block.at, 1);
-                w.heap.rename(block.at, ours, 0).expect("it is ours");
+                w.heap.adoption().rename(block.at, ours, 0).expect("it is ours");
                 mark("given back");
             }),
             part(move |w| {
-                if w.heap.rename(block.at, unowned, 3).is_some() {
+                if w.heap.adoption().rename(block.at, unowned, 3).is_some() {
                     mark("adopted after");
                     w.heap.region().touch(block.at, 1);
                 }
@@ -516,13 +516,13 @@ scenarios! {
     loom_s5_one_of_two_adopts None, None, 50, [Lost(&ADOPT)] => {
         let world = World::new(2, 0);
         let block = world.allocate(&mut strict(1), 1);
-        world.heap.rename(block.at, block.header, 0).expect("nobody else has it");
+        world.heap.adoption().rename(block.at, block.header, 0).expect("nobody else has it");
         let adopted = Arc::new(Mutex::new(0));
         let [one, two] = [2, 3].map(|owner| {
             let adopted = adopted.clone();
             part(move |w| {
                 let Ok(live) = w.heap.live_at(block.at) else { return };
-                if live.header.owner() == 0 && w.heap.rename(live.at, live.header, owner).is_some() {
+                if live.header.owner() == 0 && w.heap.adoption().rename(live.at, live.header, owner).is_some() {
                     *adopted.lock().unwrap() += 1;
                     w.free(&mut strict(owner), live);
                 }

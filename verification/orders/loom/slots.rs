@@ -15,32 +15,32 @@ scenarios! {
     // stands, must not take it for the dead one's.
     loom_c1_a_number_waits_for_a_late_helper Some(2), Some(3), 300, [Mark("taken"), Mark("kept")] => {
         let world = World::new(1, 0);
-        [1, ADOPTER, DEAD].into_iter().for_each(|number| assert!(world.heap.slots().take(number, 0)));
+        [1, ADOPTER, DEAD].into_iter().for_each(|number| assert!(world.heap.recoveries().slots().take(number, 0)));
         let block = world.allocate(&mut strict(DEAD), 1);
-        let dead = world.heap.slots().bury(DEAD, 1);
+        let dead = world.heap.recoveries().slots().bury(DEAD, 1);
         let recover = move |w: &World, owner: u16| {
-            w.heap.recover_all(&mut strict(owner), &mut Recovery::of(vec![dead], Policy::GiveBack));
+            w.heap.recoveries().recover_all(&mut strict(owner), &mut Recovery::of(vec![dead], Policy::GiveBack));
         };
         world.run([
             part(move |w: &World| recover(w, 1)),
             part(move |w: &World| {
                 let (mut cache, mut recovery) = (strict(ADOPTER), Recovery::of(vec![dead], Policy::GiveBack));
-                w.heap.begin_recovery(Some(&mut cache), &mut recovery);
+                w.heap.recoveries().begin_recovery(Some(&mut cache), &mut recovery);
                 // Behind its own fences, as another's adoption may be.
-                let adopted = w.heap.rename(block.at, block.header, ADOPTER);
-                while !w.heap.recover_tiles(Some(&mut cache), &mut recovery, u32::MAX) {}
-                w.heap.end_recovery(&mut cache, &mut recovery);
+                let adopted = w.heap.adoption().rename(block.at, block.header, ADOPTER);
+                while !w.heap.recoveries().recover_tiles(Some(&mut cache), &mut recovery, u32::MAX) {}
+                w.heap.recoveries().end_recovery(&mut cache, &mut recovery);
                 let Some(adopted) = adopted else { return };
-                if !w.heap.slots().take(DEAD, 0) {
+                if !w.heap.recoveries().slots().take(DEAD, 0) {
                     return mark("kept");
                 }
                 mark("taken");
-                let again = w.heap.rename(block.at, adopted, DEAD).expect("its own");
+                let again = w.heap.adoption().rename(block.at, adopted, DEAD).expect("its own");
                 assert_eq!(again, block.header, "the word has come back");
                 w.heap.region().touch(block.at, 1);
             }),
         ]);
-        let slots = world.heap.slots();
+        let slots = world.heap.recoveries().slots();
         let is_live = world.heap.live_at(block.at).is_ok();
         assert!(is_live || !slots.is_held(DEAD), "S1: a late helper has taken what a newcomer holds");
         if !slots.is_held(DEAD) {

@@ -242,8 +242,8 @@ fn die_and_recover(handler: &'static Handler, clock: &'static Clock) {
         while clock.runs() {
             let seen = gone.load(Ordering::Acquire);
             if seen % 2 == 1 {
-                heap.recover(&mut cache, last, Policy::GiveBack);
-                heap.flush(&mut cache);
+                heap.recoveries().recover(&mut cache, last, Policy::GiveBack);
+                heap.parking().flush(&mut cache);
                 clock.did(Did::Recover);
                 gone.store(seen + 1, Ordering::Release);
             }
@@ -267,7 +267,7 @@ fn clean(time: Duration, strict: bool) {
     let heap = handler.matrix().heap();
     let last = heap.layout().params.participants as u16;
     // The last one may have died behind its recoverer's last look.
-    heap.recover(&mut ThreadCache::new(last - 1), last, Policy::GiveBack);
+    heap.recoveries().recover(&mut ThreadCache::new(last - 1), last, Policy::GiveBack);
     while let Some((offset, _)) = post.receive(0) {
         handler.free_at(offset).expect("on its way");
     }
@@ -420,7 +420,7 @@ fn on_a_heap<const SITE: usize>() {
                     heap.free(&mut cache, live.at, None).expect("held");
                 }
                 if round % 100 == 0 {
-                    heap.flush(&mut cache);
+                    heap.parking().flush(&mut cache);
                 }
             }
         });

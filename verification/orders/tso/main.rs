@@ -226,7 +226,7 @@ fn scenario(sort: Sort, seed: u64) -> [bool; 3] {
     let stopped = ends.iter().position(|end| end.stopped);
     if let Some(stopped) = stopped {
         scene.world.bury(stopped as u16 + 1);
-        heap.recover(&mut ThreadCache::with_ceiling(7, 0), stopped as u16 + 1, Give::GiveBack);
+        heap.recoveries().recover(&mut ThreadCache::with_ceiling(7, 0), stopped as u16 + 1, Give::GiveBack);
     }
     for (number, cache) in caches.iter().enumerate().filter(|(number, _)| stopped != Some(*number)) {
         for (block, owner) in blocks[number].borrow_mut().drain(..) {
@@ -243,7 +243,7 @@ fn scenario(sort: Sort, seed: u64) -> [bool; 3] {
         assert!(stopped.is_some() || freed.is_ok(), "S5: passed on, and refused");
     }
     for (_, cache) in caches.iter().enumerate().filter(|(number, _)| stopped != Some(*number)) {
-        heap.flush(&mut cache.borrow_mut());
+        heap.parking().flush(&mut cache.borrow_mut());
     }
     heap.heal(&mut ThreadCache::with_ceiling(7, 0));
     // What a stopped one had in its hands while it passed it on stays live; without that, everything is one block.
@@ -353,7 +353,7 @@ fn adopters(seed: u64) -> [bool; 3] {
                 if live.header.generation() != generation || live.header.owner() == me {
                     return;
                 }
-                let adopted = world.heap.rename_from(me, live.at, live.header, me).is_some();
+                let adopted = world.heap.adoption().rename_from(me, live.at, live.header, me).is_some();
                 // Another may have adopted it from here by now.
                 if adopted && unseen(|| world.heap.look(block.at)).owner() == me {
                     holder.set(me);
@@ -410,14 +410,14 @@ fn adopters(seed: u64) -> [bool; 3] {
         && let Ok(live) = heap.live_at(block.at)
         && live.header.generation() == generation
     {
-        let adopted = heap.give_from(7, live, live.header.owner().min(5));
+        let adopted = heap.ownership().give_from(7, live, live.header.owner().min(5));
         assert!(adopted.is_ok(), "L1: nobody else changes it, and it can't be adopted");
     }
     let mut was_its = false;
     if let Some(dead) = stopped {
         was_its = heap.live_at(block.at).is_ok_and(|live| live.header.holder() == dead);
         assert!(!was_its || dead == 2, "S1: it came to be the bystander's");
-        heap.recover(&mut ThreadCache::with_ceiling(7, 0), dead, Give::GiveBack);
+        heap.recoveries().recover(&mut ThreadCache::with_ceiling(7, 0), dead, Give::GiveBack);
         let now = heap.look(block.at);
         assert_eq!((now.holder(), now.parked_by()), (now.owner(), now.parked_by() & 0x3FF), "C1: still being adopted");
     }
@@ -489,8 +489,8 @@ fn leavers(seed: u64) -> [bool; 3] {
                 false => world.heap.free_local(&mut cache, block),
             };
             if leaves {
-                world.heap.flush(&mut cache);
-                if (0..2).any(|_| world.heap.disown(&[OWNER]).is_empty()) {
+                world.heap.parking().flush(&mut cache);
+                if (0..2).any(|_| world.heap.ownership().disown(&[OWNER]).is_empty()) {
                     release();
                 }
             }
@@ -503,7 +503,7 @@ fn leavers(seed: u64) -> [bool; 3] {
             for _ in 0..2 {
                 let Ok(live) = world.heap.live_at(block.at) else { return };
                 let same = live.header.generation() == generation;
-                if !same || world.heap.rename_from(ADOPTER, live.at, live.header, ADOPTER).is_some() {
+                if !same || world.heap.adoption().rename_from(ADOPTER, live.at, live.header, ADOPTER).is_some() {
                     return adopted.set(same);
                 }
             }
@@ -519,7 +519,7 @@ fn leavers(seed: u64) -> [bool; 3] {
             // What a dead process has stored is stored.
             Scheduled::heavy_fence(&THIEF_FENCE, Reach::System);
             let cache = &mut ThreadCache::with_ceiling(RECOVERER, 0);
-            if (0..2).any(|_| world.heap.recover(cache, OWNER, Give::GiveBack).open_adoptions == 0) {
+            if (0..2).any(|_| world.heap.recoveries().recover(cache, OWNER, Give::GiveBack).open_adoptions == 0) {
                 release();
             }
         })
@@ -553,10 +553,10 @@ fn leavers(seed: u64) -> [bool; 3] {
     let cache = &mut ThreadCache::with_ceiling(RECOVERER, 0);
     let adopter_died = ends[1].stopped;
     if adopter_died {
-        heap.recover(cache, ADOPTER, Give::GiveBack);
+        heap.recoveries().recover(cache, ADOPTER, Give::GiveBack);
     }
     if !released.get() {
-        let open = heap.recover(cache, OWNER, Give::GiveBack).open_adoptions;
+        let open = heap.recoveries().recover(cache, OWNER, Give::GiveBack).open_adoptions;
         assert_eq!(open, 0, "C1: nobody adopts it any more");
     }
     if is_here() {

@@ -62,7 +62,7 @@ impl Scene {
         let heap = Heap::format(BoxedRegion::with_payload(Layout::new(GRANULES, params), GRANULES));
         let shape = Shape { sort: Sort::Channel, cells_shift: shift, readers: 0, content: 7 };
         let made = Structure::make(&heap, &mut ThreadCache::with_ceiling(1, 0), shape).expect("there is room");
-        let header = heap.rename(made.at, made.header, 0).expect("it is ours");
+        let header = heap.adoption().rename(made.at, made.header, 0).expect("it is ours");
         Self {
             heap,
             service: Live { at: made.at, header },
@@ -95,7 +95,7 @@ impl Scene {
         let ring = Structure::at(&self.heap, made).expect("it is ours");
         assert_eq!(ring.join(me, Role::User), Ok(()));
         ring.hide();
-        let header = self.heap.rename(made.at, made.header, 0).expect("it is ours");
+        let header = self.heap.adoption().rename(made.at, made.header, 0).expect("it is ours");
         self.rings.borrow_mut().insert(me, Live { at: made.at, header });
     }
     /// The client leaves: its ring is freed, by itself or by whoever visits it.

@@ -138,7 +138,7 @@ pub(crate) fn run(seed: u64, met: &Met) {
         unseen(|| stage.scene.structure().join(5, Role::Sender)).expect("it is not removed");
         let stage = stage.clone();
         players.push(Player::new(move || {
-            stage.scene.heap.recover(&mut ThreadCache::with_ceiling(4, 0), 5, Give::GiveBack);
+            stage.scene.heap.recoveries().recover(&mut ThreadCache::with_ceiling(4, 0), 5, Give::GiveBack);
             stage.look();
         }));
     }
@@ -149,7 +149,7 @@ pub(crate) fn run(seed: u64, met: &Met) {
     let gone = stage.freed.borrow().is_some();
     if let Some((dead, _)) = stopped {
         met.died.set(met.died.get() + 1);
-        stage.scene.heap.recover(&mut ThreadCache::with_ceiling(6, 0), dead, Give::GiveBack);
+        stage.scene.heap.recoveries().recover(&mut ThreadCache::with_ceiling(6, 0), dead, Give::GiveBack);
         stage.look();
     }
     // One more who comes: he finds nothing, or is the last to leave.

@@ -126,7 +126,7 @@ fn survive(scene: &Scene, me: u16, crowd: Crowd, calls: usize, random: &mut Rng)
 
 fn recover(scene: &Scene, me: u16, dead: &[u16]) {
     let cache = &mut ThreadCache::with_ceiling(me, 0);
-    dead.iter().for_each(|&dead| _ = scene.heap.recover(cache, dead, Give::GiveBack));
+    dead.iter().for_each(|&dead| _ = scene.heap.recoveries().recover(cache, dead, Give::GiveBack));
 }
 
 /// One scenario from its seed: a ring as others left it, the victim's act, stopped before its `k`-th access,

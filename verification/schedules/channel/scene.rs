@@ -88,7 +88,7 @@ impl Scene {
         let shape = Shape { sort, cells_shift: shift, readers: 0, content: 7 };
         let mut cache = ThreadCache::with_ceiling(1, 0);
         let made = Structure::make(&heap, &mut cache, shape).expect("there is room");
-        let header = heap.rename(made.at, made.header, 0).expect("it is ours");
+        let header = heap.adoption().rename(made.at, made.header, 0).expect("it is ours");
         Self {
             heap,
             channel: Live { at: made.at, header },

@@ -255,14 +255,14 @@ fn scenario(sort: Sort, seed: u64) {
     }
     if stopped {
         world.bury(1);
-        world.heap.recover(&mut ThreadCache::with_ceiling(7, 0), 1, Give::GiveBack);
+        world.heap.recoveries().recover(&mut ThreadCache::with_ceiling(7, 0), 1, Give::GiveBack);
         assert!(!world.keeps_large(1), "the dead one's large blocks stay parked");
     }
     for cache in &caches {
         assert!(cache.borrow().parked_large() <= plan.pool, "a pool has its bound");
     }
     for cache in &caches[stopped as usize..] {
-        world.heap.flush(&mut cache.borrow_mut());
+        world.heap.parking().flush(&mut cache.borrow_mut());
     }
     // With bias, what thieves and owners in flight have in their hands is not told apart well enough: a block
     // may be on its way from one to the other.
@@ -274,7 +274,7 @@ fn scenario(sort: Sort, seed: u64) {
     for (cache, live) in caches.iter().zip(&live).skip(stopped as usize) {
         let cache = &mut *cache.borrow_mut();
         live.borrow_mut().drain(..).for_each(|block| world.free(cache, block));
-        world.heap.flush(cache);
+        world.heap.parking().flush(cache);
     }
     world.heap.heal(&mut ThreadCache::with_ceiling(7, 0));
     let tally = world.heap.verify().unwrap_or_else(|fault| panic!("all freed: {fault}"));

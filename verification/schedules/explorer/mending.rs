@@ -69,7 +69,7 @@ pub(crate) fn scenario(seed: u64) -> bool {
             let cache = &mut ThreadCache::with_ceiling(owner, ceiling);
             let live = allocate_and_free(&own, cache, &mut random);
             live.into_iter().for_each(|block| own.free(cache, block));
-            own.heap.flush(cache);
+            own.heap.parking().flush(cache);
         }));
     }
     for owner in 5..=random.u16(5..=6) {

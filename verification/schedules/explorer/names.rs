@@ -25,7 +25,7 @@ pub(crate) fn scenario(seed: u64) {
     for _ in 0..4 {
         let block = world.heap.allocate(cache, 2, 1, Kind::Raw).expect("there is room");
         // Nobody's, as if it had been handed over.
-        world.heap.give_to(block, 0).expect("it is live");
+        world.heap.ownership().give_to(block, 0).expect("it is live");
         history.borrow_mut().push(Span {
             call: Call::Allocate { block: id(block), size: 2 },
             from: moment(),

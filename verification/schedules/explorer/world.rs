@@ -193,7 +193,7 @@ impl World {
     pub(crate) fn change_hands(&self, block: Live, from: u16, to: u16) {
         self.give_up(block, from);
         self.marks.borrow_mut()[block.at.index()..][..block.header.size() as usize].fill(to);
-        self.heap.give_to(block, to).expect("it is live");
+        self.heap.ownership().give_to(block, to).expect("it is live");
     }
 
     /// The owner has died: its blocks may be given to others from now on.

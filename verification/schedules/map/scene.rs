@@ -106,7 +106,7 @@ impl Scene {
         let heap = Heap::format(BoxedRegion::with_payload(Layout::new(GRANULES, params), GRANULES));
         let shape = Shape { sort: Sort::Map, cells_shift: shift, readers: cursors, content: 7 };
         let made = Structure::make(&heap, &mut ThreadCache::with_ceiling(1, 0), shape).expect("there is room");
-        let header = heap.rename(made.at, made.header, 0).expect("it is ours");
+        let header = heap.adoption().rename(made.at, made.header, 0).expect("it is ours");
         Self {
             heap,
             map: Live { at: made.at, header },
@@ -164,9 +164,10 @@ impl Scene {
         let me = cache.owner();
         let Some(mut live) = self.held[me as usize].borrow_mut().pop() else { return };
         if random.bool() {
-            let unowned = self.heap.rename(live.at, live.header, 0).expect("M1: it is ours");
+            let unowned = self.heap.adoption().rename(live.at, live.header, 0).expect("M1: it is ours");
             self.heap.look(live.at);
-            live.header = self.heap.rename(live.at, unowned, me).expect("M1: it is unowned, and unowned business");
+            live.header =
+                self.heap.adoption().rename(live.at, unowned, me).expect("M1: it is unowned, and unowned business");
         }
         self.give_up(me, live);
         self.heap.free(cache, live.at, Some(live.header.generation())).expect("M1: it is live and ours");

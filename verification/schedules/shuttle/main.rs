@@ -165,7 +165,7 @@ impl World {
     fn recover(&self, cache: &mut ThreadCache) -> bool {
         let Some(dead) = self.dead.lock().unwrap().pop() else { return false };
         self.marks.lock().unwrap().iter_mut().filter(|mark| **mark == dead).for_each(|mark| *mark = 0);
-        self.heap.recover(cache, dead, Policy::GiveBack);
+        self.heap.recoveries().recover(cache, dead, Policy::GiveBack);
         RECOVERED.set(RECOVERED.get() + 1);
         true
     }
@@ -306,7 +306,7 @@ fn names(round: u64) {
     let blocks: Vec<Live> = (0..4)
         .map(|_| {
             let block = heap.allocate(&mut ThreadCache::with_ceiling(8, 0), 2, 1, Kind::Raw).expect("there is room");
-            heap.give_to(block, 0).expect("it is live");
+            heap.ownership().give_to(block, 0).expect("it is live");
             for call in [Call::Allocate { block: id(block), size: 2 }, Call::HandOver { block: id(block) }] {
                 history.lock().unwrap().push(Span { call, from: now(&clock), to: now(&clock) });
             }

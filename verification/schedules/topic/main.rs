@@ -93,7 +93,7 @@ fn viewer(scene: &Rc<Scene>, looks: usize) -> Player {
 
 fn recover(scene: &Scene, me: u16, dead: &[u16]) {
     let cache = &mut ThreadCache::with_ceiling(me, 0);
-    dead.iter().for_each(|&dead| _ = scene.heap.recover(cache, dead, Give::GiveBack));
+    dead.iter().for_each(|&dead| _ = scene.heap.recoveries().recover(cache, dead, Give::GiveBack));
 }
 
 /// One scenario from its seed. True if the victim came to its end.

@@ -64,7 +64,7 @@ impl Scene {
         let heap = Heap::format(BoxedRegion::with_payload(Layout::new(GRANULES, params), PAYLOAD));
         let shape = Shape { sort, cells_shift: shift, readers: 4, content: 7 };
         let made = Structure::make(&heap, &mut ThreadCache::with_ceiling(1, 0), shape).expect("there is room");
-        let header = heap.rename(made.at, made.header, 0).expect("it is ours");
+        let header = heap.adoption().rename(made.at, made.header, 0).expect("it is ours");
         Self {
             heap,
             topic: Live { at: made.at, header },
