@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Sends messages of `T`. Any thread may use it, and several at once; a thread at a time, if it is the only
-/// sender ([`Single`]).
+/// sender (`ChannelOptions::single`).
 pub struct Sender<T: ?Sized, M = Many> {
     pub(super) end: End,
     pub(super) of: Of<T, M>,
@@ -152,7 +152,7 @@ impl<'h, T: Payload + ?Sized> Message<'h, T> {
 }
 
 /// Receives messages of `T`. Any thread may use it, and several at once: each message goes to one of them. A
-/// thread at a time, if it is the only receiver ([`Single`]).
+/// thread at a time, if it is the only receiver (`ChannelOptions::single`).
 pub struct Receiver<T: ?Sized, M = Many> {
     pub(super) end: End,
     pub(super) of: Of<T, M>,
