@@ -1,7 +1,11 @@
 //! The heap as a whole: how it is made, the names under which it is used, and the map of its calls.
 //!
-//! The quick steps are compiled into the caller and use no locked
-//! instruction; where one does not serve, nothing was done, and the thorough step does it all.
+//! The quick steps are compiled into the caller and use no locked instruction; where one does not serve,
+//! nothing was done, and the thorough step does it all.
+//!
+//! What a `Heap` has itself is making, words, allocating, freeing and sweeping. The rest are views of it, each with
+//! one duty and in its own file: `hints()`, `operations()`, `bias()`, `parking()`, `large()`, `runs()`,
+//! `transfer_cache()`, `remote_frees()`, `adoption()`, `ownership()`, `recoveries()`, `mending()`, `auditing()`.
 //!
 //! ```text
 //! allocate ── quick     allocate_own      newest index on the own stack: revive, plain stores   allocate.rs, bias.rs
