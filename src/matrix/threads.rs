@@ -221,7 +221,7 @@ mod tests {
 
     /// Threads with seats, and some that got none: each has one cache in each matrix, and finds it again.
     #[test]
-    fn threads_with_any_seat_or_none_have_lanes() {
+    fn threads_with_any_seat_or_none_have_caches() {
         const THREADS: usize = 40;
         let options = || Options::new().memfd().size(8 << 20).participants(THREADS + 60);
         let (one, other) = (options().create().expect("created"), options().create().expect("created"));
