@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 
@@ -38,13 +39,21 @@ class Program:
     """A Python program in a process of its own."""
 
     def __init__(self, text: str, *arguments: str) -> None:
-        head = "import sys, os, time, signal\nimport atomic_matrix as am\n"
+        # Whoever started the tests may ignore Ctrl-C (a shell's background job does), and children inherit that.
+        heed = "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        head = f"import sys, os, time, signal\nimport atomic_matrix as am\n{heed}"
         command = [sys.executable, "-c", head + textwrap.dedent(text), *arguments]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def line(self) -> str:
+        """The next line that it prints; none if it prints nothing in time, and then it is ended."""
         assert self.process.stdout is not None
-        return self.process.stdout.readline().strip()
+        watchdog = threading.Timer(LONG, self.process.kill)
+        watchdog.start()
+        try:
+            return self.process.stdout.readline().strip()
+        finally:
+            watchdog.cancel()
 
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)
