@@ -274,12 +274,17 @@ impl<'a, R: Region> Log<'a, R> {
         self.look_at(c, false)
     }
 
-    /// What is at a ticket, which a cursor keeps or nothing does. A link has its lap modulo 32: of a ticket that
-    /// nothing keeps the tail tells whether the link is a later lap's, whose publisher had found the tail there.
+    /// Whether no more than the tickets up to this one were published when a cell was read. A link has its lap modulo
+    /// 32: of a ticket that nothing keeps the tail tells whether the link is a later lap's, whose publisher had found
+    /// the tail there.
+    fn is_tail_within(&self, last: u64) -> bool {
+        R::Backend::check(self.tail().load(&TICKET_RECHECK) <= last, Mutant::LapBelieved)
+    }
+
+    /// What is at a ticket, which a cursor keeps or nothing does.
     fn look_at(&self, c: &mut u64, kept: bool) -> Found {
         let n = self.cells.n();
-        let not_beyond =
-            |last: u64| kept || R::Backend::mutated(Mutant::LapBelieved) || self.tail().load(&TICKET_RECHECK) <= last;
+        let not_beyond = |last| kept || self.is_tail_within(last);
         match Cell::of(self.cells.at(*c).load(&CELL_LOOK)) {
             Cell::Link(link) if link.lap() == self.cells.lap(*c) && not_beyond(*c + n) => {
                 match self.heap.live_at(link.at()) {
@@ -374,15 +379,15 @@ impl<'a, R: Region> Log<'a, R> {
                 t += u64::from(named(t).is_some());
             }
             let last = t.checked_sub(1)?;
-            if let Some(link) = named(last) {
-                match self.heap.live_at(link.at()) {
+            match named(last) {
+                Some(link) if self.is_tail_within(last + self.cells.n()) => match self.heap.live_at(link.at()) {
                     Ok(live) => return Some((live, link, last)),
                     Err(_) if self.is_still_at(last, link) => return None,
                     Err(_) => {}
-                }
-            } else if self.tail().load(&TICKET_RECHECK) == t {
+                },
                 // No publication moves the tail past a cell without a link.
-                return None;
+                None if self.tail().load(&TICKET_RECHECK) == t => return None,
+                _ => {}
             }
             R::Backend::pause();
         }

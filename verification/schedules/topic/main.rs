@@ -24,7 +24,7 @@ use fastrand::Rng;
 use scene::{Scene, Subscriber};
 use std::cell::Cell;
 use std::rc::Rc;
-use turns::{Player, Policy, play};
+use turns::{Player, Policy, TURNS, play};
 
 /// Who plays what.
 const VICTIM: u16 = 1;
@@ -206,11 +206,36 @@ fn t1_what_was_missed_is_counted_however_much_it_is() {
     missed(Sort::Board);
 }
 
+/// Who may not write looks for the newest, and is stopped at each of its accesses while others publish laps: what it
+/// finds is what it says it is, though the numbers of laps come back (B1).
+fn laps_pass() {
+    for (k, more) in (0..12).flat_map(|k| (1..=2 * LAPS + 4).map(move |more| (k, more))) {
+        let (scene, random) = (Rc::new(Scene::new(Sort::Board, 1, true)), &mut Rng::with_seed(k));
+        (0..3).for_each(|_| scene.publish(PUBLISHERS[0], random));
+        let found = Rc::new(Cell::new(None));
+        let (own, told) = (scene.clone(), found.clone());
+        let looker = Player::new(move || told.set(own.newest_unhelped()));
+        let players = vec![looker, publisher(&scene, PUBLISHERS[0], more as usize, random)];
+        let mut turns = [(0, 0); TURNS];
+        turns[..2].copy_from_slice(&[(0, k), (1, u64::MAX)]);
+        play(players, Policy::Turns(turns), random);
+        let (ticket, what) = found.get().expect("something was published");
+        assert!(ticket >= 2, "B1: an older one than was there before");
+        assert_eq!(what, scene.published_at(ticket), "B1: ticket {ticket}; stopped at {k} while {more} are published");
+    }
+}
+
+#[test]
+fn b1_the_newest_is_what_it_says_although_laps_pass() {
+    laps_pass();
+}
+
 /// Which check notices each planted fault. Any that survives fails.
 #[test]
 fn mutant_topic_table() {
     let in_any_order = |sort| (0..4000).for_each(|seed| _ = run(sort, None, seed, &Tally::default()));
-    let checks: [(&str, &dyn Fn()); 6] = [
+    let checks: [(&str, &dyn Fn()); 7] = [
+        ("board: laps pass", &laps_pass),
         ("board: any number is missed", &|| missed(Sort::Board)),
         ("topic: every call stopped at every access", &|| enumerate(Sort::Topic, 8, &Tally::default())),
         ("topic: calls in any order", &|| in_any_order(Sort::Topic)),

@@ -237,6 +237,14 @@ impl Scene {
         assert!(before == 0 || found.is_some(), "B1: nothing is there, although {before} were published");
         assert!(found.is_none_or(|(_, _, ticket)| ticket + 1 >= before), "B1: an older one than was there before");
     }
+    /// The newest, as one who may not write finds it: its ticket, and what it is.
+    pub(crate) fn newest_unhelped(&self) -> Option<(u64, u64)> {
+        self.log().newest_unhelped().map(|(_, link, ticket)| (ticket, id(link.at().0, link.generation())))
+    }
+    /// What a ticket's publication was, where one publisher alone has published.
+    pub(crate) fn published_at(&self, ticket: u64) -> u64 {
+        self.published.borrow()[ticket as usize]
+    }
     pub(crate) fn keep(&self, subscriber: Subscriber) {
         self.kept.borrow_mut().push(subscriber);
     }
