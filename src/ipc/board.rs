@@ -26,7 +26,6 @@ use super::payload::Payload;
 use super::structure::{Role, Sort};
 use super::topic::{open, put};
 use super::wait::deadline;
-use crate::backend::payload;
 use crate::error::{Error, Result};
 use crate::handlers::Handler;
 use crate::matrix::heap::Live;
@@ -34,7 +33,6 @@ use crate::shared::Shared;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
-use zerocopy::IntoBytes;
 
 /// Values that a board keeps: so many are set before a reader has to begin anew.
 const KEPT: usize = 8;
@@ -130,7 +128,7 @@ impl<T: Shared> Board<T> {
     /// # Errors
     /// As [`Handler::read_ref`], if what was set is not a `T`; [`Error::ForkedChild`].
     pub fn get(&self) -> Result<Option<T>> {
-        Ok(self.newest(copy_value)?.map(|(value, _)| value))
+        Ok(self.newest(Handler::copy_value)?.map(|(value, _)| value))
     }
 
     /// A copy of the newest value once it is not the one that `seen` says, or none if there was no other
@@ -144,7 +142,7 @@ impl<T: Shared> Board<T> {
 
     /// The newest value, unless it is the one that `seen` says.
     pub(super) fn unseen(&self, seen: &mut u64) -> Option<Result<T>> {
-        self.unless_seen(seen, self.newest(copy_value))
+        self.unless_seen(seen, self.newest(Handler::copy_value))
     }
 }
 
@@ -164,7 +162,7 @@ impl<T: Shared> Board<[T]> {
     /// # Errors
     /// As [`Handler::read_slice`], if what was set is no `[T]`; [`Error::ForkedChild`].
     pub fn get_items(&self) -> Result<Option<Vec<T>>> {
-        Ok(self.newest(copy_items)?.map(|(items, _)| items))
+        Ok(self.newest(Handler::copy_items::<T, [T]>)?.map(|(items, _)| items))
     }
 
     /// A copy of the newest items once they are not those that `seen` says: as [`Board::changed`].
@@ -172,23 +170,6 @@ impl<T: Shared> Board<[T]> {
     /// # Errors
     /// As [`Board::get_items`].
     pub fn changed_items(&self, seen: &mut u64, timeout: Duration) -> Result<Option<Vec<T>>> {
-        self.await_change(timeout, || self.unless_seen(seen, self.newest(copy_items)))
+        self.await_change(timeout, || self.unless_seen(seen, self.newest(Handler::copy_items::<T, [T]>)))
     }
-}
-
-pub(super) fn copy_value<T: Shared>(handler: &Handler, live: Live) -> Result<T> {
-    handler.items_of::<T>(live)?;
-    let mut value = T::new_zeroed();
-    let first = handler.address(handler.matrix().offsets().offset(live.at));
-    // SAFETY: the block was live and has a `T`'s bytes, inside the mapping; copies are atomic byte for byte.
-    unsafe { payload::copy_out(first, value.as_mut_bytes()) };
-    Ok(value)
-}
-
-pub(super) fn copy_items<T: Shared>(handler: &Handler, live: Live) -> Result<Vec<T>> {
-    let mut items = vec![T::new_zeroed(); handler.items_of::<[T]>(live)?];
-    let first = handler.address(handler.matrix().offsets().offset(live.at)).wrapping_add(<[T]>::HEAD);
-    // SAFETY: the block was live and has so many items, inside the mapping; copies are atomic byte for byte.
-    unsafe { payload::copy_out(first, items.as_mut_slice().as_mut_bytes()) };
-    Ok(items)
 }

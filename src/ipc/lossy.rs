@@ -20,7 +20,6 @@
 //! missed, and goes on at the oldest that there is (T1). Reading is wait-free, O(bytes). *Killed, stopped,
 //! forgotten*: nothing is held, and nobody waits.
 
-use super::board::{copy_items, copy_value};
 use super::channel::attached::Attached;
 use super::log::{Found, Log};
 use super::payload::Payload;
@@ -49,11 +48,11 @@ pub trait Copied: Payload {
 
 impl<T: Shared> Copied for T {
     type Copy = T;
-    const COPIED: fn(&Handler, Live) -> Result<T> = copy_value;
+    const COPIED: fn(&Handler, Live) -> Result<T> = Handler::copy_value;
 }
 impl<T: Shared> Copied for [T] {
     type Copy = Vec<T>;
-    const COPIED: fn(&Handler, Live) -> Result<Vec<T>> = copy_items;
+    const COPIED: fn(&Handler, Live) -> Result<Vec<T>> = Handler::copy_items::<T, [T]>;
 }
 
 impl<T: Copied + ?Sized> Topic<T> {

@@ -30,21 +30,19 @@
 //! reference. A channel has no such gap.
 
 use super::link::Taken;
-use super::payload::{Framed, LENGTH_BYTES, Payload};
+use super::payload::{Framed, Payload};
 use crate::backend::orderings::COPY_FENCE;
 use crate::backend::payload;
 use crate::backend::{Backend, Native};
 use crate::error::{Error, Result};
 use crate::handlers::{Block, Handler, RelativePtr};
 use crate::matrix::block_header::LINKED;
-use crate::matrix::heap::{Heap, Kind, Live};
-use crate::segment::region::Region;
+use crate::matrix::heap::{Kind, Live};
 use crate::shared::{Shared, mix};
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
-use zerocopy::IntoBytes;
 
 /// A block that this handle alone reads and writes. Dropped, it is freed.
 ///
@@ -379,10 +377,7 @@ impl Handler {
     /// # Errors
     /// As [`Handler::take_ref`], but for [`Error::Owned`] and [`Error::NoParticipantSlot`].
     pub fn read_ref<T: Shared>(&self, reference: Ref<T>) -> Result<T> {
-        self.find_ref(reference)?;
-        let mut value = T::new_zeroed();
-        // SAFETY: the block is live and has a `T`'s bytes, inside the mapping; copies are atomic byte for byte.
-        unsafe { payload::copy_out(self.address(reference.offset()), value.as_mut_bytes()) };
+        let value = self.copy_value(self.live_ref(reference)?)?;
         self.is_still(reference)?;
         Ok(value)
     }
@@ -397,11 +392,7 @@ impl Handler {
 
     /// A copy of what has items of `T` one after the other.
     pub(super) fn read_items<T: Shared, P: Payload + ?Sized>(&self, reference: Ref<P>) -> Result<Vec<T>> {
-        let (_, items) = self.find_ref(reference)?;
-        let mut values = vec![T::new_zeroed(); items];
-        let first = self.address(reference.offset()).wrapping_add(P::HEAD);
-        // SAFETY: as in `read_ref`: so many items lie in the block.
-        unsafe { payload::copy_out(first, values.as_mut_slice().as_mut_bytes()) };
+        let values = self.copy_items::<T, P>(self.live_ref(reference)?)?;
         self.is_still(reference)?;
         Ok(values)
     }
@@ -464,55 +455,4 @@ impl Handler {
         let live = self.live_ref(reference)?;
         Ok((live, self.items_of::<T>(live)?))
     }
-
-    /// How many items a live block says that it has: checked against type, alignment and size.
-    #[inline]
-    pub(super) fn items_of<T: Payload + ?Sized>(&self, live: Live) -> Result<usize> {
-        let offset = self.matrix().offsets().offset(live.at);
-        items_in::<T, _>(self.matrix().heap(), live, offset, self.address(offset))
-    }
-}
-
-/// How many items a live block at an offset says that it has, whose first byte is at `first`: checked against type,
-/// alignment and size.
-#[inline]
-pub(super) fn items_in<T: Payload + ?Sized, R: Region>(
-    heap: &Heap<R>,
-    live: Live,
-    offset: u32,
-    first: *mut u8,
-) -> Result<usize> {
-    let found = heap.fingerprint(live);
-    if found != Some(T::FINGERPRINT) {
-        return Err(Error::TypeMismatch {
-            offset,
-            expected: std::any::type_name::<T>(),
-            expected_fingerprint: T::FINGERPRINT,
-            found_fingerprint: found,
-        });
-    }
-    if !first.addr().is_multiple_of(T::ALIGN) {
-        return Err(Error::BadOffset { offset, why: "the block there is not aligned as the type has to be" });
-    }
-    let usable = (live.header.size() as usize) << heap.layout().params.granule_shift;
-    let items = if T::HEAD == 0 { 1 } else { read_length(first, usable) };
-    match T::bytes(items).filter(|&needed| needed <= usable) {
-        Some(_) => Ok(items),
-        None => Err(Error::TooSmall {
-            offset,
-            needed: T::bytes(items).map_or(u64::MAX, |needed| needed as u64),
-            usable: usable as u64,
-        }),
-    }
-}
-
-/// The number of items in front of a value, whatever stands there.
-fn read_length(first: *mut u8, usable: usize) -> usize {
-    let mut length = [0; 8];
-    if usable < LENGTH_BYTES {
-        return usize::MAX;
-    }
-    // SAFETY: the block has as many bytes, inside the mapping; the copy is atomic byte for byte.
-    unsafe { payload::copy_out(first, &mut length) };
-    usize::try_from(u64::from_le_bytes(length)).unwrap_or(usize::MAX)
 }

@@ -34,6 +34,7 @@ pub mod call;
 pub(crate) mod call;
 #[doc(hidden)]
 pub mod channel;
+mod copied;
 #[doc(hidden)]
 pub mod descriptor;
 #[doc(hidden)]

@@ -26,12 +26,12 @@
 //! means harm can keep newcomers out by that, and the dead unrecovered; what is in the segment he can't
 //! change.
 
+use super::copied::{copied_items, copied_value};
 use super::log::Log;
-use super::message::items_in;
 use super::payload::Payload;
 use super::structure::{Sort, Structure};
 use crate::backend::orderings::COPY_FENCE;
-use crate::backend::{Backend, Native, payload};
+use crate::backend::{Backend, Native};
 use crate::error::{Error, Result};
 use crate::handlers::{Name, Stats, refused};
 use crate::matrix::heap::{Heap, Live};
@@ -41,7 +41,6 @@ use crate::segment::{Options, View};
 use crate::shared::Shared;
 use std::num::NonZeroU64;
 use uuid::Uuid;
-use zerocopy::IntoBytes;
 
 /// A segment that this process can look at, and can't change. Any thread may use it.
 pub struct ReadOnly {
@@ -183,22 +182,10 @@ impl ReadOnly {
     }
 
     fn copy_value<T: Shared>(&self, live: Live) -> Result<T> {
-        let first = self.heap.region().address(live.at);
-        items_in::<T, _>(&self.heap, live, self.offsets.offset(live.at), first)?;
-        let mut value = T::new_zeroed();
-        // SAFETY: the block was live and has a `T`'s bytes, inside the mapping; copies are atomic
-        // byte for byte.
-        unsafe { payload::copy_out(first, value.as_mut_bytes()) };
-        Ok(value)
+        copied_value(&self.heap, live, self.offsets.offset(live.at), self.heap.region().address(live.at))
     }
 
     fn copy_items<T: Shared>(&self, live: Live) -> Result<Vec<T>> {
-        let first = self.heap.region().address(live.at);
-        let count = items_in::<[T], _>(&self.heap, live, self.offsets.offset(live.at), first)?;
-        let mut items = vec![T::new_zeroed(); count];
-        // SAFETY: the block was live and has so many items, inside the mapping; copies are atomic
-        // byte for byte.
-        unsafe { payload::copy_out(first.wrapping_add(<[T]>::HEAD), items.as_mut_slice().as_mut_bytes()) };
-        Ok(items)
+        copied_items::<T, [T], _>(&self.heap, live, self.offsets.offset(live.at), self.heap.region().address(live.at))
     }
 }

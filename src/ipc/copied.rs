@@ -1,0 +1,95 @@
+//! What a live block holds: checked against type, alignment and size, and copied out while others may change it.
+//!
+//! Each function is told where the block begins: `first` is the address of its first byte, inside the mapping of the
+//! heap's segment.
+
+use super::payload::{LENGTH_BYTES, Payload};
+use crate::backend::payload;
+use crate::error::{Error, Result};
+use crate::handlers::Handler;
+use crate::matrix::heap::{Heap, Live};
+use crate::segment::region::Region;
+use crate::shared::Shared;
+use zerocopy::IntoBytes;
+
+impl Handler {
+    /// How many items a live block says that it has: checked against type, alignment and size.
+    #[inline]
+    pub(super) fn items_of<T: Payload + ?Sized>(&self, live: Live) -> Result<usize> {
+        let offset = self.matrix().offsets().offset(live.at);
+        items_in::<T, _>(self.matrix().heap(), live, offset, self.address(offset))
+    }
+
+    /// A copy of a live block's value. Others may free the block meanwhile: then it is whatever it is.
+    pub(super) fn copy_value<T: Shared>(&self, live: Live) -> Result<T> {
+        let offset = self.matrix().offsets().offset(live.at);
+        copied_value(self.matrix().heap(), live, offset, self.address(offset))
+    }
+
+    /// A copy of the items of `T` that a live block has one after the other, as [`Handler::copy_value`].
+    pub(super) fn copy_items<T: Shared, P: Payload + ?Sized>(&self, live: Live) -> Result<Vec<T>> {
+        let offset = self.matrix().offsets().offset(live.at);
+        copied_items::<T, P, _>(self.matrix().heap(), live, offset, self.address(offset))
+    }
+}
+
+/// A copy of a live block's value.
+pub(super) fn copied_value<T: Shared, R: Region>(heap: &Heap<R>, live: Live, offset: u32, first: *mut u8) -> Result<T> {
+    items_in::<T, _>(heap, live, offset, first)?;
+    let mut value = T::new_zeroed();
+    // SAFETY: the block was live and has a `T`'s bytes, inside the mapping; copies are atomic byte for byte.
+    unsafe { payload::copy_out(first, value.as_mut_bytes()) };
+    Ok(value)
+}
+
+/// A copy of the items of `T` that a live block has one after the other.
+pub(super) fn copied_items<T: Shared, P: Payload + ?Sized, R: Region>(
+    heap: &Heap<R>,
+    live: Live,
+    offset: u32,
+    first: *mut u8,
+) -> Result<Vec<T>> {
+    let mut items = vec![T::new_zeroed(); items_in::<P, _>(heap, live, offset, first)?];
+    // SAFETY: the block was live and has so many items, inside the mapping; copies are atomic byte for byte.
+    unsafe { payload::copy_out(first.wrapping_add(P::HEAD), items.as_mut_slice().as_mut_bytes()) };
+    Ok(items)
+}
+
+/// How many items a live block at an offset says that it has, whose first byte is at `first`: checked against type,
+/// alignment and size.
+#[inline]
+fn items_in<T: Payload + ?Sized, R: Region>(heap: &Heap<R>, live: Live, offset: u32, first: *mut u8) -> Result<usize> {
+    let found = heap.fingerprint(live);
+    if found != Some(T::FINGERPRINT) {
+        return Err(Error::TypeMismatch {
+            offset,
+            expected: std::any::type_name::<T>(),
+            expected_fingerprint: T::FINGERPRINT,
+            found_fingerprint: found,
+        });
+    }
+    if !first.addr().is_multiple_of(T::ALIGN) {
+        return Err(Error::BadOffset { offset, why: "the block there is not aligned as the type has to be" });
+    }
+    let usable = (live.header.size() as usize) << heap.layout().params.granule_shift;
+    let items = if T::HEAD == 0 { 1 } else { read_length(first, usable) };
+    match T::bytes(items).filter(|&needed| needed <= usable) {
+        Some(_) => Ok(items),
+        None => Err(Error::TooSmall {
+            offset,
+            needed: T::bytes(items).map_or(u64::MAX, |needed| needed as u64),
+            usable: usable as u64,
+        }),
+    }
+}
+
+/// The number of items in front of a value, whatever stands there.
+fn read_length(first: *mut u8, usable: usize) -> usize {
+    let mut length = [0; 8];
+    if usable < LENGTH_BYTES {
+        return usize::MAX;
+    }
+    // SAFETY: the block has as many bytes, inside the mapping; the copy is atomic byte for byte.
+    unsafe { payload::copy_out(first, &mut length) };
+    usize::try_from(u64::from_le_bytes(length)).unwrap_or(usize::MAX)
+}
