@@ -611,6 +611,15 @@ impl Error {
         }
     }
 
+    /// A block of another type than was asked for.
+    pub(crate) fn type_mismatch<T: ?Sized>(
+        offset: u32,
+        expected_fingerprint: u32,
+        found_fingerprint: Option<u32>,
+    ) -> Self {
+        Self::TypeMismatch { offset, expected: std::any::type_name::<T>(), expected_fingerprint, found_fingerprint }
+    }
+
     /// A failure of a call that opens, names or changes a file, whose rights may be missing.
     pub(crate) fn file(what: impl Into<String>, source: impl Into<std::io::Error>) -> Self {
         let (what, source) = (what.into(), source.into());

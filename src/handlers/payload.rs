@@ -103,12 +103,7 @@ impl Handler {
         let live = self.live_at(offset)?;
         let found = self.matrix.heap().fingerprint(live);
         if found != Some(T::FINGERPRINT) {
-            return Err(Error::TypeMismatch {
-                offset,
-                expected: std::any::type_name::<T>(),
-                expected_fingerprint: T::FINGERPRINT,
-                found_fingerprint: found,
-            });
+            return Err(Error::type_mismatch::<T>(offset, T::FINGERPRINT, found));
         }
         let usable = self.bytes(live) as u64;
         if usable < size_of::<T>() as u64 {

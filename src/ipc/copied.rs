@@ -61,12 +61,7 @@ pub(super) fn copied_items<T: Shared, P: Payload + ?Sized, R: Region>(
 fn items_in<T: Payload + ?Sized, R: Region>(heap: &Heap<R>, live: Live, offset: u32, first: *mut u8) -> Result<usize> {
     let found = heap.fingerprint(live);
     if found != Some(T::FINGERPRINT) {
-        return Err(Error::TypeMismatch {
-            offset,
-            expected: std::any::type_name::<T>(),
-            expected_fingerprint: T::FINGERPRINT,
-            found_fingerprint: found,
-        });
+        return Err(Error::type_mismatch::<T>(offset, T::FINGERPRINT, found));
     }
     if !first.addr().is_multiple_of(T::ALIGN) {
         return Err(Error::BadOffset { offset, why: "the block there is not aligned as the type has to be" });

@@ -161,12 +161,11 @@ impl ReadOnly {
             matches!(found.shape.sort, Sort::Topic | Sort::Board) && found.shape.content == T::FINGERPRINT
         };
         let Some(structure) = found.filter(fits) else {
-            return Err(Error::TypeMismatch {
-                offset: entry.offset,
-                expected: std::any::type_name::<T>(),
-                expected_fingerprint: T::FINGERPRINT,
-                found_fingerprint: found.map(|found| found.shape.content),
-            });
+            return Err(Error::type_mismatch::<T>(
+                entry.offset,
+                T::FINGERPRINT,
+                found.map(|found| found.shape.content),
+            ));
         };
         let log = Log::of(structure);
         while let Some((block, link, ticket)) = log.newest_unhelped() {

@@ -107,12 +107,7 @@ impl Attached {
                 Directory(matrix.segment()).withdraw_this(found);
                 continue;
             };
-            let mismatch = |found| Error::TypeMismatch {
-                offset,
-                expected: std::any::type_name::<Self>(),
-                expected_fingerprint: shape.content,
-                found_fingerprint: found,
-            };
+            let mismatch = |found| Error::type_mismatch::<Self>(offset, shape.content, found);
             if found.block.fingerprint != Some(STRUCTURE) {
                 return Err(mismatch(found.block.fingerprint));
             }
