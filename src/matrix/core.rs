@@ -76,7 +76,7 @@ struct ThreadCaches {
     /// The first one is the process's home: blocks of ended threads become that cache's, and it stays.
     all: Vec<CacheCell>,
     idle: Vec<*mut CachePage>,
-    /// ThreadCaches whose slots are just being given back.
+    /// Caches whose slots are just being given back.
     leaving: usize,
     /// When somebody was told last that there is no slot.
     refused: Option<Instant>,
@@ -84,6 +84,13 @@ struct ThreadCaches {
 
 // SAFETY: the pointers go to memory that `all` owns; each is used by one thread at a time.
 unsafe impl Send for ThreadCaches {}
+
+impl ThreadCaches {
+    /// The idle ones but the home: their slots may go back to the segment.
+    fn spare(&self) -> impl Iterator<Item = &CacheCell> {
+        self.all.iter().skip(1).filter(|cell| self.idle.contains(&cell.page))
+    }
+}
 
 /// What was recovered, to be told when nothing is locked or borrowed any more: whoever listens may use the matrix.
 #[derive(Debug, Default)]
@@ -289,28 +296,19 @@ impl AtomicMatrix {
         self.caches().idle.push(page);
         self.leave_idle_slots(QUICK_WALK);
         // Others that ended at the same moment may have found too many blocks, too.
-        if self.spare_slots() > self.heap.layout().params.participants / SPARE {
+        if self.caches().spare().count() > self.heap.layout().params.participants / SPARE {
             self.leave_idle_slots(u32::MAX);
         }
-    }
-
-    /// Idle slots besides the home, which stays in any case.
-    fn spare_slots(&self) -> usize {
-        let caches = self.caches();
-        let home = caches.all.first().map(|home| home.page);
-        caches.idle.iter().filter(|&&page| Some(page) != home).count()
     }
 
     /// Gives all idle slots back but the home, if there are no more than `most` blocks.
     fn leave_idle_slots(&self, most: u32) {
         let mut caches = self.caches();
-        let Some((home, others)) = caches.all.split_first() else { return };
-        let leaving = others.iter().filter(|cell| caches.idle.contains(&cell.page));
-        let leaving: Vec<_> = leaving.map(|cell| (cell.page, cell.owner)).collect();
+        let Some(home) = caches.all.first().map(|home| home.owner) else { return };
+        let leaving: Vec<_> = caches.spare().map(|cell| (cell.page, cell.owner)).collect();
         if leaving.is_empty() {
             return;
         }
-        let home = home.owner;
         caches.idle.retain(|page| leaving.iter().all(|(leaving, _)| leaving != page));
         caches.leaving += leaving.len();
         drop(caches);

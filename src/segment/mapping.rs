@@ -240,15 +240,17 @@ impl Segment {
         Ok(life.insert(begun).number())
     }
 
-    /// Ends this attachment's life, as the death of its process would: tests of the dead need it. A child that another
-    /// thread forked just as this life began keeps it until it runs its program: that is waited for.
+    /// Ends this attachment's life, as the death of its process would: tests of the dead need it. A child that
+    /// another thread forked just as this life began keeps it until it runs its program: that is waited for,
+    /// ten seconds at most.
     ///
     /// # Safety
     /// Nothing is done with the segment through this attachment any more.
     #[doc(hidden)]
     pub unsafe fn end_life(&self) {
         let ended = self.life.lock().unwrap_or_else(PoisonError::into_inner).take().map(|life| life.number());
-        while ended.is_some_and(|life| !self.is_over(life)) {
+        let since = std::time::Instant::now();
+        while ended.is_some_and(|life| !self.is_over(life)) && since.elapsed().as_secs() < 10 {
             std::thread::yield_now();
         }
     }
