@@ -557,8 +557,14 @@ pub fn quiet() -> bool {
     QUIET.get()
 }
 
-/// What a panic says; the hook does not print it meanwhile.
-pub fn message(run: impl FnOnce()) -> Option<String> {
+/// Runs it; the hook prints no panic of this thread meanwhile: they are expected.
+pub fn quietly<T>(run: impl FnOnce() -> T) -> T {
+    struct Before(bool);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            QUIET.set(self.0);
+        }
+    }
     static HOOK: std::sync::Once = std::sync::Once::new();
     HOOK.call_once(|| {
         let hook = std::panic::take_hook();
@@ -568,12 +574,20 @@ pub fn message(run: impl FnOnce()) -> Option<String> {
             }
         }));
     });
-    QUIET.set(true);
-    let payload = catch_unwind(AssertUnwindSafe(run)).err();
-    QUIET.set(false);
-    let payload = payload?;
-    let text = payload.downcast_ref::<String>().map(String::as_str).or(payload.downcast_ref::<&str>().copied());
-    Some(text.unwrap_or("?").to_owned())
+    let _before = Before(QUIET.replace(true));
+    run()
+}
+
+/// What a panic's payload says.
+pub fn said(payload: &(dyn std::any::Any + Send)) -> &str {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    text.or(payload.downcast_ref::<&str>().copied()).unwrap_or("?")
+}
+
+/// What a panic says; the hook does not print it meanwhile.
+pub fn message(run: impl FnOnce()) -> Option<String> {
+    let payload = quietly(|| catch_unwind(AssertUnwindSafe(run)).err())?;
+    Some(said(&*payload).to_owned())
 }
 
 /// The same on one line, and short.

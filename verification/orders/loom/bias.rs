@@ -5,11 +5,12 @@
 //! thief's as an interruption of all.
 
 use crate::model::Met::{Lost, Mark};
-use crate::model::{Mortal, Scenario, World, executions, explore, mark, part, quietly, scenarios, strict};
+use crate::model::{Mortal, Scenario, World, executions, explore, mark, part, scenarios, strict};
 use atomic_matrix::backend::Mutant;
 use atomic_matrix::backend::decorators::stopped_at;
 use atomic_matrix::backend::loom::Setting;
 use atomic_matrix::backend::orderings::*;
+use atomic_matrix::check::turns::quietly;
 use atomic_matrix::matrix::heap::{Kind, ThreadCache};
 use atomic_matrix::matrix::recovery::Policy;
 use atomic_matrix::segment::layout::Granule;

@@ -4,6 +4,7 @@ use atomic_matrix::backend::decorators::{Probe, set_mutant};
 use atomic_matrix::backend::loom::{Loom, Passes, Setting};
 use atomic_matrix::backend::orderings::{FORMAT, TABLE};
 use atomic_matrix::backend::{Backend, Site, Word};
+use atomic_matrix::check::turns::said;
 use atomic_matrix::matrix::heap::{Heap, Kind, Live, Refusal, ThreadCache};
 use atomic_matrix::matrix::stats::Tally;
 use atomic_matrix::segment::layout::{Layout, Params};
@@ -11,7 +12,7 @@ use atomic_matrix::segment::region::{BoxedRegion, Region};
 use atomic_matrix::segment::size_class::Larges;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Once};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// One heap and what its threads share.
@@ -216,7 +217,6 @@ pub(crate) fn marks(name: &str) -> u64 {
 thread_local! {
     static MARKS: RefCell<BTreeMap<&'static str, u64>> = const { RefCell::new(BTreeMap::new()) };
     static EXECUTIONS: Cell<u64> = const { Cell::new(0) };
-    static QUIET: Cell<bool> = const { Cell::new(false) };
 }
 
 /// A scenario and its bounds.
@@ -274,27 +274,7 @@ pub(crate) fn explore(scenario: &Scenario, setting: Setting) -> Result<u64, Stri
     });
     Setting::default().set();
     set_mutant(None);
-    result.map(|()| EXECUTIONS.get()).map_err(|payload| {
-        let text = payload.downcast_ref::<String>().map(String::as_str);
-        text.or(payload.downcast_ref::<&str>().copied()).unwrap_or("?").replace('\n', " ")
-    })
-}
-
-/// Keeps quiet about panics of this thread while `f` runs: they are expected.
-pub(crate) fn quietly<T>(f: impl FnOnce() -> T) -> T {
-    static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
-        let hook = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |info| {
-            if !QUIET.get() {
-                hook(info);
-            }
-        }));
-    });
-    QUIET.set(true);
-    let result = f();
-    QUIET.set(false);
-    result
+    result.map(|()| EXECUTIONS.get()).map_err(|payload| said(&*payload).replace('\n', " "))
 }
 
 impl Scenario {

@@ -1,11 +1,12 @@
 //! Each fault switched on must make a model fail; each ordering weakened one step is looked for in all models.
 
 use crate::kills::stale_index_at_every_step;
-use crate::model::{Scenario, executions, explore, quietly};
+use crate::model::{Scenario, executions, explore};
 use crate::{bias, channel, futures, large, map, names, scenarios, slots, topic, waiting};
 use atomic_matrix::backend::loom::{Setting, weaker};
 use atomic_matrix::backend::orderings::*;
 use atomic_matrix::backend::{Mutant, Site};
+use atomic_matrix::check::turns::quietly;
 use std::sync::atomic::Ordering;
 
 /// Every scenario of every file.

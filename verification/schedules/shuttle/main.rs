@@ -16,6 +16,7 @@ mod sequential;
 use atomic_matrix::backend::Mutant;
 use atomic_matrix::backend::orderings::MUTANTS;
 use atomic_matrix::backend::shuttle::{Shuttle, set_mutant, stopped_at};
+use atomic_matrix::check::turns;
 use atomic_matrix::matrix::heap::{Heap, Kind, Live, Refusal, ThreadCache};
 use atomic_matrix::matrix::recovery::Policy;
 use atomic_matrix::segment::layout::{Layout, Params};
@@ -179,7 +180,6 @@ impl World {
 thread_local! {
     static SCHEDULES: Cell<u64> = const { Cell::new(0) };
     static RECOVERED: Cell<u64> = const { Cell::new(0) };
-    static QUIET: Cell<bool> = const { Cell::new(false) };
 }
 
 struct Rng(u64);
@@ -261,7 +261,7 @@ impl Scenario {
         let mut config = shuttle::Config::new();
         config.stack_size = 1 << 18;
         config.silence_warnings = true;
-        if QUIET.get() {
+        if turns::quiet() {
             config.failure_persistence = shuttle::FailurePersistence::None;
         }
         SCHEDULES.set(0);
@@ -367,16 +367,13 @@ fn shuttle_s1_l3_depth_first() {
 /// A schedule that fails, fails again when its seed is given again, at the same schedule and with the same words.
 #[test]
 fn shuttle_failures_replay_from_their_seed() {
-    quiet_hook();
-    QUIET.set(true);
     set_mutant(Some(Mutant::PopSizeUnchecked));
     let [first, again] = [(); 2].map(|()| {
         let run = || PARKING.explore(RandomScheduler::new_from_seed(7, 500));
-        let payload = std::panic::catch_unwind(run).expect_err("the fault is noticed");
-        (SCHEDULES.get(), message(&*payload))
+        let message = turns::caught(run).expect("the fault is noticed");
+        (SCHEDULES.get(), message)
     });
     set_mutant(None);
-    QUIET.set(false);
     println!("PopSizeUnchecked: schedule {} of seed 7: {}", first.0, first.1);
     assert_eq!(first, again);
     assert!(first.0 > 1, "the first schedule of a seed shows little");
@@ -388,25 +385,6 @@ fn shuttle_c1_three_of_seven_die() {
     DEATHS.check();
     println!("{} recovered", RECOVERED.get());
     assert!(RECOVERED.get() > SCHEDULES.get(), "hardly anybody died");
-}
-
-/// Keeps expected panics of this thread to itself.
-fn quiet_hook() {
-    static HOOK: std::sync::Once = std::sync::Once::new();
-    HOOK.call_once(|| {
-        let hook = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |info| {
-            if !QUIET.get() {
-                hook(info);
-            }
-        }));
-    });
-}
-
-/// A panic's first words, on one line.
-fn message(payload: &(dyn std::any::Any + Send)) -> String {
-    let text = payload.downcast_ref::<String>().map(String::as_str).or(payload.downcast_ref::<&str>().copied());
-    text.unwrap_or("?").split_whitespace().collect::<Vec<_>>().join(" ").chars().take(90).collect()
 }
 
 #[test]
@@ -483,15 +461,13 @@ fn mutant_shuttle_table() {
         Mutant::LargeFitUnchecked,
         Mutant::PoolUnbounded,
     ];
-    quiet_hook();
-    QUIET.set(true);
     let mut lost = vec![];
     for &mutant in MUTANTS {
         set_mutant(Some(mutant));
         let caught = ALL.iter().find_map(|scenario| {
             let run = || scenario.explore(RandomScheduler::new_from_seed(20, 200));
-            let payload = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).err()?;
-            Some(format!("{}, schedule {}: {}", scenario.name, SCHEDULES.get(), message(&*payload)))
+            let message = turns::caught(run)?;
+            Some(format!("{}, schedule {}: {message}", scenario.name, SCHEDULES.get()))
         });
         set_mutant(None);
         println!("mutant {mutant:?} | {}", caught.as_deref().unwrap_or("SURVIVES"));
@@ -499,7 +475,6 @@ fn mutant_shuttle_table() {
             lost.push(mutant);
         }
     }
-    QUIET.set(false);
     assert!(lost.is_empty(), "not noticed: {lost:?}");
 }
 
@@ -508,16 +483,13 @@ fn mutant_shuttle_table() {
 /// `shuttle_l3_tiny_strict` runs the same scenario.)
 #[test]
 fn mutant_helper_recheck_dropped_is_caught() {
-    quiet_hook();
-    QUIET.set(true);
     set_mutant(Some(Mutant::HelperRecheckDropped));
     let caught = (3..63).find_map(|seed| {
         let run = || TINY.explore(RandomScheduler::new_from_seed(seed, 6000));
-        let payload = std::panic::catch_unwind(run).err()?;
-        Some(format!("{}, seed {seed}, schedule {}: {}", TINY.name, SCHEDULES.get(), message(&*payload)))
+        let message = turns::caught(run)?;
+        Some(format!("{}, seed {seed}, schedule {}: {message}", TINY.name, SCHEDULES.get()))
     });
     set_mutant(None);
-    QUIET.set(false);
     println!("mutant HelperRecheckDropped | {}", caught.as_deref().unwrap_or("SURVIVES"));
     assert!(caught.is_some(), "HelperRecheckDropped survives");
 }
