@@ -2,7 +2,9 @@
 //! process, which is this binary again.
 
 use crate::common::{Rng, Scratch, setting};
+use atomic_matrix::Error;
 use atomic_matrix::handlers::{Block, Handler, HandlerFunctions};
+use atomic_matrix::ipc::Message;
 use atomic_matrix::segment::Options;
 use rustix::process::{Pid, Signal, kill_process};
 use std::process::{Child, Command, Stdio};
@@ -55,6 +57,41 @@ pub(crate) fn words(life: u64, k: u64) -> impl Iterator<Item = u64> {
     (0..2 + k % 50).map(move |i| if i == 0 { first } else { first ^ i.wrapping_mul(0x9E37_79B9_7F4A_7C15) })
 }
 
+/// Makes values one after the other and passes them on, until all shall end. The books count what was begun and what is
+/// passed on; `pass` gives back what could not be passed on just now.
+pub(crate) fn pass_on<'h, const ALL: usize>(
+    handler: &'h Handler,
+    books: &Books<ALL>,
+    (life, each): (u64, usize),
+    [begun, told]: [usize; 2],
+    mut pass: impl FnMut(Message<'h, [u64]>) -> Result<(), Message<'h, [u64]>>,
+) {
+    let (begun, told) = (books.word(begun + life as usize), books.word(told + life as usize));
+    for k in 0..each as u64 {
+        let mut message = loop {
+            match handler.message_slice::<u64>(words(life, k).count()) {
+                Ok(message) => break message,
+                Err(Error::OutOfMemory { .. }) => std::thread::yield_now(),
+                Err(error) => panic!("{error}"),
+            }
+        };
+        message.iter_mut().zip(words(life, k)).for_each(|(word, value)| *word = value);
+        begun.store(k + 1, SeqCst);
+        let mut next = Some(message);
+        while let Some(message) = next.take() {
+            next = pass(message).err();
+            if next.is_some() && books.stopped() {
+                begun.store(k, SeqCst);
+                return;
+            }
+        }
+        told.store(k + 1, SeqCst);
+        if books.stopped() {
+            return;
+        }
+    }
+}
+
 /// Whose value it is, and which of its, if it is whole.
 pub(crate) fn whole(value: &[u64], lives: usize, each: usize) -> Option<(usize, u64)> {
     let first = value.first().copied().unwrap_or(u64::MAX);
@@ -90,6 +127,40 @@ impl Crew {
             .spawn()
             .expect("spawned")
     }
+
+    /// Workers, by their lives, that `may` be are killed and replaced, or stopped for a while, with `pauses` of so many
+    /// milliseconds between, until the time is over, or so many were killed or lived: how many of those with a life of
+    /// their own were killed, and of those with life 0.
+    pub(crate) fn kills(
+        &self,
+        workers: &mut [(u64, Child)],
+        random: &mut Rng,
+        (kills, until, most): (u64, Instant, usize),
+        pauses: std::ops::Range<usize>,
+        may: impl Fn(u64) -> bool,
+    ) -> [u64; 2] {
+        let mut lives = workers.iter().map(|(life, _)| *life).max().expect("there are some");
+        let mut killed = [0; 2];
+        while Instant::now() < until && killed[0] + killed[1] < kills && (lives as usize) < most {
+            std::thread::sleep(Duration::from_millis((pauses.start + random.below(pauses.len())) as u64));
+            let (life, worker) = &mut workers[random.below(workers.len())];
+            if !may(*life) {
+                continue;
+            }
+            if random.below(5) == 0 {
+                stop_for_a_while(worker, random);
+                continue;
+            }
+            kill(worker);
+            killed[usize::from(*life == 0)] += 1;
+            if *life != 0 {
+                lives += 1;
+                *life = lives;
+            }
+            *worker = self.spawn(*life);
+        }
+        killed
+    }
 }
 
 /// What a worker is given: the segment, the books, and its life. None where the role is run by hand.
@@ -112,7 +183,7 @@ pub(crate) fn signal(child: &Child, signal: Signal) {
 }
 
 /// Stops a worker for up to 30 ms; one in fifty times for up to `MATRIX_STOP_SECONDS`.
-pub(crate) fn stop_for_a_while(child: &Child, random: &mut Rng) {
+fn stop_for_a_while(child: &Child, random: &mut Rng) {
     let seconds = setting("MATRIX_STOP_SECONDS", 0) as usize;
     let most = if random.below(50) == 0 && seconds > 0 { seconds * 1000 } else { 30 };
     signal(child, Signal::STOP);

@@ -4,11 +4,10 @@
 //! The books lie in a segment of their own, in words that a kill leaves as they are. `MATRIX_KILL_SECONDS`
 //! lengthens the runs.
 
-use crate::books::{Books, Crew, all_end, at_work, in_rounds, is_slow, kill, stop_for_a_while, whole, words};
+use crate::books::{Books, Crew, all_end, at_work, in_rounds, is_slow, pass_on, whole};
 use crate::common::Rng;
-use atomic_matrix::Error;
 use atomic_matrix::handlers::Handler;
-use atomic_matrix::ipc::{Message, Unreceived, Unsent};
+use atomic_matrix::ipc::{Unreceived, Unsent};
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
@@ -37,34 +36,13 @@ fn channel_worker() {
 
 fn send(handler: &Handler, books: &Books<ALL>, life: u64) {
     let sender = handler.channel::<[u64]>(NAME).open().and_then(|channel| channel.sender()).expect("it is there");
-    let (begun, sent) = (books.word(BEGUN + life as usize), books.word(SENT + life as usize));
-    for k in 0..EACH as u64 {
-        let mut message = loop {
-            match handler.message_slice::<u64>(words(life, k).count()) {
-                Ok(message) => break message,
-                Err(Error::OutOfMemory { .. }) => std::thread::yield_now(),
-                Err(error) => panic!("{error}"),
-            }
-        };
-        message.iter_mut().zip(words(life, k)).for_each(|(word, value)| *word = value);
-        begun.store(k + 1, SeqCst);
+    pass_on(handler, books, (life, EACH), [BEGUN, SENT], |message| {
         // Nobody may be there to receive just now.
-        let mut next: Option<Message<'_, [u64]>> = Some(message);
-        while let Some(message) = next.take() {
-            if let Err(refused) = sender.send_timeout(message, Duration::from_millis(100)) {
-                assert!(matches!(refused.why, Unsent::Timeout | Unsent::Disconnected { .. }), "{refused:?}");
-                if books.stopped() {
-                    begun.store(k, SeqCst);
-                    return;
-                }
-                next = Some(refused.message);
-            }
-        }
-        sent.store(k + 1, SeqCst);
-        if books.stopped() {
-            return;
-        }
-    }
+        sender.send_timeout(message, Duration::from_millis(100)).map_err(|refused| {
+            assert!(matches!(refused.why, Unsent::Timeout | Unsent::Disconnected { .. }), "{refused:?}");
+            refused.message
+        })
+    });
 }
 
 fn receive(handler: &Handler, books: &Books<ALL>) {
@@ -99,30 +77,10 @@ fn round(slow: bool, [senders, receivers]: [bool; 2], (seed, kills, until): (u64
     let handler = crew.heap.options().size(2 << 20).create().expect("created");
     let channel = handler.channel::<[u64]>(NAME).capacity(16).create().expect("made");
     let mut random = Rng(seed);
-    let mut lives: u64 = 2;
-    let mut workers = vec![(1, crew.spawn(1)), (2, crew.spawn(2)), (0, crew.spawn(0)), (0, crew.spawn(0))];
-    let (mut killed_senders, mut killed_receivers) = (0, 0);
-    while Instant::now() < until && killed_senders + killed_receivers < kills && (lives as usize) + 2 < LIVES {
-        std::thread::sleep(Duration::from_millis(10 + random.below(30) as u64));
-        let at = random.below(4);
-        let is_sender = workers[at].0 != 0;
-        if !(if is_sender { senders } else { receivers }) {
-            continue;
-        }
-        if random.below(5) == 0 {
-            stop_for_a_while(&workers[at].1, &mut random);
-            continue;
-        }
-        kill(&mut workers[at].1);
-        if is_sender {
-            killed_senders += 1;
-            lives += 1;
-            workers[at].0 = lives;
-        } else {
-            killed_receivers += 1;
-        }
-        workers[at].1 = crew.spawn(workers[at].0);
-    }
+    let mut workers = [1, 2, 0, 0].map(|life| (life, crew.spawn(life)));
+    let may = |life| if life != 0 { senders } else { receivers };
+    let [killed_senders, killed_receivers] =
+        crew.kills(&mut workers, &mut random, (kills, until, LIVES - 2), 10..40, may);
     all_end(&books, workers.into_iter().map(|(_, worker)| worker));
     balance(&handler, channel, &books, killed_receivers);
     println!("{killed_senders} senders and {killed_receivers} receivers killed");

@@ -1,11 +1,10 @@
 //! A service whose clients and servers are killed or stopped all the time: each call gets its own response,
 //! or its caller is told; nobody who is told that nobody answers was answered; and nothing is left.
 
-use crate::books::{Books, Crew, all_end, at_work, grows, in_rounds, kill, stop_for_a_while};
+use crate::books::{Books, Crew, all_end, at_work, grows, in_rounds};
 use crate::common::Rng;
 use atomic_matrix::handlers::Handler;
 use atomic_matrix::ipc::{Failed, Unanswered, Unreceived, Unsent};
-use std::process::Child;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
@@ -105,23 +104,8 @@ fn round(seed: u64, kills: u64, end: Instant) -> u64 {
     let handler = crew.heap.options().size(4 << 20).create().expect("created");
     let service = handler.service::<u64, [u64]>(NAME).capacity(8).open_or_create().expect("made");
     let mut random = Rng(seed);
-    let (mut lives, mut killed) = (2, 0);
-    let mut workers: Vec<(u64, Child)> = [1, 2, 0, 0].map(|life| (life, crew.spawn(life))).into();
-    while Instant::now() < end && killed < kills && (lives as usize) + 1 < LIVES {
-        std::thread::sleep(Duration::from_millis(5 + random.below(25) as u64));
-        let at = random.below(4);
-        if random.below(5) == 0 {
-            stop_for_a_while(&workers[at].1, &mut random);
-            continue;
-        }
-        kill(&mut workers[at].1);
-        killed += 1;
-        if workers[at].0 != 0 {
-            lives += 1;
-            workers[at].0 = lives;
-        }
-        workers[at].1 = crew.spawn(workers[at].0);
-    }
+    let mut workers = [1, 2, 0, 0].map(|life| (life, crew.spawn(life)));
+    let killed = crew.kills(&mut workers, &mut random, (kills, end, LIVES - 1), 5..30, |_| true).iter().sum();
     // The last ones come to something before they end.
     grows(&books, GOT, 10);
     all_end(&books, workers.into_iter().map(|(_, worker)| worker));

@@ -1,11 +1,10 @@
 //! A topic between processes of which some are killed or stopped all the time: who subscribes throughout gets each publication once,
 //! whole and in its publisher's order, and so does everybody else from where they began; nothing is left.
 
-use crate::books::{Books, Crew, all_end, at_work, grows, in_rounds, kill, stop_for_a_while, whole, words};
+use crate::books::{Books, Crew, all_end, at_work, grows, in_rounds, pass_on, whole};
 use crate::common::Rng;
-use atomic_matrix::Error;
 use atomic_matrix::handlers::Handler;
-use atomic_matrix::ipc::{Message, Subscriber, Unsent};
+use atomic_matrix::ipc::{Subscriber, Unsent};
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
@@ -40,33 +39,12 @@ fn topic_worker() {
 }
 
 fn publish(handler: &Handler, topic: &atomic_matrix::ipc::Topic<[u64]>, books: &Books<ALL>, life: u64) {
-    let (begun, told) = (books.word(BEGUN + life as usize), books.word(TOLD + life as usize));
-    for k in 0..EACH as u64 {
-        let mut message = loop {
-            match handler.message_slice::<u64>(words(life, k).count()) {
-                Ok(message) => break message,
-                Err(Error::OutOfMemory { .. }) => std::thread::yield_now(),
-                Err(error) => panic!("{error}"),
-            }
-        };
-        message.iter_mut().zip(words(life, k)).for_each(|(word, value)| *word = value);
-        begun.store(k + 1, SeqCst);
-        let mut next: Option<Message<'_, [u64]>> = Some(message);
-        while let Some(message) = next.take() {
-            if let Err(refused) = topic.publish_timeout(message, Duration::from_millis(100)) {
-                assert!(matches!(refused.why, Unsent::Timeout | Unsent::Full), "{refused:?}");
-                if books.stopped() {
-                    begun.store(k, SeqCst);
-                    return;
-                }
-                next = Some(refused.message);
-            }
-        }
-        told.store(k + 1, SeqCst);
-        if books.stopped() {
-            return;
-        }
-    }
+    pass_on(handler, books, (life, EACH), [BEGUN, TOLD], |message| {
+        topic.publish_timeout(message, Duration::from_millis(100)).map_err(|refused| {
+            assert!(matches!(refused.why, Unsent::Timeout | Unsent::Full), "{refused:?}");
+            refused.message
+        })
+    });
 }
 
 /// Reads on; whose it is and which, if there was one. Each publisher's come one after the other.
@@ -89,7 +67,7 @@ fn round(seed: u64, kills: u64, until: Instant) -> u64 {
     let topic = handler.topic::<[u64]>(NAME).cells(16).subscribers(8).open_or_create().expect("made");
     let mut stays = topic.subscribe(0).expect("a cursor");
     let mut random = Rng(seed);
-    let (mut lives, mut killed) = (2, 0);
+    let mut killed = 0;
     let mut workers = [1, 2, 0, 0].map(|life| (life, crew.spawn(life)));
     std::thread::scope(|scope| {
         let books = &books;
@@ -104,21 +82,7 @@ fn round(seed: u64, kills: u64, until: Instant) -> u64 {
             }
             (last, stays)
         });
-        while Instant::now() < until && killed < kills && (lives as usize) + 1 < LIVES {
-            std::thread::sleep(Duration::from_millis(5 + random.below(25) as u64));
-            let at = random.below(4);
-            if random.below(5) == 0 {
-                stop_for_a_while(&workers[at].1, &mut random);
-                continue;
-            }
-            kill(&mut workers[at].1);
-            killed += 1;
-            if workers[at].0 != 0 {
-                lives += 1;
-                workers[at].0 = lives;
-            }
-            workers[at].1 = crew.spawn(workers[at].0);
-        }
+        killed = crew.kills(&mut workers, &mut random, (kills, until, LIVES - 1), 5..30, |_| true).iter().sum();
         grows(books, READ, 100);
         all_end(books, workers.map(|(_, worker)| worker));
         let (mut last, mut stays) = reader.join().expect("it reads");
