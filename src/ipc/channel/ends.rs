@@ -170,11 +170,20 @@ impl<T: Payload + ?Sized, M: Mode> Receiver<T, M> {
     /// [`Unreceived`].
     #[inline]
     pub fn try_recv(&self) -> std::result::Result<Message<'_, T>, Unreceived> {
-        match self.get() {
+        self.unless_disconnected(|| self.get())
+    }
+
+    /// What `get` finds, or that nothing will come any more.
+    #[inline]
+    fn unless_disconnected<V>(
+        &self,
+        mut get: impl FnMut() -> std::result::Result<V, Unreceived>,
+    ) -> std::result::Result<V, Unreceived> {
+        match get() {
             Err(Unreceived::Empty) => match self.end.has_lost_the_others() {
                 None => Err(Unreceived::Empty),
                 // The last message may have come between the looks at the ring and at the senders.
-                Some(died) => match self.get() {
+                Some(died) => match get() {
                     Err(Unreceived::Empty) => Err(Unreceived::Disconnected { died }),
                     got => got,
                 },
@@ -232,17 +241,7 @@ impl<T: Payload + ?Sized, M: Mode> Receiver<T, M> {
         most: usize,
         into: &mut Vec<Message<'r, T>>,
     ) -> std::result::Result<usize, Unreceived> {
-        match self.get_many(most, into) {
-            // As `try_recv`.
-            Err(Unreceived::Empty) => match self.end.has_lost_the_others() {
-                None => Err(Unreceived::Empty),
-                Some(died) => match self.get_many(most, into) {
-                    Err(Unreceived::Empty) => Err(Unreceived::Disconnected { died }),
-                    got => got,
-                },
-            },
-            got => got,
-        }
+        self.unless_disconnected(|| self.get_many(most, into))
     }
 
     /// Receives as many as `most` of the oldest messages, and waits for the first one as long as it takes.
