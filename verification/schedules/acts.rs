@@ -1,9 +1,9 @@
 //! What the explorations of all structures share: acts that are stopped at every access, scenarios that say
 //! which they are, and the table of planted faults.
 
-use super::turns;
 use atomic_matrix::backend::Mutant;
 use atomic_matrix::backend::decorators::set_mutant;
+use atomic_matrix::check::turns;
 
 /// Runs a scenario, and names it if it fails.
 pub(crate) fn naming<T>(what: impl Fn() -> String, run: impl FnOnce() -> T) -> T {

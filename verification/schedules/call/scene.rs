@@ -1,19 +1,17 @@
 //! A heap with one service under the schedule: its channel, a ring for each client, and what everybody has
 //! asked and answered.
 
-use super::turns::{Scheduled, accesses, begin, unseen};
+use crate::stage;
+use atomic_matrix::backend::Backend;
+use atomic_matrix::check::turns::{accesses, unseen};
 use atomic_matrix::ipc::call::{Asked, Caller, Calls, Found, NotAnswered, Part};
 use atomic_matrix::ipc::link::Standing;
 use atomic_matrix::ipc::ring::{NotSent, Ring};
 use atomic_matrix::ipc::structure::{Role, Shape, Sort, Structure};
 use atomic_matrix::matrix::heap::{Heap, Kind, Live, ThreadCache};
-use atomic_matrix::segment::layout::{Layout, Params};
 use atomic_matrix::segment::region::BoxedRegion;
-use atomic_matrix::segment::size_class::Larges;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-
-type Region = BoxedRegion<Scheduled>;
 
 const NUMBERS: usize = 10;
 const GRANULES: u32 = 128;
@@ -27,8 +25,8 @@ pub(crate) enum Fate {
     Unanswered,
 }
 
-pub(crate) struct Scene {
-    pub(crate) heap: Heap<Region>,
+pub(crate) struct Scene<B: Backend> {
+    pub(crate) heap: Heap<BoxedRegion<B>>,
     service: Live,
     /// Each client's ring.
     rings: RefCell<BTreeMap<u16, Live>>,
@@ -45,27 +43,14 @@ pub(crate) struct Scene {
     pub(crate) late: Cell<u64>,
 }
 
-impl Scene {
+impl<B: Backend> Scene<B> {
     /// A service with room for `1 << shift` requests.
     pub(crate) fn new(shift: u32, biased: bool) -> Self {
-        begin();
-        let params = Params {
-            granule_shift: 6,
-            participants: NUMBERS,
-            batches: 1,
-            larges: Larges::USUAL,
-            directory: 3,
-            header_words: 2,
-            line_words: 1,
-            biased,
-        };
-        let heap = Heap::format(BoxedRegion::with_payload(Layout::new(GRANULES, params), GRANULES));
-        let shape = Shape { sort: Sort::Channel, cells_shift: shift, readers: 0, content: 7 };
-        let made = Structure::make(&heap, &mut ThreadCache::with_ceiling(1, 0), shape).expect("there is room");
-        let header = heap.adoption().rename(made.at, made.header, 0).expect("it is ours");
+        let heap = stage::heap(NUMBERS, GRANULES, GRANULES, biased);
+        let service = stage::make(&heap, Shape { sort: Sort::Channel, cells_shift: shift, readers: 0, content: 7 });
         Self {
             heap,
-            service: Live { at: made.at, header },
+            service,
             rings: RefCell::default(),
             calls: RefCell::default(),
             answered: RefCell::default(),
@@ -78,14 +63,11 @@ impl Scene {
         }
     }
 
-    fn requests(&self) -> Structure<'_, Region> {
+    fn requests(&self) -> Structure<'_, BoxedRegion<B>> {
         unseen(|| Structure::at(&self.heap, self.service).expect("it is there"))
     }
     pub(crate) fn enter(&self, me: u16) {
-        unseen(|| {
-            let joined = Structure::visit(&self.heap, me, self.service, |structure| structure.join(me, Role::User));
-            assert_eq!(joined, Some(Ok(())));
-        });
+        stage::enter(&self.heap, self.service, me);
     }
 
     /// A client's ring of one response, which it makes first.
@@ -107,7 +89,7 @@ impl Scene {
         Structure::free_if_unused(&self.heap, cache, live);
         self.calls.borrow_mut().remove(&me);
     }
-    fn calls(&self, me: u16) -> Calls<'_, Region> {
+    fn calls(&self, me: u16) -> Calls<'_, BoxedRegion<B>> {
         let ring = self.rings.borrow()[&me];
         unseen(|| Calls::of(self.requests(), Structure::at(&self.heap, ring).expect("it is there"), ring))
     }
@@ -254,14 +236,7 @@ impl Scene {
             self.heap.heal(cache);
             let tally = self.heap.verify().unwrap_or_else(|fault| panic!("at rest: {fault}"));
             assert_eq!(tally.live.blocks, 1, "Q3: what is live is the service: {tally:?}");
-            users.iter().for_each(|&user| self.requests().leave(user, Role::User));
-            assert_eq!(self.requests().count(Role::User), 0, "Q6");
-            assert_eq!(Structure::visit(&self.heap, last, self.service, |structure| structure.remove()), Some(()));
-            Structure::drain_removed(&self.heap, cache, self.service);
-            assert!(Structure::free_if_unused(&self.heap, cache, self.service), "Q6: nobody uses it");
-            self.heap.heal(cache);
-            let tally = self.heap.verify().unwrap_or_else(|fault| panic!("at rest: {fault}"));
-            assert_eq!((tally.live.blocks, tally.free.blocks), (0, 1), "{tally:?}");
+            stage::remove(&self.heap, last, self.service, users);
         });
     }
 }

@@ -2,10 +2,10 @@
 //! after everybody, and nobody writes it then.
 
 use super::common::setting;
-use super::scene::{Region, Scene};
-use super::turns::{Player, Policy, play, unseen};
+use super::play::scene::Scene;
 use atomic_matrix::backend::Word;
 use atomic_matrix::backend::orderings::{STRUCTURE_LOOK, STRUCTURE_WRITE};
+use atomic_matrix::check::turns::{Player, Policy, Scheduled, play, unseen};
 use atomic_matrix::ipc::ring::Ring;
 use atomic_matrix::ipc::structure::{Role, Sort, Structure};
 use atomic_matrix::matrix::heap::{Kind, ThreadCache};
@@ -26,7 +26,7 @@ pub(crate) struct Met {
 
 /// A structure, its memory as it was when it was freed, and what is in its ring.
 struct Stage {
-    scene: Scene,
+    scene: Scene<Scheduled>,
     freed: RefCell<Option<Vec<u64>>>,
     frees: Cell<u64>,
 }
@@ -52,7 +52,7 @@ impl Stage {
         }
     }
     fn free_if_unused(&self, cache: &mut ThreadCache) {
-        Structure::<Region>::drain_removed(&self.scene.heap, cache, self.scene.channel);
+        Structure::drain_removed(&self.scene.heap, cache, self.scene.channel);
         if Structure::free_if_unused(&self.scene.heap, cache, self.scene.channel) {
             self.frees.set(self.frees.get() + 1);
             assert_eq!(self.frees.get(), 1, "Q3: freed twice");

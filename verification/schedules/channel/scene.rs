@@ -1,18 +1,16 @@
 //! A heap with one channel under the schedule, what its players hold, and what they were told.
 
-use super::linear::{Span, linearizable};
-use super::turns::{Scheduled, accesses, begin, moment, unseen};
+use crate::linear::{Span, linearizable};
+use crate::stage;
+use atomic_matrix::backend::Backend;
+use atomic_matrix::check::turns::{accesses, moment, unseen};
 use atomic_matrix::ipc::link::{Standing, Taken};
 use atomic_matrix::ipc::ring::{NotReceived, NotSent, Ring};
 use atomic_matrix::ipc::structure::{Role, Shape, Sort, Structure};
 use atomic_matrix::matrix::heap::{Heap, Kind, Live, ThreadCache};
-use atomic_matrix::segment::layout::{Layout, Params};
 use atomic_matrix::segment::region::BoxedRegion;
-use atomic_matrix::segment::size_class::Larges;
 use fastrand::Rng;
 use std::cell::{Cell, RefCell};
-
-pub(crate) type Region = BoxedRegion<Scheduled>;
 
 /// Participants.
 pub(crate) const NUMBERS: usize = 12;
@@ -48,8 +46,8 @@ fn after(state: &[u64], call: Call, n: usize) -> Vec<Vec<u64>> {
 }
 
 /// The channel of a scenario, and what is known of it.
-pub(crate) struct Scene {
-    pub(crate) heap: Heap<Region>,
+pub(crate) struct Scene<B: Backend> {
+    pub(crate) heap: Heap<BoxedRegion<B>>,
     pub(crate) channel: Live,
     n: usize,
     ceiling: usize,
@@ -69,29 +67,15 @@ fn id_of(live: Live) -> u64 {
     (live.at.0 as u64) << 32 | live.header.generation() as u64
 }
 
-impl Scene {
+impl<B: Backend> Scene<B> {
     /// A channel, or one of a single sender and receiver, of `1 << shift` cells; caches park up to `ceiling`
     /// blocks of a size.
     pub(crate) fn new(sort: Sort, shift: u32, biased: bool, ceiling: usize) -> Self {
-        begin();
-        let params = Params {
-            granule_shift: 6,
-            participants: NUMBERS,
-            batches: 1,
-            directory: 3,
-            header_words: 2,
-            line_words: 1,
-            biased,
-            larges: Larges::USUAL,
-        };
-        let heap = Heap::format(BoxedRegion::with_payload(Layout::new(GRANULES, params), PAYLOAD));
-        let shape = Shape { sort, cells_shift: shift, readers: 0, content: 7 };
-        let mut cache = ThreadCache::with_ceiling(1, 0);
-        let made = Structure::make(&heap, &mut cache, shape).expect("there is room");
-        let header = heap.adoption().rename(made.at, made.header, 0).expect("it is ours");
+        let heap = stage::heap(NUMBERS, GRANULES, PAYLOAD, biased);
+        let channel = stage::make(&heap, Shape { sort, cells_shift: shift, readers: 0, content: 7 });
         Self {
             heap,
-            channel: Live { at: made.at, header },
+            channel,
             n: 1 << shift,
             ceiling,
             marks: RefCell::new(vec![0; GRANULES as usize]),
@@ -106,17 +90,14 @@ impl Scene {
     pub(crate) fn cache(&self, me: u16) -> ThreadCache {
         ThreadCache::with_ceiling(me, self.ceiling)
     }
-    pub(crate) fn structure(&self) -> Structure<'_, Region> {
+    pub(crate) fn structure(&self) -> Structure<'_, BoxedRegion<B>> {
         Structure::at(&self.heap, self.channel).expect("it is there")
     }
-    pub(crate) fn ring(&self) -> Ring<'_, Region> {
+    pub(crate) fn ring(&self) -> Ring<'_, BoxedRegion<B>> {
         Ring::of(self.structure())
     }
     pub(crate) fn join(&self, me: u16) {
-        unseen(|| {
-            let joined = Structure::visit(&self.heap, me, self.channel, |structure| structure.join(me, Role::User));
-            assert_eq!(joined, Some(Ok(())));
-        });
+        stage::enter(&self.heap, self.channel, me);
     }
 
     fn claim(&self, me: u16, live: Live) {
@@ -316,13 +297,6 @@ impl Scene {
         self.heap.heal(cache);
         let tally = self.heap.verify().unwrap_or_else(|fault| panic!("at rest: {fault}"));
         assert_eq!((tally.live.blocks, tally.free.blocks), (1, 1), "Q3: {tally:?}");
-        users.iter().for_each(|&user| self.structure().leave(user, Role::User));
-        assert_eq!(self.structure().count(Role::User), 0, "Q6");
-        let unused = Structure::visit(&self.heap, last, self.channel, |structure| structure.remove());
-        assert_eq!(unused, Some(()));
-        Structure::drain_removed(&self.heap, cache, self.channel);
-        assert!(Structure::free_if_unused(&self.heap, cache, self.channel), "Q6: nobody uses it");
-        let tally = self.heap.verify().unwrap_or_else(|fault| panic!("at rest: {fault}"));
-        assert_eq!((tally.live.blocks, tally.free.blocks), (0, 1), "{tally:?}");
+        stage::remove(&self.heap, last, self.channel, users);
     }
 }

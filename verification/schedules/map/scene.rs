@@ -1,18 +1,16 @@
 //! A heap with one table under the schedule, what its players hold and read, and what they were told.
 
-use super::linear::{Span, linearizable};
-use super::turns::{Scheduled, accesses, begin, moment, unseen};
+use crate::linear::{Span, linearizable};
+use crate::stage;
+use atomic_matrix::backend::Backend;
+use atomic_matrix::check::turns::{accesses, moment, unseen};
 use atomic_matrix::ipc::link::{Link, Standing};
-use atomic_matrix::ipc::structure::{Role, Shape, Sort, Structure};
+use atomic_matrix::ipc::structure::{Shape, Sort, Structure};
 use atomic_matrix::ipc::table::{By, Key, NotPut, Owned, Table, When};
 use atomic_matrix::matrix::heap::{Heap, Kind, Live, ThreadCache};
-use atomic_matrix::segment::layout::{Layout, Params};
 use atomic_matrix::segment::region::BoxedRegion;
-use atomic_matrix::segment::size_class::Larges;
 use fastrand::Rng;
 use std::cell::{Cell, RefCell};
-
-type Region = BoxedRegion<Scheduled>;
 
 const NUMBERS: usize = 10;
 const GRANULES: u32 = 96;
@@ -61,8 +59,8 @@ fn after(state: &Values, call: Call) -> Vec<Values> {
     }
 }
 
-pub(crate) struct Scene {
-    pub(crate) heap: Heap<Region>,
+pub(crate) struct Scene<B: Backend> {
+    pub(crate) heap: Heap<BoxedRegion<B>>,
     map: Live,
     /// The owner of each granule; 0 is nobody, or the table.
     marks: RefCell<Vec<u16>>,
@@ -89,27 +87,14 @@ fn key(key: usize) -> Key<'static> {
     Key { hash: [7, 7, 1 << 63][key], bytes: BYTES[key] }
 }
 
-impl Scene {
+impl<B: Backend> Scene<B> {
     /// A table of one bucket of `1 << shift` words.
     pub(crate) fn new(shift: u32, cursors: u16, biased: bool) -> Self {
-        begin();
-        let params = Params {
-            granule_shift: 6,
-            participants: NUMBERS,
-            batches: 1,
-            directory: 3,
-            header_words: 2,
-            line_words: 1,
-            biased,
-            larges: Larges::USUAL,
-        };
-        let heap = Heap::format(BoxedRegion::with_payload(Layout::new(GRANULES, params), GRANULES));
-        let shape = Shape { sort: Sort::Map, cells_shift: shift, readers: cursors, content: 7 };
-        let made = Structure::make(&heap, &mut ThreadCache::with_ceiling(1, 0), shape).expect("there is room");
-        let header = heap.adoption().rename(made.at, made.header, 0).expect("it is ours");
+        let heap = stage::heap(NUMBERS, GRANULES, GRANULES, biased);
+        let map = stage::make(&heap, Shape { sort: Sort::Map, cells_shift: shift, readers: cursors, content: 7 });
         Self {
             heap,
-            map: Live { at: made.at, header },
+            map,
             marks: RefCell::new(vec![0; GRANULES as usize]),
             held: (0..=NUMBERS).map(|_| RefCell::default()).collect(),
             reads: (0..=NUMBERS).map(|_| Cell::new(NOWHERE)).collect(),
@@ -121,17 +106,14 @@ impl Scene {
         }
     }
 
-    fn structure(&self) -> Structure<'_, Region> {
+    fn structure(&self) -> Structure<'_, BoxedRegion<B>> {
         unseen(|| Structure::at(&self.heap, self.map).expect("it is there"))
     }
-    fn table(&self) -> Table<'_, Region> {
+    fn table(&self) -> Table<'_, BoxedRegion<B>> {
         Table::of(self.structure())
     }
     pub(crate) fn enter(&self, me: u16) {
-        unseen(|| {
-            let joined = Structure::visit(&self.heap, me, self.map, |structure| structure.join(me, Role::User));
-            assert_eq!(joined, Some(Ok(())));
-        });
+        stage::enter(&self.heap, self.map, me);
     }
 
     fn claim(&self, me: u16, live: Live) {
@@ -184,7 +166,7 @@ impl Scene {
     }
 
     /// With a cursor, if there is one.
-    fn with_cursor(&self, cache: &mut ThreadCache, call: impl FnOnce(&Table<'_, Region>, &mut By<'_>)) {
+    fn with_cursor(&self, cache: &mut ThreadCache, call: impl FnOnce(&Table<'_, BoxedRegion<B>>, &mut By<'_>)) {
         let (home, table) = (cache.owner(), self.table());
         let Some(cursor) = table.hold(home) else { return };
         call(&table, &mut By { cache, cursor, home });
@@ -235,7 +217,7 @@ impl Scene {
         });
     }
     /// What was displaced is read, and then the caller's own, or the last reader's.
-    fn has_displaced(&self, table: &Table<'_, Region>, by: &mut By<'_>, was: Link) {
+    fn has_displaced(&self, table: &Table<'_, BoxedRegion<B>>, by: &mut By<'_>, was: Link) {
         let me = by.cache.owner();
         match table.own(by, was) {
             Owned::Mine(live) => {
@@ -317,14 +299,7 @@ impl Scene {
             let tally = self.heap.verify().unwrap_or_else(|fault| panic!("at rest: {fault}"));
             let there = self.table().len() as u64;
             assert_eq!(tally.live.blocks, 1 + there, "Q3: what is live is the table's, or the table: {tally:?}");
-            users.iter().for_each(|&user| self.structure().leave(user, Role::User));
-            assert_eq!(self.structure().count(Role::User), 0, "Q6");
-            assert_eq!(Structure::visit(&self.heap, last, self.map, |structure| structure.remove()), Some(()));
-            Structure::drain_removed(&self.heap, cache, self.map);
-            assert!(Structure::free_if_unused(&self.heap, cache, self.map), "Q6: nobody uses it");
-            self.heap.heal(cache);
-            let tally = self.heap.verify().unwrap_or_else(|fault| panic!("at rest: {fault}"));
-            assert_eq!((tally.live.blocks, tally.free.blocks), (0, 1), "{tally:?}");
+            stage::remove(&self.heap, last, self.map, users);
         });
     }
 }

@@ -3,15 +3,26 @@
 //! Everything is sequentially consistent here: no evidence for any ordering. `MATRIX_SEED` and
 //! `MATRIX_SCHEDULES` choose other schedules and more of them.
 
+#[path = "../call/play.rs"]
+mod call;
 #[path = "../../support/calls.rs"]
 mod calls;
+#[path = "../channel/play.rs"]
+mod channel;
 #[path = "../../support/common.rs"]
 mod common;
 #[path = "../../support/linear.rs"]
 mod linear;
+#[path = "../map/play.rs"]
+mod map;
 #[expect(unreachable_pub, reason = "the model is written as a module of its own")]
 #[path = "../../../models/sequential.rs"]
 mod sequential;
+#[path = "../stage.rs"]
+mod stage;
+mod structures;
+#[path = "../topic/play.rs"]
+mod topic;
 
 use atomic_matrix::backend::Mutant;
 use atomic_matrix::backend::orderings::MUTANTS;

@@ -1,19 +1,19 @@
 //! A heap with one log under the schedule, what its players hold, and what they have read.
 
-use super::turns::{Scheduled, accesses, begin, unseen};
+#![allow(dead_code, reason = "each test binary uses a part")]
+
+use crate::stage;
+use atomic_matrix::backend::Backend;
+use atomic_matrix::check::turns::{accesses, unseen};
 use atomic_matrix::ipc::link::Standing;
 use atomic_matrix::ipc::log::{Found, Log, Lowest};
 use atomic_matrix::ipc::ring::NotSent;
-use atomic_matrix::ipc::structure::{Role, Shape, Sort, Structure};
+use atomic_matrix::ipc::structure::{Shape, Sort, Structure};
 use atomic_matrix::matrix::heap::{Heap, Kind, Live, ThreadCache};
-use atomic_matrix::segment::layout::{Layout, Params};
 use atomic_matrix::segment::region::BoxedRegion;
-use atomic_matrix::segment::size_class::Larges;
 use fastrand::Rng;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-
-type Region = BoxedRegion<Scheduled>;
 
 const NUMBERS: usize = 9;
 const GRANULES: u32 = 96;
@@ -26,8 +26,8 @@ pub(crate) struct Subscriber {
     next: u64,
 }
 
-pub(crate) struct Scene {
-    pub(crate) heap: Heap<Region>,
+pub(crate) struct Scene<B: Backend> {
+    pub(crate) heap: Heap<BoxedRegion<B>>,
     topic: Live,
     sort: Sort,
     /// The owner of each granule; 0 is nobody, or the log. How often it got one.
@@ -48,26 +48,13 @@ fn id(at: u32, generation: u32) -> u64 {
     (at as u64) << 32 | generation as u64
 }
 
-impl Scene {
+impl<B: Backend> Scene<B> {
     pub(crate) fn new(sort: Sort, shift: u32, biased: bool) -> Self {
-        begin();
-        let params = Params {
-            granule_shift: 6,
-            participants: NUMBERS,
-            batches: 1,
-            directory: 3,
-            header_words: 2,
-            line_words: 1,
-            biased,
-            larges: Larges::USUAL,
-        };
-        let heap = Heap::format(BoxedRegion::with_payload(Layout::new(GRANULES, params), PAYLOAD));
-        let shape = Shape { sort, cells_shift: shift, readers: 4, content: 7 };
-        let made = Structure::make(&heap, &mut ThreadCache::with_ceiling(1, 0), shape).expect("there is room");
-        let header = heap.adoption().rename(made.at, made.header, 0).expect("it is ours");
+        let heap = stage::heap(NUMBERS, GRANULES, PAYLOAD, biased);
+        let topic = stage::make(&heap, Shape { sort, cells_shift: shift, readers: 4, content: 7 });
         Self {
             heap,
-            topic: Live { at: made.at, header },
+            topic,
             sort,
             marks: RefCell::new(vec![0; GRANULES as usize]),
             claims: RefCell::new(vec![0; GRANULES as usize]),
@@ -85,17 +72,14 @@ impl Scene {
     pub(crate) fn is_lossless(&self) -> bool {
         self.sort == Sort::Topic
     }
-    fn structure(&self) -> Structure<'_, Region> {
+    fn structure(&self) -> Structure<'_, BoxedRegion<B>> {
         unseen(|| Structure::at(&self.heap, self.topic).expect("it is there"))
     }
-    fn log(&self) -> Log<'_, Region> {
+    fn log(&self) -> Log<'_, BoxedRegion<B>> {
         Log::of(self.structure())
     }
     pub(crate) fn enter(&self, me: u16) {
-        unseen(|| {
-            let joined = Structure::visit(&self.heap, me, self.topic, |structure| structure.join(me, Role::User));
-            assert_eq!(joined, Some(Ok(())));
-        });
+        stage::enter(&self.heap, self.topic, me);
     }
 
     fn claim(&self, me: u16, live: Live) {
@@ -286,14 +270,7 @@ impl Scene {
                 }
             }
             let users: Vec<u16> = [1, 2, 3, 4, 5, 8].into_iter().filter(|user| !dead.contains(user)).collect();
-            users.iter().for_each(|&user| self.structure().leave(user, Role::User));
-            assert_eq!(self.structure().count(Role::User), 0);
-            assert_eq!(Structure::visit(&self.heap, last, self.topic, |structure| structure.remove()), Some(()));
-            Structure::drain_removed(&self.heap, cache, self.topic);
-            assert!(Structure::free_if_unused(&self.heap, cache, self.topic), "nobody uses it");
-            self.heap.heal(cache);
-            let tally = self.heap.verify().unwrap_or_else(|fault| panic!("at rest: {fault}"));
-            assert_eq!((tally.live.blocks, tally.free.blocks), (0, 1), "{tally:?}");
+            stage::remove(&self.heap, last, self.topic, &users);
         });
     }
 }

@@ -1,0 +1,127 @@
+//! One scenario of a service from its seed: what the players do, who dies where, who recovers whom.
+
+#[path = "scene.rs"]
+pub(crate) mod scene;
+
+use crate::stage::{self, Player, Stage};
+use atomic_matrix::check::turns::Policy;
+use fastrand::Rng;
+use scene::Scene;
+use std::cell::Cell;
+use std::rc::Rc;
+
+/// Who plays what.
+const VICTIM: u16 = 1;
+const CLIENTS: [u16; 2] = [2, 3];
+const SERVERS: [u16; 2] = [4, 5];
+const RECOVERERS: [u16; 2] = [6, 7];
+const LAST: u16 = 8;
+
+/// What a victim does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Act {
+    MakeAndAsk,
+    AskAndLook,
+    Leave,
+    Serve,
+    Drop,
+}
+
+pub(crate) const ACTS: [Act; 5] = [Act::MakeAndAsk, Act::AskAndLook, Act::Leave, Act::Serve, Act::Drop];
+
+#[derive(Default)]
+pub(crate) struct Tally {
+    pub(crate) stops: Cell<u64>,
+    pub(crate) killed: Cell<u64>,
+    pub(crate) most: Cell<u64>,
+    pub(crate) told: Cell<u64>,
+    pub(crate) late: Cell<u64>,
+}
+
+fn act<B: Stage>(scene: &Scene<B>, act: Act) {
+    match act {
+        Act::MakeAndAsk => {
+            scene.make_ring(VICTIM);
+            scene.ask(VICTIM);
+        }
+        Act::AskAndLook => {
+            scene.ask(VICTIM);
+            (0..3).for_each(|_| _ = scene.look(VICTIM));
+        }
+        Act::Leave => {
+            scene.ask(VICTIM);
+            scene.leave(VICTIM);
+        }
+        Act::Serve => _ = scene.serve(VICTIM, true),
+        Act::Drop => _ = scene.serve(VICTIM, false),
+    }
+}
+
+fn client<B: Stage>(scene: &Rc<Scene<B>>, me: u16, calls: usize, random: &mut Rng) -> Player {
+    let (scene, mut random) = (scene.clone(), random.fork());
+    Player::new(move || {
+        for _ in 0..calls {
+            scene.ask(me);
+            // Gives up, sometimes.
+            let patience = random.usize(0..12);
+            (0..patience).any(|_| scene.look(me));
+        }
+    })
+}
+
+fn server<B: Stage>(scene: &Rc<Scene<B>>, me: u16, calls: usize, random: &mut Rng) -> Player {
+    let (scene, mut random) = (scene.clone(), random.fork());
+    Player::new(move || (0..calls).for_each(|_| _ = scene.serve(me, random.u32(0..6) > 0)))
+}
+
+/// One scenario from its seed. True if the victim came to its end.
+pub(crate) fn run<B: Stage>(what: Option<(Act, u64)>, still: bool, seed: u64, tally: &Tally) -> bool {
+    let random = &mut Rng::with_seed(seed);
+    let scene = Rc::new(Scene::<B>::new(random.u32(0..=2), random.bool()));
+    let mut users = [&[VICTIM, LAST], &CLIENTS[..], &SERVERS].concat();
+    users.iter().for_each(|&me| scene.enter(me));
+    CLIENTS.iter().for_each(|&me| scene.make_ring(me));
+    scene.ask(CLIENTS[0]);
+    let policy = Policy::draw(random, 80);
+    let mut players = vec![];
+    if let Some((what, k)) = what {
+        if matches!(what, Act::AskAndLook | Act::Leave) {
+            scene.make_ring(VICTIM);
+        }
+        let scene = scene.clone();
+        players.push(Player::stopped_at(move || act(&scene, what), k));
+    }
+    let others = |calls: usize, random: &mut Rng| -> Vec<Player> {
+        let mut players = vec![client(&scene, CLIENTS[0], calls, random), client(&scene, CLIENTS[1], calls, random)];
+        players.extend(SERVERS.iter().map(|&me| server(&scene, me, calls + 1, random)));
+        if still { vec![] } else { players }
+    };
+    players.extend(others(2, random));
+    let ends = B::play(players, policy, random);
+    let finished = what.is_none() || !ends[0];
+    if !finished {
+        tally.stops.set(tally.stops.get() + 1);
+        let (mut dead, first, second) = (vec![VICTIM], RECOVERERS[0], RECOVERERS[1]);
+        scene.forget_answers_of(VICTIM);
+        scene.bury(VICTIM);
+        let recoverer = scene.clone();
+        let body = move || stage::recover(&recoverer.heap, first, &[VICTIM]);
+        let mut players = match random.bool() {
+            true => vec![Player::stopped_at(body, random.u64(0..300))],
+            false => vec![Player::new(body)],
+        };
+        players.extend(others(1, random));
+        if B::play(players, policy, random)[0] {
+            tally.killed.set(tally.killed.get() + 1);
+            dead.push(first);
+            stage::recover(&scene.heap, second, &dead);
+        }
+        users.retain(|user| !dead.contains(user));
+    }
+    scene.calls_have_ended();
+    scene.nothing_is_left(LAST, &users);
+    tally.most.set(tally.most.get().max(scene.most.get()));
+    tally.told.set(tally.told.get() + scene.told.get());
+    tally.late.set(tally.late.get() + scene.late.get());
+    finished
+}
