@@ -332,3 +332,29 @@ impl Handler {
         self.matrix.free(g, generation)?.map_err(|refusal| self.refusal(offset, refusal))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::matrix::sweep::SWEPT;
+    use crate::segment::Options;
+
+    /// In a large heap the dead are looked for before all blocks are walked over, which takes seconds there. In
+    /// any heap what they hold is found.
+    #[test]
+    fn what_the_dead_hold_is_found_before_a_long_walk() {
+        for (bytes, swept) in [(1 << 20, true), (1 << 30, false)] {
+            let dead = Options::new().memfd().size(bytes).create().expect("created");
+            let passed = dead.matrix().segment().fd().try_clone_to_owned().expect("a descriptor");
+            let alive = Options::from_fd(passed).attach().expect("attached");
+            while dead.allocate_raw(bytes / 64).is_ok() {}
+            let number = dead.matrix().with_cache(|cache| cache.owner()).expect("it has a slot");
+            alive.matrix().segment().abandon(number);
+            // It ends nothing in order: it is dead.
+            std::mem::forget(dead);
+            let before = SWEPT.get();
+            let block = alive.allocate_raw(bytes / 64).expect("what the dead one held is free");
+            assert_eq!(SWEPT.get() > before, swept, "{bytes} bytes");
+            alive.free_raw(block).expect("live");
+        }
+    }
+}

@@ -16,6 +16,12 @@ use crate::segment::size_class::of_size;
 /// New starts of one sweep that tiles in flight explain at most: in a damaged segment there may be any number of them.
 const EXPLAINED: usize = 1024;
 
+#[cfg(test)]
+thread_local! {
+    /// Sweeps that this thread has begun.
+    pub(crate) static SWEPT: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
 impl<R: Region> Heap<R> {
     /// Merges every parked block of every cache, finishes operations in flight, hints every free block again.
     ///
@@ -26,6 +32,8 @@ impl<R: Region> Heap<R> {
     /// can be seen now, which the next pass finishes. Where neither is so, the words are damaged (C2), and
     /// the sweep goes on granule by granule. Says in `is_broken` whether it has met such words.
     pub(super) fn sweep(&self, cache: &mut ThreadCache, wanted: Option<Fit>, is_broken: &mut bool) -> Option<Held> {
+        #[cfg(test)]
+        SWEPT.set(SWEPT.get() + 1);
         let granules = self.layout().granules;
         // The tile before, as it was read, and those in flight that have explained a new start: each does once.
         let (mut at, mut last, mut explained) = (0, None, vec![]);
