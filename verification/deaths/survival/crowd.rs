@@ -48,6 +48,23 @@ fn a_crowd_of_the_dead_is_recovered_in_one_walk() {
             }
             (longest, served)
         });
+        // So do threads that have never called before: each takes a slot.
+        let newcomers = scope.spawn(|| {
+            let (mut longest, mut came) = (Duration::ZERO, 0);
+            while !done.load(Ordering::Relaxed) {
+                let first = || {
+                    let begun = Instant::now();
+                    let block = survivor.allocate_raw(BLOCK).expect("L2: what the dead hold is free memory");
+                    let took = begun.elapsed();
+                    survivor.free_raw(block).expect("live");
+                    took
+                };
+                let took = std::thread::scope(|one| one.spawn(first).join().expect("served"));
+                longest = longest.max(took);
+                came += 1;
+            }
+            (longest, came)
+        });
         let begun = Instant::now();
         let block = handler.allocate_raw(BLOCK).expect("L2: what the dead hold is free memory");
         let first = begun.elapsed();
@@ -55,10 +72,12 @@ fn a_crowd_of_the_dead_is_recovered_in_one_walk() {
         let all = begun.elapsed();
         done.store(true, Ordering::Relaxed);
         let (longest, served) = beside.join().expect("served");
+        let (longest_first, came) = newcomers.join().expect("served");
         println!(
             "{} threads died with {blocks} blocks: the first allocation took {first:.1?}, all were recovered \
                 after {all:.1?}; \
-             beside it {served} allocations, the longest {longest:.1?}",
+             beside it {served} allocations, the longest {longest:.1?}, and {came} threads' first ones, the \
+                longest {longest_first:.1?}",
             threads()
         );
         block
