@@ -1,8 +1,9 @@
-//! Workloads against peers, in one run: the mix (A), ping (B), hand-over (C), packing (D).
+//! Workloads against peers, in one run: the mix (A), ping (B), hand-over (C), packing (D); other sizes (W, H, P, F).
 //!
 //! ```console
 //! cargo bench --bench workloads
 //! cargo bench --bench workloads -- --only A,C --threads 1,2,4,8 --repeat 9 --json figures.json
+//! cargo bench --bench workloads -- --only W,H,P,F --threads 1,2,4,8
 //! ```
 //!
 //! A relative path means one below `benches/`, where cargo starts its programs.
@@ -14,6 +15,12 @@
 //!   other frees. Each side has a core of its own.
 //! - **D, packing**: fill 64 MiB with A's sizes until nothing fits, free everything, ask for a block of 90 %.
 //! - **S, the endurance mix**: as A, with up to 10 000 live blocks for each worker, and nothing touched.
+//! - **W, wide mixes**: as A with other sizes, from 8 bytes to 3 MB, uniform, log-uniform, with a long tail, or one
+//!   size; with 20 to 20 000 live blocks for each worker; in 512 MiB. All mixes are run.
+//! - **H, hand-over by size**: as C, with 128 bytes to 1 MiB; 64 MiB are on their way at most.
+//! - **P, packing by mix**: fill 128 MiB with the sizes of each mix until a request is refused; then free half,
+//!   replace every block ten times, and fill it again.
+//! - **F, first use**: make the allocator over fresh memory, allocate 1 GiB in blocks of 4 KiB and touch them.
 //!
 //! Runs are interleaved: in each repetition every peer has its turn, so that a disturbance hits all alike. On few
 //! cores contended figures are bimodal: compare best with best.

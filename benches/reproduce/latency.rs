@@ -1,11 +1,11 @@
 //! How long single operations take, under workload A at two threads: every operation timed by the processor's
 //! time stamp counter, and the cost of the two time stamps subtracted.
 
-use crate::support::ARENA;
 use crate::support::Outcome;
 use crate::support::peers::{Matrix, Nothing, Peer, Spin, Talc, malloc};
 use crate::support::registry::{HARNESS, MALLOC, MATRIX, TALC};
 use crate::support::work::Random;
+use crate::support::{ARENA, Arena};
 use hdrhistogram::Histogram;
 use quanta::Clock;
 use serde::{Deserialize, Serialize};
@@ -160,7 +160,7 @@ pub(crate) fn all(seconds: f64, mut tick: impl FnMut(&str)) -> Outcome<Vec<Point
     tick(MATRIX);
     points.extend(measure(MATRIX, &Matrix::create(ARENA, false)?.hide()?, THREADS, seconds)?);
     tick(TALC);
-    points.extend(measure(TALC, &Talc::<Spin>::create()?, THREADS, seconds)?);
+    points.extend(measure(TALC, &Talc::<Spin>::create(Arena::SMALL)?, THREADS, seconds)?);
     tick(MALLOC);
     points.extend(measure(MALLOC, &malloc(), THREADS, seconds)?);
     Ok(points)

@@ -3,7 +3,7 @@
 use crate::support::peers::{Matrix, Spin, Talc};
 use crate::support::registry::TALC;
 use crate::support::work::pack_sizes;
-use crate::support::{ARENA, Outcome};
+use crate::support::{ARENA, Arena, Outcome};
 use atomic_matrix::matrix::core::AtomicMatrix;
 use serde::{Deserialize, Serialize};
 
@@ -47,7 +47,7 @@ pub(crate) fn all(mut tick: impl FnMut(&str)) -> Outcome<Vec<Packed>> {
             add("AtomicMatrix", granule, pack_sizes(&Matrix(handler).hide()?, least, most));
         }
         tick(&format!("{least} to {most} bytes, {TALC}"));
-        add(TALC, 0, pack_sizes(&Talc::<Spin>::create()?, least, most));
+        add(TALC, 0, pack_sizes(&Talc::<Spin>::create(Arena::SMALL)?, least, most));
     }
     Ok(rows)
 }

@@ -1,5 +1,6 @@
 //! Options.
 
+use super::mixes;
 use clap::{Args, Parser, ValueEnum};
 use std::path::PathBuf;
 
@@ -15,6 +16,14 @@ pub(crate) enum Workload {
     Packing,
     #[value(name = "S", alias = "s")]
     Seed,
+    #[value(name = "W", alias = "w")]
+    Wide,
+    #[value(name = "H", alias = "h")]
+    Sized,
+    #[value(name = "P", alias = "p")]
+    Filling,
+    #[value(name = "F", alias = "f")]
+    First,
 }
 
 /// What cargo says to every benchmark.
@@ -56,10 +65,13 @@ pub(crate) struct Arguments {
     /// Workloads.
     #[arg(long, value_enum, value_delimiter = ',', default_values = ["A", "B", "C", "D"])]
     pub(crate) only: Vec<Workload>,
-    /// Workers of A and S: threads, and the same number of processes.
+    /// Workers of A, S and W: threads, and the same number of processes.
     #[arg(long, value_delimiter = ',', default_value = "1,2,4", value_name = "N,...",
           value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) threads: Vec<u16>,
+    /// Of W and P, only the mixes whose name contains one of these words.
+    #[arg(long, value_delimiter = ',', value_name = "WORD,...")]
+    pub(crate) mixes: Vec<String>,
     /// Only peers whose name contains one of these words.
     #[arg(long, value_delimiter = ',', value_name = "WORD,...")]
     pub(crate) peers: Vec<String>,
@@ -112,5 +124,10 @@ impl Arguments {
     }
     pub(crate) fn wants(&self, peer: &str) -> bool {
         self.peers.is_empty() || self.peers.iter().any(|word| peer.contains(word.as_str()))
+    }
+    /// The mixes that are asked for.
+    pub(crate) fn chosen_mixes(&self) -> impl Iterator<Item = mixes::Number> {
+        let asked = |name: &str| self.mixes.is_empty() || self.mixes.iter().any(|word| name.contains(word.as_str()));
+        mixes::all().filter(move |number| asked(number.mix().name))
     }
 }

@@ -1,9 +1,10 @@
 //! Runs everything in turn.
 
 use super::arguments::{Arguments, Workload};
+use super::mixes;
 use super::noise::{self, Noise};
 use super::registry::Entry;
-use super::work::{Packing, Role};
+use super::work::{Filled, Packing, Role};
 use super::{Outcome, Work};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
@@ -83,6 +84,14 @@ pub(crate) struct Packed {
     pub(crate) result: Packing,
 }
 
+/// One mix's filling of a peer's arena.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Fill {
+    pub(crate) peer: &'static str,
+    pub(crate) mix: &'static str,
+    pub(crate) result: Filled,
+}
+
 /// Everything that was measured.
 #[derive(Debug, Clone, Default, Serialize)]
 pub(crate) struct Figures {
@@ -94,6 +103,7 @@ pub(crate) struct Figures {
     pub(crate) profile: String,
     pub(crate) series: Vec<Series>,
     pub(crate) packing: Vec<Packed>,
+    pub(crate) fills: Vec<Fill>,
     /// Around each section.
     pub(crate) noise: Vec<Noise>,
 }
@@ -104,6 +114,10 @@ impl Figures {
     }
     pub(crate) fn best(&self, workload: &str, workers: usize, peer: &str) -> Option<f64> {
         self.series(workload, workers, peer).map(Series::best)
+    }
+    /// How full a mix makes a peer's arena.
+    pub(crate) fn filled(&self, mix: &str, peer: &str) -> Option<Filled> {
+        self.fills.iter().find(|fill| (fill.mix, fill.peer) == (mix, peer)).map(|fill| fill.result)
     }
     pub(crate) fn median(&self, workload: &str, workers: usize, peer: &str) -> Option<f64> {
         self.series(workload, workers, peer).map(Series::median).filter(|median| median.is_finite())
@@ -157,9 +171,19 @@ struct Setting {
 
 impl Setting {
     fn rising(&self) -> bool {
-        self.workload != Workload::Ping
+        !matches!(self.workload, Workload::Ping | Workload::First)
     }
 }
+
+/// Sizes that are handed over in H, as they are called.
+pub(crate) const SIZES: [(&str, u32); 6] = [
+    ("H, 128 B", 128),
+    ("H, 1 KiB", 1 << 10),
+    ("H, 2 KiB", 2 << 10),
+    ("H, 4 KiB", 4 << 10),
+    ("H, 64 KiB", 64 << 10),
+    ("H, 1 MiB", 1 << 20),
+];
 
 fn settings(arguments: &Arguments) -> Vec<Setting> {
     let mut settings = vec![];
@@ -174,21 +198,47 @@ fn settings(arguments: &Arguments) -> Vec<Setting> {
             }
             Workload::Ping => add(workload, "B", "ns/pair", vec![Role::Ping]),
             Workload::HandOver => add(workload, "C", "Mmsg/s", vec![Role::Produce, Role::Consume]),
-            Workload::Packing => {}
+            Workload::Packing | Workload::Filling => {}
+            Workload::Wide => {
+                for number in arguments.chosen_mixes() {
+                    for &workers in &arguments.threads {
+                        add(workload, number.mix().name, "Mop/s", vec![Role::Wide(number); workers as usize]);
+                    }
+                }
+            }
+            Workload::Sized => {
+                for (name, size) in SIZES {
+                    add(workload, name, "Mmsg/s", vec![Role::Send(size), Role::Receive(size)]);
+                }
+            }
+            Workload::First => add(workload, "F", "ns/page", vec![Role::First]),
         }
     }
     settings
 }
 
-/// Seconds that a run takes besides the measurement, about.
-const OVERHEAD: f64 = 0.15;
+/// Seconds that a run takes besides the measurement, about: its arena's pages are touched.
+fn overhead(workload: Workload) -> f64 {
+    match workload {
+        Workload::Wide | Workload::Sized | Workload::First => 0.3,
+        Workload::Filling => 1.5,
+        _ => 0.15,
+    }
+}
 
 /// Seconds that [`conduct`] takes, about.
 pub(crate) fn planned(arguments: &Arguments, peers: &[Entry]) -> f64 {
     let chosen = peers.iter().filter(|peer| arguments.wants(peer.name)).count() as f64;
-    let runs = settings(arguments).len() as f64 * arguments.repeat as f64 * chosen;
-    let packing = arguments.only.contains(&Workload::Packing) as u8 as f64 * chosen;
-    runs * (arguments.seconds + OVERHEAD) + packing * OVERHEAD
+    let each = |setting: &Setting| (arguments.seconds + overhead(setting.workload)) * arguments.repeat as f64;
+    let packing = arguments.only.contains(&Workload::Packing) as u8 as f64 * overhead(Workload::Packing);
+    let fills = if arguments.only.contains(&Workload::Filling) { fillings(arguments).count() as f64 } else { 0.0 };
+    let runs: f64 = settings(arguments).iter().map(each).sum();
+    chosen * (runs + packing + fills * overhead(Workload::Filling))
+}
+
+/// The mixes that fill an arena.
+fn fillings(arguments: &Arguments) -> impl Iterator<Item = mixes::Number> {
+    arguments.chosen_mixes().filter(|number| number.is_first_of_its_sizes())
 }
 
 /// A bar over the planned seconds, with the time left. On standard error, and hidden unless that is a terminal.
@@ -227,7 +277,6 @@ pub(crate) fn conduct(arguments: &Arguments, peers: &[Entry], progress: &Progres
     let mut figures = Figures { cores, load_before: load(), seconds: arguments.seconds, ..Figures::default() };
     figures.profile = arguments.profile.clone();
     let settings = settings(arguments);
-    let packing = arguments.only.contains(&Workload::Packing);
     for setting in settings {
         let name = format!("{} with {}", setting.name, setting.roles.len());
         let section = noise::Section::begin(name.clone());
@@ -249,34 +298,52 @@ pub(crate) fn conduct(arguments: &Arguments, peers: &[Entry], progress: &Progres
                 let index = (repetition + turn) % chosen.len();
                 progress.say(&format!("{name}, {}", chosen[index].name));
                 repeat(arguments, cores, chosen[index], &setting, &mut series[index]);
-                progress.done(arguments.seconds + OVERHEAD);
+                progress.done(arguments.seconds + overhead(setting.workload));
             }
         }
         figures.series.extend(series.into_iter().filter(|series| series.end.is_some() || !series.runs.is_empty()));
         figures.noise.push(section.end());
     }
-    if packing {
+    if arguments.only.contains(&Workload::Packing) {
         let section = noise::Section::begin("D".to_owned());
-        for peer in chosen {
+        for peer in &chosen {
             progress.say(&format!("D, {}", peer.name));
             match peer.pack() {
                 Ok(result) => figures.packing.extend(result.map(|result| Packed { peer: peer.name, result })),
-                Err(error) => figures.series.push(Series {
-                    workload: "D",
-                    unit: "packed",
-                    rising: true,
-                    workers: 1,
-                    peer: peer.name,
-                    runs: vec![],
-                    end: Some(error.to_string()),
-                }),
+                Err(error) => figures.series.push(broken("D", peer, error.to_string())),
             }
-            progress.done(OVERHEAD);
+            progress.done(overhead(Workload::Packing));
+        }
+        figures.noise.push(section.end());
+    }
+    if arguments.only.contains(&Workload::Filling) {
+        let section = noise::Section::begin("P".to_owned());
+        for number in fillings(arguments) {
+            fill(number, &chosen, &mut figures, progress);
         }
         figures.noise.push(section.end());
     }
     figures.load_after = load();
     Ok(figures)
+}
+
+/// One mix fills every peer's arena.
+fn fill(number: mixes::Number, chosen: &[&Entry], figures: &mut Figures, progress: &Progress) {
+    let mix = number.mix().sizes_name();
+    for peer in chosen {
+        progress.say(&format!("P, {mix}, {}", peer.name));
+        match peer.fill(number) {
+            Ok(result) => figures.fills.extend(result.map(|result| Fill { peer: peer.name, mix, result })),
+            Err(error) => figures.series.push(broken("P", peer, error.to_string())),
+        }
+        progress.done(overhead(Workload::Filling));
+    }
+}
+
+/// A peer that has no share of an arena to tell, and why.
+fn broken(workload: &'static str, peer: &Entry, why: String) -> Series {
+    let (runs, end) = (vec![], Some(why));
+    Series { workload, unit: "packed", rising: true, workers: 1, peer: peer.name, runs, end }
 }
 
 /// One more run of a peer, unless it has no answer to the workload, is not there, or broke down before.

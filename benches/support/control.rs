@@ -4,11 +4,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Messages that the ring holds. Each has two words; narrow ones use every word.
-const SLOTS: u32 = 1024;
-/// The sender tells its position after so many messages, the receiver after so many: one transfer of a line
-/// for all of them.
-const SENT: u32 = 32;
-const RECEIVED: u32 = SLOTS / 8;
+pub(crate) const SLOTS: u32 = 1024;
 
 #[repr(C, align(128))]
 #[derive(Debug, Default)]
@@ -153,14 +149,20 @@ impl Control {
     }
 }
 
-/// One side of the ring: the own position, and the other side's as last seen.
-pub(crate) struct Side<'a, const WIDE: bool> {
+/// One side of the ring: the own position, and the other side's as last seen. `MOST` messages are on their way at
+/// most.
+pub(crate) struct Side<'a, const WIDE: bool, const MOST: u32 = SLOTS> {
     control: &'a Control,
     own: u32,
     seen: u32,
 }
 
-impl<'a, const WIDE: bool> Side<'a, WIDE> {
+impl<'a, const WIDE: bool, const MOST: u32> Side<'a, WIDE, MOST> {
+    /// The sender tells its position after so many messages, the receiver after so many: one transfer of a line
+    /// for all of them.
+    const SENT: u32 = MOST / 32;
+    const RECEIVED: u32 = MOST / 8;
+
     pub(crate) fn new(control: &'a Control) -> Self {
         Self { control, own: 0, seen: 0 }
     }
@@ -169,10 +171,10 @@ impl<'a, const WIDE: bool> Side<'a, WIDE> {
     #[inline(always)]
     pub(crate) fn send(&mut self, message: u64) {
         let mut patience = Patience::default();
-        while self.own.wrapping_sub(self.seen) == SLOTS {
+        while self.own.wrapping_sub(self.seen) == MOST {
             self.tell();
             self.seen = self.control.tail.0.load(Ordering::Acquire);
-            if self.own.wrapping_sub(self.seen) == SLOTS {
+            if self.own.wrapping_sub(self.seen) == MOST {
                 patience.wait();
             }
         }
@@ -184,7 +186,7 @@ impl<'a, const WIDE: bool> Side<'a, WIDE> {
             self.control.words[at].store(message as u32, Ordering::Relaxed);
         }
         self.own = self.own.wrapping_add(1);
-        if self.own.is_multiple_of(SENT) {
+        if self.own.is_multiple_of(Self::SENT) {
             self.tell();
         }
     }
@@ -232,7 +234,7 @@ impl<'a, const WIDE: bool> Side<'a, WIDE> {
         }
         let message = self.message(self.own);
         self.own = self.own.wrapping_add(1);
-        if self.own.is_multiple_of(RECEIVED) {
+        if self.own.is_multiple_of(Self::RECEIVED) {
             self.control.tail.0.store(self.own, Ordering::Release);
         }
         Some(message)

@@ -6,6 +6,7 @@ pub(crate) mod arguments;
 pub(crate) mod conductor;
 pub(crate) mod control;
 pub(crate) mod machine;
+pub(crate) mod mixes;
 pub(crate) mod noise;
 pub(crate) mod peers;
 pub(crate) mod processes;
@@ -24,5 +25,24 @@ pub(crate) struct Work {
     pub(crate) window: std::time::Duration,
 }
 
-/// Bytes that every peer gets.
+/// Bytes that every peer gets, in the workloads of small blocks.
 pub(crate) const ARENA: usize = 64 << 20;
+
+/// What a peer gets in one run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Arena {
+    pub(crate) bytes: usize,
+    /// Whether its pages are touched before the run.
+    pub(crate) warm: bool,
+}
+
+impl Arena {
+    /// The same in every run of the workloads of small blocks.
+    pub(crate) const SMALL: Self = Self { bytes: ARENA, warm: true };
+    /// For the other mixes: several thousand blocks of each.
+    pub(crate) const WIDE: Self = Self { bytes: 512 << 20, warm: true };
+    /// Filled up by each mix.
+    pub(crate) const FILLED: Self = Self { bytes: 128 << 20, warm: true };
+    /// 1 GiB of blocks, and what they cost.
+    pub(crate) const FIRST: Self = Self { bytes: 1280 << 20, warm: false };
+}

@@ -1,6 +1,6 @@
 //! The peers, behind one adapter.
 
-use super::{ARENA, Outcome};
+use super::{Arena, Outcome};
 use atomic_matrix::handlers::{Handler, RelativePtr};
 use atomic_matrix::matrix::core::AtomicMatrix;
 use memmap2::{MmapMut, MmapOptions};
@@ -78,7 +78,10 @@ pub(crate) struct Matrix(pub(crate) Handler);
 
 impl Matrix {
     pub(crate) fn create(size: usize, strict: bool) -> Outcome<Self> {
-        Ok(Self(AtomicMatrix::options().size(size).strict(strict).populate(true).create()?))
+        Self::within(Arena { bytes: size, warm: true }, strict)
+    }
+    pub(crate) fn within(Arena { bytes, warm }: Arena, strict: bool) -> Outcome<Self> {
+        Ok(Self(AtomicMatrix::options().size(bytes).strict(strict).populate(warm).create()?))
     }
     /// Nobody else will attach: the name can go already, lest a killed benchmark leave it.
     pub(crate) fn hide(self) -> Outcome<Self> {
@@ -148,6 +151,15 @@ pub(crate) fn fetch(block: u64) {
     let _ = block;
 }
 
+/// Memory for a peer that brings none.
+pub(crate) fn memory(bytes: usize, warm: bool) -> std::io::Result<MmapMut> {
+    let mut options = MmapOptions::new();
+    if warm {
+        options.populate();
+    }
+    options.len(bytes).map_anon()
+}
+
 /// The allocator of talc 5, which needs a lock.
 type Bare = talc::base::Talc<Manual, DefaultBinning>;
 
@@ -189,11 +201,11 @@ pub(crate) struct Talc<L> {
 }
 
 impl<L: Lock> Talc<L> {
-    pub(crate) fn create() -> Outcome<Self> {
-        let mut arena = MmapOptions::new().len(ARENA).populate().map_anon()?;
+    pub(crate) fn create(Arena { bytes, warm }: Arena) -> Outcome<Self> {
+        let mut arena = memory(bytes, warm)?;
         let mut talc = Bare::new(Manual);
         // SAFETY: the arena is ours alone, and lives as long as the allocator.
-        unsafe { talc.claim(arena.as_mut_ptr(), ARENA) }.ok_or("talc refused its arena")?;
+        unsafe { talc.claim(arena.as_mut_ptr(), bytes) }.ok_or("talc refused its arena")?;
         Ok(Self { talc: L::new(talc), arena })
     }
 }
@@ -228,7 +240,7 @@ impl<L: Lock> Peer for Talc<L> {
         self.free(self.arena.as_ptr().cast_mut().wrapping_add(message as usize), size);
     }
     fn arena(&self) -> Option<(usize, usize)> {
-        Some((ARENA, ARENA))
+        Some((self.arena.len(), self.arena.len()))
     }
 }
 

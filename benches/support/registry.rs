@@ -2,9 +2,10 @@
 
 use super::arguments::Workload;
 use super::control::Control;
+use super::mixes;
 use super::peers::{Matrix, Mutex, Nothing, Peer, Spin, Talc, malloc};
-use super::work::{self, Done, Packing, Role};
-use super::{ARENA, Outcome, Work, processes};
+use super::work::{self, Done, Filled, Packing, Role};
+use super::{Arena, Outcome, Work, processes};
 use std::time::Duration;
 
 pub(crate) const HARNESS: &str = "harness alone";
@@ -17,6 +18,7 @@ pub(crate) const MALLOC: &str = "glibc malloc";
 
 type Measure = Box<dyn Fn(&[Role], f64) -> Outcome<Work>>;
 type Pack = Box<dyn Fn() -> Outcome<Option<Packing>>>;
+type Fill = Box<dyn Fn(mixes::Number) -> Outcome<Option<Filled>>>;
 
 /// One peer.
 pub(crate) struct Entry {
@@ -29,21 +31,36 @@ pub(crate) struct Entry {
     pub(crate) sleeps: bool,
     measure: Result<Measure, String>,
     pack: Option<Pack>,
+    fill: Option<Fill>,
 }
 
-const ALL: &[Workload] = &[Workload::Mix, Workload::Ping, Workload::HandOver, Workload::Packing, Workload::Seed];
+const ALL: &[Workload] = &[
+    Workload::Mix,
+    Workload::Ping,
+    Workload::HandOver,
+    Workload::Packing,
+    Workload::Seed,
+    Workload::Wide,
+    Workload::Sized,
+    Workload::Filling,
+    Workload::First,
+];
 
 impl Entry {
     /// A peer that works in threads of this process; each run gets an arena of its own.
     pub(crate) fn threads<P: Peer + 'static>(
         name: &'static str,
         kind: &'static str,
-        create: impl Fn() -> Outcome<P> + Clone + 'static,
+        create: impl Fn(Arena) -> Outcome<P> + Clone + 'static,
     ) -> Self {
-        let make = create.clone();
-        let pack: Pack = Box::new(move || Ok(work::pack(&make()?)));
-        let measure: Measure = Box::new(move |roles, seconds| threads(&create()?, roles, seconds));
-        Self { name, kind, workloads: ALL, sleeps: false, measure: Ok(measure), pack: Some(pack) }
+        let (to_pack, to_fill) = (create.clone(), create.clone());
+        let pack: Pack = Box::new(move || Ok(work::pack(&to_pack(Arena::SMALL)?)));
+        let fill: Fill = Box::new(move |mix| mixes::fill(|| to_fill(Arena::FILLED), mix));
+        let measure: Measure = Box::new(move |roles, seconds| match roles {
+            [Role::First] => work::first_use(|| create(Arena::FIRST)),
+            _ => threads(&create(arena_of(roles))?, roles, seconds),
+        });
+        Self { name, kind, workloads: ALL, sleeps: false, measure: Ok(measure), pack: Some(pack), fill: Some(fill) }
     }
     /// A peer with a way of its own to make a run.
     pub(crate) fn own(
@@ -51,11 +68,11 @@ impl Entry {
         kind: &'static str,
         measure: impl Fn(&[Role], f64) -> Outcome<Work> + 'static,
     ) -> Self {
-        Self { name, kind, workloads: ALL, sleeps: false, measure: Ok(Box::new(measure)), pack: None }
+        Self { name, kind, workloads: ALL, sleeps: false, measure: Ok(Box::new(measure)), pack: None, fill: None }
     }
     /// A peer that is not there, and why: a row all the same.
     pub(crate) fn missing(name: &'static str, kind: &'static str, why: impl Into<String>) -> Self {
-        Self { name, kind, workloads: ALL, sleeps: false, measure: Err(why.into()), pack: None }
+        Self { name, kind, workloads: ALL, sleeps: false, measure: Err(why.into()), pack: None, fill: None }
     }
     /// A way of its own to pack.
     pub(crate) fn packing(mut self, pack: impl Fn() -> Outcome<Option<Packing>> + 'static) -> Self {
@@ -67,9 +84,11 @@ impl Entry {
         self,
         measure: impl Fn(&[Role], f64) -> Outcome<Work> + 'static,
         pack: impl Fn() -> Outcome<Option<Packing>> + 'static,
+        fill: impl Fn(mixes::Number) -> Outcome<Option<Filled>> + 'static,
     ) -> Self {
         let measure = self.measure.map(|_| Box::new(measure) as Measure);
-        Self { measure, pack: self.pack.map(|_| Box::new(pack) as Pack), ..self }
+        let (pack, fill) = (self.pack.map(|_| Box::new(pack) as Pack), self.fill.map(|_| Box::new(fill) as Fill));
+        Self { measure, pack, fill, ..self }
     }
     pub(crate) fn only(mut self, workloads: &'static [Workload]) -> Self {
         self.workloads = workloads;
@@ -98,22 +117,45 @@ impl Entry {
             _ => Ok(None),
         }
     }
+    /// How full one mix makes its arena; nothing of a peer whose memory has no bound.
+    pub(crate) fn fill(&self, mix: mixes::Number) -> Outcome<Option<Filled>> {
+        if let Err(why) = self.there() {
+            return Err(why.into());
+        }
+        match &self.fill {
+            Some(fill) if self.workloads.contains(&Workload::Filling) => fill(mix),
+            _ => Ok(None),
+        }
+    }
+}
+
+/// What the peer gets for a run; all its roles need the same.
+pub(crate) fn arena_of(roles: &[Role]) -> Arena {
+    roles.first().map_or(Arena::SMALL, |role| role.arena())
 }
 
 /// The peers that need nothing installed.
 pub(crate) fn in_tree() -> Vec<Entry> {
     vec![
-        Entry::threads(HARNESS, "no allocator", || Ok(Nothing)),
-        Entry::threads(MATRIX, "shared, any size", || Matrix::create(ARENA, false)?.hide()),
+        Entry::threads(HARNESS, "no allocator", |_| Ok(Nothing)),
+        Entry::threads(MATRIX, "shared, any size", |arena| Matrix::within(arena, false)?.hide()),
         Entry::own(PROCESSES, "shared, any size", |roles, seconds| {
-            let matrix = Matrix::create(ARENA, false)?;
+            let matrix = Matrix::within(arena_of(roles), false)?;
             let arena = matrix.0.id().to_string();
             processes::run(roles, seconds, "matrix", &arena, move || matrix.0.unlink().map_err(Into::into))
-        }),
-        Entry::threads(STRICT, "shared, any size", || Matrix::create(ARENA, true)?.hide()),
+        })
+        .only(&[
+            Workload::Mix,
+            Workload::Ping,
+            Workload::HandOver,
+            Workload::Seed,
+            Workload::Wide,
+            Workload::Sized,
+        ]),
+        Entry::threads(STRICT, "shared, any size", |arena| Matrix::within(arena, true)?.hide()),
         Entry::threads(TALC, "in process, any size", Talc::<Spin>::create),
         Entry::threads(TALC_MUTEX, "in process, any size", Talc::<Mutex>::create).sleeping(),
-        Entry::threads(MALLOC, "in process, any size", || Ok(malloc())),
+        Entry::threads(MALLOC, "in process, any size", |_| Ok(malloc())),
     ]
 }
 

@@ -6,7 +6,7 @@ use super::conductor::{Figures, Run, Series};
 use super::machine::Machine;
 use super::noise::Noise;
 use super::registry::{HARNESS, TALC};
-use super::targets;
+use super::{mixes, targets};
 use comfy_table::{CellAlignment, Table, presets};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -138,6 +138,11 @@ pub(crate) fn rows(figures: &Figures) -> Vec<Row> {
         rows.push(Row { value: Some(result.packed), ..row("D", 1, packed.peer, "packed") });
         rows.push(Row { value: Some(result.whole as u8 as f64), ..row("D", 1, packed.peer, "whole") });
     }
+    for fill in &figures.fills {
+        let (workload, result) = (format!("P, {}", fill.mix), fill.result);
+        rows.push(Row { value: Some(result.fresh), ..row(&workload, 1, fill.peer, "fresh") });
+        rows.push(Row { value: Some(result.churned), ..row(&workload, 1, fill.peer, "churned") });
+    }
     rows
 }
 
@@ -164,11 +169,15 @@ pub(crate) fn number(value: f64) -> String {
 
 pub(crate) fn print(figures: &Figures, arguments: &Arguments) {
     println!(
-        "{} core(s), load {} before and {} after; {} repetition(s) of {} s, peers in turn; 64 MiB each",
+        "{} core(s), load {} before and {} after; {} repetition(s) of {} s, peers in turn",
         figures.cores, figures.load_before, figures.load_after, arguments.repeat, arguments.seconds
     );
-    if !figures.series.is_empty() {
-        println!("{}\n", series_table(figures, &figures.series.iter().collect::<Vec<_>>()));
+    let (wide, usual): (Vec<_>, Vec<_>) = figures.series.iter().partition(|series| is_wide(series));
+    if !wide.is_empty() {
+        println!("W, H: best (median)\n\n{}\n", side_by_side(&wide));
+    }
+    if !usual.is_empty() {
+        println!("{}\n", series_table(figures, &usual));
         println!(
             "cores: the share of the cores that the best run had; below 90 %, it slept, or something else had them.\n"
         );
@@ -184,12 +193,65 @@ pub(crate) fn print(figures: &Figures, arguments: &Arguments) {
         }
         println!("{table}\n");
     }
+    if !figures.fills.is_empty() {
+        println!("P: payload of 128 MiB when a request is refused: fresh, and after churn\n\n{}\n", fills(figures));
+    }
     println!("Targets, best against best:\n");
     let mut table = table(&["AtomicMatrix", "measured", "verdict"], 3);
     for target in targets::check(figures) {
         table.add_row([target.name.clone(), target.measured.clone(), target.verdict.to_string()]);
     }
     println!("{table}\n");
+}
+
+/// Whether there are many of its workload, so that peers stand side by side.
+fn is_wide(series: &Series) -> bool {
+    series.workload.starts_with("H, ") || mixes::all().any(|number| number.mix().name == series.workload)
+}
+
+/// Every name once, in the order of their first appearance.
+fn distinct<T: PartialEq>(names: impl Iterator<Item = T>) -> Vec<T> {
+    let mut seen = vec![];
+    names.for_each(|name| {
+        if !seen.contains(&name) {
+            seen.push(name)
+        }
+    });
+    seen
+}
+
+/// One row for each workload and number of workers, one column for each peer.
+fn side_by_side(series: &[&Series]) -> Table {
+    let peers = distinct(series.iter().filter(|series| !series.runs.is_empty()).map(|series| series.peer));
+    let mut table = table(&[&["", "workers", "unit"], peers.as_slice()].concat(), 3);
+    for (workload, workers, unit) in
+        distinct(series.iter().map(|series| (series.workload, series.workers, series.unit)))
+    {
+        let cell = |peer: &&str| {
+            let of = |series: &&&Series| (series.workload, series.workers, series.peer) == (workload, workers, *peer);
+            match series.iter().find(of).filter(|series| !series.runs.is_empty()) {
+                Some(series) => format!("{} ({})", number(series.best()), number(series.median())),
+                None => "–".to_owned(),
+            }
+        };
+        let head = [workload.to_owned(), workers.to_string(), unit.to_owned()];
+        table.add_row(head.into_iter().chain(peers.iter().map(cell)));
+    }
+    table
+}
+
+/// One row for each mix, one column for each peer that has an arena to fill.
+fn fills(figures: &Figures) -> Table {
+    let peers = distinct(figures.fills.iter().map(|fill| fill.peer));
+    let mut table = table(&[&[""], peers.as_slice()].concat(), 1);
+    for mix in distinct(figures.fills.iter().map(|fill| fill.mix)) {
+        let cell = |&peer: &&str| match figures.filled(mix, peer) {
+            Some(result) => format!("{:.3}, {:.3}", result.fresh, result.churned),
+            None => "–".to_owned(),
+        };
+        table.add_row(std::iter::once(mix.to_owned()).chain(peers.iter().map(cell)));
+    }
+    table
 }
 
 /// One row for each series that has runs.

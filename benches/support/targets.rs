@@ -1,6 +1,7 @@
 //! What AtomicMatrix is to reach, best against best; C, which follows the distance of the cores, like against like.
 
-use super::conductor::{DISTURBED, Figures, Judged};
+use super::conductor::{DISTURBED, Figures, Judged, SIZES};
+use super::mixes::{self, Mix};
 use super::registry::{HARNESS, MALLOC, MATRIX, PROCESSES, STRICT, TALC};
 use serde::Serialize;
 
@@ -153,5 +154,56 @@ pub(crate) fn check(figures: &Figures) -> Vec<Target> {
         certain(packing.whole as u8 as f64, text.to_owned())
     });
     targets.push(target("D: a block of 90 % at the first try", true, 1.0, whole));
+    // Those of other sizes are many: only what was measured stands among them.
+    let others = mixes::all().flat_map(|number| wide(figures, number.mix()));
+    let others = others.chain(SIZES.iter().flat_map(|&(name, size)| sized(figures, name, size)));
+    let sizes = mixes::all().filter(|number| number.is_first_of_its_sizes());
+    let others = others.chain(sizes.filter_map(|number| filled(figures, number.mix())));
+    targets.extend(others.filter(|target| target.verdict != Verdict::NotMeasured));
     targets
+}
+
+/// One of the wide mixes, by itself and beside others.
+fn wide(figures: &Figures, mix: Mix) -> Vec<Target> {
+    let of = |workers, peer| (mix.name, workers, peer);
+    let mut targets = vec![];
+    let mut add = |what: String, times: f64, over: Of, under: Of| {
+        targets.push(target(&format!("W, {}: {what}", mix.name), true, times, figures.ratio(over, under)));
+    };
+    let times = if mix.is_one_size() { 0.9 } else { 1.5 };
+    add(format!("1 thread, at least {times} × talc"), times, of(1, MATRIX), of(1, TALC));
+    add("1 thread, no slower than glibc".to_owned(), 1.0, of(1, MATRIX), of(1, MALLOC));
+    for (peer, how) in [(MATRIX, "threads"), (PROCESSES, "processes")] {
+        add(format!("2 {how}, at least 1.8 × 1"), 1.8, of(2, peer), of(1, peer));
+        add(format!("2 {how}, at least 4 × talc"), 4.0, of(2, peer), of(2, TALC));
+        add(format!("2 {how}, no slower than glibc"), 1.0, of(2, peer), of(2, MALLOC));
+        for workers in [4, 8] {
+            add(format!("{workers} {how}, at least 0.95 of 2"), 0.95, of(workers, peer), of(2, peer));
+        }
+    }
+    targets
+}
+
+/// A hand-over of larger blocks than the usual ones, beside these and beside talc.
+fn sized(figures: &Figures, name: &'static str, size: u32) -> Vec<Target> {
+    const USUAL: &str = SIZES[0].0;
+    let mut targets = vec![];
+    if size < 2 << 10 {
+        return targets;
+    }
+    for (peer, how) in [(MATRIX, "threads"), (PROCESSES, "processes")] {
+        for (times, what, other) in [(0.7, "of 128 bytes", (USUAL, 2, peer)), (2.0, "× talc", (name, 2, TALC))] {
+            let asked = format!("{name}, {how}: at least {times} {what}");
+            targets.push(target(&asked, true, times, figures.ratio((name, 2, peer), other)));
+        }
+    }
+    targets
+}
+
+/// What large blocks that are parked cost, in payload.
+fn filled(figures: &Figures, mix: Mix) -> Option<Target> {
+    let (name, before) = (mix.sizes_name(), mix.merged);
+    let own = figures.filled(name, MATRIX)?.churned;
+    let asked = format!("P, {name}, after churn: at most 0.01 less than with every large block merged ({before})");
+    Some(target(&asked, true, before - 0.01, Some(certain(own, format!("{own:.3}")))))
 }

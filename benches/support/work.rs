@@ -1,10 +1,13 @@
 //! The workloads, for any peer.
 
-use super::control::{Control, Patience, Side};
+use super::control::{Control, Patience, SLOTS, Side};
+use super::mixes::Number;
 use super::peers::Peer;
+use super::{Arena, Outcome, Work};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
+use std::time::Instant;
 
 /// What one worker does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,6 +18,24 @@ pub(crate) enum Role {
     Consume,
     /// The endurance mix.
     Seed,
+    /// Another mix of sizes.
+    Wide(Number),
+    /// A hand-over of blocks of so many bytes.
+    Send(u32),
+    Receive(u32),
+    /// The first use of fresh memory.
+    First,
+}
+
+impl Role {
+    /// What the peer gets for it.
+    pub(crate) fn arena(self) -> Arena {
+        match self {
+            Self::Mix | Self::Ping | Self::Produce | Self::Consume | Self::Seed => Arena::SMALL,
+            Self::Wide(_) | Self::Send(_) | Self::Receive(_) => Arena::WIDE,
+            Self::First => Arena::FIRST,
+        }
+    }
 }
 
 /// What one worker did.
@@ -85,9 +106,9 @@ pub(crate) fn processor() -> u64 {
 /// two that wait for each other for one that wakes the other, and may keep them on one core for a whole run.
 pub(crate) fn part(role: Role) {
     let side = match role {
-        Role::Produce => 0,
-        Role::Consume => 1,
-        Role::Mix | Role::Ping | Role::Seed => return,
+        Role::Produce | Role::Send(_) => 0,
+        Role::Consume | Role::Receive(_) => 1,
+        Role::Mix | Role::Ping | Role::Seed | Role::Wide(_) | Role::First => return,
     };
     let Ok(allowed) = sched_getaffinity(None) else { return };
     let mut cores = (0..CpuSet::MAX_CPU).filter(|&core| allowed.is_set(core));
@@ -116,6 +137,10 @@ pub(crate) fn run<P: Peer>(peer: &P, control: &Control, role: Role, number: u64)
         Role::Produce => produce(peer, control),
         Role::Consume => consume(peer, control),
         Role::Seed => seed(peer, control, number),
+        Role::Wide(mix) => wide(peer, control, mix, number),
+        Role::Send(size) => send_sized(peer, control, size as usize),
+        Role::Receive(size) => receive_sized(peer, control, size as usize),
+        Role::First => Count::end(0, 0), // A run of its own way: [`first_use`].
     };
     Done { operations: count.operations, processor: count.processor - before, refused: count.refused }
 }
@@ -129,6 +154,39 @@ fn mix<P: Peer>(peer: &P, control: &Control, number: u64) -> Count {
         for _ in 0..BURST {
             if live.len() < LIVE && random.below(10) < 7 {
                 let size = random.size();
+                let Some(mut block) = peer.allocate(size) else {
+                    refused += 1;
+                    continue;
+                };
+                peer.touch(&mut block, operations);
+                live.push((block, size));
+            } else if !live.is_empty() {
+                let (block, size) = live.swap_remove(random.below(live.len() as u64) as usize);
+                peer.free(block, size);
+            } else {
+                continue;
+            }
+            operations += 1;
+        }
+    }
+    let count = Count::end(operations, refused);
+    for (block, size) in live {
+        peer.free(block, size);
+    }
+    count
+}
+
+/// As the mix, with other sizes and numbers of live blocks.
+#[inline(never)]
+fn wide<P: Peer>(peer: &P, control: &Control, mix: Number, number: u64) -> Count {
+    let mix = mix.mix();
+    let mut random = Random::new(number + 1);
+    let mut live: Vec<(P::Block, usize)> = Vec::with_capacity(mix.live);
+    let (mut operations, mut refused) = (0, 0);
+    while !control.stopped() {
+        for _ in 0..BURST {
+            if live.len() < mix.live && random.below(10) < 7 {
+                let size = mix.size(&mut random);
                 let Some(mut block) = peer.allocate(size) else {
                     refused += 1;
                     continue;
@@ -210,20 +268,39 @@ fn ping<P: Peer>(peer: &P, control: &Control) -> Count {
 #[inline(never)]
 fn produce<P: Peer>(peer: &P, control: &Control) -> Count {
     // The consumer counts the messages.
-    let refused = if P::WIDE { send::<P, true>(peer, control) } else { send::<P, false>(peer, control) };
+    let refused = match P::WIDE {
+        true => send::<P, true, SLOTS>(peer, control, MESSAGE),
+        false => send::<P, false, SLOTS>(peer, control, MESSAGE),
+    };
+    Count::end(0, refused)
+}
+
+/// Larger messages than this go through a ring of [`FEW`].
+const MANY_UP_TO: usize = 64 << 10;
+const FEW: u32 = 64;
+
+/// As [`produce`], with messages of `size` bytes, 64 MiB of which are on their way at most.
+#[inline(never)]
+fn send_sized<P: Peer>(peer: &P, control: &Control, size: usize) -> Count {
+    let refused = match (P::WIDE, size > MANY_UP_TO) {
+        (true, false) => send::<P, true, SLOTS>(peer, control, size),
+        (false, false) => send::<P, false, SLOTS>(peer, control, size),
+        (true, true) => send::<P, true, FEW>(peer, control, size),
+        (false, true) => send::<P, false, FEW>(peer, control, size),
+    };
     Count::end(0, refused)
 }
 
 /// Returns how many requests were refused, each of which was made again.
 #[inline(always)]
-fn send<P: Peer, const WIDE: bool>(peer: &P, control: &Control) -> u64 {
-    let mut ring = Side::<WIDE>::new(control);
+fn send<P: Peer, const WIDE: bool, const MOST: u32>(peer: &P, control: &Control, size: usize) -> u64 {
+    let mut ring = Side::<WIDE, MOST>::new(control);
     let (mut messages, mut refused) = (0, 0);
     while !control.stopped() {
         for _ in 0..BURST {
             let mut patience = Patience::default();
             let mut block = loop {
-                match peer.allocate(MESSAGE) {
+                match peer.allocate(size) {
                     Some(block) => break block,
                     None if control.stopped() => {
                         ring.end();
@@ -247,22 +324,72 @@ fn send<P: Peer, const WIDE: bool>(peer: &P, control: &Control) -> u64 {
 
 #[inline(never)]
 fn consume<P: Peer>(peer: &P, control: &Control) -> Count {
-    let operations = if P::WIDE { receive::<P, true>(peer, control) } else { receive::<P, false>(peer, control) };
+    let operations = match P::WIDE {
+        true => receive::<P, true, SLOTS>(peer, control, MESSAGE),
+        false => receive::<P, false, SLOTS>(peer, control, MESSAGE),
+    };
+    Count::end(operations, 0)
+}
+
+#[inline(never)]
+fn receive_sized<P: Peer>(peer: &P, control: &Control, size: usize) -> Count {
+    let operations = match (P::WIDE, size > MANY_UP_TO) {
+        (true, false) => receive::<P, true, SLOTS>(peer, control, size),
+        (false, false) => receive::<P, false, SLOTS>(peer, control, size),
+        (true, true) => receive::<P, true, FEW>(peer, control, size),
+        (false, true) => receive::<P, false, FEW>(peer, control, size),
+    };
     Count::end(operations, 0)
 }
 
 #[inline(always)]
-fn receive<P: Peer, const WIDE: bool>(peer: &P, control: &Control) -> u64 {
-    let mut ring = Side::<WIDE>::new(control);
+fn receive<P: Peer, const WIDE: bool, const MOST: u32>(peer: &P, control: &Control, size: usize) -> u64 {
+    let mut ring = Side::<WIDE, MOST>::new(control);
     let mut messages = 0;
     while let Some(message) = ring.receive() {
         if let Some(later) = ring.later(AHEAD) {
             peer.expect_passed(later);
         }
-        peer.free_passed(message, MESSAGE);
+        peer.free_passed(message, size);
         messages += 1;
     }
     messages
+}
+
+/// Blocks of the first use, 1 GiB in all.
+const PAGES: u64 = (1 << 30) / PAGE as u64;
+const PAGE: usize = 4096;
+
+/// The first use of an allocator: `create` makes it, over fresh memory, then it gives out 1 GiB in blocks of a page,
+/// the first bytes of which are touched. An operation is a block.
+pub(crate) fn first_use<P: Peer>(create: impl FnOnce() -> Outcome<P>) -> Outcome<Work> {
+    let mut blocks = Vec::with_capacity(PAGES as usize);
+    let (started, before) = (Instant::now(), processor());
+    let peer = create()?;
+    peer.enter();
+    let mut refused = 0;
+    for page in 0..PAGES {
+        match peer.allocate(PAGE) {
+            Some(mut block) => {
+                peer.touch(&mut block, page);
+                blocks.push(block);
+            }
+            None => refused += 1,
+        }
+    }
+    let (window, processor) = (started.elapsed(), processor() - before);
+    let operations = blocks.len() as u64;
+    blocks.into_iter().for_each(|block| peer.free(block, PAGE));
+    Ok(Work { done: vec![Done { operations, processor, refused }], window })
+}
+
+/// How full one mix makes an arena.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Filled {
+    /// Payload as a share of all bytes that the peer takes, when the first request is refused.
+    pub(crate) fresh: f64,
+    /// The same after half of it was freed and the rest replaced many times.
+    pub(crate) churned: f64,
 }
 
 /// How well blocks fill an arena.

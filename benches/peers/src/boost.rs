@@ -30,8 +30,10 @@ pub(crate) use there::{entries, worker};
 #[cfg(boost)]
 mod there {
     use super::*;
+    use crate::list::{A, B, C, H, W};
     use crate::support::peers::Peer;
-    use crate::support::{ARENA, processes, work};
+    use crate::support::registry::arena_of;
+    use crate::support::{Arena, processes, work};
     use std::ffi::{CString, c_char, c_void};
     use std::ptr::NonNull;
 
@@ -50,7 +52,11 @@ mod there {
         fn boost_address(memory: *mut Memory, offset: usize) -> *mut u8;
     }
 
-    pub(crate) struct Boost(NonNull<Memory>);
+    pub(crate) struct Boost {
+        memory: NonNull<Memory>,
+        /// Not known to those who only open it.
+        bytes: Option<usize>,
+    }
 
     // SAFETY: the segment's allocator may be called by any number of threads: it locks.
     unsafe impl Sync for Boost {}
@@ -72,23 +78,23 @@ mod there {
     }
 
     impl Boost {
-        fn create(name: &Name) -> Outcome<Self> {
+        fn create(name: &Name, bytes: usize) -> Outcome<Self> {
             // SAFETY: a name that ends with 0.
-            let memory = NonNull::new(unsafe { boost_create(name.0.as_ptr(), ARENA) });
-            Ok(Self(memory.ok_or("Boost refused to create its segment")?))
+            let memory = NonNull::new(unsafe { boost_create(name.0.as_ptr(), bytes) });
+            Ok(Self { memory: memory.ok_or("Boost refused to create its segment")?, bytes: Some(bytes) })
         }
         fn open(name: &str) -> Outcome<Self> {
             let name = CString::new(name)?;
             // SAFETY: a name that ends with 0.
             let memory = NonNull::new(unsafe { boost_open(name.as_ptr()) });
-            Ok(Self(memory.ok_or("Boost refused to open the segment")?))
+            Ok(Self { memory: memory.ok_or("Boost refused to open the segment")?, bytes: None })
         }
     }
 
     impl Drop for Boost {
         fn drop(&mut self) {
             // SAFETY: made by `create` or `open`, and used no more.
-            unsafe { boost_close(self.0.as_ptr()) }
+            unsafe { boost_close(self.memory.as_ptr()) }
         }
     }
 
@@ -97,7 +103,7 @@ mod there {
         #[inline(always)]
         fn allocate(&self, size: usize) -> Option<*mut u8> {
             // SAFETY: the memory is open as long as this lives.
-            let block = unsafe { boost_allocate(self.0.as_ptr(), size) };
+            let block = unsafe { boost_allocate(self.memory.as_ptr(), size) };
             (!block.is_null()).then_some(block)
         }
         #[inline(always)]
@@ -108,33 +114,33 @@ mod there {
         #[inline(always)]
         fn free(&self, block: *mut u8, _: usize) {
             // SAFETY: the block is live, and this segment's.
-            unsafe { boost_free(self.0.as_ptr(), block) }
+            unsafe { boost_free(self.memory.as_ptr(), block) }
         }
         #[inline(always)]
         fn pass(&self, block: *mut u8) -> u64 {
             // SAFETY: the block is this segment's.
-            unsafe { boost_offset(self.0.as_ptr(), block) as u64 }
+            unsafe { boost_offset(self.memory.as_ptr(), block) as u64 }
         }
         #[inline(always)]
         fn free_passed(&self, message: u64, size: usize) {
             // SAFETY: an offset that `pass` gave, of a live block.
-            self.free(unsafe { boost_address(self.0.as_ptr(), message as usize) }, size);
+            self.free(unsafe { boost_address(self.memory.as_ptr(), message as usize) }, size);
         }
         fn arena(&self) -> Option<(usize, usize)> {
-            Some((ARENA, ARENA))
+            self.bytes.map(|bytes| (bytes, bytes))
         }
     }
 
     const KIND: &str = concat!("shared, any size (", env!("VERSION_BOOST"), ")");
 
     pub(crate) fn entries() -> Vec<Entry> {
-        let threads = Entry::threads(THREADS, KIND, || {
+        let threads = Entry::threads(THREADS, KIND, |arena| {
             let name = Name::new()?;
-            Boost::create(&name) // Nobody else will open it: the name goes.
+            Boost::create(&name, arena.bytes) // Nobody else will open it: the name goes.
         });
         let processes = Entry::own(PROCESSES, KIND, |roles, seconds| {
             let name = Name::new()?;
-            let _creator = Boost::create(&name)?;
+            let _creator = Boost::create(&name, arena_of(roles).bytes)?;
             let arena = name.0.to_str()?.to_owned();
             processes::run(roles, seconds, PEER, &arena, move || {
                 drop(name);
@@ -142,7 +148,7 @@ mod there {
             })
         });
         // Its mutex sleeps.
-        vec![threads.sleeping(), processes.sleeping()]
+        vec![threads.sleeping(), processes.sleeping().only(&[A, B, C, W, H])]
     }
 
     /// A worker process.

@@ -1,8 +1,9 @@
 //! Each run in a process of its own: a peer that crashes or hangs ends that run, and is reported as what it was.
 
 use crate::list;
+use crate::support::mixes;
 use crate::support::registry::Entry;
-use crate::support::work::{Packing, Role};
+use crate::support::work::{Filled, Packing, Role};
 use crate::support::{Outcome, Work};
 use rustix::process::{
     Pid, Resource, Rlimit, Signal, getppid, kill_process_group, set_parent_process_death_signal, setrlimit,
@@ -18,6 +19,8 @@ use std::time::{Duration, Instant};
 
 /// What a run may take besides its measurement: more than a worker process may (20 s), whose end says more.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// What filling an arena may take: it isn't bounded in time, but in operations.
+const FILLING: Duration = Duration::from_secs(30);
 /// A peer that has hung so often is not run any more.
 const HANGS: u32 = 2;
 
@@ -25,18 +28,26 @@ const HANGS: u32 = 2;
 struct Task {
     parent: i32,
     peer: String,
-    /// Roles and seconds; none: packing.
-    run: Option<(Vec<Role>, f64)>,
+    job: Job,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+enum Job {
+    /// Roles and seconds.
+    Run(Vec<Role>, f64),
+    Pack,
+    Fill(mixes::Number),
 }
 
 /// The peer, each run of which is made by a child process.
 pub(crate) fn apart(entry: Entry) -> Entry {
     let name = entry.name;
     let hangs = Rc::new(Cell::new(0));
-    let packs = Rc::clone(&hangs);
+    let (packs, fills) = (Rc::clone(&hangs), Rc::clone(&hangs));
     entry.through(
-        move |roles, seconds| run(name, Some((roles.to_vec(), seconds)), &hangs),
-        move || run(name, None, &packs),
+        move |roles, seconds| run(name, Job::Run(roles.to_vec(), seconds), &hangs),
+        move || run(name, Job::Pack, &packs),
+        move |mix| run(name, Job::Fill(mix), &fills),
     )
 }
 
@@ -61,12 +72,12 @@ impl Drop for Group {
     }
 }
 
-fn run<T: DeserializeOwned>(peer: &str, run: Option<(Vec<Role>, f64)>, hangs: &Cell<u32>) -> Outcome<T> {
+fn run<T: DeserializeOwned>(peer: &str, job: Job, hangs: &Cell<u32>) -> Outcome<T> {
     if hangs.get() >= HANGS {
         return Err(format!("not run: it did not end {HANGS} times before").into());
     }
-    let limit = PATIENCE + Duration::from_secs_f64(run.as_ref().map_or(0.0, |(_, seconds)| *seconds));
-    let task = Task { parent: std::process::id() as i32, peer: peer.to_owned(), run };
+    let limit = PATIENCE + if let Job::Run(_, seconds) = job { Duration::from_secs_f64(seconds) } else { FILLING };
+    let task = Task { parent: std::process::id() as i32, peer: peer.to_owned(), job };
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("--task").arg(serde_json::to_string(&task)?).process_group(0);
     let mut group = Group(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?);
@@ -129,14 +140,18 @@ pub(crate) fn work(task: &str) -> Outcome<()> {
     // A crash is expected of some; nobody looks at their memory afterwards.
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
     let entry = list::all().into_iter().find(|entry| entry.name == task.peer).ok_or("no such peer")?;
-    let result = match &task.run {
-        Some((roles, seconds)) => {
+    let result = match &task.job {
+        Job::Run(roles, seconds) => {
             let work: Work = entry.measure(roles, *seconds)?;
             serde_json::to_string(&work)?
         }
-        None => {
+        Job::Pack => {
             let packing: Option<Packing> = entry.pack()?;
             serde_json::to_string(&packing)?
+        }
+        Job::Fill(mix) => {
+            let filled: Option<Filled> = entry.fill(*mix)?;
+            serde_json::to_string(&filled)?
         }
     };
     println!("\n{result}");

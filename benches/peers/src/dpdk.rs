@@ -15,8 +15,9 @@ pub(crate) fn entries() -> Vec<Entry> {
 
 #[cfg(dpdk)]
 pub(crate) fn entries() -> Vec<Entry> {
+    use crate::list::{A, B, C, D};
     const KIND: &str = concat!("shared, one size (", env!("VERSION_DPDK"), ")");
-    let pool = |name, cache| Entry::threads(name, KIND, move || there::Pool::create(cache));
+    let pool = |name, cache| Entry::threads(name, KIND, move |_| there::Pool::create(cache)).only(&[A, B, C, D]);
     vec![pool(CACHED, 256), pool(BARE, 0)]
 }
 

@@ -1,7 +1,7 @@
 //! iceoryx2: its pool allocator, buckets of one size; and what its users hold, a publisher's loans and the
 //! messages made of them.
 
-use crate::list::{A, B, C, FIXED};
+use crate::list::{A, B, C, D, FIXED};
 use crate::support::control::{Control, Patience};
 use crate::support::peers::Peer;
 use crate::support::registry::{self, Entry};
@@ -253,8 +253,8 @@ pub(crate) const PEER: &str = "iceoryx2";
 
 pub(crate) fn entries() -> Vec<Entry> {
     vec![
-        Entry::threads("iceoryx2 0.10 pool", FIXED, Pool::create),
-        Entry::threads("iceoryx2 0.10 loan and drop", "shared, one size; own memory for each worker", || Ok(Loans))
+        Entry::threads("iceoryx2 0.10 pool", FIXED, |_| Pool::create()).only(&[A, B, C, D]),
+        Entry::threads("iceoryx2 0.10 loan and drop", "shared, one size; own memory for each worker", |_| Ok(Loans))
             .only(&[A, B]),
         Entry::own("iceoryx2 0.10 messages, threads", "shared, a queue of one size", messages_in_threads).only(&[C]),
         Entry::own("iceoryx2 0.10 messages, processes", "shared, a queue of one size", messages_in_processes)

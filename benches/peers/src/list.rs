@@ -10,6 +10,10 @@ pub(crate) const A: Workload = Workload::Mix;
 pub(crate) const B: Workload = Workload::Ping;
 pub(crate) const C: Workload = Workload::HandOver;
 pub(crate) const D: Workload = Workload::Packing;
+pub(crate) const W: Workload = Workload::Wide;
+pub(crate) const H: Workload = Workload::Sized;
+pub(crate) const P: Workload = Workload::Filling;
+pub(crate) const F: Workload = Workload::First;
 
 pub(crate) const SHARED: &str = "shared, any size";
 pub(crate) const FIXED: &str = "shared, one size";
@@ -37,6 +41,10 @@ pub(crate) fn letters(workloads: &[Workload]) -> String {
         Workload::HandOver => Some('C'),
         Workload::Packing => Some('D'),
         Workload::Seed => None, // Not run here.
+        Workload::Wide => Some('W'),
+        Workload::Sized => Some('H'),
+        Workload::Filling => Some('P'),
+        Workload::First => Some('F'),
     };
     workloads.iter().filter_map(letter).collect()
 }
@@ -47,11 +55,11 @@ fn without(name: &'static str, tools: &str) -> Entry {
     Entry::missing(name, PRIVATE, format!("built without it: {tools} is missing (benches/peers/install)"))
 }
 
-/// Whole programs' allocators. Their memory has no bound to fill, so there is no D.
+/// Whole programs' allocators. Their memory has no bound to fill, so there is no D, and no P.
 fn global() -> Vec<Entry> {
     #[allow(unused, reason = "depends on the features")]
     fn entry<P: Peer + 'static>(name: &'static str, peer: impl Fn() -> P + Clone + 'static) -> Entry {
-        Entry::threads(name, PRIVATE, move || Ok(peer()))
+        Entry::threads(name, PRIVATE, move |_| Ok(peer()))
     }
     let all = [
         #[cfg(feature = "mimalloc")]
@@ -67,5 +75,5 @@ fn global() -> Vec<Entry> {
         #[cfg(not(feature = "jemalloc"))]
         without("jemalloc 5.3", "a C compiler or make"),
     ];
-    all.into_iter().map(|entry| entry.only(&[A, B, C])).collect()
+    all.into_iter().map(|entry| entry.only(&[A, B, C, W, H, F])).collect()
 }

@@ -23,7 +23,8 @@ use support::registry::{Entry, HARNESS};
 use support::work::{Done, Role};
 use support::{Outcome, conductor, processes, report};
 
-/// Runs workloads A (mix), B (ping), C (hand-over) and D (packing) on AtomicMatrix and its peers, in turn.
+/// Runs workloads A (mix), B (ping), C (hand-over) and D (packing), and those of other sizes (W: mixes, H: hand-over,
+/// P: packing, F: first use) on AtomicMatrix and its peers, in turn.
 #[derive(Debug, Parser)]
 #[command(name = "peers")]
 struct Arguments {
@@ -45,9 +46,12 @@ struct Arguments {
     /// Workloads.
     #[arg(long, value_enum, value_delimiter = ',', default_values = ["A", "B", "C", "D"])]
     only: Vec<Workload>,
-    /// Workers of A: threads, or processes where the peer's name says so.
+    /// Workers of A and W: threads, or processes where the peer's name says so.
     #[arg(long, value_delimiter = ',', default_values = ["1", "2", "4", "8", "16"], value_name = "N,...")]
     workers: Vec<u16>,
+    /// Of W and P, only the mixes whose name contains one of these words.
+    #[arg(long, value_delimiter = ',', value_name = "WORD,...")]
+    mixes: Vec<String>,
     /// Only the peers whose name contains one of these words, and the harness alone.
     #[arg(long, value_delimiter = ',', value_name = "WORD,...")]
     peers: Vec<String>,
@@ -94,6 +98,7 @@ impl Arguments {
         runner.only.clone_from(&self.only);
         runner.only.sort_unstable();
         runner.only.dedup();
+        runner.mixes.clone_from(&self.mixes);
         (runner.csv, runner.targets) = (self.csv.clone(), self.targets.clone());
         (runner.json, runner.noise) = (self.json.clone(), self.noise.clone());
         Ok(runner)

@@ -1,7 +1,7 @@
 //! The published crate, atomic-matrix 0.4.1, through its untyped calls. It corrupts its memory after some
 //! operations: see its end.
 
-use crate::list::{A, B, C, D, SHARED};
+use crate::list::{A, B, C, D, SHARED, W};
 use crate::support::peers::Peer;
 use crate::support::registry::{self, Entry};
 use crate::support::{ARENA, Outcome, work};
@@ -15,6 +15,7 @@ const UNTOUCHED: u64 = u64::MAX;
 /// Counts the blocks whose first bytes were overwritten while they were live: such a run has no figure.
 struct Published {
     broken: AtomicU64,
+    bytes: usize,
     handler: SharedHandler,
     base: *const u8,
     /// Keeps the mapping.
@@ -25,14 +26,14 @@ struct Published {
 unsafe impl Sync for Published {}
 
 impl Published {
-    fn create() -> Outcome<Self> {
+    fn create(bytes: usize) -> Outcome<Self> {
         let id = format!("peers-{}", std::process::id());
-        let whole = AtomicMatrix::bootstrap(Some(id), ARENA - helpers::METADATA_SPACE as usize)
+        let whole = AtomicMatrix::bootstrap(Some(id), bytes - helpers::METADATA_SPACE as usize)
             .map_err(|error| format!("the segment was refused: {error:?}"))?;
         // SAFETY: nobody else will attach; what is mapped stays. It may crash, so the name goes first.
         unsafe { whole.die() }.map_err(|error| format!("the name was not removed: {error:?}"))?;
         let handler = whole.share();
-        Ok(Self { broken: AtomicU64::new(0), base: handler.base_ptr(), handler, _whole: whole })
+        Ok(Self { broken: AtomicU64::new(0), bytes, base: handler.base_ptr(), handler, _whole: whole })
     }
 }
 
@@ -95,18 +96,18 @@ impl Peer for Published {
         self.ack(message as u32);
     }
     fn arena(&self) -> Option<(usize, usize)> {
-        Some((ARENA, ARENA - helpers::METADATA_SPACE as usize))
+        Some((self.bytes, self.bytes - helpers::METADATA_SPACE as usize))
     }
 }
 
 pub(crate) fn entries() -> Vec<Entry> {
     let measure = |roles: &[_], seconds: f64| {
-        let peer = Published::create()?;
+        let peer = Published::create(registry::arena_of(roles).bytes)?;
         peer.checked(registry::threads(&peer, roles, seconds)?)
     };
     let pack = || {
-        let peer = Published::create()?;
+        let peer = Published::create(ARENA)?;
         peer.checked(work::pack(&peer))
     };
-    vec![Entry::own("published crate 0.4.1, threads", SHARED, measure).packing(pack).only(&[A, B, C, D])]
+    vec![Entry::own("published crate 0.4.1, threads", SHARED, measure).packing(pack).only(&[A, B, C, D, W])]
 }

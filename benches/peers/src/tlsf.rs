@@ -1,16 +1,16 @@
 //! rlsf: two-level segregated fit, in process, behind the standard library's mutex.
 
 use crate::list::PRIVATE;
-use crate::support::peers::{Peer, layout};
+use crate::support::peers::{Peer, layout, memory};
 use crate::support::registry::Entry;
-use crate::support::{ARENA, Outcome};
-use memmap2::{MmapMut, MmapOptions};
+use crate::support::{Arena, Outcome};
+use memmap2::MmapMut;
 use rlsf::Tlsf;
 use std::ptr::NonNull;
 use std::sync::Mutex;
 
-/// Sizes up to the arena's, each power of two in 32 steps.
-type Pool = Tlsf<'static, u32, u32, 22, 32>;
+/// Sizes up to 2 GiB, each power of two in 32 steps.
+type Pool = Tlsf<'static, u32, u32, 26, 32>;
 
 struct Locked {
     pool: Mutex<Pool>,
@@ -18,10 +18,10 @@ struct Locked {
 }
 
 impl Locked {
-    fn create() -> Outcome<Self> {
-        let mut arena = MmapOptions::new().len(ARENA).populate().map_anon()?;
+    fn create(Arena { bytes, warm }: Arena) -> Outcome<Self> {
+        let mut arena = memory(bytes, warm)?;
         let mut pool = Pool::new();
-        let whole = NonNull::slice_from_raw_parts(NonNull::new(arena.as_mut_ptr()).ok_or("no arena")?, ARENA);
+        let whole = NonNull::slice_from_raw_parts(NonNull::new(arena.as_mut_ptr()).ok_or("no arena")?, bytes);
         // SAFETY: the arena is ours alone, and lives as long as the pool: they are dropped together.
         unsafe { pool.insert_free_block_ptr(whole) }.ok_or("rlsf refused its arena")?;
         Ok(Self { pool: Mutex::new(pool), arena })
@@ -58,7 +58,7 @@ impl Peer for Locked {
         self.free(NonNull::new(block).expect("an offset that was passed"), size);
     }
     fn arena(&self) -> Option<(usize, usize)> {
-        Some((ARENA, ARENA))
+        Some((self.arena.len(), self.arena.len()))
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::list::SINGLE;
 use crate::support::peers::Peer;
 use crate::support::registry::Entry;
-use crate::support::{ARENA, Outcome};
+use crate::support::{Arena, Outcome};
 use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -56,21 +56,23 @@ fn layout(size: usize) -> Option<MemoryLayout> {
     (size.next_multiple_of(8), AllocAlignment::ALIGN_8_BYTES).try_into().ok()
 }
 
-fn backend() -> Outcome<PosixShmProviderBackendTalc> {
-    let all = layout(ARENA).ok_or("zenoh refused the arena's layout")?;
+fn backend(Arena { bytes, warm }: Arena) -> Outcome<PosixShmProviderBackendTalc> {
+    let all = layout(bytes).ok_or("zenoh refused the arena's layout")?;
     let backend = PosixShmProviderBackendTalc::builder(all).wait().map_err(|error| format!("no arena: {error}"))?;
     // The pages come with the first touch: touch them before the start.
-    if let Some(whole) = layout(ARENA / 10 * 9)
+    if warm
+        && let Some(whole) = layout(bytes / 10 * 9)
         && let Ok(chunk) = backend.alloc(&whole)
     {
         // SAFETY: a live chunk of that size, this thread's alone.
-        unsafe { chunk.data.ptr().cast_mut().write_bytes(0, ARENA / 10 * 9) };
+        unsafe { chunk.data.ptr().cast_mut().write_bytes(0, bytes / 10 * 9) };
         backend.free(&chunk.descriptor);
     }
     Ok(backend)
 }
 
 struct Backend {
+    bytes: usize,
     backend: PosixShmProviderBackendTalc,
     passed: Passed<AllocatedChunk>,
 }
@@ -99,11 +101,12 @@ impl Peer for Backend {
         self.free(self.passed.take(message), size);
     }
     fn arena(&self) -> Option<(usize, usize)> {
-        Some((ARENA, ARENA))
+        Some((self.bytes, self.bytes))
     }
 }
 
 struct Provider {
+    bytes: usize,
     provider: ShmProvider<PosixShmProviderBackendTalc>,
     passed: Passed<ZShmMut>,
 }
@@ -132,7 +135,7 @@ impl Peer for Provider {
         self.free(self.passed.take(message), size);
     }
     fn arena(&self) -> Option<(usize, usize)> {
-        Some((ARENA, ARENA))
+        Some((self.bytes, self.bytes))
     }
 }
 
@@ -142,11 +145,15 @@ pub(crate) fn clean() {
 }
 
 pub(crate) fn entries() -> Vec<Entry> {
-    let alone = Entry::threads("zenoh-shm 1.10 back end", SINGLE, || {
-        Ok(Backend { backend: backend()?, passed: Passed::new() })
+    let alone = Entry::threads("zenoh-shm 1.10 back end", SINGLE, |arena| {
+        Ok(Backend { bytes: arena.bytes, backend: backend(arena)?, passed: Passed::new() })
     });
-    let provider = Entry::threads("zenoh-shm 1.10 provider", SINGLE, || {
-        Ok(Provider { provider: ShmProviderBuilder::backend(backend()?).wait(), passed: Passed::new() })
+    let provider = Entry::threads("zenoh-shm 1.10 provider", SINGLE, |arena| {
+        Ok(Provider {
+            bytes: arena.bytes,
+            provider: ShmProviderBuilder::backend(backend(arena)?).wait(),
+            passed: Passed::new(),
+        })
     });
     // Their mutexes sleep.
     vec![alone.sleeping(), provider.sleeping()]
