@@ -4,6 +4,7 @@
 
 #[path = "../../support/common.rs"]
 mod common;
+mod limits;
 mod maps;
 mod messages;
 mod named;
