@@ -8,6 +8,7 @@ mod misuse;
 #[expect(unreachable_pub, reason = "the reference is written as a module of its own")]
 #[path = "../../../models/reference.rs"]
 mod reference;
+mod stats;
 
 use machine::{ops, run, setups};
 use proptest::prelude::*;
