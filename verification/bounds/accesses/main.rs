@@ -13,6 +13,7 @@
 
 #[path = "../../support/common.rs"]
 mod common;
+mod homes;
 mod messages;
 mod plot;
 
