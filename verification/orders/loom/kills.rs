@@ -1,7 +1,7 @@
 //! A participant is stopped for ever before each of its accesses in turn; then two survivors work at the same
 //! time, one of which recovers it: weak memory and kills together (C1).
 
-use crate::model::{Mortal, Scenario, World, bound_name, deep, explore, mark, part, strict};
+use crate::model::{Mortal, Scenario, World, bound_name, deep, explore, mark, part, short, strict};
 use atomic_matrix::backend::decorators::stopped_at;
 use atomic_matrix::backend::loom::Setting;
 use atomic_matrix::matrix::heap::{Kind, ThreadCache};
@@ -110,7 +110,7 @@ fn pairs_of_stops(name: &'static str, body: fn()) {
     for all_rmw in [false, true] {
         let (begun, mode) = (Instant::now(), if all_rmw { "all-RMW" } else { "plain" });
         // With weak memory a pair has thousands of executions: fewer pairs there.
-        let stride = if all_rmw { stride } else { 3 * stride };
+        let stride = if all_rmw { stride } else { (3 + 2 * short() as u64) * stride };
         let scenario = Scenario { name, body, bounds: (Some(1), Some(1)), minimum: 1, meets: &[] };
         let (mut kills, mut executions, mut step) = (0, 0, 0);
         FINISHED.set(false);
@@ -163,7 +163,7 @@ fn every_step(name: &'static str, body: fn(), stride: u64, least: u64) {
         let (mut executions, mut fewest) = (0, u64::MAX);
         FINISHED.set(false);
         let (mut kills, mut step) = (0, 0);
-        let stride = if all_rmw || deep() { 1 } else { stride };
+        let stride = if all_rmw || deep() { 1 } else { stride << short() as u32 };
         while !FINISHED.get() {
             STEP.set(step);
             let these = explore(&scenario, Setting { all_rmw, ..Setting::default() })
