@@ -105,9 +105,9 @@ pub use handlers::{
 pub use matrix::core::AtomicMatrix;
 #[doc(inline)]
 pub use segment::{Options, Segment};
+pub use shared::Shared;
 #[doc(hidden)]
 pub use shared::mix as fingerprint;
-pub use shared::{Shared, zerocopy};
 pub use uuid;
 
 #[cfg(doctest)]

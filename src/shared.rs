@@ -1,15 +1,12 @@
 //! Types that may live in a segment, and their fingerprints.
 
 use const_fnv1a_hash::{fnv1a_hash_32, fnv1a_hash_str_32};
-pub use zerocopy;
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// A type whose values may lie in shared memory: plain bytes with the same meaning in every process.
 ///
-/// zerocopy's traits are the base: any bytes are a valid value, there is no padding, and nothing inside is
-/// mutable behind a shared reference. They would also accept `usize` and file descriptors, which mean nothing
-/// to another process; so this trait is implemented for integers of fixed size, floats and arrays, and by
-/// [`shared!`](crate::shared!) for structs whose fields all implement it.
+/// It is implemented for integers of fixed size, floats and arrays, and by [`shared!`](crate::shared!) for structs
+/// whose fields all implement it. Not for `usize`, addresses and file descriptors, which mean nothing to another
+/// process, nor for `bool`, `char` and enums, of which not all bytes are a value.
 ///
 /// ```compile_fail
 /// fn only_shared<T: atomic_matrix::Shared>() {}
@@ -21,11 +18,34 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// ```
 ///
 /// # Safety
-/// A value must mean the same in every process that maps the segment: no addresses, no `usize`, no descriptors. The
-/// fingerprint must be the same in every binary, and differ from that of types with another meaning.
-pub unsafe trait Shared: FromBytes + IntoBytes + Immutable + KnownLayout + Copy + 'static {
+/// - Any bytes, as many as the type has, are a value of it.
+/// - Every byte of a value is one of its fields': there is no padding.
+/// - Nothing in it can change behind a shared reference: no `UnsafeCell`.
+/// - A value means the same in every process that maps the segment: no addresses, no `usize`, no descriptors.
+/// - The fingerprint is the same in every binary, and differs from that of types with another meaning.
+pub unsafe trait Shared: Copy + 'static {
     /// Tells types apart across binaries: 25 bits, computed from names and fields, not from `type_name`.
     const FINGERPRINT: u32;
+}
+
+/// The value whose bytes are all zero.
+pub(crate) fn zeroed<T: Shared>() -> T {
+    // SAFETY: any bytes are a value (`Shared`).
+    unsafe { std::mem::zeroed() }
+}
+
+/// A value's bytes.
+pub(crate) fn bytes<T: Shared>(value: &T) -> &[u8] {
+    // SAFETY: the same extent, borrowed as it was. Without padding every byte is initialised, and none can change
+    // behind a shared reference (`Shared`).
+    unsafe { std::slice::from_raw_parts((&raw const *value).cast(), size_of::<T>()) }
+}
+
+/// The values' bytes, to be overwritten.
+pub(crate) fn bytes_mut<T: Shared>(values: &mut [T]) -> &mut [u8] {
+    // SAFETY: the same extent, borrowed as it was. Without padding every byte is initialised, and any bytes that are
+    // written are values (`Shared`).
+    unsafe { std::slice::from_raw_parts_mut(values.as_mut_ptr().cast(), size_of_val(values)) }
 }
 
 /// Mixes parts into a fingerprint; for [`shared!`](crate::shared!).
@@ -47,7 +67,8 @@ const RESERVED: u32 = 16;
 
 macro_rules! plain {
     ($($type:ident)*) => {$(
-        // SAFETY: a number of fixed size, without addresses; its name is the same in every binary.
+        // SAFETY: a number of fixed size: any bytes are one, and all of them, without addresses; its name is the same
+        // in every binary.
         unsafe impl Shared for $type {
             const FINGERPRINT: u32 = mix(stringify!($type), &[]);
         }
@@ -55,16 +76,16 @@ macro_rules! plain {
 }
 plain!(u8 u16 u32 u64 u128 i8 i16 i32 i64 i128 f32 f64);
 
-// SAFETY: elements one after the other, each of a shared type.
+// SAFETY: elements one after the other, without gaps, each of a shared type.
 unsafe impl<T: Shared, const N: usize> Shared for [T; N] {
     const FINGERPRINT: u32 = mix("array", &[T::FINGERPRINT, N as u32, (N as u64 >> 32) as u32]);
 }
 
 /// Defines a struct that may live in a segment.
 ///
-/// The struct gets `#[repr(C)]`, `Copy` and zerocopy's derives, which refuse padding and invalid bit
-/// patterns; every field must be [`Shared`] itself. Its fingerprint covers its name, its size and alignment,
-/// and its fields' names and types.
+/// The struct gets `#[repr(C)]` and `Copy`. Every field must be [`Shared`] itself, and padding is refused: order the
+/// fields by size, and fill what is left with an array of bytes. Its fingerprint covers its name, its size and
+/// alignment, and its fields' names and types.
 ///
 /// ```
 /// atomic_matrix::shared! {
@@ -74,27 +95,34 @@ unsafe impl<T: Shared, const N: usize> Shared for [T; N] {
 /// }
 /// assert_eq!(size_of::<Trade>(), 16);
 /// ```
-/// ```compile_fail
+/// ```compile_fail,E0277
 /// atomic_matrix::shared! { pub struct Bad { pub length: usize } }
+/// ```
+/// ```compile_fail,E0080
+/// atomic_matrix::shared! { pub struct Padded { pub price: f64, pub quantity: u32 } }
 /// ```
 #[macro_export]
 macro_rules! shared {
     ($(#[$meta:meta])* $vis:vis struct $name:ident {
         $($(#[$field_meta:meta])* $field_vis:vis $field:ident : $type:ty),* $(,)?
     }) => {
-        #[derive(
-            Clone,
-            Copy,
-            $crate::zerocopy::FromBytes,
-            $crate::zerocopy::IntoBytes,
-            $crate::zerocopy::Immutable,
-            $crate::zerocopy::KnownLayout,
-        )]
-        #[zerocopy(crate = "atomic_matrix::zerocopy")]
+        #[derive(Clone, Copy)]
         #[repr(C)]
         $(#[$meta])*
         $vis struct $name { $($(#[$field_meta])* $field_vis $field: $type),* }
-        // SAFETY: every field is Shared (the constant below names each field's fingerprint), in the order of repr(C).
+        const _: () = {
+            assert!(
+                size_of::<$name>() == 0 $(+ size_of::<$type>())*,
+                concat!("`", stringify!($name), "` has padding: order its fields by size, and fill up with bytes"),
+            );
+            // The fields are those named here and no others, whatever an attribute has made of the struct.
+            let _ = |value: $name| {
+                let $name { $($field),* } = value;
+                $(let _: $type = $field;)*
+            };
+        };
+        // SAFETY: every field is Shared (the constant below names each one's fingerprint), there are no others and
+        // there is no padding (the constant above); so any bytes are a value, as they are of every field.
         unsafe impl $crate::Shared for $name {
             const FINGERPRINT: u32 = $crate::fingerprint(
                 stringify!($name),

@@ -5,7 +5,7 @@ use super::pointer::{Block, RelativePtr};
 use crate::backend::payload;
 use crate::error::{Error, Result};
 use crate::matrix::heap::Live;
-use crate::shared::Shared;
+use crate::shared::{Shared, bytes, bytes_mut, zeroed};
 
 impl Handler {
     /// The address of a block in this process. It is valid while the block is live and a handler of this
@@ -126,9 +126,9 @@ impl Handler {
     /// As [`Handler::free_raw`], and [`Error::TooSmall`] if the block has fewer bytes than a `T`.
     pub fn load<T: Shared>(&self, block: &Block<T>) -> Result<T> {
         self.has_room(&block.pointer, size_of::<T>())?;
-        let mut value = T::new_zeroed();
+        let mut value = zeroed();
         // SAFETY: the block is live and has size_of::<T>() bytes inside the mapping; copies are atomic byte for byte.
-        unsafe { payload::copy_out(self.address(block.offset()), value.as_mut_bytes()) };
+        unsafe { payload::copy_out(self.address(block.offset()), bytes_mut(std::slice::from_mut(&mut value))) };
         Ok(value)
     }
 
@@ -147,7 +147,7 @@ impl Handler {
         self.matrix.check_process()?;
         self.has_room(&block.pointer, size_of::<T>())?;
         // SAFETY: as in `load`.
-        unsafe { payload::copy_in(value.as_bytes(), self.address(block.offset())) };
+        unsafe { payload::copy_in(bytes(&value), self.address(block.offset())) };
         Ok(())
     }
 

@@ -9,8 +9,7 @@ use crate::error::{Error, Result};
 use crate::handlers::Handler;
 use crate::matrix::heap::{Heap, Live};
 use crate::segment::region::Region;
-use crate::shared::Shared;
-use zerocopy::IntoBytes;
+use crate::shared::{Shared, bytes_mut, zeroed};
 
 impl Handler {
     /// How many items a live block says that it has: checked against type, alignment and size.
@@ -36,9 +35,9 @@ impl Handler {
 /// A copy of a live block's value.
 pub(super) fn copied_value<T: Shared, R: Region>(heap: &Heap<R>, live: Live, offset: u32, first: *mut u8) -> Result<T> {
     items_in::<T, _>(heap, live, offset, first)?;
-    let mut value = T::new_zeroed();
+    let mut value = zeroed::<T>();
     // SAFETY: the block was live and has a `T`'s bytes, inside the mapping; copies are atomic byte for byte.
-    unsafe { payload::copy_out(first, value.as_mut_bytes()) };
+    unsafe { payload::copy_out(first, bytes_mut(std::slice::from_mut(&mut value))) };
     Ok(value)
 }
 
@@ -49,9 +48,9 @@ pub(super) fn copied_items<T: Shared, P: Payload + ?Sized, R: Region>(
     offset: u32,
     first: *mut u8,
 ) -> Result<Vec<T>> {
-    let mut items = vec![T::new_zeroed(); items_in::<P, _>(heap, live, offset, first)?];
+    let mut items = vec![zeroed::<T>(); items_in::<P, _>(heap, live, offset, first)?];
     // SAFETY: the block was live and has so many items, inside the mapping; copies are atomic byte for byte.
-    unsafe { payload::copy_out(first.wrapping_add(P::HEAD), items.as_mut_slice().as_mut_bytes()) };
+    unsafe { payload::copy_out(first.wrapping_add(P::HEAD), bytes_mut(&mut items)) };
     Ok(items)
 }
 

@@ -193,7 +193,6 @@ impl<T: Shared> Message<'_, [T]> {
 /// of which the last are of
 /// [`Handler::creation`]: another segment's reference is refused, but for one in 4096. The generation comes back after
 /// 2^20 reuses of one place.
-#[derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)]
 #[repr(transparent)]
 pub struct Ref<T: ?Sized>(u64, PhantomData<fn() -> T>);
 
@@ -217,7 +216,8 @@ impl<T: ?Sized> std::fmt::Debug for Ref<T> {
         write!(f, "Ref({}, generation {})", self.offset(), self.generation())
     }
 }
-// SAFETY: a number that means the same in every process of the segment, and is checked when it is used.
+// SAFETY: one number and nothing else (`repr(transparent)`), which means the same in every process of the segment, and
+// is checked when it is used.
 unsafe impl<T: Payload + ?Sized + 'static> Shared for Ref<T> {
     const FINGERPRINT: u32 = mix("reference", &[T::FINGERPRINT]);
 }

@@ -43,12 +43,6 @@ impl<T: Payload + ?Sized> Drop for Named<'_, T> {
     }
 }
 
-fn copied<T: Shared>(value: &T) -> T {
-    let mut copy = T::new_zeroed();
-    copy.as_mut_bytes().copy_from_slice(value.as_bytes());
-    copy
-}
-
 /// A value that is in the map, or was when it was looked up: it stays as it is until this guard is dropped,
 /// whoever replaces it or takes it out meanwhile.
 ///
@@ -65,7 +59,7 @@ impl<T: Payload + ?Sized> Deref for Entry<'_, T> {
 impl<T: Shared> Entry<'_, T> {
     /// A copy of the value.
     pub fn value(&self) -> T {
-        copied(self)
+        **self
     }
 }
 impl<T: Payload + ?Sized + std::fmt::Debug> std::fmt::Debug for Entry<'_, T> {
@@ -162,7 +156,7 @@ impl<T: Payload + ?Sized> Deref for Displaced<'_, T> {
 impl<T: Shared> Displaced<'_, T> {
     /// A copy of the value.
     pub fn value(&self) -> T {
-        copied(self)
+        **self
     }
 }
 impl<T: Payload + ?Sized + std::fmt::Debug> std::fmt::Debug for Displaced<'_, T> {
