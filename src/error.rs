@@ -1,41 +1,16 @@
 //! What can go wrong: one enum, each message saying what was asked, what was found and what would help.
 
-use rustix::io::Errno;
+mod advice;
+mod messages;
+mod system;
+
+use advice::{advice, whom_to_trust};
+pub(crate) use messages::errors;
 use std::path::PathBuf;
 use uuid::Uuid;
 
 /// The result of this crate's functions.
 pub type Result<T> = std::result::Result<T, Error>;
-
-/// An enum and its messages, each beside what it is the message of.
-macro_rules! errors {
-    (
-        $(#[$of_all:meta])*
-        pub enum $enum:ident {
-            $(
-                $(#[doc = $about:literal])+
-                #[error($text:literal $(, $argument:expr)* $(,)?)]
-                $name:ident $({ $( $(#[doc = $field_about:literal])+ $field:ident: $type:ty, )+ })?,
-            )+
-        }
-    ) => {
-        $(#[$of_all])*
-        pub enum $enum {
-            $( $(#[doc = $about])+ $name $({ $( $(#[doc = $field_about])+ $field: $type, )+ })?, )+
-        }
-
-        impl std::fmt::Display for $enum {
-            #[allow(unused_variables, reason = "a message need not have all fields")]
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                match self {
-                    $( Self::$name $({ $($field),+ })? => write!(f, $text $(, $argument)*), )+
-                }
-            }
-        }
-    };
-}
-
-pub(crate) use errors;
 
 errors! {
 /// Every error of this crate. Sizes are in bytes.
@@ -602,15 +577,6 @@ impl std::error::Error for Error {
 }
 
 impl Error {
-    /// A failure of the system. `what` names the call.
-    pub(crate) fn io(what: impl Into<String>, source: impl Into<std::io::Error>) -> Self {
-        let (what, source) = (what.into(), source.into());
-        match errno(&source) {
-            Some(Errno::MFILE | Errno::NFILE) => Self::NoDescriptor { what },
-            _ => Self::Io { what, source },
-        }
-    }
-
     /// A block of another type than was asked for.
     pub(crate) fn type_mismatch<T: ?Sized>(
         offset: u32,
@@ -619,75 +585,7 @@ impl Error {
     ) -> Self {
         Self::TypeMismatch { offset, expected: std::any::type_name::<T>(), expected_fingerprint, found_fingerprint }
     }
-
-    /// A failure of a call that opens, names or changes a file, whose rights may be missing.
-    pub(crate) fn file(what: impl Into<String>, source: impl Into<std::io::Error>) -> Self {
-        let (what, source) = (what.into(), source.into());
-        match errno(&source) {
-            Some(Errno::ACCESS | Errno::PERM) => Self::PermissionDenied { what },
-            _ => Self::io(what, source),
-        }
-    }
-}
-
-/// The number that stands for all users that a user namespace does not know.
-pub(crate) fn overflow_user() -> u32 {
-    crate::kernel::text("/proc/sys/kernel/overflowuid").and_then(|text| text.trim().parse().ok()).unwrap_or(65_534)
-}
-
-/// What helps where a file is another user's.
-fn whom_to_trust(owner: u32) -> String {
-    if owner == overflow_user() {
-        return "this number stands for every user that is not known in this user namespace: do not trust it, \
-            but have the segment's \
-            owner mapped into the namespace"
-            .to_owned();
-    }
-    format!("if that user is to be trusted, say so with Options::trust_owner({owner})")
-}
-
-fn errno(source: &std::io::Error) -> Option<Errno> {
-    source.raw_os_error().map(Errno::from_raw_os_error)
-}
-
-/// What helps where the system refused a call.
-fn advice(source: &std::io::Error) -> &'static str {
-    match errno(source) {
-        Some(Errno::PERM | Errno::ACCESS | Errno::NOSYS) => {
-            "a sandbox (seccomp) or a security module refuses the call, or this kernel does not know it: allow it there"
-        }
-        Some(Errno::INTR) => "signals interrupt it each time: try again, or block them meanwhile",
-        Some(Errno::AGAIN) => {
-            "if this process locks its memory (mlockall(2)), raise the limit for that (ulimit -l); else try again"
-        }
-        Some(Errno::NOMEM) => {
-            "free memory, or raise the limits of address space (ulimit -v) and mappings (vm.max_map_count)"
-        }
-        Some(Errno::NOLCK) => {
-            "the kernel has no lock left, or the file system has none: choose another place (Options::path)"
-        }
-        Some(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => {
-            "make room or a smaller segment, or choose another place (Options::path)"
-        }
-        Some(Errno::IO | Errno::ROFS | Errno::NODEV | Errno::INVAL | Errno::OPNOTSUPP) => {
-            "this file system or kernel does not offer it, or fails: choose another place (Options::path), \
-                /dev/shm for instance"
-        }
-        _ => "see the call's manual page for the cause, and try again",
-    }
 }
 
 // An error travels through every fast path's return value: keep it within a cache line and a half.
 const _: () = assert!(size_of::<Error>() <= 96);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nobody_is_advised_to_trust_the_overflow_user() {
-        let told = |owner| Error::WrongOwner { name: "segment".into(), owner, user: 0 }.to_string();
-        assert!(told(12_345).contains("Options::trust_owner(12345)"));
-        assert!(!told(overflow_user()).contains("trust_owner") && told(overflow_user()).contains("user namespace"));
-    }
-}

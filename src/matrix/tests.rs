@@ -1,5 +1,9 @@
 //! Unit tests of the heap over boxed words.
 
+mod endurance;
+mod hostile;
+mod patterns;
+
 use super::block_header::State;
 use super::heap::{Heap, Kind, Refusal, ThreadCache};
 use super::recovery::{Policy, Recovery};
@@ -460,52 +464,6 @@ impl Drop for Scratch {
     }
 }
 
-impl Rng {
-    fn fill(&self, block: &mut [u64]) {
-        block.iter_mut().zip(self.0..).for_each(|(word, value)| *word = value.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-    }
-}
-
-#[test]
-fn threads_keep_their_patterns() {
-    let scratch = Scratch::new(2 << 20);
-    let handler = &scratch.0;
-    let checked: u64 = std::thread::scope(|scope| {
-        let threads: Vec<_> = (1..=8u64).map(|seed| scope.spawn(move || keep_patterns(handler, seed))).collect();
-        threads.into_iter().map(|thread| thread.join().expect("no pattern is broken")).sum()
-    });
-    println!("{checked} patterns checked");
-    handler.heal().unwrap();
-    let stats = handler.verify().unwrap();
-    assert_eq!((stats.free_blocks, stats.free_bytes), (1, stats.sector_bytes), "{stats:?}");
-}
-
-/// Fills whole blocks with patterns of their own and checks each before it is freed.
-fn keep_patterns(handler: &crate::handlers::Handler, seed: u64) -> u64 {
-    let mut rng = Rng(seed << 32);
-    let (mut live, mut checked) = (vec![], 0);
-    let (mut expected, mut found) = ([0u64; 512], [0u8; 4096]);
-    for step in 0..20_000 {
-        if step < 15_000 && live.len() < 40 && rng.below(10) < 6 {
-            let pointer = handler.allocate_raw(1 + rng.below(3000) as usize).unwrap();
-            let usable = handler.usable_size(&pointer).unwrap();
-            let pattern = Rng(seed << 48 | step);
-            pattern.fill(&mut expected[..usable / 8]);
-            handler.store_bytes(&pointer, zerocopy::IntoBytes::as_bytes(&expected[..usable / 8])).unwrap();
-            live.push((pointer, usable, pattern));
-        } else if !live.is_empty() {
-            let (pointer, usable, pattern) = live.swap_remove(rng.below(live.len() as u32) as usize);
-            pattern.fill(&mut expected[..usable / 8]);
-            handler.load_bytes(&pointer, &mut found[..usable]).unwrap();
-            assert!(found[..usable] == *zerocopy::IntoBytes::as_bytes(&expected[..usable / 8]), "S1");
-            handler.free_raw(pointer).unwrap();
-            checked += 1;
-        }
-    }
-    assert!(live.is_empty());
-    checked
-}
-
 /// The endurance test: 8 threads, 32 to 544 bytes, 70 % allocations and 30 % frees until the quota of a thread is
 /// full, frees in random order.
 #[test]
@@ -517,11 +475,11 @@ fn test_long_term_fragmentation_healing() {
     let handler = &scratch.0;
     let start = std::time::Instant::now();
     let end = start + std::time::Duration::from_secs(seconds);
-    let done = Tallied::default();
+    let done = endurance::Tallied::default();
     std::thread::scope(|scope| {
         for seed in 1..=THREADS {
             let done = &done;
-            scope.spawn(move || churn(handler, seed, end, done));
+            scope.spawn(move || endurance::churn(handler, seed, end, done));
         }
         let mut next = 10;
         while std::time::Instant::now() < end {
@@ -534,7 +492,7 @@ fn test_long_term_fragmentation_healing() {
         }
     });
     let passed = start.elapsed().as_secs_f64();
-    report(handler, &done, passed);
+    endurance::report(handler, &done, passed);
 
     let stats = handler.verify().unwrap();
     assert_eq!(stats.live_blocks, done.live.lock().unwrap().len() as u64, "S4");
@@ -546,66 +504,6 @@ fn test_long_term_fragmentation_healing() {
     let stats = handler.verify().unwrap();
     println!("all freed and healed: {} free block of {} bytes", stats.free_blocks, stats.free_bytes);
     assert_eq!((stats.free_blocks, stats.free_bytes), (1, stats.sector_bytes), "L3: {stats:?}");
-}
-
-/// What the threads of the endurance test did, and the blocks that they still had at the end.
-#[derive(Default)]
-struct Tallied {
-    counts: std::sync::Mutex<[u64; 3]>,
-    live: std::sync::Mutex<Vec<crate::handlers::RelativePtr<u8>>>,
-}
-
-impl Tallied {
-    fn operations(&self) -> u64 {
-        let [allocations, frees, _] = *self.counts.lock().unwrap();
-        allocations + frees
-    }
-}
-
-/// One thread of the endurance test: only allocations and frees that were carried out are counted.
-fn churn(handler: &crate::handlers::Handler, seed: u64, end: std::time::Instant, done: &Tallied) {
-    const QUOTA: usize = 10_000;
-    let mut rng = Rng(seed);
-    let mut live = vec![];
-    while std::time::Instant::now() < end {
-        let mut counts = [0; 3];
-        for _ in 0..5000 {
-            if live.is_empty() || (rng.below(10) < 7 && live.len() < QUOTA) {
-                match handler.allocate_raw(32 + rng.below(513) as usize) {
-                    Ok(pointer) => live.push(pointer),
-                    Err(_) => counts[2] += 1,
-                }
-                counts[0] += 1;
-            } else {
-                let pointer = live.swap_remove(rng.below(live.len() as u32) as usize);
-                handler.free_raw(pointer).unwrap();
-                counts[1] += 1;
-            }
-        }
-        counts[0] -= counts[2];
-        done.counts.lock().unwrap().iter_mut().zip(counts).for_each(|(total, n)| *total += n);
-    }
-    done.live.lock().unwrap().append(&mut live);
-}
-
-fn report(handler: &crate::handlers::Handler, done: &Tallied, passed: f64) {
-    let operations = done.operations();
-    let [allocations, frees, refused] = *done.counts.lock().unwrap();
-    println!("Total operations: {operations} ({allocations} allocations, {frees} frees; {refused} refused besides)");
-    println!("Throughput: {:.2} Mop/s", operations as f64 / passed / 1e6);
-    for when in ["before heal", "after heal"] {
-        let stats = handler.stats().unwrap();
-        println!("Final free fragments, {when}: {} free and {} parked", stats.free_blocks, stats.parked_blocks);
-        println!("  live: {} blocks, {} of {} bytes", stats.live_blocks, stats.live_bytes, stats.sector_bytes);
-        println!("  largest free block: {} of {} free bytes", stats.largest_free, stats.free_bytes);
-        println!("  fragmentation: {:.4} (1 - largest free / free)", stats.fragmentation);
-        println!("  entropy: {:.4} bits (of the free bytes over the free blocks)", stats.entropy_bits);
-        println!("  missed merges: {}", stats.missed_merges);
-        // The ratio asked for at first divides the free fragments by the operations: the longer the run, the smaller.
-        let percentage = stats.free_blocks as f64 / operations as f64 * 100.0;
-        println!("  free fragments / operations: {percentage} % (falls with time: no entropy)");
-        handler.heal().unwrap();
-    }
 }
 
 /// L2: room to spare, for alignment or for the size of a class, is asked for only while there is some.
@@ -635,109 +533,6 @@ fn l2_a_hole_that_fits_exactly_serves() {
         heap.operations().ripple(&mut cache, blocks[1]);
         assert!(heap.allocate(&mut cache, 18, 1, Kind::Raw).is_err());
         assert_eq!(heap.allocate(&mut cache, 17, 1, Kind::Raw).unwrap().at, blocks[1].at);
-    }
-}
-
-/// Words that no allocator wrote.
-mod hostile {
-    use super::super::block_header::{Header, place};
-    use super::super::operation::Op;
-    use super::{BoxedRegion, Granule, Heap, Native, State};
-    use crate::backend::Word;
-    use crate::backend::orderings::FORMAT;
-    use crate::segment::layout::SlotWord;
-    use crate::segment::region::{Region, WordIndex};
-
-    pub(super) const GRANULES: u32 = 300;
-    pub(super) type Damage = fn(&Heap<BoxedRegion<Native>>);
-    fn set(heap: &Heap<BoxedRegion<Native>>, g: u32, header: Header) {
-        heap.region().word(heap.layout().header(Granule(g))).store(header.0, &FORMAT);
-    }
-    fn batch(heap: &Heap<BoxedRegion<Native>>, bin: usize, index: u32) {
-        let slot = heap.layout().transfer_slot(bin, 0).0;
-        let word = |i| heap.region().word(WordIndex(slot + i));
-        heap.region().word(heap.layout().batch_map(bin)).store(1, &FORMAT);
-        word(1).store(index as u64, &FORMAT);
-        word(0).store(1 << 32 | 1, &FORMAT);
-    }
-    pub(super) const CASES: &[(&str, Damage)] = &[
-        ("a batch names a granule out of range, and the sentinel is parked", |heap| {
-            set(heap, GRANULES, Header::new(State::Acked, 0, 0, 1));
-            batch(heap, 1, u32::MAX);
-        }),
-        ("the last granule begins a parked block that does not fit", |heap| {
-            set(heap, GRANULES - 1, Header::new(State::Acked, 0, 0, 30));
-            batch(heap, 30, GRANULES - 1);
-        }),
-        ("a live block does not fit", |heap| set(heap, GRANULES - 1, Header::new(State::Allocated, 1, 0, 1000))),
-        ("a live block of no size", |heap| set(heap, 7, Header::new(State::Allocated, 1, 0, 0))),
-        ("a free block of no size", |heap| set(heap, 0, Header::new(State::Free, 0, 0, 0))),
-        ("a free block larger than the sector", |heap| set(heap, 0, Header::new(State::Free, 0, 0, 1 << 29))),
-        ("second-level bits of steps that do not exist", |heap| {
-            for row in 0..heap.layout().classes.div_ceil(8) {
-                heap.region().word(heap.layout().second_level(row)).store(!0 << 20, &FORMAT);
-            }
-        }),
-        ("every hint is set", |heap| {
-            for class in 0..heap.layout().classes {
-                heap.region().word(heap.layout().tree(class, 0, 0)).store(!0, &FORMAT);
-            }
-            for chunk in 0..heap.layout().chunks() {
-                heap.region().word(heap.layout().leaf(chunk)).store(!0, &FORMAT);
-            }
-            heap.region().word(heap.layout().first_level()).store(!0, &FORMAT);
-        }),
-        ("a join of nothing with itself is announced", |heap| {
-            let nothing = Header::new(State::Coalescing, 1, 0, 0);
-            set(heap, 0, nothing);
-            let slot = |word| heap.region().word(heap.layout().slot(1, word));
-            slot(SlotWord::Op).store(Op::Join { at: Granule(0), tag: 0 }.encode(), &FORMAT);
-            slot(SlotWord::Right).store(nothing.0, &FORMAT);
-        }),
-        ("a parked block that ends in the span in which it begins", |heap| {
-            set(heap, 8, Header::new(State::Acked, 0, 0, place(0, 3)));
-            batch(heap, 3, 8);
-        }),
-        ("a cut that leaves nothing in front is announced", |heap| {
-            let all = Header::new(State::Coalescing, 1, 0, place(0, GRANULES));
-            set(heap, 0, all);
-            let slot = |word| heap.region().word(heap.layout().slot(1, word));
-            slot(SlotWord::Op).store(Op::Cut { at: Granule(0), size: GRANULES - 1 }.encode(), &FORMAT);
-        }),
-        ("an operation out of range is announced", |heap| {
-            set(heap, GRANULES, Header::new(State::Coalescing, 1, 0, 1));
-            let slot = |word| heap.region().word(heap.layout().slot(1, word));
-            slot(SlotWord::Op).store(Op::Join { at: Granule(GRANULES + 9), tag: 9 }.encode(), &FORMAT);
-        }),
-    ];
-}
-
-/// Words that no allocator wrote: nothing hangs, nothing leads outside the sector, nothing that does not fit
-/// is handed out.
-#[test]
-fn c2_hostile_words_neither_hang_nor_lead_outside() {
-    use hostile::{CASES, GRANULES};
-    for (what, damage) in CASES {
-        for (ceiling, shift) in [(0, WIDE), (30, WIDE), (0, PACKED), (30, PACKED)] {
-            let heap = heap_of::<Native>(GRANULES, shift);
-            damage(&heap);
-            let mut cache = ThreadCache::with_ceiling(2, ceiling);
-            for g in [0, 7, GRANULES - 1, GRANULES, u32::MAX] {
-                if let Ok(live) = heap.live_at(Granule(g)) {
-                    assert!(live.at.0 + live.header.size() <= GRANULES && live.header.size() > 0, "{what}");
-                }
-                let _ = heap.free(&mut cache, Granule(g), None);
-            }
-            for size in [1, 2, 9, 30, 30, 100] {
-                if let Ok(block) = heap.allocate(&mut cache, size, 1, Kind::Raw) {
-                    assert!(block.at.0 < GRANULES && block.header.size() <= GRANULES - block.at.0, "{what}: {block:?}");
-                    let _ = heap.free(&mut cache, block.at, None);
-                }
-            }
-            heap.recoveries().recover(&mut cache, 1, Policy::GiveBack);
-            heap.heal(&mut cache);
-            let _ = (heap.tally(), heap.verify());
-        }
     }
 }
 
