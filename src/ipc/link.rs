@@ -38,22 +38,32 @@ use crate::backend::orderings::{CELL_LOOK, LET_GO, OWN_STORE, TAKE};
 use crate::backend::{Backend, Mutant, Word};
 use crate::matrix::block_header::{Header, LINKED};
 use crate::matrix::heap::{Heap, Live};
+use crate::packed::packed;
 use crate::segment::layout::{Granule, MAX_GRANULES, MAX_PARTICIPANTS};
 use crate::segment::region::Region;
 
-const LINK: u64 = 1 << 63;
-const SEALED: u64 = 1 << 62;
+packed! {
+    /// A link's bits.
+    struct Linked {
+        /// The block.
+        GRANULE: 28,
+        GENERATION: 20,
+        GIVER: 10,
+        LAP: 5,
+        IS_LINK: 1,
+    }
+}
+packed! {
+    /// The bits of a cell that has no link.
+    struct Unlinked { TICKET: 62, IS_SEALED: 1, IS_LINK: 1 }
+}
+const LINK: u64 = Linked::IS_LINK.mask();
+const SEALED: u64 = Unlinked::IS_SEALED.mask();
 /// Tickets have so many bits.
-const TICKET: u64 = SEALED - 1;
+const TICKET: u64 = Unlinked::TICKET.mask();
 /// Laps are told apart modulo this.
-pub const LAPS: u64 = 1 << 5;
-const LAP_AT: u32 = 58;
-const GIVER_AT: u32 = 48;
-const GENERATION_AT: u32 = 28;
-const GIVERS: u64 = (1 << (LAP_AT - GIVER_AT)) - 1;
-const GENERATIONS: u64 = (1 << (GIVER_AT - GENERATION_AT)) - 1;
-const GRANULES: u64 = (1 << GENERATION_AT) - 1;
-const _: () = assert!(MAX_PARTICIPANTS as u64 <= GIVERS && MAX_GRANULES as u64 <= GRANULES);
+pub const LAPS: u64 = Linked::LAP.max() + 1;
+const _: () = assert!(MAX_PARTICIPANTS as u64 <= Linked::GIVER.max() && MAX_GRANULES as u64 <= Linked::GRANULE.max());
 
 /// What a cell holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,31 +156,31 @@ impl Link {
     #[inline(always)]
     pub const fn new(lap: u64, giver: u16, generation: u32, at: Granule) -> Self {
         Self(
-            LINK | (lap % LAPS) << LAP_AT
-                | (giver as u64 & GIVERS) << GIVER_AT
-                | (generation as u64 & GENERATIONS) << GENERATION_AT
-                | at.0 as u64 & GRANULES,
+            LINK | Linked::LAP.of(lap)
+                | Linked::GIVER.of(giver as u64)
+                | Linked::GENERATION.of(generation as u64)
+                | Linked::GRANULE.of(at.0 as u64),
         )
     }
     /// The lap, modulo [`LAPS`].
     #[inline(always)]
     pub const fn lap(self) -> u64 {
-        self.0 >> LAP_AT & (LAPS - 1)
+        Linked::LAP.get(self.0)
     }
     /// Who put it in.
     #[inline(always)]
     pub const fn giver(self) -> u16 {
-        (self.0 >> GIVER_AT & GIVERS) as u16
+        Linked::GIVER.get(self.0) as u16
     }
     /// The generation that the block has once it is let go.
     #[inline(always)]
     pub const fn generation(self) -> u32 {
-        (self.0 >> GENERATION_AT & GENERATIONS) as u32
+        Linked::GENERATION.get(self.0) as u32
     }
     /// The block.
     #[inline(always)]
     pub const fn at(self) -> Granule {
-        Granule((self.0 & GRANULES) as u32)
+        Granule(Linked::GRANULE.get(self.0) as u32)
     }
 }
 
@@ -248,7 +258,7 @@ mod tests {
 
     #[test]
     fn q1_fields_of_a_link_do_not_touch_each_other() {
-        let full = Link::new(LAPS - 1, GIVERS as u16, GENERATIONS as u32, Granule(GRANULES as u32));
+        let full = Link::new(LAPS - 1, u16::MAX, u32::MAX, Granule(u32::MAX));
         assert_eq!(full.0, u64::MAX);
         let none = Link::new(0, 0, 0, Granule(0));
         assert_eq!((none.lap(), none.giver(), none.generation(), none.at()), (0, 0, 0, Granule(0)));

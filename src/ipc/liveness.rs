@@ -5,6 +5,7 @@
 
 use crate::error::Result;
 use crate::handlers::Handler;
+use crate::packed::packed;
 use crate::segment::Named;
 use std::fmt;
 
@@ -19,14 +20,19 @@ pub struct ParticipantId {
     pub epoch: u32,
 }
 
+packed! {
+    /// A participant's id as a number.
+    struct Bits { NUMBER: 16, EPOCH: 32, UNUSED: 16 }
+}
+
 impl ParticipantId {
     /// As a number, below 2^63 and never 0.
     pub const fn to_bits(self) -> u64 {
-        (self.epoch as u64) << 16 | self.number as u64
+        Bits::EPOCH.of(self.epoch as u64) | Bits::NUMBER.of(self.number as u64)
     }
     /// From a number that [`ParticipantId::to_bits`] gave. Any number will do: one that was never given is unowned.
     pub const fn from_bits(bits: u64) -> Self {
-        Self { number: bits as u16, epoch: (bits >> 16) as u32 }
+        Self { number: Bits::NUMBER.get(bits) as u16, epoch: Bits::EPOCH.get(bits) as u32 }
     }
 }
 

@@ -43,20 +43,27 @@ use super::structure::{CLOSED, Settled, Sort, Structure, TAIL};
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
 use crate::matrix::heap::{Heap, Live, ThreadCache};
+use crate::packed::packed;
 use crate::segment::region::Region;
 
-/// A cursor's word: whose it is, above the ticket that it reads next; 0 is nobody's.
-const TICKET_BITS: u32 = 53;
-const TICKETS: u64 = (1 << TICKET_BITS) - 1;
+packed! {
+    /// A cursor's word; 0 is nobody's.
+    struct Cursor {
+        /// The ticket that it reads next.
+        TICKET: 53,
+        OWNER: 11,
+    }
+}
+const TICKETS: u64 = Cursor::TICKET.mask();
 
 const fn cursor(owner: u16, ticket: u64) -> u64 {
-    (owner as u64) << TICKET_BITS | ticket & TICKETS
+    Cursor::OWNER.of(owner as u64) | Cursor::TICKET.of(ticket)
 }
 const fn owner(word: u64) -> u16 {
-    (word >> TICKET_BITS) as u16
+    Cursor::OWNER.get(word) as u16
 }
 const fn ticket(word: u64) -> u64 {
-    word & TICKETS
+    Cursor::TICKET.get(word)
 }
 
 /// What a publisher remembers of the cursors.

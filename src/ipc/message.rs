@@ -38,6 +38,7 @@ use crate::error::{Error, Result};
 use crate::handlers::{Block, Handler, RelativePtr};
 use crate::matrix::block_header::LINKED;
 use crate::matrix::heap::{Kind, Live};
+use crate::packed::packed;
 use crate::shared::{Shared, mix};
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
@@ -196,8 +197,10 @@ impl<T: Shared> Message<'_, [T]> {
 #[repr(transparent)]
 pub struct Ref<T: ?Sized>(u64, PhantomData<fn() -> T>);
 
-const GENERATION_AT: u32 = 32;
-const SEGMENT_AT: u32 = 52;
+packed! {
+    /// A reference's bits.
+    struct Bits { OFFSET: 32, GENERATION: 20, SEGMENT: 12 }
+}
 
 impl<T: ?Sized> Clone for Ref<T> {
     fn clone(&self) -> Self {
@@ -224,8 +227,8 @@ unsafe impl<T: Payload + ?Sized + 'static> Shared for Ref<T> {
 
 impl<T: ?Sized> Ref<T> {
     pub(super) fn new(handler: &Handler, offset: u32, generation: u32) -> Self {
-        let position = u64::from(offset) | u64::from(generation) << GENERATION_AT;
-        Self(position | segment_bits(handler) << SEGMENT_AT, PhantomData)
+        let position = Bits::OFFSET.of(offset.into()) | Bits::GENERATION.of(generation.into());
+        Self(position | Bits::SEGMENT.of(segment_bits(handler)), PhantomData)
     }
     /// As a number, to be passed on.
     pub const fn to_bits(self) -> u64 {
@@ -238,16 +241,16 @@ impl<T: ?Sized> Ref<T> {
     }
     /// The block's offset.
     pub const fn offset(self) -> u32 {
-        self.0 as u32
+        Bits::OFFSET.get(self.0) as u32
     }
     /// The block's generation.
     pub const fn generation(self) -> u32 {
-        (self.0 >> GENERATION_AT) as u32 & ((1 << (SEGMENT_AT - GENERATION_AT)) - 1)
+        Bits::GENERATION.get(self.0) as u32
     }
 }
 
 fn segment_bits(handler: &Handler) -> u64 {
-    handler.creation().get() >> SEGMENT_AT
+    Bits::SEGMENT.get(handler.creation().get())
 }
 
 fn write_length(first: *mut u8, items: usize) {
@@ -427,7 +430,7 @@ impl Handler {
     }
 
     fn live_ref<T: ?Sized>(&self, reference: Ref<T>) -> Result<Live> {
-        if reference.0 >> SEGMENT_AT != segment_bits(self) {
+        if Bits::SEGMENT.get(reference.0) != segment_bits(self) {
             return Err(Error::ForeignBlock { offset: reference.offset(), segment: self.id() });
         }
         let live = self.live_at(reference.offset())?;

@@ -26,6 +26,7 @@
 
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
+use crate::packed::packed;
 use std::time::{Duration, Instant};
 
 /// The longest that anybody sleeps without looking again.
@@ -76,13 +77,20 @@ pub struct Joined {
     pub counts: bool,
 }
 
-const EPOCH: u64 = 1 << 32;
+packed! {
+    /// The word of who sleeps at a bell.
+    struct Sleepers {
+        COUNT: 32,
+        /// One more each time that the count begins anew.
+        EPOCH: 32,
+    }
+}
 
 fn epoch(word: u64) -> u64 {
-    word / EPOCH
+    Sleepers::EPOCH.get(word)
 }
 fn count(word: u64) -> u64 {
-    word % EPOCH
+    Sleepers::COUNT.get(word)
 }
 
 impl<B: Backend> Clone for Bell<'_, B> {
@@ -215,7 +223,7 @@ impl<'a, B: Backend> Bell<'a, B> {
         if B::wake(self.rings, most) > 0 {
             return;
         }
-        let anew = (epoch(seen) + 1).wrapping_mul(EPOCH);
+        let anew = Sleepers::EPOCH.of(epoch(seen) + 1);
         if self.sleepers.cas(seen, anew, &SLEEPERS_RESET).is_ok() && B::takes(Mutant::ResetSilently) {
             self.rings.fetch_add(1, &BELL_RING);
             B::wake(self.rings, u32::MAX);

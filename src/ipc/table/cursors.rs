@@ -1,6 +1,6 @@
 //! The cursors of a table: what protects a block that is read, and who has one that was displaced (M1).
 
-use super::words::{By, GENERATION_AT, GENERATIONS, GRANULES, NAMED, Owned, Turn, Use, after, cursor, named, usage};
+use super::words::{By, NAMED, Owned, Turn, Use, after, block, cursor, named, usage};
 use super::{Bucket, Table};
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
@@ -8,7 +8,6 @@ use crate::ipc::link::Link;
 use crate::ipc::structure::HEAD;
 use crate::matrix::block_header::{Header, LINKED};
 use crate::matrix::heap::Live;
-use crate::segment::layout::Granule;
 use crate::segment::region::Region;
 
 impl<'a, R: Region> Table<'a, R> {
@@ -83,9 +82,9 @@ impl<'a, R: Region> Table<'a, R> {
 
     /// The header of a retired block, as long as nobody has it.
     pub(super) fn retired(&self, named: u64) -> Option<Live> {
-        let live = self.heap.live_at(Granule(named as u32 & GRANULES)).ok()?;
-        let generation = (named >> GENERATION_AT) as u32 & GENERATIONS;
-        (live.header.owner() == LINKED && live.header.generation() == after(generation)).then_some(live)
+        let (at, retired) = block(named);
+        let live = self.heap.live_at(at).ok()?;
+        (live.header.owner() == LINKED && live.header.generation() == retired).then_some(live)
     }
     pub(super) fn is_retired(&self, link: Link) -> bool {
         self.retired(named(link)).is_some()

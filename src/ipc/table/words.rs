@@ -2,6 +2,8 @@
 
 use crate::ipc::link::Link;
 use crate::matrix::heap::{Live, ThreadCache};
+use crate::packed::packed;
+use crate::segment::layout::Granule;
 
 /// The longest key, in bytes.
 pub const MAX_KEY: usize = 4096;
@@ -41,15 +43,27 @@ impl Key<'_> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Turn(pub(super) u64);
 
+packed! {
+    /// A turn's bits.
+    struct Change {
+        /// The place in the bucket that is emptied.
+        OLD: 4,
+        /// And the one that is filled.
+        NEW: 4,
+        NUMBER: 56,
+    }
+}
+
 impl Turn {
     pub(super) const fn new_place(self) -> usize {
-        (self.0 >> 4 & 15) as usize
+        Change::NEW.get(self.0) as usize
     }
     pub(super) const fn old_place(self) -> usize {
-        (self.0 & 15) as usize
+        Change::OLD.get(self.0) as usize
     }
     pub(super) const fn next(self, new: usize, old: usize) -> Self {
-        Self(((self.0 >> 8) + 1) << 8 | (new as u64 & 15) << 4 | old as u64 & 15)
+        let number = Change::NUMBER.get(self.0) + 1;
+        Self(Change::NUMBER.of(number) | Change::NEW.of(new as u64) | Change::OLD.of(old as u64))
     }
 }
 
@@ -92,19 +106,26 @@ pub(super) enum Use {
     Leaves,
 }
 
-const USE_AT: u32 = 58;
-const OWNER_AT: u32 = 48;
-pub(super) const GENERATION_AT: u32 = 28;
-pub(super) const GENERATIONS: u32 = (1 << (OWNER_AT - GENERATION_AT)) - 1;
-pub(super) const GRANULES: u32 = (1 << GENERATION_AT) - 1;
+packed! {
+    /// A cursor's word.
+    struct Cursor {
+        /// The block that it names.
+        GRANULE: 28,
+        /// And that one's generation.
+        GENERATION: 20,
+        OWNER: 10,
+        USE: 2,
+        UNUSED: 4,
+    }
+}
 /// The block and its generation.
-pub(super) const NAMED: u64 = (1 << OWNER_AT) - 1;
+pub(super) const NAMED: u64 = Cursor::GRANULE.mask() | Cursor::GENERATION.mask();
 
 pub(super) const fn cursor(usage: Use, owner: u16, named: u64) -> u64 {
-    (usage as u64) << USE_AT | (owner as u64) << OWNER_AT | named & NAMED
+    Cursor::USE.of(usage as u64) | Cursor::OWNER.of(owner as u64) | named & NAMED
 }
 pub(super) const fn usage(word: u64) -> Use {
-    match word >> USE_AT & 3 {
+    match Cursor::USE.get(word) {
         0 => Use::None,
         1 => Use::Held,
         2 => Use::Names,
@@ -112,14 +133,18 @@ pub(super) const fn usage(word: u64) -> Use {
     }
 }
 pub(super) const fn owner(word: u64) -> u16 {
-    (word >> OWNER_AT & 0x3FF) as u16
+    Cursor::OWNER.get(word) as u16
 }
 pub(super) const fn named(link: Link) -> u64 {
-    (link.generation() as u64) << GENERATION_AT | link.at().0 as u64
+    Cursor::GENERATION.of(link.generation() as u64) | Cursor::GRANULE.of(link.at().0 as u64)
+}
+/// The block that a cursor names, and the generation behind the one that it names.
+pub(super) const fn block(named: u64) -> (Granule, u32) {
+    (Granule(Cursor::GRANULE.get(named) as u32), after(Cursor::GENERATION.get(named) as u32))
 }
 /// The generation behind this one.
 pub(super) const fn after(generation: u32) -> u32 {
-    (generation + 1) & GENERATIONS
+    Cursor::GENERATION.get(Cursor::GENERATION.of(generation as u64 + 1)) as u32
 }
 
 /// Whether a block that was displaced is the caller's alone.
