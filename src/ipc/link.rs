@@ -19,7 +19,7 @@
 //!   then D's number may be used again.
 //! - **L-d** The giver owns the block.
 //!
-//! LINKED is an owner's number that is unowned: no call but a structure's own takes or frees such a block,
+//! LINKED is an owner's number that no participant has: no call but a structure's own takes or frees such a block,
 //! whatever offset or reference leads to it, so that who reads it where it lies, as a topic's subscribers do,
 //! may count on it.
 //!

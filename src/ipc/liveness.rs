@@ -30,7 +30,7 @@ impl ParticipantId {
     pub const fn to_bits(self) -> u64 {
         Bits::EPOCH.of(self.epoch as u64) | Bits::NUMBER.of(self.number as u64)
     }
-    /// From a number that [`ParticipantId::to_bits`] gave. Any number will do: one that was never given is unowned.
+    /// From a number that [`ParticipantId::to_bits`] gave. Any number will do: one that was never given is nobody.
     pub const fn from_bits(bits: u64) -> Self {
         Self { number: Bits::NUMBER.get(bits) as u16, epoch: Bits::EPOCH.get(bits) as u32 }
     }

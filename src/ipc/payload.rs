@@ -78,7 +78,7 @@ const fn max(a: usize, b: usize) -> usize {
 }
 
 // SAFETY: a shared header and elements of a shared type behind it, as repr(C) lays them out, behind their
-// number. Bytes between header and items, and behind the last item, are unowned.
+// number. Bytes between header and items, and behind the last item, mean nothing.
 unsafe impl<H: Shared, T: Shared> Payload for Framed<H, T> {
     const FINGERPRINT: u32 = mix("framed", &[H::FINGERPRINT, T::FINGERPRINT]);
     const HEAD: usize = head(Self::ALIGN);

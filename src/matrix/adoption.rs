@@ -2,7 +2,7 @@
 //!
 //! Where the block is the caller's own or unowned, one compare-and-swap does it. Else its owner A may be
 //! about to store its header plainly (matrix::bias). Who adopts A's live block: a compare-and-swap makes the
-//! header say who adopts it (a number that is unowned cache, so that nobody stores it plainly and nobody else
+//! header say who adopts it (a number that no cache has, so that nobody stores it plainly and nobody else
 //! adopts it), the slot says from whom; heavy fence; if A's slot does not name the block, it goes to its new
 //! owner, else back to A. A stopped adopter keeps from others that one block, until its recovery ends the
 //! adoption.

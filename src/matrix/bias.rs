@@ -39,7 +39,7 @@ use crate::segment::layout::{Granule, SlotWord};
 use crate::segment::region::{Region, WordIndex};
 use crate::segment::size_class::{Bin, EXACT};
 
-/// How many wait.
+/// Blocks of other processes' caches that wait in a cache's limbo, at most, until one fence serves them all.
 const LIMBO: usize = 4096;
 
 /// Blocks of this process's caches that one heavy fence serves at most.
@@ -47,7 +47,7 @@ const STEAL_MOST: usize = 64;
 /// Tiles that a thief looks at for them.
 const BATCH_REACH: usize = 4 * STEAL_MOST;
 /// Blocks that a fence serves at most which reaches other processes, and takes a thousand times as long.
-const FAR_LOOT: usize = 4096;
+const FAR_STEAL_MOST: usize = 4096;
 
 /// Blocks that a thief wants, before the fence.
 struct StealBatch {
@@ -142,7 +142,7 @@ impl<R: Region> Bias<'_, R> {
         !self.heap.biased() || header.parked_by() == owner || is_nobody(header.parked_by()) || !is_small()
     }
 
-    /// Whether the participant `owner` is another process's than `me`. A slot that nobody holds is unowned:
+    /// Whether the participant `owner` is another process's than `me`. A slot that nobody holds is near:
     /// whoever takes it passes a full fence before it looks at a header.
     fn is_far(self, me: u16, owner: u16) -> bool {
         let process = |number| self.heap.slot(number, SlotWord::Process).load(&SLOT_LOOK);
@@ -223,7 +223,7 @@ impl<R: Region> Bias<'_, R> {
     pub(super) fn steal(self, cache: &ThreadCache, g: Granule) -> bool {
         let before = self.heap.look(g);
         let (most, reach, far) = match self.is_far(cache.owner, before.parked_by()) {
-            true => (FAR_LOOT, usize::MAX, true),
+            true => (FAR_STEAL_MOST, usize::MAX, true),
             false => (STEAL_MOST, BATCH_REACH, false),
         };
         let (mut at, mut batch) = (g, StealBatch::new(most, far));

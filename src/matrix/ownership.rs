@@ -92,7 +92,7 @@ impl<R: Region> Ownership<'_, R> {
         !live.is_still(found) || found.owner() != live.header.owner() && !is_adopter(found.owner())
     }
 
-    /// Takes unowned live block and the publication that led to it: of all who try, one gets it. The name is
+    /// Takes an unowned live block, and the publication that led to it: of all who try, one gets it. The name is
     /// given up last: who dies in between leaves a block of its own and the name of a dead block.
     pub fn take_published(self, owner: u16, live: Live, found: Published) -> bool {
         if !is_nobody(live.header.owner()) {

@@ -1,4 +1,4 @@
-//! The cache: freed blocks of small sizes wait unmerged for the next request of their size.
+//! Parking: freed blocks of small sizes wait unmerged in a thread's cache for the next request of their size.
 //!
 //! A cache keeps the indices of its parked blocks on a small stack for each bin; the policy of what stays
 //! there and what is let go is this file's. A full stack's older half goes to the cache's own homes: it comes

@@ -250,7 +250,7 @@ impl<'a, R: Region> Recoveries<'a, R> {
         }
     }
 
-    /// Makes one block of a dead participant's unowned parked block, or keeps it; what its header is now.
+    /// Makes one block of a dead participant's an unowned parked one, or keeps it; what its header is now.
     /// None if it has changed.
     fn give_back(self, g: Granule, header: Header, policy: Policy) -> Option<Header> {
         // A structure that is its maker's still is no data, but half of a call.
