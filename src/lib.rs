@@ -53,6 +53,8 @@
 //!
 //! - `cli`: the program `matrix`, which looks into segments. The library is the same without it.
 //! - `tracing`: events of creation, recovery and exhaustion for the crate tracing.
+//! - `allocator-api2`: Rust's own containers in a segment: `&Handler` is an allocator for `Vec`, `Box` and
+//!   hashbrown, and [`ipc`] has a vector that becomes a message where it lies.
 //! - `check`: the module `check`, which puts structures of one's own under the checks that this library's are under.
 //! - `internals`: makes public what models and checks stand on. It may change with every commit, and safe
 //!   code can break a heap with it. `loom` and `shuttle` add the model checkers' backends.

@@ -317,6 +317,14 @@ pub enum Mutant {
     LargeFitUnchecked,
     /// A cache parks large blocks whatever room it has for them.
     PoolUnbounded,
+    /// Whoever resizes its block does not take it into its hands, where others may free it meanwhile.
+    ResizedUnheld,
+    /// What is taken for a block to grow over is as large as it may be, and hidden meanwhile.
+    AnnexUnbounded,
+    /// The head of what a block grows over is erased before the block's word covers it.
+    AnnexErasedFirst,
+    /// The head of what a block has grown over stays inside it.
+    AnnexHeadKept,
     /// Sleepers are called before that is put which they wait for.
     WakeBeforePut,
     /// A sleeper orders nothing between counting as one and its last look.
@@ -473,6 +481,10 @@ pub const MAP_MUTANTS: &[Mutant] = &[
 /// Mutants that calls have to notice.
 pub const CALL_MUTANTS: &[Mutant] =
     &[Mutant::GoneUnchecked, Mutant::CallUnchecked, Mutant::RingLeft, Mutant::BlocksBeforeLinks];
+
+/// Mutants that the checks of resizing have to notice.
+pub const RESIZE_MUTANTS: &[Mutant] =
+    &[Mutant::ResizedUnheld, Mutant::AnnexUnbounded, Mutant::AnnexErasedFirst, Mutant::AnnexHeadKept];
 
 /// Every mutant of the allocator.
 pub const MUTANTS: &[Mutant] = &[

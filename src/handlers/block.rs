@@ -257,7 +257,7 @@ impl Handler {
     }
 
     #[inline(always)]
-    fn free_pointer<T>(&self, pointer: &RelativePtr<T>, known: Known) -> Result<()> {
+    pub(super) fn free_pointer<T>(&self, pointer: &RelativePtr<T>, known: Known) -> Result<()> {
         if pointer.segment != self.tag() {
             return Err(Error::ForeignBlock { offset: pointer.offset, segment: self.id() });
         }

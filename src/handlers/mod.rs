@@ -1,8 +1,9 @@
 //! What a user holds: handlers, typed blocks, relative pointers.
 //!
 //! One file a theme: `pointer` (positions and blocks), `handler` (the way into a segment, and what stands at
-//! an offset), `block` (allocate and free), `payload` (read and write), `ownership` (whose a block is, and
-//! what the dead leave), `names` (publish and take), `inspect` (what is in the segment).
+//! an offset), `block` (allocate and free), `resize` (grow and shrink), `payload` (read and write),
+//! `ownership` (whose a block is, and what the dead leave), `names` (publish and take), `inspect` (what is in
+//! the segment), `containers` (Rust's own, in the segment).
 //!
 //! ```
 //! use atomic_matrix::handlers::HandlerFunctions;
@@ -20,12 +21,15 @@
 //! ```
 
 mod block;
+#[cfg(feature = "allocator-api2")]
+mod containers;
 mod handler;
 mod inspect;
 mod names;
 mod ownership;
 mod payload;
 mod pointer;
+mod resize;
 
 pub use crate::matrix::block_header::LINKED;
 pub use crate::matrix::block_header::State as BlockState;

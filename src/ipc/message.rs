@@ -253,7 +253,7 @@ fn segment_bits(handler: &Handler) -> u64 {
     Bits::SEGMENT.get(handler.creation().get())
 }
 
-fn write_length(first: *mut u8, items: usize) {
+pub(super) fn write_length(first: *mut u8, items: usize) {
     // SAFETY: the caller's own block, which has as many bytes at least, in front of its value.
     unsafe { payload::copy_in(&(items as u64).to_le_bytes(), first) };
 }

@@ -34,6 +34,9 @@ pub mod call;
 pub(crate) mod call;
 #[doc(hidden)]
 pub mod channel;
+#[cfg(feature = "allocator-api2")]
+#[doc(hidden)]
+pub mod containers;
 mod copied;
 #[doc(hidden)]
 pub mod descriptor;
@@ -112,6 +115,9 @@ pub(crate) mod wait;
 pub use board::Board;
 #[doc(inline)]
 pub use channel::{Channel, ChannelOptions, Many, Messages, Receiver, SendError, Sender, Single, Unreceived, Unsent};
+#[cfg(feature = "allocator-api2")]
+#[doc(inline)]
+pub use containers::{MessageAllocator, MessageVec};
 #[doc(inline)]
 pub use descriptor::Readable;
 #[doc(inline)]

@@ -308,7 +308,7 @@ impl<R: Region> Heap<R> {
     }
 
     /// Hands out a held block, in the form of `kind`.
-    fn retype(&self, cache: &ThreadCache, at: Granule, header: Header, kind: Kind) -> Live {
+    pub(super) fn retype(&self, cache: &ThreadCache, at: Granule, header: Header, kind: Kind) -> Live {
         let (state, low) = kind.state_of(self.place(at, header.size()), self.spans(at, header.size()));
         let live = Header::new(state, cache.owner(), header.generation(), low);
         self.label(at, state, kind);

@@ -29,7 +29,7 @@
 //! | FREE | (a tag) | anybody, who ends an announced operation; the holder | COMMIT; HELD_STORE | COALESCING, INSIDE |
 //! | COALESCING, held | its holder | one claimer; the holder | CLAIM, CARVE; HELD_STORE | FREE, ALLOCATED, ACKED, INSIDE |
 //! | COALESCING, announced | the announcer | the announcer | ANNOUNCE | FREE |
-//! | ALLOCATED, typed or not | its owner; its adopter; 0; KEPT; LINKED | the holder; the owner (B1); a claimer; a giver (B4) | HELD_STORE; OWN_STORE; CLAIM; ADOPT | ACKED |
+//! | ALLOCATED, typed or not | its owner; its adopter; 0; KEPT; LINKED | the holder; the owner (B1); a claimer; a giver (B4) | HELD_STORE; OWN_STORE; CLAIM; ADOPT | ACKED; COALESCING, held by its owner, who resizes it |
 //! | ACKED | whose stack it is for; 0 | the owner (B1); a freer (B3); a thief (B2); the end of an adoption (B4) | OWN_STORE; PARK; TAKE_OVER; ADOPT | ALLOCATED, MARKED, COALESCING |
 //! | MARKED | the thief | a thief (B2) | MARK | ACKED; ALLOCATED or COALESCING by its owner |
 //! | INSIDE | (a tag) | the holder; helpers of an announced operation | HELD_STORE; FREEZE, FOOTER | COALESCING |

@@ -3,7 +3,7 @@
 
 use super::block_header::{Header, LINKED, State, is_nobody, place};
 use super::thread_cache::ThreadCache;
-use super::words::{Heap, Live, Refusal};
+use super::words::{Heap, Kind, Live, Refusal};
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
 use crate::segment::layout::{Geometry, Granule};
@@ -19,6 +19,16 @@ pub enum Known {
     Typed(Header),
     /// Where it begins, and that it is untyped.
     Offset,
+}
+
+impl Kind {
+    /// What is known of a block of this kind whose header an allocation gave.
+    pub(crate) const fn known(self, header: Header) -> Known {
+        match self {
+            Self::Raw => Known::Raw(header),
+            Self::Typed(_) => Known::Typed(header),
+        }
+    }
 }
 
 /// Whose block it is, as far as a free asks.

@@ -39,7 +39,7 @@
 //! - `transfer_cache`: batches change hands; `outbox`: what was freed for others goes home; `parked`: what
 //!   waits, and for how long;
 //! - `large`: large blocks wait as well; `pool`: what a cache remembers of them;
-//! - [`runs`]: free memory is cut to size;
+//! - [`runs`]: free memory is cut to size; `resize`: a live block grows or shrinks where it is;
 //! - [`stats`]: what is in the sector; `audit`: what only performance would notice; `mend`: the tiling is
 //!   restored; [`sweep`]: healing and the last try; [`recovery`]: what the dead leave (`walk`: one walker's
 //!   way);
@@ -72,6 +72,10 @@ mod recovered;
 pub mod recovery;
 #[cfg(not(feature = "internals"))]
 pub(crate) mod recovery;
+#[cfg(feature = "internals")]
+pub mod resize;
+#[cfg(not(feature = "internals"))]
+pub(crate) mod resize;
 #[cfg(feature = "internals")]
 pub mod runs;
 #[cfg(not(feature = "internals"))]

@@ -407,7 +407,7 @@ impl<R: Region> Operations<'_, R> {
     }
 
     /// Takes a parked block into this cache's hands, to merge it. None if somebody else was quicker.
-    fn hold(self, cache: &ThreadCache, g: Granule, acked: Header) -> Option<Held> {
+    pub(super) fn hold(self, cache: &ThreadCache, g: Granule, acked: Header) -> Option<Held> {
         debug_assert!(acked.is_given_up());
         let place = self.heap.place(g, acked.size());
         let held = Header::new(State::Coalescing, cache.owner(), acked.next_generation(), place);

@@ -9,6 +9,7 @@ use syn::visit::{self, Visit};
 const USERS: &[&str] = &[
     "src/ipc/channel",
     "src/ipc/board.rs",
+    "src/ipc/containers.rs",
     "src/ipc/inspect.rs",
     "src/ipc/iteration.rs",
     "src/ipc/descriptor.rs",
@@ -62,6 +63,7 @@ const BLOCKS: &[&str] = &[
     "src/matrix/thread_cache.rs",
     "src/matrix/operation.rs",
     "src/matrix/outbox.rs",
+    "src/matrix/resize.rs",
     "src/matrix/runs.rs",
     "src/matrix/stats.rs",
     "src/matrix/sweep.rs",

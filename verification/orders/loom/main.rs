@@ -14,6 +14,7 @@ mod map;
 mod model;
 mod mutants;
 mod names;
+mod resize;
 mod scenarios;
 mod slots;
 mod topic;

@@ -2,7 +2,7 @@
 
 use crate::kills::stale_index_at_every_step;
 use crate::model::{Scenario, executions, explore};
-use crate::{bias, channel, futures, large, map, names, scenarios, slots, topic, waiting};
+use crate::{bias, channel, futures, large, map, names, resize, scenarios, slots, topic, waiting};
 use atomic_matrix::backend::loom::{Setting, weaker};
 use atomic_matrix::backend::orderings::*;
 use atomic_matrix::backend::{Mutant, Site};
@@ -15,6 +15,7 @@ fn all() -> impl Iterator<Item = &'static Scenario> {
         scenarios::ALL,
         bias::ALL,
         large::ALL,
+        resize::ALL,
         names::ALL,
         slots::ALL,
         waiting::ALL,
@@ -59,6 +60,7 @@ mutants! {
     mutant_hint_relook_dropped_is_caught HintRelookDropped "loom_l2_hint_clear_races_publish";
     mutant_commit_unfrozen_is_caught CommitUnfrozen "loom_s1_exact_take_races_freeze";
     mutant_pop_size_unchecked_is_caught PopSizeUnchecked "loom_s4_pop_races_resize";
+    mutant_resized_unheld_is_caught ResizedUnheld "loom_s5_a_block_is_freed_while_it_grows";
     mutant_generation_ignored_is_caught GenerationIgnored "loom_s5_stale_free_is_refused";
     mutant_footer_dropped_is_caught FooterDropped "loom_l3_frees_beside_a_free_block_merge";
     mutant_recovery_recheck_dropped_is_caught RecoveryRecheckDropped "loom_c1_a_number_waits_for_a_late_helper";
@@ -335,6 +337,13 @@ const FAULTS: &[(Mutant, &str)] = &[
     (Mutant::SweepGoesOn, "`mutant_schedules_table`, sort Walk"),
     (Mutant::LargeFitUnchecked, "`mutant_schedules_table`, sort Large"),
     (Mutant::PoolUnbounded, "`mutant_schedules_table`, sort Large"),
+    (
+        Mutant::ResizedUnheld,
+        "`mutant_resized_unheld_is_caught`; `schedules_s1_s4_c1_blocks_are_resized_and_freed_meanwhile`",
+    ),
+    (Mutant::AnnexUnbounded, "`mutant_resize_is_caught` of the library"),
+    (Mutant::AnnexErasedFirst, "`mutant_resize_is_caught` of the library"),
+    (Mutant::AnnexHeadKept, "`mutant_resize_is_caught` of the library"),
     (Mutant::JoinUnvalidated, "`mutant_topic_table`"),
     (Mutant::CursorsIgnored, "`mutant_topic_table`"),
     (Mutant::JoinsIgnored, "`mutant_topic_table`"),
@@ -437,6 +446,7 @@ fn mutants_report_is_current() {
     }
     for mutant in MUTANTS
         .iter()
+        .chain(RESIZE_MUTANTS)
         .chain(WAITING_MUTANTS)
         .chain(CHANNEL_MUTANTS)
         .chain(TOPIC_MUTANTS)

@@ -16,6 +16,7 @@ mod common;
 mod linear;
 mod mending;
 mod names;
+mod resizing;
 #[expect(unreachable_pub, reason = "the model is written as a module of its own")]
 #[path = "../../../models/sequential.rs"]
 mod sequential;
@@ -432,6 +433,24 @@ fn schedules_s1_c2_damage_is_mended_beside_traffic() {
     }
     println!("mended in {beside} of {count} schedules from seed {first}, while the others went on");
     assert!(count < 100 || beside * 2 > count, "most are mended beside traffic");
+}
+
+#[test]
+fn schedules_s1_s4_c1_blocks_are_resized_and_freed_meanwhile() {
+    let (first, count) = (setting("MATRIX_SEED", 0), setting("MATRIX_SCHEDULES", 20_000));
+    let mut all = resizing::Met::default();
+    for seed in first..first + count {
+        let met = std::panic::catch_unwind(|| resizing::scenario(seed)).unwrap_or_else(|payload| {
+            eprintln!("replay: MATRIX_SEED={seed} MATRIX_SCHEDULES=1 cargo test --test schedules resized");
+            std::panic::resume_unwind(payload)
+        });
+        (all.grown, all.shrunk, all.lost) = (all.grown + met.grown, all.shrunk + met.shrunk, all.lost + met.lost);
+    }
+    println!("{count} schedules from seed {first}: {all:?}");
+    assert!(count < 100 || all.grown.min(all.shrunk).min(all.lost) > count / 50, "the cases are met");
+    let noticed = resizing::noticed_unheld(100_000);
+    println!("mutant ResizedUnheld | {noticed:?}");
+    assert!(noticed.is_some(), "ResizedUnheld survives");
 }
 
 /// The whole sector is one block, of more granules than are held while they are merged. One participant frees

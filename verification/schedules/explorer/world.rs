@@ -189,6 +189,24 @@ impl World {
         }
     }
 
+    /// Resizes a block of `cache`'s: nobody else has what it grows over, and others may have what it gives back.
+    pub(crate) fn resize(&self, cache: &mut ThreadCache, block: Live, size: u32) -> Live {
+        let (owner, has) = (cache.owner(), block.header.size());
+        let kept = size.max(self.heap.layout().span_mask + 1).min(has);
+        let mark = |range: std::ops::Range<u32>, from: u16, to: u16| {
+            for mark in &mut self.marks.borrow_mut()[block.at.index()..][range.start as usize..range.end as usize] {
+                assert_eq!(std::mem::replace(mark, to), from, "S1: {block:?} to {size}");
+            }
+        };
+        mark(kept..has, owner, 0);
+        let resized = self.heap.resizing().resize(cache, block, size);
+        assert!(resized.is_none_or(|now| now.at == block.at && now.header.size() >= size), "S2: {resized:?}");
+        let now = resized.unwrap_or(block);
+        mark(kept..now.header.size(), 0, owner);
+        self.live.set(self.live.get() + now.header.size() - has);
+        now
+    }
+
     /// A block goes from one owner to another.
     pub(crate) fn change_hands(&self, block: Live, from: u16, to: u16) {
         self.give_up(block, from);

@@ -1,0 +1,141 @@
+//! Blocks change their size: where they are, or by moving.
+
+use super::handler::Handler;
+use super::pointer::RelativePtr;
+use crate::backend::payload;
+use crate::error::{Error, Result};
+use crate::matrix::block_header::LINKED;
+use crate::matrix::heap::{Kind, Live, Refusal};
+use crate::segment::layout::SECTOR_ALIGN;
+use std::alloc::Layout;
+
+/// Bytes that are copied at once where others may be writing them.
+const PIECE: usize = 4096;
+
+impl Handler {
+    /// Gives a block another size, and this alignment (up to 4096 bytes): the block as it is now. What it
+    /// holds is kept, up to the smaller of both sizes.
+    ///
+    /// A block of this thread's own grows where it is, if what is free behind it is enough, and no larger
+    /// than the block will be (a larger hole is left whole); it shrinks where it is. Otherwise it is moved:
+    /// allocated anew, copied, and freed. O(1) where it stays, O(bytes) where it moves.
+    ///
+    /// To everybody else, who keeps an older pointer or offset, the block was freed, here and now: its
+    /// generation is another. Killed in the middle of this call, its owner leaves no block, also where blocks
+    /// of the dead are kept.
+    ///
+    /// ```
+    /// use std::alloc::Layout;
+    /// # let handler = atomic_matrix::segment::Options::new().memfd().size(1 << 20).create()?;
+    /// let block = handler.allocate_raw(100)?;
+    /// handler.store_bytes(&block, b"stays")?;
+    /// let block = handler.resize(block, Layout::array::<u8>(5000).expect("small"))?;
+    /// let mut kept = [0; 5];
+    /// handler.load_bytes(&block, &mut kept)?;
+    /// assert_eq!(&kept, b"stays");
+    /// # Ok::<(), atomic_matrix::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Handler::free_raw`] and [`Handler::allocate_layout`]; [`Error::InStructure`]. Nothing has changed then.
+    pub fn resize(&self, pointer: RelativePtr<u8>, layout: Layout) -> Result<RelativePtr<u8>> {
+        self.resize_with(pointer, layout, |from, to, bytes| {
+            let mut piece = [0; PIECE];
+            for at in (0..bytes).step_by(PIECE) {
+                let piece = &mut piece[..(bytes - at).min(PIECE)];
+                // SAFETY: both blocks are live and have that many bytes; copies are atomic byte for byte.
+                unsafe {
+                    payload::copy_out(from.wrapping_add(at), piece);
+                    payload::copy_in(piece, to.wrapping_add(at));
+                }
+            }
+        })
+    }
+
+    /// As [`Handler::resize`]; `copy` copies so many bytes from one block to another.
+    pub(crate) fn resize_with(
+        &self,
+        pointer: RelativePtr<u8>,
+        layout: Layout,
+        copy: impl FnOnce(*const u8, *mut u8, usize),
+    ) -> Result<RelativePtr<u8>> {
+        let live = self.live(&pointer)?;
+        if live.header.owner() == LINKED {
+            return Err(self.refusal(pointer.offset, Refusal::Linked(live.header)));
+        }
+        if layout.align() > SECTOR_ALIGN {
+            return Err(Error::BadAlignment { requested: layout.align(), largest: SECTOR_ALIGN });
+        }
+        let has = self.bytes(live);
+        let is_aligned = self.address(pointer.offset).addr().is_multiple_of(layout.align());
+        if layout.size() > 0 && is_aligned {
+            if let Some(resized) = self.resize_in_place(live, layout.size())? {
+                return Ok(self.pointer(resized));
+            }
+            if layout.size() <= has {
+                return Ok(pointer);
+            }
+        }
+        let kind = self.matrix.heap().fingerprint(live).map_or(Kind::Raw, Kind::Typed);
+        let moved: RelativePtr<u8> = self.allocate_bytes(layout.size(), layout.align(), kind)?;
+        copy(self.address(pointer.offset), self.address(moved.offset), has.min(layout.size()));
+        match self.free_pointer(&pointer, kind.known(live.header)) {
+            Ok(()) => Ok(moved),
+            Err(error) => {
+                let _ = self.free_pointer(&moved, kind.known(moved.header));
+                Err(error)
+            }
+        }
+    }
+
+    /// None if the block is not this thread's, or there is no room behind it; nothing has changed then.
+    fn resize_in_place(&self, live: Live, bytes: usize) -> Result<Option<Live>> {
+        let heap = self.matrix.heap();
+        let granules = (bytes as u64).div_ceil(1 << heap.layout().params.granule_shift);
+        if granules > u64::from(heap.layout().granules) {
+            return Err(Error::TooLarge {
+                requested: bytes as u64,
+                largest: u64::from(heap.layout().granules) << heap.layout().params.granule_shift,
+            });
+        }
+        self.matrix.with_cache(|cache| heap.resizing().resize(cache, live, granules as u32))
+    }
+
+    /// Makes this process's own live block one of this kind: raw, or typed.
+    ///
+    /// # Errors
+    /// As [`Handler::adopt_at`].
+    pub(crate) fn label(&self, pointer: &RelativePtr<u8>, kind: Kind) -> Result<RelativePtr<u8>> {
+        // It may be another thread's, which would free it by a plain store.
+        let mine = self.adopt_at(pointer.offset, Some(pointer.generation()))?;
+        let live = self.live(&mine)?;
+        let labelled = self.matrix.with_cache(|cache| self.matrix.heap().resizing().label_as(cache, live, kind))?;
+        let gone = || Error::NotLive { offset: pointer.offset, state: self.matrix.heap().look(live.at).state().name() };
+        labelled.map(|live| self.pointer(live)).ok_or_else(gone)
+    }
+
+    /// The live block that begins at an address in this process: the other way round from [`Handler::resolve`].
+    ///
+    /// ```
+    /// # let handler = atomic_matrix::segment::Options::new().memfd().size(1 << 20).create()?;
+    /// let block = handler.allocate_raw(100)?;
+    /// let address = handler.resolve(&block);
+    /// assert_eq!(handler.pointer_to(address)?, block);
+    /// # Ok::<(), atomic_matrix::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::BadOffset`] if no block can begin there, [`Error::NotLive`].
+    pub fn pointer_to(&self, address: *const u8) -> Result<RelativePtr<u8>> {
+        let segment = self.matrix.segment();
+        let bytes = address.addr().wrapping_sub(segment.base().addr().get());
+        let offset = (bytes >> self.matrix.offset_shift()) as u32;
+        if bytes >= segment.len() {
+            return Err(Error::BadOffset { offset: 0, why: "the address is none of this segment's" });
+        }
+        if !bytes.is_multiple_of(self.offset_unit()) {
+            return Err(Error::BadOffset { offset, why: "no block can begin there: it is not at a granule" });
+        }
+        Ok(self.pointer(self.live_at(offset)?))
+    }
+}
