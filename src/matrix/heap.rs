@@ -5,7 +5,8 @@
 //!
 //! What a `Heap` has itself is making, words, allocating, freeing and sweeping. The rest are views of it, each with
 //! one duty and in its own file: `hints()`, `operations()`, `bias()`, `parking()`, `large()`, `runs()`,
-//! `resizing()`, `transfer_cache()`, `remote_frees()`, `adoption()`, `ownership()`, `recoveries()`, `mending()`, `auditing()`.
+//! `resizing()`, `transfer_cache()`, `remote_frees()`, `adoption()`, `ownership()`, `recoveries()`, `mending()`,
+//! `auditing()`.
 //!
 //! ```text
 //! allocate ── quick     allocate_own      newest index on the own stack: revive, plain stores   allocate.rs, bias.rs
