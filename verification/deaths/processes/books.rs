@@ -2,6 +2,7 @@
 //! process, which is this binary again.
 
 use crate::common::{Rng, Scratch, setting};
+use crate::held::{Clocks, Times, WORDS as TIMES};
 use atomic_matrix::Error;
 use atomic_matrix::handlers::{Block, Handler, HandlerFunctions};
 use atomic_matrix::ipc::Message;
@@ -16,15 +17,27 @@ use uuid::Uuid;
 pub(crate) struct Books<const ALL: usize> {
     handler: Handler,
     block: Block<[u64; ALL]>,
+    times: Block<[u64; TIMES]>,
 }
 
 impl<const ALL: usize> Books<ALL> {
     /// Empty ones.
     fn make(side: &Scratch) -> Self {
         let handler = side.options().size((ALL * 8 + (1 << 20)).next_power_of_two()).create().expect("created");
-        let block = handler.allocate::<[u64; ALL]>().expect("room");
-        handler.publish("books", &block).expect("published");
-        Self { block: handler.lookup("books").expect("published"), handler }
+        handler.publish("books", &handler.allocate::<[u64; ALL]>().expect("room")).expect("published");
+        handler.publish("times", &handler.allocate::<[u64; TIMES]>().expect("room")).expect("published");
+        Self::find(handler)
+    }
+    /// Those that are there.
+    fn find(handler: Handler) -> Self {
+        let block = handler.lookup("books").expect("published");
+        Self { times: handler.lookup("times").expect("published"), block, handler }
+    }
+    /// How long calls take.
+    pub(crate) fn clocks(&self) -> Clocks<'_> {
+        let first: *mut AtomicU64 = self.handler.resolve(&self.times.pointer()).cast();
+        // SAFETY: the live block is as long, and aligned; everybody accesses it atomically; the handler lives as long.
+        Clocks(unsafe { &*first.cast() })
     }
     pub(crate) fn word(&self, i: usize) -> &AtomicU64 {
         assert!(i < ALL);
@@ -69,7 +82,7 @@ pub(crate) fn pass_on<'h, const ALL: usize>(
     let (begun, told) = (books.word(begun + life as usize), books.word(told + life as usize));
     for k in 0..each as u64 {
         let mut message = loop {
-            match handler.message_slice::<u64>(words(life, k).count()) {
+            match books.clocks().timed(|| handler.message_slice::<u64>(words(life, k).count())) {
                 Ok(message) => break message,
                 Err(Error::OutOfMemory { .. }) => std::thread::yield_now(),
                 Err(error) => panic!("{error}"),
@@ -133,6 +146,7 @@ impl Crew {
     /// their own were killed, and of those with life 0.
     pub(crate) fn kills(
         &self,
+        clocks: Clocks<'_>,
         workers: &mut [(u64, Child)],
         random: &mut Rng,
         (kills, until, most): (u64, Instant, usize),
@@ -148,7 +162,9 @@ impl Crew {
                 continue;
             }
             if random.below(5) == 0 {
+                clocks.stops(worker.id());
                 stop_for_a_while(worker, random);
+                clocks.stops(worker.id());
                 continue;
             }
             kill(worker);
@@ -170,8 +186,7 @@ pub(crate) fn at_work<const ALL: usize>() -> Option<(Handler, Books<ALL>, u64)> 
         Some(Options::new().id(Uuid::parse_str(&id).expect("an id")).attach().expect("it exists"))
     };
     let (handler, side) = (attach("MATRIX_ROLE_SEGMENT")?, attach("MATRIX_ROLE_BOOKS")?);
-    let block = side.lookup::<[u64; ALL]>("books").expect("published");
-    Some((handler, Books { handler: side, block }, setting("MATRIX_ROLE_LIFE", 0)))
+    Some((handler, Books::find(side), setting("MATRIX_ROLE_LIFE", 0)))
 }
 
 pub(crate) fn is_slow() -> bool {
@@ -212,17 +227,23 @@ pub(crate) fn grows<const ALL: usize>(books: &Books<ALL>, count: usize, by: u64)
     }
 }
 
-/// As many kills as `MATRIX_KILLS` says, in rounds of some hundreds; or for `MATRIX_KILL_SECONDS`, two by default.
-pub(crate) fn in_rounds(round: impl Fn(u64, u64, Instant) -> u64) {
+/// As many kills as `MATRIX_KILLS` says, in rounds of some hundreds; or for `MATRIX_KILL_SECONDS`, two by default. And how
+/// long the workers' calls took.
+pub(crate) fn in_rounds(what: &str, round: impl Fn(u64, u64, Instant) -> (u64, Times)) {
     let (seed, kills) = (setting("MATRIX_SEED", 7), setting("MATRIX_KILLS", 0));
-    if kills == 0 {
-        round(seed, u64::MAX, Instant::now() + Duration::from_secs(setting("MATRIX_KILL_SECONDS", 2)));
-        return;
-    }
-    let (mut killed, mut rounds) = (0, 0);
-    while killed < kills {
+    let (mut killed, mut rounds, mut times) = (0, 0, Times::default());
+    loop {
         rounds += 1;
-        killed += round(seed + rounds, kills - killed, Instant::now() + Duration::from_secs(3600));
+        let (most, seconds) = match kills {
+            0 => (u64::MAX, setting("MATRIX_KILL_SECONDS", 2)),
+            kills => (kills - killed, 3600),
+        };
+        let (more, took) = round(seed + rounds, most, Instant::now() + Duration::from_secs(seconds));
+        killed += more;
+        times.add(&took);
+        if killed >= kills {
+            break;
+        }
     }
-    println!("{killed} kills in {rounds} rounds, all books balance");
+    println!("{what}: {killed} kills in {rounds} rounds, all books balance\n{times}");
 }

@@ -6,8 +6,10 @@
 
 use crate::books::{Books, Crew, all_end, at_work, in_rounds, is_slow, pass_on, whole};
 use crate::common::Rng;
+use crate::held::Times;
+use atomic_matrix::Error;
 use atomic_matrix::handlers::Handler;
-use atomic_matrix::ipc::{Unreceived, Unsent};
+use atomic_matrix::ipc::{Message, SendError, Unreceived, Unsent};
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
@@ -24,33 +26,100 @@ const TORN: usize = TWICE + 1;
 const ALL: usize = TWICE + 3;
 const NAME: &str = "numbers";
 
+/// How long a sender waits for room, and a receiver for a message.
+const PATIENCE: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(50)];
+
 #[test]
 #[ignore = "a role: the tests of this file run it in processes of its own"]
 fn channel_worker() {
     let Some((handler, books, life)) = at_work::<ALL>() else { return };
-    match life {
-        0 => receive(&handler, &books),
-        life => send(&handler, &books, life),
+    let channel = handler.channel::<[u64]>(NAME).open().expect("it is there");
+    if life == 0 {
+        let receiver = channel.receiver().expect("a receiver");
+        return receive(&books, || receiver.try_recv(), || receiver.recv_timeout(PATIENCE[1]));
     }
+    let sender = channel.sender().expect("a sender");
+    send(
+        &handler,
+        &books,
+        life,
+        |message| sender.try_send(message),
+        |message| sender.send_timeout(message, PATIENCE[0]),
+    );
 }
 
-fn send(handler: &Handler, books: &Books<ALL>, life: u64) {
-    let sender = handler.channel::<[u64]>(NAME).open().and_then(|channel| channel.sender()).expect("it is there");
+/// The same with one sender and one receiver at a time: the others wait for the role.
+#[test]
+#[ignore = "a role: the tests of this file run it in processes of its own"]
+fn single_worker() {
+    let Some((handler, books, life)) = at_work::<ALL>() else { return };
+    let channel = handler.channel::<[u64]>(NAME).single().open().expect("it is there");
+    if life == 0 {
+        let Some(receiver) = role(&books, || channel.receiver()) else { return };
+        return receive(&books, || receiver.try_recv(), || receiver.recv_timeout(PATIENCE[1]));
+    }
+    let Some(sender) = role(&books, || channel.sender()) else { return };
+    send(
+        &handler,
+        &books,
+        life,
+        |message| sender.try_send(message),
+        |message| sender.send_timeout(message, PATIENCE[0]),
+    );
+}
+
+/// A role, as soon as its holder is dead. None if all shall end before.
+fn role<T>(books: &Books<ALL>, mut wanted: impl FnMut() -> Result<T, Error>) -> Option<T> {
+    while !books.stopped() {
+        match wanted() {
+            Ok(end) => return Some(end),
+            Err(Error::RoleTaken { .. }) => std::thread::sleep(Duration::from_millis(2)),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    None
+}
+
+type Sent<'h> = Result<(), SendError<'h, [u64]>>;
+type Received<'r> = Result<Message<'r, [u64]>, Unreceived>;
+
+fn send<'h>(
+    handler: &'h Handler,
+    books: &Books<ALL>,
+    life: u64,
+    mut quickly: impl FnMut(Message<'h, [u64]>) -> Sent<'h>,
+    mut patiently: impl FnMut(Message<'h, [u64]>) -> Sent<'h>,
+) {
+    let clocks = books.clocks();
     pass_on(handler, books, (life, EACH), [BEGUN, SENT], |message| {
-        // Nobody may be there to receive just now.
-        sender.send_timeout(message, Duration::from_millis(100)).map_err(|refused| {
+        let refused = match clocks.timed(|| quickly(message)) {
+            // Nobody may be there to receive just now.
+            Err(refused) if refused.why == Unsent::Full => clocks.waits(|| patiently(refused.message)),
+            done => done,
+        };
+        refused.map_err(|refused| {
             assert!(matches!(refused.why, Unsent::Timeout | Unsent::Disconnected { .. }), "{refused:?}");
             refused.message
         })
     });
 }
 
-fn receive(handler: &Handler, books: &Books<ALL>) {
-    let slow = is_slow();
-    let receiver = handler.channel::<[u64]>(NAME).open().and_then(|channel| channel.receiver()).expect("it is there");
+fn receive<'r>(
+    books: &Books<ALL>,
+    mut quickly: impl FnMut() -> Received<'r>,
+    mut patiently: impl FnMut() -> Received<'r>,
+) {
+    let (slow, clocks) = (is_slow(), books.clocks());
     for k in 1_u64.. {
-        match receiver.recv_timeout(Duration::from_millis(50)) {
-            Ok(message) => note(books, &message),
+        let received = match clocks.timed(&mut quickly) {
+            Err(Unreceived::Empty) => clocks.waits(&mut patiently),
+            received => received,
+        };
+        match received {
+            Ok(message) => {
+                note(books, &message);
+                clocks.timed(|| drop(message));
+            }
             Err(Unreceived::Timeout | Unreceived::Disconnected { .. }) if books.stopped() => return,
             Err(Unreceived::Timeout | Unreceived::Disconnected { .. }) => std::thread::yield_now(),
             Err(why) => panic!("{why}"),
@@ -72,34 +141,64 @@ fn note(books: &Books<ALL>, message: &[u64]) {
 
 /// Two senders and two receivers; those that `kills` allows are killed and replaced, or stopped for a while, until the time is over or so
 /// many were killed: how many.
-fn round(slow: bool, [senders, receivers]: [bool; 2], (seed, kills, until): (u64, u64, Instant)) -> u64 {
+fn round(slow: bool, [senders, receivers]: [bool; 2], (seed, kills, until): (u64, u64, Instant)) -> (u64, Times) {
     let (crew, books) = Crew::new::<ALL>("channel::channel_worker", slow);
     let handler = crew.heap.options().size(2 << 20).create().expect("created");
     let channel = handler.channel::<[u64]>(NAME).capacity(16).create().expect("made");
-    let mut random = Rng(seed);
-    let mut workers = [1, 2, 0, 0].map(|life| (life, crew.spawn(life)));
     let may = |life| if life != 0 { senders } else { receivers };
-    let [killed_senders, killed_receivers] =
-        crew.kills(&mut workers, &mut random, (kills, until, LIVES - 2), 10..40, may);
-    all_end(&books, workers.into_iter().map(|(_, worker)| worker));
-    balance(&handler, channel, &books, killed_receivers);
+    let [killed_senders, killed_receivers] = at_once(&crew, &books, (seed, kills, until), may);
+    handler.reap().expect("a slot");
+    let receiver = channel.receiver().expect("a receiver");
+    while let Ok(message) = receiver.try_recv() {
+        note(&books, &message);
+    }
+    assert_eq!(channel.ends(), (0, 1), "Q6: the dead are not counted");
+    drop(receiver);
+    channel.remove().expect("ours");
+    drop(channel);
+    balance(&handler, &books, killed_receivers);
     println!("{killed_senders} senders and {killed_receivers} receivers killed");
-    killed_senders + killed_receivers
+    (killed_senders + killed_receivers, books.clocks().times())
 }
 
-fn run(slow: bool, senders: bool, receivers: bool) {
-    in_rounds(|seed, kills, until| round(slow, [senders, receivers], (seed, kills, until)));
+/// The same with one sender and one receiver at a time; two more wait for the roles.
+fn round_of_one(seed: u64, kills: u64, until: Instant) -> (u64, Times) {
+    let (crew, books) = Crew::new::<ALL>("channel::single_worker", false);
+    let handler = crew.heap.options().size(2 << 20).create().expect("created");
+    let channel = handler.channel::<[u64]>(NAME).single().capacity(16).create().expect("made");
+    let [killed_senders, killed_receivers] = at_once(&crew, &books, (seed, kills, until), |_| true);
+    handler.reap().expect("a slot");
+    let receiver = channel.receiver().expect("the dead one's role is free");
+    while let Ok(message) = receiver.try_recv() {
+        note(&books, &message);
+    }
+    assert_eq!(channel.ends(), (0, 1), "Q6: the dead are not counted");
+    drop(receiver);
+    channel.remove().expect("ours");
+    drop(channel);
+    balance(&handler, &books, killed_receivers);
+    println!("{killed_senders} senders and {killed_receivers} receivers killed");
+    (killed_senders + killed_receivers, books.clocks().times())
+}
+
+/// Workers at work, and how many senders and receivers were killed.
+fn at_once(
+    crew: &Crew,
+    books: &Books<ALL>,
+    (seed, kills, until): (u64, u64, Instant),
+    may: impl Fn(u64) -> bool,
+) -> [u64; 2] {
+    let mut random = Rng(seed);
+    let mut workers = [1, 2, 0, 0].map(|life| (life, crew.spawn(life)));
+    let limits = (kills, until, LIVES - 2);
+    let killed = crew.kills(books.clocks(), &mut workers, &mut random, limits, 10..40, may);
+    all_end(books, workers.into_iter().map(|(_, worker)| worker));
+    killed
 }
 
 /// What was sent was received once and whole, but for what a killed receiver had in its hands; and all memory
 /// is free again.
-fn balance(handler: &Handler, channel: atomic_matrix::ipc::Channel<[u64]>, books: &Books<ALL>, killed_receivers: u64) {
-    handler.reap().expect("a slot");
-    let receiver = channel.receiver().expect("a receiver");
-    while let Ok(message) = receiver.try_recv() {
-        note(books, &message);
-    }
-    assert_eq!(channel.ends(), (0, 1), "Q6: the dead are not counted");
+fn balance(handler: &Handler, books: &Books<ALL>, killed_receivers: u64) {
     let (mut sent, mut lost, mut got) = (0, 0, 0);
     for life in 1..LIVES {
         let received = |k: u64| books.ticked(BITS + life * WORDS, k);
@@ -113,23 +212,29 @@ fn balance(handler: &Handler, channel: atomic_matrix::ipc::Channel<[u64]>, books
     assert_eq!((books.get(TWICE), books.get(TORN)), (0, 0), "Q1, S3: twice, torn");
     assert!(lost <= killed_receivers, "Q3: {lost} messages lost");
     assert!(sent > 100, "nothing happened");
-    drop(receiver);
-    channel.remove().expect("ours");
-    drop(channel);
     crate::common::rest_is_one_block(handler);
+}
+
+fn run(what: &str, slow: bool, allowed: [bool; 2]) {
+    in_rounds(what, |seed, kills, until| round(slow, allowed, (seed, kills, until)));
 }
 
 #[test]
 fn q3_senders_are_killed() {
-    run(false, true, false);
+    run("channel, senders", false, [true, false]);
 }
 
 #[test]
 fn q3_receivers_are_killed() {
-    run(false, false, true);
+    run("channel, receivers", false, [false, true]);
 }
 
 #[test]
 fn q3_all_are_killed_while_the_ring_is_full() {
-    run(true, true, true);
+    run("channel, all", true, [true, true]);
+}
+
+#[test]
+fn q3_the_one_sender_and_the_one_receiver_are_killed() {
+    in_rounds("one sender, one receiver", round_of_one);
 }

@@ -10,6 +10,7 @@ mod channel;
 #[path = "../../support/common.rs"]
 mod common;
 mod crew;
+mod held;
 mod map;
 mod mappings;
 mod service;

@@ -7,6 +7,7 @@
 
 use crate::books::{Books, Crew, all_end, at_work, grows, in_rounds, kill, signal, whole, words};
 use crate::common::Rng;
+use crate::held::Times;
 use atomic_matrix::Error;
 use atomic_matrix::ipc::Refused;
 use rustix::process::Signal;
@@ -54,20 +55,20 @@ fn map_worker() {
     let Some((handler, books, life)) = at_work::<ALL>() else { return };
     let map = handler.map::<[u64]>(NAME).open_or_create().expect("it is there");
     let (begun, put) = (books.word(BEGUN + life as usize), books.word(PUT + life as usize));
-    let mut random = Rng(life);
+    let (mut random, clocks) = (Rng(life), books.clocks());
     let mut k = 0;
     while !books.stopped() {
         let key = (random.word() % KEYS).to_le_bytes();
         match random.below(4) {
             0 if (k as usize) < EACH => {
-                let mut message = match map.message_slice(&key, words(life, k).count()) {
+                let mut message = match clocks.timed(|| map.message_slice(&key, words(life, k).count())) {
                     Ok(message) => message,
                     Err(Error::OutOfMemory { .. }) => continue,
                     Err(error) => panic!("{error}"),
                 };
                 message.iter_mut().zip(words(life, k)).for_each(|(word, value)| *word = value);
                 begun.store(k + 1, SeqCst);
-                match map.insert(&key, message) {
+                match clocks.timed(|| map.insert(&key, message)) {
                     Ok(old) => old.iter().for_each(|old| books.displaced(old)),
                     // Not put in, and freed: ticked off here.
                     Err(refused) => {
@@ -78,9 +79,9 @@ fn map_worker() {
                 k += 1;
                 put.store(k, SeqCst);
             }
-            1 => map.take(&key).ok().flatten().iter().for_each(|taken| books.displaced(taken)),
+            1 => clocks.timed(|| map.take(&key)).ok().flatten().iter().for_each(|taken| books.displaced(taken)),
             _ => {
-                if let Ok(Some(value)) = map.get(&key) {
+                if let Ok(Some(value)) = clocks.timed(|| map.get(&key)) {
                     let first = books.known(&value);
                     std::thread::yield_now();
                     assert_eq!(books.known(&value), first, "M1: it changes while it is read");
@@ -92,7 +93,7 @@ fn map_worker() {
 }
 
 /// Three workers, killed and replaced, or stopped for a while, until the time is over or so many were killed: how many.
-fn round(seed: u64, kills: u64, end: Instant) -> u64 {
+fn round(seed: u64, kills: u64, end: Instant) -> (u64, Times) {
     let (crew, books) = Crew::new::<ALL>("map::map_worker", false);
     let handler = crew.heap.options().size(2 << 20).create().expect("created");
     // Two buckets.
@@ -120,11 +121,12 @@ fn round(seed: u64, kills: u64, end: Instant) -> u64 {
     map.remove().expect("ours");
     drop(map);
     crate::common::rest_is_one_block(&handler);
-    killed
+    (killed, books.clocks().times())
 }
 
 /// Stopped, not dead: others go on, and nothing of its is touched.
 fn stopped_for_a_while(books: &Books<ALL>, worker: &Child) {
+    books.clocks().stops(worker.id());
     signal(worker, Signal::STOP);
     let before = books.get(READ);
     let waited = Instant::now();
@@ -133,11 +135,12 @@ fn stopped_for_a_while(books: &Books<ALL>, worker: &Child) {
     }
     assert!(books.get(READ) > before, "Q4: nobody reads while one is stopped");
     signal(worker, Signal::CONT);
+    books.clocks().stops(worker.id());
 }
 
 #[test]
 fn q3_users_of_a_map_are_killed() {
-    in_rounds(round);
+    in_rounds("map", round);
 }
 
 /// Each value that was put in was displaced once, or is there; but for what those who were killed had in their hands.

@@ -3,6 +3,7 @@
 
 use crate::books::{Books, Crew, all_end, at_work, grows, in_rounds};
 use crate::common::Rng;
+use crate::held::Times;
 use atomic_matrix::handlers::Handler;
 use atomic_matrix::ipc::{Failed, Unanswered, Unreceived, Unsent};
 use std::sync::atomic::Ordering::SeqCst;
@@ -44,15 +45,15 @@ fn service_worker() {
 
 fn call(handler: &Handler, books: &Books<ALL>, life: u64) {
     let service = handler.service::<u64, [u64]>(NAME).open_or_create().expect("it is there");
-    let client = service.client().expect("a client");
+    let (client, clocks) = (service.client().expect("a client"), books.clocks());
     for k in 0..EACH as u64 {
         if books.stopped() {
             return;
         }
         let number = life << 32 | k;
-        let mut request = client.request().expect("room");
+        let mut request = clocks.timed(|| client.request()).expect("room");
         *request = number;
-        match client.call(request, Duration::from_secs(5)) {
+        match clocks.waits(|| client.call(request, Duration::from_secs(5))) {
             Ok(response) if response.iter().copied().eq(response_to(number)) => {
                 books.word(GOT).fetch_add(1, SeqCst);
             }
@@ -72,19 +73,24 @@ fn call(handler: &Handler, books: &Books<ALL>, life: u64) {
 
 fn serve(handler: &Handler, books: &Books<ALL>) {
     let service = handler.service::<u64, [u64]>(NAME).open_or_create().expect("it is there");
-    let server = service.server().expect("a server");
+    let (server, clocks) = (service.server().expect("a server"), books.clocks());
     let mut random = Rng(std::process::id().into());
     while !books.stopped() {
-        match server.next_timeout(Duration::from_millis(50)) {
+        let next = match clocks.timed(|| server.try_next()) {
+            Err(Unreceived::Empty) => clocks.waits(|| server.next_timeout(Duration::from_millis(50))),
+            next => next,
+        };
+        match next {
             Ok(request) => {
                 let number = *request;
                 // Dropped, sometimes.
                 if random.below(20) == 0 {
                     continue;
                 }
-                let mut response = request.response_slice(response_to(number).count()).expect("room");
+                let length = response_to(number).count();
+                let mut response = clocks.timed(|| request.response_slice(length)).expect("room");
                 response.iter_mut().zip(response_to(number)).for_each(|(word, value)| *word = value);
-                match request.respond(response) {
+                match clocks.timed(|| request.respond(response)) {
                     Ok(()) => tick(books, ANSWERED, number),
                     Err(refused) => {
                         assert!(matches!(refused.why, Unanswered::Gone | Unanswered::GivenUp), "{refused:?}");
@@ -99,13 +105,14 @@ fn serve(handler: &Handler, books: &Books<ALL>) {
 
 /// Two clients and two servers, killed and replaced, or stopped for a while, until the time is over or so
 /// many were killed: how many.
-fn round(seed: u64, kills: u64, end: Instant) -> u64 {
+fn round(seed: u64, kills: u64, end: Instant) -> (u64, Times) {
     let (crew, books) = Crew::new::<ALL>("service::service_worker", false);
     let handler = crew.heap.options().size(4 << 20).create().expect("created");
     let service = handler.service::<u64, [u64]>(NAME).capacity(8).open_or_create().expect("made");
     let mut random = Rng(seed);
     let mut workers = [1, 2, 0, 0].map(|life| (life, crew.spawn(life)));
-    let killed = crew.kills(&mut workers, &mut random, (kills, end, LIVES - 1), 5..30, |_| true).iter().sum();
+    let killed =
+        crew.kills(books.clocks(), &mut workers, &mut random, (kills, end, LIVES - 1), 5..30, |_| true).iter().sum();
     // The last ones come to something before they end.
     grows(&books, GOT, 10);
     all_end(&books, workers.into_iter().map(|(_, worker)| worker));
@@ -122,11 +129,11 @@ fn round(seed: u64, kills: u64, end: Instant) -> u64 {
     service.remove().expect("ours");
     drop(service);
     crate::common::rest_is_one_block(&handler);
-    killed
+    (killed, books.clocks().times())
 }
 
 /// Two seconds, or as many kills as `MATRIX_KILLS` says, in rounds.
 #[test]
 fn q3_clients_and_servers_are_killed() {
-    in_rounds(round);
+    in_rounds("service", round);
 }

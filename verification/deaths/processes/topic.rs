@@ -3,6 +3,7 @@
 
 use crate::books::{Books, Crew, all_end, at_work, grows, in_rounds, pass_on, whole};
 use crate::common::Rng;
+use crate::held::Times;
 use atomic_matrix::handlers::Handler;
 use atomic_matrix::ipc::{Subscriber, Unsent};
 use std::sync::atomic::Ordering::SeqCst;
@@ -39,8 +40,15 @@ fn topic_worker() {
 }
 
 fn publish(handler: &Handler, topic: &atomic_matrix::ipc::Topic<[u64]>, books: &Books<ALL>, life: u64) {
+    let clocks = books.clocks();
     pass_on(handler, books, (life, EACH), [BEGUN, TOLD], |message| {
-        topic.publish_timeout(message, Duration::from_millis(100)).map_err(|refused| {
+        let refused = match clocks.timed(|| topic.try_publish(message)) {
+            Err(refused) if refused.why == Unsent::Full => {
+                clocks.waits(|| topic.publish_timeout(refused.message, Duration::from_millis(100)))
+            }
+            done => done,
+        };
+        refused.map_err(|refused| {
             assert!(matches!(refused.why, Unsent::Timeout | Unsent::Full), "{refused:?}");
             refused.message
         })
@@ -49,7 +57,7 @@ fn publish(handler: &Handler, topic: &atomic_matrix::ipc::Topic<[u64]>, books: &
 
 /// Reads on; whose it is and which, if there was one. Each publisher's come one after the other.
 fn read(books: &Books<ALL>, subscriber: &mut Subscriber<[u64]>, last: &mut [Option<u64>]) -> Option<(usize, u64)> {
-    let news = subscriber.next_timeout(Duration::from_millis(50)).expect("it is open")?;
+    let news = books.clocks().waits(|| subscriber.next_timeout(Duration::from_millis(50))).expect("it is open")?;
     let found = whole(&news, LIVES, EACH);
     std::thread::yield_now();
     let in_order = found.is_some_and(|(life, k)| last[life].replace(k).is_none_or(|before| k == before + 1));
@@ -61,7 +69,7 @@ fn read(books: &Books<ALL>, subscriber: &mut Subscriber<[u64]>, last: &mut [Opti
 }
 
 /// Two publishers and two subscribers, killed and replaced, or stopped for a while, until the time is over or so many were killed: how many.
-fn round(seed: u64, kills: u64, until: Instant) -> u64 {
+fn round(seed: u64, kills: u64, until: Instant) -> (u64, Times) {
     let (crew, books) = Crew::new::<ALL>("topic::topic_worker", false);
     let handler = crew.heap.options().size(2 << 20).create().expect("created");
     let topic = handler.topic::<[u64]>(NAME).cells(16).subscribers(8).open_or_create().expect("made");
@@ -82,7 +90,10 @@ fn round(seed: u64, kills: u64, until: Instant) -> u64 {
             }
             (last, stays)
         });
-        killed = crew.kills(&mut workers, &mut random, (kills, until, LIVES - 1), 5..30, |_| true).iter().sum();
+        killed = crew
+            .kills(books.clocks(), &mut workers, &mut random, (kills, until, LIVES - 1), 5..30, |_| true)
+            .iter()
+            .sum();
         grows(books, READ, 100);
         all_end(books, workers.map(|(_, worker)| worker));
         let (mut last, mut stays) = reader.join().expect("it reads");
@@ -95,7 +106,7 @@ fn round(seed: u64, kills: u64, until: Instant) -> u64 {
     topic.remove().expect("ours");
     drop(topic);
     crate::common::rest_is_one_block(&handler);
-    killed
+    (killed, books.clocks().times())
 }
 
 /// What was published was read once by who stayed, and nothing else.
@@ -115,5 +126,5 @@ fn balance(books: &Books<ALL>, killed: u64) {
 
 #[test]
 fn t1_q3_publishers_and_subscribers_are_killed() {
-    in_rounds(round);
+    in_rounds("topic", round);
 }

@@ -1,0 +1,166 @@
+//! How long its own calls hold a worker up, beside others that are killed and stopped: words in the segment of the books.
+//!
+//! What the kernel takes from a thread is not the library's: a thread that was preempted, or stopped, was off the processor
+//! although it asked for nothing. So a call that does not wait counts with the processor time that it took (`held`), unless
+//! it went to sleep by itself (a voluntary switch, which a worker that was stopped meanwhile has as well): then with all its
+//! time. A call that may wait for others counts with its processor time. The clock's own time of all calls that do not wait
+//! is kept beside it.
+
+use rustix::time::{ClockId, clock_gettime};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::time::{Duration, Instant};
+
+/// Eight buckets an octave, of nanoseconds.
+const BUCKETS: usize = 320;
+const WALL: usize = BUCKETS;
+const SLEPT: usize = 2 * BUCKETS;
+/// How often each process was stopped, and went on again: odd while it is. A worker's place is that of its process's number.
+const STOPS: usize = SLEPT + 1;
+const PLACES: usize = 512;
+pub(crate) const WORDS: usize = STOPS + PLACES;
+
+const fn bucket(ns: u64) -> usize {
+    if ns < 8 {
+        return ns as usize;
+    }
+    let octave = ns.ilog2();
+    let index = (octave as usize - 2) * 8 + (ns >> (octave - 3) & 7) as usize;
+    if index < BUCKETS { index } else { BUCKETS - 1 }
+}
+
+/// The first nanosecond that is too long for a bucket.
+const fn end(bucket: usize) -> u64 {
+    let (octave, part) = (bucket / 8 + 2, bucket as u64 % 8);
+    if bucket < 8 { bucket as u64 + 1 } else { (9 + part) << (octave - 3) }
+}
+
+/// The words, which the worker and whoever kills it share.
+#[derive(Clone, Copy)]
+pub(crate) struct Clocks<'b>(pub(crate) &'b [AtomicU64; WORDS]);
+
+/// A thread at a moment.
+struct Moment {
+    wall: Instant,
+    cpu: Duration,
+    slept: i64,
+    stops: u64,
+}
+
+impl<'b> Clocks<'b> {
+    fn stops_of(self, process: u32) -> &'b AtomicU64 {
+        &self.0[STOPS + process as usize % PLACES]
+    }
+    fn now(self) -> Moment {
+        let cpu = clock_gettime(ClockId::ThreadCPUTime);
+        // SAFETY: zeros are a usage; the call fills it.
+        let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+        // SAFETY: it is there to be filled.
+        let failed = unsafe { libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage) };
+        assert_eq!(failed, 0, "there is a thread");
+        Moment {
+            cpu: Duration::new(cpu.tv_sec as u64, cpu.tv_nsec as u32),
+            slept: usage.ru_nvcsw,
+            stops: self.stops_of(std::process::id()).load(SeqCst),
+            wall: Instant::now(),
+        }
+    }
+    fn count(self, histogram: usize, time: Duration) {
+        self.0[histogram + bucket(time.as_nanos() as u64)].fetch_add(1, Relaxed);
+    }
+
+    /// Makes a call that does not wait for anybody.
+    pub(crate) fn timed<T>(self, call: impl FnOnce() -> T) -> T {
+        let before = self.now();
+        let result = call();
+        let wall = before.wall.elapsed();
+        let after = self.now();
+        let was_stopped = before.stops % 2 == 1 || after.stops != before.stops;
+        let sleeps = after.slept > before.slept && !was_stopped;
+        if sleeps {
+            self.0[SLEPT].fetch_add(1, Relaxed);
+        }
+        if !was_stopped {
+            self.count(WALL, wall);
+        }
+        self.count(0, if sleeps { wall } else { after.cpu - before.cpu });
+        result
+    }
+    /// Makes a call that may sleep until others have done something.
+    pub(crate) fn waits<T>(self, call: impl FnOnce() -> T) -> T {
+        let before = self.now();
+        let result = call();
+        self.count(0, self.now().cpu - before.cpu);
+        result
+    }
+    /// A worker is about to be stopped, or goes on.
+    pub(crate) fn stops(self, process: u32) {
+        self.stops_of(process).fetch_add(1, SeqCst);
+    }
+    pub(crate) fn times(self) -> Times {
+        let counts = |from: usize| (from..from + BUCKETS).map(|i| self.0[i].load(SeqCst)).collect();
+        Times { held: counts(0), wall: counts(WALL), slept: self.0[SLEPT].load(SeqCst) }
+    }
+}
+
+/// What was counted.
+#[derive(Default)]
+pub(crate) struct Times {
+    held: Vec<u64>,
+    wall: Vec<u64>,
+    slept: u64,
+}
+
+impl Times {
+    pub(crate) fn add(&mut self, other: &Self) {
+        for (mine, others) in [(&mut self.held, &other.held), (&mut self.wall, &other.wall)] {
+            mine.resize(BUCKETS, 0);
+            mine.iter_mut().zip(others).for_each(|(mine, other)| *mine += other);
+        }
+        self.slept += other.slept;
+    }
+}
+
+/// In microseconds, below which so many calls of a thousand thousand are; and the longest.
+fn quantiles(counts: &[u64]) -> String {
+    let all: u64 = counts.iter().sum();
+    let below = |most: u64| {
+        let mut seen = 0;
+        let at = counts.iter().position(|count| {
+            seen += count;
+            seen > 0 && u128::from(seen) * 1_000_000 >= u128::from(all) * u128::from(most)
+        });
+        at.map_or(0.0, |at| end(at) as f64 / 1e3)
+    };
+    let [half, p99, p9999, longest] = [500_000, 990_000, 999_900, 1_000_000].map(below);
+    format!("{all} calls, half below {half:.1} us, 99 % {p99:.1}, 99.99 % {p9999:.1}, all {longest:.1}")
+}
+
+impl std::fmt::Display for Times {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        writeln!(f, "  held up, but for preemption: {}; {} went to sleep", quantiles(&self.held), self.slept)?;
+        write!(f, "  by the clock, preemption included: {}", quantiles(&self.wall))
+    }
+}
+
+#[test]
+fn buckets_are_where_their_times_are() {
+    for ns in (0..5000).chain((0..38).map(|octave| (1 << octave) + 1)) {
+        let at = bucket(ns);
+        assert!(ns < end(at) && (at == 0 || ns >= end(at - 1)), "{ns}: {at}, below {}", end(at));
+    }
+    assert_eq!(bucket(u64::MAX), BUCKETS - 1);
+}
+
+#[test]
+fn a_sleep_is_told_from_work() {
+    let words = std::array::from_fn(|_| AtomicU64::new(0));
+    let clocks = Clocks(&words);
+    clocks.timed(|| std::thread::sleep(Duration::from_millis(3)));
+    clocks.waits(|| std::thread::sleep(Duration::from_millis(3)));
+    clocks.stops(std::process::id());
+    clocks.timed(|| std::thread::sleep(Duration::from_millis(3)));
+    let Times { held, wall, slept } = clocks.times();
+    let from = bucket(3_000_000);
+    assert_eq!((held[from..].iter().sum::<u64>(), wall[from..].iter().sum::<u64>(), slept), (1, 1, 1));
+}
