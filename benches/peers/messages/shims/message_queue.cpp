@@ -1,5 +1,6 @@
 // Boost.Interprocess' message queue, as C functions.
 
+#include <boost/date_time/posix_time/posix_time_types.hpp>
 #include <boost/interprocess/ipc/message_queue.hpp>
 
 namespace ipc = boost::interprocess;
@@ -24,5 +25,12 @@ bool queue_receive(void *queue, void *bytes, size_t size) {
     size_t got = 0;
     unsigned priority = 0;
     return static_cast<ipc::message_queue *>(queue)->try_receive(bytes, size, got, priority);
+}
+
+bool queue_wait(void *queue, void *bytes, size_t size, unsigned milliseconds) {
+    size_t got = 0;
+    unsigned priority = 0;
+    auto until = boost::posix_time::microsec_clock::universal_time() + boost::posix_time::milliseconds(milliseconds);
+    return static_cast<ipc::message_queue *>(queue)->timed_receive(bytes, size, got, priority, until);
 }
 }

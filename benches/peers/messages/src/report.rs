@@ -2,7 +2,8 @@
 
 use crate::Outcome;
 use crate::peers::Entry;
-use crate::run::{Run, Setting};
+use crate::run::Run;
+use crate::setting::Setting;
 use serde::Serialize;
 use std::fmt::Write;
 use std::path::Path;
@@ -12,6 +13,7 @@ use std::path::Path;
 pub(crate) struct Series {
     workload: String,
     rising: bool,
+    unit: &'static str,
     peer: &'static str,
     place: &'static str,
     pub(crate) runs: Vec<Run>,
@@ -24,12 +26,19 @@ impl Series {
         let place = if entry.threads { "threads" } else { "processes" };
         Self {
             workload: setting.name.clone(),
-            rising: !setting.latency,
+            rising: setting.rising(),
+            unit: setting.unit(),
             peer: entry.name,
             place,
             runs: vec![],
             end: None,
         }
+    }
+    pub(crate) fn is(&self, workload: &str, peer: &str, place: &str) -> bool {
+        self.workload == workload && self.peer == peer && self.place == place
+    }
+    pub(crate) fn rising(&self) -> bool {
+        self.rising
     }
     fn sorted(&self) -> Vec<f64> {
         let mut values: Vec<f64> = self.runs.iter().map(|run| run.value).collect();
@@ -41,13 +50,18 @@ impl Series {
         let best = if self.rising { sorted.last() } else { sorted.first() };
         best.copied().unwrap_or(f64::NAN)
     }
-    /// The fastest part of all runs; the best run, where there are many receivers.
-    fn fastest(&self) -> f64 {
+    pub(crate) fn worst(&self) -> f64 {
+        let sorted = self.sorted();
+        let worst = if self.rising { sorted.first() } else { sorted.last() };
+        worst.copied().unwrap_or(f64::NAN)
+    }
+    /// The fastest part of all runs; the best run, where there are no parts.
+    pub(crate) fn fastest(&self) -> f64 {
         let parts = self.runs.iter().filter_map(|run| run.fastest);
         let better = if self.rising { f64::max } else { f64::min };
         parts.reduce(better).unwrap_or(self.best())
     }
-    fn median(&self) -> f64 {
+    pub(crate) fn median(&self) -> f64 {
         let sorted = self.sorted();
         let at = |index: usize| sorted.get(index).copied().unwrap_or(f64::NAN);
         (at((sorted.len().max(1) - 1) / 2) + at(sorted.len() / 2)) / 2.0
@@ -58,7 +72,7 @@ impl Series {
     }
 }
 
-fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     match value {
         _ if value.is_nan() => "–".to_owned(),
         _ if value.abs() < 0.1 => format!("{value:.4}"),
@@ -74,10 +88,9 @@ fn first<'s>(series: &'s [Series], of: &Series) -> Option<&'s Series> {
 }
 
 pub(crate) fn print(setting: &Setting, series: &[Series]) {
-    let unit = if setting.latency { "ns" } else { "Mmsg/s" };
-    println!("\n{}: {} ({unit})\n", setting.name, setting.what);
+    println!("\n{}: {} ({})\n", setting.name, setting.what, setting.unit());
     println!(
-        "| peer | in | fastest | best | median | min..max | cpu ns/message | cores | channel ÷ this: fastest | median |"
+        "| peer | in | fastest | best | median | min..max | cpu ns each | cores | first ÷ this: fastest | median |"
     );
     println!("|---|---|---:|---:|---:|---:|---:|---:|---:|---:|");
     for one in series {
@@ -137,7 +150,7 @@ pub(crate) fn write(figures: &[Series], seconds: f64, csv: Option<&Path>, json: 
                 .to_owned();
         let Machine { cpu, cores, kernel, .. } = &machine;
         for one in figures {
-            let unit = if one.rising { "Mmsg/s" } else { "ns" };
+            let unit = one.unit;
             let head = format!("{},{},{}", one.workload, one.peer.replace(',', ";"), one.place);
             for (repetition, Run { value, fastest, processor, share }) in one.runs.iter().enumerate() {
                 writeln!(
@@ -166,7 +179,7 @@ pub(crate) fn write(figures: &[Series], seconds: f64, csv: Option<&Path>, json: 
                 };
                 serde_json::json!({
                     "series": one, "fastest": one.fastest(), "best": one.best(), "median": one.median(),
-                    "channel_to_this_fastest": ratio(Series::fastest), "channel_to_this_median": ratio(Series::median),
+                    "first_to_this_fastest": ratio(Series::fastest), "first_to_this_median": ratio(Series::median),
                 })
             })
             .collect();

@@ -1,48 +1,15 @@
-//! The workloads, for any peer; one run of them.
+//! One run of a workload, for any peer: its processes, and its figures.
 
 use crate::Outcome;
-use crate::control::{Control, Patience, Words};
-use crate::peers::{self, Entry, In, Out, Peer};
+use crate::control::{Control, Words};
+use crate::peers::{self, Entry};
+use crate::setting::{Kind, Setting};
 use rustix::process::{Signal, set_parent_process_death_signal};
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
-
-/// A workload with a size and a number of workers.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Setting {
-    pub(crate) name: String,
-    pub(crate) what: String,
-    pub(crate) latency: bool,
-    /// Bytes of a message.
-    pub(crate) size: usize,
-    /// Senders, and as many receivers.
-    pub(crate) pairs: usize,
-    /// Messages on their way at most.
-    pub(crate) cells: usize,
-}
-
-pub(crate) fn settings() -> Vec<Setting> {
-    let setting = |name: &str, what: &str, latency, size, pairs, cells| Setting {
-        name: name.to_owned(),
-        what: what.to_owned(),
-        latency,
-        size,
-        pairs,
-        cells,
-    };
-    vec![
-        setting("S", "stream of 64 bytes, 1 to 1", false, 64, 1, 1024),
-        setting("L", "one way, 64 bytes, both sides poll", true, 64, 1, 1024),
-        setting("M2", "stream of 64 bytes, 2 to 2", false, 64, 2, 1024),
-        setting("M4", "stream of 64 bytes, 4 to 4", false, 64, 4, 1024),
-        setting("Z4K", "stream of 4 KiB, written and read, 1 to 1", false, 4 << 10, 1, 1024),
-        setting("Z1M", "stream of 1 MiB, written and read, 1 to 1", false, 1 << 20, 1, 16),
-    ]
-}
 
 /// One run's figures.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -65,9 +32,9 @@ pub(crate) struct Task {
     pub(crate) name: String,
     pub(crate) setting: Setting,
     /// Whether this process makes what the workers talk through.
-    first: bool,
+    pub(crate) first: bool,
     /// The workers of this process; even ones send.
-    workers: Vec<usize>,
+    pub(crate) workers: Vec<usize>,
 }
 
 /// Processes; they end with their conductor, whatever happens.
@@ -104,76 +71,160 @@ impl Group {
     }
 }
 
+/// What everything is named after that a run makes.
+pub(crate) fn name() -> String {
+    static RUNS: AtomicU32 = AtomicU32::new(0);
+    format!("atomic-matrix-messages-{}-{}", std::process::id(), RUNS.fetch_add(1, Ordering::Relaxed))
+}
+
+/// A run's processes and words; whatever it leaves is removed with it.
+pub(crate) struct Conducted {
+    group: Group,
+    _left: Left,
+    control: Arc<Control>,
+    task: Task,
+}
+
+impl Conducted {
+    pub(crate) fn new(entry: &Entry, setting: &Setting) -> Outcome<Self> {
+        let name = name();
+        let control = Arc::new(Control::make(&name)?);
+        let (peer, setting) = (entry.key.to_owned(), setting.clone());
+        let task = Task { peer, name: name.clone(), setting, first: true, workers: vec![] };
+        Ok(Self { group: Group(vec![]), _left: Left(name), control, task })
+    }
+    pub(crate) fn words(&self) -> &Words {
+        self.control.words()
+    }
+    pub(crate) fn control(&self) -> Arc<Control> {
+        self.control.clone()
+    }
+    /// Starts a process; the first one makes what they talk through.
+    pub(crate) fn start(&mut self, first: bool, workers: Vec<usize>) -> Outcome<()> {
+        let task = Task { first, workers, ..self.task.clone() };
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("--worker").arg(serde_json::to_string(&task)?).stdin(Stdio::null());
+        self.group.0.push(command.spawn()?);
+        Ok(())
+    }
+    pub(crate) fn wait(&mut self, what: &str, mut holds: impl FnMut(&Words) -> Outcome<bool>) -> Outcome<()> {
+        let words = self.control.words();
+        self.group.wait(what, |_| holds(words))
+    }
+    pub(crate) fn await_ready(&mut self, workers: usize) -> Outcome<()> {
+        self.wait("the start", |words| Ok(words.ready() == workers))
+    }
+    pub(crate) fn await_end(&mut self) -> Outcome<()> {
+        self.group.wait("the end", |group| {
+            Ok(group.0.iter_mut().all(|child| matches!(child.try_wait(), Ok(Some(status)) if status.success())))
+        })
+    }
+    /// Kills the process that was started last.
+    pub(crate) fn kill_last(&mut self) -> Outcome<()> {
+        let mut last = self.group.0.pop().ok_or("nobody to kill")?;
+        last.kill()?;
+        last.wait()?;
+        Ok(())
+    }
+}
+
 /// One run of one peer: processes of its own, whether its workers are threads or processes.
 pub(crate) fn once(entry: &Entry, setting: &Setting, seconds: f64) -> Outcome<Run> {
-    static RUNS: AtomicU32 = AtomicU32::new(0);
-    let name = format!("atomic-matrix-messages-{}-{}", std::process::id(), RUNS.fetch_add(1, Ordering::Relaxed));
-    let control = Control::make(&name)?;
-    let words = control.words();
-    let workers = 2 * setting.pairs;
+    let mut run = Conducted::new(entry, setting)?;
+    let workers = setting.workers();
     let parts: Vec<Vec<usize>> = match entry.threads {
         true => vec![(0..workers).collect()],
         false => (0..workers).map(|worker| vec![worker]).collect(),
     };
-    let _left = Left(&name);
-    let mut group = Group(vec![]);
     for (at, workers) in parts.into_iter().enumerate() {
-        let (peer, setting) = (entry.key.to_owned(), setting.clone());
-        let task = Task { peer, name: name.clone(), setting, first: at == 0, workers };
-        let mut command = Command::new(std::env::current_exe()?);
-        command.arg("--worker").arg(serde_json::to_string(&task)?).stdin(Stdio::null());
-        group.0.push(command.spawn()?);
+        run.start(at == 0, workers)?;
     }
-    group.wait("the start", |_| Ok(words.ready() == workers))?;
+    run.await_ready(workers)?;
     let begun = Instant::now();
-    words.start();
+    run.words().start();
     std::thread::sleep(Duration::from_secs_f64(seconds));
     let window = begun.elapsed();
-    words.stop();
-    group.wait("the end", |group| {
-        Ok(group.0.iter_mut().all(|child| matches!(child.try_wait(), Ok(Some(status)) if status.success())))
-    })?;
-    figures(setting, words, window)
+    run.words().stop();
+    run.await_end()?;
+    figures(setting, run.words(), window)
 }
 
 fn figures(setting: &Setting, words: &Words, window: Duration) -> Outcome<Run> {
-    let workers = 2 * setting.pairs;
+    let workers = setting.workers();
+    let read = |word: &std::sync::atomic::AtomicU64| word.load(Ordering::Acquire);
+    let results = &words.results[..workers];
     let sum = |of: &dyn Fn(usize) -> bool| -> u64 {
-        (0..workers).filter(|&at| of(at)).map(|at| words.results[at].done.load(Ordering::Acquire)).sum()
+        results.iter().enumerate().filter(|&(at, _)| of(at)).map(|(_, one)| read(&one.done)).sum()
     };
-    let (sent, received) = (sum(&|at| at % 2 == 0), sum(&|at| at % 2 == 1));
-    if sent != received || received == 0 {
-        return Err(format!("{sent} were sent and {received} received").into());
+    let done = match setting.kind {
+        Kind::Stream | Kind::Latency => {
+            let (sent, received) = (sum(&|at| at % 2 == 0), sum(&|at| at % 2 == 1));
+            if sent != received {
+                return Err(format!("{sent} were sent and {received} received").into());
+            }
+            received
+        }
+        Kind::Fan => {
+            let (sent, received) = (sum(&|at| at == 0), sum(&|at| at > 0));
+            if sent * setting.pairs as u64 != received {
+                return Err(format!("{sent} were published and {received} read by {}", setting.pairs).into());
+            }
+            sent
+        }
+        Kind::Wake => {
+            let (there, back) = (sum(&|at| at == 0), sum(&|at| at == 1));
+            if there != back {
+                return Err(format!("{there} came and {back} were sent back").into());
+            }
+            there
+        }
+        Kind::Board | Kind::Look | Kind::Map => sum(&|at| at < setting.pairs),
+        Kind::Memory | Kind::Kill => return Err("conducted elsewhere".into()),
+    };
+    if done == 0 {
+        return Err("nothing was done".into());
     }
-    let processor: u64 = words.results[..workers].iter().map(|one| one.processor.load(Ordering::Acquire)).sum();
-    let (nanos, received) = (window.as_nanos() as f64, received as f64);
+    let processor: u64 = results.iter().map(|one| read(&one.processor)).sum();
+    let (nanos, done) = (window.as_nanos() as f64, done as f64);
     let cores = std::thread::available_parallelism().map_or(1, usize::from).min(workers) as f64;
-    let chunk = |at: usize| words.results[at].fastest.load(Ordering::Acquire) as f64 / 1000.0;
-    let fastest = match setting.pairs {
-        1 if setting.latency => Some(chunk(0) / 2.0),
-        1 => Some(1000.0 / chunk(1)),
+    let thousandth = |word: &std::sync::atomic::AtomicU64| read(word) as f64 / 1000.0;
+    let value = match setting.kind {
+        Kind::Latency => nanos / done / 2.0,
+        Kind::Fan | Kind::Wake => thousandth(&results[0].median),
+        _ => done / nanos * 1000.0,
+    };
+    let fastest = match setting.kind {
+        Kind::Stream if setting.pairs == 1 => Some(1000.0 / thousandth(&results[1].fastest)),
+        Kind::Latency => Some(thousandth(&results[0].fastest) / 2.0),
+        Kind::Fan | Kind::Wake => Some(thousandth(&results[0].fastest)),
+        Kind::Board | Kind::Look | Kind::Map if setting.pairs == 1 => Some(1000.0 / thousandth(&results[0].fastest)),
         _ => None,
     };
     Ok(Run {
         fastest: fastest.filter(|value| value.is_finite() && (1e-6..1e9).contains(value)),
-        value: if setting.latency { nanos / received / 2.0 } else { received / nanos * 1000.0 },
-        processor: processor as f64 / received,
+        value,
+        processor: processor as f64 / done,
         share: processor as f64 / (nanos * cores),
     })
 }
 
 /// Whatever a run that was killed leaves.
-struct Left<'n>(&'n str);
+struct Left(String);
 
-impl Drop for Left<'_> {
+impl Drop for Left {
     fn drop(&mut self) {
-        peers::clean(self.0);
-        for folder in ["/dev/shm", "/tmp"] {
-            for file in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-                if file.file_name().to_string_lossy().starts_with(self.0) {
-                    let _ = std::fs::remove_file(file.path());
-                    let _ = std::fs::remove_dir_all(file.path());
-                }
+        peers::clean(&self.0);
+        sweep(&self.0);
+    }
+}
+
+/// Removes the files of a run.
+pub(crate) fn sweep(name: &str) {
+    for folder in ["/dev/shm", "/tmp"] {
+        for file in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            if file.file_name().to_string_lossy().starts_with(name) {
+                let _ = std::fs::remove_file(file.path());
+                let _ = std::fs::remove_dir_all(file.path());
             }
         }
     }
@@ -184,190 +235,4 @@ pub(crate) fn work(task: &str) -> Outcome<()> {
     let task: Task = serde_json::from_str(task)?;
     set_parent_process_death_signal(Some(Signal::KILL))?;
     peers::work(&task)
-}
-
-/// The same, for one peer.
-pub(crate) fn part<P: Peer>(task: &Task) -> Outcome<()> {
-    let control = Control::open(&task.name)?;
-    let words = control.words();
-    if !task.first {
-        words.await_made();
-    }
-    let peer = if task.first { P::make(task)? } else { P::open(task)? };
-    words.made();
-    std::thread::scope(|scope| {
-        let (peer, words) = (&peer, words);
-        let start = |&worker: &usize| scope.spawn(move || one::<P>(peer, words, task, worker));
-        let workers: Vec<_> = task.workers.iter().map(start).collect();
-        workers.into_iter().try_for_each(|worker| worker.join().map_err(|_| "a worker panicked")?)
-    })
-}
-
-fn one<P: Peer>(peer: &P, words: &Words, task: &Task, worker: usize) -> Outcome<()> {
-    let setting = &task.setting;
-    let sends = worker.is_multiple_of(2);
-    if setting.pairs == 1 {
-        pin(worker);
-    }
-    let (mut tx, mut rx) = (None, None);
-    // Whoever receives comes first, since some peers' receivers are what a sender finds; but of two that do both, one.
-    if setting.latency && !sends {
-        tx = Some(peer.output(1)?);
-    }
-    if setting.latency || !sends {
-        rx = Some(peer.input(usize::from(setting.latency && sends))?);
-    }
-    if sends {
-        tx = Some(peer.output(0)?);
-    }
-    words.await_start();
-    let (before, result) = (processor(), &words.results[worker]);
-    let done = match (tx, rx) {
-        (Some(tx), Some(rx)) if sends => ping(tx, rx, words, setting, &result.fastest)?,
-        (Some(tx), Some(rx)) => pong(tx, rx, words, setting.size)?,
-        (Some(tx), None) => send(tx, words, setting)?,
-        (None, Some(rx)) => receive(rx, words, setting, &result.fastest)?,
-        (None, None) => 0,
-    };
-    result.done.store(done, Ordering::Release);
-    result.processor.store(processor() - before, Ordering::Release);
-    Ok(())
-}
-
-/// How fast the fastest part of a run was: what a machine with other work does in the moments in which both
-/// sides have a core.
-struct Chunks<'f> {
-    messages: u64,
-    begun: Instant,
-    fastest: &'f AtomicU64,
-}
-
-impl<'f> Chunks<'f> {
-    /// Eight times as many messages as can be on their way, so that what was sent before counts little.
-    fn new(setting: &Setting, fastest: &'f AtomicU64) -> Self {
-        fastest.store(u64::MAX, Ordering::Relaxed);
-        Self { messages: if setting.latency { 1024 } else { 8 * setting.cells as u64 }, begun: Instant::now(), fastest }
-    }
-    /// So many are done.
-    #[inline(always)]
-    fn one(&mut self, done: u64) {
-        if done.is_multiple_of(self.messages) {
-            let now = Instant::now();
-            let nanos = (now - self.begun).as_nanos() as u64 * 1000 / self.messages;
-            self.fastest.fetch_min(nanos, Ordering::Relaxed);
-            self.begun = now;
-        }
-    }
-}
-
-#[inline(never)]
-fn send(mut tx: impl Out, words: &Words, setting: &Setting) -> Outcome<u64> {
-    let (mut sent, size) = (0, setting.size);
-    'all: while !words.stopped() {
-        for _ in 0..32 {
-            let mut patience = Patience::default();
-            while !tx.send(size, sent)? {
-                if words.stopped() {
-                    break 'all;
-                }
-                patience.wait();
-            }
-            sent += 1;
-        }
-    }
-    tx.flush();
-    words.end();
-    words.await_drained(setting.pairs);
-    Ok(sent)
-}
-
-#[inline(never)]
-fn receive(mut rx: impl In, words: &Words, setting: &Setting, fastest: &AtomicU64) -> Outcome<u64> {
-    let (mut received, mut patience) = (0, Patience::default());
-    let mut chunks = Chunks::new(setting, fastest);
-    loop {
-        // In this order: what was sent before the end is received after it is seen.
-        let ended = words.ended() == setting.pairs;
-        match rx.receive(setting.size)? {
-            Some(value) => {
-                std::hint::black_box(value);
-                (received, patience) = (received + 1, Patience::default());
-                chunks.one(received);
-            }
-            None if ended => {
-                words.drain();
-                return Ok(received);
-            }
-            None => patience.wait(),
-        }
-    }
-}
-
-/// Polls, and gives the core away now and then.
-#[inline(always)]
-fn poll(words: &Words, mut act: impl FnMut() -> Outcome<bool>) -> Outcome<bool> {
-    for tries in 1_u32.. {
-        if act()? {
-            return Ok(true);
-        }
-        std::hint::spin_loop();
-        if tries.is_multiple_of(4096) {
-            if words.ended() > 0 {
-                return Ok(false);
-            }
-            std::thread::yield_now();
-        }
-    }
-    Ok(false)
-}
-
-#[inline(never)]
-fn ping(mut tx: impl Out, mut rx: impl In, words: &Words, setting: &Setting, fastest: &AtomicU64) -> Outcome<u64> {
-    let (mut trips, size) = (0, setting.size);
-    let mut chunks = Chunks::new(setting, fastest);
-    while !words.stopped() {
-        poll(words, || tx.send(size, trips))?;
-        tx.flush();
-        poll(words, || Ok(rx.receive(size)?.is_some()))?;
-        trips += 1;
-        chunks.one(trips);
-    }
-    words.end();
-    Ok(trips)
-}
-
-#[inline(never)]
-fn pong(mut tx: impl Out, mut rx: impl In, words: &Words, size: usize) -> Outcome<u64> {
-    let mut trips = 0;
-    loop {
-        let mut value = 0;
-        let came = poll(words, || {
-            let got = rx.receive(size)?;
-            value = got.unwrap_or(0);
-            Ok(got.is_some())
-        })?;
-        if !came {
-            return Ok(trips);
-        }
-        poll(words, || tx.send(size, value))?;
-        tx.flush();
-        trips += 1;
-    }
-}
-
-/// Gives the two sides a core each, as far as there are two.
-fn pin(worker: usize) {
-    let Ok(allowed) = sched_getaffinity(None) else { return };
-    let mut cores = (0..CpuSet::MAX_CPU).filter(|&core| allowed.is_set(core));
-    if let (true, Some(core)) = (allowed.count() > 1, cores.nth(worker)) {
-        let mut own = CpuSet::new();
-        own.set(core);
-        let _ = sched_setaffinity(None, &own); // The share of the cores tells if it was in vain.
-    }
-}
-
-/// This thread's processor time, in nanoseconds.
-fn processor() -> u64 {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }

@@ -1,19 +1,46 @@
-//! Boost's message_queue: bytes, copied in and out behind a mutex in the segment.
+//! Boost's message_queue: bytes, copied in and out behind a mutex in the segment; and its unordered_map there.
 
 use super::{In, Out, Peer};
 use crate::Outcome;
+use crate::boards::Value;
+use crate::maps::{Key, Maps, Store};
 use crate::run::Task;
 
 /// Whether Boost was there when this was built.
 pub(crate) const THERE: bool = cfg!(boost);
 
 #[cfg(boost)]
-pub(crate) use there::Queues;
+pub(crate) use there::{Queues, Tables};
 
 #[cfg(not(boost))]
 pub(crate) struct Queues;
 #[cfg(not(boost))]
 pub(crate) struct None;
+#[cfg(not(boost))]
+pub(crate) struct Tables;
+
+#[cfg(not(boost))]
+impl Maps for Tables {
+    type Store = None;
+    fn make(_: &Task) -> Outcome<Self> {
+        Err("built without it: benches/peers/install".into())
+    }
+    fn open(_: &Task) -> Outcome<Self> {
+        Ok(Self)
+    }
+    fn store(&self) -> Outcome<None> {
+        Ok(None)
+    }
+}
+#[cfg(not(boost))]
+impl Store for None {
+    fn get(&mut self, _: &Key) -> Outcome<u64> {
+        Ok(0)
+    }
+    fn put(&mut self, _: &Key, _: Value) -> Outcome<()> {
+        Ok(())
+    }
+}
 
 #[cfg(not(boost))]
 impl Peer for Queues {
@@ -45,15 +72,21 @@ impl In for None {
 #[cfg(boost)]
 mod there {
     use super::*;
-    use crate::peers::{fill, read};
+    use crate::maps::{KEYS, sum};
+    use crate::peers::{BOUND, fill, read};
     use std::ffi::{CString, c_char, c_void};
 
-    // SAFETY: these are the functions of shims/message_queue.cpp.
+    // SAFETY: these are the functions of shims/message_queue.cpp and of shims/unordered_map.cpp.
     unsafe extern "C" {
         fn queue_open(name: *const c_char, messages: usize, size: usize) -> *mut c_void;
         fn queue_close(queue: *mut c_void);
         fn queue_send(queue: *mut c_void, bytes: *const u8, size: usize) -> bool;
         fn queue_receive(queue: *mut c_void, bytes: *mut u8, size: usize) -> bool;
+        fn queue_wait(queue: *mut c_void, bytes: *mut u8, size: usize, milliseconds: u32) -> bool;
+        fn map_open(name: *const c_char, size: usize, keys: usize) -> *mut c_void;
+        fn map_close(map: *mut c_void);
+        fn map_get(map: *mut c_void, key: *const u8, value: *mut u64) -> bool;
+        fn map_put(map: *mut c_void, key: *const u8, value: *const u64) -> bool;
     }
 
     pub(crate) struct Queues(Task);
@@ -111,6 +144,53 @@ mod there {
             // SAFETY: an open queue, and as many bytes as the buffer has.
             let got = unsafe { queue_receive(self.0, self.1.as_mut_ptr().cast(), size) };
             Ok(got.then(|| read(&self.1)))
+        }
+        fn wait(&mut self, size: usize) -> Outcome<Option<u64>> {
+            let bound = BOUND.as_millis() as u32;
+            // SAFETY: an open queue, and as many bytes as the buffer has.
+            let got = unsafe { queue_wait(self.0, self.1.as_mut_ptr().cast(), size, bound) };
+            Ok(got.then(|| read(&self.1)))
+        }
+    }
+
+    pub(crate) struct Tables(CString);
+    pub(crate) struct Table(*mut c_void);
+
+    impl Maps for Tables {
+        type Store = Table;
+        fn make(task: &Task) -> Outcome<Self> {
+            Ok(Self(CString::new(format!("{}-map", task.name))?))
+        }
+        fn open(task: &Task) -> Outcome<Self> {
+            Self::make(task)
+        }
+        fn store(&self) -> Outcome<Table> {
+            // SAFETY: a name that ends with 0.
+            let table = unsafe { map_open(self.0.as_ptr(), 64 << 20, KEYS) };
+            if table.is_null() { Err("Boost refused its map".into()) } else { Ok(Table(table)) }
+        }
+    }
+
+    impl Drop for Table {
+        fn drop(&mut self) {
+            // SAFETY: made by `store`, and used no more.
+            unsafe { map_close(self.0) }
+        }
+    }
+
+    impl Store for Table {
+        #[inline(always)]
+        fn get(&mut self, key: &Key) -> Outcome<u64> {
+            let mut value = [0; 8];
+            // SAFETY: an open map, a key's bytes, and room for a value.
+            let found = unsafe { map_get(self.0, key.as_ptr(), value.as_mut_ptr()) };
+            if found { Ok(sum(&value)) } else { Err("a key is missing".into()) }
+        }
+        #[inline(always)]
+        fn put(&mut self, key: &Key, value: Value) -> Outcome<()> {
+            // SAFETY: an open map, a key's bytes, and a value.
+            let put = unsafe { map_put(self.0, key.as_ptr(), value.as_ptr()) };
+            if put { Ok(()) } else { Err("Boost's segment is full".into()) }
         }
     }
 }

@@ -2,16 +2,37 @@
 
 use super::{In, Out, Peer, fill, read};
 use crate::Outcome;
+use crate::memory::{BEHIND, LARGEST, SUBSCRIBERS, sizes};
 use crate::run::Task;
+use crate::setting::Kind;
 use iceoryx2::node::Node;
 use iceoryx2::port::publisher::Publisher;
 use iceoryx2::port::subscriber::Subscriber;
 use iceoryx2::prelude::{
-    BackpressureStrategy, Config, FileName, NodeBuilder, Path, SemanticString, ServiceName, ipc_threadsafe,
+    AllocationStrategy, BackpressureStrategy, Config, FileName, NodeBuilder, Path, SemanticString, ServiceName,
+    ipc_threadsafe,
 };
 use iceoryx2::service::port_factory::publish_subscribe::PortFactory;
 
-type Service = ipc_threadsafe::Service;
+pub(super) type Service = ipc_threadsafe::Service;
+
+/// A node of the run's own.
+pub(super) fn node(task: &Task) -> Outcome<Node<Service>> {
+    node_of(&task.name)
+}
+
+fn node_of(name: &str) -> Outcome<Node<Service>> {
+    let mut config = Config::default();
+    let prefix = format!("{name}-");
+    config.global.prefix = FileName::new(prefix.as_bytes()).map_err(|error| format!("{error:?}"))?;
+    let root = format!("/tmp/{name}");
+    config.global.set_root_path(&Path::new(root.as_bytes()).map_err(|error| format!("{error:?}"))?);
+    Ok(NodeBuilder::new().config(&config).create::<Service>().map_err(|error| format!("no node: {error:?}"))?)
+}
+
+pub(super) fn named(name: &str) -> Outcome<ServiceName> {
+    Ok(ServiceName::new(name).map_err(|error| format!("{error:?}"))?)
+}
 
 /// A service's receiving end.
 pub(crate) struct End(Subscriber<Service, [u64], ()>);
@@ -23,13 +44,16 @@ pub(crate) struct Services {
 
 impl Services {
     fn service(&self, way: usize) -> Outcome<PortFactory<Service, [u64], ()>> {
-        let name = ServiceName::new(&format!("way {way}")).map_err(|error| format!("{error:?}"))?;
+        let setting = &self.task.setting;
         Ok(self
             .node
-            .service_builder(&name)
+            .service_builder(&named(&format!("way {way}"))?)
             .publish_subscribe::<[u64]>()
             .enable_safe_overflow(false)
-            .subscriber_max_buffer_size(self.task.setting.cells)
+            .subscriber_max_buffer_size(setting.cells)
+            .max_subscribers(setting.pairs)
+            .max_nodes(if setting.kind == Kind::Kill { 256 } else { setting.workers() })
+            .max_publishers(if setting.kind == Kind::Kill { 256 } else { setting.senders })
             .open_or_create()
             .map_err(|error| format!("no service: {error:?}"))?)
     }
@@ -39,13 +63,7 @@ impl Peer for Services {
     type Out = Publisher<Service, [u64], ()>;
     type In = End;
     fn make(task: &Task) -> Outcome<Self> {
-        let mut config = Config::default();
-        let prefix = format!("{}-", task.name);
-        config.global.prefix = FileName::new(prefix.as_bytes()).map_err(|error| format!("{error:?}"))?;
-        let root = format!("/tmp/{}", task.name);
-        config.global.set_root_path(&Path::new(root.as_bytes()).map_err(|error| format!("{error:?}"))?);
-        let node = NodeBuilder::new().config(&config).create::<Service>();
-        Ok(Self { node: node.map_err(|error| format!("no node: {error:?}"))?, task: task.clone() })
+        Ok(Self { node: node(task)?, task: task.clone() })
     }
     fn open(task: &Task) -> Outcome<Self> {
         Self::make(task)
@@ -83,4 +101,52 @@ impl In for End {
         let received = self.0.receive().map_err(|error| format!("nothing received: {error:?}"))?;
         Ok(received.map(|sample| read(&sample)))
     }
+}
+
+/// Which payloads a publisher reserves memory for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Largest {
+    /// The largest that there will be.
+    AtOnce,
+    /// Those of 4 KiB; larger ones when one is asked for.
+    WhenNeeded,
+}
+
+/// Publishes messages of many sizes, with subscribers as far behind as they may be: what `measure` says then.
+pub(crate) fn fill_up(name: &str, largest: Largest, measure: &dyn Fn() -> Outcome<f64>) -> Outcome<f64> {
+    let node = node_of(name)?;
+    let service = node
+        .service_builder(&named("memory")?)
+        .publish_subscribe::<[u64]>()
+        .enable_safe_overflow(false)
+        .subscriber_max_buffer_size(BEHIND)
+        .subscriber_max_borrowed_samples(1)
+        .history_size(0)
+        .max_publishers(1)
+        .max_subscribers(SUBSCRIBERS)
+        .create()
+        .map_err(|error| format!("no service: {error:?}"))?;
+    let builder = service.publisher_builder().max_loaned_samples(1);
+    let builder = match largest {
+        Largest::AtOnce => builder.initial_max_slice_len(LARGEST / 8).allocation_strategy(AllocationStrategy::Static),
+        Largest::WhenNeeded => {
+            builder.initial_max_slice_len(4096 / 8).allocation_strategy(AllocationStrategy::PowerOfTwo)
+        }
+    };
+    let publisher = builder.create().map_err(|error| format!("no publisher: {error:?}"))?;
+    let made = (0..SUBSCRIBERS).map(|_| service.subscriber_builder().create()).collect::<Result<Vec<_>, _>>();
+    let subscribers = made.map_err(|error| format!("no subscriber: {error:?}"))?;
+    for (number, size) in sizes().enumerate() {
+        if number >= BEHIND {
+            for subscriber in &subscribers {
+                let received = subscriber.receive().map_err(|error| format!("nothing received: {error:?}"))?;
+                std::hint::black_box(received.ok_or("nothing to read")?[0]);
+            }
+        }
+        let mut loan = publisher.loan_slice_uninit(size / 8).map_err(|error| format!("no loan: {error:?}"))?;
+        loan.payload_mut().fill(std::mem::MaybeUninit::new(number as u64));
+        // SAFETY: all of it is written.
+        unsafe { loan.assume_init() }.send().map_err(|error| format!("not sent: {error:?}"))?;
+    }
+    measure()
 }

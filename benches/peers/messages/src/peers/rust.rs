@@ -1,9 +1,12 @@
-//! Queues between threads: crossbeam's bounded channel, and rtrb, each of boxes.
+//! Between threads: crossbeam's bounded channel and rtrb, each of boxes, and a value and a table behind a lock.
 
-use super::{In, Out, Peer, fill, read};
+use super::{BOUND, In, Out, Peer, fill, read};
 use crate::Outcome;
+use crate::boards::{Latest, Value, Values};
+use crate::maps::{Key, Maps, Store, sum};
 use crate::run::Task;
-use std::sync::Mutex;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 /// What goes through.
 type Words = Box<[u64]>;
@@ -50,6 +53,9 @@ impl In for crossbeam_channel::Receiver<Box<[u64]>> {
     fn receive(&mut self, _: usize) -> Outcome<Option<u64>> {
         Ok(self.try_recv().ok().map(|words| read(&words)))
     }
+    fn wait(&mut self, _: usize) -> Outcome<Option<u64>> {
+        Ok(self.recv_timeout(BOUND).ok().map(|words| read(&words)))
+    }
 }
 
 type Ends<A, B> = [(Mutex<Option<A>>, Mutex<Option<B>>); 2];
@@ -92,5 +98,60 @@ impl In for rtrb::Consumer<Box<[u64]>> {
     #[inline(always)]
     fn receive(&mut self, _: usize) -> Outcome<Option<u64>> {
         Ok(self.pop().ok().map(|words| read(&words)))
+    }
+}
+
+pub(crate) struct Locked(Arc<RwLock<Value>>);
+
+impl Values for Locked {
+    type Latest = Arc<RwLock<Value>>;
+    fn make(_: &Task) -> Outcome<Self> {
+        Ok(Self(Arc::default()))
+    }
+    fn open(_: &Task) -> Outcome<Self> {
+        Err("it has threads alone".into())
+    }
+    fn end(&self, _: bool) -> Outcome<Self::Latest> {
+        Ok(self.0.clone())
+    }
+}
+
+impl Latest for Arc<RwLock<Value>> {
+    #[inline(always)]
+    fn get(&mut self) -> Outcome<Value> {
+        Ok(*self.read().unwrap_or_else(PoisonError::into_inner))
+    }
+    #[inline(always)]
+    fn set(&mut self, value: Value) -> Outcome<()> {
+        *self.write().unwrap_or_else(PoisonError::into_inner) = value;
+        Ok(())
+    }
+}
+
+pub(crate) struct LockedTable(Arc<RwLock<HashMap<Key, Value>>>);
+
+impl Maps for LockedTable {
+    type Store = Arc<RwLock<HashMap<Key, Value>>>;
+    fn make(_: &Task) -> Outcome<Self> {
+        Ok(Self(Arc::default()))
+    }
+    fn open(_: &Task) -> Outcome<Self> {
+        Err("it has threads alone".into())
+    }
+    fn store(&self) -> Outcome<Self::Store> {
+        Ok(self.0.clone())
+    }
+}
+
+impl Store for Arc<RwLock<HashMap<Key, Value>>> {
+    #[inline(always)]
+    fn get(&mut self, key: &Key) -> Outcome<u64> {
+        let table = self.read().unwrap_or_else(PoisonError::into_inner);
+        Ok(sum(table.get(key).ok_or("a key is missing")?))
+    }
+    #[inline(always)]
+    fn put(&mut self, key: &Key, value: Value) -> Outcome<()> {
+        self.write().unwrap_or_else(PoisonError::into_inner).insert(*key, value);
+        Ok(())
     }
 }

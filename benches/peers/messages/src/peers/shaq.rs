@@ -3,6 +3,7 @@
 use super::{In, Out, Peer, fill, read};
 use crate::Outcome;
 use crate::run::Task;
+use shaq::broadcast::{Broadcast, BroadcastConfig, Consumer, Producer, ProducerId};
 use std::fs::{File, OpenOptions};
 
 /// The files of the two ways.
@@ -64,3 +65,46 @@ macro_rules! queues {
 
 queues!(Single, "spsc", spsc);
 queues!(Many, "mpmc", mpmc);
+
+/// One to all, from a ring of its own for each publisher.
+pub(crate) struct Fan(Broadcast<[u64; 8]>);
+
+impl Peer for Fan {
+    type Out = Producer<[u64; 8]>;
+    type In = Consumer<[u64; 8]>;
+    fn make(task: &Task) -> Outcome<Self> {
+        let [file, _] = files(task, "fan")?;
+        let setting = &task.setting;
+        let config =
+            BroadcastConfig { capacity: setting.cells, producer_slots: 1, consumer_slots: setting.pairs.max(1) };
+        // SAFETY: made once, by this process; the words are plain numbers.
+        Ok(Self(unsafe { Broadcast::create(&file, config) }.map_err(|error| format!("{error:?}"))?))
+    }
+    fn open(task: &Task) -> Outcome<Self> {
+        let [file, _] = files(task, "fan")?;
+        // SAFETY: made by the first process; the words are plain numbers.
+        Ok(Self(unsafe { Broadcast::join(&file) }.map_err(|error| format!("{error:?}"))?))
+    }
+    fn output(&self, way: usize) -> Outcome<Self::Out> {
+        Ok(self.0.producer(ProducerId::new(way as u64)).map_err(|error| format!("{error:?}"))?)
+    }
+    fn input(&self, _: usize) -> Outcome<Self::In> {
+        Ok(self.0.consumer().map_err(|error| format!("{error:?}"))?)
+    }
+}
+
+impl Out for Producer<[u64; 8]> {
+    #[inline(always)]
+    fn send(&mut self, _: usize, value: u64) -> Outcome<bool> {
+        let mut words = [0; 8];
+        fill(&mut words, value);
+        Ok(self.try_write(words).is_ok())
+    }
+}
+
+impl In for Consumer<[u64; 8]> {
+    #[inline(always)]
+    fn receive(&mut self, _: usize) -> Outcome<Option<u64>> {
+        Ok(self.try_read().map(|words| read(&words)))
+    }
+}
