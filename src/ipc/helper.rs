@@ -1,6 +1,6 @@
 //! The helper thread: it sleeps for the futures and descriptors of its process, so that none of them has to.
 //!
-//! A future does the steps of a sleeper (`ipc::wait`) but the sleep itself: it tries, *joins* the bell,
+//! A future does the steps of a sleeper (`ipc::wait`) but the sleep itself: it tries, is *counted in* at the bell,
 //! passes the fence, tries once more, and only then leaves its bell's word and what it has heard to the
 //! helper. The helper sleeps while every word is as it was heard. So what is put behind the last try is rung
 //! behind what the future has heard: the helper does not fall asleep over it, or is woken.
@@ -8,7 +8,7 @@
 //! ```text
 //! future                                     helper, round by round
 //!  1 try; it is there: done                   1 told ← tellings
-//!  2 join the bell                            2 round += 1; takes what is to be waited for        (under the lock)
+//!  2 be counted in at the bell                2 round += 1; takes what is to be waited for        (under the lock)
 //!  3 fence, try; it is there: leave, done     3 one has rung, or its nap is over: 5
 //!  4 adds its wait (under the lock)           4 sleeps while tellings = told and nobody has rung
 //!  5 tellings += 1, wake                      5 takes out those that have rung (under the lock), wakes their wakers
@@ -25,7 +25,7 @@
 //! in; without FUTEX_WAITV (Linux 5.16), or for more than 127 structures at once, it looks once a
 //! millisecond.
 
-use super::wait::{Bell, Joined, Look, NAP, fence_of_sleepers};
+use super::wait::{Bell, CountedIn, Look, NAP, fence_of_sleepers};
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
 use std::collections::BTreeMap;
@@ -221,14 +221,14 @@ pub struct Sleeper<B: Backend> {
     helper: Arc<Helper<B>>,
     id: u64,
     wait: Arc<Wait<B>>,
-    joined: Joined,
+    counted: CountedIn,
 }
 
 impl<B: Backend> Sleeper<B> {
-    fn new(helper: &Arc<Helper<B>>, rings: Box<dyn Rings<B>>, joined: Joined, waker: &Waker) -> Self {
+    fn new(helper: &Arc<Helper<B>>, rings: Box<dyn Rings<B>>, counted: CountedIn, waker: &Waker) -> Self {
         let state = Mutex::new(State::Waiting(waker.clone()));
-        let wait = Arc::new(Wait { bell: rings, heard: joined.heard, since: Instant::now(), state });
-        Self { id: helper.add(&wait), helper: Arc::clone(helper), wait, joined }
+        let wait = Arc::new(Wait { bell: rings, heard: counted.heard, since: Instant::now(), state });
+        Self { id: helper.add(&wait), helper: Arc::clone(helper), wait, counted }
     }
     /// Counts as asleep, and leaves the waiting to the helper, which wakes the waker when the bell has rung
     /// since. Whoever calls this tries once more behind it.
@@ -238,13 +238,13 @@ impl<B: Backend> Sleeper<B> {
         rings: impl FnOnce() -> Box<dyn Rings<B>>,
         waker: &Waker,
     ) -> Self {
-        let mut joined = bell.join();
-        while !joined.counts {
-            bell.leave(joined);
-            joined = bell.join();
+        let mut counted = bell.count_in();
+        while !counted.counts {
+            bell.leave(counted);
+            counted = bell.count_in();
         }
         fence_of_sleepers::<B>();
-        Self::new(helper, rings(), joined, waker)
+        Self::new(helper, rings(), counted, waker)
     }
     /// How to look, if its wait is over. If not, this waker is the one to be woken from now on.
     pub fn over(&self, waker: &Waker) -> Option<Look> {
@@ -253,12 +253,12 @@ impl<B: Backend> Sleeper<B> {
     /// It sleeps no more, and looks at what was put meanwhile.
     pub fn leave(self, bell: &Bell<'_, B>) {
         self.helper.remove(self.id);
-        bell.leave(self.joined);
+        bell.leave(self.counted);
     }
     /// It is dropped: the helper leaves its bell, and the call goes to another, if there was one.
     pub fn give_up(self, bell: &Bell<'_, B>) {
         self.helper.remove(self.id);
-        bell.leave_for_good(self.joined);
+        bell.leave_for_good(self.counted);
     }
 }
 
@@ -284,14 +284,14 @@ pub fn poll<B: Backend, T>(
         return found;
     }
     loop {
-        let joined = bell.join();
+        let counted = bell.count_in();
         fence_of_sleepers::<B>();
         let found = if B::mutated(Mutant::SecondPollDropped) { None } else { attempt(Look::Quick) };
-        if found.is_none() && joined.counts {
-            *asleep = Some(Sleeper::new(helper, rings(), joined, waker));
+        if found.is_none() && counted.counts {
+            *asleep = Some(Sleeper::new(helper, rings(), counted, waker));
             return None;
         }
-        bell.leave(joined);
+        bell.leave(counted);
         if found.is_some() {
             return found;
         }

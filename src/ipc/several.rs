@@ -1,7 +1,7 @@
 //! Waiting for several bells at once.
 //!
-//! As `ipc::wait`, for each bell: join all of them, one fence, one more try of each, asleep until one of them
-//! has rung since. What is new is that a bell which calls *one* of its sleepers may call one that takes
+//! As `ipc::wait`, for each bell: be counted in at all of them, one fence, one more try of each, asleep until one
+//! of them //! has rung since. What is new is that a bell which calls *one* of its sleepers may call one that takes
 //! something else. So whoever was woken and leaves with what another bell stands for **passes the call on**
 //! at each bell that had rung: otherwise a sleeper there would sleep on beside what was put. A call too many
 //! wakes somebody for nothing; none is lost. What was tried in vain after the call needs none: somebody else
@@ -9,7 +9,7 @@
 //!
 //! *Killed* between its call and passing it on: the others look again after their nap.
 
-use super::wait::{Bell, Joined, Look, NAP, fence_of_sleepers, left_until};
+use super::wait::{Bell, CountedIn, Look, NAP, fence_of_sleepers, left_until};
 use crate::backend::Backend;
 use std::time::Instant;
 
@@ -35,22 +35,22 @@ pub fn wait_for_any<B: Backend, T>(
     // Bells whose call may have been this one's, since it slept last.
     let mut called = vec![false; bells.len()];
     loop {
-        let joined: Vec<Joined> = bells.iter().map(Bell::join).collect();
+        let counted: Vec<CountedIn> = bells.iter().map(Bell::count_in).collect();
         fence_of_sleepers::<B>();
         let found = try_all(look);
         let left = left_until(deadline);
         let over = found.is_some() || left.is_zero();
-        let sleeps = !over && joined.iter().all(|joined| joined.counts);
+        let sleeps = !over && counted.iter().all(|counted| counted.counts);
         if sleeps {
-            let words: Vec<_> = bells.iter().zip(&joined).map(|(bell, joined)| (bell.rings, joined.heard)).collect();
+            let words: Vec<_> = bells.iter().zip(&counted).map(|(bell, counted)| (bell.rings, counted.heard)).collect();
             look = if B::wait_any(&words, left.min(NAP)) { Look::Thorough } else { Look::Quick };
         }
         // What was tried in vain since the call before needs no other.
         if found.is_none() {
-            let rung = bells.iter().zip(&joined).map(|(bell, joined)| sleeps && bell.has_rung(*joined));
+            let rung = bells.iter().zip(&counted).map(|(bell, counted)| sleeps && bell.has_rung(*counted));
             called = rung.collect();
         }
-        bells.iter().zip(joined).for_each(|(bell, joined)| bell.leave(joined));
+        bells.iter().zip(counted).for_each(|(bell, counted)| bell.leave(counted));
         match found {
             Some((taken, found)) => {
                 let others = bells.iter().enumerate().filter(|(at, _)| called[*at] && *at != taken);

@@ -59,7 +59,7 @@ pub(super) fn left_until(deadline: Option<Instant>) -> Duration {
     deadline.map_or(NAP, |deadline| deadline.saturating_duration_since(Instant::now()))
 }
 
-/// Between joining bells and the last try before sleeping.
+/// Between being counted in at bells and the last try before sleeping.
 pub fn fence_of_sleepers<B: Backend>() {
     if B::takes(Mutant::SleepersFenceDropped) {
         B::fence(&SLEEP_FENCE);
@@ -69,11 +69,11 @@ pub fn fence_of_sleepers<B: Backend>() {
 /// One that is counted as asleep at a bell.
 #[derive(Debug, Clone, Copy)]
 #[must_use = "it is counted until it leaves"]
-pub struct Joined {
+pub struct CountedIn {
     epoch: u64,
     /// How often the bell was rung before: asleep, it is woken by the next time.
     pub heard: u64,
-    /// Whether it still counted behind that. If not, the call may go to nobody: it leaves and joins again.
+    /// Whether it still counted behind that. If not, the call may go to nobody: it leaves and is counted in again.
     pub counts: bool,
 }
 
@@ -118,16 +118,16 @@ impl<'a, B: Backend> Bell<'a, B> {
         }
         let mut look = Look::Quick;
         loop {
-            let joined = self.join();
+            let counted = self.count_in();
             fence_of_sleepers::<B>();
             let found = attempt(look);
             let left = left_until(deadline);
             let over = found.is_some() || left.is_zero();
-            if joined.counts && !over {
-                let napped = B::wait(self.rings, joined.heard, left.min(NAP));
+            if counted.counts && !over {
+                let napped = B::wait(self.rings, counted.heard, left.min(NAP));
                 look = if napped { Look::Thorough } else { Look::Quick };
             }
-            self.leave(joined);
+            self.leave(counted);
             if over {
                 return found;
             }
@@ -135,24 +135,24 @@ impl<'a, B: Backend> Bell<'a, B> {
     }
 
     /// Counts one more as asleep, and hears how often the bell was rung. Before it tries once more and sleeps comes
-    /// [`fence_of_sleepers`], once for all bells that it joins; it leaves each of them.
-    pub fn join(&self) -> Joined {
-        let joined = epoch(self.sleepers.fetch_add(1, &SLEEPERS_JOIN));
+    /// [`fence_of_sleepers`], once for all bells; it leaves each of them.
+    pub fn count_in(&self) -> CountedIn {
+        let counted = epoch(self.sleepers.fetch_add(1, &SLEEPERS_JOIN));
         let heard = self.rings.load(&BELL_LOOK);
-        let counts = B::check(epoch(self.sleepers.load(&SLEEPERS_LOOK)) == joined, Mutant::ResetUnnoticed);
-        Joined { epoch: joined, heard, counts }
+        let counts = B::check(epoch(self.sleepers.load(&SLEEPERS_LOOK)) == counted, Mutant::ResetUnnoticed);
+        CountedIn { epoch: counted, heard, counts }
     }
 
     /// Whether the bell was rung since.
-    pub fn has_rung(&self, joined: Joined) -> bool {
-        self.rings.load(&BELL_LOOK) != joined.heard
+    pub fn has_rung(&self, counted: CountedIn) -> bool {
+        self.rings.load(&BELL_LOOK) != counted.heard
     }
 
     /// Leaves for good without a look at what was put meanwhile: whoever was to take it may have been woken
     /// for it in vain, so that the call goes to another.
-    pub fn leave_for_good(&self, joined: Joined) {
-        let rung = self.has_rung(joined);
-        self.leave(joined);
+    pub fn leave_for_good(&self, counted: CountedIn) {
+        let rung = self.has_rung(counted);
+        self.leave(counted);
         if rung {
             self.pass_on();
         }
@@ -165,11 +165,11 @@ impl<'a, B: Backend> Bell<'a, B> {
         }
     }
 
-    /// Counts one sleeper fewer, unless they count anew since it joined.
-    pub fn leave(&self, joined: Joined) {
-        let joined = joined.epoch;
+    /// Counts one sleeper fewer, unless they count anew since it was counted in.
+    pub fn leave(&self, counted: CountedIn) {
+        let counted = counted.epoch;
         let mut now = self.sleepers.load(&SLEEPERS_LOOK);
-        while epoch(now) == joined && count(now) > 0 {
+        while epoch(now) == counted && count(now) > 0 {
             match self.sleepers.cas(now, now - 1, &SLEEPERS_LEAVE) {
                 Ok(_) => return,
                 Err(found) => now = found,
