@@ -1,7 +1,7 @@
 //! Waiting for several bells at once.
 //!
 //! As `ipc::wait`, for each bell: be counted in at all of them, one fence, one more try of each, asleep until one
-//! of them //! has rung since. What is new is that a bell which calls *one* of its sleepers may call one that takes
+//! of them has rung since. What is new is that a bell which calls *one* of its sleepers may call one that takes
 //! something else. So whoever was woken and leaves with what another bell stands for **passes the call on**
 //! at each bell that had rung: otherwise a sleeper there would sleep on beside what was put. A call too many
 //! wakes somebody for nothing; none is lost. What was tried in vain after the call needs none: somebody else

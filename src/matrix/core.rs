@@ -12,7 +12,7 @@ use crate::segment::layout::Granule;
 use crate::segment::offsets::Offsets;
 use crate::segment::region::MappedRegion;
 use crate::segment::slot::Dead;
-use crate::segment::{Joined, Options, Participant, Segment};
+use crate::segment::{Options, Participant, Segment, SlotFound};
 use std::any::Any;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
@@ -365,17 +365,17 @@ impl AtomicMatrix {
             if let Some(page) = self.caches().idle.pop() {
                 return Ok(page);
             }
-            let owner = match self.segment.join(&tried)? {
-                Joined::Free(owner) => owner,
-                Joined::Dead(dead) => {
+            let owner = match self.segment.find_slot(&tried)? {
+                SlotFound::Free(owner) => owner,
+                SlotFound::Dead(dead) => {
                     if !self.succeed(dead, told)? {
                         tried.push(dead.number);
                         continue;
                     }
                     dead.number
                 }
-                joined => {
-                    let may_change = joined == Joined::Changing || !tried.is_empty() || self.caches().leaving > 0;
+                found => {
+                    let may_change = found == SlotFound::Changing || !tried.is_empty() || self.caches().leaving > 0;
                     if !may_change || begun.elapsed() >= wait {
                         let participants = self.heap.layout().params.participants;
                         return Err(Error::NoParticipantSlot { participants });

@@ -44,6 +44,6 @@ mod view;
 pub use header::{MINOR, VERSION};
 pub use mapping::{Named, Segment};
 pub use options::Options;
-pub(crate) use participant::Joined;
 pub use participant::Participant;
+pub(crate) use participant::SlotFound;
 pub(crate) use view::View;

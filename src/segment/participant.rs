@@ -34,7 +34,7 @@ pub struct Participant {
 
 /// How an attempt to become a participant ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Joined {
+pub(crate) enum SlotFound {
     /// The slot was free.
     Free(u16),
     /// Every slot is held, but this one by a dead participant. Its number is reserved: whoever has walked for
@@ -56,7 +56,7 @@ impl Segment {
     ///
     /// # Errors
     /// If this attachment's life can't begin.
-    pub(crate) fn join(&self, passed: &[u16]) -> Result<Joined> {
+    pub(crate) fn find_slot(&self, passed: &[u16]) -> Result<SlotFound> {
         let life = self.life()?;
         let slots = Slots(self);
         let numbers = slots.numbers().filter(|number| !passed.contains(number));
@@ -65,7 +65,7 @@ impl Segment {
             let found = self.slot(number, SlotWord::State).load(&SLOT_LOOK);
             if found & KIND == FREE {
                 if self.take_slot(number, life) {
-                    return Ok(Joined::Free(number));
+                    return Ok(SlotFound::Free(number));
                 }
                 changing = true;
             }
@@ -84,10 +84,10 @@ impl Segment {
             };
             changing = true;
             if let Some(dead) = reserved {
-                return Ok(Joined::Dead(dead));
+                return Ok(SlotFound::Dead(dead));
             }
         }
-        Ok(if changing { Joined::Changing } else { Joined::AllHeld })
+        Ok(if changing { SlotFound::Changing } else { SlotFound::AllHeld })
     }
 
     /// Takes the number that [`Segment::join`] has reserved and that its caller has walked for. False if it is pinned.
