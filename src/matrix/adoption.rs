@@ -12,12 +12,24 @@ use super::words::Heap;
 use super::words::view;
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
+use crate::packed::packed;
 use crate::segment::layout::{Granule, SlotWord};
 use crate::segment::region::Region;
 
 /// How often an adopter's slot is read that does not say what the header says: as often it has ended one
 /// adoption and begun the same one again, or the header is forged.
 const ADOPTION_LOOKS: u32 = 1000;
+
+packed! {
+    /// A slot's word of the adoption that its holder is making.
+    pub(super) struct Adopting {
+        /// The block, plus one; 0 is none.
+        NAMED: 32,
+        /// Whose it was.
+        FROM: 16,
+        UNUSED: 16,
+    }
+}
 
 view! {
     /// A live block changes its owner while that may be about to free it.
@@ -52,7 +64,7 @@ impl<R: Region> Adoption<'_, R> {
         // nobody may build on it before that is ruled out. The slot says whose it was, for whoever ends this
         // if we do not.
         let adopting = self.heap.slot(me, SlotWord::Adopting);
-        adopting.store((owner as u64) << 32 | (g.0 as u64 + 1), &ADOPTING);
+        adopting.store(Adopting::FROM.of(owner as u64) | Adopting::NAMED.of(g.0 as u64 + 1), &ADOPTING);
         let ours = self.rename(g, header, adopter(me));
         let given = ours.and_then(|_| {
             let other = self.still_names(me, owner, g);
@@ -98,12 +110,12 @@ impl<R: Region> Adoption<'_, R> {
     /// owner may store the header. The number is pinned, so that the word is nobody else's adoption.
     pub(super) fn finish_adoption(self, dead: u16) {
         let named = self.heap.slot(dead, SlotWord::Adopting).load(&HAZARD_LOOK);
-        if let Some(g) = (named as u32).checked_sub(1).map(Granule)
+        if let Some(g) = (Adopting::NAMED.get(named) as u32).checked_sub(1).map(Granule)
             && g.0 < self.heap.layout().granules
             && self.heap.look(g).parked_by() == adopter(dead)
         {
             // A number that is no participant's was not written by an adoption (C2).
-            let owner = Some((named >> 32) as u16).filter(|&owner| self.heap.is_participant(owner));
+            let owner = Some(Adopting::FROM.get(named) as u16).filter(|&owner| self.heap.is_participant(owner));
             self.end_adoption(dead, g, owner, dead);
         }
     }
@@ -118,8 +130,8 @@ impl<R: Region> Adoption<'_, R> {
         }
         for _ in 0..ADOPTION_LOOKS {
             let named = self.heap.slot(header.holder(), SlotWord::Adopting).load(&HAZARD_LOOK);
-            if named as u32 == g.0 + 1 {
-                return Some((named >> 32) as u16);
+            if Adopting::NAMED.get(named) == g.0 as u64 + 1 {
+                return Some(Adopting::FROM.get(named) as u16);
             }
             // Each time it has ended and begun anew, or no adoption wrote that.
             if self.heap.look(g) != header {

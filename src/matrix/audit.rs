@@ -4,6 +4,7 @@
 //! the transfer cache that is kept for nobody, a bit that stands for nothing, or a block that is parked for a
 //! number that no participant has, is lost for good.
 
+use super::adoption::Adopting;
 use super::block_header::{Header, State, is_nobody};
 use super::operation::Op;
 use super::stats::Fault;
@@ -96,9 +97,9 @@ impl<R: Region> Audit<'_, R> {
                 return fault("the granule that a slot names", hazard);
             }
             let adopting = self.heap.slot(number, SlotWord::Adopting).load(&HAZARD_LOOK);
-            let from = (adopting >> 32) as u16;
+            let from = Adopting::FROM.get(adopting) as u16;
             let is_known = is_nobody(from) || self.heap.is_participant(from);
-            if adopting as u32 > self.heap.layout().granules || !is_known || number == 0 && adopting != 0 {
+            if Adopting::NAMED.get(adopting) > granules || !is_known || number == 0 && adopting != 0 {
                 return fault("the adoption of a slot", adopting);
             }
             let pin = self.heap.slot(number, SlotWord::Pin).load(&PIN_LOOK);

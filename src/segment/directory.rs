@@ -59,6 +59,14 @@ packed! {
         REPLACED_VERSION: 40,
     }
 }
+packed! {
+    /// An entry's word of its block.
+    struct Block { OFFSET: 32, GENERATION: 32 }
+}
+packed! {
+    /// An entry's word of its block's type.
+    struct Print { FINGERPRINT: 32, IS_TYPED: 1, UNUSED: 31 }
+}
 const _: () = assert!(MAX_ENTRIES < Length::REPLACED.max() as usize && NAME_LIMIT <= Length::NAME.max() as usize);
 
 const fn length_word(length: usize, replaced: Option<(usize, u64)>) -> u64 {
@@ -263,8 +271,10 @@ impl<R: Region> Directory<'_, R> {
 
     /// Writes what a CLAIMED entry of the caller's says.
     fn fill(&self, entry: usize, name: &[u8], block: Entry) {
-        let fingerprint = block.fingerprint.map_or(0, |print| print as u64 | 1 << 32);
-        self.word(entry, BLOCK).store(block.offset as u64 | (block.generation as u64) << 32, &DIR_WRITE);
+        let fingerprint =
+            block.fingerprint.map_or(0, |print| Print::FINGERPRINT.of(print as u64) | Print::IS_TYPED.mask());
+        let named = Block::OFFSET.of(block.offset as u64) | Block::GENERATION.of(block.generation as u64);
+        self.word(entry, BLOCK).store(named, &DIR_WRITE);
         self.word(entry, FINGERPRINT).store(fingerprint, &DIR_WRITE);
         for (i, part) in name.chunks(8).enumerate() {
             let mut bytes = [0; 8];
@@ -399,7 +409,8 @@ impl<R: Region> Directory<'_, R> {
     fn entry(&self, entry: usize) -> Entry {
         let block = self.word(entry, BLOCK).load(&DIR_LOOK);
         let print = self.word(entry, FINGERPRINT).load(&DIR_LOOK);
-        let fingerprint = (print >> 32 != 0).then_some(print as u32);
-        Entry { offset: block as u32, generation: (block >> 32) as u32, fingerprint }
+        let fingerprint = (Print::IS_TYPED.get(print) != 0).then_some(Print::FINGERPRINT.get(print) as u32);
+        let (offset, generation) = (Block::OFFSET.get(block) as u32, Block::GENERATION.get(block) as u32);
+        Entry { offset, generation, fingerprint }
     }
 }

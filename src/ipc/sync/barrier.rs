@@ -7,6 +7,7 @@
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Word};
 use crate::ipc::wait::Bell;
+use crate::packed::packed;
 use std::time::Instant;
 
 /// The words of a barrier: all 0 is one at which nobody has arrived.
@@ -19,10 +20,13 @@ pub struct Gate<'a, B: Backend> {
     pub parties: u32,
 }
 
-const ROUND: u64 = 1 << 32;
+packed! {
+    /// A barrier's word.
+    struct Rounds { ARRIVED: 32, ROUND: 32 }
+}
 
 fn round(word: u64) -> u64 {
-    word / ROUND
+    Rounds::ROUND.get(word)
 }
 
 /// How a participant got through.
@@ -39,8 +43,8 @@ impl<B: Backend> Gate<'_, B> {
     pub fn meet(&self, deadline: Option<Instant>) -> Option<Passed> {
         let mut now = self.round.load(&SYNC_HINT);
         let arrived = loop {
-            let last = (now % ROUND) as u32 + 1 >= self.parties;
-            let next = if last { (round(now) + 1).wrapping_mul(ROUND) } else { now + 1 };
+            let last = Rounds::ARRIVED.get(now) as u32 + 1 >= self.parties;
+            let next = if last { Rounds::ROUND.of(round(now) + 1) } else { now + 1 };
             match self.round.cas(now, next, &SYNC_PASS) {
                 Ok(_) if last => {
                     self.bell.ring(u32::MAX);
