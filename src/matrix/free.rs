@@ -194,8 +194,8 @@ impl<R: Region> Heap<R> {
     }
 
     /// The quick step: parks the live block at `g` on the cache's own stack, if it is the cache's own, what
-    /// the caller knows, of less than `EXACT` granules, and there is room. No locked instruction. False:
-    /// nothing was done.
+    /// the caller knows, of a size that has a stack to itself (less than `EXACT` granules), and there is room.
+    /// No locked instruction. False: nothing was done.
     ///
     /// Where the caller knows the header, what is stored, and where, follows from that: nothing waits for the
     /// one in memory, which is only compared.
