@@ -3,19 +3,15 @@
 use crate::common::{Scratch, rest_is_one_block, segment};
 use allocator_api2::boxed::Box;
 use atomic_matrix::ipc::{Message, Ref};
-use atomic_matrix::{Error, HandlerFunctions, Shared};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+use atomic_matrix::{Error, HandlerFunctions};
 
-/// Aligned to more than what stands in front of it.
-#[derive(Debug, Clone, Copy, PartialEq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C, align(64))]
-struct Wide {
-    value: [u64; 8],
-}
-
-// SAFETY: plain numbers.
-unsafe impl Shared for Wide {
-    const FINGERPRINT: u32 = 77;
+atomic_matrix::shared! {
+    /// Aligned to more than what stands in front of it.
+    #[derive(Debug, PartialEq)]
+    #[repr(align(64))]
+    struct Wide {
+        value: [u64; 8],
+    }
 }
 
 #[test]
