@@ -4,11 +4,13 @@ use super::handler::Handler;
 use crate::backend::Native;
 use crate::error::{Error, Result};
 use crate::matrix::block_header::State as BlockState;
-use crate::matrix::heap::Live;
+use crate::matrix::heap::{Heap, Live};
 use crate::matrix::size_class::of_size;
 use crate::matrix::stats::Tally;
 use crate::matrix::sweep::Mended;
 use crate::segment::layout::Layout;
+use crate::segment::offsets::Offsets;
+use crate::segment::region::Region;
 
 /// What is in a segment at one moment. Bytes, unless a field says otherwise. Exact at rest; under load each block is
 /// seen before or after whatever changes it.
@@ -106,6 +108,24 @@ impl Stats {
     }
 }
 
+/// Each block of a heap, as [`Handler::blocks`].
+pub(crate) fn each_block<R: Region>(heap: &Heap<R>, offsets: Offsets, mut visit: impl FnMut(BlockInfo)) -> Result<()> {
+    let shift = heap.layout().params.granule_shift;
+    let walked = heap.walk(|at, header| {
+        visit(BlockInfo {
+            offset: offsets.offset(at),
+            position: (at.0 as u64) << shift,
+            bytes: (header.size() as u64) << shift,
+            class_bytes: (of_size(header.size()).size() as u64) << shift,
+            state: header.state(),
+            owner: header.holder(),
+            generation: header.generation(),
+            fingerprint: heap.fingerprint(Live { at, header }),
+        });
+    });
+    walked.map_err(|fault| Error::Corrupt { what: fault.to_string() })
+}
+
 impl Handler {
     /// Merges all that is free or parked, whoever parked it. O(blocks).
     ///
@@ -165,23 +185,8 @@ impl Handler {
     ///
     /// # Errors
     /// [`Error::Corrupt`] if the blocks do not tile the sector; those before the fault have been visited.
-    pub fn blocks(&self, mut visit: impl FnMut(BlockInfo)) -> Result<()> {
-        let heap = self.matrix.heap();
-        let shift = heap.layout().params.granule_shift;
-        let walked = heap.walk(|at, header| {
-            let position = (at.0 as u64) << shift;
-            visit(BlockInfo {
-                offset: self.matrix.offsets().offset(at),
-                position,
-                bytes: (header.size() as u64) << shift,
-                class_bytes: (of_size(header.size()).size() as u64) << shift,
-                state: header.state(),
-                owner: header.holder(),
-                generation: header.generation(),
-                fingerprint: heap.fingerprint(Live { at, header }),
-            });
-        });
-        walked.map_err(|fault| Error::Corrupt { what: fault.to_string() })
+    pub fn blocks(&self, visit: impl FnMut(BlockInfo)) -> Result<()> {
+        each_block(self.matrix.heap(), self.matrix.offsets(), visit)
     }
 
     /// Walks the sector and checks it: blocks tile it, every free block is hinted on every level, no two free

@@ -5,12 +5,14 @@ use super::log::Log;
 use super::structure::{CLOSED, HEAD, Role, Sort, Structure, TAIL};
 use super::table::Table;
 use crate::backend::orderings::{CELL_LOOK, SLEEPERS_LOOK, STRUCTURE_LOOK, TICKET_LOOK};
-use crate::backend::{Native, Word, payload};
+use crate::backend::{Word, payload};
 use crate::error::Result;
-use crate::handlers::Handler;
-use crate::matrix::heap::Live;
+use crate::handlers::{Handler, each_block};
+use crate::matrix::heap::{Heap, Live};
 use crate::segment::directory::Directory;
-use crate::segment::region::MappedRegion;
+use crate::segment::layout::Granule;
+use crate::segment::offsets::Offsets;
+use crate::segment::region::Region;
 
 /// A structure at about one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,72 +110,90 @@ impl Handler {
     /// # Errors
     /// As [`Handler::blocks`].
     pub fn structures(&self) -> Result<Vec<StructureInfo>> {
-        let mut names = vec![];
-        Directory(self.matrix().segment()).each(|name, block| {
-            names.push((block.offset, block.generation, String::from_utf8_lossy(name).into_owned()));
-        });
-        let mut found = vec![];
-        self.blocks(|block| {
-            let Some(live) = self.structure_at(block.offset) else { return };
-            let Some(structure) = Structure::at(self.matrix().heap(), live) else { return };
-            let of = |(offset, generation, name): &(u32, u32, String)| {
-                (*offset == block.offset && *generation == block.generation).then(|| name.clone())
-            };
-            let info = look(structure, block.offset, names.iter().filter_map(of).collect());
-            // What was read of a block that was freed meanwhile means nothing.
-            if self.matrix().heap().look(live.at) == live.header {
-                found.push(info);
-            }
-        })?;
-        Ok(found)
-    }
-
-    fn structure_at(&self, offset: u32) -> Option<Live> {
-        let live = self.live_at(offset).ok()?;
-        self.matrix().heap().is_structure(live).then_some(live)
+        structures(self.matrix().heap(), self.matrix().offsets())
     }
 
     /// What is in a channel, from the oldest message on, or in a topic or a board, from the oldest
     /// publication on; of each block as many bytes as `most`, at most. Nothing is taken. What is taken or
     /// overwritten meanwhile is left out.
     pub fn contents(&self, structure: &StructureInfo, most: usize) -> Vec<ContentInfo> {
-        let heap = self.matrix().heap();
-        let Some(structure) = self.structure_at(structure.offset).and_then(|live| Structure::at(heap, live)) else {
-            return vec![];
-        };
-        let (sort, shift) = (structure.shape.sort, structure.shape.cells_shift);
-        if !matches!(sort, Sort::Channel | Sort::Single | Sort::Topic | Sort::Board) {
-            return vec![];
-        }
-        let cells = Cells::<Native>::of(&structure.words[structure.cells..], shift);
-        let tail = structure.field(TAIL).load(&TICKET_LOOK);
-        let oldest = tail.saturating_sub(cells.n());
-        let queues = matches!(sort, Sort::Channel | Sort::Single);
-        let first = if queues { structure.field(HEAD).load(&TICKET_LOOK).max(oldest) } else { oldest };
-        // One more: a sender may be about to tell of it.
-        let content = |number: u64| {
-            let word = cells.at(number).load(&CELL_LOOK);
-            let Cell::Link(link) = Cell::of(word) else { return None };
-            let header = match heap.standing(link) {
-                Standing::Pending(header) | Standing::Present(header) if link.lap() == cells.lap(number) => header,
-                _ => return None,
-            };
-            let live = Live { at: link.at(), header };
-            let (offset, bytes) = (self.matrix().offsets().offset(live.at), self.bytes(live));
+        let offsets = self.matrix().offsets();
+        contents(self.matrix().heap(), offsets, structure.offset, |g, bytes| {
             let mut first = vec![0; bytes.min(most)];
             // SAFETY: the block was live and has as many bytes, inside the mapping; copies are atomic byte for byte.
-            unsafe { payload::copy_out(self.address(offset), &mut first) };
-            let fingerprint = heap.fingerprint(live);
-            let there =
-                cells.at(number).load(&CELL_LOOK) == word && heap.look(live.at).generation() == header.generation();
-            let bytes = bytes as u64;
-            there.then(|| ContentInfo { number, offset, bytes, fingerprint, giver: link.giver(), first })
-        };
-        (first..=tail).take(cells.n() as usize).filter_map(content).collect()
+            unsafe { payload::copy_out(self.address(offsets.offset(g)), &mut first) };
+            first
+        })
     }
 }
 
-fn look(structure: Structure<'_, MappedRegion>, offset: u32, names: Vec<String>) -> StructureInfo {
+/// Every structure of a heap, as [`Handler::structures`].
+pub(super) fn structures<R: Region>(heap: &Heap<R>, offsets: Offsets) -> Result<Vec<StructureInfo>> {
+    let mut names = vec![];
+    Directory(heap.region()).each(|name, block| {
+        names.push((block.offset, block.generation, String::from_utf8_lossy(name).into_owned()));
+    });
+    let mut found = vec![];
+    each_block(heap, offsets, |block| {
+        let Some(live) = structure_at(heap, offsets, block.offset) else { return };
+        let Some(structure) = Structure::at(heap, live) else { return };
+        let of = |(offset, generation, name): &(u32, u32, String)| {
+            (*offset == block.offset && *generation == block.generation).then(|| name.clone())
+        };
+        let info = look(structure, block.offset, names.iter().filter_map(of).collect());
+        // What was read of a block that was freed meanwhile means nothing.
+        if heap.look(live.at) == live.header {
+            found.push(info);
+        }
+    })?;
+    Ok(found)
+}
+
+fn structure_at<R: Region>(heap: &Heap<R>, offsets: Offsets, offset: u32) -> Option<Live> {
+    let live = heap.live_at(offsets.granule(offset)).ok()?;
+    heap.is_structure(live).then_some(live)
+}
+
+/// What is in the structure at an offset, as [`Handler::contents`]; `copy` copies the first of so many bytes
+/// that the block of a granule has.
+pub(super) fn contents<R: Region>(
+    heap: &Heap<R>,
+    offsets: Offsets,
+    offset: u32,
+    copy: impl Fn(Granule, usize) -> Vec<u8>,
+) -> Vec<ContentInfo> {
+    let Some(structure) = structure_at(heap, offsets, offset).and_then(|live| Structure::at(heap, live)) else {
+        return vec![];
+    };
+    let (sort, shift) = (structure.shape.sort, structure.shape.cells_shift);
+    if !matches!(sort, Sort::Channel | Sort::Single | Sort::Topic | Sort::Board) {
+        return vec![];
+    }
+    let cells = Cells::<R::Backend>::of(&structure.words[structure.cells..], shift);
+    let tail = structure.field(TAIL).load(&TICKET_LOOK);
+    let oldest = tail.saturating_sub(cells.n());
+    let queues = matches!(sort, Sort::Channel | Sort::Single);
+    let first = if queues { structure.field(HEAD).load(&TICKET_LOOK).max(oldest) } else { oldest };
+    // One more: a sender may be about to tell of it.
+    let content = |number: u64| {
+        let word = cells.at(number).load(&CELL_LOOK);
+        let Cell::Link(link) = Cell::of(word) else { return None };
+        let header = match heap.standing(link) {
+            Standing::Pending(header) | Standing::Present(header) if link.lap() == cells.lap(number) => header,
+            _ => return None,
+        };
+        let live = Live { at: link.at(), header };
+        let bytes = (header.size() as usize) << heap.layout().params.granule_shift;
+        let first = copy(live.at, bytes);
+        let fingerprint = heap.fingerprint(live);
+        let there = cells.at(number).load(&CELL_LOOK) == word && heap.look(live.at).generation() == header.generation();
+        let (offset, bytes) = (offsets.offset(live.at), bytes as u64);
+        there.then(|| ContentInfo { number, offset, bytes, fingerprint, giver: link.giver(), first })
+    };
+    (first..=tail).take(cells.n() as usize).filter_map(content).collect()
+}
+
+fn look<R: Region>(structure: Structure<'_, R>, offset: u32, names: Vec<String>) -> StructureInfo {
     let shape = structure.shape;
     let (tail, head) = (structure.field(TAIL).load(&TICKET_LOOK), structure.field(HEAD).load(&TICKET_LOOK));
     let cells = shape.cells() as u64;

@@ -137,7 +137,7 @@ pub use named::{Barrier, Event, Mutex, MutexGuard, Semaphore};
 #[doc(inline)]
 pub use payload::{Framed, Payload};
 #[doc(inline)]
-pub use read_only::ReadOnly;
+pub use read_only::{ReadOnly, SegmentInfo};
 #[doc(inline)]
 pub use sample::{Sample, Samples};
 #[doc(inline)]

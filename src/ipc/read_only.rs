@@ -27,13 +27,14 @@
 //! change.
 
 use super::copied::{copied_items, copied_value};
+use super::inspect::{ContentInfo, StructureInfo, contents, structures};
 use super::log::Log;
 use super::payload::Payload;
 use super::structure::{Sort, Structure};
 use crate::backend::orderings::COPY_FENCE;
-use crate::backend::{Backend, Native};
+use crate::backend::{Backend, Native, payload};
 use crate::error::{Error, Result};
-use crate::handlers::{Name, Stats, refused};
+use crate::handlers::{BlockInfo, Name, Participant, Stats, each_block, refused};
 use crate::matrix::heap::{Heap, Live};
 use crate::segment::directory::{Directory, Entry, NAME_LIMIT};
 use crate::segment::offsets::Offsets;
@@ -41,6 +42,28 @@ use crate::segment::{Options, View};
 use crate::shared::Shared;
 use std::num::NonZeroU64;
 use uuid::Uuid;
+
+/// What a segment was made with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SegmentInfo {
+    /// Bytes of its file.
+    pub bytes: u64,
+    /// Bytes of its allocation sector.
+    pub sector_bytes: u64,
+    /// Bytes of a granule, the step of sizes.
+    pub granule_bytes: u64,
+    /// Bytes of one step of an offset.
+    pub offset_unit: u64,
+    /// Slots for participants.
+    pub participants: u64,
+    /// Names that there is room for.
+    pub directory_entries: u64,
+    /// Nothing is parked.
+    pub strict: bool,
+    /// Live blocks of the dead are kept.
+    pub keeps_orphans: bool,
+}
 
 /// A segment that this process can look at, and can't change. Any thread may use it.
 pub struct ReadOnly {
@@ -84,6 +107,61 @@ impl ReadOnly {
     pub fn stats(&self) -> Result<Stats> {
         let tally = self.heap.tally().map_err(|fault| Error::Corrupt { what: fault.to_string() })?;
         Ok(Stats::of(self.heap.layout(), &tally))
+    }
+
+    /// What the segment was made with.
+    pub fn info(&self) -> SegmentInfo {
+        let (header, params) = (self.heap.region().header(), self.heap.layout().params);
+        SegmentInfo {
+            bytes: header.total,
+            sector_bytes: u64::from(self.heap.layout().granules) << params.granule_shift,
+            granule_bytes: params.granule() as u64,
+            offset_unit: if header.total <= 1 << 32 { 1 } else { params.granule() as u64 },
+            participants: params.participants as u64,
+            directory_entries: params.directory as u64,
+            strict: header.strict,
+            keeps_orphans: header.keep,
+        }
+    }
+
+    /// As [`Handler::verify`](crate::Handler::verify).
+    ///
+    /// # Errors
+    /// As [`Handler::verify`](crate::Handler::verify).
+    pub fn verify(&self) -> Result<Stats> {
+        let tally = self.heap.verify().map_err(|fault| Error::Corrupt { what: fault.to_string() })?;
+        Ok(Stats::of(self.heap.layout(), &tally))
+    }
+
+    /// Each block, as [`Handler::blocks`](crate::Handler::blocks).
+    ///
+    /// # Errors
+    /// As [`Handler::blocks`](crate::Handler::blocks).
+    pub fn blocks(&self, visit: impl FnMut(BlockInfo)) -> Result<()> {
+        each_block(&self.heap, self.offsets, visit)
+    }
+
+    /// Who uses the segment, as [`Handler::participants`](crate::Handler::participants).
+    pub fn participants(&self) -> Vec<Participant> {
+        self.heap.region().participants()
+    }
+
+    /// The structures that there are, as [`Handler::structures`](crate::Handler::structures).
+    ///
+    /// # Errors
+    /// As [`Handler::blocks`](crate::Handler::blocks).
+    pub fn structures(&self) -> Result<Vec<StructureInfo>> {
+        structures(&self.heap, self.offsets)
+    }
+
+    /// What is in a channel, a topic or a board, as [`Handler::contents`](crate::Handler::contents).
+    pub fn contents(&self, structure: &StructureInfo, most: usize) -> Vec<ContentInfo> {
+        contents(&self.heap, self.offsets, structure.offset, |g, bytes| {
+            let mut first = vec![0; bytes.min(most)];
+            // SAFETY: the block was live and has as many bytes, inside the mapping; copies are atomic byte for byte.
+            unsafe { payload::copy_out(self.heap.region().address(g), &mut first) };
+            first
+        })
     }
 
     /// Everything that is published just now, in no particular order.

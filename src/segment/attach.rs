@@ -102,7 +102,7 @@ impl Options {
         let length = stat(&file, place.path())?.st_size as u64;
         let header = Header::decode(&words, length, place.path())?;
         self.compare(&header)?;
-        View::new(&file, header)
+        View::new(file, header)
     }
 
     /// An owner can cut or overwrite the file under its users: strangers are not trusted unasked.

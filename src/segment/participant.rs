@@ -130,25 +130,12 @@ impl Segment {
 
     /// Everybody who holds a slot.
     pub(crate) fn participants(&self) -> Vec<Participant> {
-        (1..=self.layout().params.participants as u16).filter_map(|number| self.participant(number)).collect()
+        participants(self, |life| self.is_over(life))
     }
 
     /// Who holds a slot.
     pub(crate) fn participant(&self, number: u16) -> Option<Participant> {
-        let word = self.slot(number, SlotWord::State);
-        let mut state = word.load(&SLOT_LOOK);
-        let mut dead = self.is_dead(state);
-        // One that leaves in good order frees the slot before its life ends: what looks dead must look so twice.
-        if dead {
-            state = word.load(&SLOT_LOOK);
-            dead = self.is_dead(state);
-        }
-        matches!(state & KIND, HELD | RECOVERING).then(|| Participant {
-            number,
-            pid: self.slot(number, SlotWord::Pid).load(&SLOT_LOOK) as u32,
-            alive: state & KIND == HELD && !dead,
-            recovered_by: (state & KIND == RECOVERING).then(|| recoverer(state)),
-        })
+        participant(self, number, &|life| self.is_over(life))
     }
 
     /// Whether anybody alive takes part who is not of this attachment.
@@ -204,6 +191,31 @@ impl Segment {
         let state = word.load(&SLOT_LOOK);
         word.store(held(state, NO_LIFE), &SLOT_WRITE);
     }
+}
+
+/// Everybody who holds a slot; `is_over` tells whose life is.
+pub(super) fn participants(region: &impl Region, is_over: impl Fn(u32) -> bool) -> Vec<Participant> {
+    let numbers = 1..=region.layout().params.participants as u16;
+    numbers.filter_map(|number| participant(region, number, &is_over)).collect()
+}
+
+/// Who holds a slot.
+fn participant(region: &impl Region, number: u16, is_over: &impl Fn(u32) -> bool) -> Option<Participant> {
+    let slot = |word| region.word(region.layout().slot(number, word)).load(&SLOT_LOOK);
+    let is_dead = |state: u64| state & KIND == HELD && is_over(life_in(state));
+    let mut state = slot(SlotWord::State);
+    let mut dead = is_dead(state);
+    // One that leaves in good order frees the slot before its life ends: what looks dead must look so twice.
+    if dead {
+        state = slot(SlotWord::State);
+        dead = is_dead(state);
+    }
+    matches!(state & KIND, HELD | RECOVERING).then(|| Participant {
+        number,
+        pid: slot(SlotWord::Pid) as u32,
+        alive: state & KIND == HELD && !dead,
+        recovered_by: (state & KIND == RECOVERING).then(|| recoverer(state)),
+    })
 }
 
 #[cfg(test)]

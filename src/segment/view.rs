@@ -6,6 +6,8 @@
 
 use super::header::Header;
 use super::layout::{Granule, Layout};
+use super::life::{Descriptor, NO_LIFE};
+use super::participant::{Participant, participants};
 use super::region::{MappedRegion, Region, WordIndex};
 use crate::backend::{Native, NativeWord};
 use crate::error::{Error, Result};
@@ -19,21 +21,28 @@ pub(crate) struct View {
     region: MappedRegion,
     map: MmapRaw,
     header: Header,
+    /// To ask who lives: that takes no lock, and the right to read.
+    descriptor: Descriptor,
 }
 
 impl View {
     /// Maps the file that the header describes.
-    pub(super) fn new(file: &File, header: Header) -> Result<Self> {
+    pub(super) fn new(file: File, header: Header) -> Result<Self> {
         let failed = |source| Error::io(format!("map {} bytes with mmap(2) for reading", header.total), source);
         let length = usize::try_from(header.total).map_err(|_| failed(std::io::ErrorKind::OutOfMemory.into()))?;
-        let map = MmapOptions::new().len(length).map_raw_read_only(file).map_err(failed)?;
+        let map = MmapOptions::new().len(length).map_raw_read_only(&file).map_err(failed)?;
         let base = NonNull::new(map.as_mut_ptr()).filter(|_| header.layout.bytes() <= map.len() as u64);
         let short = || Error::Corrupt { what: "the mapping is shorter than the layout".to_owned() };
         // SAFETY: the mapping is page-aligned and has at least `layout.bytes()` bytes; it lives as
         // long as the region, in the same struct. It can't be written, and nothing that has a view
         // writes.
         let region = unsafe { MappedRegion::new(base.ok_or_else(short)?, header.layout.clone()) };
-        Ok(Self { region, map, header })
+        Ok(Self { region, map, header, descriptor: Descriptor::new(file)? })
+    }
+
+    /// Everybody who holds a slot. Whoever can't be told to be dead lives.
+    pub(crate) fn participants(&self) -> Vec<Participant> {
+        participants(self, |life| life == NO_LIFE || self.descriptor.tells_dead(life).unwrap_or(false))
     }
 
     /// What the segment says of itself.

@@ -9,14 +9,14 @@ use atomic_matrix::handlers::{Policy, Recovered};
 use serde_json::{Value, json};
 
 pub(crate) fn verify(asked: &Verify) -> Outcome {
-    let (found, handler) = asked.one.target.inspect()?;
-    let seen = look::patiently(asked.tries, || handler.verify());
-    let (alive, dead) = alive_and_dead(&handler.participants());
+    let (found, looker) = asked.one.target.look()?;
+    let seen = look::patiently(asked.tries, || looker.verify());
+    let (alive, dead) = alive_and_dead(&looker.participants());
     let code = if seen.is_ok() { FINE } else { FAULT };
     if asked.one.json {
         let fault = seen.as_ref().err().map(fault);
         let more = json!({ "sound": seen.is_ok(), "fault": fault, "alive": alive, "dead": dead });
-        return Ok((text::json(&merged(identity(&found, &handler), more)), code));
+        return Ok((text::json(&merged(identity(&found, &looker), more)), code));
     }
     let out = match seen {
         Ok(stats) => {
@@ -57,13 +57,13 @@ fn fault(error: &Error) -> String {
 }
 
 pub(crate) fn reap(asked: &Reap) -> Outcome {
-    let (found, handler) = asked.one.target.inspect()?;
-    let keep = !asked.free && (asked.keep || handler.matrix().segment().keeps_orphans());
+    let (found, looker, handler) = asked.one.target.inspect()?;
+    let keep = !asked.free && (asked.keep || looker.info().keeps_orphans);
     let policy = if keep { Policy::Keep } else { Policy::GiveBack };
     let (_, dead) = alive_and_dead(&handler.participants());
     // Without anybody dead, not even a slot is taken.
     let recovered = if dead == 0 { Default::default() } else { handler.reap_with(policy)? };
-    let granule = handler.matrix().segment().layout().params.granule() as u64;
+    let granule = looker.info().granule_bytes;
     let (live, in_flight) = (recovered.live_granules * granule, recovered.in_flight_granules * granule);
     if asked.one.json {
         let more = json!({
@@ -73,7 +73,7 @@ pub(crate) fn reap(asked: &Reap) -> Outcome {
             "in_flight": { "blocks": recovered.in_flight_blocks, "bytes": in_flight },
             "open_adoptions": recovered.open_adoptions,
         });
-        return Ok((text::json(&merged(identity(&found, &handler), more)), FINE));
+        return Ok((text::json(&merged(identity(&found, &looker), more)), FINE));
     }
     if recovered == Recovered::default() {
         return Ok(("no participant is dead\n".to_owned(), FINE));
@@ -102,11 +102,11 @@ pub(crate) fn reap(asked: &Reap) -> Outcome {
 }
 
 pub(crate) fn heal(asked: &One) -> Outcome {
-    let (found, handler) = asked.target.inspect()?;
+    let (found, looker, handler) = asked.target.inspect()?;
     // A damaged segment has none.
-    let before = look::stats(&handler).ok();
+    let before = look::stats(&looker).ok();
     let healed = handler.repair()?;
-    let after = look::stats(&handler)?;
+    let after = look::stats(&looker)?;
     if asked.json {
         let side = |s: &atomic_matrix::handlers::Stats| {
             json!({
@@ -119,7 +119,7 @@ pub(crate) fn heal(asked: &One) -> Outcome {
             "shortened_blocks": healed.shortened_blocks,
         });
         let more = json!({ "before": before.as_ref().map(side), "after": side(&after), "mended": mended });
-        return Ok((text::json(&merged(identity(&found, &handler), more)), FINE));
+        return Ok((text::json(&merged(identity(&found, &looker), more)), FINE));
     }
     let blocks = |s: &atomic_matrix::handlers::Stats| {
         let (free, parked) = (text::count(s.free_blocks, "free block"), text::count(s.parked_blocks, "parked block"));

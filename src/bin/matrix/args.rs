@@ -6,8 +6,9 @@ use std::path::PathBuf;
 const AFTER: &str = "\
 SEGMENT is an id, the beginning of one (if only one segment begins so), or a path.
 
-Only reap, heal, rm, send and recv change anything. All other commands take no participant slot,
-recover nobody and write nothing to a segment, and work on one under full load.
+Only reap, heal, rm, send and recv change anything. All other commands map a segment for reading alone
+(the right to read its file is enough), take no participant slot, recover nobody, and work on one under
+full load.
 (bench works in a segment of its own, which has no name and goes away with it.)
 
 Examples:

@@ -14,8 +14,8 @@ struct Seen {
 }
 
 pub(crate) fn blocks(asked: &Blocks) -> Outcome {
-    let (found, handler) = asked.one.target.inspect()?;
-    let dead: Vec<u16> = handler.participants().iter().filter(|p| !p.alive).map(|p| p.number).chain([KEPT]).collect();
+    let (found, looker) = asked.one.target.look()?;
+    let dead: Vec<u16> = looker.participants().iter().filter(|p| !p.alive).map(|p| p.number).chain([KEPT]).collect();
     let passes = |block: &BlockInfo| {
         let state = State::of(block.state);
         // What is free is unowned, whoever parked it.
@@ -25,7 +25,7 @@ pub(crate) fn blocks(asked: &Blocks) -> Outcome {
             && asked.owner.is_none_or(|owner| block.owner == owner)
             && asked.min_bytes.is_none_or(|least| block.bytes >= least)
     };
-    let seen = look::fold(&handler, |seen: &mut Seen, block| {
+    let seen = look::fold(&looker, |seen: &mut Seen, block| {
         if passes(&block) {
             seen.matching += 1;
             seen.bytes += block.bytes;
@@ -37,7 +37,7 @@ pub(crate) fn blocks(asked: &Blocks) -> Outcome {
     if asked.one.json {
         let rows: Vec<Value> = seen.shown.iter().map(value).collect();
         let more = json!({ "matching": seen.matching, "matching_bytes": seen.bytes, "blocks": rows });
-        return Ok((text::json(&look::merged(look::identity(&found, &handler), more)), FINE));
+        return Ok((text::json(&look::merged(look::identity(&found, &looker), more)), FINE));
     }
     let header = ["OFFSET", "BYTES", "STATE", "OWNER", "GENERATION", "TYPE"];
     let rows = seen.shown.iter().map(|block| {

@@ -7,29 +7,26 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 pub(crate) fn directory(asked: &One) -> Outcome {
-    let (found, handler) = asked.target.inspect()?;
-    let mut names = handler.names();
+    let (found, looker) = asked.target.look()?;
+    let mut names = looker.names();
     names.sort_by(|one, other| one.name.cmp(&other.name));
     // A walk, so that a name under load never shows another block's size.
-    let blocks = look::fold(&handler, |blocks: &mut BTreeMap<(u32, u32), BlockInfo>, block| {
+    let blocks = look::fold(&looker, |blocks: &mut BTreeMap<(u32, u32), BlockInfo>, block| {
         let named = |name: &Name| (name.offset, name.generation) == (block.offset, block.generation);
         if names.iter().any(named) {
             blocks.insert((block.offset, block.generation), block);
         }
     })?;
-    let participants = handler.participants();
+    let participants = looker.participants();
     let block = |name: &Name| blocks.get(&(name.offset, name.generation)).filter(|_| name.live);
-    let entries = handler.matrix().segment().layout().params.directory;
+    let entries = looker.info().directory_entries;
     if asked.json {
         let rows: Vec<Value> = names.iter().map(|name| value(name, block(name), &participants)).collect();
         let more = json!({ "entries": entries, "names": rows });
-        return Ok((text::json(&look::merged(look::identity(&found, &handler), more)), FINE));
+        return Ok((text::json(&look::merged(look::identity(&found, &looker), more)), FINE));
     }
     if names.is_empty() {
-        return Ok((
-            format!("nothing is published; there is room for {}\n", text::count(entries as u64, "name")),
-            FINE,
-        ));
+        return Ok((format!("nothing is published; there is room for {}\n", text::count(entries, "name")), FINE));
     }
     let rows = names.iter().map(|name| {
         let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());

@@ -17,10 +17,10 @@ struct Use {
     sector_bytes: u64,
 }
 
-fn inspect(found: &Found, trusted: &[u32]) -> Result<Use, Error> {
-    let handler = found.inspect(trusted)?;
-    let stats = look::stats(&handler)?;
-    let participants = handler.participants();
+fn look_into(found: &Found, trusted: &[u32]) -> Result<Use, Error> {
+    let looker = found.look(trusted)?;
+    let stats = look::stats(&looker)?;
+    let participants = looker.participants();
     let (alive, dead) = look::alive_and_dead(&participants);
     let pids: std::collections::BTreeSet<u32> =
         participants.iter().filter(|one| one.alive).map(|one| one.pid).collect();
@@ -31,7 +31,7 @@ fn inspect(found: &Found, trusted: &[u32]) -> Result<Use, Error> {
 pub(crate) fn ls(asked: &Ls) -> Outcome {
     let (mut rows, mut values, mut code) = (vec![], vec![], FINE);
     for found in files(&asked.place.dir)? {
-        let seen = inspect(&found, &asked.place.trust_owner);
+        let seen = look_into(&found, &asked.place.trust_owner);
         if matches!(seen, Err(Error::NotFound { .. })) {
             continue; // Removed since the directory was read.
         }

@@ -3,7 +3,8 @@
 use crate::args::State;
 use crate::target::Found;
 use crate::{Failure, args};
-use atomic_matrix::handlers::{BlockInfo, Handler, KEPT, Participant, Stats};
+use atomic_matrix::handlers::{BlockInfo, KEPT, Participant, Stats};
+use atomic_matrix::ipc::ReadOnly;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
@@ -25,15 +26,15 @@ pub(crate) fn patiently<T>(tries: u32, look: impl Fn() -> atomic_matrix::Result<
 }
 
 /// Stats of a segment that may be under load.
-pub(crate) fn stats(handler: &Handler) -> atomic_matrix::Result<Stats> {
-    patiently(LOOKS, || handler.stats())
+pub(crate) fn stats(looker: &ReadOnly) -> atomic_matrix::Result<Stats> {
+    patiently(LOOKS, || looker.stats())
 }
 
 /// All blocks of a segment that may be under load, through `see` into a fresh `T` at each try.
-pub(crate) fn fold<T: Default>(handler: &Handler, see: impl Fn(&mut T, BlockInfo)) -> Result<T, Failure> {
+pub(crate) fn fold<T: Default>(looker: &ReadOnly, see: impl Fn(&mut T, BlockInfo)) -> Result<T, Failure> {
     let seen = patiently(LOOKS, || {
         let mut seen = T::default();
-        handler.blocks(|block| see(&mut seen, block))?;
+        looker.blocks(|block| see(&mut seen, block))?;
         Ok(seen)
     });
     seen.map_err(Failure::of)
@@ -87,9 +88,9 @@ struct Walked {
 }
 
 impl Sight {
-    pub(crate) fn of(handler: &Handler) -> Result<Self, Failure> {
-        let stats = stats(handler).map_err(Failure::of)?;
-        let walked = fold(handler, |walked: &mut Walked, block| {
+    pub(crate) fn of(looker: &ReadOnly) -> Result<Self, Failure> {
+        let stats = stats(looker).map_err(Failure::of)?;
+        let walked = fold(looker, |walked: &mut Walked, block| {
             let state = State::of(block.state);
             if state == State::Free {
                 return walked.free_by_class.entry(block.class_bytes).or_default().add(block.bytes);
@@ -102,7 +103,7 @@ impl Sight {
             }
         })?;
         let Walked { holdings, free_by_class } = walked;
-        Ok(Self { stats, participants: handler.participants(), holdings, free_by_class })
+        Ok(Self { stats, participants: looker.participants(), holdings, free_by_class })
     }
 
     pub(crate) fn amount(&self, state: State) -> Amount {
@@ -166,17 +167,17 @@ pub(crate) fn alive_and_dead(participants: &[Participant]) -> (u64, u64) {
 }
 
 /// What a segment is, apart from its content.
-pub(crate) fn identity(found: &Found, handler: &Handler) -> Value {
-    let segment = handler.matrix().segment();
+pub(crate) fn identity(found: &Found, looker: &ReadOnly) -> Value {
+    let info = looker.info();
     let owner = std::fs::symlink_metadata(&found.path).ok().map(|meta| meta.uid());
     json!({
-        "id": handler.id().to_string(),
+        "id": looker.id().to_string(),
         "path": found.path.to_string_lossy(),
-        "bytes": segment.len(),
+        "bytes": info.bytes,
         "owner": owner,
-        "strict": segment.strict(),
-        "participant_slots": segment.layout().params.participants,
-        "offset_unit": handler.offset_unit(),
+        "strict": info.strict,
+        "participant_slots": info.participants,
+        "offset_unit": info.offset_unit,
     })
 }
 

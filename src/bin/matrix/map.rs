@@ -3,7 +3,8 @@
 use crate::args::{Map, State};
 use crate::look::{self, Sight};
 use crate::{FAILED, FINE, Failure, Outcome, text};
-use atomic_matrix::handlers::{BlockInfo, Handler};
+use atomic_matrix::handlers::BlockInfo;
+use atomic_matrix::ipc::ReadOnly;
 use serde_json::{Value, json};
 use std::fmt::Write;
 
@@ -99,11 +100,11 @@ struct Cells {
 }
 
 impl Cells {
-    fn of(handler: &Handler, wanted: usize) -> Result<Self, Failure> {
-        let layout = handler.matrix().segment().layout();
-        let sector = (layout.granules as u64) << layout.params.granule_shift;
-        let count = wanted.clamp(1, layout.granules as usize);
-        let filled = look::fold(handler, |parts: &mut Vec<[u64; 4]>, block| {
+    fn of(looker: &ReadOnly, wanted: usize) -> Result<Self, Failure> {
+        let info = looker.info();
+        let sector = info.sector_bytes;
+        let count = wanted.clamp(1, (sector / info.granule_bytes) as usize);
+        let filled = look::fold(looker, |parts: &mut Vec<[u64; 4]>, block| {
             parts.resize(count, [0; 4]);
             let end = (block.position + block.bytes).min(sector);
             let mut at = block.position;
@@ -140,9 +141,9 @@ impl Cells {
 }
 
 pub(crate) fn map(asked: &Map) -> Outcome {
-    let (found, handler) = asked.one.target.inspect()?;
+    let (found, looker) = asked.one.target.look()?;
     if let Some(file) = &asked.svg {
-        let drawing = svg(&handler, usize::from(asked.rows))?;
+        let drawing = svg(&looker, usize::from(asked.rows))?;
         if file.as_os_str() == "-" {
             return Ok((drawing, FINE));
         }
@@ -152,7 +153,7 @@ pub(crate) fn map(asked: &Map) -> Outcome {
     }
     let width = text::width(asked.width);
     if asked.one.json {
-        let cells = Cells::of(&handler, columns(width) * usize::from(asked.rows))?;
+        let cells = Cells::of(&looker, columns(width) * usize::from(asked.rows))?;
         let rows: Vec<Value> = (0..cells.parts.len())
             .map(|cell| {
                 let [live, free, parked, in_flight] = cells.parts[cell];
@@ -161,10 +162,10 @@ pub(crate) fn map(asked: &Map) -> Outcome {
             })
             .collect();
         let more = json!({ "sector_bytes": cells.sector, "cells": rows });
-        return Ok((text::json(&look::merged(look::identity(&found, &handler), more)), FINE));
+        return Ok((text::json(&look::merged(look::identity(&found, &looker), more)), FINE));
     }
-    let title = format!("sector of segment {}\n", handler.id());
-    Ok((title + &picture(&handler, width, usize::from(asked.rows))?, FINE))
+    let title = format!("sector of segment {}\n", looker.id());
+    Ok((title + &picture(&looker, width, usize::from(asked.rows))?, FINE))
 }
 
 fn columns(width: usize) -> usize {
@@ -172,9 +173,9 @@ fn columns(width: usize) -> usize {
 }
 
 /// The picture in the terminal, with its legend.
-pub(crate) fn picture(handler: &Handler, width: usize, rows: usize) -> Result<String, Failure> {
+pub(crate) fn picture(looker: &ReadOnly, width: usize, rows: usize) -> Result<String, Failure> {
     let columns = columns(width);
-    let cells = Cells::of(handler, columns * rows)?;
+    let cells = Cells::of(looker, columns * rows)?;
     let colours = text::coloured();
     let paint = |look: Look, text: &str| match colours {
         true => format!("\x1b[38;5;{}m{text}\x1b[0m", look.colour()),
@@ -194,7 +195,7 @@ pub(crate) fn picture(handler: &Handler, width: usize, rows: usize) -> Result<St
         out += &" ".repeat(columns - (last - first));
         out += "│\n";
     }
-    let stats = look::stats(handler)?;
+    let stats = look::stats(looker)?;
     let cell = cells.sector.div_ceil(cells.parts.len().max(1) as u64);
     let _ = writeln!(out, "a cell is {}:", text::bytes(cell));
     for look in Look::ALL {
@@ -224,16 +225,16 @@ struct Piece {
     title: Option<String>,
 }
 
-fn svg(handler: &Handler, rows: usize) -> Result<String, Failure> {
-    let sight = Sight::of(handler)?;
+fn svg(looker: &ReadOnly, rows: usize) -> Result<String, Failure> {
+    let sight = Sight::of(looker)?;
     let stats = &sight.stats;
     let blocks = stats.live_blocks + stats.free_blocks + stats.parked_blocks + stats.in_flight_blocks;
     let exact = blocks <= EXACT;
-    let pieces = if exact { each_block(handler, stats.sector_bytes)? } else { each_run(handler, rows)? };
+    let pieces = if exact { each_block(looker, stats.sector_bytes)? } else { each_run(looker, rows)? };
 
     let bottom = TOP + rows as f64 * (ROW + GAP);
     let (width, height) = (LEFT + COLUMNS as f64 + 30.0, bottom + 92.0);
-    let id = handler.id();
+    let id = looker.id();
     let (alive, dead) = look::alive_and_dead(&sight.participants);
     let mut out = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" \
@@ -325,8 +326,8 @@ fn per(bytes: u64, parts: usize) -> String {
 }
 
 /// Every block that isn't free.
-fn each_block(handler: &Handler, sector: u64) -> Result<Vec<Piece>, Failure> {
-    look::fold(handler, |pieces: &mut Vec<Piece>, block: BlockInfo| {
+fn each_block(looker: &ReadOnly, sector: u64) -> Result<Vec<Piece>, Failure> {
+    look::fold(looker, |pieces: &mut Vec<Piece>, block: BlockInfo| {
         let state = State::of(block.state);
         if state == State::Free {
             return;
@@ -345,8 +346,8 @@ fn each_block(handler: &Handler, sector: u64) -> Result<Vec<Piece>, Failure> {
 }
 
 /// Runs of cells that look the same.
-fn each_run(handler: &Handler, rows: usize) -> Result<Vec<Piece>, Failure> {
-    let cells = Cells::of(handler, rows * COLUMNS)?;
+fn each_run(looker: &ReadOnly, rows: usize) -> Result<Vec<Piece>, Failure> {
+    let cells = Cells::of(looker, rows * COLUMNS)?;
     let count = cells.parts.len();
     let (mut at, mut pieces) = (0, vec![]);
     while at < count {

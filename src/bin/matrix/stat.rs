@@ -4,7 +4,8 @@ use crate::args::{Stat, State, Watch};
 use crate::look::{Amount, Holding, Sight, alive_and_dead, identity, merged};
 use crate::target::Found;
 use crate::{FINE, Outcome, map, print, text};
-use atomic_matrix::handlers::{Handler, KEPT, LINKED};
+use atomic_matrix::handlers::{KEPT, LINKED};
+use atomic_matrix::ipc::ReadOnly;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::io::IsTerminal;
@@ -18,18 +19,18 @@ const HOLDERS: usize = 20;
 const SMALL_MAP: usize = 4;
 
 pub(crate) fn stat(asked: &Stat) -> Outcome {
-    let (found, handler) = asked.one.target.inspect()?;
-    let sight = Sight::of(&handler)?;
+    let (found, looker) = asked.one.target.look()?;
+    let sight = Sight::of(&looker)?;
     if asked.one.json {
-        return Ok((text::json(&merged(identity(&found, &handler), sight.json())), FINE));
+        return Ok((text::json(&merged(identity(&found, &looker), sight.json())), FINE));
     }
     let width = text::width(asked.width);
-    let out = head(&found, &handler) + &summary(&sight, width) + &histogram(&sight, width) + &holders(&sight);
+    let out = head(&found, &looker) + &summary(&sight, width) + &histogram(&sight, width) + &holders(&sight);
     Ok((out, FINE))
 }
 
 pub(crate) fn watch(asked: &Watch) -> Outcome {
-    let (found, handler) = asked.one.target.inspect()?;
+    let (found, looker) = asked.one.target.look()?;
     let terminal = std::io::stdout().is_terminal() && !asked.one.json;
     let mut before: Option<u64> = None;
     let mut views = 0;
@@ -41,21 +42,21 @@ pub(crate) fn watch(asked: &Watch) -> Outcome {
             eprintln_quietly(&format!("matrix: {} was removed", found.path.display()));
             break;
         }
-        let sight = Sight::of(&handler)?;
+        let sight = Sight::of(&looker)?;
         views += 1;
         if asked.one.json {
-            print(&format!("{}\n", merged(identity(&found, &handler), sight.json())))?;
+            print(&format!("{}\n", merged(identity(&found, &looker), sight.json())))?;
             continue;
         }
         let width = text::width(asked.width);
-        let mut view = head(&found, &handler) + &summary(&sight, width);
+        let mut view = head(&found, &looker) + &summary(&sight, width);
         let live = sight.stats.live_bytes;
         let change = before.map_or(0, |before| live as i64 - before as i64);
         let sign = if change < 0 { "-" } else { "+" };
         let _ = writeln!(view, "  change      {sign}{} live since the last view", text::bytes(change.unsigned_abs()));
         before = Some(live);
         view += "\n";
-        view += &map::picture(&handler, width, SMALL_MAP)?;
+        view += &map::picture(&looker, width, SMALL_MAP)?;
         view += &holders(&sight);
         if terminal {
             // Home, each line cleared to its end, then everything below: no flicker.
@@ -72,17 +73,16 @@ fn eprintln_quietly(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
-fn head(found: &Found, handler: &Handler) -> String {
-    let segment = handler.matrix().segment();
-    let params = segment.layout().params;
-    let strict = if segment.strict() { ", strict: nothing is parked" } else { "" };
+fn head(found: &Found, looker: &ReadOnly) -> String {
+    let info = looker.info();
+    let strict = if info.strict { ", strict: nothing is parked" } else { "" };
     format!(
         "segment {}\n  file        {}\n  size        {}, granules of {}, {} participant slots{strict}\n",
-        handler.id(),
+        looker.id(),
         text::plain(&found.path.to_string_lossy()),
-        text::bytes(segment.len() as u64),
-        text::bytes(params.granule() as u64),
-        params.participants,
+        text::bytes(info.bytes),
+        text::bytes(info.granule_bytes),
+        info.participants,
     )
 }
 

@@ -41,9 +41,9 @@ fn content_name(content: u32) -> String {
 }
 
 pub(crate) fn structures(asked: &Structures) -> Outcome {
-    let (found, handler) = asked.one.target.inspect()?;
+    let (found, looker) = asked.one.target.look()?;
     let all = || {
-        let mut all = handler.structures().map_err(Failure::of)?;
+        let mut all = looker.structures().map_err(Failure::of)?;
         all.sort_by(|one, other| (one.kind, &one.names).cmp(&(other.kind, &other.names)));
         Ok::<_, Failure>(all)
     };
@@ -58,11 +58,11 @@ pub(crate) fn structures(asked: &Structures) -> Outcome {
         };
         rates = seen.iter().map(rate).collect();
     }
-    let participants = handler.participants();
+    let participants = looker.participants();
     if asked.one.json {
         let rows: Vec<Value> = seen.iter().zip(&rates).map(|(one, rate)| value(one, *rate, &participants)).collect();
         let more = json!({ "structures": rows });
-        return Ok((text::json(&merged(identity(&found, &handler), more)), FINE));
+        return Ok((text::json(&merged(identity(&found, &looker), more)), FINE));
     }
     if seen.is_empty() {
         return Ok(("there are no structures\n".to_owned(), FINE));
@@ -162,8 +162,8 @@ fn value(one: &StructureInfo, rate: Option<f64>, participants: &[Participant]) -
 }
 
 pub(crate) fn peek(asked: &Peek) -> Outcome {
-    let (found, handler) = asked.one.target.inspect()?;
-    let all = handler.structures().map_err(Failure::of)?;
+    let (found, looker) = asked.one.target.look()?;
+    let all = looker.structures().map_err(Failure::of)?;
     let Some(structure) = all.iter().find(|one| one.names.contains(&asked.name)) else {
         return Err(no_structure(&asked.name));
     };
@@ -172,7 +172,7 @@ pub(crate) fn peek(asked: &Peek) -> Outcome {
             format!("{} is a {}; what is in channels, topics and boards can be shown", asked.name, structure.kind);
         return Err(Failure::new(FAILED, message));
     }
-    let mut contents = handler.contents(structure, SHOWN);
+    let mut contents = looker.contents(structure, SHOWN);
     contents.truncate(asked.limit);
     if asked.one.json {
         let row = |one: &ContentInfo| {
@@ -183,12 +183,12 @@ pub(crate) fn peek(asked: &Peek) -> Outcome {
         };
         let rows: Vec<Value> = contents.iter().map(row).collect();
         let more = json!({ "name": asked.name, "kind": structure.kind, "contents": rows });
-        return Ok((text::json(&merged(identity(&found, &handler), more)), FINE));
+        return Ok((text::json(&merged(identity(&found, &looker), more)), FINE));
     }
     if contents.is_empty() {
         return Ok((format!("there is nothing in {}\n", asked.name), FINE));
     }
-    let participants = handler.participants();
+    let participants = looker.participants();
     let rows = contents.iter().map(|one| {
         let name = one.fingerprint.map_or_else(|| "-".to_owned(), content_name);
         vec![one.number.to_string(), one.bytes.to_string(), name, process(one.giver, &participants), shown(one)]

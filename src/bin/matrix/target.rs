@@ -4,6 +4,7 @@ use crate::args::Target;
 use crate::{Failure, NO_SEGMENT};
 use atomic_matrix::Error;
 use atomic_matrix::handlers::Handler;
+use atomic_matrix::ipc::ReadOnly;
 use atomic_matrix::segment::Options;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -45,15 +46,24 @@ impl Found {
         self.path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PREFIX))
     }
 
-    /// Attaches to look. A segment that somebody is just making is not waited for.
-    pub(crate) fn inspect(&self, trusted: &[u32]) -> atomic_matrix::Result<Handler> {
+    fn options(&self, trusted: &[u32]) -> atomic_matrix::Result<Options> {
         // A directory's path would mean a segment inside it.
         if std::fs::symlink_metadata(&self.path).is_ok_and(|meta| meta.is_dir()) {
             return Err(Error::NotAFile { name: self.path.clone(), kind: "directory" });
         }
         let options = Options::new().path(&self.path).patience(Duration::ZERO);
         let options = trusted.iter().fold(options, |options, uid| options.trust_owner(*uid));
-        self.id.into_iter().fold(options, Options::id).inspect()
+        Ok(self.id.into_iter().fold(options, Options::id))
+    }
+
+    /// Attaches for reading alone. A segment that somebody is just making is not waited for.
+    pub(crate) fn look(&self, trusted: &[u32]) -> atomic_matrix::Result<ReadOnly> {
+        self.options(trusted)?.attach_read_only()
+    }
+
+    /// Attaches to change something: recovers nobody, and takes no slot yet.
+    pub(crate) fn inspect(&self, trusted: &[u32]) -> atomic_matrix::Result<Handler> {
+        self.options(trusted)?.inspect()
     }
 }
 
@@ -116,11 +126,20 @@ impl Target {
         }
     }
 
-    /// Attaches to it, reading only.
-    pub(crate) fn inspect(&self) -> Result<(Found, Handler), Failure> {
+    /// Attaches to it for reading alone: nothing that is done then can damage it.
+    pub(crate) fn look(&self) -> Result<(Found, ReadOnly), Failure> {
         let found = self.find()?;
+        match found.look(&self.place.trust_owner) {
+            Ok(looker) => Ok((found, looker)),
+            Err(error) => Err(found.explain(&error)),
+        }
+    }
+
+    /// Attaches to it to change something, and to look.
+    pub(crate) fn inspect(&self) -> Result<(Found, ReadOnly, Handler), Failure> {
+        let (found, looker) = self.look()?;
         match found.inspect(&self.place.trust_owner) {
-            Ok(handler) => Ok((found, handler)),
+            Ok(handler) => Ok((found, looker, handler)),
             Err(error) => Err(found.explain(&error)),
         }
     }

@@ -74,6 +74,36 @@ fn who_may_only_look_is_told_why_not() {
     assert!(matches!(id.options().size(2 << 20).attach_read_only(), Err(Error::SizeMismatch { .. })));
 }
 
+/// What a handler that only inspects sees, this sees, the dead among it.
+#[test]
+fn who_may_only_look_sees_all_that_an_inspector_sees() {
+    let (id, handler, looker) = pair();
+    let channel = handler.channel::<[u8]>("orders").create().expect("new");
+    channel.sender().expect("open").send(handler.message_from(b"seven").expect("room")).expect("room");
+    let dead = id.options().attach().expect("it is there");
+    let _lost = dead.allocate_raw(5000).expect("room");
+    // SAFETY: nothing is done with the handler from here on.
+    unsafe { dead.matrix().segment().end_life() };
+    let seen = looker.participants();
+    assert_eq!(seen, handler.participants());
+    assert_eq!(seen.iter().map(|one| one.alive).collect::<Vec<_>>(), [true, false]);
+    let (mut ours, mut theirs) = (vec![], vec![]);
+    looker.blocks(|block| ours.push(block)).expect("sound");
+    handler.blocks(|block| theirs.push(block)).expect("sound");
+    assert!(ours == theirs && ours.len() > 3);
+    let structures = looker.structures().expect("sound");
+    assert_eq!(structures, handler.structures().expect("sound"));
+    let contents = looker.contents(&structures[0], 100);
+    assert_eq!(contents, handler.contents(&structures[0], 100));
+    assert_eq!(&contents[0].first[16..21], b"seven");
+    assert_eq!(looker.verify().expect("sound"), handler.verify().expect("sound"));
+    let (info, segment) = (looker.info(), handler.matrix().segment());
+    assert_eq!((info.bytes, info.strict), (segment.len() as u64, segment.strict()));
+    assert_eq!(info.sector_bytes, looker.stats().expect("sound").sector_bytes);
+    assert_eq!((info.offset_unit, info.participants), (1, segment.layout().params.participants as u64));
+    std::mem::forget(dead);
+}
+
 /// The mapping can't be written, and no lock is taken: a write anywhere would end this process.
 #[test]
 fn who_may_only_look_writes_nothing() {

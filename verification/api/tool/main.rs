@@ -1,5 +1,6 @@
 //! The tool `matrix`, run as its users run it: on segments of a scratch directory that goes away with the test.
 
+mod looking;
 mod structures;
 
 use atomic_matrix::handlers::{Handler, HandlerFunctions, KEPT};
