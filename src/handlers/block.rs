@@ -264,7 +264,7 @@ impl Handler {
         if self.free_quick(pointer.offset, known) {
             return Ok(());
         }
-        self.free_slow(pointer.offset, Some(pointer.generation()))
+        self.free_slow(pointer.offset, known)
     }
 
     /// Frees the live block at an offset that another process passed on.
@@ -277,7 +277,7 @@ impl Handler {
     /// at the same moment, and its place is allocated anew. Nothing has changed then (S5).
     #[inline]
     pub fn free_at(&self, offset: u32) -> Result<()> {
-        if self.free_quick(offset, Known::Offset) { Ok(()) } else { self.free_slow(offset, None) }
+        if self.free_quick(offset, Known::Offset) { Ok(()) } else { self.free_slow(offset, Known::Offset) }
     }
 
     /// Tells that the block at an offset will be freed here soon: fetches the cache line of its header, which
@@ -314,16 +314,16 @@ impl Handler {
 
     /// The second step for sizes above the quickest ones, then all others.
     #[inline(never)]
-    fn free_slow(&self, offset: u32, generation: Option<u32>) -> Result<()> {
+    fn free_slow(&self, offset: u32, known: Known) -> Result<()> {
         let matrix = &*self.matrix;
         if let Some(cache) = matrix.usual_cache() {
             let g = matrix.offsets().usual().granule(offset);
-            // SAFETY: as in `allocate_quick`.
-            if unsafe { matrix.heap().free_next(cache, g, generation, &Usual) } {
+            // SAFETY: as in `free_quick`.
+            if unsafe { matrix.heap().free_next(cache, g, known, &Usual) } {
                 return Ok(());
             }
         }
-        self.free_thorough(offset, generation)
+        self.free_thorough(offset, known.generation())
     }
 
     #[inline(never)]

@@ -31,6 +31,17 @@ impl Kind {
     }
 }
 
+impl Known {
+    /// The generation, if it is known.
+    #[inline(always)]
+    pub(crate) fn generation(self) -> Option<u32> {
+        match self {
+            Self::Raw(header) | Self::Typed(header) => Some(header.generation()),
+            Self::Offset => None,
+        }
+    }
+}
+
 /// Whose block it is, as far as a free asks.
 enum Owner {
     /// This cache's, which parks it by a plain store.
@@ -252,18 +263,31 @@ impl<R: Region> Heap<R> {
     /// one compare-and-swap.
     ///
     /// # Safety
-    /// As for [`Heap::allocate_own`].
+    /// As for [`Heap::free_own`].
     #[inline(always)]
     pub unsafe fn free_next(
         &self,
         cache: &mut ThreadCache,
         g: Granule,
-        generation: Option<u32>,
+        known: Known,
         geometry: &impl Geometry,
     ) -> bool {
         if g.0 >= cache.granules {
             return false;
         }
+        let generation = match known {
+            // A large one: that its header is as the caller knows it, the compare-and-swap sees.
+            Known::Raw(header) if header.held_by_same(Header(cache.own_live_header)) && header.low_size() >= EXACT => {
+                let size = header.low_size();
+                if self.layout().bin_of(size).is_none() {
+                    // SAFETY: as in `free_own`.
+                    let word = unsafe { self.region().header_in_range(g, geometry.span_shift()) };
+                    return self.large().free_own_large(cache, (g, word), header, size);
+                }
+                Some(header.generation())
+            }
+            _ => known.generation(),
+        };
         let (own, hazard, shift) = (cache.own_live_header, cache.hazard, geometry.span_shift());
         // SAFETY: as in `free_own`.
         let word = unsafe { self.region().header_in_range(g, shift) };
@@ -275,7 +299,9 @@ impl<R: Region> Heap<R> {
             return false;
         }
         let size = size as u32;
-        let Some(bin) = self.layout().bin_of(size) else { return self.large().free_own_large(cache, g, header, size) };
+        let Some(bin) = self.layout().bin_of(size) else {
+            return self.large().free_own_large(cache, (g, word), header, size);
+        };
         let stack = &mut cache.stacks[bin.0];
         if !stack.has_room() {
             return false;
@@ -317,6 +343,35 @@ mod tests {
         let block = small.allocate(&mut other, 8, 1, Kind::Raw).expect("room");
         assert!(cache.hazard as usize > small.layout().words, "the case is met");
         assert!(!small.free_local(&mut cache, block.of(1000)), "it is another cache's");
+    }
+
+    /// The second step frees what the caller knows, once, as the thorough one does: onto a stack, or into the pool.
+    #[test]
+    fn s5_the_second_step_frees_what_the_caller_knows_and_once() {
+        let (quick, thorough) = (biased(4 << 20, 4), biased(4 << 20, 4));
+        let (mut cache, mut other) = (ThreadCache::new(1), ThreadCache::new(1));
+        for round in 0..3 {
+            for size in [EXACT + 3, 64, 120, 121, 128, 500, 4096] {
+                let block = quick.allocate(&mut cache, size, 1, Kind::Raw).expect("room");
+                assert_eq!(thorough.allocate(&mut other, size, 1, Kind::Raw), Ok(block));
+                let stale = Header(block.header.0 ^ Header::new(State::Inside, 0, 1, 0).0);
+                // SAFETY: one heap for each cache, and its own geometry.
+                let mut free = |known| unsafe { quick.free_next(&mut cache, block.at, known, quick.layout()) };
+                assert!(!free(Known::Raw(stale)), "S5: another generation");
+                assert_eq!(quick.look(block.at), block.header, "S5: nothing has changed");
+                let known = if round == 1 { Known::Offset } else { Known::Raw(block.header) };
+                // The first large one makes the pool.
+                if !free(known) {
+                    assert!(round == 0 && size == 121, "{size}");
+                    quick.free(&mut cache, block.at, Some(block.header.generation())).expect("live");
+                }
+                // SAFETY: one heap for each cache, and its own geometry.
+                let mut again = |known| unsafe { quick.free_next(&mut cache, block.at, known, quick.layout()) };
+                assert!(!again(known), "S5: a second time");
+                thorough.free(&mut other, block.at, Some(block.header.generation())).expect("live");
+                assert_eq!(quick.look(block.at), thorough.look(block.at), "{size}");
+            }
+        }
     }
 
     /// The quick ways to free leave what the thorough one leaves, typed or not, whatever the size and

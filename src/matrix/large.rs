@@ -64,20 +64,22 @@ impl<R: Region> LargeBlocks<'_, R> {
     #[inline(always)]
     pub fn pop_large(self, cache: &mut ThreadCache, size: u32, mask: u32, kind: Kind) -> Option<Live> {
         let bin = self.heap.layout().large_bin(size)?;
+        let next = Large(bin.0 + 1);
         let pool = cache.large.as_deref_mut()?;
         if kind == Kind::Raw {
-            let fits = |block: &Parked| R::Backend::check(block.size >= size, Mutant::LargeFitUnchecked);
-            let newest = pool.newest(bin).filter(fits).map(|block| (bin, block));
-            let next = Large(bin.0 + 1);
-            let (bin, block) = newest.or_else(|| pool.newest(next).map(|block| (next, block)))?;
+            let own = pool.newest(bin).filter(|block| R::Backend::check(block.size >= size, Mutant::LargeFitUnchecked));
+            let (from, block) = match own {
+                Some(block) => (bin, block),
+                None => (next, pool.newest(next)?),
+            };
             if block.at.0 & mask == 0
                 && let Some(header) = self.take_own(cache.own_live_header, block)
             {
-                pool.take_newest(bin);
+                pool.take_newest(from);
                 return Some(Live { at: block.at, header });
             }
         }
-        self.pop_any_large(cache, [bin, Large(bin.0 + 1)], (size, mask), kind)
+        self.pop_any_large(cache, [bin, next], (size, mask), kind)
     }
 
     /// Takes the block, untyped, if it is parked by whose live blocks' headers are like `own_live_header`.
@@ -118,12 +120,18 @@ impl<R: Region> LargeBlocks<'_, R> {
         None
     }
 
-    /// Parks the cache's own live block of `size` granules, read as `header`, if that is a large bin's.
-    /// False: nothing was done.
+    /// Parks the cache's own live block of `size` granules, which has this header as far as the caller knows, if
+    /// that is a large bin's. False: nothing was done.
     #[inline(always)]
-    pub(super) fn free_own_large(self, cache: &mut ThreadCache, g: Granule, header: Header, size: u32) -> bool {
+    pub(super) fn free_own_large(
+        self,
+        cache: &mut ThreadCache,
+        (g, word): (Granule, &<R::Backend as Backend>::Word),
+        header: Header,
+        size: u32,
+    ) -> bool {
         let Some(bin) = self.heap.layout().large_bin(size) else { return false };
-        let parked = cache.large.is_some() && self.heap.header(g).cas(header.0, header.parked().0, &PARK).is_ok();
+        let parked = cache.large.is_some() && word.cas(header.0, header.parked().0, &PARK).is_ok();
         if parked {
             self.keep_large(cache, bin, Parked { at: g, size });
         }
@@ -171,10 +179,6 @@ impl<R: Region> LargeBlocks<'_, R> {
         if !cache.large.as_deref_mut().is_some_and(|pool| pool.push(bin, block)) {
             self.make_room(cache, bin, block);
         }
-        if let Some(pool) = cache.large.as_deref_mut() {
-            // Whoever asks for a little less can have it.
-            pool.came_back(bin);
-        }
     }
 
     #[cold]
@@ -196,6 +200,7 @@ impl<R: Region> LargeBlocks<'_, R> {
             self.moved(cache, evicted.size);
         }
         if !self.pool(cache).push(bin, block) {
+            self.pool(cache).came_back(bin);
             self.merge_large(cache, block);
         }
     }

@@ -5,7 +5,7 @@
 use super::size_class::{LARGES, Large};
 use crate::segment::layout::{BATCH, Granule};
 
-/// Blocks that a pool remembers at most.
+/// Blocks that a pool remembers at most, besides each bin's newest.
 const NODES: usize = 2047;
 /// Requests that are rounded up after a block of their bin has come back.
 const ROUNDED: u8 = 8;
@@ -27,10 +27,23 @@ struct Node {
     older: u16,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
-struct Ends {
-    newest: u16,
+/// One bin's blocks: the newest here, since it is the one that is mostly asked for, the others in a list.
+#[derive(Debug, Clone, Copy)]
+struct Row {
+    /// Of no size where there is none; then there is no list either.
+    newest: Parked,
+    /// The list's ends.
+    next: u16,
     oldest: u16,
+    /// How many requests are rounded up to it from now on.
+    rounded: u8,
+}
+
+/// No block.
+const NONE: Parked = Parked { at: Granule(u32::MAX), size: 0 };
+
+impl Row {
+    const EMPTY: Self = Self { newest: NONE, next: 0, oldest: 0, rounded: 0 };
 }
 
 /// Bins, one bit each.
@@ -42,7 +55,6 @@ impl Set {
     fn add(&mut self, bin: usize) {
         self.0[bin / 64 % (LARGES / 64)] |= 1 << (bin % 64);
     }
-    #[inline(always)]
     fn remove(&mut self, bin: usize) {
         self.0[bin / 64 % (LARGES / 64)] &= !(1 << (bin % 64));
     }
@@ -81,20 +93,19 @@ impl Way {
 /// The parked large blocks of one cache.
 #[derive(Debug)]
 pub(super) struct Pool {
-    /// Granules that may be parked here, and that are.
+    /// Granules that may be parked here, and how many of them are not: less than none, once there may be fewer.
     budget: u32,
-    parked: u32,
+    room: i64,
     /// Whether memory was plentiful at the last look, and granules cut and merged since.
     plenty: bool,
     pub(super) moved: u32,
-    /// Bins that have blocks; bins that were asked for since all of those were; the bin that was evicted from last.
+    /// Bins that have blocks, or had some lately; bins that were asked for since all of those were; the bin that was
+    /// evicted from last.
     occupied: Set,
     asked: Set,
     hand: usize,
     /// One bin more than there are: the one above the last is asked for, too.
-    ends: [Ends; LARGES + 1],
-    /// How many requests for a bin are rounded up from now on.
-    rounded: [u8; LARGES + 1],
+    rows: [Row; LARGES + 1],
     nodes: Vec<Node>,
     unused: u16,
     /// Where the next batch is expected in the own ring of homes, and how many searches will look there alone.
@@ -106,17 +117,16 @@ pub(super) struct Pool {
 
 impl Pool {
     pub(super) fn new() -> Self {
-        let nobody = Node { block: Parked { at: Granule(u32::MAX), size: 0 }, newer: 0, older: 0 };
+        let nobody = Node { block: NONE, newer: 0, older: 0 };
         Self {
             budget: 0,
-            parked: 0,
+            room: 0,
             plenty: false,
             moved: 0,
             occupied: Set::default(),
             asked: Set::default(),
             hand: 0,
-            ends: [Ends::default(); LARGES + 1],
-            rounded: [0; LARGES + 1],
+            rows: [Row::EMPTY; LARGES + 1],
             nodes: vec![nobody],
             unused: 0,
             next_home: 0,
@@ -129,6 +139,7 @@ impl Pool {
     /// Changes what may be parked; what is too much by now stays until the next evictions.
     pub(super) fn set_budget(&mut self, budget: u32, plenty: bool) {
         self.plenty = plenty;
+        self.room += i64::from(budget) - i64::from(self.budget);
         self.budget = budget;
     }
     /// Whether a block of this size could ever be parked here.
@@ -137,60 +148,87 @@ impl Pool {
     }
     /// Granules parked.
     pub(super) fn parked(&self) -> u32 {
-        self.parked
+        (i64::from(self.budget) - self.room) as u32
     }
     /// Blocks parked.
     pub(super) fn length(&self) -> usize {
         (0..LARGES).map(|bin| self.list(bin).count()).sum()
     }
     fn list(&self, bin: usize) -> impl Iterator<Item = Parked> {
-        let mut at = self.ends[bin].newest;
-        std::iter::from_fn(move || {
-            let node = self.nodes[at as usize];
-            (at != 0).then(|| {
-                at = node.older;
+        let Row { newest, mut next, .. } = self.rows[bin];
+        let others = std::iter::from_fn(move || {
+            let node = self.nodes[next as usize];
+            (next != 0).then(|| {
+                next = node.older;
                 node.block
             })
-        })
+        });
+        (newest.size != 0).then_some(newest).into_iter().chain(others)
+    }
+
+    #[inline(always)]
+    fn row(&mut self, bin: usize) -> &mut Row {
+        // Bins are within the rows: a branch for each would cost more than this.
+        &mut self.rows[bin.min(LARGES)]
     }
 
     /// The bin's newest block.
     #[inline(always)]
     pub(super) fn newest(&self, bin: Large) -> Option<Parked> {
-        let at = self.ends[bin.0].newest;
-        if at == 0 { None } else { Some(self.nodes[at as usize].block) }
+        let newest = self.rows[bin.0.min(LARGES)].newest;
+        (newest.size != 0).then_some(newest)
     }
 
-    /// Takes it from the list.
+    /// Takes it, if there is one.
     #[inline(always)]
     pub(super) fn take_newest(&mut self, bin: Large) {
-        let ends = &mut self.ends[bin.0];
-        let at = ends.newest;
-        let older = self.nodes[at as usize].older;
-        ends.newest = older;
-        if older == 0 {
-            ends.oldest = 0;
-            self.occupied.remove(bin.0);
-        }
-        self.nodes[older as usize].newer = 0;
         self.asked.add(bin.0);
+        let row = self.row(bin.0);
+        let size = std::mem::replace(&mut row.newest.size, 0);
+        let next = row.next;
+        self.room += i64::from(size);
+        if next != 0 {
+            self.advance(bin.0, next);
+        }
+    }
+
+    /// The list's first block becomes the bin's newest.
+    #[inline(never)]
+    fn advance(&mut self, bin: usize, at: u16) {
+        let Node { block, older, .. } = self.nodes[at as usize];
+        let row = self.row(bin);
+        (row.newest, row.next) = (block, older);
+        match older {
+            0 => row.oldest = 0,
+            older => self.nodes[older as usize].newer = 0,
+        }
         self.give_back(at);
     }
 
-    #[inline(always)]
     fn give_back(&mut self, at: u16) {
-        let node = &mut self.nodes[at as usize];
-        self.parked -= node.block.size;
-        node.older = self.unused;
+        self.nodes[at as usize].older = self.unused;
         self.unused = at;
     }
 
     /// Remembers a block of the bin. False if there is no room.
     #[inline(always)]
     pub(super) fn push(&mut self, bin: Large, block: Parked) -> bool {
-        if self.budget.saturating_sub(self.parked) < block.size {
+        let room = self.room - i64::from(block.size);
+        if room < 0 || (self.row(bin.0).newest.size != 0 && !self.spill(bin.0)) {
             return false;
         }
+        self.room = room;
+        self.occupied.add(bin.0);
+        let row = self.row(bin.0);
+        row.newest = block;
+        // Whoever asks for a little less than the bin's smallest can have it.
+        row.rounded = ROUNDED;
+        true
+    }
+
+    /// The bin's newest block becomes the list's first. False if there is no room.
+    #[inline(never)]
+    fn spill(&mut self, bin: usize) -> bool {
         let at = match self.unused {
             0 if self.nodes.len() > NODES => return false,
             0 => {
@@ -202,56 +240,65 @@ impl Pool {
                 at
             }
         };
-        let ends = &mut self.ends[bin.0];
-        let older = ends.newest;
-        ends.newest = at;
-        if older == 0 {
-            ends.oldest = at;
-            self.occupied.add(bin.0);
-        } else {
-            self.nodes[older as usize].newer = at;
+        let row = self.row(bin);
+        let (block, older) = (row.newest, row.next);
+        row.next = at;
+        match older {
+            0 => row.oldest = at,
+            older => self.nodes[older as usize].newer = at,
         }
         self.nodes[at as usize] = Node { block, newer: 0, older };
-        self.parked += block.size;
         true
     }
 
     /// Takes the block that is to go first: the oldest of a bin that was not asked for lately, bin after bin.
     /// (The algorithm is known as CLOCK, here over bins.)
     pub(super) fn evict(&mut self) -> Option<Parked> {
-        let idle = self.occupied.without(self.asked);
-        let bin = idle.first_from(self.hand).or_else(|| {
-            self.asked = Set::default();
-            self.occupied.first_from(self.hand)
-        })?;
-        self.hand = bin;
-        let ends = &mut self.ends[bin];
-        let at = ends.oldest;
-        let Node { block, newer, .. } = self.nodes[at as usize];
-        ends.oldest = newer;
-        if newer == 0 {
-            ends.newest = 0;
-            self.occupied.remove(bin);
-        } else {
-            self.nodes[newer as usize].older = 0;
+        loop {
+            let idle = self.occupied.without(self.asked);
+            let bin = idle.first_from(self.hand).or_else(|| {
+                self.asked = Set::default();
+                self.occupied.first_from(self.hand)
+            })?;
+            if self.rows[bin].newest.size == 0 {
+                self.occupied.remove(bin);
+                continue;
+            }
+            self.hand = bin;
+            let block = self.take_oldest(bin);
+            self.room += i64::from(block.size);
+            return Some(block);
         }
-        self.give_back(at);
-        Some(block)
     }
 
-    /// A block has come back which requests up to the smallest size of the bin might have had.
-    #[inline(always)]
+    fn take_oldest(&mut self, bin: usize) -> Parked {
+        let row = &mut self.rows[bin];
+        let at = row.oldest;
+        if at == 0 {
+            return std::mem::replace(&mut row.newest, NONE);
+        }
+        let Node { block, newer, .. } = self.nodes[at as usize];
+        row.oldest = newer;
+        match newer {
+            0 => row.next = 0,
+            newer => self.nodes[newer as usize].older = 0,
+        }
+        self.give_back(at);
+        block
+    }
+
+    /// A block has come back, without room, which requests up to the smallest size of the bin might have had.
     pub(super) fn came_back(&mut self, bin: Large) {
-        self.rounded[bin.0] = ROUNDED;
+        self.row(bin.0).rounded = ROUNDED;
     }
 
     /// Whether a request whose next bin is this one is rounded up to it: for a while after blocks of the bin
     /// have come back, and while memory is plentiful. Who only fills a segment wastes nothing.
     pub(super) fn is_rounded(&mut self, bin: Large) -> bool {
-        let left = &mut self.rounded[bin.0];
-        let rounded = *left > 0 && self.plenty;
+        let left = &mut self.row(bin.0).rounded;
+        let rounded = *left > 0;
         *left = left.saturating_sub(1);
-        rounded
+        rounded && self.plenty
     }
 }
 
@@ -276,7 +323,7 @@ mod tests {
                         let before = pool.parked();
                         match pool.push(Large(bin), block) {
                             true => lists[bin].push_back(block),
-                            false => assert!(before + block.size > budget || pool.length() == NODES),
+                            false => assert!(before + block.size > budget || pool.length() >= NODES),
                         }
                     }
                     5..8 => {
