@@ -82,7 +82,7 @@ pub(crate) fn pass_on<'h, const ALL: usize>(
     let (begun, told) = (books.word(begun + life as usize), books.word(told + life as usize));
     for k in 0..each as u64 {
         let mut message = loop {
-            match books.clocks().timed(|| handler.message_slice::<u64>(words(life, k).count())) {
+            match books.clocks().heap(|| handler.message_slice::<u64>(words(life, k).count())) {
                 Ok(message) => break message,
                 Err(Error::OutOfMemory { .. }) => std::thread::yield_now(),
                 Err(error) => panic!("{error}"),

@@ -118,7 +118,7 @@ fn receive<'r>(
         match received {
             Ok(message) => {
                 note(books, &message);
-                clocks.timed(|| drop(message));
+                clocks.heap(|| drop(message));
             }
             Err(Unreceived::Timeout | Unreceived::Disconnected { .. }) if books.stopped() => return,
             Err(Unreceived::Timeout | Unreceived::Disconnected { .. }) => std::thread::yield_now(),

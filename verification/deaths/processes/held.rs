@@ -13,10 +13,12 @@ use std::time::{Duration, Instant};
 
 /// Eight buckets an octave, of nanoseconds.
 const BUCKETS: usize = 320;
+/// Of the calls of structures, then of those of the heap alone: how long they were held up, by the clock, and how many slept.
+const HEAP: usize = 2 * BUCKETS + 1;
 const WALL: usize = BUCKETS;
 const SLEPT: usize = 2 * BUCKETS;
 /// How often each process was stopped, and went on again: odd while it is. A worker's place is that of its process's number.
-const STOPS: usize = SLEPT + 1;
+const STOPS: usize = 2 * HEAP;
 const PLACES: usize = 512;
 pub(crate) const WORDS: usize = STOPS + PLACES;
 
@@ -69,8 +71,15 @@ impl<'b> Clocks<'b> {
         self.0[histogram + bucket(time.as_nanos() as u64)].fetch_add(1, Relaxed);
     }
 
-    /// Makes a call that does not wait for anybody.
+    /// Makes a structure's call that does not wait for anybody.
     pub(crate) fn timed<T>(self, call: impl FnOnce() -> T) -> T {
+        self.timed_as(0, call)
+    }
+    /// Allocates or frees, which may take the kernel's barrier.
+    pub(crate) fn heap<T>(self, call: impl FnOnce() -> T) -> T {
+        self.timed_as(HEAP, call)
+    }
+    fn timed_as<T>(self, of: usize, call: impl FnOnce() -> T) -> T {
         let before = self.now();
         let result = call();
         let wall = before.wall.elapsed();
@@ -78,12 +87,12 @@ impl<'b> Clocks<'b> {
         let was_stopped = before.stops % 2 == 1 || after.stops != before.stops;
         let sleeps = after.slept > before.slept && !was_stopped;
         if sleeps {
-            self.0[SLEPT].fetch_add(1, Relaxed);
+            self.0[of + SLEPT].fetch_add(1, Relaxed);
         }
         if !was_stopped {
-            self.count(WALL, wall);
+            self.count(of + WALL, wall);
         }
-        self.count(0, if sleeps { wall } else { after.cpu - before.cpu });
+        self.count(of, if sleeps { wall } else { after.cpu - before.cpu });
         result
     }
     /// Makes a call that may sleep until others have done something.
@@ -98,26 +107,18 @@ impl<'b> Clocks<'b> {
         self.stops_of(process).fetch_add(1, SeqCst);
     }
     pub(crate) fn times(self) -> Times {
-        let counts = |from: usize| (from..from + BUCKETS).map(|i| self.0[i].load(SeqCst)).collect();
-        Times { held: counts(0), wall: counts(WALL), slept: self.0[SLEPT].load(SeqCst) }
+        Times((0..2 * HEAP).map(|i| self.0[i].load(SeqCst)).collect())
     }
 }
 
-/// What was counted.
+/// What was counted: the words.
 #[derive(Default)]
-pub(crate) struct Times {
-    held: Vec<u64>,
-    wall: Vec<u64>,
-    slept: u64,
-}
+pub(crate) struct Times(Vec<u64>);
 
 impl Times {
     pub(crate) fn add(&mut self, other: &Self) {
-        for (mine, others) in [(&mut self.held, &other.held), (&mut self.wall, &other.wall)] {
-            mine.resize(BUCKETS, 0);
-            mine.iter_mut().zip(others).for_each(|(mine, other)| *mine += other);
-        }
-        self.slept += other.slept;
+        self.0.resize(2 * HEAP, 0);
+        self.0.iter_mut().zip(&other.0).for_each(|(mine, other)| *mine += other);
     }
 }
 
@@ -138,8 +139,12 @@ fn quantiles(counts: &[u64]) -> String {
 
 impl std::fmt::Display for Times {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        writeln!(f, "  held up, but for preemption: {}; {} went to sleep", quantiles(&self.held), self.slept)?;
-        write!(f, "  by the clock, preemption included: {}", quantiles(&self.wall))
+        for (what, of) in [("held up, but for preemption", 0), ("the same, of allocations and frees", HEAP)] {
+            let words = &self.0[of..of + HEAP];
+            writeln!(f, "  {what}: {}; {} slept", quantiles(&words[..BUCKETS]), words[SLEPT])?;
+            writeln!(f, "    by the clock, preemption included: {}", quantiles(&words[WALL..SLEPT]))?;
+        }
+        Ok(())
     }
 }
 
@@ -160,7 +165,7 @@ fn a_sleep_is_told_from_work() {
     clocks.waits(|| std::thread::sleep(Duration::from_millis(3)));
     clocks.stops(std::process::id());
     clocks.timed(|| std::thread::sleep(Duration::from_millis(3)));
-    let Times { held, wall, slept } = clocks.times();
-    let from = bucket(3_000_000);
-    assert_eq!((held[from..].iter().sum::<u64>(), wall[from..].iter().sum::<u64>(), slept), (1, 1, 1));
+    let Times(words) = clocks.times();
+    let long = |from: usize| words[from + bucket(3_000_000)..from + BUCKETS].iter().sum::<u64>();
+    assert_eq!((long(0), long(WALL), words[SLEPT]), (1, 1, 1));
 }

@@ -61,7 +61,7 @@ fn map_worker() {
         let key = (random.word() % KEYS).to_le_bytes();
         match random.below(4) {
             0 if (k as usize) < EACH => {
-                let mut message = match clocks.timed(|| map.message_slice(&key, words(life, k).count())) {
+                let mut message = match clocks.heap(|| map.message_slice(&key, words(life, k).count())) {
                     Ok(message) => message,
                     Err(Error::OutOfMemory { .. }) => continue,
                     Err(error) => panic!("{error}"),
