@@ -33,7 +33,7 @@ mod there {
     use crate::list::{A, B, C, H, W};
     use crate::support::peers::Peer;
     use crate::support::registry::arena_of;
-    use crate::support::{Arena, processes, work};
+    use crate::support::{processes, work};
     use std::ffi::{CString, c_char, c_void};
     use std::ptr::NonNull;
 

@@ -12,7 +12,6 @@ pub(crate) const C: Workload = Workload::HandOver;
 pub(crate) const D: Workload = Workload::Packing;
 pub(crate) const W: Workload = Workload::Wide;
 pub(crate) const H: Workload = Workload::Sized;
-pub(crate) const P: Workload = Workload::Filling;
 pub(crate) const F: Workload = Workload::First;
 
 pub(crate) const SHARED: &str = "shared, any size";
