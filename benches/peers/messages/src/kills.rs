@@ -78,9 +78,12 @@ fn survive(mut tx: impl Out, mut rx: impl In, words: &Words, size: usize) -> Out
         if !stopped && sent - received < OWN && tx.send(size, sent)? {
             (sent, done) = (sent + 1, done + 1);
         }
-        if let Some(value) = rx.receive(size)? {
-            done += 1;
-            quiet = 0;
+        // All that is there: some peers' receivers look at one sender's messages until there are none.
+        let mut took = 0;
+        while took < PART
+            && let Some(value) = rx.receive(size)?
+        {
+            took += 1;
             let (sender, number) = ((value >> SENDER_AT) as usize, value & ((1 << SENDER_AT) - 1));
             let expected = if sender == 0 { &mut received } else { &mut next[sender] };
             if number != *expected {
@@ -90,9 +93,9 @@ fn survive(mut tx: impl Out, mut rx: impl In, words: &Words, size: usize) -> Out
             if sender > 0 && number == 0 {
                 words.received[sender - 1].store(1, Ordering::Release);
             }
-        } else {
-            quiet += 1;
         }
+        done += took;
+        quiet = if took == 0 { quiet + 1 } else { 0 };
         if done >= part {
             let now = processor();
             longest = longest.max(now - before);

@@ -45,7 +45,10 @@ impl Series {
         values.sort_by(f64::total_cmp);
         values
     }
-    fn best(&self) -> f64 {
+    pub(crate) fn has_parts(&self) -> bool {
+        self.runs.iter().any(|run| run.fastest.is_some())
+    }
+    pub(crate) fn best(&self) -> f64 {
         let sorted = self.sorted();
         let best = if self.rising { sorted.last() } else { sorted.first() };
         best.copied().unwrap_or(f64::NAN)

@@ -76,21 +76,21 @@ pub(crate) fn all() -> Vec<Entry> {
         let mut add = |name, key, answers| all.push(entry(name, key, threads, answers));
         add("bare futex", "futex", |s| s.kind == Kind::Wake);
         add("AtomicMatrix channel", "channel", |s| s.polls() || matches!(s.kind, Kind::Wake | Kind::Kill));
-        add("AtomicMatrix channel, batches of 32", "batches", |s| s.size == 64 && s.kind == Kind::Stream);
+        add("AtomicMatrix channel in batches of 32", "batches", |s| s.size == 64 && s.kind == Kind::Stream);
         add("AtomicMatrix channel of one and one", "single", |s| s.single() || s.kind == Kind::Wake);
-        add("AtomicMatrix channel of one and one, batches of 32", "single-batches", |s| {
+        add("AtomicMatrix channel of one and one in batches of 32", "single-batches", |s| {
             s.size == 64 && s.kind == Kind::Stream && s.single()
         });
         add("AtomicMatrix topic", "topic", |s| {
             s.single() || matches!(s.kind, Kind::Fan | Kind::Wake | Kind::Memory | Kind::Kill)
         });
-        add("AtomicMatrix topic, lossy subscribers", "lossy", |s| s.kind == Kind::Fan);
+        add("AtomicMatrix topic with lossy subscribers", "lossy", |s| s.kind == Kind::Fan);
         add("AtomicMatrix board", "board", |s| s.kind == Kind::Board);
         add("AtomicMatrix map", "map", |s| matches!(s.kind, Kind::Look | Kind::Map));
         add("iceoryx2 0.10 pub/sub", "iceoryx2", |s| {
             s.single() || matches!(s.kind, Kind::Fan | Kind::Memory | Kind::Kill)
         });
-        add("iceoryx2 0.10 pub/sub, payloads that grow", "iceoryx2-grows", |s| s.kind == Kind::Memory);
+        add("iceoryx2 0.10 pub/sub with payloads that grow", "iceoryx2-grows", |s| s.kind == Kind::Memory);
         add("iceoryx2 0.10 event", "event", |s| s.kind == Kind::Wake);
         add("iceoryx2 0.10 blackboard", "blackboard", |s| s.kind == Kind::Board);
         add("shaq 4.0 SPSC", "shaq-spsc", |s| s.single() && s.size <= 4096);
@@ -100,7 +100,7 @@ pub(crate) fn all() -> Vec<Entry> {
             add("Boost message_queue", "boost", |s| s.polls() || matches!(s.kind, Kind::Wake | Kind::Kill));
             add("Boost unordered_map and mutex", "boost-map", |s| matches!(s.kind, Kind::Look | Kind::Map));
         }
-        add("heed 0.22, LMDB", "heed", |s| matches!(s.kind, Kind::Look | Kind::Map));
+        add("heed 0.22 (LMDB)", "heed", |s| matches!(s.kind, Kind::Look | Kind::Map));
         add("ipc-channel 0.23", "ipc-channel", Setting::single);
     }
     all.push(entry("crossbeam-channel 0.5", "crossbeam", true, |s| s.polls() || s.kind == Kind::Wake));
