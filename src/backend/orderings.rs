@@ -104,6 +104,12 @@ sites! {
         the granule";
     HAZARD_CLEAR Release "S1" "the owner's store is done: whoever reads this sees it";
     HAZARD_LOOK Acquire "S1" "the thief's look at the owner's slot, behind the heavy fence";
+    NEWS_LOOK Acquire "L2" "reads what others have given back, before a sweep: pairs with NEWS_COUNT and \
+        NEWS_ADD, so that the sweep sees what is counted";
+    NEWS_OWN Relaxed "-" "reads what the caller has given back: nobody else writes it";
+    NEWS_COUNT Release "L2" "something more was given back: release, so that whoever reads the count sees it";
+    NEWS_ADD Release "L2" "somebody without a number has given a block back: release, so that whoever reads the \
+        count sees the block";
     THIEF_FENCE SeqCst "S1" "heavy: between the marks and the looks at the owners' slots";
     REACH_FENCE SeqCst "S1" "between the marks and the look at who the owners are, which says how far the heavy \
         fence has to reach: pairs with JOIN_FENCE";
@@ -311,6 +317,14 @@ pub enum Mutant {
     PublishedFromAnybody,
     /// An allocation's last try sweeps once: what is freed behind that is not found.
     SecondSweepDropped,
+    /// What is given back is not counted: who was refused does not look for it.
+    NewsUntold,
+    /// What is given back is counted before it is.
+    NewsToldEarly,
+    /// Who is refused reads behind its sweep what was given back, not before.
+    NewsReadLate,
+    /// Who was refused does not look whether anything was given back since.
+    NewsIgnored,
     /// A sweep goes on where a block has moved behind it.
     SweepGoesOn,
     /// A request takes the newest large block of its bin, whatever it has.
@@ -523,6 +537,10 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant::NewOwnerRefused,
     Mutant::PublishedFromAnybody,
     Mutant::SecondSweepDropped,
+    Mutant::NewsUntold,
+    Mutant::NewsToldEarly,
+    Mutant::NewsReadLate,
+    Mutant::NewsIgnored,
     Mutant::SweepGoesOn,
     Mutant::LargeFitUnchecked,
     Mutant::PoolUnbounded,

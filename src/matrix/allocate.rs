@@ -288,20 +288,20 @@ impl<R: Region> Heap<R> {
         self.retype(cache, held.at, held.header, kind)
     }
 
-    /// Nothing was hinted that surely fits: merge what this cache has parked, then everything, and take the
-    /// first block that fits at all, without room to spare for alignment or class (L2). Twice, because blocks
-    /// may have been freed behind the first sweep.
+    /// Nothing was hinted that surely fits: unless as much was refused before and nothing was given back since
+    /// (matrix::news), merge what this cache has parked, then everything, and take the first block that fits at
+    /// all, without room to spare for alignment or class (L2).
     #[cold]
     fn last_try(&self, cache: &mut ThreadCache, asked: Fit, wanted: Fit) -> Result<Held, Exhausted> {
+        if let Some(said) = self.news().refused_before(cache, asked) {
+            return Err(said);
+        }
         self.parking().flush(cache);
-        let again = |cache: &mut ThreadCache| self.sweep(cache, Some(asked), &mut false);
-        let once_more = R::Backend::takes(Mutant::SecondSweepDropped);
-        let held = self.runs().find_and_take(cache, wanted.room()).or_else(|| again(cache));
-        let held = held.or_else(|| if once_more { again(cache) } else { None });
-        held.ok_or_else(|| self.exhausted())
+        let held = self.runs().find_and_take(cache, wanted.room());
+        held.map_or_else(|| self.news().sweep_for(cache, asked), Ok)
     }
 
-    fn exhausted(&self) -> Exhausted {
+    pub(super) fn exhausted(&self) -> Exhausted {
         let tally = self.tally().unwrap_or_default();
         let free = tally.free.granules + tally.parked.granules + tally.in_flight.granules;
         Exhausted { free, largest: tally.largest_free }

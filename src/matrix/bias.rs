@@ -108,6 +108,48 @@ impl<R: Region> Bias<'_, R> {
         change: impl FnOnce(Header) -> Option<(Header, T)>,
     ) -> Option<T> {
         // SAFETY: the caller's.
+        unsafe { self.change_and_tell(hazard, g, word, change, || ()) }
+    }
+
+    /// As [`Bias::change_own`], of a live block that becomes a parked one: that it was given back is counted
+    /// (matrix::news).
+    ///
+    /// # Safety
+    /// As there, and the word is a slot's hazard word.
+    #[inline(always)]
+    pub(super) unsafe fn give_own<T>(
+        &self,
+        hazard: u32,
+        g: Granule,
+        word: &<R::Backend as Backend>::Word,
+        change: impl FnOnce(Header) -> Option<(Header, T)>,
+    ) -> Option<T> {
+        const BESIDE: usize = SlotWord::Given as usize - SlotWord::Hazard as usize;
+        // SAFETY: the caller's: it is of the same slot.
+        let given = unsafe { self.heap.region().word_in_range(WordIndex(hazard as usize + BESIDE)) };
+        if !R::Backend::takes(Mutant::NewsToldEarly) {
+            self.heap.news().count(given);
+            // SAFETY: the caller's.
+            return unsafe { self.change_own(hazard, g, word, change) };
+        }
+        // SAFETY: the caller's.
+        unsafe { self.change_and_tell(hazard, g, word, change, || self.heap.news().count(given)) }
+    }
+
+    /// Names the granule, looks, stores, tells, clears the name.
+    ///
+    /// # Safety
+    /// As for [`Bias::change_own`].
+    #[inline(always)]
+    unsafe fn change_and_tell<T>(
+        &self,
+        hazard: u32,
+        g: Granule,
+        word: &<R::Backend as Backend>::Word,
+        change: impl FnOnce(Header) -> Option<(Header, T)>,
+        tell: impl FnOnce(),
+    ) -> Option<T> {
+        // SAFETY: the caller's.
         let hazard = unsafe { self.heap.region().word_in_range(WordIndex(hazard as usize)) };
         if R::Backend::takes(Mutant::HazardUnset) {
             hazard.store(g.0 as u64 + 1, &HAZARD_SET);
@@ -117,6 +159,7 @@ impl<R: Region> Bias<'_, R> {
         }
         let changed = change(Header(word.load(&OWN_LOOK))).map(|(header, result)| {
             word.store(header.0, &OWN_STORE);
+            tell();
             result
         });
         hazard.store(0, &HAZARD_CLEAR);

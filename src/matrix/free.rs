@@ -114,7 +114,7 @@ impl<R: Region> Heap<R> {
         let parked = Header::new(State::Acked, header.owner(), header.generation(), self.place(g, header.size()));
         let change = |now: Header| (now == header && cache.stacks[bin.0].push(g)).then_some((parked, ()));
         // SAFETY: `hazard_of` is in range.
-        unsafe { self.bias().change_own(hazard, g, self.header(g), change) }.is_some()
+        unsafe { self.bias().give_own(hazard, g, self.header(g), change) }.is_some()
     }
 
     /// Frees the cache's own block into the hands of `home`, the cache that it came from: it is parked as
@@ -141,7 +141,7 @@ impl<R: Region> Heap<R> {
         let parked = Header::new(State::Acked, home, header.generation(), self.place(g, size));
         let change = |now: Header| (now == header).then_some((parked, ()));
         // SAFETY: `hazard_of` is in range.
-        if unsafe { self.bias().change_own(hazard, g, self.header(g), change) }.is_none() {
+        if unsafe { self.bias().give_own(hazard, g, self.header(g), change) }.is_none() {
             return false;
         }
         self.remote_frees().send_home(cache, bin, home, g);
@@ -157,6 +157,7 @@ impl<R: Region> Heap<R> {
         if self.header(g).cas(header.0, acked.0, &PARK).is_err() {
             return false;
         }
+        self.news().gave(cache);
         match self.parking().parking_bin(cache, size) {
             // Whoever adopts it says what becomes of it.
             _ if self.bias().is_adopting(owner) && R::Backend::takes(Mutant::AdoptedSentHome) => {}
@@ -174,6 +175,7 @@ impl<R: Region> Heap<R> {
         if self.header(g).cas(header.0, acked.0, &PARK).is_err() {
             return false;
         }
+        self.news().gave(cache);
         match self.parking().parking_bin(cache, header.size()) {
             Some(bin) => self.parking().remember(cache, bin, g),
             None => drop(self.operations().coalesce(cache, g, acked)),
@@ -198,6 +200,7 @@ impl<R: Region> Heap<R> {
             let owner = if self.biased() && self.layout().bin_of(header.size()).is_some() { header.owner() } else { 0 };
             let acked = Header::new(State::Acked, owner, header.generation(), self.place(g, header.size()));
             if self.header(g).cas(header.0, acked.0, &PARK).is_ok() {
+                self.news().gave_unaided();
                 return Ok(());
             }
             generation = Some(header.generation());
@@ -256,7 +259,7 @@ impl<R: Region> Heap<R> {
             cache.stacks.get_mut(size)?.push(g).then_some((parked, ()))
         };
         // SAFETY: the cache is bound, to this heap, says the caller: its slot's word is one of the region's.
-        unsafe { self.bias().change_own(hazard, g, word, change) }.is_some()
+        unsafe { self.bias().give_own(hazard, g, word, change) }.is_some()
     }
 
     /// As [`Heap::free_own`], for an untyped block of more granules: onto the own stack, or a large one by
@@ -308,7 +311,7 @@ impl<R: Region> Heap<R> {
         }
         let change = |now: Header| (now == header).then(|| (header.parked(), ()));
         // SAFETY: `hazard` is the index that the cache was bound with, to this heap, says the caller.
-        unsafe { self.bias().change_own(hazard, g, word, change) }.is_some_and(|()| stack.push(g))
+        unsafe { self.bias().give_own(hazard, g, word, change) }.is_some_and(|()| stack.push(g))
     }
 
     /// The header of the block that the caller knows, if it still stands.

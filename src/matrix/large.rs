@@ -133,6 +133,7 @@ impl<R: Region> LargeBlocks<'_, R> {
         let Some(bin) = self.heap.layout().large_bin(size) else { return false };
         let parked = cache.large.is_some() && word.cas(header.0, header.parked().0, &PARK).is_ok();
         if parked {
+            self.heap.news().gave(cache);
             self.keep_large(cache, bin, Parked { at: g, size });
         }
         parked
@@ -155,6 +156,7 @@ impl<R: Region> LargeBlocks<'_, R> {
         if self.heap.header(g).cas(header.0, acked.0, &PARK).is_err() {
             return false;
         }
+        self.heap.news().gave(cache);
         let block = Parked { at: g, size };
         match self.heap.layout().large_bin(size) {
             _ if whose != cache.owner => self.send_large_home(cache, whose, block),
@@ -234,7 +236,7 @@ impl<R: Region> LargeBlocks<'_, R> {
         }
         let layout = self.heap.layout();
         let held = |&number: &u16| self.heap.word(layout.slot(number, SlotWord::State)).load(&SLOT_LOOK) != 0;
-        let caches = (1..=layout.params.participants as u16).filter(held).count().max(1) as u32;
+        let caches = (1..=self.heap.news().highest_number()).filter(held).count().max(1) as u32;
         let plenty = self.heap.hints().find(cache, layout.granules / PLENTY_PART).is_some();
         let part = if plenty { POOLS_PART } else { SCARCE_PART };
         (layout.granules / part / caches, plenty)

@@ -60,6 +60,7 @@ pub(crate) mod heap;
 mod hints;
 mod large;
 mod mend;
+mod news;
 #[cfg(feature = "internals")]
 pub mod operation;
 #[cfg(not(feature = "internals"))]

@@ -266,7 +266,7 @@ impl<R: Region> Operations<'_, R> {
             Helped::Changed => true,
             Helped::Finished(size) => {
                 // Whoever finishes an operation also does what comes after: the announcer may have stopped for ever.
-                self.publish_free(cache, g, size, None);
+                self.give(cache, g, size, None);
                 true
             }
         }
@@ -394,7 +394,7 @@ impl<R: Region> Operations<'_, R> {
             self.finish_free(g, announced, tag);
         }
         self.write_op(owner, Op::None);
-        announce.ok().map(|_| self.publish_free(cache, g, size, None))
+        announce.ok().map(|_| self.give(cache, g, size, None))
     }
 
     /// The steps of an announced free; anybody's.
@@ -426,7 +426,7 @@ impl<R: Region> Operations<'_, R> {
             match self.join(cache, l, left, header) {
                 // Nobody else can take a held block: a join with it is never aborted, whoever finishes it.
                 Joined::Whole(size) | Joined::Elsewhere(size) => {
-                    return self.publish_free(cache, l, size, Some(of_size(left.size())));
+                    return self.give(cache, l, size, Some(of_size(left.size())));
                 }
                 Joined::Aborted => unreachable_state("a held block was taken"),
                 Joined::NotAnnounced => R::Backend::pause(),
@@ -437,8 +437,8 @@ impl<R: Region> Operations<'_, R> {
         let right = self.heap.look(beyond);
         if right.is_free() && self.heap.fits_sector(beyond, right) {
             return match self.join_held(cache, held, right) {
-                Joined::Whole(size) | Joined::Elsewhere(size) => self.publish_free(cache, at, size, None),
-                Joined::Aborted | Joined::NotAnnounced => self.publish_free(cache, at, header.size(), None),
+                Joined::Whole(size) | Joined::Elsewhere(size) => self.give(cache, at, size, None),
+                Joined::Aborted | Joined::NotAnnounced => self.give(cache, at, header.size(), None),
             };
         }
         let free = Header::new(
@@ -448,7 +448,7 @@ impl<R: Region> Operations<'_, R> {
             self.heap.place(at, header.size()),
         );
         self.heap.header(at).store(free.0, &HELD_STORE);
-        self.publish_free(cache, at, header.size(), None)
+        self.give(cache, at, header.size(), None)
     }
 
     /// Joins a held block with the free block to its right. The held block's header is announcement enough: nobody else
@@ -461,6 +461,12 @@ impl<R: Region> Operations<'_, R> {
         let joined = self.finish_join(held.at, held.header, right, tag);
         self.write_op(owner, Op::None);
         joined
+    }
+
+    /// What follows where a block has become FREE that was not: it is counted (matrix::news), and published.
+    fn give(&self, cache: &mut ThreadCache, g: Granule, size: u32, hinted: Option<Class>) -> Granule {
+        self.heap.news().gave(cache);
+        self.publish_free(cache, g, size, hinted)
     }
 
     /// What follows every transition to FREE: hints, and the **recheck** at both neighbours.

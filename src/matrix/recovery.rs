@@ -63,6 +63,7 @@ impl<'a, R: Region> Recoveries<'a, R> {
     pub fn recover_predecessor(self, recovery: &mut Recovery) -> bool {
         self.begin_recovery(None, recovery);
         while !self.recover_tiles(None, recovery, u32::MAX) {}
+        self.heap.news().gave_unaided();
         self.end_walked(recovery);
         recovery.total().open_adoptions == 0
     }
@@ -134,6 +135,8 @@ impl<'a, R: Region> Recoveries<'a, R> {
         let slots = self.slots();
         self.pause_recovery(cache, recovery);
         let unlooked = recovery.dead.iter().any(|dead| dead.is_recovered());
+        // The dead may have stopped between giving something back and counting it.
+        self.heap.news().gave(cache);
         self.end_walked(recovery);
         let walked = recovery.dead.iter().filter(|dead| recovery.found[dead.number as usize].open_adoptions == 0);
         slots.release(cache.owner(), &walked.copied().collect::<Vec<_>>());
@@ -210,6 +213,10 @@ impl<'a, R: Region> Recoveries<'a, R> {
             return true;
         }
         let Some(given) = self.give_back(g, header, recovery.policy) else { return false };
+        match cache.as_deref() {
+            Some(cache) => self.heap.news().gave(cache),
+            None => self.heap.news().gave_unaided(),
+        }
         let (size, found) = (header.size() as u64, &mut recovery.found[number as usize]);
         if header.is_live() {
             (found.live_blocks, found.live_granules) = (found.live_blocks + 1, found.live_granules + size);

@@ -176,6 +176,7 @@ impl<R: Region> Runs<'_, R> {
                 None => drop(self.heap.operations().ripple(cache, Held { at: g, header: held(State::Coalescing) })),
             }
         }
+        self.heap.news().gave(cache);
         Held { at: run.at, header: first }
     }
 }

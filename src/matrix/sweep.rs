@@ -22,6 +22,15 @@ thread_local! {
     pub(crate) static SWEPT: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
+/// What a sweep has left out.
+#[derive(Debug, Default)]
+pub(super) struct LeftOut {
+    /// Words that are damaged.
+    pub(super) broken: bool,
+    /// A parked block that its owner was about to take.
+    pub(super) owned: bool,
+}
+
 impl<R: Region> Heap<R> {
     /// Merges every parked block of every cache, finishes operations in flight, hints every free block again.
     ///
@@ -30,8 +39,9 @@ impl<R: Region> Heap<R> {
     /// walker's own tile, so the walker finds an inside word where it expects a head, and starts again (L2).
     /// Each new start is somebody else's finished operation (L1): the tile before has changed, or its join
     /// can be seen now, which the next pass finishes. Where neither is so, the words are damaged (C2), and
-    /// the sweep goes on granule by granule. Says in `is_broken` whether it has met such words.
-    pub(super) fn sweep(&self, cache: &mut ThreadCache, wanted: Option<Fit>, is_broken: &mut bool) -> Option<Held> {
+    /// the sweep goes on granule by granule. Says whether it has `left` anything out: such words, or a block
+    /// whose owner was about to store its header.
+    pub(super) fn sweep(&self, cache: &mut ThreadCache, wanted: Option<Fit>, left: &mut LeftOut) -> Option<Held> {
         #[cfg(test)]
         SWEPT.set(SWEPT.get() + 1);
         let granules = self.layout().granules;
@@ -52,7 +62,7 @@ impl<R: Region> Heap<R> {
                     in_flight || self.look(before) != seen
                 });
                 at = if moved && R::Backend::takes(Mutant::SweepGoesOn) { 0 } else { at + 1 };
-                *is_broken |= !moved;
+                left.broken |= !moved;
                 last = None;
                 continue;
             }
@@ -68,6 +78,7 @@ impl<R: Region> Heap<R> {
                     }
                     // Its owner is about to store it: it stays with that one, and this cache's mark has
                     // changed it, no other operation.
+                    left.owned = true;
                     last = Some((g, self.look(g)));
                 }
                 State::Coalescing if self.operations().help(cache, g, header) => continue,
@@ -107,9 +118,9 @@ impl<R: Region> Heap<R> {
     /// at all spans.
     pub fn repair(&self, cache: &mut ThreadCache) -> Mended {
         self.parking().flush(cache);
-        let mut is_broken = false;
-        let _ = self.sweep(cache, None, &mut is_broken);
-        if is_broken { self.mending().mend(cache) } else { Mended::default() }
+        let mut left = LeftOut::default();
+        let _ = self.sweep(cache, None, &mut left);
+        if left.broken { self.mending().mend(cache) } else { Mended::default() }
     }
 
     /// A newcomer has taken the number of a dead one, for whom it has walked without a cache: it merges what

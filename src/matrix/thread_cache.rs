@@ -64,6 +64,8 @@ pub struct ThreadCache {
     pub(super) large: Option<Box<Pool>>,
     /// Granules that they may have together, where that does not follow from the sector.
     pub(super) most_large: Option<u32>,
+    /// What it was refused.
+    pub(super) refused: Option<Box<Refused>>,
 }
 
 /// Other caches whose blocks of one bin are collected at a time; a cache's place is its number's last bits.
@@ -74,6 +76,17 @@ pub(super) const WAYS: usize = 4;
 pub(super) const FEW: usize = 8;
 /// How often, at most, until it looks at all again.
 pub(super) const MOST_SHORT_LOOKS: u8 = 15;
+
+/// What a cache was refused, and how much had been given back by then (matrix::news).
+#[derive(Debug, Default)]
+pub(super) struct Refused {
+    pub(super) news: u64,
+    /// Granules, and at a multiple of how many.
+    pub(super) asked: Vec<(u32, u32)>,
+    /// What was said to the last of them: granules that are free, and those of the largest free block.
+    pub(super) free: u64,
+    pub(super) largest: u64,
+}
 
 /// Indices of parked blocks that wait for a fence which reaches other processes.
 #[derive(Debug, Default)]
@@ -151,6 +164,7 @@ impl ThreadCache {
             (&raw mut (*place).limbo).write(None);
             (&raw mut (*place).large).write(None);
             (&raw mut (*place).most_large).write(None);
+            (&raw mut (*place).refused).write(None);
         }
     }
     /// The participant's number.

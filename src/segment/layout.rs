@@ -306,6 +306,12 @@ impl Layout {
         self.slot(0, SlotWord::Visiting)
     }
 
+    /// The highest number that a participant ever had: a word of nobody's slot. 0 where nobody has joined, as in
+    /// models.
+    pub fn highest(&self) -> WordIndex {
+        self.slot(0, SlotWord::Pid)
+    }
+
     /// Whether this is how [`Usual`] has it.
     pub fn is_usual(&self) -> bool {
         self.params.granule_shift == Usual.granule_shift() && self.span_shift == Usual.span_shift()
@@ -472,7 +478,8 @@ impl Layout {
 pub enum SlotWord {
     /// Who holds the slot: 0 free, else kind, epoch, recoverer and life (segment::slot).
     State = 0,
-    /// The holder's process id, as its own PID namespace calls it: to be told, not to be believed.
+    /// The holder's process id, as its own PID namespace calls it: to be told, not to be believed. Of nobody's
+    /// slot: the highest number that a participant ever had.
     Pid = 1,
     /// The operation in force: kind, granule, size (matrix::operation).
     Op = 2,
@@ -492,9 +499,12 @@ pub enum SlotWord {
     Pin = 7,
     /// The granule + 1 whose header the holder is about to store plainly, or 0 (matrix::bias).
     Hazard = 8,
+    /// How often its holders have given a block back: never set back (matrix::news). Of nobody's slot: the same
+    /// of those without a number.
+    Given = 9,
 }
 /// Words of a slot before padding.
-pub const SLOT_WORDS: usize = 9;
+pub const SLOT_WORDS: usize = 10;
 
 #[cfg(test)]
 mod tests {

@@ -15,7 +15,7 @@ use super::life::{NO_LIFE, life_in};
 use super::mapping::Segment;
 use super::region::Region;
 use super::slot::{Dead, FREE, HELD, KIND, RECOVERING, Slots, epoch, free, held, recoverer};
-use crate::backend::orderings::{JOIN_FENCE, SLOT_LOOK, SLOT_WRITE};
+use crate::backend::orderings::{JOIN_FENCE, SLOT_CLAIM, SLOT_LOOK, SLOT_WRITE};
 use crate::backend::{Backend, Native, Word};
 use crate::error::Result;
 
@@ -114,6 +114,13 @@ impl Segment {
         Slots(self).clear(number);
         self.slot(number, SlotWord::Pid).store(u64::from(self.opener()), &SLOT_WRITE);
         self.slot(number, SlotWord::Process).store(Native::process(), &SLOT_WRITE);
+        let highest = self.word(self.layout().highest());
+        loop {
+            let found = highest.load(&SLOT_LOOK);
+            if found >= u64::from(number) || highest.cas(found, number.into(), &SLOT_CLAIM).is_ok() {
+                break;
+            }
+        }
         // Before the first header is looked at: a thief that takes the last holder's process for this one has
         // marked what it wants by then.
         Native::fence(&JOIN_FENCE);

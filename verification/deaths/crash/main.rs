@@ -417,6 +417,11 @@ fn mutant_crash_table() {
         Mutant::OpenAdoptionIgnored,
         Mutant::PinFenceDropped,
         Mutant::SecondSweepDropped,
+        // `schedules`, `news`.
+        Mutant::NewsUntold,
+        Mutant::NewsToldEarly,
+        Mutant::NewsReadLate,
+        Mutant::NewsIgnored,
         Mutant::HelperRecheckDropped,
         Mutant::HintRelookDropped,
         Mutant::CarveAckedEarly,

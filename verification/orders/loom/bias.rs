@@ -15,14 +15,42 @@ use atomic_matrix::matrix::heap::{Kind, ThreadCache};
 use atomic_matrix::matrix::recovery::Policy;
 use atomic_matrix::segment::layout::Granule;
 use atomic_matrix::segment::region::Region;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
 
 /// In a box: the stacks of loom's threads are small.
 fn cache(owner: u16) -> Box<ThreadCache> {
     Box::new(ThreadCache::with_ceiling(owner, 2))
 }
 
+/// One asks for all there is, beside what gives it back; and once more when that is done.
+fn asked_beside(world: &Arc<World>, give: impl FnOnce(&World) + 'static) {
+    let asker = Rc::new(RefCell::new(strict(2)));
+    let (asking, served) = (asker.clone(), Rc::new(Cell::new(false)));
+    let told = served.clone();
+    let ask = |world: &World, cache: &mut ThreadCache| world.heap.allocate(cache, 2, 1, Kind::Raw).is_ok();
+    world.run([part(give), part(move |w| told.set(ask(w, &mut asking.borrow_mut())))]);
+    mark(if served.get() { "served" } else { "refused" });
+    assert!(served.get() || ask(world, &mut asker.borrow_mut()), "L2: all is free");
+}
+
 scenarios! {
+    // One is refused while the owner of the only block frees it; then it asks again.
+    loom_l2_what_is_given_back_beside_a_refusal_is_found Some(2), Some(2), 20, [Mark("refused"), Mark("served")] => {
+        let world = World::biased(2, 0);
+        let mut owner = cache(1);
+        let block = world.allocate(&mut owner, 2);
+        asked_beside(&world, move |w| w.free(&mut owner, block));
+    }
+
+    // The same, of one who has no number.
+    loom_l2_what_is_freed_without_a_number_is_found Some(2), Some(2), 20, [Mark("refused"), Mark("served")] => {
+        let world = World::biased(2, 0);
+        let block = world.allocate(&mut cache(1), 2);
+        asked_beside(&world, move |w| w.heap.free_unaided(block.at, None).expect("live"));
+    }
+
     // An owner takes its parked block again while another cache heals; both use what they get.
     loom_s1_owner_pops_beside_a_thief Some(2), Some(3), 100, [Lost(&TAKE_OVER), Mark("stolen")] => {
         let world = World::biased(2, 0);

@@ -16,6 +16,7 @@ mod common;
 mod linear;
 mod mending;
 mod names;
+mod news;
 mod resizing;
 #[expect(unreachable_pub, reason = "the model is written as a module of its own")]
 #[path = "../../../models/sequential.rs"]
@@ -540,8 +541,12 @@ fn mutant_schedules_table() {
         Mutant::RecoveryRecheckDropped,
         Mutant::PinFenceDropped,
         Mutant::PinIgnored,
-        // Have tests of their own, above.
+        // Have tests of their own, above, and `news`.
         Mutant::SecondSweepDropped,
+        Mutant::NewsUntold,
+        Mutant::NewsToldEarly,
+        Mutant::NewsReadLate,
+        Mutant::NewsIgnored,
         Mutant::LargeHeld,
         // Takes a million changes of one word: `matrix::stalled`.
         Mutant::TagDropped,

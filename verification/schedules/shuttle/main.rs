@@ -452,6 +452,11 @@ fn mutant_shuttle_table() {
         Mutant::PinFenceDropped,
         Mutant::PinIgnored,
         Mutant::SecondSweepDropped,
+        // `schedules`, `news`.
+        Mutant::NewsUntold,
+        Mutant::NewsToldEarly,
+        Mutant::NewsReadLate,
+        Mutant::NewsIgnored,
         // Takes a million changes of one word: `matrix::stalled`.
         Mutant::TagDropped,
         // Have tests of their own: `matrix::audit`, `schedules_s4_a_walker_counts_a_join_once`.

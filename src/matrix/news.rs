@@ -1,0 +1,300 @@
+//! News: whether anything has been given back since a request was refused.
+//!
+//! A refusal has looked at every block. As long as nobody gives anything back, the next request for as much
+//! need not look again: it costs one look at each slot, whatever the number of blocks.
+//!
+//! Each participant counts what it gives back, in its own slot ([`SlotWord::Given`]): no locked instruction, in
+//! the line that a free writes anyhow. Nobody else writes that word; it is never set back, and the number's next
+//! holder goes on from it. Nobody's slot counts for those without a number.
+//!
+//! What counts: every transition of a block from live, or held, to parked or FREE (all kinds are in
+//! `l2_news_of_every_kind_is_noticed`). It is counted behind the transition. A recovery counts when it ends,
+//! whatever it has found: the dead one may have stopped between a transition and its count.
+//!
+//! Why no room is overlooked (L2): the refused one has read the counts before the sweep that was in vain. Let
+//! a block be free when a later request begins, and fit. If its transition was counted when the counts were
+//! read, the sweep saw it free, or saw what has become of it since, which was news or took it. Else its count
+//! comes behind that reading; it has come by now, or its giver stands still in between, and hides what it is
+//! freeing, as any participant does that is stopped in a free. What is not counted gives nothing that was not
+//! free before: a cut, a mark, a join of two free blocks (a sweep leaves none beside each other). A sweep that
+//! had to leave a block with its owner, who was about to store it, or that met damage, remembers nothing.
+
+use super::operation::Held;
+use super::runs::Fit;
+use super::sweep::LeftOut;
+use super::thread_cache::ThreadCache;
+use super::words::{Exhausted, Heap, view};
+use crate::backend::orderings::{NEWS_ADD, NEWS_COUNT, NEWS_LOOK, NEWS_OWN, SLOT_LOOK};
+use crate::backend::{Backend, Mutant, Word};
+use crate::segment::layout::SlotWord;
+use crate::segment::region::Region;
+
+/// Requests that a cache remembers to have been refused.
+const REMEMBERED: usize = 8;
+
+view! {
+    /// What has been given back, and what was refused before.
+    pub struct News, news
+}
+
+impl<R: Region> News<'_, R> {
+    /// As the cache's participant: a block has become free, or parked.
+    #[inline]
+    pub(super) fn gave(self, cache: &ThreadCache) {
+        self.count(self.heap.slot(cache.owner, SlotWord::Given));
+    }
+
+    /// One more was given back by the participant whose word this is: the caller.
+    #[inline(always)]
+    pub(super) fn count(self, given: &<R::Backend as Backend>::Word) {
+        if R::Backend::takes(Mutant::NewsUntold) {
+            given.store(given.load(&NEWS_OWN).wrapping_add(1), &NEWS_COUNT);
+        }
+    }
+
+    /// The same, without a number.
+    pub(super) fn gave_unaided(self) {
+        if R::Backend::takes(Mutant::NewsUntold) {
+            self.heap.slot(0, SlotWord::Given).fetch_add(1, &NEWS_ADD);
+        }
+    }
+
+    /// No participant has a higher number, or ever had one.
+    pub(super) fn highest_number(self) -> u16 {
+        let participants = self.heap.layout().params.participants as u64;
+        // Nobody has joined a model's heap.
+        let highest =
+            Some(self.heap.word(self.heap.layout().highest()).load(&SLOT_LOOK)).filter(|&highest| highest > 0);
+        highest.map_or(participants, |highest| highest.min(participants)) as u16
+    }
+
+    /// How much all others have given back, modulo 2^64.
+    fn news_of_others(self, cache: &ThreadCache) -> u64 {
+        let counts = (0..=self.highest_number()).filter(|&number| number != cache.owner);
+        counts.fold(0, |sum, number| sum.wrapping_add(self.heap.slot(number, SlotWord::Given).load(&NEWS_LOOK)))
+    }
+
+    /// How much the cache's number has.
+    fn own_news(self, cache: &ThreadCache) -> u64 {
+        self.heap.slot(cache.owner, SlotWord::Given).load(&NEWS_OWN)
+    }
+
+    /// What was said to a request for no more than this, if nothing has been given back since.
+    pub(super) fn refused_before(self, cache: &ThreadCache, asked: Fit) -> Option<Exhausted> {
+        let refused = cache.refused.as_deref()?;
+        let no_less = |&(size, align): &(u32, u32)| asked.size >= size && asked.align >= align;
+        let applies = refused.asked.iter().any(no_less);
+        let news = || self.news_of_others(cache).wrapping_add(self.own_news(cache)) != refused.news;
+        (applies && R::Backend::check(!news(), Mutant::NewsIgnored))
+            .then_some(Exhausted { free: refused.free, largest: refused.largest })
+    }
+
+    /// Takes the first block that fits at all, wherever it is (L2). A second sweep looks for what was given
+    /// back behind the first. What is refused is remembered.
+    pub(super) fn sweep_for(self, cache: &mut ThreadCache, asked: Fit) -> Result<Held, Exhausted> {
+        let sweeps = if R::Backend::takes(Mutant::SecondSweepDropped) { 2 } else { 1 };
+        let mut whole = None;
+        for _ in 0..sweeps {
+            let before = self.news_of_others(cache);
+            let mut left = LeftOut::default();
+            if let Some(held) = self.heap.sweep(cache, Some(asked), &mut left) {
+                return Ok(held);
+            }
+            let left_out = left.broken || left.owned;
+            let behind = self.news_of_others(cache);
+            let read = if R::Backend::takes(Mutant::NewsReadLate) { before } else { behind };
+            // What the cache itself has given back in a sweep, the sweep has looked at.
+            whole = (!left_out).then(|| read.wrapping_add(self.own_news(cache)));
+            if !left_out && read == behind {
+                break;
+            }
+        }
+        let said = self.heap.exhausted();
+        match whole {
+            Some(news) => remember(cache, news, asked, said),
+            None => cache.refused = None,
+        }
+        Err(said)
+    }
+}
+
+fn remember(cache: &mut ThreadCache, news: u64, asked: Fit, said: Exhausted) {
+    let refused = cache.refused.get_or_insert_default();
+    if refused.news != news || refused.asked.len() >= REMEMBERED {
+        refused.asked.clear();
+    }
+    (refused.news, refused.free, refused.largest) = (news, said.free, said.largest);
+    refused.asked.push((asked.size, asked.align));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Native;
+    use crate::backend::decorators::{Counts, Probe, stopped_at};
+    use crate::matrix::heap::{Kind, Live};
+    use crate::matrix::recovery::Policy;
+    use crate::segment::layout::{Layout, Params};
+    use crate::segment::region::BoxedRegion;
+
+    type Counted = Heap<BoxedRegion<Probe<Native>>>;
+
+    const ASKER: u16 = 1;
+    const OWNER: u16 = 2;
+    const OTHER: u16 = 3;
+
+    fn heap(bytes: u64, biased: bool) -> Counted {
+        let params = Params { biased, ..Params::for_segment(bytes) };
+        Heap::format(BoxedRegion::new(Layout::fit(bytes, params).expect("room for a sector")))
+    }
+
+    /// How a block of the owner's is given back. The owner's cache, and the block.
+    type Give = fn(&Counted, &mut ThreadCache, Live);
+
+    fn free(heap: &Counted, cache: &mut ThreadCache, block: Live) {
+        heap.free(cache, block.at, Some(block.header.generation())).expect("live");
+    }
+
+    /// Every way in which a block ceases to be live, or held, with the granules of the block.
+    const WAYS: &[(&str, u32, Give)] = &[
+        ("freed by its owner", 40, free),
+        ("freed by its owner at once", 40, |heap, cache, block| {
+            let known = crate::matrix::heap::Known::Raw(block.header);
+            // SAFETY: one heap, and its own geometry.
+            let quick = unsafe { heap.free_own(cache, block.at, known, heap.layout()) };
+            if !quick {
+                free(heap, cache, block);
+            }
+        }),
+        ("freed by its owner, of a middle size", 104, |heap, cache, block| {
+            // SAFETY: one heap, and its own geometry.
+            let quick = unsafe { heap.free_next(cache, block.at, None, heap.layout()) };
+            if !quick {
+                free(heap, cache, block);
+            }
+        }),
+        ("large, freed by its owner", 300, free),
+        ("large, freed by its owner for the second time", 300, |heap, cache, block| {
+            free(heap, cache, block);
+            let again = heap.allocate(cache, 300, 1, Kind::Raw).expect("it is parked");
+            // SAFETY: one heap, and its own geometry.
+            let quick = unsafe { heap.free_next(cache, again.at, None, heap.layout()) };
+            if !quick {
+                free(heap, cache, again);
+            }
+        }),
+        ("very large", 3000, free),
+        ("of no bin's size", 123, free),
+        ("freed by another", 40, |heap, _, block| free(heap, &mut ThreadCache::new(OTHER), block)),
+        ("large, freed by another", 300, |heap, _, block| free(heap, &mut ThreadCache::new(OTHER), block)),
+        ("very large, freed by another", 3000, |heap, _, block| free(heap, &mut ThreadCache::new(OTHER), block)),
+        ("freed for another", 40, |heap, cache, block| {
+            if !heap.free_to(cache, block, OTHER) {
+                free(heap, cache, block);
+            }
+        }),
+        ("large, freed for another", 300, |heap, cache, block| assert!(heap.free_to(cache, block, OTHER))),
+        ("freed without a number", 40, |heap, _, block| heap.free_unaided(block.at, None).expect("live")),
+        ("large, freed without a number", 300, |heap, _, block| heap.free_unaided(block.at, None).expect("live")),
+        ("its owner has died", 40, |heap, _, _| {
+            heap.recover(&mut ThreadCache::new(OTHER), OWNER, Policy::GiveBack);
+        }),
+        ("its owner has died, and a newcomer walks without a number", 40, |heap, _, _| {
+            let dead = heap.slots().bury(OWNER, OTHER);
+            assert!(heap.recover_predecessor(&mut crate::matrix::recovery::Recovery::of(vec![dead], Policy::GiveBack)));
+        }),
+        ("its owner has died in its free", 40, |heap, cache, block| {
+            let at =
+                (0..).find(|&k| stopped_at(k, || free(heap, cache, block)).is_some() || !heap.look(block.at).is_live());
+            assert!(at.is_some());
+            heap.recover(&mut ThreadCache::new(OTHER), OWNER, Policy::GiveBack);
+        }),
+        ("adopted by one who has died, and freed", 40, |heap, _, block| {
+            let adopted = heap.rename_from(OTHER, block.at, block.header, OTHER).expect("live");
+            free(heap, &mut ThreadCache::new(OTHER), Live { header: adopted, ..block });
+        }),
+    ];
+
+    /// Whoever was refused finds what has been given back since, however it was. Biased and not; by the
+    /// asker's own number, too.
+    #[test]
+    fn l2_news_of_every_kind_is_noticed() {
+        for (biased, &(way, size, give)) in [false, true].iter().flat_map(|b| WAYS.iter().map(move |w| (*b, w))) {
+            for own in [false, true] {
+                let heap = heap(256 << 10, biased);
+                let (mut asker, mut other) = (ThreadCache::new(ASKER), ThreadCache::new(OWNER));
+                let block = heap.allocate(&mut other, size, 1, Kind::Raw).expect("room");
+                let mut filler = ThreadCache::new(4);
+                while heap.allocate(&mut filler, 8, 1, Kind::Raw).is_ok() {}
+                while heap.allocate(&mut filler, 4, 1, Kind::Raw).is_ok() {}
+                for _ in 0..2 {
+                    assert!(heap.allocate(&mut asker, size, 1, Kind::Raw).is_err(), "{way}");
+                }
+                match own {
+                    false => give(&heap, &mut other, block),
+                    true => {
+                        let adopted = heap.rename_from(ASKER, block.at, block.header, ASKER).expect("live");
+                        free(&heap, &mut asker, Live { header: adopted, ..block });
+                    }
+                }
+                assert!(heap.allocate(&mut asker, size, 1, Kind::Raw).is_ok(), "{way}, biased {biased}, own {own}");
+            }
+        }
+    }
+
+    /// What is larger, or has a larger alignment, is refused as well without a look; what may fit is looked for.
+    #[test]
+    fn l2_a_refusal_counts_for_no_less() {
+        let heap = heap(256 << 10, true);
+        let (mut asker, mut other) = (ThreadCache::new(ASKER), ThreadCache::new(OWNER));
+        let hole = heap.allocate(&mut other, 40, 1, Kind::Raw).expect("room");
+        while heap.allocate(&mut other, 8, 1, Kind::Raw).is_ok() {}
+        free(&heap, &mut other, hole);
+        let mut ask = |size, align| {
+            Counts::reset();
+            let got = heap.allocate(&mut asker, size, align, Kind::Raw);
+            (got.is_ok(), Counts::get().accesses())
+        };
+        let (first, walked) = ask(60, 1);
+        assert!(!first);
+        for (size, align) in [(60, 1), (61, 1), (60, 16), (5000, 256)] {
+            let (served, accesses) = ask(size, align);
+            assert!(!served && accesses * 4 < walked, "{size} at {align}: {accesses}, walked {walked}");
+        }
+        assert!(ask(39, 1).0, "there is room for less");
+        assert!(!ask(60, 1).0);
+    }
+
+    /// L4: a refusal costs the same whatever the size of the sector and the number of blocks, as long as nothing is
+    /// given back.
+    #[test]
+    fn l4_a_refusal_without_news_looks_at_no_block() {
+        let mut most = 0;
+        for megabytes in [1, 16, 64] {
+            let heap = heap(megabytes << 20, true);
+            let (mut asker, mut filler) = (ThreadCache::new(ASKER), ThreadCache::new(OWNER));
+            while heap.allocate(&mut filler, 64, 1, Kind::Raw).is_ok() {}
+            while heap.allocate(&mut filler, 4, 1, Kind::Raw).is_ok() {}
+            let blocks = heap.tally().expect("at rest").live.blocks;
+            let mut refused = |size| {
+                Counts::reset();
+                assert!(heap.allocate(&mut asker, size, 1, Kind::Raw).is_err());
+                Counts::get().accesses()
+            };
+            let first = refused(4);
+            assert!(first > blocks, "{first}: a walk");
+            // The slots that were ever used, here all, are looked at once, or twice where it is asked how much may be
+            // parked; the rest are the searches that come before.
+            let slots = heap.layout().params.participants as u64;
+            for size in [4, 4, 300, 5000] {
+                most = most.max(refused(size).saturating_sub(2 * slots));
+            }
+            heap.word(heap.layout().highest()).store(3, &crate::backend::orderings::FORMAT);
+            for size in [4, 4, 300, 5000] {
+                most = most.max(refused(size));
+            }
+        }
+        println!("{most} accesses at most");
+        assert!(most < 200, "{most} accesses");
+    }
+}
