@@ -34,7 +34,7 @@ const REMEMBERED: usize = 8;
 
 view! {
     /// What has been given back, and what was refused before.
-    pub struct News, news
+    pub(super) struct News, news
 }
 
 impl<R: Region> News<'_, R> {
@@ -197,20 +197,23 @@ mod tests {
         ("freed without a number", 40, |heap, _, block| heap.free_unaided(block.at, None).expect("live")),
         ("large, freed without a number", 300, |heap, _, block| heap.free_unaided(block.at, None).expect("live")),
         ("its owner has died", 40, |heap, _, _| {
-            heap.recover(&mut ThreadCache::new(OTHER), OWNER, Policy::GiveBack);
+            heap.recoveries().recover(&mut ThreadCache::new(OTHER), OWNER, Policy::GiveBack);
         }),
         ("its owner has died, and a newcomer walks without a number", 40, |heap, _, _| {
-            let dead = heap.slots().bury(OWNER, OTHER);
-            assert!(heap.recover_predecessor(&mut crate::matrix::recovery::Recovery::of(vec![dead], Policy::GiveBack)));
+            let dead = heap.recoveries().slots().bury(OWNER, OTHER);
+            assert!(
+                heap.recoveries()
+                    .recover_predecessor(&mut crate::matrix::recovery::Recovery::of(vec![dead], Policy::GiveBack))
+            );
         }),
         ("its owner has died in its free", 40, |heap, cache, block| {
             let at =
                 (0..).find(|&k| stopped_at(k, || free(heap, cache, block)).is_some() || !heap.look(block.at).is_live());
             assert!(at.is_some());
-            heap.recover(&mut ThreadCache::new(OTHER), OWNER, Policy::GiveBack);
+            heap.recoveries().recover(&mut ThreadCache::new(OTHER), OWNER, Policy::GiveBack);
         }),
         ("adopted by one who has died, and freed", 40, |heap, _, block| {
-            let adopted = heap.rename_from(OTHER, block.at, block.header, OTHER).expect("live");
+            let adopted = heap.adoption().rename_from(OTHER, block.at, block.header, OTHER).expect("live");
             free(heap, &mut ThreadCache::new(OTHER), Live { header: adopted, ..block });
         }),
     ];
@@ -233,7 +236,7 @@ mod tests {
                 match own {
                     false => give(&heap, &mut other, block),
                     true => {
-                        let adopted = heap.rename_from(ASKER, block.at, block.header, ASKER).expect("live");
+                        let adopted = heap.adoption().rename_from(ASKER, block.at, block.header, ASKER).expect("live");
                         free(&heap, &mut asker, Live { header: adopted, ..block });
                     }
                 }

@@ -685,7 +685,7 @@ fn mutant_tso_table() {
         (Mutant::HazardIgnored, &SORTS, 0),
         (Mutant::MarkDropped, &SORTS, 0),
         (Mutant::ReachTooShort, &SORTS, 0),
-        (Mutant::AnothersMarkUsed, &[Sort::Recurring], 5_223_000),
+        (Mutant::AnothersMarkUsed, &[Sort::Recurring], 9_261_000),
         (Mutant::AdoptingIgnored, &[Sort::Adopters], 0),
         (Mutant::BystanderBelieved, &[Sort::Adopters], 0),
         (Mutant::OpenAdoptionIgnored, &[Sort::Leavers], 0),

@@ -63,7 +63,7 @@ const WAYS: [Way; 6] = [
         sizes: (6, 2),
         give: |heap, cache, block| {
             heap.free(cache, block.at, None).expect("S5: it is live");
-            heap.flush(cache);
+            heap.parking().flush(cache);
             let _ = heap.allocate(cache, 1, 1, Kind::Raw);
         },
     },
@@ -98,8 +98,8 @@ fn one(way: &'static Way, k: u64, j: u64, dies: bool) -> ([u64; 2], bool) {
     (order[0], order[1], order[2]) = ((0, k), (1, j), (0, u64::MAX));
     let ends = play(vec![giver, Player::new(asks)], Policy::Turns(order), &mut Rng::with_seed(0));
     if dies {
-        world.heap.recover(&mut ThreadCache::with_ceiling(4, 0), OWNER, Give::Keep);
-        world.heap.recover(&mut ThreadCache::with_ceiling(4, 0), ANOTHER, Give::Keep);
+        world.heap.recoveries().recover(&mut ThreadCache::with_ceiling(4, 0), OWNER, Give::Keep);
+        world.heap.recoveries().recover(&mut ThreadCache::with_ceiling(4, 0), ANOTHER, Give::Keep);
     }
     let ask = |cache: &mut ThreadCache| world.heap.allocate(cache, way.sizes.1, 1, Kind::Raw).is_ok();
     let wrong = !*served.borrow() && !ask(&mut asker.borrow_mut()) && ask(&mut ThreadCache::with_ceiling(5, 0));
