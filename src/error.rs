@@ -348,8 +348,8 @@ pub enum Error {
     },
     /// The segment was made by another version of the format.
     #[error(
-        "the segment has format version {found}, this program reads version {expected}; use the same version of \
-            atomic-matrix on both sides"
+        "the segment has format version {found}, this program reads version {expected}; use one version of \
+            atomic-matrix on all sides, or remove the segment's file and make the segment anew"
     )]
     WrongVersion {
         /// This program's version.

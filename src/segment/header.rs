@@ -30,7 +30,7 @@ use std::path::Path;
 use uuid::Uuid;
 
 /// Major version of the format. Any change of the layout or of a word's meaning counts it up.
-pub const VERSION: u64 = 7;
+pub const VERSION: u64 = 8;
 /// Minor version: what is new since then, and older programs may do without (`papers/format.md`). Those of
 /// one major version attach to each other.
 pub const MINOR: u64 = 0;

@@ -194,6 +194,7 @@ fn the_pages_fields_are_the_codes() {
         SlotWord::Adopting,
         SlotWord::Pin,
         SlotWord::Hazard,
+        SlotWord::Given,
     ];
     for word in words {
         let row = format!("| {} | {word:?}: ", word as usize);
@@ -249,7 +250,12 @@ fn kept_segments_are_attached_to_or_refused_by_their_version() {
         std::fs::write(&file, dense(&std::fs::read_to_string(&path).expect("text"))).expect("room");
         match Options::new().path(&file).attach() {
             Ok(handler) if major == VERSION => is_furnished(&handler),
-            Err(Error::WrongVersion { found, .. }) if major != VERSION => assert_eq!(found, major),
+            Err(error @ Error::WrongVersion { found, .. }) if major != VERSION => {
+                assert_eq!(found, major);
+                let said = error.to_string();
+                let (theirs, ours) = (format!("has format version {major}"), format!("reads version {VERSION}"));
+                assert!([&theirs, &ours, "make the segment anew"].iter().all(|part| said.contains(*part)), "{said}");
+            }
             other => panic!("{version}: {other:?}", other = other.map(|handler| handler.id())),
         }
     }
