@@ -21,7 +21,7 @@
 
 use super::operation::Held;
 use super::runs::Fit;
-use super::sweep::LeftOut;
+use super::sweep::Swept;
 use super::thread_cache::ThreadCache;
 use super::words::{Exhausted, Heap, view};
 use crate::backend::orderings::{NEWS_ADD, NEWS_COUNT, NEWS_LOOK, NEWS_OWN, SLOT_LOOK};
@@ -93,14 +93,15 @@ impl<R: Region> News<'_, R> {
     /// back behind the first. What is refused is remembered.
     pub(super) fn sweep_for(self, cache: &mut ThreadCache, asked: Fit) -> Result<Held, Exhausted> {
         let sweeps = if R::Backend::takes(Mutant::SecondSweepDropped) { 2 } else { 1 };
-        let mut whole = None;
+        let (mut whole, mut said) = (None, Exhausted::default());
         for _ in 0..sweeps {
             let before = self.news_of_others(cache);
-            let mut left = LeftOut::default();
-            if let Some(held) = self.heap.sweep(cache, Some(asked), &mut left) {
+            let mut seen = Swept::default();
+            if let Some(held) = self.heap.sweep(cache, Some(asked), &mut seen) {
                 return Ok(held);
             }
-            let left_out = left.broken || left.owned;
+            said = seen.room;
+            let left_out = seen.broken || seen.owned;
             let behind = self.news_of_others(cache);
             let read = if R::Backend::takes(Mutant::NewsReadLate) { before } else { behind };
             // What the cache itself has given back in a sweep, the sweep has looked at.
@@ -109,7 +110,6 @@ impl<R: Region> News<'_, R> {
                 break;
             }
         }
-        let said = self.heap.exhausted();
         match whole {
             Some(news) => remember(cache, news, asked, said),
             None => cache.refused = None,
@@ -266,6 +266,25 @@ mod tests {
         }
         assert!(ask(39, 1).0, "there is room for less");
         assert!(!ask(60, 1).0);
+    }
+
+    /// What a refusal says is free is what a walk counts: its sweep has counted it, after merging to both sides
+    /// what others had parked.
+    #[test]
+    fn l2_a_refusal_says_what_is_free() {
+        for (biased, every) in [false, true].iter().flat_map(|b| [2, 3, 5, 7].map(|every| (*b, every))) {
+            let heap = heap(256 << 10, biased);
+            let (mut asker, mut other) = (ThreadCache::new(ASKER), ThreadCache::new(OWNER));
+            let sizes = [4, 40, 8, 300, 12, 104].iter().cycle();
+            let blocks: Vec<Live> =
+                sizes.map_while(|&size| heap.allocate(&mut other, size, 1, Kind::Raw).ok()).collect();
+            blocks.iter().skip(1).step_by(every).for_each(|&block| free(&heap, &mut other, block));
+            let said = heap.allocate(&mut asker, 5000, 1, Kind::Raw).expect_err("too much");
+            let counted = heap.tally().expect("at rest");
+            assert_eq!((counted.parked.blocks, counted.in_flight.blocks), (0, 0));
+            assert_eq!((said.free, said.largest), (counted.free.granules, counted.largest_free));
+            assert!(said.free > said.largest && said.largest > 0, "{said:?}");
+        }
     }
 
     /// L4: a refusal costs the same whatever the size of the sector and the number of blocks, as long as nothing is

@@ -6,7 +6,7 @@ use super::operation::Held;
 use super::runs::Fit;
 use super::stats::{Fault, Tally};
 use super::thread_cache::ThreadCache;
-use super::words::Heap;
+use super::words::{Exhausted, Heap};
 use crate::backend::orderings::HEADER_WALK;
 use crate::backend::{Backend, Mutant, Word};
 use crate::segment::layout::Granule;
@@ -22,13 +22,32 @@ thread_local! {
     pub(crate) static SWEPT: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
-/// What a sweep has left out.
+/// What a sweep has seen.
 #[derive(Debug, Default)]
-pub(super) struct LeftOut {
-    /// Words that are damaged.
+pub(super) struct Swept {
+    /// Words that are damaged: left out.
     pub(super) broken: bool,
-    /// A parked block that its owner was about to take.
+    /// A parked block that its owner was about to take: left out.
     pub(super) owned: bool,
+    /// What is free by now, or in somebody's hands, and the largest free block. Exact if nobody else does anything.
+    pub(super) room: Exhausted,
+    /// The last free block that is counted there: one that is merged with it begins where it did.
+    last: (u32, u32),
+}
+
+impl Swept {
+    fn count_free(&mut self, at: u32, size: u32) {
+        let (before, counted) = self.last;
+        let again = if at <= before { counted } else { 0 };
+        self.room.free = self.room.free + u64::from(size) - u64::from(again);
+        self.room.largest = self.room.largest.max(size.into());
+        self.last = (at, size);
+    }
+
+    /// The sweep starts again.
+    fn forget(&mut self) {
+        (self.room, self.last) = (Exhausted::default(), (0, 0));
+    }
 }
 
 impl<R: Region> Heap<R> {
@@ -39,9 +58,9 @@ impl<R: Region> Heap<R> {
     /// walker's own tile, so the walker finds an inside word where it expects a head, and starts again (L2).
     /// Each new start is somebody else's finished operation (L1): the tile before has changed, or its join
     /// can be seen now, which the next pass finishes. Where neither is so, the words are damaged (C2), and
-    /// the sweep goes on granule by granule. Says whether it has `left` anything out: such words, or a block
-    /// whose owner was about to store its header.
-    pub(super) fn sweep(&self, cache: &mut ThreadCache, wanted: Option<Fit>, left: &mut LeftOut) -> Option<Held> {
+    /// the sweep goes on granule by granule. Says what it has seen, and whether it has left anything out: such
+    /// words, or a block whose owner was about to store its header.
+    pub(super) fn sweep(&self, cache: &mut ThreadCache, wanted: Option<Fit>, seen: &mut Swept) -> Option<Held> {
         #[cfg(test)]
         SWEPT.set(SWEPT.get() + 1);
         let granules = self.layout().granules;
@@ -52,17 +71,20 @@ impl<R: Region> Heap<R> {
             let header = self.header_at(g, Header(self.header(g).load(&HEADER_WALK)));
             let size = header.size();
             if header.state() == State::Inside || !self.fits_sector(g, header) {
-                let moved = last.is_some_and(|(before, seen): (Granule, Header)| {
-                    let in_flight = seen.state() == State::Coalescing
+                let moved = last.is_some_and(|(before, was): (Granule, Header)| {
+                    let in_flight = was.state() == State::Coalescing
                         && explained.len() < EXPLAINED
-                        && !explained.contains(&(before, seen));
+                        && !explained.contains(&(before, was));
                     if in_flight {
-                        explained.push((before, seen));
+                        explained.push((before, was));
                     }
-                    in_flight || self.look(before) != seen
+                    in_flight || self.look(before) != was
                 });
                 at = if moved && R::Backend::takes(Mutant::SweepGoesOn) { 0 } else { at + 1 };
-                left.broken |= !moved;
+                seen.broken |= !moved;
+                if at == 0 {
+                    seen.forget();
+                }
                 last = None;
                 continue;
             }
@@ -78,7 +100,8 @@ impl<R: Region> Heap<R> {
                     }
                     // Its owner is about to store it: it stays with that one, and this cache's mark has
                     // changed it, no other operation.
-                    left.owned = true;
+                    seen.owned = true;
+                    seen.room.free += u64::from(size);
                     last = Some((g, self.look(g)));
                 }
                 State::Coalescing if self.operations().help(cache, g, header) => continue,
@@ -101,7 +124,9 @@ impl<R: Region> Heap<R> {
                             continue;
                         }
                     }
+                    seen.count_free(at, size);
                 }
+                State::Coalescing => seen.room.free += u64::from(size),
                 _ => {}
             }
             at += size;
@@ -118,9 +143,9 @@ impl<R: Region> Heap<R> {
     /// at all spans.
     pub fn repair(&self, cache: &mut ThreadCache) -> Mended {
         self.parking().flush(cache);
-        let mut left = LeftOut::default();
-        let _ = self.sweep(cache, None, &mut left);
-        if left.broken { self.mending().mend(cache) } else { Mended::default() }
+        let mut seen = Swept::default();
+        let _ = self.sweep(cache, None, &mut seen);
+        if seen.broken { self.mending().mend(cache) } else { Mended::default() }
     }
 
     /// A newcomer has taken the number of a dead one, for whom it has walked without a cache: it merges what

@@ -80,7 +80,7 @@ pub enum Refusal {
 }
 
 /// No block fits; what there is, in granules.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Exhausted {
     /// Free, parked, or in the hands of an operation.
     pub free: u64,
