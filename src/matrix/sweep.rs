@@ -33,6 +33,8 @@ pub(super) struct Swept {
     pub(super) room: Exhausted,
     /// The last free block that is counted there: one that is merged with it begins where it did.
     last: (u32, u32),
+    /// Tiles in flight that have explained a new start: each does once.
+    explained: Vec<(Granule, Header)>,
 }
 
 impl Swept {
@@ -42,6 +44,16 @@ impl Swept {
         self.room.free = self.room.free + u64::from(size) - u64::from(again);
         self.room.largest = self.room.largest.max(size.into());
         self.last = (at, size);
+    }
+
+    /// Whether an operation in flight on the tile before explains that none begins behind it.
+    fn explains(&mut self, tile: (Granule, Header)) -> bool {
+        let in_flight =
+            tile.1.state() == State::Coalescing && self.explained.len() < EXPLAINED && !self.explained.contains(&tile);
+        if in_flight {
+            self.explained.push(tile);
+        }
+        in_flight
     }
 
     /// The sweep starts again.
@@ -64,22 +76,15 @@ impl<R: Region> Heap<R> {
         #[cfg(test)]
         SWEPT.set(SWEPT.get() + 1);
         let granules = self.layout().granules;
-        // The tile before, as it was read, and those in flight that have explained a new start: each does once.
-        let (mut at, mut last, mut explained) = (0, None, vec![]);
+        // The tile before, as it was read.
+        let (mut at, mut last) = (0, None);
         while at < granules {
             let g = Granule(at);
             let header = self.header_at(g, Header(self.header(g).load(&HEADER_WALK)));
             let size = header.size();
             if header.state() == State::Inside || !self.fits_sector(g, header) {
-                let moved = last.is_some_and(|(before, was): (Granule, Header)| {
-                    let in_flight = was.state() == State::Coalescing
-                        && explained.len() < EXPLAINED
-                        && !explained.contains(&(before, was));
-                    if in_flight {
-                        explained.push((before, was));
-                    }
-                    in_flight || self.look(before) != was
-                });
+                let changed = |(before, was)| seen.explains((before, was)) || self.look(before) != was;
+                let moved = last.is_some_and(changed);
                 at = if moved && R::Backend::takes(Mutant::SweepGoesOn) { 0 } else { at + 1 };
                 seen.broken |= !moved;
                 if at == 0 {
