@@ -430,6 +430,7 @@ fn on_a_heap<const SITE: usize>() {
 }
 
 /// One thread uses a block and parks it; another takes it in a sweep, told by a number without an ordering that it may.
+/// The sweep heals: one that looks for room first reads the counts of what was given back, which order it as well.
 fn handed_on<const SITE: usize>(biased: bool) {
     let params = Params {
         granule_shift: 6,
@@ -454,7 +455,9 @@ fn handed_on<const SITE: usize>(biased: bool) {
         while !parked.load(Ordering::Relaxed) {
             thread::yield_now();
         }
-        let live = heap.allocate(&mut ThreadCache::new(2), 1, 1, Kind::Raw).expect("the other's parked block");
+        let mut cache = ThreadCache::new(2);
+        heap.heal(&mut cache);
+        let live = heap.allocate(&mut cache, 1, 1, Kind::Raw).expect("the other's parked block");
         heap.region().touch(live.at, 1);
     });
     join();
