@@ -155,10 +155,11 @@ mod tests {
         heap.free(cache, block.at, Some(block.header.generation())).expect("live");
     }
 
-    /// Every way in which a block ceases to be live, or held, with the granules of the block.
-    const WAYS: &[(&str, u32, Give)] = &[
-        ("freed by its owner", 40, free),
-        ("freed by its owner at once", 40, |heap, cache, block| {
+    /// Every way in which a block, or a part of one, ceases to be live, or held: with the block's granules, and of
+    /// what is asked for.
+    const WAYS: &[(&str, [u32; 2], Give)] = &[
+        ("freed by its owner", [40; 2], free),
+        ("freed by its owner at once", [40; 2], |heap, cache, block| {
             let known = crate::matrix::heap::Known::Raw(block.header);
             // SAFETY: one heap, and its own geometry.
             let quick = unsafe { heap.free_own(cache, block.at, known, heap.layout()) };
@@ -166,15 +167,15 @@ mod tests {
                 free(heap, cache, block);
             }
         }),
-        ("freed by its owner, of a middle size", 104, |heap, cache, block| {
+        ("freed by its owner, of a middle size", [104; 2], |heap, cache, block| {
             // SAFETY: one heap, and its own geometry.
             let quick = unsafe { heap.free_next(cache, block.at, None, heap.layout()) };
             if !quick {
                 free(heap, cache, block);
             }
         }),
-        ("large, freed by its owner", 300, free),
-        ("large, freed by its owner for the second time", 300, |heap, cache, block| {
+        ("large, freed by its owner", [300; 2], free),
+        ("large, freed by its owner for the second time", [300; 2], |heap, cache, block| {
             free(heap, cache, block);
             let again = heap.allocate(cache, 300, 1, Kind::Raw).expect("it is parked");
             // SAFETY: one heap, and its own geometry.
@@ -183,38 +184,42 @@ mod tests {
                 free(heap, cache, again);
             }
         }),
-        ("very large", 3000, free),
-        ("of no bin's size", 123, free),
-        ("freed by another", 40, |heap, _, block| free(heap, &mut ThreadCache::new(OTHER), block)),
-        ("large, freed by another", 300, |heap, _, block| free(heap, &mut ThreadCache::new(OTHER), block)),
-        ("very large, freed by another", 3000, |heap, _, block| free(heap, &mut ThreadCache::new(OTHER), block)),
-        ("freed for another", 40, |heap, cache, block| {
+        ("very large", [3000; 2], free),
+        ("of no bin's size", [123; 2], free),
+        ("freed by another", [40; 2], |heap, _, block| free(heap, &mut ThreadCache::new(OTHER), block)),
+        ("large, freed by another", [300; 2], |heap, _, block| free(heap, &mut ThreadCache::new(OTHER), block)),
+        ("very large, freed by another", [3000; 2], |heap, _, block| free(heap, &mut ThreadCache::new(OTHER), block)),
+        ("freed for another", [40; 2], |heap, cache, block| {
             if !heap.free_to(cache, block, OTHER) {
                 free(heap, cache, block);
             }
         }),
-        ("large, freed for another", 300, |heap, cache, block| assert!(heap.free_to(cache, block, OTHER))),
-        ("freed without a number", 40, |heap, _, block| heap.free_unaided(block.at, None).expect("live")),
-        ("large, freed without a number", 300, |heap, _, block| heap.free_unaided(block.at, None).expect("live")),
-        ("its owner has died", 40, |heap, _, _| {
+        ("large, freed for another", [300; 2], |heap, cache, block| assert!(heap.free_to(cache, block, OTHER))),
+        ("freed without a number", [40; 2], |heap, _, block| heap.free_unaided(block.at, None).expect("live")),
+        ("large, freed without a number", [300; 2], |heap, _, block| heap.free_unaided(block.at, None).expect("live")),
+        ("its owner has died", [40; 2], |heap, _, _| {
             heap.recoveries().recover(&mut ThreadCache::new(OTHER), OWNER, Policy::GiveBack);
         }),
-        ("its owner has died, and a newcomer walks without a number", 40, |heap, _, _| {
+        ("its owner has died, and a newcomer walks without a number", [40; 2], |heap, _, _| {
             let dead = heap.recoveries().slots().bury(OWNER, OTHER);
             assert!(
                 heap.recoveries()
                     .recover_predecessor(&mut crate::matrix::recovery::Recovery::of(vec![dead], Policy::GiveBack))
             );
         }),
-        ("its owner has died in its free", 40, |heap, cache, block| {
+        ("its owner has died in its free", [40; 2], |heap, cache, block| {
             let at =
                 (0..).find(|&k| stopped_at(k, || free(heap, cache, block)).is_some() || !heap.look(block.at).is_live());
             assert!(at.is_some());
             heap.recoveries().recover(&mut ThreadCache::new(OTHER), OWNER, Policy::GiveBack);
         }),
-        ("adopted by one who has died, and freed", 40, |heap, _, block| {
+        ("adopted by one who has died, and freed", [40; 2], |heap, _, block| {
             let adopted = heap.adoption().rename_from(OTHER, block.at, block.header, OTHER).expect("live");
             free(heap, &mut ThreadCache::new(OTHER), Live { header: adopted, ..block });
+        }),
+        ("shrunk where it is", [300, 40], |heap, cache, block| {
+            let shrunk = heap.resizing().resize(cache, block, 100).expect("it is the owner's");
+            assert_eq!((shrunk.at, shrunk.header.size()), (block.at, 100));
         }),
     ];
 
@@ -222,7 +227,9 @@ mod tests {
     /// asker's own number, too.
     #[test]
     fn l2_news_of_every_kind_is_noticed() {
-        for (biased, &(way, size, give)) in [false, true].iter().flat_map(|b| WAYS.iter().map(move |w| (*b, w))) {
+        for (biased, &(way, [size, asked], give)) in
+            [false, true].iter().flat_map(|b| WAYS.iter().map(move |w| (*b, w)))
+        {
             for own in [false, true] {
                 let heap = heap(256 << 10, biased);
                 let (mut asker, mut other) = (ThreadCache::new(ASKER), ThreadCache::new(OWNER));
@@ -231,7 +238,7 @@ mod tests {
                 while heap.allocate(&mut filler, 8, 1, Kind::Raw).is_ok() {}
                 while heap.allocate(&mut filler, 4, 1, Kind::Raw).is_ok() {}
                 for _ in 0..2 {
-                    assert!(heap.allocate(&mut asker, size, 1, Kind::Raw).is_err(), "{way}");
+                    assert!(heap.allocate(&mut asker, asked, 1, Kind::Raw).is_err(), "{way}");
                 }
                 match own {
                     false => give(&heap, &mut other, block),
@@ -240,7 +247,7 @@ mod tests {
                         free(&heap, &mut asker, Live { header: adopted, ..block });
                     }
                 }
-                assert!(heap.allocate(&mut asker, size, 1, Kind::Raw).is_ok(), "{way}, biased {biased}, own {own}");
+                assert!(heap.allocate(&mut asker, asked, 1, Kind::Raw).is_ok(), "{way}, biased {biased}, own {own}");
             }
         }
     }

@@ -149,6 +149,7 @@ impl<R: Region> Resizing<'_, R> {
         let place = self.heap.place(end.at, end.header.size());
         let parked = Header::new(State::Acked, cache.owner(), end.header.generation(), place);
         self.heap.header(end.at).store(parked.0, &HELD_STORE);
+        self.heap.news().gave(cache);
         self.heap.operations().coalesce(cache, end.at, parked);
         live
     }

@@ -35,7 +35,7 @@ fn free(heap: &Modelled, cache: &mut ThreadCache, block: Live) {
     heap.free(cache, block.at, Some(block.header.generation())).expect("S5: it is live");
 }
 
-const WAYS: [Way; 6] = [
+const WAYS: [Way; 7] = [
     Way { name: "merged", biased: false, larges: Larges::USUAL, ceiling: 0, sizes: (6, 6), give: free },
     Way { name: "parked", biased: true, larges: Larges::USUAL, ceiling: 4, sizes: (6, 6), give: free },
     Way {
@@ -66,6 +66,14 @@ const WAYS: [Way; 6] = [
             heap.parking().flush(cache);
             let _ = heap.allocate(cache, 1, 1, Kind::Raw);
         },
+    },
+    Way {
+        name: "shrunk",
+        biased: true,
+        larges: Larges::USUAL,
+        ceiling: 4,
+        sizes: (6, 3),
+        give: |heap, cache, block| drop(heap.resizing().resize(cache, block, 3)),
     },
 ];
 
