@@ -132,7 +132,7 @@ mod tests {
     use super::*;
     use crate::backend::Native;
     use crate::backend::decorators::{Counts, Probe, stopped_at};
-    use crate::matrix::heap::{Kind, Live};
+    use crate::matrix::heap::{Kind, Known, Live};
     use crate::matrix::recovery::Policy;
     use crate::segment::layout::{Layout, Params};
     use crate::segment::region::BoxedRegion;
@@ -160,7 +160,7 @@ mod tests {
     const WAYS: &[(&str, [u32; 2], Give)] = &[
         ("freed by its owner", [40; 2], free),
         ("freed by its owner at once", [40; 2], |heap, cache, block| {
-            let known = crate::matrix::heap::Known::Raw(block.header);
+            let known = Known::Raw(block.header);
             // SAFETY: one heap, and its own geometry.
             let quick = unsafe { heap.free_own(cache, block.at, known, heap.layout()) };
             if !quick {
@@ -169,7 +169,7 @@ mod tests {
         }),
         ("freed by its owner, of a middle size", [104; 2], |heap, cache, block| {
             // SAFETY: one heap, and its own geometry.
-            let quick = unsafe { heap.free_next(cache, block.at, None, heap.layout()) };
+            let quick = unsafe { heap.free_next(cache, block.at, Known::Offset, heap.layout()) };
             if !quick {
                 free(heap, cache, block);
             }
@@ -179,11 +179,24 @@ mod tests {
             free(heap, cache, block);
             let again = heap.allocate(cache, 300, 1, Kind::Raw).expect("it is parked");
             // SAFETY: one heap, and its own geometry.
-            let quick = unsafe { heap.free_next(cache, again.at, None, heap.layout()) };
+            let quick = unsafe { heap.free_next(cache, again.at, Known::Offset, heap.layout()) };
             if !quick {
                 free(heap, cache, again);
             }
         }),
+        (
+            "large, freed by its owner for the second time, by a pointer that keeps the header",
+            [300; 2],
+            |heap, cache, block| {
+                free(heap, cache, block);
+                let again = heap.allocate(cache, 300, 1, Kind::Raw).expect("it is parked");
+                // SAFETY: one heap, and its own geometry.
+                let quick = unsafe { heap.free_next(cache, again.at, Known::Raw(again.header), heap.layout()) };
+                if !quick {
+                    free(heap, cache, again);
+                }
+            },
+        ),
         ("very large", [3000; 2], free),
         ("of no bin's size", [123; 2], free),
         ("freed by another", [40; 2], |heap, _, block| free(heap, &mut ThreadCache::new(OTHER), block)),

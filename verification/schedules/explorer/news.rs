@@ -73,7 +73,9 @@ const WAYS: [Way; 7] = [
         larges: Larges::USUAL,
         ceiling: 4,
         sizes: (6, 3),
-        give: |heap, cache, block| drop(heap.resizing().resize(cache, block, 3)),
+        give: |heap, cache, block| {
+            let _ = heap.resizing().resize(cache, block, 3);
+        },
     },
 ];
 
