@@ -215,8 +215,9 @@ sites! {
     // Logs: the cursors of readers (ipc::log).
     CURSOR_CLAIM Relaxed "-" "becomes a reader, behind CURSOR_LOOK at the free cursor and in front of \
         CURSOR_FENCE; or takes a dead one's cursor away: what that one did, it did before anybody found it dead";
-    CURSOR_STEP Release "T1" "the reader's own cursor moves on: what it has read it has read before, and \
-        whoever overwrites that comes behind";
+    CURSOR_STEP Release "T1 Q3" "the reader's own cursor moves on: what it has read it has read before, and \
+        whoever overwrites that comes behind. Or a worker's own hold says what it has: whoever finds that sees the \
+        header as it was by then";
     CURSOR_OWN Relaxed "-" "reads the caller's own cursor";
     CURSOR_LOOK Acquire "T1" "a publisher's look at the cursors, and at who has joined: pairs with CURSOR_STEP \
         and CURSOR_JOIN";
@@ -390,6 +391,20 @@ pub enum Mutant {
     OldLinkIgnored,
     /// A recovery leaves the dead their roles.
     RolesKept,
+    /// A worker's hold says what it takes only after it has taken it.
+    HoldWrittenLate,
+    /// A recovery leaves what a dead worker held as it is.
+    HoldsUnsettled,
+    /// A recovery looks at the holds before it has completed the links of rings.
+    HoldsBeforeLinks,
+    /// A message that goes back is let go before its hold says so.
+    ReturnedBeforeHold,
+    /// A recovery does not count what it gives back.
+    ReturnUncounted,
+    /// A look at the holds stands for returns that came behind it.
+    ScanOvertold,
+    /// Who acknowledges a message does not wake those who wait for its hold.
+    AcknowledgementUntold,
     /// A reader that joins does not look whether the tail has passed its cursor meanwhile.
     JoinUnvalidated,
     /// A publisher overwrites what a reader has yet to read.
@@ -438,6 +453,7 @@ pub const WAITING_MUTANTS: &[Mutant] = &[
     Mutant::ResetSilently,
     Mutant::ResetUnnoticed,
     Mutant::CallKept,
+    Mutant::AcknowledgementUntold,
     Mutant::SecondPollDropped,
     Mutant::HelperUntold,
     Mutant::HelperUnawaited,
@@ -461,6 +477,16 @@ pub const CHANNEL_MUTANTS: &[Mutant] = &[
     Mutant::HeadToldEarly,
     Mutant::OldLinkIgnored,
     Mutant::RolesKept,
+];
+
+/// Mutants that a channel has to notice which delivers again what dead workers held.
+pub const HOLD_MUTANTS: &[Mutant] = &[
+    Mutant::HoldWrittenLate,
+    Mutant::HoldsUnsettled,
+    Mutant::HoldsBeforeLinks,
+    Mutant::ReturnedBeforeHold,
+    Mutant::ReturnUncounted,
+    Mutant::ScanOvertold,
 ];
 
 /// Mutants that a log has to notice.

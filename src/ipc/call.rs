@@ -31,7 +31,7 @@
 //! waiting.
 
 use super::link::Taken;
-use super::ring::{NotReceived, NotSent, Ring};
+use super::ring::{NotSent, Ring};
 use super::structure::{AWAITED, Role, Sort, Structure};
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
@@ -283,7 +283,7 @@ impl<'a, R: Region> Calls<'a, R> {
         loop {
             let taken = match Ring::of(self.responses).receive(cache.owner()) {
                 Ok(taken) => taken,
-                Err(NotReceived::Empty | NotReceived::Closed | NotReceived::Damaged) => return None,
+                Err(_) => return None,
             };
             let [_, call, part] = self.heap.read_tail(taken.live);
             if R::Backend::check(call == asked.call, Mutant::CallUnchecked) {

@@ -27,7 +27,7 @@
 
 use super::board::Board;
 use super::channel::attached::Attached;
-use super::channel::{Mode, Receiver, Sender};
+use super::channel::{Mode, Receiver, Sender, Worker};
 use super::future::{Waiting, helper, rings};
 use super::helper::Sleeper;
 use super::named::{Event, Semaphore};
@@ -110,6 +110,15 @@ impl<T: Payload + ?Sized, M: Mode> Receiver<T, M> {
     ///
     /// # Errors
     /// [`Error::ForkedChild`]; [`Error::Io`] if there is no descriptor or thread to be had.
+    pub fn readable(&self) -> Result<Readable<'_>> {
+        Readable::of(self.attached(), Role::Receiver)
+    }
+}
+impl<T: Payload + ?Sized> Worker<T> {
+    /// A descriptor that becomes readable when there may be something to receive.
+    ///
+    /// # Errors
+    /// As [`Receiver::readable`].
     pub fn readable(&self) -> Result<Readable<'_>> {
         Readable::of(self.attached(), Role::Receiver)
     }

@@ -43,7 +43,7 @@
 
 use super::board::Board;
 use super::channel::attached::Attached;
-use super::channel::{Many, Mode, Receiver, SendError, Sender, Unreceived, Unsent};
+use super::channel::{Delivery, Many, Mode, Receiver, SendError, Sender, Unreceived, Unsent, Worker};
 use super::helper::{Helper, Rings, Sleeper, poll};
 use super::message::Message;
 use super::named::{Event, Semaphore};
@@ -177,6 +177,20 @@ impl<T: Payload + ?Sized, M: Mode> Receiver<T, M> {
     /// # Errors
     /// As [`Receiver::recv`].
     pub fn recv_async(&self) -> impl Future<Output = std::result::Result<Message<'_, T>, Unreceived>> {
+        let attempt = || match self.try_recv() {
+            Err(Unreceived::Empty) => None,
+            got => Some(got),
+        };
+        Until { waiting: Waiting::at(self.attached(), Role::Receiver), attempt }
+    }
+}
+
+impl<T: Payload + ?Sized> Worker<T> {
+    /// Receives as [`Worker::recv`], once there is something.
+    ///
+    /// # Errors
+    /// As [`Worker::recv`].
+    pub fn recv_async(&self) -> impl Future<Output = std::result::Result<Delivery<'_, T>, Unreceived>> {
         let attempt = || match self.try_recv() {
             Err(Unreceived::Empty) => None,
             got => Some(got),

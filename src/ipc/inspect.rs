@@ -81,7 +81,7 @@ pub struct ContentInfo {
 
 fn kind(sort: Sort) -> &'static str {
     match sort {
-        Sort::Channel | Sort::Single => "channel",
+        Sort::Channel | Sort::Single | Sort::Redelivering => "channel",
         Sort::Topic => "topic",
         Sort::Board => "board",
         Sort::Event => "event",
@@ -166,13 +166,13 @@ pub(super) fn contents<R: Region>(
         return vec![];
     };
     let (sort, shift) = (structure.shape.sort, structure.shape.cells_shift);
-    if !matches!(sort, Sort::Channel | Sort::Single | Sort::Topic | Sort::Board) {
+    if !matches!(sort, Sort::Channel | Sort::Single | Sort::Redelivering | Sort::Topic | Sort::Board) {
         return vec![];
     }
     let cells = Cells::<R::Backend>::of(&structure.words[structure.cells..], shift);
     let tail = structure.field(TAIL).load(&TICKET_LOOK);
     let oldest = tail.saturating_sub(cells.n());
-    let queues = matches!(sort, Sort::Channel | Sort::Single);
+    let queues = matches!(sort, Sort::Channel | Sort::Single | Sort::Redelivering);
     let first = if queues { structure.field(HEAD).load(&TICKET_LOOK).max(oldest) } else { oldest };
     // One more: a sender may be about to tell of it.
     let content = |number: u64| {
@@ -202,7 +202,7 @@ fn look<R: Region>(structure: Structure<'_, R>, offset: u32, names: Vec<String>)
         _ => vec![],
     };
     let (capacity, depth, ever) = match shape.sort {
-        Sort::Channel | Sort::Single => (cells, tail.saturating_sub(head).min(cells), Some(tail)),
+        Sort::Channel | Sort::Single | Sort::Redelivering => (cells, tail.saturating_sub(head).min(cells), Some(tail)),
         Sort::Topic => (cells, subscribers.iter().map(|(_, behind)| *behind).max().unwrap_or(0), Some(tail)),
         Sort::Board => (cells, u64::from(tail > 0), Some(tail)),
         Sort::Map => (cells, Table::of(structure).len() as u64, None),

@@ -1,6 +1,7 @@
 //! What processes talk with: structures in the segment that no death can break.
 //!
 //! - [`Channel`], [`Sender`], [`Receiver`]: a bounded queue of messages, for any number of processes;
+//! - [`Worker`], [`Delivery`]: what a worker holds when it dies is delivered again;
 //! - [`Topic`], [`Subscriber`]: every subscriber sees every publication, where it lies ([`Samples`]: several
 //!   at once); [`Board`]: the latest value;
 //! - [`LossySubscriber`]: copies of what is published, for who must hold nobody up;
@@ -15,9 +16,9 @@
 //! - [`ParticipantId`]: who is alive;
 //! - `link`: the lemma that carries every structure: ownership of a block moves *with* the operation, by one
 //!   compare-and-swap;
-//! - `structure`: how a structure is made, used and freed; `ring`: the bounded queue with many senders and
-//!   receivers; `log`: the last publications, which all read; `table`: blocks under keys; `call`: requests
-//!   and responses;
+//! - `structure`: how a structure is made, used and freed; `settle`: what a recovery does with it; `ring`:
+//!   the bounded queue with many senders and receivers; `held`: what its receivers hold; `log`: the last
+//!   publications, which all read; `table`: blocks under keys; `call`: requests and responses;
 //! - [`Select`]: waiting for several of them; `recv_async` and its like, for any runtime (`future`);
 //!   [`Readable`], for epoll;
 //! - `wait`: sleeping until somebody has put something, with a bound; `several`: at several bells; `helper`:
@@ -42,6 +43,10 @@ mod copied;
 pub mod descriptor;
 #[doc(hidden)]
 pub mod future;
+#[cfg(feature = "internals")]
+pub mod held;
+#[cfg(not(feature = "internals"))]
+pub(crate) mod held;
 #[cfg(feature = "internals")]
 pub mod helper;
 #[cfg(not(feature = "internals"))]
@@ -84,6 +89,10 @@ pub mod select;
 #[doc(hidden)]
 pub mod service;
 #[cfg(feature = "internals")]
+pub mod settle;
+#[cfg(not(feature = "internals"))]
+pub(crate) mod settle;
+#[cfg(feature = "internals")]
 pub mod several;
 #[cfg(not(feature = "internals"))]
 pub(crate) mod several;
@@ -114,7 +123,10 @@ pub(crate) mod wait;
 #[doc(inline)]
 pub use board::Board;
 #[doc(inline)]
-pub use channel::{Channel, ChannelOptions, Many, Messages, Receiver, SendError, Sender, Single, Unreceived, Unsent};
+pub use channel::{
+    Channel, ChannelOptions, Delivery, ForwardError, Many, Messages, Receiver, Redelivering, SendError, Sender, Single,
+    Unreceived, Unsent, Worker,
+};
 #[cfg(feature = "allocator-api2")]
 #[doc(inline)]
 pub use containers::{MessageAllocator, MessageVec};

@@ -29,7 +29,8 @@
 //! looked before finds the seal there and keeps its block, so nothing is behind the end (Q6).
 
 use super::link::{Cell, Cells, Link, Standing, Taken};
-use super::structure::{CLOSED, HEAD, Settled, Sort, Structure, TAIL};
+use super::settle::Settled;
+use super::structure::{CLOSED, HEAD, Sort, Structure, TAIL};
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
 use crate::matrix::heap::{Heap, Live, ThreadCache};
@@ -55,6 +56,8 @@ pub enum NotReceived {
     Empty,
     /// There is nothing in the ring, and never will be.
     Closed,
+    /// As many messages as there are holds were received and are not acknowledged.
+    AllHeld,
     /// The words are not a ring's (C2).
     Damaged,
 }
@@ -189,8 +192,14 @@ impl<'a, R: Region> Ring<'a, R> {
         if self.is_single() {
             return self.receive_alone(me);
         }
+        self.receive_noting(me, &mut |_| true)
+    }
+
+    /// The same, where `note` hears of each link before its block is taken, and may refuse.
+    #[inline(always)]
+    pub(super) fn receive_noting(&self, me: u16, note: &mut impl FnMut(Link) -> bool) -> Result<Taken, NotReceived> {
         loop {
-            if let Some(ended) = self.receive_at_head(me) {
+            if let Some(ended) = self.receive_at_head(me, note) {
                 return ended;
             }
             R::Backend::pause();
@@ -199,7 +208,7 @@ impl<'a, R: Region> Ring<'a, R> {
 
     /// One look at the head's cell, and what follows from it. None if that did not end the call.
     #[inline(always)]
-    fn receive_at_head(&self, me: u16) -> Option<Result<Taken, NotReceived>> {
+    fn receive_at_head(&self, me: u16, note: &mut impl FnMut(Link) -> bool) -> Option<Result<Taken, NotReceived>> {
         let h = self.head().load(&TICKET_LOOK);
         let cell = self.cells.at(h);
         let word = cell.load(&CELL_LOOK);
@@ -217,6 +226,9 @@ impl<'a, R: Region> Ring<'a, R> {
                 }
                 let taken = match self.heap.standing(link) {
                     Standing::Pending(header) | Standing::Present(header) => {
+                        if !note(link) {
+                            return Some(Err(NotReceived::AllHeld));
+                        }
                         Some(self.heap.take_link(me, link, header)?)
                     }
                     Standing::Void => None,
@@ -315,7 +327,7 @@ impl<'a, R: Region> Ring<'a, R> {
                 self.move_on(self.head(), first + taken as u64);
                 return Ok(taken);
             }
-            match self.receive_at_head(me) {
+            match self.receive_at_head(me, &mut |_| true) {
                 Some(Ok(taken)) => {
                     take(taken);
                     return Ok(1);
@@ -356,7 +368,8 @@ impl<'a, R: Region> Ring<'a, R> {
     /// Whether there is nothing in it, and never will be.
     pub(super) fn is_drained(&self) -> bool {
         let h = self.head().load(&TICKET_LOOK);
-        matches!(Cell::of(self.cells.at(h).load(&CELL_LOOK)), Cell::Sealed(_))
+        let sealed = matches!(Cell::of(self.cells.at(h).load(&CELL_LOOK)), Cell::Sealed(_));
+        sealed && !(self.structure.shape.has_holds() && self.has_returned())
     }
 
     /// About how many messages there are: exact when nobody is inside a call.
@@ -428,8 +441,12 @@ impl<'a, R: Region> Ring<'a, R> {
     /// Receives and frees what is left in the ring of a structure that is REMOVED and that nobody uses, and seals it.
     pub(super) fn drain(&self, cache: &mut ThreadCache) {
         let me = cache.owner();
-        let take = || if self.is_single() { self.receive_beside_others(me) } else { self.receive(me) };
-        while let Ok(taken) = take() {
+        let take = || match self.structure.shape.sort {
+            Sort::Single => self.receive_beside_others(me).ok(),
+            Sort::Redelivering => self.take_any_returned(me).or_else(|| self.receive(me).ok()),
+            _ => self.receive(me).ok(),
+        };
+        while let Some(taken) = take() {
             let _ = self.heap.free(cache, taken.live.at, Some(taken.live.header.generation()));
         }
     }

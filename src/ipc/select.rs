@@ -31,7 +31,7 @@
 
 use super::board::Board;
 use super::channel::attached::Attached;
-use super::channel::{Mode, Receiver, Unreceived};
+use super::channel::{Delivery, Mode, Receiver, Unreceived, Worker};
 use super::message::Message;
 use super::named::{Event, Semaphore};
 use super::payload::Payload;
@@ -78,6 +78,18 @@ impl<'a, R> Select<'a, R> {
         mut then: impl FnMut(std::result::Result<Message<'a, T>, Unreceived>) -> R + 'a,
     ) -> Self {
         self.with(receiver.attached(), move || match receiver.try_recv() {
+            Err(Unreceived::Empty) => None,
+            got => Some(then(got)),
+        })
+    }
+
+    /// Also waits for something to work on.
+    pub fn work<T: Payload + ?Sized>(
+        self,
+        worker: &'a Worker<T>,
+        mut then: impl FnMut(std::result::Result<Delivery<'a, T>, Unreceived>) -> R + 'a,
+    ) -> Self {
+        self.with(worker.attached(), move || match worker.try_recv() {
             Err(Unreceived::Empty) => None,
             got => Some(then(got)),
         })

@@ -34,7 +34,8 @@
 
 use super::link::{Cell, Standing, Taken};
 use super::ring::{NotReceived, NotSent, Ring};
-use super::structure::{CLOSED, RECEIVER, Role, SEEN, SENDER, Settled, Structure};
+use super::settle::Settled;
+use super::structure::{CLOSED, RECEIVER, Role, SEEN, SENDER, Structure};
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
 use crate::matrix::heap::Live;

@@ -60,6 +60,9 @@ pub enum Sort {
     Lock = 8,
     /// Blocks under keys (ipc::table).
     Map = 9,
+    /// A bounded queue whose messages are delivered again if their receiver dies (ipc::held); as many may
+    /// be held as its shape has readers.
+    Redelivering = 10,
 }
 
 /// What a structure's maker chose: one word of its header.
@@ -69,7 +72,7 @@ pub struct Shape {
     pub sort: Sort,
     /// log2 of its cells.
     pub cells_shift: u32,
-    /// Cursors of readers; or permits, or parties.
+    /// Cursors of readers; or permits, or parties, or holds.
     pub readers: u16,
     /// What is in the blocks that it holds.
     pub content: u32,
@@ -93,6 +96,7 @@ impl Shape {
             7 => Sort::Barrier,
             8 => Sort::Lock,
             9 => Sort::Map,
+            10 => Sort::Redelivering,
             _ => return None,
         };
         let (cells_shift, readers) = ((word >> 48) as u32 & 0xFF, (word >> 32) as u16);
@@ -112,7 +116,15 @@ impl Shape {
     }
     /// Words of such a structure.
     pub fn words(self, layout: &Layout) -> usize {
-        self.readers_at(layout) + self.cursors() * group(layout)
+        self.readers_at(layout) + self.cursors() * group(layout) + self.holds()
+    }
+    /// Whether it knows what its receivers hold.
+    pub(super) fn has_holds(self) -> bool {
+        self.sort == Sort::Redelivering
+    }
+    /// Holds of receivers: a word each.
+    fn holds(self) -> usize {
+        if self.has_holds() { self.readers.into() } else { 0 }
     }
     /// Cursors of readers.
     fn cursors(self) -> usize {
@@ -120,12 +132,12 @@ impl Shape {
     }
     /// Whether its cells wait for tickets.
     fn has_tickets(self) -> bool {
-        matches!(self.sort, Sort::Channel | Sort::Single | Sort::Topic | Sort::Board)
+        matches!(self.sort, Sort::Channel | Sort::Single | Sort::Redelivering | Sort::Topic | Sort::Board)
     }
-    /// Where the cursors of readers begin: each has a pair of cache lines.
+    /// Where the cursors of readers begin: each has a pair of cache lines; or the holds.
     fn readers_at(self, layout: &Layout) -> usize {
         let cells = cells_at(layout) + self.cells();
-        if self.cursors() == 0 { cells } else { cells.next_multiple_of(group(layout)) }
+        if self.cursors() + self.holds() == 0 { cells } else { cells.next_multiple_of(group(layout)) }
     }
     /// Granules of such a structure.
     pub fn granules(self, layout: &Layout) -> u32 {
@@ -139,6 +151,9 @@ pub(super) struct Field(usize, usize);
 
 pub(super) const SEAL: Field = Field(0, 0);
 pub(super) const SHAPE: Field = Field(0, 1);
+/// How often messages were given back, and how many of those returns a look at the holds stands for.
+pub(super) const RETURNED: Field = Field(0, 2);
+pub(super) const SCANNED: Field = Field(0, 3);
 pub(super) const STATE: Field = Field(1, 0);
 pub(super) const DEATHS: Field = Field(1, 1);
 pub(super) const HIGHEST: Field = Field(1, 2);
@@ -150,6 +165,8 @@ pub(super) const SEEN: Field = Field(2, 2);
 pub(super) const HEAD: Field = Field(3, 0);
 /// The one receiver's number.
 pub(super) const RECEIVER: Field = Field(3, 1);
+/// In its place, where there may be many: somebody waits until a message is acknowledged.
+pub(super) const WANTED: Field = RECEIVER;
 const RECEIVERS_RINGS: Field = Field(4, 0);
 const RECEIVERS_ASLEEP: Field = Field(4, 1);
 const SENDERS_RINGS: Field = Field(5, 0);
@@ -217,17 +234,6 @@ pub enum NotJoined {
     Removed,
     /// The participant is counted [`MOST_COUNTED`] times in this role already.
     TooMany,
-}
-
-/// What settling the links of the dead found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Settled {
-    /// Structures that were looked at.
-    pub structures: u64,
-    /// Links of the dead that were completed: their messages are sent.
-    pub links: u64,
-    /// Words of taken blocks that were emptied.
-    pub void_words: u64,
 }
 
 /// A structure that its caller may read; and write, while it is counted among its users, or visits it.
@@ -311,6 +317,10 @@ impl<'a, R: Region> Structure<'a, R> {
         let layout = self.heap.layout();
         let cursors = &self.words[self.shape.readers_at(layout)..];
         cursors.chunks_exact(group(layout)).take(self.shape.cursors()).map(|cursor| &cursor[0])
+    }
+    /// The holds of receivers.
+    pub(super) fn holds(&self) -> &'a [<R::Backend as Backend>::Word] {
+        &self.words[self.shape.readers_at(self.heap.layout())..][..self.shape.holds()]
     }
     pub(super) fn users(&self) -> &'a [<R::Backend as Backend>::Word] {
         &self.words[users_at(self.heap.layout())..][..self.heap.layout().params.participants]
@@ -410,7 +420,7 @@ impl<'a, R: Region> Structure<'a, R> {
 
     /// The bell on which those of a role sleep until the others have put something.
     #[inline(always)]
-    pub(super) fn bell(&self, sleepers: Role) -> Bell<'a, R::Backend> {
+    pub fn bell(&self, sleepers: Role) -> Bell<'a, R::Backend> {
         match sleepers {
             Role::Sender => Bell::new(self.field(SENDERS_RINGS), self.field(SENDERS_ASLEEP)),
             _ => Bell::new(self.field(RECEIVERS_RINGS), self.field(RECEIVERS_ASLEEP)),
@@ -471,21 +481,10 @@ impl<'a, R: Region> Structure<'a, R> {
     /// Whether it holds no block any more, and never will.
     fn is_drained(self) -> bool {
         match self.shape.sort {
-            Sort::Channel | Sort::Single => super::ring::Ring::of(self).is_drained(),
+            Sort::Channel | Sort::Single | Sort::Redelivering => super::ring::Ring::of(self).is_drained(),
             Sort::Topic | Sort::Board => super::log::Log::of(self).is_drained(),
             Sort::Map => super::table::Table::of(self).is_drained(),
             Sort::Event | Sort::Semaphore | Sort::Barrier | Sort::Lock => true,
-        }
-    }
-
-    /// L-c, for one structure. What a dead one's end makes somebody's becomes `me`'s, and is freed if there is a cache.
-    fn settle(self, dead: u16, me: u16, cache: Option<&mut ThreadCache>, settled: &mut Settled) {
-        match self.shape.sort {
-            Sort::Channel | Sort::Single => super::ring::Ring::of(self).settle(dead, settled),
-            Sort::Topic | Sort::Board => super::log::Log::of(self).settle(dead, settled),
-            Sort::Map => super::table::Table::of(self).settle(dead, me, cache, settled),
-            // Who waits looks itself whether the holder lives.
-            Sort::Event | Sort::Semaphore | Sort::Barrier | Sort::Lock => {}
         }
     }
 
@@ -499,7 +498,7 @@ impl<'a, R: Region> Structure<'a, R> {
             // A hidden one is not closed yet.
             structure.remove();
             match structure.shape.sort {
-                Sort::Channel | Sort::Single => super::ring::Ring::of(structure).drain(cache),
+                Sort::Channel | Sort::Single | Sort::Redelivering => super::ring::Ring::of(structure).drain(cache),
                 Sort::Topic | Sort::Board => super::log::Log::of(structure).drain(cache),
                 Sort::Map => super::table::Table::of(structure).drain(cache),
                 Sort::Event | Sort::Semaphore | Sort::Barrier | Sort::Lock => {}
@@ -540,51 +539,5 @@ impl<R: Region> Heap<R> {
     /// come to it, and nothing is in it.
     pub(crate) fn is_structure(&self, live: Live) -> bool {
         self.fingerprint(live) == Some(STRUCTURE)
-    }
-
-    /// L-c: completes the links of the dead participant in all structures, empties void words, and counts it
-    /// among no users. The first step of its recovery, before its blocks are freed. Several may do this at
-    /// once, any number of times. O(tiles + cells of structures).
-    pub fn settle_links(&self, cache: &mut ThreadCache, dead: u16) -> Settled {
-        self.settle_links_of(cache.owner(), Some(cache), &[dead], |_| true)
-    }
-
-    /// The same for all of the dead in one walk, as far as each may still be settled: `pins` says so, and
-    /// that nobody else gets its number meanwhile. Without a cache, as a newcomer that visits under the
-    /// number that it has reserved, nothing is freed.
-    pub(crate) fn settle_links_of(
-        &self,
-        me: u16,
-        mut cache: Option<&mut ThreadCache>,
-        dead: &[u16],
-        mut pins: impl FnMut(u16) -> bool,
-    ) -> Settled {
-        let mut settled = Settled::default();
-        if self.region().word(self.layout().structures()).load(&STRUCTURE_LOOK) == 0 {
-            return settled;
-        }
-        self.each_tile(|g, header| {
-            if header.is_typed() && header.owner() == 0 {
-                let live = Live { at: g, header };
-                let _ = Structure::visit(self, me, live, |structure| {
-                    for &dead in dead.iter().filter(|&&dead| pins(dead)) {
-                        structure.settle(dead, me, cache.as_deref_mut(), &mut settled);
-                        structure.forget(dead);
-                    }
-                    // Who waits for the dead one looks again.
-                    [Role::Sender, Role::Receiver].iter().for_each(|&role| structure.bell(role).ring(u32::MAX));
-                    settled.structures += 1;
-                });
-                // It may have been the last one, or have died on its way out; or the last one left during this visit.
-                if let Some(cache) = &mut cache
-                    && Structure::at(self, live).is_some_and(|structure| structure.is_removed())
-                {
-                    Structure::drain_removed(self, cache, live);
-                    Structure::free_if_unused(self, cache, live);
-                }
-            }
-            true
-        });
-        settled
     }
 }

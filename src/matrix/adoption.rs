@@ -108,7 +108,7 @@ impl<R: Region> Adoption<'_, R> {
 
     /// The dead participant's adoption comes to its end: the block is whose it was. That takes no fence: its
     /// owner may store the header. The number is pinned, so that the word is nobody else's adoption.
-    pub(super) fn finish_adoption(self, dead: u16) {
+    pub(crate) fn finish_adoption(self, dead: u16) {
         let named = self.heap.slot(dead, SlotWord::Adopting).load(&HAZARD_LOOK);
         if let Some(g) = (Adopting::NAMED.get(named) as u32).checked_sub(1).map(Granule)
             && g.0 < self.heap.layout().granules

@@ -125,7 +125,7 @@ impl<T: Payload + ?Sized, M: Mode> Sender<T, M> {
 
     /// One try; wakes a receiver.
     #[inline]
-    fn put(&self, message: &Message<'_, T>) -> std::result::Result<(), Unsent> {
+    pub(super) fn put(&self, message: &Message<'_, T>) -> std::result::Result<(), Unsent> {
         self.end.attached.put(message, 1, |cache, structure, live| Ring::of(structure).send(cache.owner(), live))
     }
 }

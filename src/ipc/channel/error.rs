@@ -87,7 +87,7 @@ impl From<NotSent> for Unsent {
 impl From<NotReceived> for Unreceived {
     fn from(why: NotReceived) -> Self {
         match why {
-            NotReceived::Empty => Self::Empty,
+            NotReceived::Empty | NotReceived::AllHeld => Self::Empty,
             NotReceived::Closed => Self::Closed,
             NotReceived::Damaged => Self::Damaged,
         }

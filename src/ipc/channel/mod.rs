@@ -50,6 +50,10 @@
 //! for all that they find room for, or find there; each message is sent or received by a step of its own, so
 //! a batch whose sender or receiver is killed is sent or received as far as it came.
 //!
+//! **Work that must be done** although who does it may die: [`ChannelOptions::redeliver`]. What a
+//! [`Worker`] has received and not acknowledged when its process dies is delivered again, to another, and
+//! so is what it drops; see the example there.
+//!
 //! **Limits.** 1 to 2^20 messages (a power of two), 8 bytes each and 8 for each participant slot; 65 535
 //! senders and as many receivers in one process.
 
@@ -58,9 +62,13 @@ mod ends;
 mod error;
 #[cfg(test)]
 mod tests;
+mod worker;
+#[cfg(test)]
+mod worker_tests;
 
 pub use ends::{Messages, Receiver, Sender};
 pub use error::{SendError, Unreceived, Unsent};
+pub use worker::{Delivery, ForwardError, Worker};
 
 use super::payload::Payload;
 use super::ring::Ring;
@@ -87,8 +95,16 @@ mod mode {
     impl Mode for super::Single {
         const SORT: Sort = Sort::Single;
     }
+    impl Mode for super::Redelivering {
+        const SORT: Sort = Sort::Redelivering;
+    }
+
+    /// Where whoever receives a message is the only one who ever does.
+    pub trait Once: Mode {}
+    impl Once for super::Many {}
+    impl Once for super::Single {}
 }
-pub(in crate::ipc) use mode::Mode;
+pub(in crate::ipc) use mode::{Mode, Once};
 
 /// Messages of `T`, with so many senders and receivers.
 pub(super) type Of<T, M> = PhantomData<(fn() -> Box<T>, M)>;
@@ -103,26 +119,58 @@ pub struct Single {
     _one_thread: PhantomData<std::cell::Cell<()>>,
 }
 
+/// Of a [`Channel`]: any number of senders, and of [`Worker`]s, of which each has to acknowledge what it receives.
+#[derive(Debug)]
+pub struct Redelivering;
+
 /// How a channel is opened; from [`Handler::channel`].
 #[must_use = "a channel is opened by `open`, `create` or `open_or_create`"]
 pub struct ChannelOptions<'h, T: ?Sized, M = Many> {
     handler: &'h Handler,
     name: String,
     capacity: usize,
+    holds: u16,
     of: Of<T, M>,
 }
 
 impl Handler {
     /// The channel of that name, for messages of `T`: to be opened or created.
     pub fn channel<T: Payload + ?Sized>(&self, name: &str) -> ChannelOptions<'_, T> {
-        ChannelOptions { handler: self, name: name.to_owned(), capacity: 64, of: PhantomData }
+        ChannelOptions { handler: self, name: name.to_owned(), capacity: 64, holds: 0, of: PhantomData }
     }
 }
 
 impl<'h, T: Payload + ?Sized> ChannelOptions<'h, T> {
     /// For one sender and one receiver at a time, which need fewer locked instructions: see the module's page.
     pub fn single(self) -> ChannelOptions<'h, T, Single> {
-        ChannelOptions { handler: self.handler, name: self.name, capacity: self.capacity, of: PhantomData }
+        self.of_mode(0)
+    }
+
+    /// For work that must be done although workers die: what a [`Worker`] has received and not acknowledged is
+    /// delivered again if it dies (at least once). So many messages may be held at a time, by all workers together,
+    /// if the channel is created: 1 to 65 535, 8 bytes each. Receiving costs two accesses more, one of them locked, and
+    /// acknowledging one.
+    ///
+    /// ```
+    /// # let handler = atomic_matrix::segment::Options::new().memfd().size(1 << 20).create()?;
+    /// let jobs = handler.channel::<u64>("jobs").redeliver(64).open_or_create()?;
+    /// jobs.sender()?.send_value(7)?;
+    /// let worker = jobs.worker()?; // in this process or in another, as many as you like
+    /// let job = worker.recv()?;
+    /// assert_eq!((*job, job.deliveries()), (7, 1));
+    /// drop(job); // not acknowledged, as if its worker had been killed here
+    /// let job = worker.recv()?;
+    /// assert_eq!((*job, job.deliveries()), (7, 2), "the second try");
+    /// job.ack(); // done: nobody gets it again
+    /// # Ok::<(), atomic_matrix::Error>(())
+    /// ```
+    pub fn redeliver(self, held: u16) -> ChannelOptions<'h, T, Redelivering> {
+        self.of_mode(held)
+    }
+
+    fn of_mode<M>(self, holds: u16) -> ChannelOptions<'h, T, M> {
+        let Self { handler, name, capacity, .. } = self;
+        ChannelOptions { handler, name, capacity, holds, of: PhantomData }
     }
 }
 
@@ -140,7 +188,12 @@ impl<T: Payload + ?Sized, M: Mode> ChannelOptions<'_, T, M> {
             let found = self.capacity.to_string();
             return Err(Error::BadOption { option: "capacity", found, allowed: "1 to 1048576 messages" });
         }
-        Ok(Shape { sort: M::SORT, cells_shift, readers: 0, content: T::FINGERPRINT })
+        let shape = Shape { sort: M::SORT, cells_shift, readers: self.holds, content: T::FINGERPRINT };
+        if shape.has_holds() && self.holds == 0 {
+            let found = self.holds.to_string();
+            return Err(Error::BadOption { option: "redeliver", found, allowed: "1 to 65535 messages held" });
+        }
+        Ok(shape)
     }
 
     /// Opens it; it must be there.
@@ -217,7 +270,10 @@ impl<T: Payload + ?Sized, M: Mode> Channel<T, M> {
     /// # Errors
     /// [`Error::RoleTaken`] if the channel has one receiver at a time, and that one lives;
     /// [`Error::NoParticipantSlot`], [`Error::TooManyHandles`], [`Error::ForkedChild`].
-    pub fn receiver(&self) -> Result<Receiver<T, M>> {
+    pub fn receiver(&self) -> Result<Receiver<T, M>>
+    where
+        M: Once,
+    {
         Ok(Receiver { end: End::new(&self.attached, Role::Receiver)?, of: PhantomData })
     }
 

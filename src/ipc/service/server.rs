@@ -96,11 +96,7 @@ impl<Q: Payload + ?Sized, A: Payload + ?Sized> Server<Q, A> {
             }
         };
         let got = self.end.attached.with(get).map_err(|_| Unreceived::NoParticipant)?;
-        let (taken, caller) = got.map_err(|why| match why {
-            NotReceived::Empty => Unreceived::Empty,
-            NotReceived::Closed => Unreceived::Closed,
-            NotReceived::Damaged => Unreceived::Damaged,
-        })?;
+        let (taken, caller) = got.map_err(Unreceived::from)?;
         let message = Message::received(handler, taken).ok_or_else(|| {
             let _ = handler.free_message(&handler.pointer(taken.live));
             Unreceived::OfAnotherType

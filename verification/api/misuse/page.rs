@@ -41,11 +41,13 @@ const USERS: &[&str] = &[
 const BLOCKS: &[&str] = &[
     "src/backend",
     "src/ipc/call.rs",
+    "src/ipc/held.rs",
     "src/ipc/helper.rs",
     "src/ipc/link.rs",
     "src/ipc/log.rs",
     "src/ipc/payload.rs",
     "src/ipc/ring.rs",
+    "src/ipc/settle.rs",
     "src/ipc/several.rs",
     "src/ipc/single.rs",
     "src/ipc/structure.rs",

@@ -16,3 +16,4 @@ mod mappings;
 mod service;
 mod threads;
 mod topic;
+mod work;

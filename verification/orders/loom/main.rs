@@ -8,6 +8,7 @@
 mod bias;
 mod channel;
 mod futures;
+mod held;
 mod kills;
 mod large;
 mod map;

@@ -2,7 +2,7 @@
 
 use crate::kills::stale_index_at_every_step;
 use crate::model::{Scenario, executions, explore};
-use crate::{bias, channel, futures, large, map, names, resize, scenarios, slots, topic, waiting};
+use crate::{bias, channel, futures, held, large, map, names, resize, scenarios, slots, topic, waiting};
 use atomic_matrix::backend::loom::{Setting, weaker};
 use atomic_matrix::backend::orderings::*;
 use atomic_matrix::backend::{Mutant, Site};
@@ -21,6 +21,7 @@ fn all() -> impl Iterator<Item = &'static Scenario> {
         waiting::ALL,
         futures::ALL,
         channel::ALL,
+        held::ALL,
         topic::ALL,
         map::ALL,
     ]
@@ -76,6 +77,7 @@ mutants! {
     mutant_second_poll_dropped_is_caught SecondPollDropped "loom_q5_a_future_is_woken";
     mutant_helper_untold_is_caught HelperUntold "loom_q5_a_future_is_woken";
     mutant_helper_unawaited_is_caught HelperUnawaited "loom_q5_a_dropped_future_keeps_no_call";
+    mutant_acknowledgement_untold_is_caught AcknowledgementUntold "loom_q5_who_waits_for_a_hold_is_woken";
     mutant_poison_forgotten_is_caught PoisonForgotten "loom_q5_lock_of_the_dead_is_taken_over";
 }
 
@@ -395,6 +397,13 @@ const FAULTS: &[(Mutant, &str)] = &[
     (Mutant::HeadToldEarly, "`mutant_channel_table`"),
     (Mutant::OldLinkIgnored, "`mutant_channel_table`"),
     (Mutant::RolesKept, "`mutant_channel_table`"),
+    (Mutant::HoldWrittenLate, "`mutant_hold_table`"),
+    (Mutant::HoldsUnsettled, "`mutant_hold_table`"),
+    (Mutant::HoldsBeforeLinks, "`mutant_hold_table`"),
+    (Mutant::ReturnedBeforeHold, "`mutant_hold_table`"),
+    (Mutant::ReturnUncounted, "`mutant_hold_table`"),
+    (Mutant::ScanOvertold, "`mutant_hold_table`"),
+    (Mutant::AcknowledgementUntold, "`mutant_acknowledgement_untold_is_caught`"),
 ];
 
 /// The failure of one scenario, or of the first of many, with sites weaker.
@@ -456,6 +465,7 @@ fn mutants_report_is_current() {
         .chain(RESIZE_MUTANTS)
         .chain(WAITING_MUTANTS)
         .chain(CHANNEL_MUTANTS)
+        .chain(HOLD_MUTANTS)
         .chain(TOPIC_MUTANTS)
         .chain(MAP_MUTANTS)
         .chain(CALL_MUTANTS)

@@ -18,17 +18,20 @@ mod play;
 mod stage;
 
 use acts::{at_every_access, naming, notice_all};
-use atomic_matrix::backend::orderings::CHANNEL_MUTANTS;
+use atomic_matrix::backend::orderings::{CHANNEL_MUTANTS, HOLD_MUTANTS};
 use atomic_matrix::check::turns::Scheduled;
 use atomic_matrix::ipc::structure::Sort;
 use common::setting;
-use play::{ACTS, Crowd, Tally, run};
+use play::{ACTS, Crowd, Tally, WORK, run};
+
+const SORTS: [Sort; 3] = [Sort::Channel, Sort::Single, Sort::Redelivering];
 
 /// Every act stopped before every access.
 fn enumerate(seeds: u64, crowd: Crowd, tally: &Tally) {
     let name = |what, k, seed| format!("{:?}: {what:?} stopped at {k}, {crowd:?}, seed {seed}", tally.sort);
+    let acts = if tally.sort == Sort::Redelivering { &WORK[..] } else { &ACTS[..] };
     at_every_access(
-        &ACTS,
+        acts,
         |what| what as u64,
         seeds,
         name,
@@ -39,20 +42,21 @@ fn enumerate(seeds: u64, crowd: Crowd, tally: &Tally) {
 #[test]
 fn crash_q2_q3_q4_every_call_stopped_at_every_access() {
     let seeds = setting("MATRIX_CHANNEL_SEEDS", 40);
-    for sort in [Sort::Channel, Sort::Single] {
+    for sort in SORTS {
         let tally = Tally::of(sort);
         enumerate(seeds, Crowd::Mixed, &tally);
         let (stops, killed, amid, alone) = (tally.stops.get(), tally.killed.get(), tally.amid.get(), tally.alone.get());
         println!("{sort:?}: {stops} stops, {killed} recoveries killed; accesses of a call: alone {alone}, amid {amid}");
         assert!(stops > 1000 && killed > 100);
-        assert!(alone <= 40 && amid <= 200, "Q4: alone {alone}, amid others {amid}");
+        // A batch of several, tried again behind what a stopped one left; four holds, looked at twice.
+        assert!(alone <= 60 && amid <= 200, "Q4: alone {alone}, amid others {amid}");
     }
 }
 
 /// The standing test of L-c: with receivers about, pending messages are taken long before a recovery comes.
 #[test]
 fn crash_q3_a_full_ring_with_slow_receivers() {
-    for sort in [Sort::Channel, Sort::Single] {
+    for sort in SORTS {
         let tally = Tally::of(sort);
         enumerate(setting("MATRIX_CHANNEL_SEEDS", 40), Crowd::Slow, &tally);
         enumerate(setting("MATRIX_CHANNEL_SEEDS", 40), Crowd::Still, &tally);
@@ -62,7 +66,7 @@ fn crash_q3_a_full_ring_with_slow_receivers() {
 
 #[test]
 fn schedules_q1_q2_calls_in_any_order() {
-    for sort in [Sort::Channel, Sort::Single] {
+    for sort in SORTS {
         let tally = Tally::of(sort);
         for seed in 0..setting("MATRIX_CHANNEL_RUNS", 3000) {
             naming(|| format!("{sort:?}, seed {seed}"), || run::<Scheduled>(None, Crowd::Mixed, seed, &tally));
@@ -87,4 +91,17 @@ fn mutant_channel_table() {
         ("one sender and one receiver, in any order", &|| any_order(&single())),
     ];
     notice_all(CHANNEL_MUTANTS, &checks);
+}
+
+/// The same for what workers hold.
+#[test]
+fn mutant_hold_table() {
+    let tally = || Tally::of(Sort::Redelivering);
+    let any_order = || (0..20_000).for_each(|seed| _ = run::<Scheduled>(None, Crowd::Mixed, seed, &tally()));
+    let checks: [(&str, &dyn Fn()); 3] = [
+        ("nobody about until the recovery", &|| enumerate(20, Crowd::Still, &tally())),
+        ("every call stopped at every access", &|| enumerate(40, Crowd::Mixed, &tally())),
+        ("calls in any order", &any_order),
+    ];
+    notice_all(HOLD_MUTANTS, &checks);
 }

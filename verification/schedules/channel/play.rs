@@ -33,9 +33,15 @@ pub(crate) enum Act {
     SendMany,
     /// Receives two or three in one batch.
     ReceiveMany,
+    /// Where what is received is held: it is done, or goes back.
+    Acknowledge,
+    GiveBack,
 }
 
 pub(crate) const ACTS: [Act; 6] = [Act::Send, Act::Receive, Act::Forward, Act::Reuse, Act::SendMany, Act::ReceiveMany];
+/// Where what is received is held.
+pub(crate) const WORK: [Act; 7] =
+    [Act::Send, Act::Receive, Act::Forward, Act::Reuse, Act::SendMany, Act::Acknowledge, Act::GiveBack];
 
 /// How the survivors behave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,11 +78,15 @@ fn act<B: Stage>(scene: &Scene<B>, cache: &mut ThreadCache, act: Act, random: &m
         Act::Receive => _ = scene.receive(me),
         Act::Forward => {
             if scene.receive(me) {
+                scene.forward(me);
                 scene.send(me);
             }
         }
+        Act::Acknowledge => _ = scene.acknowledge(me),
+        Act::GiveBack => scene.give_back(me),
         Act::Reuse => {
             if scene.receive(me) {
+                scene.acknowledge(me);
                 scene.free(cache);
                 scene.allocate(cache, random);
             }
@@ -100,6 +110,8 @@ fn survive<B: Stage>(scene: &Scene<B>, me: u16, crowd: Crowd, calls: usize, rand
                 scene.send(me);
             }
             4 => scene.free(cache),
+            5 if random.bool() => _ = scene.acknowledge(me),
+            5 if random.bool() => scene.give_back(me),
             _ if crowd != Crowd::Mixed => {}
             5..8 => act(scene, cache, Act::Receive, random),
             8 => act(scene, cache, if random.bool() { Act::ReceiveMany } else { Act::SendMany }, random),
@@ -135,6 +147,10 @@ pub(crate) fn run<B: Stage>(what: Option<(Act, u64)>, crowd: Crowd, seed: u64, t
     let mut players = vec![];
     if let Some((what, k)) = what {
         scene.allocate(&mut scene.cache(VICTIM), random);
+        // What it holds when its act begins, where that means something.
+        if scene.redelivers() && (matches!(what, Act::Acknowledge | Act::GiveBack) || random.u32(0..4) == 0) {
+            (0..random.usize(1..=2)).for_each(|_| _ = scene.receive(VICTIM));
+        }
         let (scene, mut random) = (scene.clone(), random.fork());
         let body = move || act(&scene, &mut scene.cache(VICTIM), what, &mut random);
         players.push(Player::stopped_at(body, k));
@@ -169,7 +185,7 @@ pub(crate) fn run<B: Stage>(what: Option<(Act, u64)>, crowd: Crowd, seed: u64, t
     scene.what_stands_is_sent();
     users.retain(|user| !dead.contains(user));
     recovered(&scene, dead, survivors(2, random), policy, random, tally);
-    while scene.receive(LAST) {}
+    scene.everything_is_received(LAST);
     scene.is_a_queue();
     scene.nothing_is_left(LAST, &users);
     finished

@@ -68,7 +68,8 @@ fn note(stops: &Cell<u64>, killed: &Cell<u64>) {
 
 fn queue(sort: Sort, seed: u64) {
     let tally = channel::Tally::of(sort);
-    let (crowd, what) = drawn(&[Crowd::Mixed, Crowd::Slow, Crowd::Still], &channel::ACTS, 32, seed);
+    let acts = if sort == Sort::Redelivering { &channel::WORK[..] } else { &channel::ACTS[..] };
+    let (crowd, what) = drawn(&[Crowd::Mixed, Crowd::Slow, Crowd::Still], acts, 32, seed);
     channel::run::<Shuttle>(what, crowd, seed, &tally);
     note(&tally.stops, &tally.killed);
 }
@@ -77,6 +78,9 @@ fn many(seed: u64) {
 }
 fn single(seed: u64) {
     queue(Sort::Single, seed);
+}
+fn work(seed: u64) {
+    queue(Sort::Redelivering, seed);
 }
 fn log(sort: Sort, seed: u64) {
     let tally = topic::Tally::default();
@@ -138,6 +142,11 @@ fn shuttle_q1_q2_q3_channel() {
 #[test]
 fn shuttle_q1_q2_q3_one_sender_one_receiver() {
     check("one sender, one receiver", single);
+}
+
+#[test]
+fn shuttle_q1_q2_q3_work() {
+    check("work that is delivered again", work);
 }
 
 #[test]

@@ -1,0 +1,135 @@
+//! Settling: what a recovery does with the links of the dead, in all structures, before it frees
+//! their blocks (L-c).
+//!
+//! It walks twice. First the links of the dead are completed, in every structure; then comes what
+//! they held, where a channel delivers that again ([`held`](super::held)). Whoever sends on what it
+//! holds puts a link to it into another structure first; if that stands, it is complete by the
+//! second walk, and so the hold is void: the message is in one of the two.
+
+use super::structure::{Role, Sort, Structure};
+use crate::backend::orderings::*;
+use crate::backend::{Backend, Mutant, Word};
+use crate::matrix::heap::{Heap, Live, ThreadCache};
+use crate::segment::region::Region;
+
+/// What settling the links of the dead found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Settled {
+    /// Structures that were looked at.
+    pub structures: u64,
+    /// Links of the dead that were completed: their messages are sent.
+    pub links: u64,
+    /// Words of taken blocks that were emptied.
+    pub void_words: u64,
+    /// Messages that workers held, and that wait to be delivered again.
+    pub returned: u64,
+}
+
+/// The two walks of settling.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// The links of the dead, in all structures.
+    Links,
+    /// What they held.
+    Holds,
+}
+
+impl<R: Region> Structure<'_, R> {
+    /// L-c, for one structure. What a dead one's end makes somebody's becomes `me`'s, and is freed
+    /// if there is a cache.
+    fn settle(self, dead: u16, me: u16, cache: Option<&mut ThreadCache>, step: Step, settled: &mut Settled) {
+        let early = R::Backend::mutated(Mutant::HoldsBeforeLinks);
+        if self.shape.has_holds() && (step == Step::Holds) != early {
+            super::ring::Ring::of(self).settle_holds(dead, settled);
+        }
+        if step == Step::Links {
+            match self.shape.sort {
+                Sort::Channel | Sort::Single | Sort::Redelivering => {
+                    super::ring::Ring::of(self).settle(dead, settled);
+                }
+                Sort::Topic | Sort::Board => super::log::Log::of(self).settle(dead, settled),
+                Sort::Map => super::table::Table::of(self).settle(dead, me, cache, settled),
+                // Who waits looks itself whether the holder lives.
+                Sort::Event | Sort::Semaphore | Sort::Barrier | Sort::Lock => {}
+            }
+        }
+        // Once nothing of it is left here.
+        if (step == Step::Holds) == self.shape.has_holds() {
+            self.forget(dead);
+        }
+    }
+}
+
+impl<R: Region> Heap<R> {
+    /// L-c: completes the links of the dead participant in all structures, empties void words, and
+    /// counts it among no users. The first step of its recovery, before its blocks are freed.
+    /// Several may do this at once, any number of times. O(tiles + cells of structures).
+    pub fn settle_links(&self, cache: &mut ThreadCache, dead: u16) -> Settled {
+        self.settle_links_of(cache.owner(), Some(cache), &[dead], |_| true)
+    }
+
+    /// The same for all of the dead in one walk, as far as each may still be settled: `pins` says
+    /// so, and that nobody else gets its number meanwhile. Without a cache, as a newcomer that
+    /// visits under the number that it has reserved, nothing is freed.
+    pub(crate) fn settle_links_of(
+        &self,
+        me: u16,
+        mut cache: Option<&mut ThreadCache>,
+        dead: &[u16],
+        mut pins: impl FnMut(u16) -> bool,
+    ) -> Settled {
+        let mut settled = Settled::default();
+        if self.region().word(self.layout().structures()).load(&STRUCTURE_LOOK) == 0 {
+            return settled;
+        }
+        // A block that a dead one was adopting is its owner's again before anything is told by whose it is.
+        for &dead in dead.iter().filter(|&&dead| pins(dead)) {
+            self.adoption().finish_adoption(dead);
+        }
+        // What somebody held is looked at behind all links: whoever sent it on has put a link to it
+        // into another structure, perhaps.
+        if self.settle_step(me, &mut cache, dead, &mut pins, Step::Links, &mut settled) {
+            self.settle_step(me, &mut cache, dead, &mut pins, Step::Holds, &mut settled);
+        }
+        settled
+    }
+
+    /// One walk over all structures; whether one of them has holds.
+    fn settle_step(
+        &self,
+        me: u16,
+        cache: &mut Option<&mut ThreadCache>,
+        dead: &[u16],
+        pins: &mut impl FnMut(u16) -> bool,
+        step: Step,
+        settled: &mut Settled,
+    ) -> bool {
+        let mut holds = false;
+        self.each_tile(|g, header| {
+            if header.is_typed() && header.owner() == 0 {
+                let live = Live { at: g, header };
+                let _ = Structure::visit(self, me, live, |structure| {
+                    holds |= structure.shape.has_holds();
+                    if step == Step::Links || structure.shape.has_holds() {
+                        for &dead in dead.iter().filter(|&&dead| pins(dead)) {
+                            structure.settle(dead, me, cache.as_deref_mut(), step, settled);
+                        }
+                        // Who waits for the dead one looks again.
+                        [Role::Sender, Role::Receiver].iter().for_each(|&role| structure.bell(role).ring(u32::MAX));
+                        settled.structures += u64::from(step == Step::Links);
+                    }
+                });
+                // It may have been the last one, or have died on its way out; or the last one left
+                // during this visit.
+                if let Some(cache) = cache
+                    && Structure::at(self, live).is_some_and(|structure| structure.is_removed())
+                {
+                    Structure::drain_removed(self, cache, live);
+                    Structure::free_if_unused(self, cache, live);
+                }
+            }
+            true
+        });
+        holds
+    }
+}
