@@ -543,6 +543,7 @@ impl Drop for AtomicMatrix {
             // would have to come with a handler of this instance.
             let page = unsafe { &mut *cell.page };
             self.heap.parking().flush(&mut page.cache);
+            page.cache.forget();
             leaving.push(page.cache.owner());
         }
         // Whoever only looked leaves nothing behind, and walks nothing.

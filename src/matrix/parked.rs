@@ -97,7 +97,7 @@ impl<R: Region> Parking<'_, R> {
     /// what waits for a fence that takes milliseconds, stays parked where it is. For a cache that ends.
     pub(super) fn retire(self, cache: &mut ThreadCache) {
         self.flush_own(cache);
-        (cache.outbox, cache.limbo) = (None, None);
+        cache.forget();
     }
 
     fn flush_own(self, cache: &mut ThreadCache) {

@@ -199,7 +199,8 @@ fn mutant_shuttle_structures_table() {
     for mutant in mutants {
         set_mutant(Some(mutant));
         let noticed = checks.iter().filter(|check| check.2.contains(&mutant)).find_map(|&Check(name, one, _)| {
-            let run = || explore(one, 20, RandomScheduler::new_from_seed(20, 600));
+            let schedules = if SURVIVORS.contains(&mutant) { 600 } else { 2000 };
+            let run = || explore(one, 20, RandomScheduler::new_from_seed(20, schedules));
             let message = turns::caught(run)?;
             Some(format!("{name}, schedule {}: {message}", SCHEDULES.get()))
         });
