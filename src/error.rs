@@ -18,7 +18,9 @@ errors! {
 #[non_exhaustive]
 pub enum Error {
     // Allocating and freeing.
-    /// No free block is large enough.
+    /// No free block is large enough. What is free was counted by the last walk over the blocks: as long as nobody
+    /// has given anything back, a request for as much or more is refused without another one, and says the same
+    /// again, although less may be free by now.
     #[error(
         "out of memory: {requested} bytes asked for; {free} bytes are free, {largest} of them in one piece; \
             free blocks, call heal(), or make a larger segment"
@@ -26,9 +28,9 @@ pub enum Error {
     OutOfMemory {
         /// Bytes asked for.
         requested: u64,
-        /// Bytes free altogether.
+        /// Bytes free altogether, at most.
         free: u64,
-        /// Bytes of the largest free block.
+        /// Bytes of the largest free block, at most.
         largest: u64,
     },
     /// The segment's parking is biased, and this process may not call membarrier(2).
