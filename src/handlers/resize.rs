@@ -105,6 +105,7 @@ impl Handler {
     ///
     /// # Errors
     /// As [`Handler::adopt_at`].
+    #[cfg(feature = "allocator-api2")]
     pub(crate) fn label(&self, pointer: &RelativePtr<u8>, kind: Kind) -> Result<RelativePtr<u8>> {
         // It may be another thread's, which would free it by a plain store.
         let mine = self.adopt_at(pointer.offset, Some(pointer.generation()))?;
