@@ -1,6 +1,6 @@
 //! The ring of many senders and receivers (src/ipc/ring.rs): the same steps in the same order.
 
-use crate::engine::{Cpu, Header, LINKED, Link, Standing, Step, Stop, Structure, Word, World};
+use crate::engine::{Cpu, Header, Link, Standing, Step, Stop, Structure, Word, World};
 
 /// Its cells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -280,14 +280,9 @@ impl Channel {
 fn standing_and(cpu: &mut Run<'_>, link: Link, look: impl FnOnce(Standing, &mut World<Queue>)) -> Step<Standing> {
     let step = u8::from(!cpu.planted(Fault::SentUnderOneGeneration));
     let void = cpu.planted(Fault::PendingTakenForVoid);
-    let of = move |header: Header| {
-        if header == (Header { live: true, owner: LINKED, generation: link.generation }) {
-            Standing::Present(header)
-        } else if header == (Header { live: true, owner: link.giver, generation: link.generation - step }) && !void {
-            Standing::Pending(header)
-        } else {
-            Standing::Void
-        }
+    let of = move |header: Header| match Standing::of(link, header, step) {
+        Standing::Pending(_) if void => Standing::Void,
+        standing => standing,
     };
     cpu.header_and(link.block, |header, world| look(of(header), world)).map(of)
 }

@@ -78,6 +78,19 @@ pub enum Standing {
     Void,
 }
 
+impl Standing {
+    /// Of a link whose giver, as long as it is pending, still owns its block so many generations before.
+    pub fn of(link: Link, header: Header, before: u8) -> Self {
+        if header == (Header { live: true, owner: LINKED, generation: link.generation }) {
+            Self::Present(header)
+        } else if header == (Header { live: true, owner: link.giver, generation: link.generation - before }) {
+            Self::Pending(header)
+        } else {
+            Self::Void
+        }
+    }
+}
+
 /// Why a participant's code does not go on: it waits for its next step, or begins again from its resting place.
 pub enum Stop {
     Wait,
@@ -215,6 +228,10 @@ impl<S: Structure> Cpu<'_, S> {
     }
     pub fn header(&mut self, block: u8) -> Step<Header> {
         self.header_and(block, |_, _| {})
+    }
+    /// What a link's block is.
+    pub fn standing(&mut self, link: Link) -> Step<Standing> {
+        Ok(Standing::of(link, self.header(link.block)?, 1))
     }
     pub fn header_and(&mut self, block: u8, look: impl FnOnce(Header, &mut World<S::Spec>)) -> Step<Header> {
         let read = |cpu: &mut Self| {

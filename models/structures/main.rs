@@ -6,33 +6,16 @@
 
 mod channel;
 mod engine;
+#[path = "../exploring.rs"]
+mod exploring;
 mod map;
 mod scenarios;
 mod topic;
 
 use clap::Parser;
 use engine::{Explored, Scenario, Structure};
-use stateright::{Checker, HasDiscoveries, Model};
+use exploring::Args;
 use std::process::ExitCode;
-use std::time::Instant;
-
-#[derive(Parser)]
-struct Args {
-    /// The large scenarios as well (minutes, gigabytes).
-    #[arg(long)]
-    deep: bool,
-    /// Only scenarios whose name contains this.
-    #[arg(long, default_value = "")]
-    only: String,
-    /// Shows the steps that lead to a failure.
-    #[arg(long)]
-    explain: bool,
-    /// No planted faults.
-    #[arg(long)]
-    sound: bool,
-    #[arg(long, default_value_t = 2)]
-    threads: usize,
-}
 
 /// States, seconds, and the obligation that failed.
 fn check<S: Structure>(
@@ -40,26 +23,10 @@ fn check<S: Structure>(
     planted: Option<S::Fault>,
     args: &Args,
 ) -> (usize, f64, Option<&'static str>) {
-    let start = Instant::now();
-    let builder =
-        Explored { scenario, planted }.checker().threads(args.threads).finish_when(HasDiscoveries::AnyFailures);
-    // Depth first takes least memory; breadth first gives the shortest way to a failure.
-    let (states, found) = if planted.is_none() && !args.explain {
-        let checker = builder.spawn_dfs().join();
-        (checker.unique_state_count(), checker.discoveries())
-    } else {
-        let checker = builder.spawn_bfs().join();
-        (checker.unique_state_count(), checker.discoveries())
-    };
-    if args.explain {
-        for (name, path) in found.clone() {
-            println!("{name}: {} steps", path.clone().into_actions().len());
-            for (state, happens) in path.into_vec() {
-                println!("  {:?}\n{happens:?}", state);
-            }
-        }
-    }
-    (states, start.elapsed().as_secs_f64(), found.into_keys().next())
+    let model = Explored { scenario, planted };
+    let (states, seconds, failed) =
+        exploring::check(model, planted.is_some(), args, |state, happens| println!("  {state:?}\n{happens:?}"));
+    (states, seconds, failed.into_iter().next())
 }
 
 /// Every scenario without a fault, then each fault until a scenario notices it. False if one failed, or none noticed.

@@ -190,17 +190,6 @@ fn words(turn: Turn) -> Word {
     Word::Turn { version: turn.0, new: turn.1, old: turn.2 }
 }
 
-fn standing(cpu: &mut Run<'_>, link: Link) -> Step<Standing> {
-    let header = cpu.header(link.block)?;
-    Ok(if header == (Header { live: true, owner: LINKED, generation: link.generation }) {
-        Standing::Present(header)
-    } else if header == (Header { live: true, owner: link.giver, generation: link.generation - 1 }) {
-        Standing::Pending(header)
-    } else {
-        Standing::Void
-    })
-}
-
 impl Map {
     fn cursor(self, participant: u8) -> usize {
         self.0 as usize + participant as usize
@@ -252,11 +241,11 @@ impl Map {
                 return Ok(false);
             }
             let late = cpu.planted(Fault::InBeforeLetGo);
-            if !late && let Standing::Pending(header) = standing(cpu, link)? {
+            if !late && let Standing::Pending(header) = cpu.standing(link)? {
                 cpu.let_go(link, header)?;
             }
             cpu.cas(new.into(), word, Word::Link(Link { lap: IN, ..link }))?;
-            if late && let Standing::Pending(header) = standing(cpu, link)? {
+            if late && let Standing::Pending(header) = cpu.standing(link)? {
                 cpu.let_go(link, header)?;
             }
         }
@@ -272,7 +261,7 @@ impl Map {
             if early {
                 cpu.cas(old.into(), word, EMPTY)?;
             }
-            if let Standing::Present(header) = standing(cpu, link)? {
+            if let Standing::Present(header) = cpu.standing(link)? {
                 let retired = Header { generation: header.generation + 1, ..header };
                 cpu.cas_header(link.block, header, retired, |_| {})?;
             }

@@ -1,6 +1,6 @@
 //! The log under topics (src/ipc/log.rs), lossless: the same steps in the same order.
 
-use crate::engine::{Cpu, Header, LINKED, Link, Standing, Step, Stop, Structure, Word, World};
+use crate::engine::{Cpu, Header, Link, Standing, Step, Stop, Structure, Word, World};
 
 /// Its cells. Each participant may have one cursor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -141,17 +141,6 @@ pub struct Own {
 
 type Run<'a> = Cpu<'a, Topic>;
 
-fn standing(cpu: &mut Run<'_>, link: Link) -> Step<Standing> {
-    let header = cpu.header(link.block)?;
-    Ok(if header == (Header { live: true, owner: LINKED, generation: link.generation }) {
-        Standing::Present(header)
-    } else if header == (Header { live: true, owner: link.giver, generation: link.generation - 1 }) {
-        Standing::Pending(header)
-    } else {
-        Standing::Void
-    })
-}
-
 impl Topic {
     fn cell(self, ticket: u8) -> usize {
         CELLS + (ticket % self.0) as usize
@@ -210,7 +199,7 @@ impl Topic {
     /// Takes the block of a link out of the cell that waits for a ticket.
     fn take_out(self, cpu: &mut Run<'_>, [block, generation, ticket]: [u8; 3], link: Link) -> Step<Todo> {
         let mut clear = Todo::Clear { block, generation, ticket, link, taken: false };
-        if let Standing::Pending(header) | Standing::Present(header) = standing(cpu, link)? {
+        if let Standing::Pending(header) | Standing::Present(header) = cpu.standing(link)? {
             let (me, what) = (cpu.me, (link.block, link.generation));
             let mine = Header { live: true, owner: me, generation: link.generation };
             let taken = move |world: &mut World<News>| {
@@ -262,7 +251,7 @@ impl Topic {
         };
         match cpu.load_and(self.cell(ticket), there)? {
             Word::Link(link) if link.lap == lap => {
-                if standing(cpu, link)? == Standing::Void {
+                if cpu.standing(link)? == Standing::Void {
                     let missed = |cpu: &mut Run<'_>| {
                         cpu.world.fails("T1: what is read was taken out");
                         Word::Number(0)
@@ -281,7 +270,7 @@ impl Topic {
         }
         if let Word::Link(link) = cpu.load(CELLS + at as usize)?
             && link.giver == dead
-            && let Standing::Pending(header) = standing(cpu, link)?
+            && let Standing::Pending(header) = cpu.standing(link)?
             && !cpu.planted(Fault::LinksUnsettled)
         {
             cpu.let_go(link, header)?;
@@ -295,7 +284,7 @@ impl Topic {
         if let Word::Link(link) = word
             && link.lap != self.lap(t)
             && cpu.load(TAIL)?.number() == t
-            && standing(cpu, link)? == Standing::Void
+            && cpu.standing(link)? == Standing::Void
         {
             cpu.cas(self.cell(t), word, Word::Empty(t))?;
         }

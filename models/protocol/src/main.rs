@@ -8,36 +8,19 @@
 //!
 //! Each fault that can be planted (`steps::Mutant`) must be noticed in some scenario, or the run fails.
 
+#[path = "../../exploring.rs"]
+mod exploring;
 mod model;
 mod protocol;
 mod steps;
 mod words;
 
 use clap::Parser;
+use exploring::Args;
 use model::Task::{Free, Give, Sweep, Take};
 use model::{Protocol, Scenario};
-use stateright::{Checker, HasDiscoveries, Model};
 use std::process::ExitCode;
-use std::time::Instant;
 use steps::{MUTANTS, Mutant};
-
-#[derive(Parser)]
-struct Args {
-    /// The large scenarios as well (minutes, a gigabyte).
-    #[arg(long)]
-    deep: bool,
-    /// Only scenarios whose name contains this.
-    #[arg(long, default_value = "")]
-    only: String,
-    /// Shows the steps that lead to a failure.
-    #[arg(long)]
-    explain: bool,
-    /// No planted faults.
-    #[arg(long)]
-    sound: bool,
-    #[arg(long, default_value_t = 2)]
-    threads: usize,
-}
 
 /// Explored by every run, also with planted faults.
 const QUICK: &[Scenario] = &[
@@ -94,26 +77,9 @@ const DEEP: &[Scenario] = &[
 
 /// States, seconds, and the names of the properties that failed.
 fn check(scenario: Scenario, mutant: Option<Mutant>, args: &Args) -> (usize, f64, Vec<&'static str>) {
-    let start = Instant::now();
-    let builder =
-        Protocol { scenario, mutant }.checker().threads(args.threads).finish_when(HasDiscoveries::AnyFailures);
-    // Depth first takes least memory; breadth first gives the shortest way to a failure.
-    let (states, discoveries) = if mutant.is_none() && !args.explain {
-        let checker = builder.spawn_dfs().join();
-        (checker.unique_state_count(), checker.discoveries())
-    } else {
-        let checker = builder.spawn_bfs().join();
-        (checker.unique_state_count(), checker.discoveries())
-    };
-    if args.explain {
-        for (name, path) in discoveries.clone() {
-            println!("{name}: {} steps", path.clone().into_actions().len());
-            for (state, access) in path.into_vec() {
-                println!("  {access:?}  {:?}", state.memory.headers);
-            }
-        }
-    }
-    (states, start.elapsed().as_secs_f64(), discoveries.into_keys().collect())
+    exploring::check(Protocol { scenario, mutant }, mutant.is_some(), args, |state, access| {
+        println!("  {access:?}  {:?}", state.memory.headers);
+    })
 }
 
 fn main() -> ExitCode {

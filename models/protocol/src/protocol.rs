@@ -2,7 +2,7 @@
 //! same order, one access each, without hints, parking and memory orderings.
 
 use crate::steps::{Cpu, Mutant, Step};
-use crate::words::{Kind, NOBODY, Op, Header};
+use crate::words::{Header, Kind, NOBODY, Op};
 
 /// Where a participant's code goes on: what it knows there is in here, so that answers before it can be forgotten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

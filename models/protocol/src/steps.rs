@@ -2,7 +2,7 @@
 //! runs again from its last resting place, with the answers that it got before, up to the first access that
 //! has no answer yet.
 
-use crate::words::{Memory, Op, Header};
+use crate::words::{Header, Memory, Op};
 
 /// The code comes to an access that has to wait for the participant's next step.
 pub struct Wait;
