@@ -147,46 +147,26 @@ pub(crate) fn run<P: Peer>(peer: &P, control: &Control, role: Role, number: u64)
 
 #[inline(never)]
 fn mix<P: Peer>(peer: &P, control: &Control, number: u64) -> Count {
-    let mut random = Random::new(number + 1);
-    let mut live: Vec<(P::Block, usize)> = Vec::with_capacity(LIVE);
-    let (mut operations, mut refused) = (0, 0);
-    while !control.stopped() {
-        for _ in 0..BURST {
-            if live.len() < LIVE && random.below(10) < 7 {
-                let size = random.size();
-                let Some(mut block) = peer.allocate(size) else {
-                    refused += 1;
-                    continue;
-                };
-                peer.touch(&mut block, operations);
-                live.push((block, size));
-            } else if !live.is_empty() {
-                let (block, size) = live.swap_remove(random.below(live.len() as u64) as usize);
-                peer.free(block, size);
-            } else {
-                continue;
-            }
-            operations += 1;
-        }
-    }
-    let count = Count::end(operations, refused);
-    for (block, size) in live {
-        peer.free(block, size);
-    }
-    count
+    churn(peer, control, LIVE, Random::size, number)
 }
 
 /// As the mix, with other sizes and numbers of live blocks.
 #[inline(never)]
 fn wide<P: Peer>(peer: &P, control: &Control, mix: Number, number: u64) -> Count {
     let mix = mix.mix();
+    churn(peer, control, mix.live, |random| mix.size(random), number)
+}
+
+/// Allocates seven times of ten, as long as fewer blocks live than may; else frees one of them at random.
+#[inline(always)]
+fn churn<P: Peer>(peer: &P, control: &Control, most: usize, size: impl Fn(&mut Random) -> usize, number: u64) -> Count {
     let mut random = Random::new(number + 1);
-    let mut live: Vec<(P::Block, usize)> = Vec::with_capacity(mix.live);
+    let mut live: Vec<(P::Block, usize)> = Vec::with_capacity(most);
     let (mut operations, mut refused) = (0, 0);
     while !control.stopped() {
         for _ in 0..BURST {
-            if live.len() < mix.live && random.below(10) < 7 {
-                let size = mix.size(&mut random);
+            if live.len() < most && random.below(10) < 7 {
+                let size = size(&mut random);
                 let Some(mut block) = peer.allocate(size) else {
                     refused += 1;
                     continue;
