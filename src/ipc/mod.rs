@@ -109,6 +109,8 @@ pub(crate) mod sync;
 pub mod table;
 #[cfg(not(feature = "internals"))]
 pub(crate) mod table;
+#[cfg(test)]
+mod testing;
 #[doc(hidden)]
 pub mod text;
 #[doc(hidden)]

@@ -1,21 +1,9 @@
 use super::*;
 use crate::ipc::message::Message;
 use crate::ipc::structure::Sort;
+use crate::ipc::testing::{LONG, SOON, handler, nothing_is_left, other};
 use crate::matrix::core::AtomicMatrix;
 use std::time::Duration;
-
-const SOON: Duration = Duration::from_millis(20);
-const LONG: Duration = Duration::from_secs(20);
-
-fn handler() -> Handler {
-    AtomicMatrix::options().memfd().size(2 << 20).create().expect("created")
-}
-
-/// Another process's handler, as far as the segment can tell.
-fn other(handler: &Handler) -> Handler {
-    let fd = handler.matrix().segment().fd().try_clone_to_owned().expect("duplicated");
-    crate::segment::Options::from_fd(fd).attach().expect("attached")
-}
 
 #[test]
 fn q2_messages_arrive_in_their_order_whatever_their_size() {
@@ -43,8 +31,7 @@ fn q2_messages_arrive_in_their_order_whatever_their_size() {
     drop((tx, rx));
     channel.remove().expect("ours");
     drop(channel);
-    handler.heal().expect("a slot");
-    assert_eq!(handler.verify().expect("sound").free_blocks, 1, "Q3: nothing is left");
+    nothing_is_left(&handler);
 }
 
 #[test]
@@ -103,8 +90,7 @@ fn q6_a_removed_channel_is_freed_after_its_last_user() {
     drop((first, again, tx, rx));
     second.remove().expect("ours");
     drop(second);
-    handler.heal().expect("a slot");
-    assert_eq!(handler.verify().expect("sound").free_blocks, 1, "Q3: nothing is left");
+    nothing_is_left(&handler);
 }
 
 #[test]
@@ -249,8 +235,7 @@ fn q2_q6_one_sender_and_one_receiver() {
     drop((tx, rx));
     line.remove().expect("ours");
     drop(line);
-    handler.heal().expect("a slot");
-    assert_eq!(handler.verify().expect("sound").free_blocks, 1, "Q3: nothing is left");
+    nothing_is_left(&handler);
 }
 
 /// Both ends die; whoever takes over goes on where they were.
@@ -275,8 +260,7 @@ fn q3_q6_the_roles_of_the_dead_are_taken_over() {
     drop((tx, rx));
     line.remove().expect("ours");
     drop(line);
-    made.heal().expect("a slot");
-    assert_eq!(made.verify().expect("sound").free_blocks, 1, "Q3: nothing is left");
+    nothing_is_left(&made);
 }
 
 /// Batches: as many as there is room for, in their order; what is not sent stays; whoever sleeps is woken.

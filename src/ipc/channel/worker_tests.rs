@@ -1,26 +1,7 @@
 use super::*;
 use crate::ipc::Select;
 use crate::ipc::structure::Role;
-use crate::matrix::core::AtomicMatrix;
-use std::time::Duration;
-
-const SOON: Duration = Duration::from_millis(20);
-const LONG: Duration = Duration::from_secs(20);
-
-fn handler() -> Handler {
-    AtomicMatrix::options().memfd().size(2 << 20).create().expect("created")
-}
-
-/// Another process's handler, as far as the segment can tell.
-fn other(handler: &Handler) -> Handler {
-    let fd = handler.matrix().segment().fd().try_clone_to_owned().expect("duplicated");
-    crate::segment::Options::from_fd(fd).attach().expect("attached")
-}
-
-fn nothing_is_left(handler: &Handler) {
-    handler.heal().expect("a slot");
-    assert_eq!(handler.verify().expect("sound").free_blocks, 1, "Q3: nothing is left");
-}
+use crate::ipc::testing::{LONG, SOON, handler, nothing_is_left, other};
 
 /// Received, dropped, received again, acknowledged, sent on, kept: and as many are held as the channel allows.
 #[test]

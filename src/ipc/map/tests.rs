@@ -1,24 +1,6 @@
 use super::*;
+use crate::ipc::testing::{LONG, SOON, handler, nothing_is_left, other};
 use std::collections::HashMap;
-use std::time::Duration;
-
-const SOON: Duration = Duration::from_millis(20);
-const LONG: Duration = Duration::from_secs(20);
-
-fn handler() -> Handler {
-    crate::segment::Options::new().memfd().size(4 << 20).create().expect("created")
-}
-
-/// Another process's handler, as far as the segment can tell.
-fn other(handler: &Handler) -> Handler {
-    let fd = handler.matrix().segment().fd().try_clone_to_owned().expect("duplicated");
-    crate::segment::Options::from_fd(fd).attach().expect("attached")
-}
-
-fn nothing_is_left(handler: &Handler) {
-    handler.heal().expect("a slot");
-    assert_eq!(handler.verify().expect("sound").free_blocks, 1, "Q3: nothing is left");
-}
 
 /// Random calls, each answered as a HashMap answers it.
 #[test]

@@ -1,25 +1,7 @@
 use super::*;
 use crate::error::Error;
+use crate::ipc::testing::{LONG, SOON, handler, nothing_is_left, other};
 use crate::ipc::{Unreceived, Unsent};
-use std::time::Duration;
-
-const SOON: Duration = Duration::from_millis(20);
-const LONG: Duration = Duration::from_secs(20);
-
-fn handler() -> Handler {
-    crate::segment::Options::new().memfd().size(4 << 20).create().expect("created")
-}
-
-/// Another process's handler, as far as the segment can tell.
-fn other(handler: &Handler) -> Handler {
-    let fd = handler.matrix().segment().fd().try_clone_to_owned().expect("duplicated");
-    crate::segment::Options::from_fd(fd).attach().expect("attached")
-}
-
-fn nothing_is_left(handler: &Handler) {
-    handler.heal().expect("a slot");
-    assert_eq!(handler.verify().expect("sound").free_blocks, 1, "Q3: nothing is left");
-}
 
 #[test]
 fn q3_every_call_gets_its_own_response() {

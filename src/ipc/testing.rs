@@ -1,0 +1,23 @@
+//! What the tests of several structures begin and end with.
+
+use crate::handlers::Handler;
+use crate::segment::Options;
+use std::time::Duration;
+
+pub(super) const SOON: Duration = Duration::from_millis(20);
+pub(super) const LONG: Duration = Duration::from_secs(20);
+
+pub(super) fn handler() -> Handler {
+    Options::new().memfd().size(4 << 20).create().expect("created")
+}
+
+/// Another process's handler, as far as the segment can tell.
+pub(super) fn other(handler: &Handler) -> Handler {
+    let fd = handler.matrix().segment().fd().try_clone_to_owned().expect("duplicated");
+    Options::from_fd(fd).attach().expect("attached")
+}
+
+pub(super) fn nothing_is_left(handler: &Handler) {
+    handler.heal().expect("a slot");
+    assert_eq!(handler.verify().expect("sound").free_blocks, 1, "Q3: nothing is left");
+}
