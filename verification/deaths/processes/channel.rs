@@ -146,7 +146,7 @@ fn round(slow: bool, [senders, receivers]: [bool; 2], (seed, kills, until): (u64
     let handler = crew.heap.options().size(2 << 20).create().expect("created");
     let channel = handler.channel::<[u64]>(NAME).capacity(16).create().expect("made");
     let may = |life| if life != 0 { senders } else { receivers };
-    let [killed_senders, killed_receivers] = at_once(&crew, &books, (seed, kills, until), may);
+    let killed = at_once(&crew, &books, (seed, kills, until), may);
     handler.reap().expect("a slot");
     let receiver = channel.receiver().expect("a receiver");
     while let Ok(message) = receiver.try_recv() {
@@ -156,9 +156,7 @@ fn round(slow: bool, [senders, receivers]: [bool; 2], (seed, kills, until): (u64
     drop(receiver);
     channel.remove().expect("ours");
     drop(channel);
-    balance(&handler, &books, killed_receivers);
-    println!("{killed_senders} senders and {killed_receivers} receivers killed");
-    (killed_senders + killed_receivers, books.clocks().times())
+    balance(&handler, &books, killed)
 }
 
 /// The same with one sender and one receiver at a time; two more wait for the roles.
@@ -166,7 +164,7 @@ fn round_of_one(seed: u64, kills: u64, until: Instant) -> (u64, Times) {
     let (crew, books) = Crew::new::<ALL>("channel::single_worker", false);
     let handler = crew.heap.options().size(2 << 20).create().expect("created");
     let channel = handler.channel::<[u64]>(NAME).single().capacity(16).create().expect("made");
-    let [killed_senders, killed_receivers] = at_once(&crew, &books, (seed, kills, until), |_| true);
+    let killed = at_once(&crew, &books, (seed, kills, until), |_| true);
     handler.reap().expect("a slot");
     let receiver = channel.receiver().expect("the dead one's role is free");
     while let Ok(message) = receiver.try_recv() {
@@ -176,9 +174,7 @@ fn round_of_one(seed: u64, kills: u64, until: Instant) -> (u64, Times) {
     drop(receiver);
     channel.remove().expect("ours");
     drop(channel);
-    balance(&handler, &books, killed_receivers);
-    println!("{killed_senders} senders and {killed_receivers} receivers killed");
-    (killed_senders + killed_receivers, books.clocks().times())
+    balance(&handler, &books, killed)
 }
 
 /// Workers at work, and how many senders and receivers were killed.
@@ -197,8 +193,8 @@ fn at_once(
 }
 
 /// What was sent was received once and whole, but for what a killed receiver had in its hands; and all memory
-/// is free again.
-fn balance(handler: &Handler, books: &Books<ALL>, killed_receivers: u64) {
+/// is free again. How many were killed.
+fn balance(handler: &Handler, books: &Books<ALL>, [killed_senders, killed_receivers]: [u64; 2]) -> (u64, Times) {
     let (mut sent, mut lost, mut got) = (0, 0, 0);
     for life in 1..LIVES {
         let received = |k: u64| books.ticked(BITS + life * WORDS, k);
@@ -213,6 +209,8 @@ fn balance(handler: &Handler, books: &Books<ALL>, killed_receivers: u64) {
     assert!(lost <= killed_receivers, "Q3: {lost} messages lost");
     assert!(sent > 100, "nothing happened");
     crate::common::rest_is_one_block(handler);
+    println!("{killed_senders} senders and {killed_receivers} receivers killed");
+    (killed_senders + killed_receivers, books.clocks().times())
 }
 
 fn run(what: &str, slow: bool, allowed: [bool; 2]) {
