@@ -48,8 +48,9 @@ fn crash_q2_q3_q4_every_call_stopped_at_every_access() {
         let (stops, killed, amid, alone) = (tally.stops.get(), tally.killed.get(), tally.amid.get(), tally.alone.get());
         println!("{sort:?}: {stops} stops, {killed} recoveries killed; accesses of a call: alone {alone}, amid {amid}");
         assert!(stops > 1000 && killed > 100);
-        // A batch of several, tried again behind what a stopped one left; four holds, looked at twice.
-        assert!(alone <= 60 && amid <= 200, "Q4: alone {alone}, amid others {amid}");
+        // One of a batch of several is given back to be used again; four holds may each be looked at twice.
+        let most = if sort == Sort::Redelivering { 60 } else { 41 };
+        assert!(alone <= most && amid <= 200, "Q4: alone {alone}, amid others {amid}");
     }
 }
 
