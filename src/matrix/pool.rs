@@ -292,11 +292,13 @@ impl Pool {
         self.row(bin.0).rounded = ROUNDED;
     }
 
-    /// Whether a request whose next bin is this one is rounded up to it: for a while after blocks of the bin
-    /// have come back, and while memory is plentiful. Who only fills a segment wastes nothing.
-    pub(super) fn is_rounded(&mut self, bin: Large) -> bool {
-        let left = &mut self.row(bin.0).rounded;
-        let rounded = *left > 0;
+    /// Whether a request that was not served by its own bin, or the next one, is rounded up to the next: while
+    /// memory is plentiful, for a while after blocks of the next bin have come back, or where one of its own has
+    /// that is too small. Who only fills a segment wastes nothing.
+    pub(super) fn is_rounded(&mut self, own: Option<Large>, next: Large) -> bool {
+        let too_small = own.is_some_and(|own| self.newest(own).is_some());
+        let left = &mut self.row(next.0).rounded;
+        let rounded = *left > 0 || too_small;
         *left = left.saturating_sub(1);
         rounded && self.plenty
     }
