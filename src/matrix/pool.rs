@@ -7,6 +7,8 @@ use crate::segment::layout::{BATCH, Granule};
 
 /// Blocks that a pool remembers at most, besides each bin's newest.
 const NODES: usize = 2047;
+/// Bins that an eviction looks at.
+const LOOKS: u32 = 16;
 /// Requests that are rounded up after a block of their bin has come back.
 const ROUNDED: u8 = 8;
 /// Other caches whose blocks are collected at a time; a cache's place is its number's last bits.
@@ -35,6 +37,8 @@ struct Row {
     /// The list's ends.
     next: u16,
     oldest: u16,
+    /// Its length.
+    length: u16,
     /// How many requests are rounded up to it from now on.
     rounded: u8,
 }
@@ -43,7 +47,7 @@ struct Row {
 const NONE: Parked = Parked { at: Granule(u32::MAX), size: 0 };
 
 impl Row {
-    const EMPTY: Self = Self { newest: NONE, next: 0, oldest: 0, rounded: 0 };
+    const EMPTY: Self = Self { newest: NONE, next: 0, oldest: 0, length: 0, rounded: 0 };
 }
 
 /// Bins, one bit each.
@@ -55,11 +59,11 @@ impl Set {
     fn add(&mut self, bin: usize) {
         self.0[bin / 64 % (LARGES / 64)] |= 1 << (bin % 64);
     }
+    fn has(self, bin: usize) -> bool {
+        self.0[bin / 64 % (LARGES / 64)] >> (bin % 64) & 1 != 0
+    }
     fn remove(&mut self, bin: usize) {
         self.0[bin / 64 % (LARGES / 64)] &= !(1 << (bin % 64));
-    }
-    fn without(self, other: Self) -> Self {
-        Self(std::array::from_fn(|i| self.0[i] & !other.0[i]))
     }
     /// The first bin from this one on, or else the first of all.
     fn first_from(self, bin: usize) -> Option<usize> {
@@ -99,8 +103,8 @@ pub(super) struct Pool {
     /// Whether memory was plentiful at the last look, and granules cut and merged since.
     plenty: bool,
     pub(super) moved: u32,
-    /// Bins that have blocks, or had some lately; bins that were asked for since all of those were; the bin that was
-    /// evicted from last.
+    /// Bins that have blocks, or had some lately; bins that were asked for since the hand last began anew; the bin
+    /// that it looks at next.
     occupied: Set,
     asked: Set,
     hand: usize,
@@ -198,6 +202,7 @@ impl Pool {
         let Node { block, older, .. } = self.nodes[at as usize];
         let row = self.row(bin);
         (row.newest, row.next) = (block, older);
+        row.length -= 1;
         match older {
             0 => row.oldest = 0,
             older => self.nodes[older as usize].newer = 0,
@@ -243,6 +248,7 @@ impl Pool {
         let row = self.row(bin);
         let (block, older) = (row.newest, row.next);
         row.next = at;
+        row.length += 1;
         match older {
             0 => row.oldest = at,
             older => self.nodes[older as usize].newer = at,
@@ -251,24 +257,30 @@ impl Pool {
         true
     }
 
-    /// Takes the block that is to go first: the oldest of a bin that was not asked for lately, bin after bin.
-    /// (The algorithm is known as CLOCK, here over bins.)
+    /// Takes the block that is to go first. Of [`LOOKS`] bins in turn those come first that were not asked for
+    /// in this round (the algorithm is known as CLOCK, here over bins); then the one that keeps most granules.
+    /// Its oldest block goes.
     pub(super) fn evict(&mut self) -> Option<Parked> {
-        loop {
-            let idle = self.occupied.without(self.asked);
-            let bin = idle.first_from(self.hand).or_else(|| {
+        let (asked, mut looks, mut first) = (self.asked, 0, None);
+        while looks < LOOKS || first.is_none() {
+            let bin = self.occupied.first_from(self.hand)?;
+            if bin < self.hand {
                 self.asked = Set::default();
-                self.occupied.first_from(self.hand)
-            })?;
-            if self.rows[bin].newest.size == 0 {
-                self.occupied.remove(bin);
-                continue;
             }
-            self.hand = bin;
-            let block = self.take_oldest(bin);
-            self.room += i64::from(block.size);
-            return Some(block);
+            self.hand = bin + 1;
+            looks += 1;
+            let Row { newest, length, .. } = self.rows[bin];
+            if newest.size == 0 {
+                self.occupied.remove(bin);
+            } else {
+                let granules = (u64::from(length) + 1) * u64::from(newest.size);
+                first = first.max(Some((!asked.has(bin), granules, bin)));
+            }
         }
+        let (.., bin) = first?;
+        let block = self.take_oldest(bin);
+        self.room += i64::from(block.size);
+        Some(block)
     }
 
     fn take_oldest(&mut self, bin: usize) -> Parked {
@@ -279,6 +291,7 @@ impl Pool {
         }
         let Node { block, newer, .. } = self.nodes[at as usize];
         row.oldest = newer;
+        row.length -= 1;
         match newer {
             0 => row.next = 0,
             newer => self.nodes[newer as usize].older = 0,
