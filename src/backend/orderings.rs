@@ -401,6 +401,8 @@ pub enum Mutant {
     ReturnedBeforeHold,
     /// A recovery does not count what it gives back.
     ReturnUncounted,
+    /// Who finds that another recovery has put a message back goes on before that one has let it go.
+    ReturnUnhelped,
     /// A look at the holds stands for returns that came behind it.
     ScanOvertold,
     /// Who acknowledges a message does not wake those who wait for its hold.
@@ -486,6 +488,7 @@ pub const HOLD_MUTANTS: &[Mutant] = &[
     Mutant::HoldsBeforeLinks,
     Mutant::ReturnedBeforeHold,
     Mutant::ReturnUncounted,
+    Mutant::ReturnUnhelped,
     Mutant::ScanOvertold,
 ];
 

@@ -32,7 +32,9 @@
 //! **Killed.** Before 3 R has nothing: its recovery empties the hold. After 3 the message is R's,
 //! and the hold says so: it names the receiver and the generation under which it has the block, or
 //! keeps it. So R's recovery finds all that R held, and gives it back. Whoever dies while it gives
-//! back is R itself, or a recoverer, whose steps anybody repeats. A receiver that acknowledges and
+//! back is R itself, or a recoverer, whose steps anybody repeats. Of several who recover R at once,
+//! none goes on behind a hold before its block is let go, by itself or by another: what is R's
+//! behind that, a recovery frees. A receiver that acknowledges and
 //! is killed before it has freed the block has acknowledged: its recovery frees it.
 //!
 //! **Sent on.** Who forwards a message puts its link into the next ring first, under g + 1, and
@@ -271,7 +273,8 @@ impl<R: Region> Ring<'_, R> {
         }
     }
 
-    /// The first two steps of a return; false if the hold says something else by now.
+    /// The first two steps of a return; false if the hold says something else by now. Whoever finds
+    /// the first one done by another recovery does the second, if that has not come to it yet.
     fn put_back(&self, index: usize, link: Link) -> bool {
         let back = given_back(link);
         if R::Backend::mutated(Mutant::ReturnedBeforeHold)
@@ -280,11 +283,13 @@ impl<R: Region> Ring<'_, R> {
         {
             self.heap.let_go(back, header);
         }
-        let put = self.structure.holds()[index].cas(Cell::Link(link).word(), Cell::Link(back).word(), &CELL_CLEAR);
-        if put.is_ok() {
+        let word = Cell::Link(back).word();
+        let put = self.structure.holds()[index].cas(Cell::Link(link).word(), word, &CELL_CLEAR);
+        let is_back = put.is_ok() || (put == Err(word) && R::Backend::takes(Mutant::ReturnUnhelped));
+        if is_back {
             self.let_go_back(back);
         }
-        put.is_ok()
+        is_back
     }
 
     /// Lets a block go that was given back. Its owner may pass to another thread of its process

@@ -402,6 +402,7 @@ const FAULTS: &[(Mutant, &str)] = &[
     (Mutant::HoldsBeforeLinks, "`mutant_hold_table`"),
     (Mutant::ReturnedBeforeHold, "`mutant_hold_table`"),
     (Mutant::ReturnUncounted, "`mutant_hold_table`"),
+    (Mutant::ReturnUnhelped, "`mutant_hold_table`"),
     (Mutant::ScanOvertold, "`mutant_hold_table`"),
     (Mutant::AcknowledgementUntold, "`mutant_acknowledgement_untold_is_caught`"),
 ];

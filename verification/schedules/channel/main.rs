@@ -65,6 +65,17 @@ fn crash_q3_a_full_ring_with_slow_receivers() {
     }
 }
 
+/// Two recover the dead at once. Each step of a recovery may be the other's, and neither goes on before it is done.
+#[test]
+fn crash_q3_the_dead_are_recovered_by_two_at_once() {
+    for sort in SORTS {
+        let tally = Tally::of(sort);
+        enumerate(setting("MATRIX_CHANNEL_SEEDS", 40) / 4, Crowd::Pair, &tally);
+        println!("{sort:?}: {} stops, {} of the two killed", tally.stops.get(), tally.killed.get());
+        assert!(tally.stops.get() > 500 && tally.killed.get() > 100);
+    }
+}
+
 #[test]
 fn schedules_q1_q2_calls_in_any_order() {
     for sort in SORTS {
@@ -99,7 +110,8 @@ fn mutant_channel_table() {
 fn mutant_hold_table() {
     let tally = || Tally::of(Sort::Redelivering);
     let any_order = || (0..20_000).for_each(|seed| _ = run::<Scheduled>(None, Crowd::Mixed, seed, &tally()));
-    let checks: [(&str, &dyn Fn()); 3] = [
+    let checks: [(&str, &dyn Fn()); 4] = [
+        ("recovered by two at once", &|| enumerate(10, Crowd::Pair, &tally())),
         ("nobody about until the recovery", &|| enumerate(20, Crowd::Still, &tally())),
         ("every call stopped at every access", &|| enumerate(40, Crowd::Mixed, &tally())),
         ("calls in any order", &any_order),

@@ -4,7 +4,7 @@
 pub(crate) mod scene;
 
 use crate::stage::{self, Player, Stage};
-use atomic_matrix::check::turns::Policy;
+use atomic_matrix::check::turns::{Policy, TURNS};
 use atomic_matrix::ipc::structure::Sort;
 use atomic_matrix::matrix::heap::ThreadCache;
 use fastrand::Rng;
@@ -53,6 +53,15 @@ pub(crate) enum Crowd {
     Slow,
     /// Nobody does anything until the dead are recovered.
     Still,
+    /// The same, and two recover the dead at once, within an access of each other.
+    #[allow(dead_code, reason = "only where an order can be asked for")]
+    Pair,
+}
+
+impl Crowd {
+    fn is_still(self) -> bool {
+        matches!(self, Self::Still | Self::Pair)
+    }
 }
 
 /// What happened in all runs.
@@ -156,7 +165,7 @@ pub(crate) fn run<B: Stage>(what: Option<(Act, u64)>, crowd: Crowd, seed: u64, t
         players.push(Player::stopped_at(body, k));
     }
     let survivors = |calls: usize, random: &mut Rng| -> Vec<Player> {
-        if crowd == Crowd::Still {
+        if crowd.is_still() {
             return vec![];
         }
         let one = |&me: &u16| {
@@ -179,12 +188,15 @@ pub(crate) fn run<B: Stage>(what: Option<(Act, u64)>, crowd: Crowd, seed: u64, t
     }
     // Q4: what one needs alone, with the others stopped wherever they are.
     let alone = scene.clone();
-    let calls = if crowd == Crowd::Still { 0 } else { 2 };
+    let calls = if crowd.is_still() { 0 } else { 2 };
     B::alone(Player::new(move || survive(&alone, ALONE, crowd, calls, &mut Rng::with_seed(seed))));
     tally.alone.set(tally.alone.get().max(scene.most.replace(0)));
     scene.what_stands_is_sent();
     users.retain(|user| !dead.contains(user));
-    recovered(&scene, dead, survivors(2, random), policy, random, tally);
+    match crowd {
+        Crowd::Pair => recovered_by_two(&scene, dead, random, tally),
+        _ => recovered(&scene, dead, survivors(2, random), policy, random, tally),
+    }
     scene.everything_is_received(LAST);
     scene.is_a_queue();
     scene.nothing_is_left(LAST, &users);
@@ -228,6 +240,33 @@ fn recovered<B: Stage>(
             tally.killed.set(tally.killed.get() + 1);
             dead.push(first);
             stage::recover(&scene.heap, second, &dead);
+        }
+    }
+    scene.recovered();
+}
+
+/// Two recover the dead at once, and nobody else does anything: one stands still before any access; the other comes
+/// as far, stands still or dies, and the first one goes on.
+fn recovered_by_two<B: Stage>(scene: &Rc<Scene<B>>, mut dead: Vec<u16>, random: &mut Rng, tally: &Tally) {
+    if !dead.is_empty() {
+        dead.iter().for_each(|&dead| scene.bury(dead));
+        let recovery = |me: u16| {
+            let (scene, dead) = (scene.clone(), dead.clone());
+            move || stage::recover(&scene.heap, me, &dead)
+        };
+        let [first, second] = RECOVERERS;
+        let stands = random.u64(0..120);
+        let other = (stands + random.u64(0..=2)).saturating_sub(1);
+        let other_one = match random.bool() {
+            true => Player::stopped_at(recovery(second), other),
+            false => Player::new(recovery(second)),
+        };
+        let mut order = [(0, u64::MAX); TURNS];
+        (order[0], order[1]) = ((0, stands), (1, other));
+        if B::play(vec![Player::new(recovery(first)), other_one], Policy::Turns(order), random)[1] {
+            tally.killed.set(tally.killed.get() + 1);
+            dead.push(second);
+            stage::recover(&scene.heap, first, &dead);
         }
     }
     scene.recovered();
