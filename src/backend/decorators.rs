@@ -20,6 +20,8 @@ pub struct Counts {
     pub fences: u64,
     /// Fences that reach other threads.
     pub heavy_fences: u64,
+    /// Those of them that reach other processes, which take milliseconds.
+    pub far_fences: u64,
     /// Calls to sleep on a word, or to wake those who do.
     pub sleeps_and_wakes: u64,
 }
@@ -31,7 +33,8 @@ thread_local! {
 }
 
 impl Counts {
-    const NONE: Self = Self { loads: 0, stores: 0, rmws: 0, fences: 0, heavy_fences: 0, sleeps_and_wakes: 0 };
+    const NONE: Self =
+        Self { loads: 0, stores: 0, rmws: 0, fences: 0, heavy_fences: 0, far_fences: 0, sleeps_and_wakes: 0 };
 
     /// Forgets what was counted on this thread.
     pub fn reset() {
@@ -151,7 +154,10 @@ impl<B: Backend> Backend for Probe<B> {
         B::light_fence(site);
     }
     fn heavy_fence(site: &'static Site, reach: Reach) -> bool {
-        note(|c| c.heavy_fences += 1);
+        note(|c| {
+            c.heavy_fences += 1;
+            c.far_fences += u64::from(reach == Reach::System);
+        });
         B::heavy_fence(site, reach)
     }
     fn fence_behind_rmw(site: &'static Site) {

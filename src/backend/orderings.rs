@@ -286,6 +286,8 @@ pub enum Mutant {
     AnothersMarkUsed,
     /// A thief's heavy fence reaches its own process only.
     ReachTooShort,
+    /// What other processes' caches have parked is looked for by no call.
+    FarLeftOut,
     /// A block that is just being adopted is taken as if it were its adopter's already.
     AdoptingIgnored,
     /// Who adopts a block gives it to anybody whose slot names it, not to its owner alone.
@@ -550,6 +552,7 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant::MarkDropped,
     Mutant::AnothersMarkUsed,
     Mutant::ReachTooShort,
+    Mutant::FarLeftOut,
     Mutant::AdoptingIgnored,
     Mutant::BystanderBelieved,
     Mutant::OpenAdoptionIgnored,

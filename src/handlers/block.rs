@@ -2,7 +2,7 @@
 
 use super::handler::Handler;
 use super::pointer::{Block, RelativePtr};
-use crate::backend::Native;
+use crate::backend::{Native, Reach};
 use crate::error::{Error, Result};
 use crate::matrix::heap::{Exhausted, Kind, Known, Live, ThreadCache};
 use crate::segment::layout::{Geometry, SECTOR_ALIGN, SPAN_BYTES, Usual};
@@ -191,15 +191,17 @@ impl Handler {
                 return Ok(live);
             }
         }
-        let allocate = || self.matrix.with_cache(|cache| heap.allocate(cache, granules, multiple, kind));
-        if let Ok(live) = allocate()? {
+        let allocate =
+            |reach| self.matrix.with_cache(|cache| heap.allocate_within(reach, cache, granules, multiple, kind));
+        if let Ok(live) = allocate(Reach::Process)? {
             return Ok(live);
         }
         // What the dead hold is free memory, too (L2), whether or not their numbers can be released already.
-        // Another may just have recovered them.
+        // Another may just have recovered them. Behind all that comes what takes milliseconds: what the living
+        // of other processes have parked.
         let recover = || match recover()? {
             (_, Some(live)) => Ok(Ok(live)),
-            _ => allocate(),
+            _ => allocate(Reach::System),
         };
         match Native::noting_refused_fences(recover) {
             (Ok(Err(_)), true) => Err(Error::NoMembarrier),

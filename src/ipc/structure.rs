@@ -27,7 +27,7 @@
 
 use super::wait::Bell;
 use crate::backend::orderings::*;
-use crate::backend::{Backend, Mutant, Word};
+use crate::backend::{Backend, Mutant, Reach, Word};
 use crate::matrix::block_header::FINGERPRINT_MASK;
 use crate::matrix::heap::{Exhausted, Heap, Kind, Live, ThreadCache};
 use crate::segment::layout::{Granule, Layout, SlotWord};
@@ -261,11 +261,24 @@ impl<'a, R: Region> Structure<'a, R> {
     /// # Errors
     /// [`Exhausted`] when no block fits.
     pub fn make(heap: &'a Heap<R>, cache: &mut ThreadCache, shape: Shape) -> Result<Live, Exhausted> {
+        Self::make_within(Reach::System, heap, cache, shape)
+    }
+
+    /// The same by fences of this reach ([`Heap::allocate_within`]).
+    ///
+    /// # Errors
+    /// As for [`Structure::make`].
+    pub(crate) fn make_within(
+        reach: Reach,
+        heap: &'a Heap<R>,
+        cache: &mut ThreadCache,
+        shape: Shape,
+    ) -> Result<Live, Exhausted> {
         let layout = heap.layout();
         // From now on a recovery looks for structures.
         heap.region().word(layout.structures()).fetch_add(1, &STRUCTURE_CHANGE);
         let align = (layout.params.line_words * 2 / layout.granule_words()).max(1) as u32;
-        let live = heap.allocate(cache, shape.granules(layout), align, Kind::Typed(STRUCTURE))?;
+        let live = heap.allocate_within(reach, cache, shape.granules(layout), align, Kind::Typed(STRUCTURE))?;
         let Some(words) = heap.region().payload(live.at, shape.words(layout)) else {
             let _ = heap.free(cache, live.at, None);
             return Err(Exhausted { free: 0, largest: 0 });

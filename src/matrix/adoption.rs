@@ -8,8 +8,8 @@
 //! adoption.
 
 use super::block_header::{Header, LINKED, State, adopter, is_adopter, is_nobody};
-use super::words::Heap;
 use super::words::view;
+use super::words::{Heap, Live};
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
 use crate::packed::packed;
@@ -42,6 +42,16 @@ impl<R: Region> Adoption<'_, R> {
     pub fn rename(self, g: Granule, header: Header, owner: u16) -> Option<Header> {
         let renamed = Header::new(header.state(), owner, header.generation(), header.low());
         self.heap.header(g).cas(header.0, renamed.0, &ADOPT).is_ok().then_some(renamed)
+    }
+
+    /// Whether the block's owner, another than `me`, says that it is about to store its header: an adoption would
+    /// be in vain, and its fence as well.
+    pub fn is_named(self, me: u16, live: Live) -> bool {
+        let owner = live.header.owner();
+        self.heap.biased()
+            && owner != me
+            && self.heap.is_participant(owner)
+            && self.heap.bias().is_hazardous(owner, live.at)
     }
 
     /// Gives, as `me`, the live block read as `header` another owner, whosever it is. None if it has changed,

@@ -7,7 +7,7 @@ use super::runs::Fit;
 use super::thread_cache::ThreadCache;
 use super::words::{Exhausted, Heap, Kind, Live};
 use crate::backend::orderings::*;
-use crate::backend::{Backend, Mutant, Word};
+use crate::backend::{Backend, Mutant, Reach, Word};
 use crate::segment::layout::{Geometry, Granule};
 use crate::segment::region::Region;
 use crate::segment::size_class::{Bin, EXACT};
@@ -22,6 +22,23 @@ impl<R: Region> Heap<R> {
     /// [`Exhausted`] when no block fits.
     #[inline]
     pub fn allocate(&self, cache: &mut ThreadCache, size: u32, align: u32, kind: Kind) -> Result<Live, Exhausted> {
+        self.allocate_within(Reach::System, cache, size, align, kind)
+    }
+
+    /// The same by fences of this reach. For who has something else to try before one that takes milliseconds:
+    /// with [`Reach::Process`], what other processes' caches have parked is left to them.
+    ///
+    /// # Errors
+    /// As for [`Heap::allocate`].
+    #[inline]
+    pub(crate) fn allocate_within(
+        &self,
+        reach: Reach,
+        cache: &mut ThreadCache,
+        size: u32,
+        align: u32,
+        kind: Kind,
+    ) -> Result<Live, Exhausted> {
         let size = size.max(self.least());
         let mask = align.max(1) - 1;
         if let Some(live) = self.allocate_parked_at(cache, size, mask, kind) {
@@ -30,7 +47,7 @@ impl<R: Region> Heap<R> {
         if let Some(live) = self.large().pop_large(cache, size, mask, kind) {
             return Ok(live);
         }
-        self.allocate_slow(cache, size, align, kind)
+        self.allocate_slow(reach, cache, Fit { size, align }, kind)
     }
 
     /// The quick step: the cache's own block of `size` granules (a span's at least) from its own stack,
@@ -219,12 +236,12 @@ impl<R: Region> Heap<R> {
 
     #[cold]
     #[inline(never)]
-    fn allocate_slow(&self, cache: &mut ThreadCache, size: u32, align: u32, kind: Kind) -> Result<Live, Exhausted> {
-        match self.find_hinted(cache, size, align, kind) {
+    fn allocate_slow(&self, reach: Reach, cache: &mut ThreadCache, fit: Fit, kind: Kind) -> Result<Live, Exhausted> {
+        match self.find_hinted(cache, fit.size, fit.align, kind) {
             Ok(live) => Ok(live),
             Err((asked, _)) if asked.size > self.layout().granules => Err(self.exhausted()),
             Err((asked, wanted)) => {
-                let held = self.last_try(cache, asked, wanted)?;
+                let held = self.last_try(reach, cache, asked, wanted)?;
                 Ok(self.hand_out(cache, held, wanted, kind))
             }
         }
@@ -292,13 +309,13 @@ impl<R: Region> Heap<R> {
     /// (matrix::news), merge what this cache has parked, then everything, and take the first block that fits at
     /// all, without room to spare for alignment or class (L2).
     #[cold]
-    fn last_try(&self, cache: &mut ThreadCache, asked: Fit, wanted: Fit) -> Result<Held, Exhausted> {
+    fn last_try(&self, reach: Reach, cache: &mut ThreadCache, asked: Fit, wanted: Fit) -> Result<Held, Exhausted> {
         if let Some(said) = self.news().refused_before(cache, asked) {
             return Err(said);
         }
-        self.parking().flush(cache);
+        self.parking().flush_near(cache);
         let held = self.runs().find_and_take(cache, wanted.room());
-        held.map_or_else(|| self.news().sweep_for(cache, asked), Ok)
+        held.map_or_else(|| self.news().sweep_for(reach, cache, asked), Ok)
     }
 
     pub(super) fn exhausted(&self) -> Exhausted {

@@ -25,9 +25,11 @@
 //! Dice, Huang, Yang: "Asymmetric Dekker Synchronization" (2001) has the idea of the unequal fences;
 //! membarrier(2) the call, in two kinds ([`Reach`]): owners of the thief's own process are reached in
 //! microseconds, others in some milliseconds. (What would reach those in microseconds, too, misses some:
-//! `verification/orders/membarrier`.) So blocks of other processes are collected until one dear fence is
-//! worth it. Where the call is not to be had, the segment is made without bias, and every step is a
-//! compare-and-swap.
+//! `verification/orders/membarrier`.) So blocks of other processes are taken last, when nothing else serves,
+//! and all of them behind one dear fence ([`FarSteal`]); what it has taken is unowned, so that the next one
+//! who comes needs none. Of the dead none is needed: what they stored is seen by whoever reads in their slot
+//! that they have been declared dead. Where the call is not to be had, the segment is made without bias, and
+//! every step is a compare-and-swap.
 
 use super::block_header::{Header, State, is_adopter, is_nobody};
 use super::thread_cache::ThreadCache;
@@ -38,6 +40,7 @@ use crate::backend::{Backend, Mutant, Reach, Word};
 use crate::segment::layout::{Granule, SlotWord};
 use crate::segment::region::{Region, WordIndex};
 use crate::segment::size_class::{Bin, EXACT};
+use crate::segment::slot::Slots;
 
 /// Blocks of other processes' caches that wait in a cache's limbo, at most, until one fence serves them all.
 const LIMBO: usize = 4096;
@@ -46,8 +49,8 @@ const LIMBO: usize = 4096;
 const STEAL_MOST: usize = 64;
 /// Tiles that a thief looks at for them.
 const BATCH_REACH: usize = 4 * STEAL_MOST;
-/// Blocks that a fence serves at most which reaches other processes, and takes a thousand times as long.
-const FAR_STEAL_MOST: usize = 4096;
+/// A block, and the mark on it as it was read.
+type Marked = (Granule, Header);
 
 /// Blocks that a thief wants, before the fence.
 struct StealBatch {
@@ -55,9 +58,9 @@ struct StealBatch {
     /// Whether other processes' are among them.
     far: bool,
     /// Blocks with this thief's marks.
-    marked: Vec<(Granule, Header)>,
+    marked: Vec<Marked>,
     /// Blocks with another thief's marks.
-    anothers: Vec<(Granule, Header)>,
+    anothers: Vec<Marked>,
 }
 
 impl StealBatch {
@@ -66,6 +69,32 @@ impl StealBatch {
     }
     const fn is_full(&self) -> bool {
         self.marked.len() + self.anothers.len() >= self.most
+    }
+    const fn is_empty(&self) -> bool {
+        self.marked.is_empty() && self.anothers.is_empty()
+    }
+}
+
+/// What one call may yet take of what other processes' caches have parked: a fence that reaches them takes
+/// milliseconds. There is one for all of it; and a second only for blocks on which another thief's marks have
+/// stood through the first: that thief stands still, and may be dead.
+#[derive(Debug)]
+pub(super) enum FarSteal {
+    /// The call does not look for them: it can do something else first.
+    PutOff,
+    /// No fence was made yet.
+    Ahead,
+    /// One was made; these were marked by others before it.
+    Made(Vec<Marked>),
+}
+
+impl FarSteal {
+    /// For a call whose fences may reach so far.
+    pub(super) const fn of(reach: Reach) -> Self {
+        match reach {
+            Reach::Process => Self::PutOff,
+            Reach::System => Self::Ahead,
+        }
     }
 }
 
@@ -185,12 +214,14 @@ impl<R: Region> Bias<'_, R> {
         !self.heap.biased() || header.parked_by() == owner || is_nobody(header.parked_by()) || !is_small()
     }
 
-    /// Whether the participant `owner` is another process's than `me`. A slot that nobody holds is near:
-    /// whoever takes it passes a full fence before it looks at a header.
+    /// Whether the participant `owner` is another process's than `me`, and alive as far as is known. A slot
+    /// that nobody holds is near: whoever takes it passes a full fence before it looks at a header. So is one
+    /// whose holder has been declared dead: its last store was done before the kernel released its life, and
+    /// so before this was declared and read.
     fn is_far(self, me: u16, owner: u16) -> bool {
         let process = |number| self.heap.slot(number, SlotWord::Process).load(&SLOT_LOOK);
         let other = process(owner);
-        other != 0 && other != process(me)
+        other != 0 && other != process(me) && Slots(self.heap.region()).begun(owner).is_none()
     }
 
     /// What a heavy fence of `me` has to reach, for what it has marked to be seen by these owners.
@@ -236,41 +267,40 @@ impl<R: Region> Bias<'_, R> {
         }
     }
 
-    /// Behind the heavy fence: marked blocks whose owners do not name them become this cache's parked blocks,
-    /// the others their owners' again. Another thief's mark that has stood for the time of a fence is
-    /// replaced by one of this thief's, for a second fence: of all who want a block, the last to mark it gets
-    /// it (L1, L2).
-    fn revoke(self, cache: &ThreadCache, batch: StealBatch) {
-        let StealBatch { mut marked, mut anothers, .. } = batch;
-        while !marked.is_empty() || !anothers.is_empty() {
-            let reach = || self.reach(cache.owner, marked.iter().map(|(_, mark)| mark.parked_by()));
-            let fenced =
-                R::Backend::mutated(Mutant::ThiefFenceDropped) || R::Backend::heavy_fence(&THIEF_FENCE, reach());
-            for (g, mark) in marked {
-                let owner = mark.parked_by();
-                let free_to_go = fenced && R::Backend::check(!self.is_hazardous(owner, g), Mutant::HazardIgnored);
-                let whose = if free_to_go { cache.owner } else { owner };
-                let acked = Header::new(State::Acked, whose, mark.generation(), self.heap.place(g, mark.size()));
-                let _ = self.heap.header(g).cas(mark.0, acked.0, &TAKE_OVER);
-            }
-            let mine = |(g, mark): (Granule, Header)| {
-                let marked = mark.marked(cache.owner);
-                self.heap.header(g).cas(mark.0, marked.0, &MARK).is_ok().then_some((g, marked))
-            };
-            marked = std::mem::take(&mut anothers).into_iter().filter_map(mine).collect();
+    /// Behind one heavy fence: blocks that this thief has marked, and whose owners do not name them, become
+    /// unowned, the others their owners' again.
+    fn revoke(self, cache: &ThreadCache, marked: &[Marked]) {
+        let reach = || self.reach(cache.owner, marked.iter().map(|(_, mark)| mark.parked_by()));
+        let fenced = R::Backend::mutated(Mutant::ThiefFenceDropped) || R::Backend::heavy_fence(&THIEF_FENCE, reach());
+        for &(g, mark) in marked {
+            let owner = mark.parked_by();
+            let free_to_go = fenced && R::Backend::check(!self.is_hazardous(owner, g), Mutant::HazardIgnored);
+            let whose = if free_to_go { 0 } else { owner };
+            let acked = Header::new(State::Acked, whose, mark.generation(), self.heap.place(g, mark.size()));
+            let _ = self.heap.header(g).cas(mark.0, acked.0, &TAKE_OVER);
         }
     }
 
-    /// Takes parked blocks of other caches over, from the one at `g` on, as many as one fence may serve. True
-    /// if the block at `g` may be taken now, or has changed.
-    pub(super) fn steal(self, cache: &ThreadCache, g: Granule) -> bool {
-        let before = self.heap.look(g);
-        let (most, reach, far) = match self.is_far(cache.owner, before.parked_by()) {
-            true => (FAR_STEAL_MOST, usize::MAX, true),
-            false => (STEAL_MOST, BATCH_REACH, false),
+    /// Another thief's marks that have stood for the time of a fence are replaced by this thief's, for a
+    /// second fence: of all who want a block, the last to mark it gets it (L1, L2).
+    fn mark_again(self, cache: &ThreadCache, anothers: Vec<Marked>) -> Vec<Marked> {
+        let mine = |(g, mark): Marked| {
+            let marked = mark.marked(cache.owner);
+            self.heap.header(g).cas(mark.0, marked.0, &MARK).is_ok().then_some((g, marked))
         };
-        let (mut at, mut batch) = (g, StealBatch::new(most, far));
-        for _ in 0..reach {
+        anothers.into_iter().filter_map(mine).collect()
+    }
+
+    /// Takes parked blocks of this process's other caches over, from the one at `g` on, as many as one fence
+    /// may serve. None: another process's cache has parked it ([`Bias::steal_far`]). Else whether the block at
+    /// `g` may be taken now, or has changed.
+    pub(super) fn steal(self, cache: &ThreadCache, g: Granule) -> Option<bool> {
+        let before = self.heap.look(g);
+        if self.is_far(cache.owner, before.parked_by()) {
+            return None;
+        }
+        let (mut at, mut batch) = (g, StealBatch::new(STEAL_MOST, false));
+        for _ in 0..BATCH_REACH {
             let header = self.heap.look(at);
             if header.state() == State::Inside || !self.heap.fits_sector(at, header) || batch.is_full() {
                 break;
@@ -278,9 +308,43 @@ impl<R: Region> Bias<'_, R> {
             self.mark(cache, at, &mut batch);
             at = at.plus(header.size());
         }
-        self.revoke(cache, batch);
+        if !batch.is_empty() {
+            self.revoke(cache, &batch.marked);
+            let again = self.mark_again(cache, batch.anothers);
+            if !again.is_empty() {
+                self.revoke(cache, &again);
+            }
+        }
         let now = self.heap.look(g);
-        now.size() != before.size() || !now.is_given_up() || self.may_take(cache.owner, now)
+        Some(now.size() != before.size() || !now.is_given_up() || self.may_take(cache.owner, now))
+    }
+
+    /// Takes over all that is parked by other processes' caches, and this process's, behind one fence. False
+    /// if there is nothing, or the call has made its fence: then nothing was done. What is parked by others
+    /// meanwhile stays theirs.
+    pub(super) fn steal_far(self, cache: &mut ThreadCache, far: &mut FarSteal) -> bool {
+        let mut batch = StealBatch::new(usize::MAX, true);
+        match std::mem::replace(far, FarSteal::Made(vec![])) {
+            FarSteal::PutOff => {
+                *far = FarSteal::PutOff;
+                return false;
+            }
+            FarSteal::Ahead if R::Backend::mutated(Mutant::FarLeftOut) => return false,
+            FarSteal::Ahead => self.heap.each_tile(|g, _| {
+                self.mark(cache, g, &mut batch);
+                true
+            }),
+            FarSteal::Made(stood) => batch.marked = self.mark_again(cache, stood),
+        }
+        if batch.is_empty() {
+            return false;
+        }
+        self.revoke(cache, &batch.marked);
+        *far = FarSteal::Made(batch.anothers);
+        for (g, _) in batch.marked {
+            self.merge_parked(cache, g);
+        }
+        true
     }
 
     /// Merges the blocks of a batch that are still parked, whoever parked them. Other processes' wait, with
@@ -292,9 +356,18 @@ impl<R: Region> Bias<'_, R> {
         self.merge_all(cache, &near);
         let forgets = !me.is_multiple_of(2) && R::Backend::mutated(Mutant::LimboForgotten);
         if !far.is_empty() && !forgets {
-            let limbo = cache.limbo.get_or_insert_default();
-            limbo.0.extend(far);
-            if limbo.0.len() >= LIMBO {
+            cache.limbo.get_or_insert_default().0.extend(far);
+        }
+    }
+
+    /// Where so many wait for a fence that reaches other processes that it is worth it: makes it. For a free,
+    /// which does this once. Those of the dead need none by now.
+    #[inline]
+    pub(super) fn empty_full_limbo(self, cache: &mut ThreadCache) {
+        let full = cache.limbo.take_if(|limbo| limbo.0.len() >= LIMBO);
+        if let Some(full) = full {
+            self.merge_batch(cache, &full.0);
+            if cache.limbo.as_ref().is_some_and(|limbo| limbo.0.len() >= LIMBO / 2) {
                 self.empty_limbo(cache);
             }
         }
@@ -312,7 +385,10 @@ impl<R: Region> Bias<'_, R> {
         if self.heap.biased() {
             let mut batch = StealBatch::new(blocks.len(), true);
             blocks.iter().for_each(|&g| self.mark(cache, Granule(g), &mut batch));
-            self.revoke(cache, batch);
+            // What another thief has marked is that one's to merge.
+            if !batch.marked.is_empty() {
+                self.revoke(cache, &batch.marked);
+            }
         }
         for &g in blocks {
             self.merge_parked(cache, Granule(g));

@@ -542,7 +542,7 @@ impl Drop for AtomicMatrix {
             // SAFETY: no handler is left, so no thread is inside an operation, and none will find the page again: it
             // would have to come with a handler of this instance.
             let page = unsafe { &mut *cell.page };
-            self.heap.parking().flush(&mut page.cache);
+            self.heap.parking().flush_near(&mut page.cache);
             page.cache.forget();
             leaving.push(page.cache.owner());
         }

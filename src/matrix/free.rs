@@ -110,6 +110,7 @@ impl<R: Region> Heap<R> {
         };
         if !cache.stacks[bin.0].has_room() {
             self.parking().flush_half(cache, bin);
+            self.bias().empty_full_limbo(cache);
         }
         let parked = Header::new(State::Acked, header.owner(), header.generation(), self.place(g, header.size()));
         let change = |now: Header| (now == header && cache.stacks[bin.0].push(g)).then_some((parked, ()));

@@ -19,13 +19,14 @@
 //! free before: a cut, a mark, a join of two free blocks (a sweep leaves none beside each other). A sweep that
 //! had to leave a block with its owner, who was about to store it, or that met damage, remembers nothing.
 
+use super::bias::FarSteal;
 use super::operation::Held;
 use super::runs::Fit;
 use super::sweep::Swept;
 use super::thread_cache::ThreadCache;
 use super::words::{Exhausted, Heap, view};
 use crate::backend::orderings::{NEWS_ADD, NEWS_COUNT, NEWS_LOOK, NEWS_OWN, SLOT_LOOK};
-use crate::backend::{Backend, Mutant, Word};
+use crate::backend::{Backend, Mutant, Reach, Word};
 use crate::segment::layout::SlotWord;
 use crate::segment::region::Region;
 
@@ -89,19 +90,24 @@ impl<R: Region> News<'_, R> {
             .then_some(Exhausted { free: refused.free, largest: refused.largest })
     }
 
-    /// Takes the first block that fits at all, wherever it is (L2). A second sweep looks for what was given
-    /// back behind the first. What is refused is remembered.
-    pub(super) fn sweep_for(self, cache: &mut ThreadCache, asked: Fit) -> Result<Held, Exhausted> {
-        let sweeps = if R::Backend::takes(Mutant::SecondSweepDropped) { 2 } else { 1 };
-        let (mut whole, mut said) = (None, Exhausted::default());
-        for _ in 0..sweeps {
+    /// Takes the first block that fits at all, wherever it is (L2). What other processes' caches have parked is
+    /// taken where nothing else serves, and by fences of that reach; then the sweep begins anew. A second sweep
+    /// looks for what was given back behind the first. What is refused is remembered.
+    pub(super) fn sweep_for(self, reach: Reach, cache: &mut ThreadCache, asked: Fit) -> Result<Held, Exhausted> {
+        let mut sweeps = if R::Backend::takes(Mutant::SecondSweepDropped) { 2 } else { 1 };
+        let (mut whole, mut said, mut far) = (None, Exhausted::default(), FarSteal::of(reach));
+        while sweeps > 0 {
             let before = self.news_of_others(cache);
             let mut seen = Swept::default();
             if let Some(held) = self.heap.sweep(cache, Some(asked), &mut seen) {
                 return Ok(held);
             }
             said = seen.room;
-            let left_out = seen.broken || seen.owned;
+            if seen.far && self.heap.bias().steal_far(cache, &mut far) {
+                continue;
+            }
+            sweeps -= 1;
+            let left_out = seen.broken || seen.owned || seen.far;
             let behind = self.news_of_others(cache);
             let read = if R::Backend::takes(Mutant::NewsReadLate) { before } else { behind };
             // What the cache itself has given back in a sweep, the sweep has looked at.

@@ -30,6 +30,7 @@ impl<R: Region> RemoteFrees<'_, R> {
         let way = cache.way(at);
         if way.length as usize >= full || way.length > 0 && way.owner != owner {
             self.dispatch(cache, at);
+            self.heap.bias().empty_full_limbo(cache);
         }
         let way = cache.way(at);
         if way.length as usize + 4 == BATCH

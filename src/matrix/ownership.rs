@@ -41,6 +41,9 @@ impl<R: Region> Ownership<'_, R> {
     /// owner is just freeing it or another is adopting it, and whoever wants to wait for them tries again.
     pub fn give_from(self, me: u16, mut live: Live, to: u16) -> Result<(), Header> {
         for _ in 0..GIVE_TRIES {
+            if self.heap.adoption().is_named(me, live) {
+                break;
+            }
             if self.heap.adoption().rename_from(me, live.at, live.header, to).is_some() {
                 return Ok(());
             }
@@ -82,7 +85,7 @@ impl<R: Region> Ownership<'_, R> {
     /// False if its owner is just freeing it, or another adopting it; or was when `live` was read: then it
     /// can't be told whose it was.
     pub fn publish_given(self, me: u16, live: Live) -> bool {
-        if live.is_changing_hands() {
+        if live.is_changing_hands() || self.heap.adoption().is_named(me, live) {
             return !live.is_still(self.heap.look(live.at));
         }
         if live.header.owner() == 0 || self.heap.adoption().rename_from(me, live.at, live.header, 0).is_some() {

@@ -88,9 +88,14 @@ impl<R: Region> Parking<'_, R> {
 
     /// Merges everything that this cache has parked, or has on its way home to other caches.
     pub fn flush(self, cache: &mut ThreadCache) {
+        self.flush_near(cache);
+        self.heap.bias().empty_limbo(cache);
+    }
+
+    /// The same but for what needs a fence that reaches other processes.
+    pub(super) fn flush_near(self, cache: &mut ThreadCache) {
         self.flush_own(cache);
         self.heap.remote_frees().merge_outbox(cache);
-        self.heap.bias().empty_limbo(cache);
     }
 
     /// Merges what this cache has parked, and sends home what it has of other caches. What finds no home, and

@@ -1,5 +1,6 @@
 //! Sweeps: walks over the headers, for healing, for the last try of an allocation, and for statistics.
 
+use super::bias::FarSteal;
 use super::block_header::{Header, State, is_nobody};
 pub use super::mend::Mended;
 use super::operation::Held;
@@ -29,6 +30,8 @@ pub(super) struct Swept {
     pub(super) broken: bool,
     /// A parked block that its owner was about to take: left out.
     pub(super) owned: bool,
+    /// A block that another process's cache has parked: left out.
+    pub(super) far: bool,
     /// What is free by now, or in somebody's hands, and the largest free block. Exact if nobody else does anything.
     pub(super) room: Exhausted,
     /// The last free block that is counted there: one that is merged with it begins where it did.
@@ -71,7 +74,8 @@ impl<R: Region> Heap<R> {
     /// Each new start is somebody else's finished operation (L1): the tile before has changed, or its join
     /// can be seen now, which the next pass finishes. Where neither is so, the words are damaged (C2), and
     /// the sweep goes on granule by granule. Says what it has seen, and whether it has left anything out: such
-    /// words, or a block whose owner was about to store its header.
+    /// words, a block whose owner was about to store its header, or one that needs a fence that reaches other
+    /// processes.
     pub(super) fn sweep(&self, cache: &mut ThreadCache, wanted: Option<Fit>, seen: &mut Swept) -> Option<Held> {
         #[cfg(test)]
         SWEPT.set(SWEPT.get() + 1);
@@ -100,12 +104,13 @@ impl<R: Region> Heap<R> {
                     continue;
                 }
                 State::Acked | State::Marked => {
-                    if self.bias().steal(cache, g) {
-                        continue;
+                    match self.bias().steal(cache, g) {
+                        Some(true) => continue,
+                        // Its owner is about to store it: it stays with that one, and this cache's mark has
+                        // changed it, no other operation.
+                        Some(false) => seen.owned = true,
+                        None => seen.far = true,
                     }
-                    // Its owner is about to store it: it stays with that one, and this cache's mark has
-                    // changed it, no other operation.
-                    seen.owned = true;
                     seen.room.free += u64::from(size);
                     last = Some((g, self.look(g)));
                 }
@@ -147,9 +152,15 @@ impl<R: Region> Heap<R> {
     /// Heals, and tells what was damaged. Bounded by the number of blocks; what is broken is mended by a look
     /// at all spans.
     pub fn repair(&self, cache: &mut ThreadCache) -> Mended {
-        self.parking().flush(cache);
-        let mut seen = Swept::default();
+        self.parking().flush_near(cache);
+        // What waits for a fence is parked, and so among what is taken now.
+        cache.limbo = None;
+        let (mut far, mut seen) = (FarSteal::Ahead, Swept::default());
         let _ = self.sweep(cache, None, &mut seen);
+        while seen.far && self.bias().steal_far(cache, &mut far) {
+            seen = Swept::default();
+            let _ = self.sweep(cache, None, &mut seen);
+        }
         if seen.broken { self.mending().mend(cache) } else { Mended::default() }
     }
 

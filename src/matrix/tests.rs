@@ -1,6 +1,7 @@
 //! Unit tests of the heap over boxed words.
 
 mod endurance;
+mod far;
 mod hostile;
 mod patterns;
 

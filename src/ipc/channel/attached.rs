@@ -1,6 +1,7 @@
 //! A process's part in a structure: how it comes, what it is counted as, how it leaves.
 
 use super::error::{Unreceived, Unsent};
+use crate::backend::Reach;
 use crate::error::{Error, Result};
 use crate::handlers::Handler;
 use crate::ipc::message::Message;
@@ -40,8 +41,8 @@ pub(in crate::ipc) struct Attached {
 impl Attached {
     pub(in crate::ipc) fn make(handler: &Handler, name: &str, shape: Shape) -> Result<Arc<Self>> {
         let (matrix, home) = (handler.matrix(), handler.matrix().home()?);
-        let make = |cache: &mut ThreadCache| {
-            let made = Structure::make(matrix.heap(), cache, shape)?;
+        let make = |reach, cache: &mut ThreadCache| {
+            let made = Structure::make_within(reach, matrix.heap(), cache, shape)?;
             // Nobody else has seen it: it is made with its maker as its user.
             let joined = Structure::at(matrix.heap(), made).map(|made| made.join(home, Role::User));
             debug_assert_eq!(joined, Some(Ok(())));
@@ -60,14 +61,15 @@ impl Attached {
     fn made<T>(
         handler: &Handler,
         shape: Shape,
-        make: impl Fn(&mut ThreadCache) -> std::result::Result<T, Exhausted>,
+        make: impl Fn(Reach, &mut ThreadCache) -> std::result::Result<T, Exhausted>,
     ) -> Result<T> {
         let matrix = handler.matrix();
-        let made = match matrix.with_cache(&make)? {
+        let make = |reach| matrix.with_cache(|cache| make(reach, cache));
+        let made = match make(Reach::Process)? {
             Ok(made) => Ok(made),
             Err(_) => {
                 handler.reap()?;
-                matrix.with_cache(&make)?
+                make(Reach::System)?
             }
         };
         let bytes = shape.words(matrix.heap().layout()) * 8;
@@ -77,8 +79,8 @@ impl Attached {
     /// A structure without a name, which is this process's alone: freed after it.
     pub(in crate::ipc) fn make_hidden(handler: &Handler, shape: Shape) -> Result<Arc<Self>> {
         let (matrix, home) = (handler.matrix(), handler.matrix().home()?);
-        let make = |cache: &mut ThreadCache| {
-            let made = Structure::make(matrix.heap(), cache, shape)?;
+        let make = |reach, cache: &mut ThreadCache| {
+            let made = Structure::make_within(reach, matrix.heap(), cache, shape)?;
             // Nobody else has seen it.
             if let Some(hidden) = Structure::at(matrix.heap(), made) {
                 let joined = hidden.join(home, Role::User);

@@ -412,6 +412,8 @@ fn mutant_crash_table() {
         Mutant::MarkDropped,
         Mutant::AnothersMarkUsed,
         Mutant::ReachTooShort,
+        // All are of one process here.
+        Mutant::FarLeftOut,
         Mutant::AdoptingIgnored,
         Mutant::BystanderBelieved,
         Mutant::OpenAdoptionIgnored,

@@ -216,6 +216,9 @@ fn scenario(sort: Sort, seed: u64) {
     let plan = Rc::new(Plan::draw(sort, random));
     let biased = plan.granules.is_multiple_of(3);
     let world = Rc::new(World::with_larges(plan.granules, biased, plan.shift, plan.larges));
+    // Threads of one process, of two, or each one of its own: what others have parked is near, or far.
+    let processes = [[1, 1, 1, 1, 1, 1, 1], [1, 2, 1, 2, 1, 2, 1], [1, 2, 3, 4, 5, 6, 7]][seed as usize % 3];
+    world.set_processes(&processes);
     let cache = |owner| ThreadCache::with_pool(owner, plan.ceiling, plan.pool);
     let mut caches: Vec<_> = (1..=plan.players as u16).map(cache).collect();
     let live = prepare(sort, &plan, &world, &mut caches, random);

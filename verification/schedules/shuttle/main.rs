@@ -444,6 +444,8 @@ fn mutant_shuttle_table() {
         Mutant::MarkDropped,
         Mutant::AnothersMarkUsed,
         Mutant::ReachTooShort,
+        // All are of one process here.
+        Mutant::FarLeftOut,
         Mutant::AdoptingIgnored,
         Mutant::BystanderBelieved,
         Mutant::OpenAdoptionIgnored,
