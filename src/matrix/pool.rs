@@ -65,6 +65,9 @@ impl Set {
     fn remove(&mut self, bin: usize) {
         self.0[bin / 64 % (LARGES / 64)] &= !(1 << (bin % 64));
     }
+    fn without(self, other: Self) -> Self {
+        Self(std::array::from_fn(|i| self.0[i] & !other.0[i]))
+    }
     /// The first bin from this one on, or else the first of all.
     fn first_from(self, bin: usize) -> Option<usize> {
         let in_words = |from: usize| {
@@ -257,12 +260,19 @@ impl Pool {
         true
     }
 
-    /// Takes the block that is to go first. Of [`LOOKS`] bins in turn those come first that were not asked for
-    /// in this round (the algorithm is known as CLOCK, here over bins); then the one that keeps most granules.
-    /// Its oldest block goes.
+    /// Takes the block that is to go first, a bin's oldest.
     pub(super) fn evict(&mut self) -> Option<Parked> {
-        let (asked, mut looks, mut first) = (self.asked, 0, None);
-        while looks < LOOKS || first.is_none() {
+        let bin = if self.plenty { self.fullest()? } else { self.next_idle()? };
+        let block = self.take_oldest(bin);
+        self.room += i64::from(block.size);
+        Some(block)
+    }
+
+    /// While memory is plentiful: of [`LOOKS`] bins in turn, one that was not asked for in this round comes
+    /// before those that were; then the one that keeps most granules.
+    fn fullest(&mut self) -> Option<usize> {
+        let (asked, mut looks, mut fullest) = (self.asked, 0, None);
+        while looks < LOOKS || fullest.is_none() {
             let bin = self.occupied.first_from(self.hand)?;
             if bin < self.hand {
                 self.asked = Set::default();
@@ -274,13 +284,27 @@ impl Pool {
                 self.occupied.remove(bin);
             } else {
                 let granules = (u64::from(length) + 1) * u64::from(newest.size);
-                first = first.max(Some((!asked.has(bin), granules, bin)));
+                fullest = fullest.max(Some((!asked.has(bin), granules, bin)));
             }
         }
-        let (.., bin) = first?;
-        let block = self.take_oldest(bin);
-        self.room += i64::from(block.size);
-        Some(block)
+        fullest.map(|(.., bin)| bin)
+    }
+
+    /// While it is short: the next bin that was not asked for lately, until it is empty, since its blocks' neighbours
+    /// come together then. (The algorithm is known as CLOCK, here over bins.)
+    fn next_idle(&mut self) -> Option<usize> {
+        loop {
+            let idle = self.occupied.without(self.asked);
+            let bin = idle.first_from(self.hand).or_else(|| {
+                self.asked = Set::default();
+                self.occupied.first_from(self.hand)
+            })?;
+            self.hand = bin;
+            if self.rows[bin].newest.size != 0 {
+                return Some(bin);
+            }
+            self.occupied.remove(bin);
+        }
     }
 
     fn take_oldest(&mut self, bin: usize) -> Parked {
@@ -326,9 +350,9 @@ mod tests {
     #[test]
     fn a_pool_is_a_bounded_stack_for_each_bin() {
         let mut random = fastrand::Rng::with_seed(17);
-        for budget in [0, 1, 50, 3000, 1 << 20] {
+        for (budget, plenty) in [0, 1, 50, 3000, 1 << 20].iter().flat_map(|&budget| [(budget, true), (budget, false)]) {
             let mut pool = Pool::new();
-            pool.set_budget(budget, true);
+            pool.set_budget(budget, plenty);
             let mut lists: Vec<VecDeque<Parked>> = vec![VecDeque::new(); LARGES];
             for step in 0..20_000 {
                 let bin = [0, 1, 63, 64, 200, LARGES - 1][random.usize(0..6)];
@@ -366,18 +390,36 @@ mod tests {
     /// A bin that nobody asks for any more gives way to those in use, whatever there is of these.
     #[test]
     fn a_bin_out_of_use_is_evicted_first() {
-        let mut pool = Pool::new();
-        pool.set_budget(100, true);
-        let block = |at| Parked { at: Granule(at), size: 1 };
-        (0..50).for_each(|at| assert!(pool.push(Large(7), block(at))));
-        (50..100).for_each(|at| assert!(pool.push(Large(90), block(at))));
-        for at in 100..150 {
-            pool.take_newest(Large(90));
-            assert!(pool.push(Large(90), block(at)));
-            assert!(!pool.push(Large(90), block(at)));
-            assert_eq!(pool.evict(), Some(block(at - 100)));
-            assert!(pool.push(Large(90), block(at)));
+        for plenty in [false, true] {
+            let mut pool = Pool::new();
+            pool.set_budget(100, plenty);
+            let block = |at| Parked { at: Granule(at), size: 1 };
+            (0..50).for_each(|at| assert!(pool.push(Large(7), block(at))));
+            (50..100).for_each(|at| assert!(pool.push(Large(90), block(at))));
+            for at in 100..150 {
+                pool.take_newest(Large(90));
+                assert!(pool.push(Large(90), block(at)));
+                assert!(!pool.push(Large(90), block(at)));
+                assert_eq!(pool.evict(), Some(block(at - 100)));
+                assert!(pool.push(Large(90), block(at)));
+            }
+            assert_eq!(pool.newest(Large(7)), None);
         }
-        assert_eq!(pool.newest(Large(7)), None);
+    }
+
+    /// Of bins that are all in use, the one goes first that keeps most granules, and all keep about as many then.
+    #[test]
+    fn the_bin_that_keeps_most_is_evicted_first() {
+        let mut pool = Pool::new();
+        pool.set_budget(1000, true);
+        let bins: [(usize, u32); 3] = [(3, 1), (70, 10), (200, 100)];
+        for at in 0..2000 {
+            let (bin, size) = bins[at as usize % 3];
+            while !pool.push(Large(bin), Parked { at: Granule(at), size }) {
+                pool.evict().expect("something is parked");
+            }
+        }
+        let kept = bins.map(|(bin, size)| pool.list(bin).count() as u32 * size);
+        assert!(kept.iter().all(|granules| (250..=450).contains(granules)), "{kept:?}");
     }
 }
