@@ -409,6 +409,8 @@ pub enum Mutant {
     ScanOvertold,
     /// Who acknowledges a message does not wake those who wait for its hold.
     AcknowledgementUntold,
+    /// Who claims a hold and gets no message does not wake those who wait for that hold.
+    HoldLeftUntold,
     /// A reader that joins does not look whether the tail has passed its cursor meanwhile.
     JoinUnvalidated,
     /// A publisher overwrites what a reader has yet to read.
@@ -458,6 +460,7 @@ pub const WAITING_MUTANTS: &[Mutant] = &[
     Mutant::ResetUnnoticed,
     Mutant::CallKept,
     Mutant::AcknowledgementUntold,
+    Mutant::HoldLeftUntold,
     Mutant::SecondPollDropped,
     Mutant::HelperUntold,
     Mutant::HelperUnawaited,

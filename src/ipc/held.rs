@@ -204,6 +204,10 @@ impl<R: Region> Ring<'_, R> {
             }
             Err(why) => {
                 holds[index].store(0, &CURSOR_STEP);
+                if R::Backend::takes(Mutant::HoldLeftUntold) {
+                    R::Backend::fence(&RING_FENCE);
+                    self.tell_of_a_free_hold();
+                }
                 Err(why)
             }
         }
@@ -234,7 +238,7 @@ impl<R: Region> Ring<'_, R> {
         self.structure.holds()[index].cas(Cell::Link(link).word(), 0, &CELL_CLEAR).is_ok()
     }
 
-    /// Whoever acknowledges next wakes those who wait: for a hold, or for the end.
+    /// Whoever empties a hold next wakes those who wait: for a hold, or for the end.
     fn want_a_change(&self) {
         self.structure.field(WANTED).fetch_or(1, &STRUCTURE_CHANGE);
         R::Backend::fence(&SLEEP_FENCE);
@@ -259,6 +263,11 @@ impl<R: Region> Ring<'_, R> {
             return;
         }
         R::Backend::fence_behind_rmw(&RING_FENCE);
+        self.tell_of_a_free_hold();
+    }
+
+    /// Behind the fence: whoever waits for a hold, or for the end, looks again.
+    fn tell_of_a_free_hold(&self) {
         let wanted = self.structure.field(WANTED);
         if wanted.load(&STRUCTURE_LOOK) != 0 && wanted.cas(1, 0, &STRUCTURE_CHANGE).is_ok() {
             self.structure.bell(Role::Receiver).ring(u32::MAX);

@@ -132,6 +132,29 @@ scenarios! {
         ]);
     }
 
+    // Two are about to take one message, each with a hold. Who gets none gives its hold up, while the
+    // other, which has found the next message and no hold for it, falls asleep: it is woken.
+    loom_q5_a_hold_that_was_claimed_in_vain_is_told Some(2), Some(2), 20, [Mark("received"), Mark("all held")] => {
+        let (world, channel) = channel(2, 1);
+        world.run([
+            part(move |w: &World| {
+                if let Some((_, hold)) = receive(w, channel, 2) {
+                    ring(w, channel).give_back(hold);
+                }
+            }),
+            part(move |w: &World| {
+                let _ = receive(w, channel, 3);
+                let block = w.allocate(&mut strict(3), 1);
+                w.heap.region().touch(block.at, 1);
+                ring(w, channel).send(3, block).expect("there is room");
+                let structure = Structure::at(&w.heap, channel).expect("it is there");
+                if structure.bell(Role::Receiver).wait(None, |_| receive(w, channel, 3)).is_some() {
+                    mark("received");
+                }
+            }),
+        ]);
+    }
+
     // A recovery looks at the holds beside one that sends and one that receives: those of the
     // living stay.
     loom_q3_a_recovery_beside_a_worker Some(1), Some(2), 50, [Mark("received")] => {

@@ -78,6 +78,7 @@ mutants! {
     mutant_helper_untold_is_caught HelperUntold "loom_q5_a_future_is_woken";
     mutant_helper_unawaited_is_caught HelperUnawaited "loom_q5_a_dropped_future_keeps_no_call";
     mutant_acknowledgement_untold_is_caught AcknowledgementUntold "loom_q5_who_waits_for_a_hold_is_woken";
+    mutant_hold_left_untold_is_caught HoldLeftUntold "loom_q5_a_hold_that_was_claimed_in_vain_is_told";
     mutant_poison_forgotten_is_caught PoisonForgotten "loom_q5_lock_of_the_dead_is_taken_over";
 }
 
@@ -406,6 +407,7 @@ const FAULTS: &[(Mutant, &str)] = &[
     (Mutant::ReturnUnhelped, "`mutant_hold_table`"),
     (Mutant::ScanOvertold, "`mutant_hold_table`"),
     (Mutant::AcknowledgementUntold, "`mutant_acknowledgement_untold_is_caught`"),
+    (Mutant::HoldLeftUntold, "`mutant_hold_left_untold_is_caught`"),
 ];
 
 /// The failure of one scenario, or of the first of many, with sites weaker.
