@@ -119,8 +119,10 @@ impl Handler {
         self.allocate_quick(size, align, Kind::Raw)
     }
 
-    /// A parked block of this thread's, if the newest one of the size serves.
-    #[inline(always)]
+    /// A parked block of this thread's, if the newest one of the size serves. (Where nothing is optimised, what is
+    /// inlined would keep its room on the stack while the thorough step runs, and some threads have little.)
+    #[cfg_attr(debug_assertions, inline(never))]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn allocate_quick(&self, size: usize, align: usize, kind: Kind) -> Option<Live> {
         let matrix = &*self.matrix;
         let shift = Usual.granule_shift();
@@ -304,8 +306,9 @@ impl Handler {
         self.matrix.heap().will_free(self.matrix.offsets().granule(offset));
     }
 
-    /// Parks a block of this thread's own, if that is all it takes.
-    #[inline(always)]
+    /// Parks a block of this thread's own, if that is all it takes. (Inlined as in `allocate_quick`.)
+    #[cfg_attr(debug_assertions, inline(never))]
+    #[cfg_attr(not(debug_assertions), inline(always))]
     fn free_quick(&self, offset: u32, known: Known) -> bool {
         let matrix = &*self.matrix;
         let Some(cache) = matrix.usual_cache() else { return false };

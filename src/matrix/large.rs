@@ -215,7 +215,7 @@ impl<R: Region> LargeBlocks<'_, R> {
             let mut pool = Pool::new();
             let (budget, plenty) = self.budget(cache);
             pool.set_budget(budget, plenty);
-            cache.large = Some(Box::new(pool));
+            cache.large = Some(pool);
         }
         cache.large.as_deref_mut().unwrap_or_else(|| unreachable!("made above"))
     }

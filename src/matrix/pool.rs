@@ -123,23 +123,38 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    pub(super) fn new() -> Self {
-        let nobody = Node { block: NONE, newer: 0, older: 0 };
-        Self {
-            budget: 0,
-            room: 0,
-            plenty: false,
-            moved: 0,
-            occupied: Set::default(),
-            asked: Set::default(),
-            hand: 0,
-            rows: [Row::EMPTY; LARGES + 1],
-            nodes: vec![nobody],
-            unused: 0,
-            next_home: 0,
-            short_looks: 0,
-            patience: 0,
-            ways: [Way::default(); WAYS],
+    /// An empty pool, written where it is to stand: a copy of it on the stack would be a good part of what some
+    /// threads have.
+    pub(super) fn new() -> Box<Self> {
+        let mut pool = Box::new_uninit();
+        let place: *mut Self = pool.as_mut_ptr();
+        // All fields, or this does not compile.
+        #[rustfmt::skip]
+        let _ = |Self {
+            budget: _, room: _, plenty: _, moved: _, occupied: _, asked: _, hand: _, rows: _, nodes: _, unused: _,
+            next_home: _, short_looks: _, patience: _, ways: _,
+        }: &Self| ();
+        // SAFETY: fields of a place that is ours alone; all of them.
+        unsafe {
+            (&raw mut (*place).budget).write(0);
+            (&raw mut (*place).room).write(0);
+            (&raw mut (*place).plenty).write(false);
+            (&raw mut (*place).moved).write(0);
+            (&raw mut (*place).occupied).write(Set::default());
+            (&raw mut (*place).asked).write(Set::default());
+            (&raw mut (*place).hand).write(0);
+            for bin in 0..=LARGES {
+                (&raw mut (*place).rows[bin]).write(Row::EMPTY);
+            }
+            (&raw mut (*place).nodes).write(vec![Node { block: NONE, newer: 0, older: 0 }]);
+            (&raw mut (*place).unused).write(0);
+            (&raw mut (*place).next_home).write(0);
+            (&raw mut (*place).short_looks).write(0);
+            (&raw mut (*place).patience).write(0);
+            for way in 0..WAYS {
+                (&raw mut (*place).ways[way]).write(Way::default());
+            }
+            pool.assume_init()
         }
     }
 

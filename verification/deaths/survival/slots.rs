@@ -6,6 +6,7 @@ use crate::support::{argument, child, succeed};
 use atomic_matrix::Error;
 use atomic_matrix::handlers::{BlockState, Handler, HandlerFunctions};
 use atomic_matrix::segment::Options;
+use std::alloc::Layout;
 
 /// Bytes of stack that a thread's first call may need.
 const STACK: usize = 16 << 10;
@@ -49,21 +50,38 @@ fn stack_of(call: impl FnOnce() + Send + 'static) -> usize {
     touched(Box::new(call)).saturating_sub(touched(Box::new(|| ())))
 }
 
+/// Live blocks of another thread's.
+struct Others {
+    small: u32,
+    large: u32,
+}
+
 /// musl gives threads 128 KiB, some programs 16 or 32.
 #[test]
 fn a_threads_first_call_needs_little_stack() {
-    type Call = fn(&Handler, u32);
-    let calls: [(&str, Call); 8] = [
+    type Call = fn(&Handler, Others);
+    let calls: [(&str, Call); 14] = [
         ("allocate_raw", |h, _| {
             let _ = h.allocate_raw(100).expect("room");
         }),
         ("allocate, large", |h, _| {
             let _ = h.allocate_raw(100_000).expect("room");
         }),
+        ("allocate, aligned", |h, _| {
+            let _ = h.allocate_layout(Layout::from_size_align(5000, 4096).expect("sound")).expect("room");
+        }),
         ("allocate, typed", |h, _| h.free(h.allocate::<[u64; 20]>().expect("room"))),
+        ("free, large", |h, _| h.free_raw(h.allocate_raw(100_000).expect("room")).expect("live")),
         ("no room", |h, _| assert!(h.stats().and_then(|s| h.allocate_raw(s.sector_bytes as usize)).is_err())),
-        ("free_at", |h, offset| h.free_at(offset).expect("live")),
-        ("adopt_at", |h, offset| assert!(h.adopt_at(offset, None).is_ok())),
+        ("free_at", |h, others| h.free_at(others.small).expect("live")),
+        ("free_at, large", |h, others| h.free_at(others.large).expect("live")),
+        ("adopt_at", |h, others| assert!(h.adopt_at(others.small, None).is_ok())),
+        ("publish", |h, _| assert!(h.publish("a name", &h.allocate::<u64>().expect("room")).is_ok())),
+        ("resize", |h, _| {
+            let block = h.allocate_raw(4000).expect("room");
+            assert!(h.resize(block, Layout::from_size_align(90_000, 16).expect("sound")).is_ok());
+        }),
+        ("message", |h, _| assert!(h.message_from(&[7_u8; 3000]).is_ok())),
         ("heal", |h, _| h.heal().expect("a slot")),
         ("reap", |h, _| assert!(h.reap().is_ok())),
     ];
@@ -71,7 +89,7 @@ fn a_threads_first_call_needs_little_stack() {
         for dead in [false, true] {
             let scratch = Scratch::new();
             let handler = scratch.options().size(MIB).participants(3).create().expect("created");
-            let offset = handler.allocate_raw(200).expect("room").offset();
+            let [small, large] = [200, 100_000].map(|size| handler.allocate_raw(size).expect("room").offset());
             if dead {
                 for _ in 0..2 {
                     let other = scratch.attach_unreaped();
@@ -80,7 +98,7 @@ fn a_threads_first_call_needs_little_stack() {
                 }
             }
             let own = handler.clone();
-            let needs = stack_of(move || call(&own, offset));
+            let needs = stack_of(move || call(&own, Others { small, large }));
             println!("{name}{}: {needs} bytes", if dead { ", in a dead one's slot" } else { "" });
             assert!(needs <= STACK, "{name}: a thread's first call needs {needs} bytes of stack");
         }
