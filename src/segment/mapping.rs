@@ -267,9 +267,8 @@ impl Segment {
                 _ => {}
             }
         }
-        let what = "open the segment's file again with open(2), neither through /proc/self/fd nor by its name \
-            (where a program closes all \
-                    descriptors that it does not know, let it do that before it attaches)";
+        let what = "open the segment's file again with open(2) and fstat(2), neither through /proc/self/fd nor by \
+            its name (where a program closes all descriptors that it does not know, let it do that before it attaches)";
         Err(Error::io(what, failed))
     }
 

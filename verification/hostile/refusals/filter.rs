@@ -60,7 +60,13 @@ pub(crate) fn watched<T: Send + 'static>(
             std::mem::forget(listener);
             return Ended::Endless;
         }
-        answer(&listener, id, decide(call));
+        let refused = decide(call);
+        if refused.is_some() && call.number == libc::SYS_close {
+            // However close(2) fails on Linux, the descriptor is gone.
+            // SAFETY: the watched thread gives this descriptor up just now.
+            unsafe { libc::close(call.asked[0] as c_int) };
+        }
+        answer(&listener, id, refused);
     }
     match thread.join() {
         Ok(result) => Ended::With(result),
