@@ -44,9 +44,8 @@ struct Cursor<T: ?Sized> {
 }
 
 /// What was given out, from the cursor on.
-#[derive(Default)]
 struct Given {
-    /// How many were passed before.
+    /// The number of the publication at the cursor.
     first: u64,
     /// For each of them, whether it was passed. The first was not.
     passed: VecDeque<bool>,
@@ -55,7 +54,10 @@ struct Given {
 impl<T: Payload + ?Sized> Subscriber<T> {
     /// This subscriber as one that may have several publications at once.
     pub fn into_samples(self) -> Samples<T> {
-        Samples(Arc::new(Cursor { subscriber: self, given: Mutex::default() }))
+        // In a forked child nothing is given out.
+        let structure = self.attached().structure();
+        let first = structure.map_or(0, |structure| Log::of(structure).position(self.index()));
+        Samples(Arc::new(Cursor { subscriber: self, given: Mutex::new(Given { first, passed: VecDeque::new() }) }))
     }
 }
 
@@ -140,6 +142,13 @@ pub struct Sample<T: Payload + ?Sized> {
 unsafe impl<T: Payload + ?Sized + Sync> Send for Sample<T> {}
 // SAFETY: likewise.
 unsafe impl<T: Payload + ?Sized + Sync> Sync for Sample<T> {}
+
+impl<T: Payload + ?Sized> Sample<T> {
+    /// Which it is of all that were ever published, from 0 on.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+}
 
 impl<T: Payload + ?Sized> Deref for Sample<T> {
     type Target = T;

@@ -99,6 +99,7 @@ fn samples_stay_as_they_are_until_they_are_passed() {
     assert!(publish(4) && publish(5) && !publish(6), "two were passed");
     assert_eq!(held.iter().map(|sample| **sample).collect::<Vec<_>>(), [2, 3], "those held are as they were");
     let fifth = samples.next_timeout(LONG).expect("it is open").expect("it was published");
+    assert_eq!(held.iter().chain([&fifth]).map(|sample| sample.number()).collect::<Vec<_>>(), [2, 3, 4]);
     drop(samples);
     assert!(!publish(6), "its samples keep the subscriber");
     held.push(fifth);
@@ -106,7 +107,7 @@ fn samples_stay_as_they_are_until_they_are_passed() {
     drop(held);
     assert!(publish(6) && publish(7) && publish(8), "nobody reads any more");
     let samples = topic.subscribe(1).expect("its place is free").into_samples();
-    assert!(samples.next_timeout(LONG).expect("it is open").is_some_and(|sample| *sample == 8));
+    assert!(samples.next_timeout(LONG).expect("it is open").is_some_and(|sample| (*sample, sample.number()) == (8, 8)));
     assert!(samples.next_timeout(Duration::from_millis(1)).expect("it is open").is_none());
     topic.remove().expect("it is ours");
     assert!(matches!(samples.try_next(), Err(Error::TopicClosed)));
