@@ -1,6 +1,7 @@
 //! What can be asked.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 const AFTER: &str = "\
@@ -27,6 +28,7 @@ Examples:
   matrix stat 3f2a --json | jq .fragmentation
   matrix reap 3f2a                           recover participants that have died
   matrix bench                               how fast is it here?
+  matrix bridge --help                       topics between hosts: the program matrix-bridge (bridges/zenoh)
   matrix completions bash > /etc/bash_completion.d/matrix
 
 Exit codes:
@@ -130,6 +132,9 @@ pub(crate) enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
+    /// `matrix NAME ...` is the program `matrix-NAME`, beside this one or in PATH
+    #[command(external_subcommand)]
+    Other(Vec<OsString>),
 }
 
 /// Which segment.

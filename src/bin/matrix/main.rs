@@ -1,8 +1,8 @@
 //! `matrix`: looks into segments from outside, and tidies them up when told to.
 //!
 //! `args` says what can be asked, `target` finds the segment meant, `look` gathers what is in it, `list`,
-//! `stat`, `blocks`, `structures`, `directory`, `map`, `act` and `bench` are the commands, `text` holds what several of
-//! them write.
+//! `stat`, `blocks`, `structures`, `directory`, `map`, `act`, `bench` and `other` are the commands, `text` holds what
+//! several of them write.
 
 mod act;
 mod args;
@@ -12,6 +12,7 @@ mod directory;
 mod list;
 mod look;
 mod map;
+mod other;
 mod stat;
 mod structures;
 mod target;
@@ -119,6 +120,7 @@ fn run(matrix: &Matrix) -> Outcome {
             clap_complete::generate(*shell, &mut Matrix::command(), "matrix", &mut script);
             Ok((String::from_utf8_lossy(&script).into_owned(), FINE))
         }
+        Command::Other(words) => other::other(words),
     }
 }
 

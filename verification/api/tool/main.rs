@@ -1,6 +1,7 @@
 //! The tool `matrix`, run as its users run it: on segments of a scratch directory that goes away with the test.
 
 mod looking;
+mod others;
 mod structures;
 
 use atomic_matrix::handlers::{Handler, HandlerFunctions, KEPT};
