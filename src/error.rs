@@ -153,8 +153,11 @@ pub enum Error {
         /// Whose it is; 0 if it was let go just now.
         participant: u16,
     },
-    /// A structure has the block: it was sent, published or set.
-    #[error("the block at offset {offset} is in a structure; receive or read it there, or remove the structure")]
+    /// A structure has the block: it was sent, published or set, or is the structure itself.
+    #[error(
+        "the block at offset {offset} is a structure's; receive or read it there, or open the structure by its name \
+            and remove it"
+    )]
     InStructure {
         /// The block's offset.
         offset: u32,

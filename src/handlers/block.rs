@@ -219,17 +219,19 @@ impl Handler {
         Error::OutOfMemory { requested: size as u64, free, largest }
     }
 
-    /// Frees a block that [`Handler::allocate_raw`] gave.
+    /// Frees a block that [`Handler::allocate_raw`] gave. The caller vouches that nobody holds it as a
+    /// [`Message`](crate::ipc::Message).
     ///
     /// # Errors
-    /// [`Error::NotLive`], [`Error::Stale`], [`Error::BadOffset`], [`Error::ForeignBlock`]; nothing has
-    /// changed then (S5).
+    /// [`Error::NotLive`], [`Error::Stale`], [`Error::BadOffset`], [`Error::ForeignBlock`];
+    /// [`Error::InStructure`]. Nothing has changed then (S5).
     #[inline]
     pub fn free_raw(&self, pointer: RelativePtr<u8>) -> Result<()> {
         self.free_pointer(&pointer, Known::Raw(pointer.header))
     }
 
-    /// Frees a typed block and says whether it was live.
+    /// Frees a typed block and says whether it was live. The caller vouches that nobody holds it as a
+    /// [`Message`](crate::ipc::Message).
     ///
     /// # Errors
     /// As [`Handler::free_raw`].
@@ -273,8 +275,11 @@ impl Handler {
 
     /// Frees the live block at an offset that another process passed on.
     ///
-    /// An offset alone cannot tell a block from a later one in the same place: free each offset once. A free
-    /// needs no participant slot: where there is none, the block is freed all the same.
+    /// An offset alone cannot tell a block from a later one in the same place: free each offset once. The
+    /// caller vouches that nobody holds the block as a [`Message`](crate::ipc::Message), which would go on
+    /// reading and writing what is somebody else's by then; [`Handler::free_ref`] asks. A structure's own
+    /// block, and what is in a structure, is refused. A free needs no participant slot: where there is none,
+    /// the block is freed all the same.
     ///
     /// # Errors
     /// [`Error::NotLive`], [`Error::BadOffset`]; [`Error::InStructure`]; [`Error::Stale`] if another frees it
@@ -334,6 +339,10 @@ impl Handler {
     #[inline(never)]
     fn free_thorough(&self, offset: u32, generation: Option<u32>) -> Result<()> {
         let g = self.granule(offset)?;
+        // A structure's block is unowned and typed: no quicker step frees it.
+        if let Ok(live) = self.matrix.heap().live_of(g, generation) {
+            self.is_no_structures(offset, live)?;
+        }
         self.matrix.free(g, generation)?.map_err(|refusal| self.refusal(offset, refusal))
     }
 }

@@ -2,6 +2,7 @@
 
 use super::pointer::RelativePtr;
 use crate::error::{Error, Result};
+use crate::matrix::block_header::LINKED;
 use crate::matrix::core::AtomicMatrix;
 use crate::matrix::heap::{Live, Refusal};
 use crate::segment::layout::Granule;
@@ -207,6 +208,17 @@ impl Handler {
     pub(super) fn live_of(&self, offset: u32, generation: Option<u32>) -> Result<Live> {
         let live = self.matrix.heap().live_of(self.granule(offset)?, generation);
         live.map_err(|refusal| self.refusal(offset, refusal))
+    }
+
+    /// Refuses a block that is in a structure, or is a structure itself.
+    #[inline]
+    pub(crate) fn is_no_structures(&self, offset: u32, live: Live) -> Result<()> {
+        let refused = match live.header.owner() {
+            LINKED => true,
+            0 => self.matrix.heap().is_structure(live),
+            _ => false,
+        };
+        if refused { Err(Error::InStructure { offset }) } else { Ok(()) }
     }
 
     #[cold]

@@ -6,7 +6,7 @@ use super::pointer::RelativePtr;
 use crate::backend::Native;
 use crate::error::{Error, Result};
 use crate::kernel::nap;
-use crate::matrix::block_header::{KEPT, LINKED, State as BlockState, is_adopter};
+use crate::matrix::block_header::{KEPT, State as BlockState, is_adopter};
 use crate::matrix::heap::{Live, Refusal};
 use crate::matrix::recovery::{Policy, Recovered};
 use crate::segment::Participant;
@@ -36,7 +36,7 @@ impl Handler {
     /// maker's death does not free a block that is on its way.
     ///
     /// # Errors
-    /// As [`Handler::free_raw`], and [`Error::ChangingHands`]; [`Error::NoMembarrier`] if the block is
+    /// As [`Handler::free_raw`]; [`Error::ChangingHands`]; [`Error::NoMembarrier`] if the block is
     /// another thread's and the call is refused by now.
     pub fn hand_over<T>(&self, pointer: &RelativePtr<T>) -> Result<()> {
         let live = self.live(pointer)?;
@@ -53,12 +53,13 @@ impl Handler {
     /// compare-and-swap.
     ///
     /// `generation` is what [`RelativePtr::generation`] said on the other side: without it, an offset that was freed
-    /// meanwhile could mean another block by now.
+    /// meanwhile could mean another block by now. The caller vouches that nobody holds the block as a
+    /// [`Message`](crate::ipc::Message): [`Handler::take_ref`] takes what nobody holds.
     ///
     /// # Errors
-    /// [`Error::BadOffset`], [`Error::NotLive`], [`Error::Stale`], [`Error::ChangingHands`],
-    /// [`Error::NoParticipantSlot`], [`Error::ForkedChild`]; [`Error::NoMembarrier`] if the call is refused
-    /// by now.
+    /// [`Error::BadOffset`], [`Error::NotLive`], [`Error::Stale`], [`Error::InStructure`],
+    /// [`Error::ChangingHands`], [`Error::NoParticipantSlot`], [`Error::ForkedChild`];
+    /// [`Error::NoMembarrier`] if the call is refused by now.
     pub fn adopt_at(&self, offset: u32, generation: Option<u32>) -> Result<RelativePtr<u8>> {
         let live = self.live_of(offset, generation)?;
         self.matrix.with_cache(|cache| {
@@ -70,9 +71,7 @@ impl Handler {
     /// Gives a live block to `to`, as the participant `me`. Whoever is just freeing or adopting it is waited
     /// for, but not for long.
     fn give(&self, me: u16, offset: u32, live: Live, to: u16) -> Result<()> {
-        if live.header.owner() == LINKED {
-            return Err(self.refusal(offset, Refusal::Linked(live.header)));
-        }
+        self.is_no_structures(offset, live)?;
         let (mut now, mut given) = (live, Ok(()));
         let give = || {
             patiently(|| {

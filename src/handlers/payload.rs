@@ -76,7 +76,8 @@ impl Handler {
     }
 
     /// A pointer to the live block of this generation at an offset, whoever's it is: what [`RelativePtr::offset`] and
-    /// [`RelativePtr::generation`] said, here or elsewhere. Nothing changes.
+    /// [`RelativePtr::generation`] said, here or elsewhere. Nothing changes. Whoever writes, resizes or frees through
+    /// it vouches that nobody holds the block as a [`Message`](crate::ipc::Message).
     ///
     /// ```
     /// # let handler = atomic_matrix::segment::Options::new().memfd().size(1 << 20).create()?;
@@ -138,13 +139,14 @@ impl Handler {
     /// between, and its place is allocated anew, the value goes into the new block, which may be another
     /// process's. So share a block for writing only while nobody frees it: one owner at a time, who passes it
     /// on and keeps no copy of its offset. A [`Message`](crate::ipc::Message) is that by its type: nobody else
-    /// frees it, and it is written in place.
+    /// frees it, and it is written in place. The caller of this vouches that nobody holds the block as one.
     ///
     /// # Errors
     /// As [`Handler::free_raw`], [`Error::TooSmall`] if the block has fewer bytes than a `T`, and
     /// [`Error::ForkedChild`].
     pub fn store<T: Shared>(&self, block: &mut Block<T>, value: T) -> Result<()> {
         self.matrix.check_process()?;
+        self.may_write(&block.pointer)?;
         self.has_room(&block.pointer, size_of::<T>())?;
         // SAFETY: as in `load`.
         unsafe { payload::copy_in(bytes(&value), self.address(block.offset())) };
@@ -168,10 +170,16 @@ impl Handler {
     /// As [`Handler::free_raw`], [`Error::TooSmall`] and [`Error::ForkedChild`].
     pub fn store_bytes(&self, pointer: &RelativePtr<u8>, from: &[u8]) -> Result<()> {
         self.matrix.check_process()?;
+        self.may_write(pointer)?;
         self.has_room(pointer, from.len())?;
         // SAFETY: as in `load_bytes`.
         unsafe { payload::copy_in(from, self.address(pointer.offset)) };
         Ok(())
+    }
+
+    /// Not what is in a structure, which others read where it lies, nor the structure itself.
+    fn may_write<T>(&self, pointer: &RelativePtr<T>) -> Result<()> {
+        self.is_no_structures(pointer.offset, self.live(pointer)?)
     }
 
     fn has_room<T>(&self, pointer: &RelativePtr<T>, needed: usize) -> Result<()> {

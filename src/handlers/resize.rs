@@ -4,8 +4,7 @@ use super::handler::Handler;
 use super::pointer::RelativePtr;
 use crate::backend::payload;
 use crate::error::{Error, Result};
-use crate::matrix::block_header::LINKED;
-use crate::matrix::heap::{Kind, Live, Refusal};
+use crate::matrix::heap::{Kind, Live};
 use crate::segment::layout::SECTOR_ALIGN;
 use std::alloc::Layout;
 
@@ -21,8 +20,9 @@ impl Handler {
     /// allocated anew, copied, and freed. O(1) where it stays, O(bytes) where it moves.
     ///
     /// To everybody else, who keeps an older pointer or offset, the block was freed, here and now: its
-    /// generation is another. Killed in the middle of this call, its owner leaves no block, also where blocks
-    /// of the dead are kept.
+    /// generation is another. The caller vouches that nobody holds it as a
+    /// [`Message`](crate::ipc::Message). Killed in the middle of this call, its owner leaves no block, also
+    /// where blocks of the dead are kept.
     ///
     /// ```
     /// use std::alloc::Layout;
@@ -60,9 +60,7 @@ impl Handler {
         copy: impl FnOnce(*const u8, *mut u8, usize),
     ) -> Result<RelativePtr<u8>> {
         let live = self.live(&pointer)?;
-        if live.header.owner() == LINKED {
-            return Err(self.refusal(pointer.offset, Refusal::Linked(live.header)));
-        }
+        self.is_no_structures(pointer.offset, live)?;
         if layout.align() > SECTOR_ALIGN {
             return Err(Error::BadAlignment { requested: layout.align(), largest: SECTOR_ALIGN });
         }

@@ -36,7 +36,6 @@ use crate::backend::payload;
 use crate::backend::{Backend, Native};
 use crate::error::{Error, Result};
 use crate::handlers::{Block, Handler, RelativePtr};
-use crate::matrix::block_header::LINKED;
 use crate::matrix::heap::{Kind, Live};
 use crate::packed::packed;
 use crate::shared::{Shared, mix};
@@ -415,9 +414,7 @@ impl Handler {
 
     /// Makes a live block that is unowned this thread's.
     fn take_live(&self, offset: u32, live: Live) -> Result<RelativePtr<u8>> {
-        if live.header.owner() == LINKED {
-            return Err(Error::InStructure { offset });
-        }
+        self.is_no_structures(offset, live)?;
         let ours = self.matrix().with_cache(|cache| {
             let free = live.header.owner() == 0;
             free.then(|| {

@@ -7,6 +7,7 @@ use atomic_matrix::Error;
 use atomic_matrix::handlers::Handler;
 use atomic_matrix::ipc::{Unreceived, Unsent};
 use atomic_matrix::segment::Options;
+use std::alloc::Layout;
 use std::time::Duration;
 
 const SHORT: Duration = Duration::from_millis(5);
@@ -171,7 +172,11 @@ fn in_structures<const WORDS: usize>() {
         inside(handler.adopt_at(reference.offset(), None).map(drop));
         let block = handler.get_block::<[u64; WORDS]>(reference.offset()).expect("it is one");
         inside(handler.hand_over(&block.pointer()));
+        inside(handler.resize(block.pointer().cast(), Layout::new::<u64>()).map(drop));
+        inside(handler.store_bytes(&block.pointer().cast(), &[1]));
         inside(handler.try_free(block));
+        let mut block = handler.get_block::<[u64; WORDS]>(reference.offset()).expect("it is one");
+        inside(handler.store(&mut block, [9; WORDS]));
         let block = handler.get_block::<[u64; WORDS]>(reference.offset()).expect("it is one");
         assert!(handler.publish("name", &block).is_err() && handler.names().len() == 2);
         assert!(handler.read_ref(reference).is_ok(), "it may be copied");
@@ -181,6 +186,40 @@ fn in_structures<const WORDS: usize>() {
     assert_eq!(*rx.try_recv().expect("it is there still"), [8; WORDS]);
     topic.remove().expect("it is ours");
     channel.remove().expect("it is ours");
+}
+
+/// Nor is a structure's own block anybody's to free, to take or to write, small or large.
+#[test]
+fn a_structures_own_block_is_freed_by_its_removal_alone() {
+    let handler = Options::new().memfd().size(16 << 20).create().expect("a memory file");
+    let channel = handler.channel::<u64>("channel").create().expect("there is room");
+    let large = handler.channel::<u64>("large").capacity(1 << 16).create().expect("there is room");
+    let topic = handler.topic::<u64>("topic").open_or_create().expect("there is room");
+    let map = handler.map::<u64>("map").open_or_create().expect("there is room");
+    let event = handler.event("event").expect("there is room");
+    let names = handler.names();
+    assert_eq!(names.len(), 5);
+    let inside = |refused: Result<(), Error>| assert!(matches!(refused, Err(Error::InStructure { .. })), "{refused:?}");
+    for name in names {
+        let pointer = handler.pointer_at(name.offset, name.generation).expect("it is there");
+        inside(handler.free_at(name.offset));
+        inside(handler.free_raw(pointer));
+        inside(handler.adopt_at(name.offset, Some(name.generation)).map(drop));
+        inside(handler.hand_over(&pointer));
+        inside(handler.resize(pointer, Layout::new::<u64>()).map(drop));
+        inside(handler.store_bytes(&pointer, &[1]));
+    }
+    for channel in [&channel, &large] {
+        channel.sender().expect("a sender").send_value(7).expect("it is open");
+        assert_eq!(channel.receiver().expect("a receiver").try_recv().map(|number| *number), Ok(7));
+    }
+    channel.remove().expect("it is ours");
+    large.remove().expect("it is ours");
+    topic.remove().expect("it is ours");
+    map.remove().expect("it is ours");
+    event.remove().expect("it is ours");
+    drop((channel, large, topic, map, event));
+    assert_eq!(handler.verify().expect("sound").live_blocks, 0, "all are freed");
 }
 
 #[test]
