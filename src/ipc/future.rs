@@ -48,7 +48,7 @@ use super::helper::{Helper, Rings, Sleeper, poll};
 use super::message::Message;
 use super::named::{Event, Semaphore};
 use super::payload::Payload;
-use super::structure::{Role, Shape, Structure};
+use super::structure::{Places, Role, Shape, Structure};
 use super::topic::{Reading, Subscriber};
 use super::wait::Look;
 use crate::backend::{Native, NativeWord};
@@ -88,18 +88,19 @@ struct BellOf {
     handler: Handler,
     at: Granule,
     shape: Shape,
+    places: Places,
     role: Role,
 }
 
 impl Rings<Native> for BellOf {
     fn rings(&self) -> &NativeWord {
-        Structure::known(self.handler.matrix().heap(), self.at, self.shape).bell(self.role).rings
+        Structure::known(self.handler.matrix().heap(), self.at, self.shape, self.places).bell(self.role).rings
     }
 }
 
 pub(super) fn rings(attached: &Attached, role: Role) -> Box<dyn Rings<Native>> {
     let (handler, at) = (attached.handler.clone(), attached.live.at);
-    Box::new(BellOf { handler, at, shape: attached.shape, role })
+    Box::new(BellOf { handler, at, shape: attached.shape, places: attached.places, role })
 }
 
 /// One who waits at a bell of a structure, whoever sleeps for it.

@@ -152,6 +152,13 @@ impl<'a, B: Backend> Cells<'a, B> {
 pub struct Link(u64);
 
 impl Link {
+    /// For who looks for a lap by the bits of words: those that count, of the lap's those of the mask; and what
+    /// they are.
+    #[inline(always)]
+    pub(super) const fn bits_of_lap(mask: u64, lap: u64) -> (u64, u64) {
+        (LINK | Linked::LAP.of(mask & Linked::LAP.max()), LINK | Linked::LAP.of(lap & mask & Linked::LAP.max()))
+    }
+
     /// The link with which `giver` puts `block` in, in this lap (modulo [`LAPS`]).
     #[inline(always)]
     pub const fn new(lap: u64, giver: u16, generation: u32, at: Granule) -> Self {
@@ -218,7 +225,12 @@ impl<R: Region> Heap<R> {
     #[inline(always)]
     pub(super) fn standing(&self, link: Link) -> Standing {
         // Out of range, or of a size that does not fit: no structure has put that in (C2).
-        let Ok(Live { header, .. }) = self.live_at(link.at()) else { return Standing::Void };
+        self.live_at(link.at()).map_or(Standing::Void, |live| Self::standing_of(link, live.header))
+    }
+
+    /// The same, of a live block's header that was read.
+    #[inline(always)]
+    pub(super) fn standing_of(link: Link, header: Header) -> Standing {
         let (owner, generation) = (header.owner(), link.generation());
         if owner == LINKED && header.generation() == generation {
             Standing::Present(header)

@@ -242,7 +242,7 @@ impl<'a, R: Region> Log<'a, R> {
         let index = self
             .cursors()
             .position(|word| word.load(&CURSOR_LOOK) == 0 && word.cas(0, cursor(me, first), &CURSOR_CLAIM).is_ok())?;
-        let word = self.cursors().nth(index)?;
+        let word = self.structure.reader(index)?;
         let mut from = first;
         loop {
             self.joins().fetch_add(1, &CURSOR_JOIN);
@@ -266,7 +266,7 @@ impl<'a, R: Region> Log<'a, R> {
     /// cursor stays where it is, so does all that was published from its ticket on. A publication that is
     /// void there is told as one lost, and the cursor moves only if that one is at it.
     pub fn look_ahead(&self, index: usize, ahead: u64) -> Found {
-        let Some(mine) = self.cursors().nth(index) else { return Found::Closed };
+        let Some(mine) = self.structure.reader(index) else { return Found::Closed };
         let word = mine.load(&CURSOR_OWN);
         let mut c = ticket(word) + ahead;
         let found = self.look_at(&mut c, self.is_lossless());
@@ -314,14 +314,14 @@ impl<'a, R: Region> Log<'a, R> {
     /// Whether the cell still names this block: then a copy of it that was made before is whole.
     pub fn is_still(&self, index: usize, link: Link) -> bool {
         R::Backend::fence(&COPY_FENCE);
-        let Some(mine) = self.cursors().nth(index) else { return false };
+        let Some(mine) = self.structure.reader(index) else { return false };
         let c = ticket(mine.load(&CURSOR_OWN));
         self.cells.at(c).load(&CELL_LOOK) == Cell::Link(link).word()
     }
 
     /// The cursor is one further.
     pub fn advance(&self, index: usize) {
-        if let Some(mine) = self.cursors().nth(index) {
+        if let Some(mine) = self.structure.reader(index) {
             let word = mine.load(&CURSOR_OWN);
             mine.store(word + 1, &CURSOR_STEP);
         }
@@ -341,7 +341,7 @@ impl<'a, R: Region> Log<'a, R> {
 
     /// The reader whose cursor this is leaves.
     pub fn leave(&self, index: usize) {
-        if let Some(mine) = self.cursors().nth(index) {
+        if let Some(mine) = self.structure.reader(index) {
             mine.store(0, &CURSOR_STEP);
         }
     }
@@ -409,11 +409,11 @@ impl<'a, R: Region> Log<'a, R> {
 
     /// The ticket that a cursor reads next.
     pub fn position(&self, index: usize) -> u64 {
-        self.cursors().nth(index).map_or(0, |word| ticket(word.load(&CURSOR_OWN)))
+        self.structure.reader(index).map_or(0, |word| ticket(word.load(&CURSOR_OWN)))
     }
     /// Whether a cursor is this participant's.
     pub fn is_held(&self, index: usize, by: u16) -> bool {
-        self.cursors().nth(index).is_some_and(|word| owner(word.load(&CURSOR_LOOK)) == by)
+        self.structure.reader(index).is_some_and(|word| owner(word.load(&CURSOR_LOOK)) == by)
     }
     /// The links that stand in the log just now, with what their blocks' headers say. Reads only.
     pub fn links(&self) -> impl Iterator<Item = (Link, Standing)> + use<'a, R> {

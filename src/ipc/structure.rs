@@ -116,7 +116,15 @@ impl Shape {
     }
     /// Words of such a structure.
     pub fn words(self, layout: &Layout) -> usize {
-        self.readers_at(layout) + self.cursors() * group(layout) + self.holds()
+        self.places(layout).words
+    }
+    /// Where what lies. Some divisions: who calls often keeps it.
+    pub(super) fn places(self, layout: &Layout) -> Places {
+        let (cells, group) = (cells_at(layout), group(layout));
+        let end = cells + self.cells();
+        // The cursors of readers have a pair of cache lines each; in their place there may be holds.
+        let readers = if self.cursors() + self.holds() == 0 { end } else { end.next_multiple_of(group) };
+        Places { cells, readers, words: readers + self.cursors() * group + self.holds() }
     }
     /// Whether it knows what its receivers hold.
     pub(super) fn has_holds(self) -> bool {
@@ -134,15 +142,18 @@ impl Shape {
     fn has_tickets(self) -> bool {
         matches!(self.sort, Sort::Channel | Sort::Single | Sort::Redelivering | Sort::Topic | Sort::Board)
     }
-    /// Where the cursors of readers begin: each has a pair of cache lines; or the holds.
-    fn readers_at(self, layout: &Layout) -> usize {
-        let cells = cells_at(layout) + self.cells();
-        if self.cursors() + self.holds() == 0 { cells } else { cells.next_multiple_of(group(layout)) }
-    }
     /// Granules of such a structure.
     pub fn granules(self, layout: &Layout) -> u32 {
         self.words(layout).div_ceil(layout.granule_words()) as u32
     }
+}
+
+/// Where the cells of a structure begin, and its readers' cursors or holds; and how many words it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Places {
+    cells: usize,
+    readers: usize,
+    words: usize,
 }
 
 /// The words of a structure's header: the group, of which each begins a pair of cache lines, and the word in it.
@@ -174,6 +185,7 @@ const SENDERS_ASLEEP: Field = Field(5, 1);
 const GROUPS: usize = 6;
 
 /// Words of a group.
+#[inline(always)]
 fn group(layout: &Layout) -> usize {
     (layout.params.line_words * 2).max(4)
 }
@@ -245,6 +257,7 @@ pub struct Structure<'a, R: Region> {
     /// Its block.
     pub at: Granule,
     pub(super) cells: usize,
+    readers: usize,
 }
 
 impl<R: Region> Clone for Structure<'_, R> {
@@ -309,16 +322,18 @@ impl<'a, R: Region> Structure<'a, R> {
         let field = |Field(first, word): Field| header[first * group(layout) + word].load(&STRUCTURE_LOOK);
         let shape = Shape::of(field(SHAPE)).filter(|shape| shape.seal() == field(SEAL))?;
         let fits = shape.granules(layout) <= live.header.size();
-        let words = heap.region().payload(live.at, shape.words(layout)).filter(|_| fits)?;
-        Some(Self { heap, words, shape, at: live.at, cells: cells_at(layout) })
+        let Places { cells, readers, words } = shape.places(layout);
+        let words = heap.region().payload(live.at, words).filter(|_| fits)?;
+        Some(Self { heap, words, shape, at: live.at, cells, readers })
     }
 
-    /// A structure that the caller is counted among the users of, without a look at its header.
+    /// A structure that the caller is counted among the users of, without a look at its header: its shape,
+    /// and where what lies of that shape.
     #[inline(always)]
-    pub(super) fn known(heap: &'a Heap<R>, at: Granule, shape: Shape) -> Self {
-        let cells = cells_at(heap.layout());
-        let words = heap.region().payload(at, shape.words(heap.layout())).unwrap_or_default();
-        Self { heap, words, shape, at, cells }
+    pub(super) fn known(heap: &'a Heap<R>, at: Granule, shape: Shape, places: Places) -> Self {
+        let Places { cells, readers, words } = places;
+        let words = heap.region().payload(at, words).unwrap_or_default();
+        Self { heap, words, shape, at, cells, readers }
     }
 
     #[inline(always)]
@@ -327,13 +342,18 @@ impl<'a, R: Region> Structure<'a, R> {
     }
     /// The cursors of readers.
     pub(super) fn readers(&self) -> impl Iterator<Item = &'a <R::Backend as Backend>::Word> + use<'a, R> {
-        let layout = self.heap.layout();
-        let cursors = &self.words[self.shape.readers_at(layout)..];
-        cursors.chunks_exact(group(layout)).take(self.shape.cursors()).map(|cursor| &cursor[0])
+        let (words, first, group) = (self.words, self.readers, group(self.heap.layout()));
+        (0..self.shape.cursors()).map_while(move |reader| words.get(first + reader * group))
+    }
+    /// One of them.
+    #[inline(always)]
+    pub(super) fn reader(&self, reader: usize) -> Option<&'a <R::Backend as Backend>::Word> {
+        let at = self.readers + reader * group(self.heap.layout());
+        if reader < self.shape.cursors() { self.words.get(at) } else { None }
     }
     /// The holds of receivers.
     pub(super) fn holds(&self) -> &'a [<R::Backend as Backend>::Word] {
-        &self.words[self.shape.readers_at(self.heap.layout())..][..self.shape.holds()]
+        &self.words[self.readers..][..self.shape.holds()]
     }
     pub(super) fn users(&self) -> &'a [<R::Backend as Backend>::Word] {
         &self.words[users_at(self.heap.layout())..][..self.heap.layout().params.participants]

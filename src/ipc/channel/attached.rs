@@ -8,7 +8,7 @@ use crate::ipc::message::Message;
 use crate::ipc::payload::Payload;
 use crate::ipc::ring::{NotSent, Ring};
 use crate::ipc::structure::{
-    HAD_RECEIVERS, HAD_SENDERS, MOST_COUNTED, NotJoined, Role, STRUCTURE, Shape, Sort, Structure,
+    HAD_RECEIVERS, HAD_SENDERS, MOST_COUNTED, NotJoined, Places, Role, STRUCTURE, Shape, Sort, Structure,
 };
 use crate::ipc::wait::Look;
 use crate::matrix::heap::{Exhausted, Live, ThreadCache};
@@ -34,6 +34,8 @@ pub(in crate::ipc) struct Attached {
     pub(in crate::ipc) handler: Handler,
     pub(in crate::ipc) live: Live,
     pub(in crate::ipc) shape: Shape,
+    /// Where what lies of that shape.
+    pub(in crate::ipc) places: Places,
     /// The participant that is counted.
     number: u16,
 }
@@ -54,7 +56,8 @@ impl Attached {
             let _ = handler.free_message(&pointer);
             return Err(error);
         }
-        Ok(Arc::new(Self { handler: handler.clone(), live: made.of(0), shape, number: home }))
+        let places = shape.places(matrix.heap().layout());
+        Ok(Arc::new(Self { handler: handler.clone(), live: made.of(0), shape, places, number: home }))
     }
 
     /// Makes a structure; where memory is short, once more after the dead have been recovered.
@@ -92,7 +95,8 @@ impl Attached {
         };
         let made = Self::made(handler, shape, make)?;
         let live = made.ok_or(Error::NotLive { offset: 0, state: "freed by somebody who had no right to" })?;
-        Ok(Arc::new(Self { handler: handler.clone(), live, shape, number: home }))
+        let places = shape.places(matrix.heap().layout());
+        Ok(Arc::new(Self { handler: handler.clone(), live, shape, places, number: home }))
     }
 
     /// The structure of that name, if there is one; one that is just being made or removed is waited for, but
@@ -137,7 +141,8 @@ impl Attached {
             };
             match matrix.with_cache(come)? {
                 Some(Come::Counted(shape)) => {
-                    return Ok(Some(Arc::new(Self { handler: handler.clone(), live, shape, number: home })));
+                    let places = shape.places(matrix.heap().layout());
+                    return Ok(Some(Arc::new(Self { handler: handler.clone(), live, shape, places, number: home })));
                 }
                 Some(Come::Another(other)) => return Err(mismatch(Some(other.content))),
                 Some(Come::TooMany) => return Err(Error::TooManyHandles { most: MOST_COUNTED }),
@@ -181,7 +186,13 @@ impl Attached {
 
     #[inline(always)]
     fn known(&self) -> Structure<'_, MappedRegion> {
-        Structure::known(self.handler.matrix().heap(), self.live.at, self.shape)
+        Structure::known(self.handler.matrix().heap(), self.live.at, self.shape, self.places)
+    }
+
+    /// The participant that is counted.
+    #[inline(always)]
+    pub(in crate::ipc) fn home(&self) -> u16 {
+        self.number
     }
 
     /// One try to put a message in, by `put`; wakes as many as `woken` who wait for one.

@@ -55,6 +55,7 @@ use super::table::{BUCKET_SHIFT, By, Key, MAX_KEY, Table, When};
 use super::topic::open;
 use crate::error::{Error, Result};
 use crate::handlers::Handler;
+use crate::matrix::heap::Live;
 use crate::segment::region::MappedRegion;
 use crate::shared::Shared;
 use guard::Named;
@@ -65,6 +66,10 @@ const MAX_CAPACITY: usize = 1 << 17;
 /// Entries for each bucket of a full map.
 const LOAD: usize = 2;
 const MAX_GUARDS: u16 = 1024;
+
+/// What a look-up finds: the cursor that names it and whose that is, the block, the link to it.
+type Found = ((usize, u16), Live, Link);
+
 /// What a map's maker may choose; from [`Handler::map`].
 #[must_use = "a map is opened by `open_or_create`"]
 pub struct MapOptions<'h, 'n, T: ?Sized> {
@@ -238,14 +243,33 @@ impl<T: Payload + ?Sized> Map<T> {
     /// [`Error::MapRefused`] if as many guards and calls as the map was made for are at work;
     /// [`Error::NoParticipantSlot`], [`Error::ForkedChild`].
     pub fn get(&self, key: &[u8]) -> Result<Option<Entry<'_, T>>> {
-        let (held, key) = (self.hold()?, self.key(key));
-        match self.with(held, |table, by| table.get(by, &key)) {
-            Ok(Some((live, link))) => Ok(Named::new(self, held, live, link).map(Entry)),
-            other => {
-                self.drop_cursor(held.0);
-                other.map(|_| None)
+        let key = self.key(key);
+        // All of it in one step, if a cursor is free.
+        let found = self.attached.with(|cache, structure| {
+            let (table, home) = (Table::of(structure), self.attached.home());
+            let cursor = table.hold(home)?;
+            let found = table.get(&mut By { cache, cursor, home }, &key);
+            if found.is_none() {
+                table.drop_cursor(cursor);
             }
+            Some(found.map(|(live, link)| ((cursor, home), live, link)))
+        })?;
+        let found = match found {
+            Some(found) => found,
+            None => self.get_patiently(&key)?,
+        };
+        Ok(found.and_then(|(held, live, link)| Named::new(self, held, live, link)).map(Entry))
+    }
+
+    /// As [`Map::get`], where no cursor was free.
+    #[cold]
+    fn get_patiently(&self, key: &Key<'_>) -> Result<Option<Found>> {
+        let held = self.hold()?;
+        let found = self.with(held, |table, by| table.get(by, key));
+        if !matches!(found, Ok(Some(_))) {
+            self.drop_cursor(held.0);
         }
+        Ok(found?.map(|(live, link)| (held, live, link)))
     }
 
     /// Whether a key is there.

@@ -6,7 +6,7 @@ use crate::handlers::Handler;
 use crate::ipc::channel::attached::Attached;
 use crate::ipc::link::Link;
 use crate::ipc::payload::Payload;
-use crate::ipc::structure::Role;
+use crate::ipc::structure::{Role, Structure};
 use crate::ipc::table::{By, Key, Table};
 use crate::segment::region::MappedRegion;
 use siphasher::sip::SipHasher13;
@@ -69,20 +69,25 @@ impl<T: Payload + ?Sized> Map<T> {
     /// A cursor that names a block is nobody's any more; what it was the last to name is freed. In a forked
     /// child nothing happens: its parent has the cursor.
     pub(super) fn leave(&self, held: (usize, u16), link: Link) {
-        let (Ok(structure), (cursor, home)) = (self.attached.structure(), held) else { return };
-        let left = self.with(held, |table, by| table.unname(by, Some(link)));
-        let table = Table::of(structure);
-        let was_retired = left.unwrap_or_else(|_| {
+        let (cursor, home) = held;
+        let told = |structure: Structure<'_, MappedRegion>, was_retired| {
+            Table::of(structure).drop_cursor(cursor);
+            if was_retired {
+                structure.bell(Role::Sender).ring_after_store(u32::MAX);
+            }
+        };
+        let left = self.attached.with(|cache, structure| {
+            told(structure, Table::of(structure).unname(&mut By { cache, cursor, home }, Some(link)));
+        });
+        if left.is_err()
+            && let Ok(structure) = self.attached.structure()
+        {
             // This thread has no number: it becomes the process's, and is freed as another thread's.
-            let (was_retired, freed) = table.leave(cursor, home, home, link);
+            let (was_retired, freed) = Table::of(structure).leave(cursor, home, home, link);
             if let Some(live) = freed {
                 let _ = self.handler().matrix().free(live.at, Some(live.header.generation()));
             }
-            was_retired
-        });
-        table.drop_cursor(cursor);
-        if was_retired {
-            structure.bell(Role::Sender).ring_after_store(u32::MAX);
+            told(structure, was_retired);
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::segment::region::Region;
 
 impl<'a, R: Region> Table<'a, R> {
     fn cursor(&self, index: usize) -> Option<&'a <R::Backend as Backend>::Word> {
-        self.structure.readers().nth(index)
+        self.structure.reader(index)
     }
 
     /// A cursor for the participant `me`, with which it reads and changes the table. None if all are held.
@@ -24,7 +24,7 @@ impl<'a, R: Region> Table<'a, R> {
             self.cursor(index)
                 .is_some_and(|word| word.load(&CURSOR_LOOK) == 0 && word.cas(0, mine, &CURSOR_CLAIM).is_ok())
         };
-        let index = (near..most).chain(0..near).find(free)?;
+        let index = if free(&near) { near } else { (near + 1..most).chain(0..near).find(free)? };
         // Whoever looks at the cursors looks as far as this.
         let highest = self.structure.field(HEAD);
         let mut known = highest.load(&CURSOR_LOOK);
@@ -81,13 +81,15 @@ impl<'a, R: Region> Table<'a, R> {
     }
 
     /// The header of a retired block, as long as nobody has it.
+    #[inline]
     pub(super) fn retired(&self, named: u64) -> Option<Live> {
         let (at, retired) = block(named);
         let live = self.heap.live_at(at).ok()?;
         (live.header.owner() == LINKED && live.header.generation() == retired).then_some(live)
     }
-    pub(super) fn is_retired(&self, link: Link) -> bool {
-        self.retired(named(link)).is_some()
+    /// Whether the header says so, of a link's block.
+    pub(super) fn is_retired(link: Link, header: Header) -> bool {
+        header.owner() == LINKED && header.generation() == after(link.generation())
     }
 
     /// Takes a block that is retired, for `me`, unless somebody names it.

@@ -41,8 +41,10 @@ impl<'a, R: Region> Table<'a, R> {
         Some((rest[first..].iter().map(|word| word.load(&LABEL_LOOK)), last[0].load(&LABEL_LOOK), bytes))
     }
     pub(super) fn is_labelled(&self, link: Link, key: &Key<'_>) -> bool {
-        self.label(link)
-            .is_some_and(|(words, hash, bytes)| hash == key.hash && bytes == key.bytes.len() && words.eq(key.words()))
+        // As many words on both sides, where there are as many bytes.
+        self.label(link).is_some_and(|(words, hash, bytes)| {
+            hash == key.hash && bytes == key.bytes.len() && words.zip(key.words()).all(|(one, other)| one == other)
+        })
     }
     pub(super) fn key_of(&self, link: Link) -> Option<Vec<u8>> {
         let (words, _, bytes) = self.label(link)?;

@@ -201,7 +201,10 @@ impl<'a, R: Region> Table<'a, R> {
             match self.seek(bucket, turn, key, by) {
                 // Freed by somebody who had no right to: it is not there.
                 Seen::At(_, link) => match self.heap.live_at(link.at()) {
-                    Ok(live) if self.heap.standing(link) != Standing::Void || self.is_retired(link) => {
+                    Ok(live)
+                        if Heap::<R>::standing_of(link, live.header) != Standing::Void
+                            || Self::is_retired(link, live.header) =>
+                    {
                         return Some((live, link));
                     }
                     _ => {
@@ -246,8 +249,19 @@ impl<'a, R: Region> Table<'a, R> {
 
     /// What is in a bucket while the turn is this: places and links.
     fn current(bucket: Bucket<'a, R>, turn: Turn) -> impl Iterator<Item = (usize, Link)> {
-        (1..bucket.len()).filter_map(move |place| {
-            let Cell::Link(link) = Cell::of(bucket[place].load(&CELL_LOOK)) else { return None };
+        Self::current_of(bucket, turn, |_| true)
+    }
+
+    /// Those of them whose words may be wanted.
+    #[inline(always)]
+    fn current_of(
+        bucket: Bucket<'a, R>,
+        turn: Turn,
+        may_be: impl Fn(u64) -> bool,
+    ) -> impl Iterator<Item = (usize, Link)> {
+        bucket.iter().enumerate().skip(1).filter_map(move |(place, word)| {
+            let word = word.load(&CELL_LOOK);
+            let Cell::Link(link) = (if may_be(word) { Cell::of(word) } else { return None }) else { return None };
             let is_in = link.lap() & IN != 0;
             let replaced = place == turn.old_place() && R::Backend::takes(Mutant::DisplacedShown);
             (if is_in { !replaced } else { place == turn.new_place() }).then_some((place, link))
@@ -256,7 +270,10 @@ impl<'a, R: Region> Table<'a, R> {
 
     /// Looks for a key under a turn. What is found the cursor names.
     fn seek(&self, bucket: Bucket<'a, R>, turn: Turn, key: &Key<'_>, by: &mut By<'_>) -> Seen {
-        for (place, link) in Self::current(bucket, turn).filter(|(_, link)| link.lap() >> 1 == key.tag()) {
+        // By the word's own bits first: most places are empty, or another key's.
+        let (mask, wanted) = Link::bits_of_lap(!IN, key.tag() << 1);
+        let may_be = |word: u64| word & mask == wanted;
+        for (place, link) in Self::current_of(bucket, turn, may_be) {
             if !self.name(by, bucket, turn, link) {
                 return Seen::Moved;
             }

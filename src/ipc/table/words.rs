@@ -27,10 +27,9 @@ impl Key<'_> {
         self.bytes.len().div_ceil(8) + LABEL_WORDS
     }
     pub(super) fn words(&self) -> impl Iterator<Item = u64> {
-        self.bytes.chunks(8).map(|chunk| {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            u64::from_le_bytes(word)
+        self.bytes.chunks(8).map(|chunk| match chunk.try_into() {
+            Ok(whole) => u64::from_le_bytes(whole),
+            Err(_) => chunk.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte)),
         })
     }
     /// The bits of the hash that a link shows.
