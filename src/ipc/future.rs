@@ -45,11 +45,13 @@ use super::board::Board;
 use super::channel::attached::Attached;
 use super::channel::{Delivery, Many, Mode, Receiver, SendError, Sender, Unreceived, Unsent, Worker};
 use super::helper::{Helper, Rings, Sleeper, poll};
+use super::lossy::{Copied, LossySubscriber, copy_next};
 use super::message::Message;
-use super::named::{Event, Semaphore};
+use super::named::{Event, Mutex, MutexGuard, Semaphore};
 use super::payload::Payload;
+use super::service::{Request, Responses, Server};
 use super::structure::{Places, Role, Shape, Structure};
-use super::topic::{Reading, Subscriber};
+use super::topic::{Reading, Subscriber, Topic};
 use super::wait::Look;
 use crate::backend::{Native, NativeWord};
 use crate::error::{Error, Result};
@@ -294,6 +296,105 @@ impl<T: Payload + ?Sized> Subscriber<T> {
     /// As [`Subscriber::try_next`].
     pub fn next_async(&mut self) -> impl Future<Output = Result<Reading<'_, T>>> {
         Next { subscriber: Some(self), asleep: None }
+    }
+}
+
+impl<T: Copied + ?Sized> LossySubscriber<T> {
+    /// A copy of what is published next, once it is, or how many were missed.
+    ///
+    /// # Errors
+    /// As [`LossySubscriber::try_next`].
+    pub fn next_async(&mut self) -> impl Future<Output = Result<T::Copy>> {
+        let (attached, next) = self.parts();
+        let attempt = move || copy_next::<T>(attached, next).transpose();
+        Until { waiting: Waiting::at(attached, Role::Receiver), attempt }
+    }
+}
+
+/// Publishes a message, once the slowest subscriber has made room: from [`Topic::publish_async`].
+#[must_use = "nothing is published before it is awaited"]
+pub struct Publish<'t, 'h, T: Payload + ?Sized> {
+    topic: &'t Topic<T>,
+    waiting: Waiting<'t>,
+    message: Option<Message<'h, T>>,
+}
+
+impl<T: Payload + ?Sized> Unpin for Publish<'_, '_, T> {}
+
+impl<'h, T: Payload + ?Sized> Publish<'_, 'h, T> {
+    /// The message, if it was not published: whoever has waited long enough keeps it.
+    pub fn into_message(mut self) -> Option<Message<'h, T>> {
+        self.message.take()
+    }
+}
+
+impl<'h, T: Payload + ?Sized> Future for Publish<'_, 'h, T> {
+    type Output = std::result::Result<(), SendError<'h, T>>;
+    /// # Panics
+    /// If it is polled after it has returned.
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self { topic, waiting, message } = &mut *self;
+        waiting.poll(context.waker(), || {
+            match topic.try_publish(message.take().expect("not polled after it has returned")) {
+                Err(SendError { message: back, why: Unsent::Full }) => {
+                    *message = Some(back);
+                    None
+                }
+                published => Some(published),
+            }
+        })
+    }
+}
+
+impl<T: Payload + ?Sized> Topic<T> {
+    /// Publishes, once the slowest subscriber has made room.
+    ///
+    /// # Errors
+    /// As [`Topic::try_publish`], but not [`Unsent::Full`].
+    pub fn publish_async<'t, 'h>(&'t self, message: Message<'h, T>) -> Publish<'t, 'h, T> {
+        Publish { topic: self, waiting: Waiting::at(self.attached(), Role::Sender), message: Some(message) }
+    }
+}
+
+impl<Q: Payload + ?Sized, A: Payload + ?Sized> Server<Q, A> {
+    /// The oldest request, once there is one.
+    ///
+    /// # Errors
+    /// As [`Server::next`].
+    pub fn next_async(&self) -> impl Future<Output = std::result::Result<Request<'_, Q, A>, Unreceived>> {
+        let attempt = || match self.try_next() {
+            Err(Unreceived::Empty) => None,
+            got => Some(got),
+        };
+        Until { waiting: Waiting::at(self.attached(), Role::Receiver), attempt }
+    }
+}
+
+impl<'c, Q: Payload + ?Sized, A: Payload + ?Sized> Responses<'c, Q, A> {
+    /// The next response, once it is there; none behind the last one.
+    ///
+    /// # Errors
+    /// [`Error::CallFailed`].
+    pub fn next_async(&mut self) -> impl Future<Output = Result<Option<Message<'c, A>>>> {
+        Until { waiting: Waiting::at(self.attached(), Role::Receiver), attempt: || self.try_next() }
+    }
+}
+
+impl<T: Shared> Mutex<T> {
+    /// Locks it, once it is free or its holder is found dead. Unlike [`Mutex::lock`] it also waits for a guard of
+    /// this thread's, which another of its tasks may have: a task that locks what it has locked waits for ever.
+    ///
+    /// The lock is the thread's that gets it. So the guard stays there, and a task that keeps it over an `await`
+    /// is one for a runtime of this thread alone (a `LocalSet` of tokio's).
+    ///
+    /// # Errors
+    /// [`Error::NoParticipantSlot`], [`Error::ForkedChild`].
+    pub fn lock_async(&self) -> impl Future<Output = Result<MutexGuard<'_, T>>> {
+        let attempt = || match self.try_lock() {
+            Err(Error::LockedByCaller) => None,
+            locked => locked.transpose(),
+        };
+        Until { waiting: Waiting::at(self.attached(), Role::Receiver), attempt }
     }
 }
 

@@ -83,22 +83,13 @@ impl<T: Copied + ?Sized> LossySubscriber<T> {
     /// that is there. [`Error::TopicClosed`] if nothing will come any more; as [`Handler::take_ref`] if what
     /// was published is not a `T`, which is passed; [`Error::ForkedChild`].
     pub fn try_next(&mut self) -> Result<Option<T::Copy>> {
-        let log = Log::of(self.attached.structure()?);
-        loop {
-            match log.look_from(&mut self.next) {
-                Found::Block(live, link) => {
-                    let copy = T::COPIED(&self.attached.handler, live);
-                    if log.is_still_at(self.next, link) {
-                        self.next += 1;
-                        return copy.map(Some);
-                    }
-                    // Overwritten meanwhile: the next look says so.
-                }
-                Found::Nothing => return Ok(None),
-                Found::Closed => return Err(Error::TopicClosed),
-                Found::Lagged(missed) => return Err(Error::Lagged { missed }),
-            }
-        }
+        let (attached, next) = self.parts();
+        copy_next::<T>(attached, next)
+    }
+
+    /// What it reads, and which publication next.
+    pub(super) fn parts(&mut self) -> (&Arc<Attached>, &mut u64) {
+        (&self.attached, &mut self.next)
     }
 
     /// The same, but waits for a publication until the time is over.
@@ -114,5 +105,25 @@ impl<T: Copied + ?Sized> LossySubscriber<T> {
             self.try_next().transpose()
         };
         attached.structure()?.bell(Role::Receiver).wait(deadline(timeout), attempt).transpose()
+    }
+}
+
+/// A copy of the publication `next`, which is one further then.
+pub(super) fn copy_next<T: Copied + ?Sized>(attached: &Attached, next: &mut u64) -> Result<Option<T::Copy>> {
+    let log = Log::of(attached.structure()?);
+    loop {
+        match log.look_from(next) {
+            Found::Block(live, link) => {
+                let copy = T::COPIED(&attached.handler, live);
+                if log.is_still_at(*next, link) {
+                    *next += 1;
+                    return copy.map(Some);
+                }
+                // Overwritten meanwhile: the next look says so.
+            }
+            Found::Nothing => return Ok(None),
+            Found::Closed => return Err(Error::TopicClosed),
+            Found::Lagged(missed) => return Err(Error::Lagged { missed }),
+        }
     }
 }

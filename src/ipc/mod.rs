@@ -135,7 +135,7 @@ pub use containers::{MessageAllocator, MessageVec};
 #[doc(inline)]
 pub use descriptor::Readable;
 #[doc(inline)]
-pub use future::Send;
+pub use future::{Publish, Send};
 #[doc(inline)]
 pub use inspect::{ContentInfo, StructureInfo, Users};
 #[doc(inline)]

@@ -234,6 +234,9 @@ impl<T> Clone for Mutex<T> {
 }
 
 impl<T: Shared> Mutex<T> {
+    pub(super) fn attached(&self) -> &Arc<Attached> {
+        &self.attached
+    }
     fn words(&self) -> Result<Lock<'_, Native>> {
         let structure = self.attached.structure()?;
         Ok(Lock { word: structure.field(TAIL), bell: structure.bell(Role::Receiver) })

@@ -32,9 +32,11 @@
 use super::board::Board;
 use super::channel::attached::Attached;
 use super::channel::{Delivery, Mode, Receiver, Unreceived, Worker};
+use super::lossy::{Copied, LossySubscriber};
 use super::message::Message;
 use super::named::{Event, Semaphore};
 use super::payload::Payload;
+use super::service::{Request, Responses, Server};
 use super::several::wait_for_any;
 use super::structure::Role;
 use super::topic::{Reading, Subscriber};
@@ -103,6 +105,38 @@ impl<'a, R> Select<'a, R> {
     ) -> Self {
         let attached = Arc::clone(subscriber.attached());
         self.with(&attached, move || subscriber.try_next().transpose().map(&mut then))
+    }
+
+    /// Also waits for a copy of the next publication, or for how many were missed.
+    pub fn next_copy<T: Copied + ?Sized>(
+        self,
+        subscriber: &'a mut LossySubscriber<T>,
+        mut then: impl FnMut(Result<T::Copy>) -> R + 'a,
+    ) -> Self {
+        let attached = Arc::clone(subscriber.parts().0);
+        self.with(&attached, move || subscriber.try_next().transpose().map(&mut then))
+    }
+
+    /// Also waits for a request.
+    pub fn request<Q: Payload + ?Sized, A: Payload + ?Sized>(
+        self,
+        server: &'a Server<Q, A>,
+        mut then: impl FnMut(std::result::Result<Request<'a, Q, A>, Unreceived>) -> R + 'a,
+    ) -> Self {
+        self.with(server.attached(), move || match server.try_next() {
+            Err(Unreceived::Empty) => None,
+            got => Some(then(got)),
+        })
+    }
+
+    /// Also waits for the next response to a call; behind the last one there is none, at once.
+    pub fn response<'c: 'a, Q: Payload + ?Sized, A: Payload + ?Sized>(
+        self,
+        responses: &'a mut Responses<'c, Q, A>,
+        mut then: impl FnMut(Result<Option<Message<'c, A>>>) -> R + 'a,
+    ) -> Self {
+        let attached = responses.attached();
+        self.with(attached, move || responses.try_next().map(&mut then))
     }
 
     /// Also waits until a board's value is not the one that `seen` says ([`Board::changed`]).

@@ -202,29 +202,50 @@ impl<'c, Q: Payload + ?Sized, A: Payload + ?Sized> Responses<'c, Q, A> {
         if self.over {
             return Ok(None);
         }
-        let (client, asked, deaths) = (self.client, self.asked, self.deaths);
         let attempt = |look| {
             if look == Look::Thorough {
-                client.ring.look_after_the_dead();
+                self.client.ring.look_after_the_dead();
             }
-            match client.with_calls(|calls, cache| calls.look(cache, asked)) {
-                Ok(Found::Response(taken, part)) => Some(Ok((taken, part))),
-                Ok(Found::Waits) => client.end.has_lost_the_others().map(|died| Err(Failed::NoServer { died })),
-                Ok(Found::Worked(_)) => None,
-                Ok(Found::Unanswered) => Some(Err(Failed::Unanswered { died: client.deaths() != deaths })),
-                Err(_) => Some(Err(Failed::NoParticipant)),
-            }
+            self.look()
         };
-        let ring = client.ring.structure().map_err(|_| Failed::NoParticipant)?;
-        let (taken, part) = match ring.bell(Role::Receiver).wait(until, attempt).unwrap_or(Err(Failed::Timeout)) {
-            Ok(found) => found,
-            Err(why) => {
-                self.over = why != Failed::Timeout;
-                return Err(why);
-            }
-        };
+        let ring = self.client.ring.structure().map_err(|_| Failed::NoParticipant)?;
+        let found = ring.bell(Role::Receiver).wait(until, attempt).unwrap_or(Err(Failed::Timeout));
+        self.take_up(found)
+    }
+
+    /// The next response, if it is there now, or why none comes any more; behind the last one, that there is none.
+    pub(in crate::ipc) fn try_next(&mut self) -> Option<Result<Option<Message<'c, A>>>> {
+        if self.over {
+            return Some(Ok(None));
+        }
+        let found = self.look()?;
+        Some(self.take_up(found).map_err(Error::from))
+    }
+    pub(in crate::ipc) fn attached(&self) -> &'c Arc<Attached> {
+        &self.client.ring
+    }
+
+    /// One look: the response is the caller's.
+    fn look(&self) -> Option<std::result::Result<(Taken, Part), Failed>> {
+        let client = self.client;
+        match client.with_calls(|calls, cache| calls.look(cache, self.asked)) {
+            Ok(Found::Response(taken, part)) => Some(Ok((taken, part))),
+            Ok(Found::Waits) => client.end.has_lost_the_others().map(|died| Err(Failed::NoServer { died })),
+            Ok(Found::Worked(_)) => None,
+            Ok(Found::Unanswered) => Some(Err(Failed::Unanswered { died: client.deaths() != self.deaths })),
+            Err(_) => Some(Err(Failed::NoParticipant)),
+        }
+    }
+
+    fn take_up(
+        &mut self,
+        found: std::result::Result<(Taken, Part), Failed>,
+    ) -> std::result::Result<Option<Message<'c, A>>, Failed> {
+        let (taken, part) = found.inspect_err(|&why| self.over = why != Failed::Timeout)?;
         // There is room for another.
-        ring.bell(Role::Sender).ring(1);
+        if let Ok(ring) = self.client.ring.structure() {
+            ring.bell(Role::Sender).ring(1);
+        }
         self.over = part != Part::More;
         self.message(taken, part)
     }

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::handlers::Handler;
 use crate::ipc::Unreceived;
 use crate::ipc::call::{Caller, NotAnswered, Part, TAIL_WORDS};
-use crate::ipc::channel::attached::End;
+use crate::ipc::channel::attached::{Attached, End};
 use crate::ipc::link::Taken;
 use crate::ipc::message::Message;
 use crate::ipc::payload::Payload;
@@ -19,6 +19,7 @@ use crate::shared::Shared;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long a response waits for a caller that has not taken those before it, if nobody says.
@@ -76,6 +77,10 @@ impl<Q: Payload + ?Sized, A: Payload + ?Sized> Server<Q, A> {
 
     fn wait(&self, until: Option<Instant>) -> std::result::Result<Request<'_, Q, A>, Unreceived> {
         self.end.attached.get_patiently(until, || self.try_next())
+    }
+
+    pub(in crate::ipc) fn attached(&self) -> &Arc<Attached> {
+        &self.end.attached
     }
 
     /// One try. Requests that nobody waits for are freed.

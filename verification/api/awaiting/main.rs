@@ -6,6 +6,7 @@ mod common;
 mod kills;
 mod runtime;
 mod selecting;
+mod services;
 
 use atomic_matrix::handlers::Handler;
 use atomic_matrix::segment::Options;
