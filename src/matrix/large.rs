@@ -14,7 +14,7 @@
 //!   next one's blocks. (If those that are too small were no sign, more and more of them would wait, and
 //!   crowd out the others.)
 //! - A cache's large parked blocks have an eighth of the sector at most, divided by the slots in use; a 128th
-//!   once no free block has a quarter of the sector, and then no request is rounded up: what is parked keeps
+//!   once no free block has a third of the sector, and then no request is rounded up: what is parked keeps
 //!   its neighbours apart, and memory is short. Where there is no room, those go first that were not asked for
 //!   lately; a free merges [`EVICTIONS`] at most, and each block once.
 //! - Whoever frees another cache's block parks it for that cache, and its index goes home
@@ -40,7 +40,7 @@ const POOLS_PART: u32 = 8;
 /// And this part when it is not.
 const SCARCE_PART: u32 = 128;
 /// Memory is plentiful while a free block has this part of the sector.
-const PLENTY_PART: u32 = 4;
+const PLENTY_PART: u32 = 3;
 /// A free merges so many parked blocks at most to make room for one.
 pub(super) const EVICTIONS: usize = 14;
 /// A cache looks again how much it may park once it has cut and merged this part of the sector, or this many blocks.
