@@ -39,6 +39,7 @@ impl<R: Region> Heap<R> {
         align: u32,
         kind: Kind,
     ) -> Result<Live, Exhausted> {
+        debug_assert!(align <= 1 || align.is_power_of_two(), "at a multiple of {align}");
         let size = size.max(self.least());
         let mask = align.max(1) - 1;
         if let Some(live) = self.allocate_parked_at(cache, size, mask, kind) {
@@ -249,6 +250,7 @@ impl<R: Region> Heap<R> {
 
     /// As [`Heap::allocate`], without the last try: from what is parked for this cache, or hinted. No walk.
     pub(crate) fn allocate_unswept(&self, cache: &mut ThreadCache, size: u32, align: u32, kind: Kind) -> Option<Live> {
+        debug_assert!(align <= 1 || align.is_power_of_two(), "at a multiple of {align}");
         let size = size.max(self.least());
         let mask = align.max(1) - 1;
         let parked = self.allocate_parked_at(cache, size, mask, kind);

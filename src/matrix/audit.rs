@@ -12,7 +12,7 @@ use super::transfer_cache::filler_of;
 use super::words::Heap;
 use super::words::view;
 use crate::backend::Word;
-use crate::backend::orderings::{BATCH_LOOK, HAZARD_LOOK, HINT_LOOK, OP_READ, PIN_LOOK};
+use crate::backend::orderings::{BATCH_LOOK, HAZARD_LOOK, HINT_LOOK, OP_READ, PIN_LOOK, SLOT_LOOK};
 use crate::segment::layout::{BATCH, CHUNK, Granule, SlotWord};
 use crate::segment::region::{Region, WordIndex};
 
@@ -35,9 +35,12 @@ impl<R: Region> Audit<'_, R> {
         self.audit_slots()
     }
 
-    /// Whether a tile's owner is somebody: a participant, or nobody as it should be.
+    /// Whether a tile's owner is somebody: a participant whose slot is held, or nobody as it should be. (In models
+    /// nobody has joined, and caches need no slots.)
     pub(super) fn has_owner(self, header: Header) -> bool {
-        let is_known = |number| is_nobody(number) || self.heap.is_participant(number);
+        let joined = self.heap.word(self.heap.layout().highest()).load(&SLOT_LOOK) != 0;
+        let is_here = |number| !joined || !self.heap.recoveries().slots().is_free(number);
+        let is_known = |number| is_nobody(number) || self.heap.is_participant(number) && is_here(number);
         match header.state() {
             State::Inside | State::Free => true,
             State::Coalescing => self.heap.is_participant(header.owner()),
@@ -191,6 +194,27 @@ mod tests {
         let caught = freed_while_it_is_adopted();
         set_mutant(None);
         assert!(matches!(caught, Err(Fault::Stray { .. })), "AdoptedSentHome survives: {caught:?}");
+    }
+
+    /// A block that is live or parked under a number whose slot is free comes back to nobody.
+    #[test]
+    fn l2_c1_what_is_kept_under_a_free_slots_number_is_told() {
+        for is_parked in [false, true] {
+            let handler = crate::segment::Options::new().memfd().size(1 << 20).create().expect("created");
+            let block = handler.allocate_raw(100).expect("room");
+            if is_parked {
+                handler.free_raw(block).expect("live");
+            }
+            let heap = handler.matrix().heap();
+            let slot = heap.slot(1, SlotWord::State);
+            let held = slot.load(&SLOT_LOOK);
+            heap.verify().expect("its slot is held");
+            slot.store(0, &SLOT_WRITE);
+            let told = heap.verify().expect_err("nobody has number 1").to_string();
+            slot.store(held, &SLOT_WRITE);
+            assert!(told.contains("no participant has"), "{told}");
+            heap.verify().expect("held again");
+        }
     }
 
     /// What verification says to one wrong word.

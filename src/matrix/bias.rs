@@ -107,6 +107,7 @@ impl<R: Region> Bias<'_, R> {
     /// Binds a cache to this heap: it parks with bias if the heap does.
     #[inline]
     pub(super) fn bind(self, cache: &mut ThreadCache) {
+        debug_assert!(self.heap.is_participant(cache.owner), "a cache of number {}", cache.owner);
         if cache.hazard == 0 && self.heap.biased() {
             cache.hazard = self.heap.layout().slot(cache.owner, SlotWord::Hazard).0 as u32;
             cache.granules = self.heap.layout().granules;

@@ -237,7 +237,7 @@ impl<R: Region> Heap<R> {
         let mut fault = None;
         self.walk(|g, header| {
             tally.add(header);
-            if fault.is_none() && !self.auditing().has_owner(header) {
+            if fault.is_none() && !self.auditing().has_owner(header) && self.look(g) == header {
                 fault = Some(Fault::OfNobody { granule: g.0, header });
             }
             if fault.is_none()

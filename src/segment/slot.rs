@@ -100,6 +100,10 @@ impl<'a, R: Region> Slots<'a, R> {
     pub fn numbers(&self) -> std::ops::RangeInclusive<u16> {
         1..=self.0.layout().params.participants as u16
     }
+    /// Whether the slot is nobody's.
+    pub(crate) fn is_free(&self, number: u16) -> bool {
+        self.state(number) & KIND == FREE
+    }
     /// Whether somebody holds the slot, dead or alive.
     pub fn is_held(&self, number: u16) -> bool {
         self.state(number) & KIND == HELD

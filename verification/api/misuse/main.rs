@@ -413,21 +413,22 @@ fn two_adopt_one_block() {
 #[test]
 fn who_stops_while_it_adopts_keeps_that_one_block() {
     let (scratch, h) = segment();
-    let other = scratch.attach();
     let block = h.allocate_raw(100).expect("room");
+    let (stopped, other) = (scratch.attach(), scratch.attach());
+    stopped.free_raw(stopped.allocate_raw(5000).expect("room")).expect("live");
     let heap = h.matrix().heap();
     let g = Granule(((block.offset() as u64 - heap.layout().sector) >> heap.layout().params.granule_shift) as u32);
     let word = heap.region().word(heap.layout().header(g));
-    // As participant 9 leaves it between the two compare-and-swaps of an adoption.
+    // As participant 2 leaves it between the two compare-and-swaps of an adoption.
     let header = heap.look(g);
-    let adopted = Header::new(header.state(), 1 << 10 | 9, header.generation(), header.low());
+    let adopted = Header::new(header.state(), 1 << 10 | 2, header.generation(), header.low());
     word.store(adopted.0, &HELD_STORE);
-    refused!(other, other.adopt_at(block.offset(), None), Error::ChangingHands { participant: 9, .. });
-    refused!(h, h.hand_over(&block), Error::ChangingHands { participant: 9, .. });
+    refused!(other, other.adopt_at(block.offset(), None), Error::ChangingHands { participant: 2, .. });
+    refused!(h, h.hand_over(&block), Error::ChangingHands { participant: 2, .. });
     word.store(header.0, &HELD_STORE);
     let adopted = other.adopt_at(block.offset(), Some(block.generation())).expect("live, and nobody changes it");
     other.free_raw(adopted).expect("live");
-    drop(other);
+    drop((stopped, other));
     rest_is_one_block(&h);
 }
 
