@@ -1,6 +1,7 @@
 //! What can go wrong: one enum, each message saying what was asked, what was found and what would help.
 
 mod advice;
+mod debug;
 mod messages;
 mod system;
 
@@ -14,7 +15,8 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 errors! {
 /// Every error of this crate. Sizes are in bytes.
-#[derive(Debug)]
+///
+/// `{:?}`, which a `main` that returns an error prints, is the message; `{:#?}` are the fields.
 #[non_exhaustive]
 pub enum Error {
     // Allocating and freeing.

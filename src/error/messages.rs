@@ -25,6 +25,17 @@ macro_rules! errors {
                 }
             }
         }
+
+        impl $enum {
+            #[allow(dead_code, reason = "for an enum whose debug format is not derived")]
+            fn fields(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                match self {
+                    $( Self::$name $({ $($field),+ })? => {
+                        f.debug_struct(stringify!($name))$($(.field(stringify!($field), $field))+)?.finish()
+                    } )+
+                }
+            }
+        }
     };
 }
 
