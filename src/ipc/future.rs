@@ -195,7 +195,7 @@ impl<T: Payload + ?Sized> Worker<T> {
     /// As [`Worker::recv`].
     pub fn recv_async(&self) -> impl Future<Output = std::result::Result<Delivery<'_, T>, Unreceived>> {
         let attempt = || match self.try_recv() {
-            Err(Unreceived::Empty) => None,
+            Err(why) if why.may_come() => None,
             got => Some(got),
         };
         Until { waiting: Waiting::at(self.attached(), Role::Receiver), attempt }

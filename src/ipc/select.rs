@@ -92,7 +92,7 @@ impl<'a, R> Select<'a, R> {
         mut then: impl FnMut(std::result::Result<Delivery<'a, T>, Unreceived>) -> R + 'a,
     ) -> Self {
         self.with(worker.attached(), move || match worker.try_recv() {
-            Err(Unreceived::Empty) => None,
+            Err(why) if why.may_come() => None,
             got => Some(then(got)),
         })
     }

@@ -154,7 +154,7 @@ fn unsent(why: Unsent) -> amx_status {
 
 fn unreceived(why: Unreceived) -> amx_status {
     match why {
-        Unreceived::Empty => amx_status::AmxEmpty,
+        Unreceived::Empty | Unreceived::AllHeld => amx_status::AmxEmpty,
         Unreceived::Timeout => amx_status::AmxTimeout,
         Unreceived::Closed => amx_status::AmxClosed,
         Unreceived::Disconnected { .. } => amx_status::AmxDisconnected,

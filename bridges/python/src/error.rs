@@ -72,7 +72,7 @@ pub fn unsent(why: Unsent) -> PyErr {
 pub fn unreceived(why: Unreceived) -> PyErr {
     let text = in_python(why.to_string());
     match why {
-        Unreceived::Empty | Unreceived::Timeout => Timeout::new_err(text),
+        Unreceived::Empty | Unreceived::AllHeld | Unreceived::Timeout => Timeout::new_err(text),
         Unreceived::Closed => Closed::new_err(text),
         Unreceived::Disconnected { .. } => Disconnected::new_err(text),
         Unreceived::NoParticipant => NoPlace::new_err(text),

@@ -298,7 +298,7 @@ impl Attached {
                 self.look_after_the_dead();
             }
             match get() {
-                Err(Unreceived::Empty) => None,
+                Err(why) if why.may_come() => None,
                 got => Some(got),
             }
         };

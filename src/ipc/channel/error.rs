@@ -48,6 +48,11 @@ pub enum Unreceived {
     /// There is no message now.
     #[error("the channel is empty; wait with `recv`")]
     Empty,
+    /// As many messages are held as the channel allows
+    /// ([`ChannelOptions::redeliver`](super::ChannelOptions::redeliver)).
+    #[error("as many messages are held as the channel allows; acknowledge one, or make the channel with more \
+        (`redeliver`)")]
+    AllHeld,
     /// There was none for as long as was to be waited.
     #[error("no message came until the time was over; wait longer, or see whether a sender is there")]
     Timeout,
@@ -87,10 +92,18 @@ impl From<NotSent> for Unsent {
 impl From<NotReceived> for Unreceived {
     fn from(why: NotReceived) -> Self {
         match why {
-            NotReceived::Empty | NotReceived::AllHeld => Self::Empty,
+            NotReceived::Empty => Self::Empty,
+            NotReceived::AllHeld => Self::AllHeld,
             NotReceived::Closed => Self::Closed,
             NotReceived::Damaged => Self::Damaged,
         }
+    }
+}
+
+impl Unreceived {
+    /// Whether there may be something later: whoever waits goes on.
+    pub(in crate::ipc) const fn may_come(self) -> bool {
+        matches!(self, Self::Empty | Self::AllHeld)
     }
 }
 

@@ -68,8 +68,10 @@ impl<T: Payload + ?Sized> Worker<T> {
     /// fewer are held than the channel allows. Lock-free.
     ///
     /// # Errors
-    /// [`Unreceived`]. [`Unreceived::Closed`] and [`Unreceived::Disconnected`] only once no other
-    /// thread holds anything: it may have to be delivered again.
+    /// [`Unreceived`]. [`Unreceived::AllHeld`] while as many are held as the channel allows; a worker
+    /// that is stopped just before it receives counts as holding one. [`Unreceived::Closed`] and
+    /// [`Unreceived::Disconnected`] only once no other thread holds anything: it may have to be delivered
+    /// again.
     pub fn try_recv(&self) -> std::result::Result<Delivery<'_, T>, Unreceived> {
         match self.get() {
             Err(Unreceived::Empty) => match self.end.has_lost_the_others() {
@@ -89,10 +91,11 @@ impl<T: Payload + ?Sized> Worker<T> {
     /// As [`Worker::try_recv`], and waits for a message as long as it takes.
     ///
     /// A thread that waits while it holds deliveries does not wait for those; two that wait for
-    /// each other's wait for ever, at the end of the channel.
+    /// each other's wait for ever, at the end of the channel. So does one that holds as many as the
+    /// channel allows, while another message is there.
     ///
     /// # Errors
-    /// As [`Worker::try_recv`]: not [`Unreceived::Empty`].
+    /// As [`Worker::try_recv`]: neither [`Unreceived::Empty`] nor [`Unreceived::AllHeld`].
     pub fn recv(&self) -> std::result::Result<Delivery<'_, T>, Unreceived> {
         self.recv_until(None)
     }
@@ -111,7 +114,7 @@ impl<T: Payload + ?Sized> Worker<T> {
     /// As [`Worker::recv_timeout`].
     pub fn recv_until(&self, until: Option<Instant>) -> std::result::Result<Delivery<'_, T>, Unreceived> {
         match self.get() {
-            Err(Unreceived::Empty) => self.end.attached.get_patiently(until, || self.try_recv()),
+            Err(why) if why.may_come() => self.end.attached.get_patiently(until, || self.try_recv()),
             got => got,
         }
     }

@@ -15,7 +15,7 @@ fn q2_q3_what_is_not_acknowledged_is_delivered_again() {
     (1..=4).for_each(|k| tx.send_value(k).expect("room"));
     let (one, two) = (worker.recv().expect("sent"), worker.try_recv().expect("sent"));
     assert_eq!((*one, *two, one.deliveries(), jobs.unacknowledged()), (1, 2, 1, (2, 0)));
-    assert_eq!(worker.try_recv().err(), Some(Unreceived::Empty), "two are held, and no more may be");
+    assert_eq!(worker.try_recv().err(), Some(Unreceived::AllHeld), "two are held, and no more may be");
     assert_eq!(worker.recv_timeout(SOON).err(), Some(Unreceived::Timeout));
     drop(one);
     assert_eq!(jobs.unacknowledged(), (1, 1));
