@@ -324,10 +324,20 @@ pub enum Mutant {
     NewsUntold,
     /// What is given back is counted before it is.
     NewsToldEarly,
+    /// Who merges what is parked counts it behind that alone.
+    NewsToldLate,
     /// Who is refused reads behind its sweep what was given back, not before.
     NewsReadLate,
     /// Who was refused does not look whether anything was given back since.
     NewsIgnored,
+    /// A cache does not remember what it has made free itself since it was refused.
+    MadeUntold,
+    /// A cache does not look whether another's operation is in flight beside what it has made free.
+    MadeBesideOperation,
+    /// A cache that has parked blocks elsewhere than with itself goes by what it remembers.
+    SentUntold,
+    /// A sweep looks at a free tile's right neighbour alone.
+    PassedIgnored,
     /// A sweep goes on where a block has moved behind it.
     SweepGoesOn,
     /// A request takes the newest large block of its bin, whatever it has.
@@ -574,8 +584,13 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant::SecondSweepDropped,
     Mutant::NewsUntold,
     Mutant::NewsToldEarly,
+    Mutant::NewsToldLate,
     Mutant::NewsReadLate,
     Mutant::NewsIgnored,
+    Mutant::MadeUntold,
+    Mutant::MadeBesideOperation,
+    Mutant::SentUntold,
+    Mutant::PassedIgnored,
     Mutant::SweepGoesOn,
     Mutant::LargeFitUnchecked,
     Mutant::PoolUnbounded,

@@ -312,8 +312,8 @@ impl<R: Region> Heap<R> {
     /// all, without room to spare for alignment or class (L2).
     #[cold]
     fn last_try(&self, reach: Reach, cache: &mut ThreadCache, asked: Fit, wanted: Fit) -> Result<Held, Exhausted> {
-        if let Some(said) = self.news().refused_before(cache, asked) {
-            return Err(said);
+        if let Some(known) = self.news().recall(cache, asked) {
+            return known;
         }
         self.parking().flush_near(cache);
         let held = self.runs().find_and_take(cache, wanted.room());

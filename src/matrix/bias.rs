@@ -399,8 +399,13 @@ impl<R: Region> Bias<'_, R> {
     /// Merges the block at `g` if it is parked and this cache may take it.
     pub(super) fn merge_parked(self, cache: &mut ThreadCache, g: Granule) {
         let header = self.heap.look(g);
-        if header.is_given_up() && self.heap.fits_sector(g, header) && self.may_take(cache.owner, header) {
+        if !header.is_given_up() || !self.heap.fits_sector(g, header) {
+            return;
+        }
+        if self.may_take(cache.owner, header) {
             self.heap.operations().coalesce(cache, g, header);
+        } else {
+            self.heap.news().sent(cache);
         }
     }
 }

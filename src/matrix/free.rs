@@ -161,7 +161,9 @@ impl<R: Region> Heap<R> {
         self.news().gave(cache);
         match self.parking().parking_bin(cache, size) {
             // Whoever adopts it says what becomes of it.
-            _ if self.bias().is_adopting(owner) && R::Backend::takes(Mutant::AdoptedSentHome) => {}
+            _ if self.bias().is_adopting(owner) && R::Backend::takes(Mutant::AdoptedSentHome) => {
+                self.news().sent(cache)
+            }
             Some(bin) => self.remote_frees().send_home(cache, bin, owner, g),
             None => self.bias().merge_batch(cache, &[g.0]),
         }

@@ -27,6 +27,9 @@ use crate::segment::size_class::{Class, at_least, of_size};
 /// The bits of a second-level word that stand for something.
 const STEPS: u64 = 0xFF;
 
+/// Chunks of a size's own class that a search looks at from each end, where no larger class has a block.
+const OWN_CLASS_LOOKS: u32 = 8;
+
 /// A bit on the path from a leaf word to the first level: `level` counts from the lowest tree level.
 #[derive(Clone, Copy)]
 struct Step {
@@ -253,13 +256,38 @@ impl<R: Region> Hints<'_, R> {
         false
     }
 
-    /// The last resort of a search, bounded: the first chunk of the size's own class, whose blocks may or may not fit.
+    /// The last resort of a search, bounded: a few chunks of the size's own class, whose blocks may or may not fit, from
+    /// both ends. Stale hints on the way are cleared.
     fn find_in_own_class(self, size: u32) -> Option<(Granule, Header)> {
         let class = of_size(size);
         if class.0 >= self.heap.layout().classes || class == at_least(size) {
             return None;
         }
-        let chunk = self.end_chunk(class, false)?;
+        for from_above in [false, true] {
+            let Some(first) = self.end_chunk(class, from_above) else { continue };
+            let tree = self.heap.layout().tree(class.0, 0, first / 64);
+            let mut bits = self.heap.word(tree).load(&HINT_LOOK);
+            for _ in 0..OWN_CLASS_LOOKS.min(bits.count_ones()) {
+                let bit = if from_above { 63 - bits.leading_zeros() } else { bits.trailing_zeros() };
+                bits &= !(1 << bit);
+                let chunk = first / 64 * 64 + bit as usize;
+                if chunk >= self.heap.layout().chunks() {
+                    break;
+                }
+                let found = self.first_that_fits(chunk, size);
+                if found.is_some() {
+                    return found;
+                }
+                if !self.chunk_has(chunk, class) {
+                    self.unhint(class, Step { level: 0, at: chunk }, || self.chunk_has(chunk, class));
+                }
+            }
+        }
+        None
+    }
+
+    /// A free block of at least `size` granules that begins in `chunk`. Nothing changes.
+    fn first_that_fits(self, chunk: usize, size: u32) -> Option<(Granule, Header)> {
         let mut bits = self.heap.word(self.heap.layout().leaf(chunk)).load(&HINT_LOOK);
         while bits != 0 {
             let (g, header) = self.begins_in((chunk * CHUNK) as u32 + bits.trailing_zeros());

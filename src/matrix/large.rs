@@ -258,6 +258,7 @@ impl<R: Region> LargeBlocks<'_, R> {
         let most = self.heap.layout().granules / BATCH_PART;
         let at = owner as usize % WAYS;
         let is_full = |way: &Way, more: u32| way.length == BATCH || way.granules + more > most;
+        self.heap.news().sent(cache);
         let way = &mut self.pool(cache).ways[at];
         if way.length > 0 && (way.owner != owner || is_full(way, block.size)) {
             self.dispatch_large(cache, at);
@@ -336,16 +337,21 @@ impl<R: Region> LargeBlocks<'_, R> {
         false
     }
 
+    /// Merges all large blocks that this cache has parked.
+    pub(super) fn merge_pool(self, cache: &mut ThreadCache) {
+        while let Some(block) = cache.large.as_deref_mut().and_then(Pool::evict) {
+            self.merge_large(cache, block);
+        }
+    }
+
     /// Merges all large blocks that this cache has parked, or has on their way home to others.
     pub fn flush_large(self, cache: &mut ThreadCache) {
         if self.heap.layout().large_bins == 0 {
             return;
         }
         while self.look_at_large_homes(cache, ALL) {}
-        let Some(mut pool) = cache.large.take() else { return };
-        while let Some(block) = pool.evict() {
-            self.merge_large(cache, block);
-        }
+        self.merge_pool(cache);
+        let Some(pool) = cache.large.take() else { return };
         for g in pool.ways.iter().flat_map(Way::batch).map(|&g| Granule(g)) {
             let size = self.heap.look(g).size();
             self.merge_large(cache, Parked { at: g, size });

@@ -377,6 +377,7 @@ impl<R: Region> Operations<'_, R> {
     /// A small block is held on the way: that saves its publication where a neighbour takes it in. A large one is
     /// announced, so that a participant stopped in between does not hide it (L2): anybody frees it then.
     pub(super) fn coalesce(self, cache: &mut ThreadCache, g: Granule, acked: Header) -> Option<Granule> {
+        self.heap.news().merges(cache, acked.size());
         debug_assert!(
             acked.is_given_up() && self.heap.fits_sector(g, acked) && self.heap.is_participant(cache.owner()),
             "{acked:?}"
@@ -422,6 +423,7 @@ impl<R: Region> Operations<'_, R> {
     pub(super) fn ripple(self, cache: &mut ThreadCache, held: Held) -> Granule {
         let Held { at, header } = held;
         debug_assert!(self.is_held_by(cache, header) && self.heap.fits_sector(at, header), "{held:?}");
+        self.heap.news().will_give(cache);
         while let Some((l, left)) = self.left_of(at) {
             match self.join(cache, l, left, header) {
                 // Nobody else can take a held block: a join with it is never aborted, whoever finishes it.
@@ -479,13 +481,13 @@ impl<R: Region> Operations<'_, R> {
     /// fence comes first, R's look sees L's footer and header and joins them; else L's look sees R's header.
     /// Either way they are one block: a contradiction. A look that meets an operation in flight may leave it:
     /// that operation ends with a transition of its own.
-    pub(super) fn publish_free(
-        self,
-        cache: &mut ThreadCache,
-        mut g: Granule,
-        size: u32,
-        mut hinted: Option<Class>,
-    ) -> Granule {
+    pub(super) fn publish_free(self, cache: &mut ThreadCache, g: Granule, size: u32, hinted: Option<Class>) -> Granule {
+        let at = self.recheck(cache, g, size, hinted);
+        self.heap.news().made(cache, at);
+        at
+    }
+
+    fn recheck(self, cache: &mut ThreadCache, mut g: Granule, size: u32, mut hinted: Option<Class>) -> Granule {
         let hint = |g: Granule, size: u32, hinted: &mut Option<Class>| {
             let class = of_size(size);
             if *hinted != Some(class) {
@@ -535,6 +537,11 @@ impl<R: Region> Operations<'_, R> {
 
     /// The free block that ends where `g` begins, found through its footer. A footer is a hint: head and size decide.
     fn left_of(self, g: Granule) -> Option<(Granule, Header)> {
+        self.footed_before(g).filter(|(_, header)| header.is_free())
+    }
+
+    /// The block that ends where `g` begins, if it has a footer: it is FREE, or was.
+    pub(super) fn footed_before(self, g: Granule) -> Option<(Granule, Header)> {
         let last = self.heap.layout().span(g).checked_sub(1)?;
         let word = self.heap.look_at_span(last);
         let (span, header) = match word.state() {
@@ -547,7 +554,7 @@ impl<R: Region> Operations<'_, R> {
         };
         let at = self.heap.head_of(span, header);
         let adjacent = R::Backend::check(at.plus(header.size()) == g, Mutant::AdjacencyUnchecked);
-        (header.is_free() && adjacent).then_some((at, header))
+        adjacent.then_some((at, header))
     }
 
     /// Cuts a held block in two held ones after `size` granules; both have a span of their own.

@@ -39,6 +39,7 @@ impl<R: Region> Parking<'_, R> {
     #[cold]
     #[inline(never)]
     pub(super) fn flush_half(self, cache: &mut ThreadCache, bin: Bin) {
+        self.heap.news().sent(cache);
         let stack = &mut cache.stacks[bin.0];
         let mut half = RemoteBatch {
             owner: cache.owner,
@@ -96,6 +97,22 @@ impl<R: Region> Parking<'_, R> {
     pub(super) fn flush_near(self, cache: &mut ThreadCache) {
         self.flush_own(cache);
         self.heap.remote_frees().merge_outbox(cache);
+    }
+
+    /// Merges what this cache has parked on its own stacks and in its pool.
+    pub(super) fn merge_own(self, cache: &mut ThreadCache) {
+        let elsewhere = cache.remote.is_some()
+            || cache.outbox.as_ref().is_some_and(|outbox| !outbox.0.is_empty())
+            || cache.limbo.as_ref().is_some_and(|limbo| !limbo.0.is_empty());
+        if elsewhere {
+            self.heap.news().sent(cache);
+        }
+        for bin in (0..self.heap.layout().bins).map(Bin) {
+            while let Some(g) = cache.stacks[bin.0].pop() {
+                self.heap.bias().merge_parked(cache, g);
+            }
+        }
+        self.heap.large().merge_pool(cache);
     }
 
     /// Merges what this cache has parked, and sends home what it has of other caches. What finds no home, and

@@ -137,6 +137,7 @@ impl<'a, R: Region> Recoveries<'a, R> {
         let unlooked = recovery.dead.iter().any(|dead| dead.is_recovered());
         // The dead may have stopped between giving something back and counting it.
         self.heap.news().gave(cache);
+        self.heap.news().forget(cache);
         self.end_walked(recovery);
         let walked = recovery.dead.iter().filter(|dead| recovery.found[dead.number as usize].open_adoptions == 0);
         slots.release(cache.owner(), &walked.copied().collect::<Vec<_>>());
@@ -184,7 +185,7 @@ impl<'a, R: Region> Recoveries<'a, R> {
     /// One tile of the walk; false if it has to be looked at again.
     fn recover_tile(
         self,
-        cache: Option<&mut ThreadCache>,
+        mut cache: Option<&mut ThreadCache>,
         recovery: &mut Recovery,
         g: Granule,
         header: Header,
@@ -213,8 +214,11 @@ impl<'a, R: Region> Recoveries<'a, R> {
             return true;
         }
         let Some(given) = self.give_back(g, header, recovery.policy) else { return false };
-        match cache.as_deref() {
-            Some(cache) => self.heap.news().gave(cache),
+        match cache.as_deref_mut() {
+            Some(cache) => {
+                self.heap.news().gave(cache);
+                self.heap.news().forget(cache);
+            }
             None => self.heap.news().gave_unaided(),
         }
         let (size, found) = (header.size() as u64, &mut recovery.found[number as usize]);

@@ -36,8 +36,20 @@ pub(super) struct Swept {
     pub(super) room: Exhausted,
     /// The last free block that is counted there: one that is merged with it begins where it did.
     last: (u32, u32),
+    /// The last free tile that was passed, as it was read.
+    passed: Option<(Granule, Header)>,
     /// Tiles in flight that have explained a new start: each does once.
     explained: Vec<(Granule, Header)>,
+}
+
+/// What a sweep has found of a free tile, and of the one that it passed before.
+enum Passed {
+    /// Both stand, and are no neighbours.
+    Whole,
+    /// The block that contains it begins here now.
+    Changed(Granule),
+    /// Somebody else's operation is in force on the one before, or over.
+    LeftChanged,
 }
 
 impl Swept {
@@ -61,7 +73,7 @@ impl Swept {
 
     /// The sweep starts again.
     fn forget(&mut self) {
-        (self.room, self.last) = (Exhausted::default(), (0, 0));
+        (self.room, self.last, self.passed) = (Exhausted::default(), (0, 0), None);
     }
 }
 
@@ -127,14 +139,18 @@ impl<R: Region> Heap<R> {
                             None => continue,
                         }
                     }
-                    let next = self.look(g.plus(size));
-                    if matches!(next.state(), State::Free | State::Inside) && at + size < granules {
-                        at = self.operations().publish_free(cache, g, size, Some(class)).0;
-                        if self.look(Granule(at)) != header {
+                    match self.recheck_passed(cache, g, header, seen) {
+                        Passed::Whole => seen.count_free(at, size),
+                        Passed::Changed(now) => {
+                            at = now.0;
+                            continue;
+                        }
+                        Passed::LeftChanged => {
+                            (at, last) = (0, None);
+                            seen.forget();
                             continue;
                         }
                     }
-                    seen.count_free(at, size);
                 }
                 State::Coalescing => seen.room.free += u64::from(size),
                 _ => {}
@@ -142,6 +158,27 @@ impl<R: Region> Heap<R> {
             at += size;
         }
         None
+    }
+
+    /// Merges the free tile at `g` with what is free beside it. An operation that was in force on a neighbour may be
+    /// over by the time that the walk comes there, and who announced it still owe its recheck: so the tile that was
+    /// passed before counts as well as the next one.
+    fn recheck_passed(&self, cache: &mut ThreadCache, g: Granule, header: Header, seen: &mut Swept) -> Passed {
+        let (size, end) = (header.size(), g.plus(header.size()));
+        let left = seen.passed.filter(|(left, was)| left.plus(was.size()) == g);
+        let left = left.filter(|_| R::Backend::takes(Mutant::PassedIgnored));
+        let right = end.0 < self.layout().granules && matches!(self.look(end).state(), State::Free | State::Inside);
+        if right || left.is_some() {
+            let at = self.operations().publish_free(cache, g, size, Some(of_size(size)));
+            if self.look(at) != header {
+                return Passed::Changed(at);
+            }
+        }
+        if left.is_some_and(|(left, was)| self.look(left) != was) {
+            return Passed::LeftChanged;
+        }
+        seen.passed = Some((g, header));
+        Passed::Whole
     }
 
     /// Heals: merges all that is free or parked, whoever parked it, and mends the tiling where it is broken.
@@ -153,6 +190,7 @@ impl<R: Region> Heap<R> {
     /// at all spans.
     pub fn repair(&self, cache: &mut ThreadCache) -> Mended {
         self.parking().flush_near(cache);
+        self.news().forget(cache);
         // What waits for a fence is parked, and so among what is taken now.
         cache.limbo = None;
         let (mut far, mut seen) = (FarSteal::Ahead, Swept::default());

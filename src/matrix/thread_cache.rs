@@ -6,6 +6,7 @@
 
 use super::block_header::{Header, State, TAGS};
 use super::pool::Pool;
+use super::words::Exhausted;
 use crate::segment::layout::{BATCH, Granule};
 use crate::segment::size_class::{BINS, Bin};
 
@@ -77,15 +78,27 @@ pub(super) const FEW: usize = 8;
 /// How often, at most, until it looks at all again.
 pub(super) const MOST_SHORT_LOOKS: u8 = 15;
 
-/// What a cache was refused, and how much had been given back by then (matrix::news).
+/// What a cache was refused, and what has been given back since (matrix::news).
 #[derive(Debug, Default)]
 pub(super) struct Refused {
-    pub(super) news: u64,
+    /// How much others had given back by then.
+    pub(super) news_of_others: u64,
+    /// How much the cache itself had when the last of them was refused.
+    pub(super) own_news: u64,
     /// Granules, and at a multiple of how many.
     pub(super) asked: Vec<(u32, u32)>,
-    /// What was said to the last of them: granules that are free, and those of the largest free block.
+    /// Free blocks, large enough for one of them, that the cache has made since: where they begin, and what they had.
+    pub(super) made: Vec<(u32, u32)>,
+    /// What is free, in granules, and in the largest free block, at most.
     pub(super) free: u64,
     pub(super) largest: u64,
+}
+
+impl Refused {
+    /// What is said to the next of them.
+    pub(super) fn said(&self) -> Exhausted {
+        Exhausted { free: self.free, largest: self.largest }
+    }
 }
 
 /// Indices of parked blocks that wait for a fence which reaches other processes.

@@ -350,10 +350,10 @@ impl Machine {
             Err(Error::OutOfMemory { requested, free, largest }) => {
                 let holes = self.reference.holes();
                 ensure!(self.reference.may_refuse(size, align), "L2: no {size} bytes at {align} in {holes:?}");
-                // Exactly what is free; or what it was told before, of which others may have taken since.
+                // Exactly what is free; or no less, where it was told before: of that, some may have been taken since.
                 let (told, before) = ((free, largest), self.told[by].replace((free, largest)));
                 let known = (self.reference.free_bytes(), self.reference.largest_hole());
-                let again = before == Some(told) && free >= known.0 && largest >= known.1;
+                let again = before.is_some() && free >= known.0 && largest >= known.1;
                 ensure!(requested == size, "OutOfMemory says {requested}, asked for {size}");
                 ensure!(told == known || again, "OutOfMemory says {told:?}, expected {known:?}, before {before:?}");
                 Ok(false)

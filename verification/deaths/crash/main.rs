@@ -422,8 +422,13 @@ fn mutant_crash_table() {
         // `schedules`, `news`.
         Mutant::NewsUntold,
         Mutant::NewsToldEarly,
+        Mutant::NewsToldLate,
         Mutant::NewsReadLate,
         Mutant::NewsIgnored,
+        Mutant::MadeUntold,
+        Mutant::MadeBesideOperation,
+        Mutant::SentUntold,
+        Mutant::PassedIgnored,
         Mutant::HelperRecheckDropped,
         Mutant::HintRelookDropped,
         Mutant::CarveAckedEarly,

@@ -550,6 +550,10 @@ fn mutant_schedules_table() {
         Mutant::NewsToldEarly,
         Mutant::NewsReadLate,
         Mutant::NewsIgnored,
+        Mutant::MadeUntold,
+        Mutant::MadeBesideOperation,
+        Mutant::SentUntold,
+        Mutant::PassedIgnored,
         Mutant::LargeHeld,
         // Takes a million changes of one word: `matrix::stalled`.
         Mutant::TagDropped,

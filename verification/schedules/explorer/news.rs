@@ -147,13 +147,192 @@ fn schedules_l2_who_was_refused_hears_of_whatever_is_given_back() {
     assert_eq!(refused_wrongly(), None);
 }
 
+/// What another does in the free memory beside the asker's block.
+struct Beside {
+    name: &'static str,
+    biased: bool,
+    /// Blocks that either parks.
+    ceiling: usize,
+    act: fn(&Modelled, &mut ThreadCache),
+    /// What the asker asks for, of the 12 granules of the sector: granules, and at a multiple of how many.
+    asked: (u32, u32),
+}
+
+const BESIDE: [Beside; 8] = [
+    Beside { name: "cuts", biased: false, ceiling: 0, act: |heap, cache| cut(heap, cache, 2), asked: (10, 1) },
+    Beside { name: "cuts half", biased: false, ceiling: 0, act: |heap, cache| cut(heap, cache, 4), asked: (8, 8) },
+    Beside { name: "cuts beside parked ones", biased: true, ceiling: 4, act: |h, c| cut(h, c, 2), asked: (10, 1) },
+    Beside {
+        name: "cuts, and frees again",
+        biased: false,
+        ceiling: 0,
+        act: |heap, cache| {
+            if let Ok(block) = heap.allocate(cache, 2, 1, Kind::Raw) {
+                free(heap, cache, block);
+            }
+        },
+        asked: (11, 1),
+    },
+    Beside {
+        name: "takes all, and shrinks it",
+        biased: false,
+        ceiling: 0,
+        act: |heap, cache| {
+            if let Ok(block) = heap.allocate(cache, 8, 1, Kind::Raw) {
+                let _ = heap.resizing().resize(cache, block, 2);
+            }
+        },
+        asked: (9, 1),
+    },
+    Beside {
+        name: "takes an aligned part",
+        biased: false,
+        ceiling: 0,
+        act: |heap, cache| {
+            let _ = heap.allocate(cache, 2, 4, Kind::Raw);
+        },
+        asked: (7, 1),
+    },
+    Beside {
+        name: "is refused",
+        biased: true,
+        ceiling: 4,
+        act: |heap, cache| {
+            let _ = heap.allocate(cache, 12, 1, Kind::Raw);
+        },
+        asked: (12, 1),
+    },
+    Beside { name: "heals", biased: true, ceiling: 4, act: |heap, cache| heap.heal(cache), asked: (12, 1) },
+];
+
+fn cut(heap: &Modelled, cache: &mut ThreadCache, size: u32) {
+    let _ = heap.allocate(cache, size, 1, Kind::Raw);
+}
+
+/// The first four granules are the asker's, the other eight free. The asker was refused, or was not; it frees its block
+/// and asks, while the other acts: for `k` accesses, then the asker for `j`, the other for `step`, and both to their
+/// ends, or the other dies at `k`. Both ends' accesses, and what is wrong then, as in [`one`].
+fn one_beside(way: &'static Beside, refused: bool, [k, j, step]: [u64; 3], dies: bool) -> ([u64; 2], bool) {
+    let world = Rc::new(World::with(12, way.biased, 6));
+    let mut filler = ThreadCache::with_ceiling(ANOTHER, 0);
+    let right = world.heap.allocate(&mut filler, 8, 1, Kind::Raw).expect("room");
+    let mut cache = ThreadCache::with_ceiling(1, way.ceiling);
+    let left = world.heap.allocate(&mut cache, 4, 1, Kind::Raw).expect("room");
+    free(&world.heap, &mut filler, right);
+    world.heap.parking().flush(&mut filler);
+    if refused {
+        assert!(world.heap.allocate(&mut cache, way.asked.0, way.asked.1, Kind::Raw).is_err() || way.asked.0 <= 8);
+    }
+    let (own, asker) = (world.clone(), Rc::new(RefCell::new(cache)));
+    let acts = move || (way.act)(&own.heap, &mut ThreadCache::with_ceiling(OWNER, way.ceiling));
+    let (own, asking, served) = (world.clone(), asker.clone(), Rc::new(RefCell::new(false)));
+    let told = served.clone();
+    let asks = move || {
+        let cache = &mut asking.borrow_mut();
+        free(&own.heap, cache, left);
+        *told.borrow_mut() = own.heap.allocate(cache, way.asked.0, way.asked.1, Kind::Raw).is_ok();
+    };
+    let other = if dies { Player::stopped_at(acts, k) } else { Player::new(acts) };
+    let mut order = [(1, u64::MAX); TURNS];
+    (order[0], order[1], order[2], order[3], order[4]) = ((0, k), (1, j), (0, step), (1, u64::MAX), (0, u64::MAX));
+    let ends = play(vec![other, Player::new(asks)], Policy::Turns(order), &mut Rng::with_seed(0));
+    if dies {
+        world.heap.recoveries().recover(&mut ThreadCache::with_ceiling(4, 0), OWNER, Give::GiveBack);
+    }
+    let ask = |cache: &mut ThreadCache| world.heap.allocate(cache, way.asked.0, way.asked.1, Kind::Raw).is_ok();
+    let again = || ask(&mut asker.borrow_mut());
+    let wrong = !*served.borrow() && !again() && !again() && ask(&mut ThreadCache::with_ceiling(5, 0));
+    ([ends[0].accesses, ends[1].accesses], wrong)
+}
+
+/// All of them, interrupted at every access.
+fn refused_wrongly_beside() -> Option<String> {
+    for (way, refused) in BESIDE.iter().flat_map(|way| [false, true].map(|refused| (way, refused))) {
+        for k in 0.. {
+            let mut acted = 0;
+            for j in 0.. {
+                let mut asked = 0;
+                for step in 1..3 {
+                    let (accesses, wrong) = one_beside(way, refused, [k, j, step], false);
+                    if wrong {
+                        return Some(format!(
+                            "L2: who {} is interrupted at {k} and {step} later; the asker, refused before: {refused}, at {j}",
+                            way.name
+                        ));
+                    }
+                    (acted, asked) = accesses.into();
+                }
+                if j > asked {
+                    break;
+                }
+            }
+            if one_beside(way, refused, [k, u64::MAX, 0], true).1 {
+                return Some(format!("L2: who {} is dead at {k}; the asker, refused before: {refused}", way.name));
+            }
+            if k > acted {
+                break;
+            }
+        }
+    }
+    None
+}
+
+/// Whoever gives back what is its own, and asks for that and what is free beside it, is served at rest, whatever
+/// another was doing there meanwhile.
+#[test]
+fn schedules_l2_what_was_given_back_beside_anothers_operation_is_found() {
+    assert_eq!(refused_wrongly_beside(), None);
+}
+
+/// A cache that has freed for another, or with a full stack, finds that as well.
+fn sent_is_missed() -> Option<String> {
+    for count in [1, 2, 3, 4] {
+        for anothers in [false, true] {
+            let world = World::with(12, true, 6);
+            let (mut owner, mut asker) = (ThreadCache::with_ceiling(OWNER, 2), ThreadCache::with_ceiling(1, 2));
+            let giver = if anothers { &mut owner } else { &mut asker };
+            let blocks: Vec<Live> =
+                (0..3).map(|_| world.heap.allocate(giver, 4, 1, Kind::Raw).expect("room")).collect();
+            assert!(world.heap.allocate(&mut asker, 1, 1, Kind::Raw).is_err());
+            let (mut given, least) = (blocks.iter().take(count), 4 * count.min(3) as u32);
+            given.by_ref().for_each(|&block| free(&world.heap, &mut asker, block));
+            if world.heap.allocate(&mut asker, least, 1, Kind::Raw).is_err()
+                && world.heap.allocate(&mut ThreadCache::with_ceiling(5, 0), least, 1, Kind::Raw).is_ok()
+            {
+                return Some(format!("L2: {count} blocks, another's: {anothers}"));
+            }
+        }
+    }
+    None
+}
+
+#[test]
+fn schedules_l2_what_the_asker_has_sent_away_is_found() {
+    assert_eq!(sent_is_missed(), None);
+}
+
+/// Whether a check notices a fault.
+type Check = fn() -> Option<String>;
+
 #[test]
 fn mutant_news_is_caught() {
-    for mutant in [Mutant::NewsUntold, Mutant::NewsToldEarly, Mutant::NewsReadLate, Mutant::NewsIgnored] {
+    let planted: [(Mutant, Check); 8] = [
+        (Mutant::NewsUntold, refused_wrongly),
+        (Mutant::NewsToldEarly, refused_wrongly),
+        (Mutant::NewsReadLate, refused_wrongly),
+        (Mutant::NewsIgnored, refused_wrongly),
+        (Mutant::MadeUntold, refused_wrongly_beside),
+        (Mutant::MadeBesideOperation, refused_wrongly_beside),
+        (Mutant::PassedIgnored, refused_wrongly_beside),
+        (Mutant::SentUntold, sent_is_missed),
+    ];
+    let survives = |&(mutant, check): &(Mutant, Check)| {
         set_mutant(Some(mutant));
-        let found = refused_wrongly();
+        let found = check();
         set_mutant(None);
         println!("mutant {mutant:?} | {}", found.as_deref().unwrap_or("SURVIVES"));
-        assert!(found.is_some(), "{mutant:?} survives");
-    }
+        found.is_none()
+    };
+    let survivors: Vec<Mutant> = planted.iter().filter(|one| survives(one)).map(|one| one.0).collect();
+    assert_eq!(survivors, []);
 }

@@ -457,8 +457,13 @@ fn mutant_shuttle_table() {
         // `schedules`, `news`.
         Mutant::NewsUntold,
         Mutant::NewsToldEarly,
+        Mutant::NewsToldLate,
         Mutant::NewsReadLate,
         Mutant::NewsIgnored,
+        Mutant::MadeUntold,
+        Mutant::MadeBesideOperation,
+        Mutant::SentUntold,
+        Mutant::PassedIgnored,
         // Takes a million changes of one word: `matrix::stalled`.
         Mutant::TagDropped,
         // Have tests of their own: `matrix::audit`, `schedules_s4_a_walker_counts_a_join_once`.
