@@ -1,11 +1,12 @@
 //! The sections of a run, their lengths, and the order of things.
 
-use crate::files::{self, Folders, Origin};
+use crate::files::{self, Folders};
 use crate::support::arguments::{Arguments as Runner, Cargo};
 use crate::support::conductor::{self, Progress};
-use crate::support::machine::Machine;
+use crate::support::drift::Phase;
+use crate::support::machine::{Machine, Origin};
 use crate::support::noise::{self, Noise};
-use crate::support::registry::{self, HARNESS, MALLOC, MATRIX, PROCESSES, TALC};
+use crate::support::registry::{self, HARNESS, MALLOC, MATRIX, PROCESSES, STRICT, TALC};
 use crate::support::{Outcome, processes, report};
 use crate::{calibrate, endurance, latency, packing, plots, predict};
 use clap::{Parser, ValueEnum};
@@ -53,12 +54,21 @@ pub(crate) enum Section {
     Latency,
     /// Payload of a full segment by granule and sizes.
     Packing,
+    /// What phases of drifting sizes leave of the memory.
+    Drift,
     /// Predicted scaling on more cores: a simulation, not a measurement.
     Simulate,
 }
 
-const SECTIONS: [Section; 6] =
-    [Section::Peers, Section::Latency, Section::Packing, Section::Scaling, Section::Endurance, Section::Simulate];
+const SECTIONS: [Section; 7] = [
+    Section::Peers,
+    Section::Latency,
+    Section::Packing,
+    Section::Drift,
+    Section::Scaling,
+    Section::Endurance,
+    Section::Simulate,
+];
 
 impl Section {
     pub(crate) fn file(self) -> &'static str {
@@ -68,6 +78,7 @@ impl Section {
             Self::Endurance => "endurance",
             Self::Latency => "latency",
             Self::Packing => "packing",
+            Self::Drift => "drift",
             Self::Simulate => "simulated-scaling",
         }
     }
@@ -82,6 +93,8 @@ struct Profile {
     workers: &'static [u16],
     endurance: (usize, f64),
     latency: f64,
+    /// Phases of drifting sizes.
+    phases: usize,
     /// Cores of the simulation.
     cores: &'static [usize],
     /// Virtual microseconds of the simulation, before anything is counted and counted, and seconds that it
@@ -98,6 +111,7 @@ const QUICK: Profile = Profile {
     workers: &[1, 2, 4, 8, 16],
     endurance: (8, 20.0),
     latency: 2.0,
+    phases: 60,
     cores: &[1, 2, 4, 8, 16],
     simulate: (500.0, 200.0, 10.0),
     calibrate: 41,
@@ -109,6 +123,7 @@ const FULL: Profile = Profile {
     workers: &[1, 2, 4, 8, 16],
     endurance: (8, 600.0),
     latency: 20.0,
+    phases: 3000,
     cores: &[1, 2, 4, 8, 16, 32, 64, 128],
     simulate: (6000.0, 300.0, 240.0),
     calibrate: 201,
@@ -120,6 +135,7 @@ const SMOKE: Profile = Profile {
     workers: &[1, 2],
     endurance: (4, 0.6),
     latency: 0.1,
+    phases: 6,
     cores: &[1, 2],
     simulate: (100.0, 50.0, 1.0),
     calibrate: 2,
@@ -130,6 +146,10 @@ const CALIBRATE: f64 = 0.02;
 const CALIBRATED: f64 = 8.0;
 /// What the packing section takes, about.
 const PACKING: f64 = 12.0;
+/// A phase of drifting sizes.
+const PHASE: f64 = 0.1;
+/// Peers of that section: those whose memory has a bound.
+const DRIFTING: [&str; 3] = [MATRIX, STRICT, TALC];
 /// Peers of the scaling section.
 const SCALED: [&str; 5] = [HARNESS, MATRIX, PROCESSES, TALC, MALLOC];
 
@@ -164,6 +184,7 @@ impl Profile {
                 Section::Endurance => 2.0 * self.endurance.1,
                 Section::Latency => 4.0 * self.latency,
                 Section::Packing => PACKING,
+                Section::Drift => PHASE * (DRIFTING.len() * self.phases) as f64,
                 Section::Simulate => self.simulate.2,
                 _ => 0.0,
             })
@@ -272,6 +293,15 @@ fn one(section: Section, profile: &Profile, folders: &Folders, origin: &Origin, 
                 progress.say(&format!("packing, {what}"));
                 progress.done(PACKING / steps as f64);
             })?;
+            write(folders, section, &rows, origin)?;
+        }
+        Section::Drift => {
+            let mut rows: Vec<Phase> = vec![];
+            for peer in registry::in_tree().iter().filter(|peer| DRIFTING.contains(&peer.name)) {
+                progress.say(&format!("drifting sizes, {}", peer.name));
+                rows.extend(peer.drift(profile.phases)?);
+                progress.done(PHASE * profile.phases as f64);
+            }
             write(folders, section, &rows, origin)?;
         }
         Section::Simulate => {

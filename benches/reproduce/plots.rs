@@ -1,13 +1,15 @@
 //! Tables in the terminal and plots, both from the CSV files.
 
 use crate::endurance::Sample;
-use crate::files::{self, Folders, Origin};
+use crate::files::{self, Folders};
 use crate::latency::{PERCENTILES, Point};
 use crate::packing::{GRANULES, Packed, RANGES};
 use crate::plan::Section;
 use crate::predict;
 use crate::style::{self, Mark, Panel, Scale, Words, mark};
 use crate::support::Outcome;
+use crate::support::drift::{Phase, SIZES};
+use crate::support::machine::Origin;
 use crate::support::noise::Noise;
 use crate::support::registry::{HARNESS, MATRIX, PROCESSES, TALC};
 use crate::support::report::{self, Row, number};
@@ -108,6 +110,12 @@ pub(crate) fn all(folders: &Folders) -> Outcome<()> {
     if let Some((rows, origin)) = load::<Packed>(folders, Section::Packing.file())? {
         packing(&rows, &origin, &folders.figures.join("packing.svg"))?;
         drawn.push("packing.svg");
+    }
+    let package = load::<Phase>(folders, "drift-package")?;
+    let own = load::<Phase>(folders, Section::Drift.file())?;
+    if let Some((rows, origin)) = package.or(own) {
+        drift(&rows, &origin, &folders.figures.join("drift.svg"))?;
+        drawn.push("drift.svg");
     }
     if predict::draw(folders)? {
         drawn.push("simulated-scaling.svg");
@@ -432,4 +440,77 @@ fn packing(rows: &[Packed], origin: &str, path: &Path) -> Outcome<()> {
         }
         style::legend(&right, &marks.iter().map(|(range, mark)| (title(*range), *mark)).collect::<Vec<_>>())
     })
+}
+
+/// A round of phases, at its worst.
+#[derive(Debug, Clone, Copy)]
+struct Round {
+    terabytes: f64,
+    largest: Option<f64>,
+    entropy: Option<f64>,
+    footprint: f64,
+}
+
+fn rounds(rows: &[Phase], peer: &str) -> Vec<Round> {
+    let own: Vec<&Phase> = rows.iter().filter(|row| row.peer == peer).collect();
+    let round = |phases: &[&Phase]| Round {
+        terabytes: phases.iter().map(|row| row.allocated_bytes as f64 / 1e12).fold(0.0, f64::max),
+        largest: phases.iter().filter_map(|row| row.largest_share()).reduce(f64::min),
+        entropy: phases.iter().filter_map(|row| row.entropy_bits).reduce(f64::max),
+        footprint: phases.iter().map(|row| row.footprint()).fold(0.0, f64::max),
+    };
+    own.chunks(SIZES.len()).map(round).collect()
+}
+
+fn drift(rows: &[Phase], origin: &str, path: &Path) -> Outcome<()> {
+    type Measure = (&'static str, &'static str, fn(&Round) -> Option<f64>);
+    const MEASURES: [Measure; 3] = [
+        ("Largest block to be had", "share of what no live payload takes; the least of a round", |r| r.largest),
+        ("Shannon entropy of the free blocks", "bits, the most of a round; blocks of AtomicMatrix alone", |r| {
+            r.entropy
+        }),
+        ("Memory", "resident bytes for each live one; the most of a round", |r| Some(r.footprint)),
+    ];
+    let mut peers: Vec<&str> = rows.iter().map(|row| row.peer.as_str()).collect();
+    peers.dedup();
+    let lines: Vec<(&str, Mark, Vec<Round>)> =
+        peers.iter().enumerate().map(|(place, peer)| (*peer, mark(peer, place), rounds(rows, peer))).collect();
+    print_drift(&lines);
+    let phases = rows.iter().map(|row| row.phase).max().unwrap_or(0);
+    let title = format!("Sizes that drift: {phases} phases in 128 MiB, three fifths of it live");
+    let subtitle =
+        format!("one thread; a round is six phases: {}; survivors of each stay for six more", SIZES.join("; "));
+    let all = || lines.iter().flat_map(|(_, _, rounds)| rounds);
+    style::figure(path, (1320, 500), &title, &subtitle, origin, |area| {
+        let (plots, right) = area.split_horizontally(1090);
+        for (area, (title, axis, measure)) in plots.split_evenly((1, 3)).iter().zip(MEASURES) {
+            let words = Words { title, x: "TB allocated", y: axis, left: 52 };
+            let x = Scale::linear(all().map(|round| round.terabytes));
+            let panel = Panel::new(area, &words, x, Scale::linear(all().filter_map(measure)))?;
+            for (_, mark, rounds) in &lines {
+                let points: Vec<_> =
+                    rounds.iter().filter_map(|round| Some((round.terabytes, measure(round)?))).collect();
+                if !points.is_empty() {
+                    panel.line(&points, *mark, false)?;
+                    panel.markers(&points[points.len() - 1..], *mark)?;
+                }
+            }
+        }
+        style::legend(&right, &lines.iter().map(|(peer, mark, _)| ((*peer).to_owned(), *mark)).collect::<Vec<_>>())
+    })
+}
+
+fn print_drift(lines: &[(&str, Mark, Vec<Round>)]) {
+    let header =
+        ["peer", "TB allocated", "largest block, share of what is not live", "entropy, bits", "resident / live"];
+    let mut table = report::table(&header, 1);
+    let written = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |value| format!("{value:.3}"));
+    for (peer, _, rounds) in lines {
+        for (when, round) in [("first", rounds.first()), ("last", rounds.last())] {
+            let Some(round) = round else { continue };
+            let cells = [round.largest, round.entropy, Some(round.footprint)].map(written);
+            table.add_row([format!("{peer}, {when} round"), number(round.terabytes)].into_iter().chain(cells));
+        }
+    }
+    println!("Sizes that drift: a round's worst\n\n{table}\n");
 }

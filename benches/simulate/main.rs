@@ -22,7 +22,7 @@ mod style;
 mod support;
 
 use clap::Parser;
-use files::{Folders, Origin};
+use files::Folders;
 use indicatif::{ProgressBar, ProgressStyle};
 use model::machine::MOST;
 use model::workloads::Workload;
@@ -32,7 +32,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 use support::Outcome;
 use support::arguments::Cargo;
-use support::machine::Machine;
+use support::machine::{Machine, Origin};
 
 /// Predicts scaling beyond this machine, by simulation.
 #[derive(Debug, Parser)]

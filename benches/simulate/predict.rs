@@ -1,12 +1,13 @@
 //! Predictions: the runs, their tables, CSV files and plot.
 
 use crate::calibrate::Measured;
-use crate::files::{self, Folders, Origin};
+use crate::files::{self, Folders};
 use crate::model::costs::Costs;
 use crate::model::workloads::{self, Plan, Workload, simulate};
 use crate::style::{self, Mark, Panel, Scale, Words};
 use crate::support::Outcome;
 use crate::support::conductor::DISTURBED;
+use crate::support::machine::Origin;
 use crate::support::registry::{HARNESS, MALLOC, MATRIX, PROCESSES, TALC};
 use crate::support::report::{self, number};
 use serde::{Deserialize, Serialize};

@@ -64,3 +64,26 @@ impl Machine {
         format!("{}, {} cores, Linux {kernel}, rustc {rustc}, commit {}", self.cpu, self.cores, self.commit)
     }
 }
+
+/// Ends every row of a section's file: which run it belongs to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Origin {
+    pub(crate) profile: String,
+    pub(crate) commit: String,
+    pub(crate) cpu: String,
+    pub(crate) cores: usize,
+    pub(crate) kernel: String,
+    pub(crate) rustc: String,
+}
+
+impl Origin {
+    pub(crate) fn new(profile: &str, machine: &Machine) -> Self {
+        let Machine { commit, cpu, cores, kernel, rustc } = machine.clone();
+        Self { profile: profile.to_owned(), commit, cpu, cores, kernel, rustc }
+    }
+    pub(crate) fn caption(&self) -> String {
+        let Self { profile, commit, cpu, cores, kernel, rustc } = self.clone();
+        let machine = Machine { commit, cpu, cores, kernel, rustc };
+        format!("{} ({profile} profile)", machine.caption())
+    }
+}

@@ -58,6 +58,11 @@ pub(crate) fn all() -> impl Iterator<Item = Number> {
     (0..MIXES.len()).map(Number)
 }
 
+/// The first mix of these sizes.
+pub(crate) fn of_sizes(name: &str) -> Option<Mix> {
+    MIXES.into_iter().find(|mix| mix.sizes_name() == name)
+}
+
 impl Number {
     pub(crate) fn mix(self) -> Mix {
         MIXES[self.0 % MIXES.len()]

@@ -5,6 +5,7 @@
 pub(crate) mod arguments;
 pub(crate) mod conductor;
 pub(crate) mod control;
+pub(crate) mod drift;
 pub(crate) mod machine;
 pub(crate) mod mixes;
 pub(crate) mod noise;

@@ -1,5 +1,6 @@
 //! The peers, behind one adapter.
 
+use super::drift::Walked;
 use super::{Arena, Outcome};
 use atomic_matrix::handlers::{Handler, RelativePtr};
 use atomic_matrix::matrix::core::AtomicMatrix;
@@ -31,6 +32,10 @@ pub(crate) trait Peer: Sync {
     fn expect_passed(&self, _message: u64) {}
     /// All bytes that this peer takes, and those that can become blocks; none if there is no such bound.
     fn arena(&self) -> Option<(usize, usize)> {
+        None
+    }
+    /// What a walk over its blocks says, if there is such a walk.
+    fn walked(&self) -> Option<Walked> {
         None
     }
 }
@@ -125,6 +130,11 @@ impl Peer for Matrix {
     }
     fn arena(&self) -> Option<(usize, usize)> {
         Some((self.0.matrix().segment().len(), self.0.stats().ok()?.sector_bytes as usize))
+    }
+    fn walked(&self) -> Option<Walked> {
+        let stats = self.0.stats().ok()?;
+        let (entropy_bits, largest_free) = (stats.entropy_bits, stats.largest_free);
+        Some(Walked { entropy_bits, largest_free, parked_bytes: stats.parked_bytes })
     }
 }
 

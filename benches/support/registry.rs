@@ -2,6 +2,7 @@
 
 use super::arguments::Workload;
 use super::control::Control;
+use super::drift::{self, Phase};
 use super::mixes;
 use super::peers::{Matrix, Mutex, Nothing, Peer, Spin, Talc, malloc};
 use super::work::{self, Done, Filled, Packing, Role};
@@ -19,6 +20,7 @@ pub(crate) const MALLOC: &str = "glibc malloc";
 type Measure = Box<dyn Fn(&[Role], f64) -> Outcome<Work>>;
 type Pack = Box<dyn Fn() -> Outcome<Option<Packing>>>;
 type Fill = Box<dyn Fn(mixes::Number) -> Outcome<Option<Filled>>>;
+type Drift = Box<dyn Fn(usize) -> Outcome<Vec<Phase>>>;
 
 /// One peer.
 pub(crate) struct Entry {
@@ -32,6 +34,7 @@ pub(crate) struct Entry {
     measure: Result<Measure, String>,
     pack: Option<Pack>,
     fill: Option<Fill>,
+    drift: Option<Drift>,
 }
 
 const ALL: &[Workload] = &[
@@ -53,14 +56,16 @@ impl Entry {
         kind: &'static str,
         create: impl Fn(Arena) -> Outcome<P> + Clone + 'static,
     ) -> Self {
-        let (to_pack, to_fill) = (create.clone(), create.clone());
+        let (to_pack, to_fill, to_drift) = (create.clone(), create.clone(), create.clone());
         let pack: Pack = Box::new(move || Ok(work::pack(&to_pack(Arena::SMALL)?)));
         let fill: Fill = Box::new(move |mix| mixes::fill(|| to_fill(Arena::FILLED), mix));
+        let drift: Drift = Box::new(move |phases| drift::drift(|| to_drift(drift::ARENA), phases));
         let measure: Measure = Box::new(move |roles, seconds| match roles {
             [Role::First] => work::first_use(|| create(Arena::FIRST)),
             _ => threads(&create(arena_of(roles))?, roles, seconds),
         });
-        Self { name, kind, workloads: ALL, sleeps: false, measure: Ok(measure), pack: Some(pack), fill: Some(fill) }
+        let (pack, fill, drift) = (Some(pack), Some(fill), Some(drift));
+        Self { name, kind, workloads: ALL, sleeps: false, measure: Ok(measure), pack, fill, drift }
     }
     /// A peer with a way of its own to make a run.
     pub(crate) fn own(
@@ -68,11 +73,29 @@ impl Entry {
         kind: &'static str,
         measure: impl Fn(&[Role], f64) -> Outcome<Work> + 'static,
     ) -> Self {
-        Self { name, kind, workloads: ALL, sleeps: false, measure: Ok(Box::new(measure)), pack: None, fill: None }
+        Self {
+            name,
+            kind,
+            workloads: ALL,
+            sleeps: false,
+            measure: Ok(Box::new(measure)),
+            pack: None,
+            fill: None,
+            drift: None,
+        }
     }
     /// A peer that is not there, and why: a row all the same.
     pub(crate) fn missing(name: &'static str, kind: &'static str, why: impl Into<String>) -> Self {
-        Self { name, kind, workloads: ALL, sleeps: false, measure: Err(why.into()), pack: None, fill: None }
+        Self {
+            name,
+            kind,
+            workloads: ALL,
+            sleeps: false,
+            measure: Err(why.into()),
+            pack: None,
+            fill: None,
+            drift: None,
+        }
     }
     /// A way of its own to pack.
     pub(crate) fn packing(mut self, pack: impl Fn() -> Outcome<Option<Packing>> + 'static) -> Self {
@@ -85,10 +108,25 @@ impl Entry {
         measure: impl Fn(&[Role], f64) -> Outcome<Work> + 'static,
         pack: impl Fn() -> Outcome<Option<Packing>> + 'static,
         fill: impl Fn(mixes::Number) -> Outcome<Option<Filled>> + 'static,
+        drift: impl Fn(usize) -> Outcome<Vec<Phase>> + 'static,
     ) -> Self {
         let measure = self.measure.map(|_| Box::new(measure) as Measure);
         let (pack, fill) = (self.pack.map(|_| Box::new(pack) as Pack), self.fill.map(|_| Box::new(fill) as Fill));
-        Self { measure, pack, fill, ..self }
+        let drift = self.drift.map(|_| Box::new(drift) as Drift);
+        Self { measure, pack, fill, drift, ..self }
+    }
+    /// What so many phases of drifting sizes leave of its memory; nothing of a peer that can't be run so.
+    pub(crate) fn drift(&self, phases: usize) -> Outcome<Vec<Phase>> {
+        if let Err(why) = self.there() {
+            return Err(why.into());
+        }
+        match &self.drift {
+            Some(drift) if self.name != HARNESS => {
+                let rows = drift(phases)?.into_iter();
+                Ok(rows.map(|row| Phase { peer: self.name.to_owned(), ..row }).collect())
+            }
+            _ => Ok(vec![]),
+        }
     }
     pub(crate) fn only(mut self, workloads: &'static [Workload]) -> Self {
         self.workloads = workloads;

@@ -1,6 +1,7 @@
 //! Each run in a process of its own: a peer that crashes or hangs ends that run, and is reported as what it was.
 
 use crate::list;
+use crate::support::drift::Phase;
 use crate::support::mixes;
 use crate::support::registry::Entry;
 use crate::support::work::{Filled, Packing, Role};
@@ -21,6 +22,8 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(30);
 /// What filling an arena may take: it isn't bounded in time, but in operations.
 const FILLING: Duration = Duration::from_secs(30);
+/// The same for a phase of drifting sizes.
+const DRIFTING: Duration = Duration::from_secs(5);
 /// A peer that has hung so often is not run any more.
 const HANGS: u32 = 2;
 
@@ -37,17 +40,20 @@ enum Job {
     Run(Vec<Role>, f64),
     Pack,
     Fill(mixes::Number),
+    /// So many phases.
+    Drift(usize),
 }
 
 /// The peer, each run of which is made by a child process.
 pub(crate) fn apart(entry: Entry) -> Entry {
     let name = entry.name;
     let hangs = Rc::new(Cell::new(0));
-    let (packs, fills) = (Rc::clone(&hangs), Rc::clone(&hangs));
+    let (packs, fills, drifts) = (Rc::clone(&hangs), Rc::clone(&hangs), Rc::clone(&hangs));
     entry.through(
         move |roles, seconds| run(name, Job::Run(roles.to_vec(), seconds), &hangs),
         move || run(name, Job::Pack, &packs),
         move |mix| run(name, Job::Fill(mix), &fills),
+        move |phases| run(name, Job::Drift(phases), &drifts),
     )
 }
 
@@ -76,7 +82,12 @@ fn run<T: DeserializeOwned>(peer: &str, job: Job, hangs: &Cell<u32>) -> Outcome<
     if hangs.get() >= HANGS {
         return Err(format!("not run: it did not end {HANGS} times before").into());
     }
-    let limit = PATIENCE + if let Job::Run(_, seconds) = job { Duration::from_secs_f64(seconds) } else { FILLING };
+    let limit = PATIENCE
+        + match job {
+            Job::Run(_, seconds) => Duration::from_secs_f64(seconds),
+            Job::Pack | Job::Fill(_) => FILLING,
+            Job::Drift(phases) => DRIFTING * phases as u32,
+        };
     let task = Task { parent: std::process::id() as i32, peer: peer.to_owned(), job };
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("--task").arg(serde_json::to_string(&task)?).process_group(0);
@@ -152,6 +163,10 @@ pub(crate) fn work(task: &str) -> Outcome<()> {
         Job::Fill(mix) => {
             let filled: Option<Filled> = entry.fill(*mix)?;
             serde_json::to_string(&filled)?
+        }
+        Job::Drift(phases) => {
+            let rows: Vec<Phase> = entry.drift(*phases)?;
+            serde_json::to_string(&rows)?
         }
     };
     println!("\n{result}");

@@ -6,6 +6,7 @@ mod boost;
 mod child;
 mod disrupt;
 mod dpdk;
+mod drift;
 mod iceoryx;
 mod list;
 mod published;
@@ -73,6 +74,9 @@ struct Arguments {
     /// Writes one line for each noise probe to this file.
     #[arg(long, value_name = "FILE")]
     noise: Option<PathBuf>,
+    /// Measures what so many phases of drifting sizes leave of the memory, and nothing else (`benches/support/drift.rs`).
+    #[arg(long, value_name = "PHASES", conflicts_with_all = ["only", "mixes", "workers", "targets", "json", "noise"])]
+    drift: Option<usize>,
     /// (internal) this process makes one run of one peer.
     #[arg(long, hide = true)]
     task: Option<String>,
@@ -138,6 +142,9 @@ fn run(arguments: &Arguments) -> Outcome<()> {
     if arguments.list {
         print_list(&arguments.chosen()?);
         return Ok(());
+    }
+    if let Some(phases) = arguments.drift {
+        return drift::run(arguments.chosen()?, phases, arguments.csv.as_deref());
     }
     let mut files = report::Files::create(&runner)?;
     let peers: Vec<Entry> = arguments.chosen()?.into_iter().map(child::apart).collect();
