@@ -2,8 +2,8 @@
 //!
 //! The owner takes its block into its hands for the while (ALLOCATED → COALESCING, one compare-and-swap on what
 //! it knows of it): whoever else would free or adopt it now finds no live block. Then its steps are those of
-//! a held block, which nobody else changes, and the last one makes it live again, one generation on. So to
-//! whoever keeps an older pointer, the block was freed and its place allocated anew.
+//! a held block, which nobody else changes, and the last one makes it live again, two to four generations on. So
+//! to whoever keeps an older pointer, the block was freed and its place allocated anew.
 //!
 //! **Grow.** What is free behind it is taken *first*, whole, as an allocation takes it: without that, nothing
 //! has changed. Then the block's word covers both, and only then the head that stands inside is erased (S4;

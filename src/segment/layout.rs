@@ -530,7 +530,7 @@ mod tests {
     }
 
     #[test]
-    fn the_slots_of_the_exchange_lie_apart_and_before_its_maps() {
+    fn transfer_slots_lie_apart_and_before_their_maps() {
         for bytes in [64 << 10, 1 << 20, 5 << 20, 64 << 20, 1 << 30] {
             let layout = Layout::fit(bytes, Params::for_segment(bytes)).expect("room for a sector");
             let open = (0..layout.bins).flat_map(|bin| (0..layout.params.batches).map(move |slot| (bin, slot)));
