@@ -17,7 +17,7 @@ pub(super) fn other(handler: &Handler) -> Handler {
     Options::from_fd(fd).attach().expect("attached")
 }
 
-/// Soon: a scope's threads may still be leaving when it has ended, as it does not wait for what they keep to themselves.
+/// Soon: when a scope has ended, its threads may still be leaving.
 pub(super) fn nothing_is_left(handler: &Handler) {
     let end = Instant::now() + LONG;
     let left = || {

@@ -312,7 +312,7 @@ impl<R: Region> Heap<R> {
     /// all, without room to spare for alignment or class (L2).
     #[cold]
     fn last_try(&self, reach: Reach, cache: &mut ThreadCache, asked: Fit, wanted: Fit) -> Result<Held, Exhausted> {
-        if let Some(known) = self.news().recall(cache, asked) {
+        if let Some(known) = self.made().recall(cache, asked) {
             return known;
         }
         self.parking().flush_near(cache);

@@ -405,7 +405,7 @@ impl<R: Region> Bias<'_, R> {
         if self.may_take(cache.owner, header) {
             self.heap.operations().coalesce(cache, g, header);
         } else {
-            self.heap.news().sent(cache);
+            self.heap.made().sent(cache);
         }
     }
 }

@@ -162,7 +162,7 @@ impl<R: Region> Heap<R> {
         match self.parking().parking_bin(cache, size) {
             // Whoever adopts it says what becomes of it.
             _ if self.bias().is_adopting(owner) && R::Backend::takes(Mutant::AdoptedSentHome) => {
-                self.news().sent(cache)
+                self.made().sent(cache)
             }
             Some(bin) => self.remote_frees().send_home(cache, bin, owner, g),
             None => self.bias().merge_batch(cache, &[g.0]),

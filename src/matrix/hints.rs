@@ -256,8 +256,8 @@ impl<R: Region> Hints<'_, R> {
         false
     }
 
-    /// The last resort of a search, bounded: a few chunks of the size's own class, whose blocks may or may not fit, from
-    /// both ends. Stale hints on the way are cleared.
+    /// The last resort of a search, bounded: a few chunks of the size's own class, from both ends, whose blocks may or
+    /// may not fit. Stale hints on the way are cleared.
     fn find_in_own_class(self, size: u32) -> Option<(Granule, Header)> {
         let class = of_size(size);
         if class.0 >= self.heap.layout().classes || class == at_least(size) {

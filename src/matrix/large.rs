@@ -258,7 +258,7 @@ impl<R: Region> LargeBlocks<'_, R> {
         let most = self.heap.layout().granules / BATCH_PART;
         let at = owner as usize % WAYS;
         let is_full = |way: &Way, more: u32| way.length == BATCH || way.granules + more > most;
-        self.heap.news().sent(cache);
+        self.heap.made().sent(cache);
         let way = &mut self.pool(cache).ways[at];
         if way.length > 0 && (way.owner != owner || is_full(way, block.size)) {
             self.dispatch_large(cache, at);

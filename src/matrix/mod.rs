@@ -59,6 +59,7 @@ pub mod heap;
 pub(crate) mod heap;
 mod hints;
 mod large;
+mod made;
 mod mend;
 mod news;
 #[cfg(feature = "internals")]

@@ -377,7 +377,7 @@ impl<R: Region> Operations<'_, R> {
     /// A small block is held on the way: that saves its publication where a neighbour takes it in. A large one is
     /// announced, so that a participant stopped in between does not hide it (L2): anybody frees it then.
     pub(super) fn coalesce(self, cache: &mut ThreadCache, g: Granule, acked: Header) -> Option<Granule> {
-        self.heap.news().merges(cache, acked.size());
+        self.heap.made().merges(cache, acked.size());
         debug_assert!(
             acked.is_given_up() && self.heap.fits_sector(g, acked) && self.heap.is_participant(cache.owner()),
             "{acked:?}"
@@ -483,7 +483,7 @@ impl<R: Region> Operations<'_, R> {
     /// that operation ends with a transition of its own.
     pub(super) fn publish_free(self, cache: &mut ThreadCache, g: Granule, size: u32, hinted: Option<Class>) -> Granule {
         let at = self.recheck(cache, g, size, hinted);
-        self.heap.news().made(cache, at);
+        self.heap.made().add(cache, at);
         at
     }
 

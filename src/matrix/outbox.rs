@@ -66,7 +66,7 @@ impl<R: Region> RemoteFrees<'_, R> {
     #[cold]
     #[inline(never)]
     pub(super) fn dispatch(self, cache: &mut ThreadCache, at: usize) {
-        self.heap.news().sent(cache);
+        self.heap.made().sent(cache);
         let mut way = *cache.way(at);
         let new = (way.owner, way.bin);
         let mut outbox = cache.outbox.take().unwrap_or_default();

@@ -39,7 +39,7 @@ impl<R: Region> Parking<'_, R> {
     #[cold]
     #[inline(never)]
     pub(super) fn flush_half(self, cache: &mut ThreadCache, bin: Bin) {
-        self.heap.news().sent(cache);
+        self.heap.made().sent(cache);
         let stack = &mut cache.stacks[bin.0];
         let mut half = RemoteBatch {
             owner: cache.owner,
@@ -105,7 +105,7 @@ impl<R: Region> Parking<'_, R> {
             || cache.outbox.as_ref().is_some_and(|outbox| !outbox.0.is_empty())
             || cache.limbo.as_ref().is_some_and(|limbo| !limbo.0.is_empty());
         if elsewhere {
-            self.heap.news().sent(cache);
+            self.heap.made().sent(cache);
         }
         for bin in (0..self.heap.layout().bins).map(Bin) {
             while let Some(g) = cache.stacks[bin.0].pop() {

@@ -137,7 +137,7 @@ impl<'a, R: Region> Recoveries<'a, R> {
         let unlooked = recovery.dead.iter().any(|dead| dead.is_recovered());
         // The dead may have stopped between giving something back and counting it.
         self.heap.news().gave(cache);
-        self.heap.news().forget(cache);
+        self.heap.made().forget(cache);
         self.end_walked(recovery);
         let walked = recovery.dead.iter().filter(|dead| recovery.found[dead.number as usize].open_adoptions == 0);
         slots.release(cache.owner(), &walked.copied().collect::<Vec<_>>());
@@ -217,7 +217,7 @@ impl<'a, R: Region> Recoveries<'a, R> {
         match cache.as_deref_mut() {
             Some(cache) => {
                 self.heap.news().gave(cache);
-                self.heap.news().forget(cache);
+                self.heap.made().forget(cache);
             }
             None => self.heap.news().gave_unaided(),
         }

@@ -92,8 +92,7 @@ impl<R: Region> Heap<R> {
         #[cfg(test)]
         SWEPT.set(SWEPT.get() + 1);
         let granules = self.layout().granules;
-        // The tile before, as it was read.
-        let (mut at, mut last) = (0, None);
+        let (mut at, mut last) = (0, None); // The tile before, as it was read.
         while at < granules {
             let g = Granule(at);
             let header = self.header_at(g, Header(self.header(g).load(&HEADER_WALK)));
@@ -190,7 +189,7 @@ impl<R: Region> Heap<R> {
     /// at all spans.
     pub fn repair(&self, cache: &mut ThreadCache) -> Mended {
         self.parking().flush_near(cache);
-        self.news().forget(cache);
+        self.made().forget(cache);
         // What waits for a fence is parked, and so among what is taken now.
         cache.limbo = None;
         let (mut far, mut seen) = (FarSteal::Ahead, Swept::default());

@@ -6,7 +6,6 @@
 
 use super::block_header::{Header, State, TAGS};
 use super::pool::Pool;
-use super::words::Exhausted;
 use crate::segment::layout::{BATCH, Granule};
 use crate::segment::size_class::{BINS, Bin};
 
@@ -92,13 +91,6 @@ pub(super) struct Refused {
     /// What is free, in granules, and in the largest free block, at most.
     pub(super) free: u64,
     pub(super) largest: u64,
-}
-
-impl Refused {
-    /// What is said to the next of them.
-    pub(super) fn said(&self) -> Exhausted {
-        Exhausted { free: self.free, largest: self.largest }
-    }
 }
 
 /// Indices of parked blocks that wait for a fence which reaches other processes.

@@ -1,0 +1,152 @@
+//! What a refused cache has made free itself since: the requests that follow need no sweep for it.
+//!
+//! A cache follows what it gives back itself (matrix::news has what others do), so that "evict one, allocate one"
+//! does not sweep each time. The sweep has left no free block beside another, and none parked. What this cache
+//! alone has parked since stands on its stacks and in its pool, and the next request merges it; what has become
+//! FREE has passed [`Made::add`], which remembers where it begins, if it is large enough for what was refused. A
+//! request takes what fits of these, and is refused if none does. No other free block can have grown past what
+//! was refused:
+//! - Two neighbours become one by whoever has made one of them FREE. If that is this cache, it is remembered. If
+//!   it is another, it has counted first what it gave back: news, and the next request sweeps. Or it finishes
+//!   an operation that was in flight when this cache looked at both neighbours of what it had made: then the
+//!   cache has forgotten all.
+//! - What this cache has parked and another has taken to merge it, that one has counted before: whoever finds its block
+//!   gone finds the news as well. So with the ends of a block that another has taken: it counts them before they
+//!   are FREE.
+//! - What the cache has freed for others, or sent to a home or a transfer slot, is parked where it doesn't look:
+//!   then it forgets all.
+//! - Who takes what was made whole leaves nothing; who cuts its tail off leaves its head where it was; who gives back
+//!   an end of what it took has news.
+
+use super::block_header::{Header, State};
+use super::operation::Held;
+use super::runs::Fit;
+use super::thread_cache::ThreadCache;
+use super::words::{Exhausted, Heap, view};
+use crate::backend::{Backend, Mutant};
+use crate::segment::layout::Granule;
+use crate::segment::region::Region;
+
+/// Free blocks that a cache remembers to have made.
+const MADE: usize = 1024;
+
+view! {
+    /// What a refused cache has made free itself.
+    pub(super) struct Made, made
+}
+
+impl<R: Region> Made<'_, R> {
+    /// What is known without a sweep of a request that nothing hinted serves: that it is refused, or a block that the
+    /// cache has made since as much was refused. None: who asks has to look.
+    pub(super) fn recall(self, cache: &mut ThreadCache, asked: Fit) -> Option<Result<Held, Exhausted>> {
+        let own_news = self.heap.news().own_news(cache);
+        let refused = cache.refused.as_deref()?;
+        let no_less = |&(size, align): &(u32, u32)| asked.size >= size && asked.align >= align;
+        if !refused.asked.iter().any(no_less) {
+            return None;
+        }
+        if !R::Backend::check(refused.own_news == own_news, Mutant::NewsIgnored) {
+            self.heap.parking().merge_own(cache);
+        }
+        // Behind the merging: what it did not find where it was parked, somebody has counted before taking it.
+        let (before, now) = (cache.refused.as_deref()?.news_of_others, self.heap.news().news_of_others(cache));
+        if !R::Backend::check(now == before, Mutant::NewsIgnored) {
+            return None;
+        }
+        self.look_at_made(cache, asked)
+    }
+
+    /// Takes what fits from the blocks that the cache has made. None: somebody else may have had a hand in one.
+    fn look_at_made(self, cache: &mut ThreadCache, asked: Fit) -> Option<Result<Held, Exhausted>> {
+        let mut place = 0;
+        while let Some(&(at, most)) = cache.refused.as_deref()?.made.get(place) {
+            if most < asked.size {
+                place += 1;
+                continue;
+            }
+            let (g, header) = (Granule(at), self.heap.look(Granule(at)));
+            if header.is_live() {
+                cache.refused.as_deref_mut()?.made.swap_remove(place);
+                continue;
+            }
+            if !header.is_free() || !self.heap.fits_sector(g, header) {
+                self.forget(cache);
+                return None;
+            }
+            if let Some(tail) = self.heap.runs().tail_for(asked, g, header.size()) {
+                let taken = self.heap.operations().take(cache, g, header, tail);
+                if taken.is_none() {
+                    self.forget(cache);
+                }
+                return taken.map(Ok);
+            }
+            place += 1;
+        }
+        let own_news = self.heap.news().own_news(cache);
+        let refused = cache.refused.as_deref_mut()?;
+        refused.own_news = own_news;
+        Some(Err(Exhausted { free: refused.free, largest: refused.largest }))
+    }
+
+    /// This cache has made a free block that begins at `g`, or changed its size, and has looked at both neighbours.
+    #[inline]
+    pub(super) fn add(self, cache: &mut ThreadCache, g: Granule) {
+        if cache.refused.is_some() && R::Backend::takes(Mutant::MadeUntold) {
+            self.remember_made(cache, g);
+        }
+    }
+
+    #[inline(never)]
+    fn remember_made(self, cache: &mut ThreadCache, g: Granule) {
+        let header = self.heap.look(g);
+        let (size, end) = (header.size(), g.plus(header.size()));
+        let known = header.is_free()
+            && self.heap.fits_sector(g, header)
+            && R::Backend::check(self.is_alone(cache, g, end), Mutant::MadeBesideOperation);
+        let Some(refused) = cache.refused.as_deref_mut().filter(|_| known) else { return self.forget(cache) };
+        refused.largest = refused.largest.max(size.into());
+        refused.made.retain(|&(at, _)| at < g.0 || at >= end.0);
+        if refused.asked.iter().any(|&(asked, _)| asked <= size) {
+            refused.made.push((g.0, size));
+        }
+        if refused.made.len() > MADE {
+            self.forget(cache);
+        }
+    }
+
+    /// Whether nobody joins the free block from `g` to `end` with a neighbour, but this cache, or who counts first what
+    /// it gives back: no operation of another's is in flight on either.
+    fn is_alone(self, cache: &ThreadCache, g: Granule, end: Granule) -> bool {
+        let own = |header: Header| {
+            header.owner() == cache.owner && matches!(header.state(), State::Acked | State::Coalescing)
+        };
+        let right = self.heap.look(end);
+        let right_stays = end.0 >= self.heap.layout().granules || right.is_live() || own(right);
+        let left = self.heap.operations().footed_before(g).map(|(_, left)| left);
+        let left_stays = left.is_none_or(|left| own(left) || !matches!(left.state(), State::Free | State::Coalescing));
+        right_stays && left_stays
+    }
+
+    /// What the cache remembers is not all that it would need to know.
+    #[cold]
+    pub(super) fn forget(self, cache: &mut ThreadCache) {
+        cache.refused = None;
+    }
+
+    /// This cache has parked blocks where it does not look for them.
+    #[inline]
+    pub(super) fn sent(self, cache: &mut ThreadCache) {
+        if cache.refused.is_some() && R::Backend::takes(Mutant::SentUntold) {
+            self.forget(cache);
+        }
+    }
+
+    /// This cache is about to take a parked block of so many granules, whoever parked it, to merge it.
+    #[inline]
+    pub(super) fn merges(self, cache: &mut ThreadCache, size: u32) {
+        self.heap.news().will_give(cache);
+        if let Some(refused) = cache.refused.as_deref_mut() {
+            refused.free += u64::from(size);
+        }
+    }
+}
