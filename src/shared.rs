@@ -23,6 +23,11 @@ use const_fnv1a_hash::{fnv1a_hash_32, fnv1a_hash_str_32};
 /// - Nothing in it can change behind a shared reference: no `UnsafeCell`.
 /// - A value means the same in every process that maps the segment: no addresses, no `usize`, no descriptors.
 /// - The fingerprint is the same in every binary, and differs from that of types with another meaning.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot stand in shared memory: a type there is plain bytes that mean the same in every process",
+    note = "declare a struct of your own by `shared!`; use u64 instead of usize, u8 instead of bool or an enum",
+    note = "text and slices have calls of their own: `message_text`, `message_slice`, `channel::<[u8]>`"
+)]
 pub unsafe trait Shared: Copy + 'static {
     /// Tells types apart across binaries: 25 bits, computed from names and fields, not from `type_name`.
     const FINGERPRINT: u32;

@@ -12,6 +12,10 @@ pub(super) const LENGTH_BYTES: usize = 16;
 ///
 /// # Safety
 /// As for [`Shared`]; and `raw` gives a pointer to a value of `layout(items)` bytes less `HEAD`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be a message: that is a `Shared` value, a slice of them, or `Framed`",
+    note = "declare a struct of your own by `shared!`; text is `channel::<[u8]>` and `message_text`"
+)]
 pub unsafe trait Payload {
     /// Tells types apart across binaries, as [`Shared::FINGERPRINT`].
     const FINGERPRINT: u32;

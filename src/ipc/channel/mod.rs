@@ -100,6 +100,10 @@ mod mode {
     }
 
     /// Where whoever receives a message is the only one who ever does.
+    #[diagnostic::on_unimplemented(
+        message = "a channel that redelivers has workers, not receivers",
+        note = "`channel.worker()` gives one; its deliveries are acknowledged"
+    )]
     pub trait Once: Mode {}
     impl Once for super::Many {}
     impl Once for super::Single {}
