@@ -317,7 +317,7 @@ const FAULTS: &[(Mutant, &str)] = &[
     (Mutant::ThiefFenceDropped, "`mutant_thief_fence_dropped_is_caught`; `mutant_tso_table`"),
     (Mutant::HazardIgnored, "`mutant_hazard_ignored_is_caught`; `mutant_tso_table`"),
     (Mutant::MarkDropped, "`mutant_mark_dropped_is_caught`; `mutant_tso_table`"),
-    (Mutant::AnothersMarkUsed, "`mutant_tso_table`, sort Recurring, seed 81 604"),
+    (Mutant::AnothersMarkUsed, "`mutant_tso_table`, sort Recurring, seed 284 982"),
     (Mutant::ReachTooShort, "`mutant_tso_table`"),
     (Mutant::FarLeftOut, "`mutant_far_left_out_is_caught` of the library; `mutant_schedules_table`, sort Stop"),
     (Mutant::AdoptingIgnored, "`mutant_tso_table`, sort Adopters"),

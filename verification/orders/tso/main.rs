@@ -706,7 +706,7 @@ fn mutant_tso_table() {
             set_mutant(None);
             Some(format!("{sort:?}, seed {seed}: {}", message?))
         };
-        let count = setting("MATRIX_SCHEDULES", 100_000).max(100_000);
+        let count = setting("MATRIX_SCHEDULES", 500_000).max(500_000);
         let found = (first..first + count).find_map(|seed| sorts.iter().find_map(|&sort| noticed(sort, seed)));
         println!("mutant {mutant:?} | {}", found.as_deref().unwrap_or("SURVIVES"));
         lost.extend(found.is_none().then_some(mutant));
