@@ -160,7 +160,12 @@ impl Crew<'_> {
         }
         Ok(())
     }
-    fn conduct(mut self, plan: &Plan, made: Sender<Frame, Redelivering>, checked: Sender<Frame>) -> Result<(), Failure> {
+    fn conduct(
+        mut self,
+        plan: &Plan,
+        made: Sender<Frame, Redelivering>,
+        checked: Sender<Frame>,
+    ) -> Result<(), Failure> {
         (0..WORKERS).try_for_each(|number| self.start("worker", number))?;
         (0..PRODUCERS).try_for_each(|number| self.start("producer", number))?;
         sleep_until(plan.begun + plan.quarter);

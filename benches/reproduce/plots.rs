@@ -477,9 +477,11 @@ fn drift(rows: &[Phase], origin: &str, path: &Path) -> Outcome<()> {
         peers.iter().enumerate().map(|(place, peer)| (*peer, mark(peer, place), rounds(rows, peer))).collect();
     print_drift(&lines);
     let phases = rows.iter().map(|row| row.phase).max().unwrap_or(0);
-    let title = format!("Sizes that drift: {phases} phases in 128 MiB, three fifths of it live");
-    let subtitle =
-        format!("one thread; a round is six phases: {}; survivors of each stay for six more", SIZES.join("; "));
+    let title = format!("Sizes that drift: {phases} phases in 128 MiB, half of it live");
+    let subtitle = format!(
+        "one thread; a round is a phase of each: {}; some blocks of each survive six phases more",
+        SIZES.join("; ")
+    );
     let all = || lines.iter().flat_map(|(_, _, rounds)| rounds);
     style::figure(path, (1320, 500), &title, &subtitle, origin, |area| {
         let (plots, right) = area.split_horizontally(1090);

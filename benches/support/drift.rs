@@ -1,8 +1,8 @@
 //! Sizes that drift: what is left of an allocator's memory after hours of phases, each with sizes of its own.
 //!
-//! Three fifths of the arena are live throughout. In each phase the blocks of the phase before are freed, at random,
+//! Half of the arena is live throughout. In each phase the blocks of the phase before are freed, at random,
 //! and blocks of this phase's sizes take their place, until twice the live bytes have been allocated anew. At its
-//! end some blocks, a hundredth of the live bytes, become survivors: they stay for the next [`SURVIVE`] phases.
+//! end some blocks, a five hundredth of the live bytes, become survivors: they stay for the next [`SURVIVE`] phases.
 //! Time is counted in phases and in bytes allocated, so that a faster allocator is not an older one.
 
 use super::mixes::{self, Mix};
@@ -16,12 +16,11 @@ use std::collections::VecDeque;
 /// What each peer gets, untouched at first, so that what it makes resident can be seen.
 pub(crate) const ARENA: Arena = Arena { bytes: 128 << 20, warm: false };
 /// Live bytes.
-const LIVE: usize = ARENA.bytes / 5 * 3;
+const LIVE: usize = ARENA.bytes / 2;
 /// Phases that survivors outlive.
 const SURVIVE: usize = 6;
 /// The names of the phases' sizes, in turn (see [`mixes`]): a round.
-pub(crate) const SIZES: [&str; 6] =
-    ["32..544 B", "tail to 900 KB", "1..4 KiB", "64 B..256 KiB, log", "4..64 KiB", "3 MB frames"];
+pub(crate) const SIZES: [&str; 5] = ["32..544 B", "tail to 900 KB", "1..4 KiB", "64 B..256 KiB, log", "4..64 KiB"];
 
 /// What can be learned by a walk over the peer's blocks.
 #[derive(Debug, Clone, Copy)]
@@ -139,7 +138,7 @@ impl<P: Peer> Drift<'_, P> {
     /// Some stay, those of long ago go, and what is left is old.
     fn turn(&mut self) {
         let (mut stay, mut bytes) = (Blocks::new(), 0);
-        while bytes < LIVE / 100 {
+        while bytes < LIVE / 500 {
             let Some(block) = self.new.take_any(&mut self.random) else { break };
             bytes += block.1;
             stay.0.push(block);
