@@ -465,11 +465,9 @@ fn rounds(rows: &[Phase], peer: &str) -> Vec<Round> {
 fn drift(rows: &[Phase], origin: &str, path: &Path) -> Outcome<()> {
     type Measure = (&'static str, &'static str, fn(&Round) -> Option<f64>);
     const MEASURES: [Measure; 3] = [
-        ("Largest block to be had", "share of what no live payload takes; the least of a round", |r| r.largest),
-        ("Shannon entropy of the free blocks", "bits, the most of a round; blocks of AtomicMatrix alone", |r| {
-            r.entropy
-        }),
-        ("Memory", "resident bytes for each live one; the most of a round", |r| Some(r.footprint)),
+        ("Largest block to be had", "share of what is not live; a round's least", |r| r.largest),
+        ("Shannon entropy of the free blocks", "bits, a round's most; AtomicMatrix alone", |r| r.entropy),
+        ("Memory", "resident / live; a round's most", |r| Some(r.footprint)),
     ];
     let mut peers: Vec<&str> = rows.iter().map(|row| row.peer.as_str()).collect();
     peers.dedup();
