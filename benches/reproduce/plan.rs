@@ -3,7 +3,7 @@
 use crate::files::{self, Folders};
 use crate::support::arguments::{Arguments as Runner, Cargo};
 use crate::support::conductor::{self, Progress};
-use crate::support::drift::Phase;
+use crate::support::drift::{self, Phase};
 use crate::support::machine::{Machine, Origin};
 use crate::support::noise::{self, Noise};
 use crate::support::registry::{self, HARNESS, MALLOC, MATRIX, PROCESSES, STRICT, TALC};
@@ -146,8 +146,6 @@ const CALIBRATE: f64 = 0.02;
 const CALIBRATED: f64 = 8.0;
 /// What the packing section takes, about.
 const PACKING: f64 = 12.0;
-/// A phase of drifting sizes.
-const PHASE: f64 = 0.1;
 /// Peers of that section: those whose memory has a bound.
 const DRIFTING: [&str; 3] = [MATRIX, STRICT, TALC];
 /// Peers of the scaling section.
@@ -184,7 +182,7 @@ impl Profile {
                 Section::Endurance => 2.0 * self.endurance.1,
                 Section::Latency => 4.0 * self.latency,
                 Section::Packing => PACKING,
-                Section::Drift => PHASE * (DRIFTING.len() * self.phases) as f64,
+                Section::Drift => drift::SECONDS * (DRIFTING.len() * self.phases) as f64,
                 Section::Simulate => self.simulate.2,
                 _ => 0.0,
             })
@@ -300,7 +298,7 @@ fn one(section: Section, profile: &Profile, folders: &Folders, origin: &Origin, 
             for peer in registry::in_tree().iter().filter(|peer| DRIFTING.contains(&peer.name)) {
                 progress.say(&format!("drifting sizes, {}", peer.name));
                 rows.extend(peer.drift(profile.phases)?);
-                progress.done(PHASE * profile.phases as f64);
+                progress.done(drift::SECONDS * profile.phases as f64);
             }
             write(folders, section, &rows, origin)?;
         }

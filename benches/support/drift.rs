@@ -15,6 +15,8 @@ use std::collections::VecDeque;
 
 /// What each peer gets, untouched at first, so that what it makes resident can be seen.
 pub(crate) const ARENA: Arena = Arena { bytes: 128 << 20, warm: false };
+/// Seconds of a phase, about.
+pub(crate) const SECONDS: f64 = 0.1;
 /// Live bytes.
 const LIVE: usize = ARENA.bytes / 2;
 /// Phases that survivors outlive.

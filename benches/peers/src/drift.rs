@@ -1,16 +1,13 @@
 //! What phases of drifting sizes leave of each peer's memory.
 
 use crate::child;
-use crate::support::drift::Phase;
+use crate::support::drift::{Phase, SECONDS};
 use crate::support::machine::{Machine, Origin};
 use crate::support::registry::Entry;
 use crate::support::report::{number, table};
 use crate::support::{Outcome, conductor};
 use std::fs::File;
 use std::path::Path;
-
-/// Seconds of a phase, about.
-const SECONDS: f64 = 0.1;
 
 pub(crate) fn run(peers: Vec<Entry>, phases: usize, path: Option<&Path>) -> Outcome<()> {
     let create = |path: &Path| File::create(path).map_err(|error| format!("can't write {}: {error}", path.display()));
