@@ -1,11 +1,14 @@
 //! What can go wrong: one enum, each message saying what was asked, what was found and what would help.
 
 mod advice;
+mod asked;
 mod debug;
 mod messages;
+mod mismatch;
 mod system;
 
 use advice::{advice, whom_to_trust};
+use asked::{Asked, another_type, called, word};
 pub(crate) use messages::errors;
 use std::path::PathBuf;
 use uuid::Uuid;
@@ -107,21 +110,20 @@ pub enum Error {
         found: u32,
     },
     /// The block holds another type.
-    #[error(
-        "the block at offset {offset} was asked for as {expected} (fingerprint {expected_fingerprint:#010x}), \
-            but {}; use the type that it was allocated with",
-        match found_fingerprint { Some(found) => format!("holds a type of fingerprint \
-            {found:#010x}"), None => "holds no typed value".to_owned() }
-    )]
+    #[error("{}", another_type(Asked { offset, name, expected, expected_fingerprint }, *found, *found_fingerprint))]
     TypeMismatch {
         /// The offset given.
         offset: u32,
+        /// The name given, if it was asked for by one.
+        name: Option<String>,
         /// The name of the type asked for.
         expected: &'static str,
         /// Its fingerprint.
         expected_fingerprint: u32,
         /// The fingerprint found, if the block is typed.
         found_fingerprint: Option<u32>,
+        /// What was found under the name of a structure: "a topic", for instance.
+        found: Option<&'static str>,
     },
     /// The block is shorter than what should go into it.
     #[error("the block at offset {offset} has {usable} usable bytes, {needed} are needed; allocate a larger one")]
@@ -254,14 +256,22 @@ pub enum Error {
         hint: String,
     },
     /// A segment of this name exists.
-    #[error("segment {} exists already; attach to it, unlink it, or choose another id", name.display())]
+    #[error(
+        "{} exists already; attach to it, unlink it, or choose another {}",
+        called(asked, name.display()),
+        word(asked)
+    )]
     AlreadyExists {
+        /// The name in plain words, if it was asked for by one.
+        asked: Option<String>,
         /// The segment's path.
         name: PathBuf,
     },
     /// No segment of this name exists.
-    #[error("there is no segment {}; check the id, or create it first", name.display())]
+    #[error("there is no {}; check the {}, or create it first", called(asked, name.display()), word(asked))]
     NotFound {
+        /// The name in plain words, if it was asked for by one.
+        asked: Option<String>,
         /// The segment's path.
         name: PathBuf,
     },
@@ -313,8 +323,10 @@ pub enum Error {
         found: u64,
     },
     /// The segment has another id than asked for.
-    #[error("segment {asked} was asked for, but the file is segment {found}; check path and id")]
+    #[error("{} was asked for, but the file is segment {found}; check path and {}", called(name, asked), word(name))]
     IdMismatch {
+        /// The name in plain words, if it was asked for by one.
+        name: Option<String>,
         /// The id asked for.
         asked: Uuid,
         /// The id in the header.
@@ -580,17 +592,6 @@ impl std::error::Error for Error {
             }
             _ => None,
         }
-    }
-}
-
-impl Error {
-    /// A block of another type than was asked for.
-    pub(crate) fn type_mismatch<T: ?Sized>(
-        offset: u32,
-        expected_fingerprint: u32,
-        found_fingerprint: Option<u32>,
-    ) -> Self {
-        Self::TypeMismatch { offset, expected: std::any::type_name::<T>(), expected_fingerprint, found_fingerprint }
     }
 }
 

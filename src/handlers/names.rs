@@ -107,7 +107,7 @@ impl Handler {
         let found = self.directory().lookup(name.as_bytes());
         let found = found.ok_or_else(|| Error::NameUnknown { name: name.to_owned() })?;
         let Entry { offset, generation: expected, .. } = found.block;
-        let block = self.get_block::<T>(offset)?;
+        let block = self.get_block::<T>(offset).map_err(|error| error.of_name(name))?;
         if block.generation() != expected {
             return Err(Error::Stale { offset, expected, found: block.generation() });
         }

@@ -51,7 +51,7 @@ impl Handler {
     /// [`Error::DirectoryFull`], [`Error::NameTooLong`], [`Error::ChangingHands`],
     /// [`Error::NoParticipantSlot`], [`Error::TooManyHandles`], [`Error::ForkedChild`].
     pub fn board<T: Payload + ?Sized>(&self, name: &str) -> Result<Board<T>> {
-        Ok(Board { attached: open(self, name, Sort::Board, KEPT, 0, T::FINGERPRINT)?, of: PhantomData })
+        Ok(Board { attached: open::<Board<T>>(self, name, Sort::Board, KEPT, 0, T::FINGERPRINT)?, of: PhantomData })
     }
 }
 

@@ -79,19 +79,6 @@ pub struct ContentInfo {
     pub first: Vec<u8>,
 }
 
-fn kind(sort: Sort) -> &'static str {
-    match sort {
-        Sort::Channel | Sort::Single | Sort::Redelivering => "channel",
-        Sort::Topic => "topic",
-        Sort::Board => "board",
-        Sort::Event => "event",
-        Sort::Semaphore => "semaphore",
-        Sort::Barrier => "barrier",
-        Sort::Lock => "mutex",
-        Sort::Map => "map",
-    }
-}
-
 impl Handler {
     /// The structures that there are. O(blocks); for a handler that only inspects as well.
     ///
@@ -223,7 +210,7 @@ fn look<R: Region>(structure: Structure<'_, R>, offset: u32, names: Vec<String>)
     StructureInfo {
         offset,
         names,
-        kind: kind(shape.sort),
+        kind: shape.sort.kind(),
         content: shape.content,
         capacity,
         depth,

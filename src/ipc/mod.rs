@@ -97,6 +97,7 @@ pub mod several;
 #[cfg(not(feature = "internals"))]
 pub(crate) mod several;
 mod single;
+pub(crate) mod sort;
 #[cfg(feature = "internals")]
 pub mod structure;
 #[cfg(not(feature = "internals"))]

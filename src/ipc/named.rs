@@ -83,21 +83,21 @@ impl Handler {
     /// # Errors
     /// As [`Handler::board`].
     pub fn event(&self, name: &str) -> Result<Event> {
-        Ok(Event { attached: open(self, name, Sort::Event, 1, 0, 0)? })
+        Ok(Event { attached: open::<Event>(self, name, Sort::Event, 1, 0, 0)? })
     }
     /// The semaphore of that name, which is made with so many permits if there is none.
     ///
     /// # Errors
     /// As [`Handler::board`].
     pub fn semaphore(&self, name: &str, permits: u16) -> Result<Semaphore> {
-        Ok(Semaphore { attached: open(self, name, Sort::Semaphore, 1, permits, 0)? })
+        Ok(Semaphore { attached: open::<Semaphore>(self, name, Sort::Semaphore, 1, permits, 0)? })
     }
     /// The barrier of that name, which is made for so many (1 at least) if there is none.
     ///
     /// # Errors
     /// As [`Handler::board`].
     pub fn barrier(&self, name: &str, parties: u16) -> Result<Barrier> {
-        Ok(Barrier { attached: open(self, name, Sort::Barrier, 1, parties.max(1), 0)? })
+        Ok(Barrier { attached: open::<Barrier>(self, name, Sort::Barrier, 1, parties.max(1), 0)? })
     }
     /// The mutex of that name, which is made over a `T` of zeros if there is none.
     ///
@@ -113,7 +113,7 @@ impl Handler {
         if words > MOST_WORDS {
             return Err(Error::TooLarge { requested: size_of::<T>() as u64, largest: MOST_WORDS as u64 * 8 });
         }
-        Ok(Mutex { attached: open(self, name, Sort::Lock, words, 0, content)?, of: PhantomData })
+        Ok(Mutex { attached: open::<Mutex<T>>(self, name, Sort::Lock, words, 0, content)?, of: PhantomData })
     }
 }
 

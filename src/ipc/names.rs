@@ -61,7 +61,7 @@ impl Handler {
     pub fn lookup_ref<T: Payload + ?Sized>(&self, name: &str) -> Result<Ref<T>> {
         let found = self.published_under(name)?;
         let reference = Ref::new(self, found.offset, found.generation);
-        self.find_ref(reference).map(|_| reference)
+        self.find_ref(reference).map(|_| reference).map_err(|error| error.of_name(name))
     }
 
     /// Takes the message that is published under a name: of all who try, one gets it. The name is free again.
@@ -77,7 +77,8 @@ impl Handler {
     /// [`Error::NameUnknown`], also if somebody else takes it at the same moment; as [`Handler::take_ref`] if
     /// it is not a `T`, or was freed.
     pub fn take_message<T: Payload + ?Sized>(&self, name: &str) -> Result<Message<'_, T>> {
-        let pointer = self.take_checked(name, |live| self.items_of::<T>(live).map(|_| ()))?;
+        let pointer =
+            self.take_checked(name, |live| self.items_of::<T>(live).map(|_| ()).map_err(|error| error.of_name(name)))?;
         // Nobody changes it any more: now what it says of itself counts.
         let (offset, generation) = (pointer.offset(), pointer.generation());
         let whole = self.whole_message(Ref::new(self, offset, generation), pointer);

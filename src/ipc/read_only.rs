@@ -26,6 +26,7 @@
 //! means harm can keep newcomers out by that, and the dead unrecovered; what is in the segment he can't
 //! change.
 
+use super::board::Board;
 use super::copied::{copied_items, copied_value};
 use super::inspect::{ContentInfo, StructureInfo, contents, structures};
 use super::log::Log;
@@ -226,7 +227,7 @@ impl ReadOnly {
 
     fn published<V>(&self, name: &str, copy: impl FnOnce(Live) -> Result<V>) -> Result<V> {
         let entry = self.entry(name)?;
-        let copied = copy(self.live(entry)?)?;
+        let copied = copy(self.live(entry)?).map_err(|error| error.of_name(name))?;
         Native::fence(&COPY_FENCE);
         self.live(entry).map(|_| copied)
     }
@@ -239,11 +240,9 @@ impl ReadOnly {
             matches!(found.shape.sort, Sort::Topic | Sort::Board) && found.shape.content == T::FINGERPRINT
         };
         let Some(structure) = found.filter(fits) else {
-            return Err(Error::type_mismatch::<T>(
-                entry.offset,
-                T::FINGERPRINT,
-                found.map(|found| found.shape.content),
-            ));
+            let found = found.map(|found| (found.shape.sort, found.shape.content));
+            let (at, sorts) = ((name, entry.offset), [Sort::Topic, Sort::Board]);
+            return Err(Error::not_the_structure::<Board<T>>(at, &sorts, T::FINGERPRINT, found));
         };
         let log = Log::of(structure);
         while let Some((block, link, ticket)) = log.newest_unhelped() {

@@ -25,6 +25,7 @@
 //! of the dead is: nobody has come to it, and nothing is in it. Whoever finds its name meanwhile finds a
 //! block that is somebody's, and counts it as not published.
 
+pub use super::sort::Sort;
 use super::wait::Bell;
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Reach, Word};
@@ -37,33 +38,6 @@ use crate::segment::region::Region;
 pub const STRUCTURE: u32 = FINGERPRINT_MASK;
 /// log2 of the most cells.
 pub const MAX_CELLS_SHIFT: u32 = 20;
-
-/// What a structure is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Sort {
-    /// A bounded queue, many senders and receivers (ipc::ring).
-    Channel = 1,
-    /// A bounded queue with one sender and one receiver at a time (ipc::single).
-    Single = 2,
-    /// The last publications, each read by all; one that a reader has yet to read is not overwritten (ipc::log).
-    Topic = 3,
-    /// The last publications, which are overwritten whoever reads (ipc::log).
-    Board = 4,
-    /// A flag (ipc::sync).
-    Event = 5,
-    /// Permits, of which there are as many at first as its shape has readers.
-    Semaphore = 6,
-    /// A barrier for as many as its shape has readers.
-    Barrier = 7,
-    /// A lock, and what it protects in its cells.
-    Lock = 8,
-    /// Blocks under keys (ipc::table).
-    Map = 9,
-    /// A bounded queue whose messages are delivered again if their receiver dies (ipc::held); as many may
-    /// be held as its shape has readers.
-    Redelivering = 10,
-}
 
 /// What a structure's maker chose: one word of its header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,19 +60,7 @@ impl Shape {
     }
     /// Whatever the word holds (C2).
     fn of(word: u64) -> Option<Self> {
-        let sort = match word >> 56 {
-            1 => Sort::Channel,
-            2 => Sort::Single,
-            3 => Sort::Topic,
-            4 => Sort::Board,
-            5 => Sort::Event,
-            6 => Sort::Semaphore,
-            7 => Sort::Barrier,
-            8 => Sort::Lock,
-            9 => Sort::Map,
-            10 => Sort::Redelivering,
-            _ => return None,
-        };
+        let sort = Sort::of(word >> 56)?;
         let (cells_shift, readers) = ((word >> 48) as u32 & 0xFF, (word >> 32) as u16);
         let shape = Self { sort, cells_shift, readers, content: word as u32 };
         (shape.cells_shift <= MAX_CELLS_SHIFT && shape.word() == word).then_some(shape)

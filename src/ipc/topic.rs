@@ -78,13 +78,14 @@ impl<T: Payload + ?Sized> TopicOptions<'_, '_, T> {
             let found = self.cells.to_string();
             return Err(Error::BadOption { option: "cells", found, allowed: "1 to 1048576 publications" });
         }
-        let attached = open(self.handler, self.name, Sort::Topic, self.cells, self.subscribers, T::FINGERPRINT)?;
+        let attached =
+            open::<Topic<T>>(self.handler, self.name, Sort::Topic, self.cells, self.subscribers, T::FINGERPRINT)?;
         Ok(Topic { attached, lowest: Mutex::default(), of: PhantomData })
     }
 }
 
-/// The structure of that name, made if there is none.
-pub(super) fn open(
+/// The structure of that name, a `T` to who asks, made if there is none.
+pub(super) fn open<T: ?Sized>(
     handler: &Handler,
     name: &str,
     sort: Sort,
@@ -96,7 +97,7 @@ pub(super) fn open(
     debug_assert!(cells <= 1 << MAX_CELLS_SHIFT);
     let shape = Shape { sort, cells_shift: cells.trailing_zeros(), readers, content };
     loop {
-        if let Some(found) = Attached::find(handler, name, shape)? {
+        if let Some(found) = Attached::find::<T>(handler, name, shape)? {
             return Ok(found);
         }
         match Attached::make(handler, name, shape) {

@@ -51,16 +51,14 @@ impl Options {
             }
             Home::SharedMemory | Home::Path(_) => match Place::of(self, self.id)? {
                 Some(place) => self.attach_at(Arc::new(place)),
-                None => Err(Error::NotFound { name: PathBuf::new() }),
+                None => Err(Error::NotFound { asked: None, name: PathBuf::new() }),
             },
         }
     }
 
     pub(crate) fn attach_at(&self, place: Arc<Place>) -> Result<Segment> {
         let file = match place.open() {
-            Err(Error::NotFound { name }) if self.rejoin => {
-                orphan::find(self, &place)?.ok_or(Error::NotFound { name })?
-            }
+            Err(gone @ Error::NotFound { .. }) if self.rejoin => orphan::find(self, &place)?.ok_or(gone)?,
             opened => opened?,
         };
         // A name may come before its segment only where there are no unnamed files (or in tests).
@@ -94,7 +92,7 @@ impl Options {
                 return Err(Error::BadOption { option: "from_fd", found: "a descriptor".to_owned(), allowed });
             }
         };
-        let place = place.ok_or(Error::NotFound { name: PathBuf::new() })?;
+        let place = place.ok_or(Error::NotFound { asked: None, name: PathBuf::new() })?;
         let file = place.open_for(OFlags::RDONLY)?;
         self.check_owner(&file, place.path())?;
         let early = || self.named || matches!(place.open_unnamed(), Ok(None));
@@ -148,7 +146,7 @@ impl Options {
         if let Some(asked) = self.id
             && asked != header.id
         {
-            return Err(Error::IdMismatch { asked, found: header.id });
+            return Err(Error::IdMismatch { name: self.name.clone(), asked, found: header.id });
         }
         if let Some(asked) = self.size.map(|size| size as u64)
             && asked != header.requested

@@ -62,8 +62,8 @@ pub struct Options {
     pub(crate) trusted: Vec<u32>,
     pub(crate) patience: Duration,
     pub(crate) rejoin: bool,
-    /// The empty name was given.
-    nameless: bool,
+    /// The name in plain words that the id stands for.
+    pub(crate) name: Option<String>,
     pub(crate) in_core_dumps: bool,
     pub(crate) named: bool,
 }
@@ -88,7 +88,7 @@ impl Default for Options {
             trusted: Vec::new(),
             patience: Duration::from_secs(5),
             rejoin: false,
-            nameless: false,
+            name: None,
             in_core_dumps: false,
             named: false,
         }
@@ -153,17 +153,19 @@ impl Options {
     ///
     /// # Errors
     /// Creating and attaching refuse the empty name ([`Error::BadOption`]).
-    pub fn name(mut self, name: &str) -> Self {
-        self.nameless = name.is_empty();
-        self.id(Uuid::new_v5(&Self::NAMES, name.as_bytes()))
+    pub fn name(self, name: &str) -> Self {
+        let id = Uuid::new_v5(&Self::NAMES, name.as_bytes());
+        Self { name: Some(name.to_owned()), ..self.id(id) }
     }
-    /// The segment's id, and its name: `atomic-matrix-<id>`. Without it, creating makes a fresh one.
+    /// The segment's id, and its file's name: `atomic-matrix-<id>`. Without it, creating makes a fresh one. Of this and
+    /// [`Options::name`], what was said last counts.
     pub fn id(mut self, id: Uuid) -> Self {
-        self.id = Some(id);
+        (self.id, self.name) = (Some(id), None);
         self
     }
     /// Where the file lives instead of `/dev/shm`: an existing directory (the file is `atomic-matrix-<id>` in it), or
-    /// the path of the file itself. A hugetlbfs or DAX mount, for instance.
+    /// the path of the file itself, which a new segment is made as; an attacher's name or id must then be that
+    /// segment's. A hugetlbfs or DAX mount, for instance.
     pub fn path(mut self, path: impl Into<PathBuf>) -> Self {
         self.home = Home::Path(path.into());
         self
@@ -287,7 +289,7 @@ impl Options {
     /// What is wrong with the options, whatever they are used for.
     pub(crate) fn check(&self) -> Result<()> {
         let bad = |option, found: String, allowed| Err(Error::BadOption { option, found, allowed });
-        if self.nameless {
+        if self.name.as_deref() == Some("") {
             return bad("name", "the empty name".to_owned(), "give one character at least");
         }
         if let Some(granule) = self.granule

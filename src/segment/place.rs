@@ -72,13 +72,16 @@ pub(crate) struct Place {
     which: Identity,
     name: OsString,
     path: PathBuf,
+    /// The name in plain words that the segment was asked for by.
+    asked: Option<String>,
 }
 
 impl Place {
     /// The place that the options mean, or none if they mean a file without a name.
     pub(crate) fn of(options: &Options, id: Option<Uuid>) -> Result<Option<Self>> {
+        let new = |dir: &Path, file: &OsStr| Self::new(dir, file, options.name.clone()).map(Some);
         let named = |dir: &Path| match id {
-            Some(id) => Self::new(dir, OsStr::new(&format!("atomic-matrix-{id}"))).map(Some),
+            Some(id) => new(dir, OsStr::new(&format!("atomic-matrix-{id}"))),
             None => {
                 let allowed = "give the segment's name with Options::name, its id with Options::id, or its file \
                     with Options::path";
@@ -93,7 +96,7 @@ impl Place {
                     .map_err(|e| Error::io(format!("resolve {} with getcwd(2)", path.display()), e))?;
                 match (is_directory(&path)?, path.parent(), path.file_name()) {
                     (true, ..) => named(&path),
-                    (false, Some(parent), Some(name)) => Self::new(parent, name).map(Some),
+                    (false, Some(parent), Some(name)) => new(parent, name),
                     _ => {
                         let allowed = "give a directory, or the path of a file";
                         Err(Error::BadOption { option: "path", found: path.display().to_string(), allowed })
@@ -103,15 +106,16 @@ impl Place {
         }
     }
 
-    fn new(dir: &Path, name: &OsStr) -> Result<Self> {
+    fn new(dir: &Path, name: &OsStr, asked: Option<String>) -> Result<Self> {
         let (held, which) = open_directory(dir)?;
-        Ok(Self { held: Some(held), dir: dir.to_owned(), which, name: name.to_owned(), path: dir.join(name) })
+        Ok(Self { held: Some(held), dir: dir.to_owned(), which, name: name.to_owned(), path: dir.join(name), asked })
     }
 
     /// The same place, for who will seldom need it: without a descriptor.
     pub(crate) fn settled(&self) -> Self {
-        let Self { dir, which, name, path, .. } = self;
-        Self { held: None, dir: dir.clone(), which: *which, name: name.clone(), path: path.clone() }
+        let Self { dir, which, name, path, asked, .. } = self;
+        let (dir, name, path, asked) = (dir.clone(), name.clone(), path.clone(), asked.clone());
+        Self { held: None, dir, which: *which, name, path, asked }
     }
 
     /// The directory.
@@ -159,7 +163,7 @@ impl Place {
         let dir = self.dir()?;
         match again(|| rustix::fs::openat(&dir, &self.name, flags, Mode::empty())) {
             Ok(file) => Ok(file.into()),
-            Err(Errno::NOENT) => Err(Error::NotFound { name: name() }),
+            Err(Errno::NOENT) => Err(Error::NotFound { asked: self.asked.clone(), name: name() }),
             Err(Errno::LOOP) => Err(Error::Symlink { name: name() }),
             Err(Errno::ISDIR) => Err(Error::NotAFile { name: name(), kind: "directory" }),
             Err(Errno::NXIO | Errno::NODEV) => Err(Error::NotAFile { name: name(), kind: "socket or device" }),
@@ -178,13 +182,17 @@ impl Place {
         }
     }
 
+    fn exists(&self) -> Error {
+        Error::AlreadyExists { asked: self.asked.clone(), name: self.path.clone() }
+    }
+
     /// A new file under the name.
     pub(crate) fn open_new(&self) -> Result<File> {
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let dir = self.dir()?;
         match again(|| rustix::fs::openat(&dir, &self.name, flags, PRIVATE)) {
             Ok(file) => Ok(file.into()),
-            Err(Errno::EXIST) => Err(Error::AlreadyExists { name: self.path.clone() }),
+            Err(Errno::EXIST) => Err(self.exists()),
             Err(errno) => Err(self.not_created(errno)),
         }
     }
@@ -206,7 +214,7 @@ impl Place {
         }
         match linked {
             Ok(()) => Ok(()),
-            Err(Errno::EXIST) => Err(Error::AlreadyExists { name: self.path.clone() }),
+            Err(Errno::EXIST) => Err(self.exists()),
             Err(errno) => Err(self.failed("name", "linkat", errno)),
         }
     }

@@ -33,10 +33,14 @@ pub fn raised(error: Error) -> PyErr {
         | Error::NoSubscriberSlot { .. }
         | Error::TooManyHandles { .. }
         | Error::DirectoryFull { .. } => NoPlace::new_err(text),
-        Error::TypeMismatch { .. } => TypeMismatch::new_err(
-            "what has that name is of another sort, or carries another type than bytes ([u8] in Rust); open it as \
-             what it is, or take another name",
-        ),
+        Error::TypeMismatch { name, found, .. } => {
+            let named = name.map_or("what has that name".to_owned(), |name| format!("{name:?}"));
+            let is = found.map_or(String::new(), |found| format!(" is {found}:"));
+            TypeMismatch::new_err(format!(
+                "{named}{is} it is of another sort, or carries another type than bytes ([u8] in Rust); open it as \
+                 what it is, or take another name"
+            ))
+        }
         Error::NameTaken { .. } => NameTaken::new_err(text),
         Error::NameUnknown { .. } => NameUnknown::new_err(text),
         Error::AlreadyExists { .. } => SegmentExists::new_err(text),

@@ -99,9 +99,9 @@ impl Attached {
         Ok(Arc::new(Self { handler: handler.clone(), live, shape, places, number: home }))
     }
 
-    /// The structure of that name, if there is one; one that is just being made or removed is waited for, but
-    /// not for long.
-    pub(in crate::ipc) fn find(handler: &Handler, name: &str, shape: Shape) -> Result<Option<Arc<Self>>> {
+    /// The structure of that name, a `T` to who asks, if there is one; one that is just being made or removed is waited
+    /// for, but not for long.
+    pub(in crate::ipc) fn find<T: ?Sized>(handler: &Handler, name: &str, shape: Shape) -> Result<Option<Arc<Self>>> {
         handler.check_name(name)?;
         let (matrix, home, begun) = (handler.matrix(), handler.matrix().home()?, Instant::now());
         let mut reaped = false;
@@ -113,9 +113,9 @@ impl Attached {
                 Directory(matrix.segment()).withdraw_this(found);
                 continue;
             };
-            let mismatch = |found| Error::type_mismatch::<Self>(offset, shape.content, found);
+            let another = |found| Error::not_the_structure::<T>((name, offset), &[shape.sort], shape.content, found);
             if found.block.fingerprint != Some(STRUCTURE) {
-                return Err(mismatch(found.block.fingerprint));
+                return Err(another(None));
             }
             let come = |cache: &mut ThreadCache| {
                 let come = Structure::visit(matrix.heap(), cache.owner(), live, |structure| {
@@ -144,7 +144,7 @@ impl Attached {
                     let places = shape.places(matrix.heap().layout());
                     return Ok(Some(Arc::new(Self { handler: handler.clone(), live, shape, places, number: home })));
                 }
-                Some(Come::Another(other)) => return Err(mismatch(Some(other.content))),
+                Some(Come::Another(other)) => return Err(another(Some((other.sort, other.content)))),
                 Some(Come::TooMany) => return Err(Error::TooManyHandles { most: MOST_COUNTED }),
                 Some(Come::Removed) => _ = Directory(matrix.segment()).withdraw_this(found),
                 None if begun.elapsed() < MAKING_WAIT => crate::kernel::nap(BETWEEN_LOOKS),

@@ -207,7 +207,7 @@ impl<T: Payload + ?Sized, M: Mode> ChannelOptions<'_, T, M> {
     /// [`Error::ChangingHands`] if it is just being made for half a second; [`Error::NameTooLong`],
     /// [`Error::NoParticipantSlot`], [`Error::TooManyHandles`], [`Error::ForkedChild`].
     pub fn open(self) -> Result<Channel<T, M>> {
-        let found = Attached::find(self.handler, &self.name, self.shape()?)?;
+        let found = Attached::find::<Channel<T, M>>(self.handler, &self.name, self.shape()?)?;
         found.map(Channel::of).ok_or(Error::NameUnknown { name: self.name })
     }
 
@@ -229,7 +229,7 @@ impl<T: Payload + ?Sized, M: Mode> ChannelOptions<'_, T, M> {
         let shape = self.shape()?;
         let begun = Instant::now();
         loop {
-            if let Some(found) = Attached::find(self.handler, &self.name, shape)? {
+            if let Some(found) = Attached::find::<Channel<T, M>>(self.handler, &self.name, shape)? {
                 return Ok(Channel::of(found));
             }
             match Attached::make(self.handler, &self.name, shape) {

@@ -115,7 +115,7 @@ impl<T: Payload + ?Sized> MapOptions<'_, '_, T> {
             return Err(Error::BadOption { option: "guards", found, allowed: "1 to 1024" });
         }
         let cells = self.capacity.div_ceil(LOAD).next_power_of_two() << BUCKET_SHIFT;
-        let attached = open(self.handler, self.name, Sort::Map, cells, self.guards, T::FINGERPRINT)?;
+        let attached = open::<Map<T>>(self.handler, self.name, Sort::Map, cells, self.guards, T::FINGERPRINT)?;
         Ok(Map { attached, of: PhantomData })
     }
 }

@@ -98,7 +98,7 @@ impl<Q: Payload + ?Sized, A: Payload + ?Sized> ServiceOptions<'_, '_, Q, A> {
     /// [`Error::NoParticipantSlot`], [`Error::ForkedChild`].
     pub fn open_or_create(self) -> Result<Service<Q, A>> {
         let content = mix("service", &[Q::FINGERPRINT, A::FINGERPRINT]);
-        let attached = open(self.handler, self.name, Sort::Channel, self.capacity, 0, content)?;
+        let attached = open::<Service<Q, A>>(self.handler, self.name, Sort::Channel, self.capacity, 0, content)?;
         Ok(Service { attached, of: PhantomData })
     }
 }

@@ -11,6 +11,7 @@ mod named;
 mod page;
 mod services;
 mod structures;
+mod told;
 mod topics;
 mod words;
 
