@@ -53,12 +53,20 @@ pub enum Word {
         new: u8,
         old: u8,
     },
+    /// Two numbers in one word.
+    Pair(u8, u8),
 }
 
 impl Word {
     pub fn number(self) -> u8 {
         match self {
             Self::Number(number) => number,
+            other => unreachable!("{other:?}"),
+        }
+    }
+    pub fn pair(self) -> (u8, u8) {
+        match self {
+            Self::Pair(one, other) => (one, other),
             other => unreachable!("{other:?}"),
         }
     }
@@ -108,6 +116,8 @@ pub struct World<P> {
     /// Those who are dead, and those of them who are recovered: a bit each.
     pub dead: u8,
     pub recovered: u8,
+    /// How often all slept to the end of a nap, beside something that they were waiting for.
+    naps: u8,
     /// What must not be, with the obligation in front.
     pub fault: Option<&'static str>,
 }
@@ -149,8 +159,22 @@ pub trait Structure: Sized + Copy + Eq + Hash + Debug + Send + Sync + 'static {
     fn has(spec: &Self::Spec, block: u8, generation: u8) -> bool;
     /// What the structure has, as the observer knows.
     fn all(spec: &Self::Spec) -> Vec<(u8, u8)>;
+    /// Whether a fault may show at all.
+    fn may_show(&self, _: Self::Fault) -> bool {
+        true
+    }
     /// A participant has died.
     fn died(_: &mut Self::Spec, _who: u8) {}
+    /// Whether a participant is asleep until it is woken.
+    fn sleeps(_: &Self::Spec, _who: u8) -> bool {
+        false
+    }
+    /// Whether somebody sleeps beside what it is waiting for. Asked where nobody goes on.
+    fn is_owed(&self, _words: &[Word], _: &World<Self::Spec>) -> bool {
+        false
+    }
+    /// Everybody's nap is over.
+    fn nap_ends(_: &mut Self::Spec) {}
 }
 
 /// A participant's access to the memory during one step.
@@ -200,17 +224,26 @@ impl<S: Structure> Cpu<'_, S> {
         self.store_and(at, word, |_| {})
     }
     pub fn store_and(&mut self, at: usize, word: Word, look: impl FnOnce(&mut World<S::Spec>)) -> Step<()> {
-        let set = |cpu: &mut Self| {
-            cpu.memory[cpu.blocks + at] = word;
-            look(cpu.world);
-            word
-        };
-        self.access(set).map(drop)
+        self.change_and(at, |_| word, |_, world| look(world)).map(drop)
+    }
+    /// A read-modify-write, which does not fail: what was there before.
+    pub fn change_and(
+        &mut self,
+        at: usize,
+        to: impl FnOnce(Word) -> Word,
+        look: impl FnOnce(Word, &mut World<S::Spec>),
+    ) -> Step<Word> {
+        self.access(|cpu| {
+            let word = &mut cpu.memory[cpu.blocks + at];
+            let before = std::mem::replace(word, to(*word));
+            look(before, cpu.world);
+            before
+        })
     }
     pub fn cas(&mut self, at: usize, old: Word, new: Word) -> Step<bool> {
         self.cas_and(at, old, new, |_| {})
     }
-    /// Whether it was done; then the observer notes it.
+    /// The same; if it was done, the observer notes it.
     pub fn cas_and(&mut self, at: usize, old: Word, new: Word, done: impl FnOnce(&mut World<S::Spec>)) -> Step<bool> {
         let at = self.blocks + at;
         self.cas_at(at, old, new, done)
@@ -342,6 +375,8 @@ pub enum Happens {
     Access(u8),
     /// Its death.
     Death(u8),
+    /// Nobody goes on: all who sleep look again, at the end of a nap.
+    Nap,
 }
 
 pub struct Explored<S: Structure> {
@@ -369,8 +404,19 @@ impl<S: Structure> Explored<S> {
         }
     }
     fn may_go_on(&self, state: &State<S>, by: usize) -> bool {
-        let alive = !state.world.is_dead(by as u8 + 1);
-        alive && (state.participants[by].todo != S::DONE || Self::to_recover(state).is_some())
+        let who = by as u8 + 1;
+        let awake = !state.world.is_dead(who) && !S::sleeps(&state.world.spec, who);
+        awake && (state.participants[by].todo != S::DONE || Self::to_recover(state).is_some())
+    }
+
+    /// Nobody goes on.
+    fn rests(&self, state: &State<S>) -> bool {
+        !(0..state.participants.len()).any(|by| self.may_go_on(state, by))
+    }
+    /// Nobody goes on, and somebody sleeps beside what it is waiting for.
+    fn oversleeps(&self, state: &State<S>) -> bool {
+        let words = &state.memory[self.scenario.count()..];
+        self.rests(state) && self.scenario.structure.is_owed(words, &state.world)
     }
 
     fn step(&self, state: &mut State<S>, by: usize) {
@@ -411,13 +457,14 @@ impl<S: Structure> Explored<S> {
         self.begin(state, by);
     }
 
-    /// Q4: whoever goes on alone comes to the end of its call.
+    /// Q4: whoever goes on alone comes to the end of its call, or falls asleep.
     fn ends_alone(&self, state: &State<S>, by: usize) -> bool {
         let (mut state, begun) = (state.clone(), state.participants[by].begun);
         let recovers = state.participants[by].recovers;
         for _ in 0..PATIENCE {
             let participant = &state.participants[by];
-            if participant.todo == S::DONE || participant.begun != begun || participant.recovers != recovers {
+            let ended = participant.todo == S::DONE || participant.begun != begun || participant.recovers != recovers;
+            if ended || S::sleeps(&state.world.spec, by as u8 + 1) {
                 return true;
             }
             self.step(&mut state, by);
@@ -462,11 +509,12 @@ fn keeps<S: Structure>(obligation: &'static str) -> Property<Explored<S>> {
         "Q2" => none_of::<S, 1>,
         "Q6" => none_of::<S, 2>,
         "T1" => none_of::<S, 3>,
-        _ => none_of::<S, 4>,
+        "M1" => none_of::<S, 4>,
+        _ => none_of::<S, 5>,
     };
     Property::always(obligation, condition)
 }
-const OBLIGATIONS: [&str; 5] = ["Q1", "Q2", "Q6", "T1", "M1"];
+const OBLIGATIONS: [&str; 6] = ["Q1", "Q2", "Q6", "T1", "M1", "S3"];
 
 impl<S: Structure> Model for Explored<S> {
     type State = State<S>;
@@ -488,7 +536,7 @@ impl<S: Structure> Model for Explored<S> {
         let idle = Participant { begun: 0, todo: S::DONE, recovers: 0, answers: vec![], own: S::Own::default() };
         let mut state = State {
             memory,
-            world: World { spec, held, dead: 0, recovered: 0, fault: None },
+            world: World { spec, held, dead: 0, recovered: 0, naps: 0, fault: None },
             participants: vec![idle; participants],
         };
         (0..participants).for_each(|by| self.begin(&mut state, by));
@@ -505,12 +553,19 @@ impl<S: Structure> Model for Explored<S> {
             let mortal = self.scenario.mortal.iter().filter(|&&who| !state.world.is_dead(who));
             actions.extend(mortal.map(|&who| Happens::Death(who - 1)));
         }
+        if self.oversleeps(state) {
+            actions.push(Happens::Nap);
+        }
     }
 
     fn next_state(&self, state: &State<S>, happens: Happens) -> Option<State<S>> {
         let mut next = state.clone();
         match happens {
             Happens::Access(by) => self.step(&mut next, by.into()),
+            Happens::Nap => {
+                next.world.naps += 1;
+                S::nap_ends(&mut next.world.spec);
+            }
             Happens::Death(by) => {
                 next.world.dead |= 1 << (by + 1);
                 next.world.held[by as usize].clear();
@@ -526,9 +581,11 @@ impl<S: Structure> Model for Explored<S> {
     fn properties(&self) -> Vec<Property<Self>> {
         let mut properties: Vec<_> = OBLIGATIONS.into_iter().map(keeps).collect();
         properties.push(Property::always("Q3", |model: &Self, state: &State<S>| {
-            let rests = !(0..state.participants.len()).any(|by| model.may_go_on(state, by));
-            !rests || state.world.fault.is_some() || model.balance(state)
+            !model.rests(state) || state.world.fault.is_some() || model.balance(state)
         }));
+        // A death costs a nap at most, and without one nobody sleeps beside what it is waiting for.
+        let naps = |_: &Self, state: &State<S>| u32::from(state.world.naps) <= state.world.dead.count_ones();
+        properties.push(Property::always("Q5", naps));
         properties.push(Property::always("Q4", |model: &Self, state: &State<S>| {
             let living = |&by: &usize| model.may_go_on(state, by);
             state.world.fault.is_some()

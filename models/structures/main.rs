@@ -10,7 +10,9 @@ mod engine;
 mod exploring;
 mod map;
 mod scenarios;
+mod sync;
 mod topic;
+mod waiting;
 
 use clap::Parser;
 use engine::{Explored, Scenario, Structure};
@@ -45,8 +47,10 @@ fn explore<S: Structure>(
         println!("{:<72} {states:>10} states {seconds:>6.1} s{result}", format!("{what}: {}", scenario.name));
         sound &= failed.is_none();
     }
-    for &fault in faults.iter().filter(|_| !args.sound) {
-        let noticed = quick.iter().filter(wanted).find_map(|scenario| {
+    let chosen = quick.iter().any(|scenario| wanted(&scenario));
+    for &fault in faults.iter().filter(|_| chosen && !args.sound) {
+        let may_show = |scenario: &&Scenario<S>| scenario.structure.may_show(fault);
+        let noticed = quick.iter().filter(wanted).filter(may_show).find_map(|scenario| {
             let (states, _, failed) = check(*scenario, Some(fault), args);
             Some(format!("{}: {} ({states} states)", failed?, scenario.name))
         });
@@ -62,6 +66,7 @@ fn main() -> ExitCode {
         explore("channel", scenarios::CHANNEL, scenarios::DEEP_CHANNEL, channel::FAULTS, &args),
         explore("topic", scenarios::TOPIC, scenarios::DEEP_TOPIC, topic::FAULTS, &args),
         explore("map", scenarios::MAP, scenarios::DEEP_MAP, map::FAULTS, &args),
+        explore("waiting", scenarios::WAITING, scenarios::DEEP_WAITING, waiting::FAULTS, &args),
     ];
     if sound.into_iter().all(|sound| sound) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

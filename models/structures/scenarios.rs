@@ -4,6 +4,7 @@ use crate::channel::{Call as C, Channel};
 use crate::engine::Scenario;
 use crate::map::{Call as M, Map};
 use crate::topic::{Call as T, Topic};
+use crate::waiting::{Call as W, Waiting};
 
 pub const CHANNEL: &[Scenario<Channel>] = &[
     Scenario {
@@ -263,5 +264,146 @@ pub const DEEP_MAP: &[Scenario<Map>] = &[
         free: 0,
         mortal: &[1, 2],
         deaths: 2,
+    },
+];
+
+pub const WAITING: &[Scenario<Waiting>] = &[
+    Scenario {
+        name: "a semaphore, one takes and dies, another gives thrice",
+        structure: Waiting::Semaphores(1),
+        scripts: &[&[W::Take(0)], &[W::Give(0, 1), W::Give(0, 1), W::Give(0, 1)]],
+        blocks: &[0, 0],
+        free: 0,
+        mortal: &[1],
+        deaths: 1,
+    },
+    Scenario {
+        name: "a semaphore, two take, one gives both at once",
+        structure: Waiting::Semaphores(1),
+        scripts: &[&[W::Take(0)], &[W::Take(0)], &[W::Give(0, 2)]],
+        blocks: &[0, 0, 0],
+        free: 0,
+        mortal: &[],
+        deaths: 0,
+    },
+    Scenario {
+        name: "a semaphore, two take, one gives twice",
+        structure: Waiting::Semaphores(1),
+        scripts: &[&[W::Take(0)], &[W::Take(0)], &[W::Give(0, 1), W::Give(0, 1)]],
+        blocks: &[0, 0, 0],
+        free: 0,
+        mortal: &[],
+        deaths: 0,
+    },
+    Scenario {
+        name: "a semaphore, two take, one in time or not, one gives; one dies",
+        structure: Waiting::Semaphores(1),
+        scripts: &[&[W::TakeInTime(0)], &[W::Take(0)], &[W::Give(0, 1)]],
+        blocks: &[0, 0, 0],
+        free: 0,
+        mortal: &[1, 2, 3],
+        deaths: 1,
+    },
+    Scenario {
+        name: "two semaphores, one takes of either, one of the second",
+        structure: Waiting::Semaphores(2),
+        scripts: &[&[W::Select], &[W::Take(1)], &[W::Give(1, 1), W::Give(0, 1)]],
+        blocks: &[0, 0, 0],
+        free: 0,
+        mortal: &[],
+        deaths: 0,
+    },
+    Scenario {
+        name: "an event, two wait, one sets it; one dies",
+        structure: Waiting::Event,
+        scripts: &[&[W::Wait], &[W::Wait], &[W::Set]],
+        blocks: &[0, 0, 0],
+        free: 0,
+        mortal: &[1, 2, 3],
+        deaths: 1,
+    },
+    Scenario {
+        name: "an event, two wait and clear it, one sets it; one dies",
+        structure: Waiting::Event,
+        scripts: &[&[W::WaitAndClear], &[W::WaitAndClear], &[W::Set]],
+        blocks: &[0, 0, 0],
+        free: 0,
+        mortal: &[1, 3],
+        deaths: 1,
+    },
+    Scenario {
+        name: "a lock, two take it twice, one in time or not; one dies",
+        structure: Waiting::Lock,
+        scripts: &[&[W::LockInTime, W::Unlock, W::Lock], &[W::Lock, W::Unlock, W::Lock, W::Unlock]],
+        blocks: &[0, 0],
+        free: 0,
+        mortal: &[1],
+        deaths: 1,
+    },
+    Scenario {
+        name: "a lock, one takes it and dies, two take it",
+        structure: Waiting::Lock,
+        scripts: &[&[W::Lock], &[W::Lock, W::Cure, W::Unlock], &[W::Lock, W::Unlock]],
+        blocks: &[0, 0, 0],
+        free: 0,
+        mortal: &[1],
+        deaths: 1,
+    },
+    Scenario {
+        name: "a barrier, two meet twice; one dies",
+        structure: Waiting::Barrier(2),
+        scripts: &[&[W::Meet, W::Meet], &[W::Meet, W::Meet]],
+        blocks: &[0, 0],
+        free: 0,
+        mortal: &[1, 2],
+        deaths: 1,
+    },
+    Scenario {
+        name: "a barrier, three meet in pairs, one in time or not",
+        structure: Waiting::Barrier(2),
+        scripts: &[&[W::MeetInTime], &[W::Meet], &[W::Meet]],
+        blocks: &[0, 0, 0],
+        free: 0,
+        mortal: &[],
+        deaths: 0,
+    },
+];
+
+pub const DEEP_WAITING: &[Scenario<Waiting>] = &[
+    Scenario {
+        name: "a semaphore, two take, one gives twice; two die",
+        structure: Waiting::Semaphores(1),
+        scripts: &[&[W::Take(0)], &[W::Take(0)], &[W::Give(0, 1), W::Give(0, 1)]],
+        blocks: &[0, 0, 0],
+        free: 0,
+        mortal: &[1, 2, 3],
+        deaths: 2,
+    },
+    Scenario {
+        name: "two semaphores, one takes of either, one of the second; one dies",
+        structure: Waiting::Semaphores(2),
+        scripts: &[&[W::Select], &[W::Take(1)], &[W::Give(1, 1), W::Give(0, 1)]],
+        blocks: &[0, 0, 0],
+        free: 0,
+        mortal: &[1, 3],
+        deaths: 1,
+    },
+    Scenario {
+        name: "a lock, three take it; two die",
+        structure: Waiting::Lock,
+        scripts: &[&[W::Lock, W::Unlock], &[W::LockInTime, W::Unlock], &[W::Lock, W::Cure, W::Unlock]],
+        blocks: &[0, 0, 0],
+        free: 0,
+        mortal: &[1, 2, 3],
+        deaths: 2,
+    },
+    Scenario {
+        name: "a barrier, three meet in pairs, one in time or not; one dies",
+        structure: Waiting::Barrier(2),
+        scripts: &[&[W::MeetInTime, W::Meet], &[W::Meet], &[W::Meet]],
+        blocks: &[0, 0, 0],
+        free: 0,
+        mortal: &[1, 2],
+        deaths: 1,
     },
 ];
