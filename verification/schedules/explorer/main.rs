@@ -78,6 +78,9 @@ const SORTS: [Sort; 10] = [
     Sort::Names,
 ];
 
+/// Of an aligned request.
+const LARGEST_ALIGN: u32 = 8;
+
 /// What a scenario is made of.
 struct Plan {
     granules: u32,
@@ -255,7 +258,11 @@ fn scenario(sort: Sort, seed: u64) {
         // What it hides: a run that it cuts up, a block that it merges, or what it asked for, with room for
         // the alignment.
         let spans = |n: u32| n << world.heap.layout().span_shift;
-        let hidden = if plan.ceiling > 0 { spans(LARGEST_RUN) } else { spans(30).max(plan.largest + spans(2) - 1) };
+        let hidden = if plan.ceiling > 0 {
+            spans(LARGEST_RUN)
+        } else {
+            spans(30).max(plan.largest + spans(2) + LARGEST_ALIGN - 2)
+        };
         world.nothing_is_hidden(&mut ThreadCache::with_ceiling(6, plan.ceiling), hidden);
     }
     if stopped {
@@ -271,7 +278,7 @@ fn scenario(sort: Sort, seed: u64) {
     }
     // With bias, what thieves and owners in flight have in their hands is not told apart well enough: a block
     // may be on its way from one to the other.
-    if plan.ceiling == 0 && !plan.aligns && !stopped && !world.heap.layout().params.biased {
+    if plan.ceiling == 0 && !stopped && !world.heap.layout().params.biased {
         world.no_refusal_was_wrong();
     }
     // Every free block is hinted and no merge was missed, though nobody has healed.
@@ -298,7 +305,7 @@ fn step(
     if allocates {
         let roomy = || largest == 1 && ceiling == 0 && world.live() + 9 <= world.granules();
         let before = roomy();
-        let align = if plan.aligns && random.u32(0..3) == 0 { 2 } else { 1 };
+        let align = if plan.aligns && random.u32(0..3) == 0 { 2 << random.u32(0..LARGEST_ALIGN.ilog2()) } else { 1 };
         let size = random.u32(plan.smallest..=largest);
         match world.allocate(cache, size, align, Kind::Raw) {
             Some(block) => live.borrow_mut().push(block),

@@ -24,7 +24,8 @@ pub(crate) struct World {
     live: Cell<u32>,
     /// Every block that there was, and every request that was refused, with the moments.
     lives: RefCell<Vec<Life>>,
-    refusals: RefCell<Vec<Span<u32>>>,
+    /// Size and alignment of each such request.
+    refusals: RefCell<Vec<Span<(u32, u32)>>>,
 }
 
 /// Granules that were not free for a while: from when their allocation began to when their free had ended.
@@ -109,15 +110,18 @@ impl World {
         let block = self.heap.allocate(cache, size, align, kind);
         self.operation_ends(cache.owner());
         let Ok(block) = block else {
-            let call = size.max(self.heap.layout().span_mask + 1);
+            let call = (size.max(self.heap.layout().span_mask + 1), align);
             self.refusals.borrow_mut().push(Span { call, from, to: moment() });
             return None;
         };
         self.claim(block, cache.owner(), size, align);
         let granules = block.at.index()..block.at.index() + block.header.size() as usize;
-        // Where spans have several granules, less than a span behind it may have been taken with it, and given back.
-        let besides =
-            granules.end..(granules.end + self.heap.layout().span_mask as usize).min(self.granules() as usize);
+        // Where spans have several granules, less than a span behind it may have been taken with it, and given back; and
+        // for the alignment as much on both sides as it may take.
+        let room = self.heap.layout().span_mask as usize;
+        let behind = align as usize - 1 + room;
+        let front = if align > 1 { behind } else { 0 };
+        let besides = granules.start.saturating_sub(front)..(granules.end + behind).min(self.granules() as usize);
         let in_flight = Life { granules: besides, from, to: Some(moment()), merging: None };
         let life = Life { granules, from, to: None, merging: None };
         self.lives.borrow_mut().extend([in_flight, life]);
@@ -137,16 +141,22 @@ impl World {
         }
     }
 
-    /// L2, in strict mode and without alignment, where nobody has stopped: no request was refused while a
-    /// block that fits was free from the request's beginning to its end.
+    /// L2, in strict mode, where nobody has stopped: no request was refused while room that fits, size and alignment,
+    /// was free from the request's beginning to its end.
     pub(crate) fn no_refusal_was_wrong(&self) {
         let lives = self.lives.borrow();
         for refusal in self.refusals.borrow().iter() {
             let mut taken = vec![false; self.granules() as usize];
             let during = |life: &&Life| life.from < refusal.to && life.to.is_none_or(|to| to > refusal.from);
             lives.iter().filter(during).for_each(|life| taken[life.granules.clone()].fill(true));
-            let longest = taken.split(|taken| *taken).map(<[bool]>::len).max().unwrap_or(0);
-            assert!(longest < refusal.call as usize, "L2: {} refused while {longest} were free", refusal.call);
+            let (size, align) = refusal.call;
+            // What is left in front has a span at least, where several granules share a header.
+            let front =
+                if align > 1 && self.heap.layout().span_mask > 0 { self.heap.layout().span_mask + 1 } else { 0 };
+            let aligned = (0..taken.len().saturating_sub(size as usize - 1)).step_by(align as usize);
+            let free = |at: usize| Some(&taken[at.checked_sub(front as usize)?..at + size as usize]);
+            let mut fits = aligned.filter(|&at| free(at).is_some_and(|room| !room.contains(&true)));
+            assert_eq!(fits.next(), None, "L2: {size} at a multiple of {align} refused while room for it was free");
         }
     }
 
