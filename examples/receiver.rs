@@ -8,5 +8,5 @@ fn main() -> Result<()> {
     let frame = frames.recv()?; // ours from now on, where it was written
     println!("received {} bytes: {:?}...", frame.len(), &frame[..4]);
     drop(frame); // freed
-    camera.unlink() // the segment's name; its memory goes with its last user
+    camera.unlink() // the segment's name: newcomers find none. Its memory, and what is in it, goes with its last user
 }

@@ -50,7 +50,7 @@ pub enum Error {
     /// More was asked for than the whole sector holds.
     #[error("{requested} bytes asked for, but the whole sector has {largest}; make a larger segment or split the data")]
     TooLarge {
-        /// Bytes asked for.
+        /// Bytes asked for; what has a length has 16 or more in front, which count.
         requested: u64,
         /// Bytes of the sector.
         largest: u64,
@@ -235,7 +235,8 @@ pub enum Error {
     },
     /// The segment would not hold a single granule behind its metadata.
     #[error(
-        "a segment of {asked} bytes is too small: its metadata and one granule take {minimum}; ask for at least that"
+        "a segment of {asked} bytes is too small: its metadata and one granule take {minimum}; ask for more than that, \
+            64 KiB for instance"
     )]
     SegmentTooSmall {
         /// Bytes asked for.

@@ -19,13 +19,14 @@
 //! # Whose a block is
 //!
 //! A block belongs to the process that allocated it, until that process frees it or gives it away. If its
-//! owner dies, it is freed. While a block is unowned no death frees it.
+//! owner dies, it is freed, or kept if so asked ([`Options::keep_orphans`]). While a block is unowned no death
+//! frees it.
 //!
 //! ```text
 //!             allocate               send, publish               receive, take               drop, free
 //!  (free) ───────────────▶ sender's ───────────────▶ unowned ───────────────▶ receiver's ───────────────▶ (free)
 //!                              │                                                    │
-//!                              └──────────────── its owner dies: freed ─────────────┘
+//!                              └────── its owner dies: freed, or kept if so asked ──┘
 //! ```
 //!
 //! # The names

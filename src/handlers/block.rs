@@ -165,9 +165,8 @@ impl Handler {
 
     #[inline(never)]
     fn allocate_slow(&self, size: usize, align: usize, kind: Kind) -> Result<Live> {
-        let layout = self.matrix.heap().layout();
-        let shift = layout.params.granule_shift;
-        let sector = (layout.granules as u64) << shift;
+        let shift = self.matrix.heap().layout().params.granule_shift;
+        let sector = self.sector_bytes();
         if size == 0 {
             return Err(Error::ZeroSize);
         }
@@ -209,6 +208,12 @@ impl Handler {
             (Ok(Err(_)), true) => Err(Error::NoMembarrier),
             (found, _) => found?.map_err(|exhausted| self.out_of_memory(size, exhausted)),
         }
+    }
+
+    /// Bytes of all blocks together.
+    pub(crate) fn sector_bytes(&self) -> u64 {
+        let layout = self.matrix.heap().layout();
+        (layout.granules as u64) << layout.params.granule_shift
     }
 
     #[cold]

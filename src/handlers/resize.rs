@@ -91,10 +91,7 @@ impl Handler {
         let heap = self.matrix.heap();
         let granules = (bytes as u64).div_ceil(1 << heap.layout().params.granule_shift);
         if granules > u64::from(heap.layout().granules) {
-            return Err(Error::TooLarge {
-                requested: bytes as u64,
-                largest: u64::from(heap.layout().granules) << heap.layout().params.granule_shift,
-            });
+            return Err(Error::TooLarge { requested: bytes as u64, largest: self.sector_bytes() });
         }
         self.matrix.with_cache(|cache| heap.resizing().resize(cache, live, granules as u32))
     }

@@ -328,7 +328,7 @@ impl Handler {
         room: usize,
         fill: impl FnOnce(*mut u8),
     ) -> Result<Message<'_, T>> {
-        let most = self.matrix().segment().len() as u64;
+        let most = self.sector_bytes();
         let too_large = || Error::TooLarge { requested: u64::MAX, largest: most };
         let with_room = |bytes: usize| match room {
             0 => Some(bytes),

@@ -56,13 +56,13 @@ impl Handler {
 }
 
 impl<T: Payload + ?Sized> TopicOptions<'_, '_, T> {
-    /// How many publications there may be that somebody has yet to read: rounded up to a power of two, 2^20
-    /// at most; 64 by default.
+    /// How many publications there may be that somebody has yet to read, if it is made: rounded up to a power of two,
+    /// 2^20 at most; 64 by default.
     pub fn cells(mut self, cells: usize) -> Self {
         self.cells = cells;
         self
     }
-    /// How many subscribers there may be at once; 16 by default.
+    /// How many subscribers there may be at once, if it is made; 16 by default.
     pub fn subscribers(mut self, subscribers: u16) -> Self {
         self.subscribers = subscribers;
         self

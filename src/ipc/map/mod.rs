@@ -88,13 +88,13 @@ impl Handler {
 }
 
 impl<T: Payload + ?Sized> MapOptions<'_, '_, T> {
-    /// For how many entries it is made, 1 to 131 072; 256 by default. See the limits in the module's text.
+    /// For how many entries it is made, if it is: 1 to 131 072; 256 by default. See the limits in the module's text.
     pub fn capacity(mut self, entries: usize) -> Self {
         self.capacity = entries;
         self
     }
-    /// How many guards and calls in progress there may be at once, in all processes, 1 to 1024; 64 by
-    /// default. 128 bytes each.
+    /// How many guards and calls in progress there may be at once, in all processes, if it is made: 1 to 1024;
+    /// 64 by default. 128 bytes each.
     pub fn guards(mut self, guards: u16) -> Self {
         self.guards = guards;
         self

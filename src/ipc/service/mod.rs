@@ -85,7 +85,8 @@ impl Handler {
 }
 
 impl<Q: Payload + ?Sized, A: Payload + ?Sized> ServiceOptions<'_, '_, Q, A> {
-    /// How many requests may wait for a server: rounded up to a power of two, 2^20 at most; 64 by default.
+    /// How many requests may wait for a server, if it is made: rounded up to a power of two, 2^20 at most; 64 by
+    /// default.
     pub fn capacity(mut self, requests: usize) -> Self {
         self.capacity = requests;
         self
