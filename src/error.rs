@@ -8,7 +8,7 @@ mod mismatch;
 mod system;
 
 use advice::{advice, whom_to_trust};
-use asked::{Asked, another_type, called, word};
+use asked::{Wanted, another_type, called, word};
 pub(crate) use messages::errors;
 use std::path::PathBuf;
 use uuid::Uuid;
@@ -110,7 +110,7 @@ pub enum Error {
         found: u32,
     },
     /// The block holds another type.
-    #[error("{}", another_type(Asked { offset, name, expected, expected_fingerprint }, *found, *found_fingerprint))]
+    #[error("{}", another_type(Wanted { offset, name, expected, expected_fingerprint }, *found, *found_fingerprint))]
     TypeMismatch {
         /// The offset given.
         offset: u32,

@@ -3,7 +3,7 @@
 use crate::matrix::block_header::FINGERPRINT_MASK;
 
 /// What was asked for.
-pub(super) struct Asked<'a> {
+pub(super) struct Wanted<'a> {
     pub(super) offset: &'a u32,
     pub(super) name: &'a Option<String>,
     pub(super) expected: &'a str,
@@ -11,8 +11,8 @@ pub(super) struct Asked<'a> {
 }
 
 /// What is said of a block or structure that is of another sort, or of another type.
-pub(super) fn another_type(asked: Asked<'_>, found: Option<&str>, fingerprint: Option<u32>) -> String {
-    let Asked { offset, name, expected, expected_fingerprint } = asked;
+pub(super) fn another_type(asked: Wanted<'_>, found: Option<&str>, fingerprint: Option<u32>) -> String {
+    let Wanted { offset, name, expected, expected_fingerprint } = asked;
     if let (Some(name), Some(found)) = (name, found) {
         return match fingerprint {
             Some(fingerprint) => format!(
