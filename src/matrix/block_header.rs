@@ -88,7 +88,7 @@ impl State {
 
 packed! {
     /// A header's bits.
-    struct Bits {
+    struct HeaderBits {
         /// In granules; a typed block's fingerprint is in its place.
         SIZE: 28,
         /// Of the block's first granule within the span.
@@ -98,15 +98,15 @@ packed! {
         STATE: 3,
     }
 }
-const POSITION_AT: u32 = Bits::POSITION.at;
-const GENERATION_AT: u32 = Bits::GENERATION.at;
-const OWNER_AT: u32 = Bits::OWNER.at;
-const STATE_AT: u32 = Bits::STATE.at;
-const SIZE_MASK: u32 = Bits::SIZE.mask() as u32;
-const POSITION_MASK: u32 = Bits::POSITION.mask() as u32;
-const LOW_MASK: u64 = Bits::SIZE.mask() | Bits::POSITION.mask();
-const GENERATION_MASK: u64 = Bits::GENERATION.max();
-const OWNER_MASK: u64 = Bits::OWNER.max();
+const POSITION_AT: u32 = HeaderBits::POSITION.at;
+const GENERATION_AT: u32 = HeaderBits::GENERATION.at;
+const OWNER_AT: u32 = HeaderBits::OWNER.at;
+const STATE_AT: u32 = HeaderBits::STATE.at;
+const SIZE_MASK: u32 = HeaderBits::SIZE.mask() as u32;
+const POSITION_MASK: u32 = HeaderBits::POSITION.mask() as u32;
+const LOW_MASK: u64 = HeaderBits::SIZE.mask() | HeaderBits::POSITION.mask();
+const GENERATION_MASK: u64 = HeaderBits::GENERATION.max();
+const OWNER_MASK: u64 = HeaderBits::OWNER.max();
 const _: () = assert!(State::Inside as u64 >> 1 == 0 && State::Free as u64 >> 1 == 0);
 const _: () = assert!(State::Acked as u64 == State::Allocated as u64 | 1);
 
@@ -115,7 +115,7 @@ pub(super) const TAGS: u16 = 2039;
 const _: () = assert!((TAGS as u64) < OWNER_MASK);
 
 /// Beside a participant's number: it is adopting the block from another, and no cache's number is this.
-const ADOPTER: u16 = 1 << (Bits::OWNER.bits - 1);
+const ADOPTER: u16 = 1 << (HeaderBits::OWNER.bits - 1);
 const _: () = assert!(MAX_PARTICIPANTS + 1 < ADOPTER as usize);
 
 /// The owner of a block that the participant is just adopting from another.
@@ -153,7 +153,7 @@ const MARKED_SIZE: u32 = (1 << MARKED_SIZE_BITS) - 1;
 pub const FINGERPRINT_MASK: u32 = (1 << FINGERPRINT_BITS) - 1;
 const FINGERPRINT_BITS: u32 = 25;
 const SMALL_MASK: u32 = 7;
-const _: () = assert!(FINGERPRINT_BITS + 3 == Bits::SIZE.bits);
+const _: () = assert!(FINGERPRINT_BITS + 3 == HeaderBits::SIZE.bits);
 
 /// Where a block begins in its span, and its size in granules: the low field of its header.
 #[inline(always)]
