@@ -198,7 +198,7 @@ pub struct Ref<T: ?Sized>(u64, PhantomData<fn() -> T>);
 
 packed! {
     /// A reference's bits.
-    struct Bits { OFFSET: 32, GENERATION: 20, SEGMENT: 12 }
+    struct RefBits { OFFSET: 32, GENERATION: 20, SEGMENT: 12 }
 }
 
 impl<T: ?Sized> Clone for Ref<T> {
@@ -226,8 +226,8 @@ unsafe impl<T: Payload + ?Sized + 'static> Shared for Ref<T> {
 
 impl<T: ?Sized> Ref<T> {
     pub(super) fn new(handler: &Handler, offset: u32, generation: u32) -> Self {
-        let position = Bits::OFFSET.of(offset.into()) | Bits::GENERATION.of(generation.into());
-        Self(position | Bits::SEGMENT.of(segment_bits(handler)), PhantomData)
+        let position = RefBits::OFFSET.of(offset.into()) | RefBits::GENERATION.of(generation.into());
+        Self(position | RefBits::SEGMENT.of(segment_bits(handler)), PhantomData)
     }
     /// As a number, to be passed on.
     pub const fn to_bits(self) -> u64 {
@@ -240,16 +240,16 @@ impl<T: ?Sized> Ref<T> {
     }
     /// The block's offset.
     pub const fn offset(self) -> u32 {
-        Bits::OFFSET.get(self.0) as u32
+        RefBits::OFFSET.get(self.0) as u32
     }
     /// The block's generation.
     pub const fn generation(self) -> u32 {
-        Bits::GENERATION.get(self.0) as u32
+        RefBits::GENERATION.get(self.0) as u32
     }
 }
 
 fn segment_bits(handler: &Handler) -> u64 {
-    Bits::SEGMENT.get(handler.creation().get())
+    RefBits::SEGMENT.get(handler.creation().get())
 }
 
 pub(super) fn write_length(first: *mut u8, items: usize) {
@@ -427,7 +427,7 @@ impl Handler {
     }
 
     fn live_ref<T: ?Sized>(&self, reference: Ref<T>) -> Result<Live> {
-        if Bits::SEGMENT.get(reference.0) != segment_bits(self) {
+        if RefBits::SEGMENT.get(reference.0) != segment_bits(self) {
             return Err(Error::ForeignBlock { offset: reference.offset(), segment: self.id() });
         }
         let live = self.live_at(reference.offset())?;
