@@ -22,17 +22,17 @@ pub struct ParticipantId {
 
 packed! {
     /// A participant's id as a number.
-    struct Bits { NUMBER: 16, EPOCH: 32, UNUSED: 16 }
+    struct IdBits { NUMBER: 16, EPOCH: 32, UNUSED: 16 }
 }
 
 impl ParticipantId {
     /// As a number, below 2^63 and never 0.
     pub const fn to_bits(self) -> u64 {
-        Bits::EPOCH.of(self.epoch as u64) | Bits::NUMBER.of(self.number as u64)
+        IdBits::EPOCH.of(self.epoch as u64) | IdBits::NUMBER.of(self.number as u64)
     }
     /// From a number that [`ParticipantId::to_bits`] gave. Any number will do: one that was never given is nobody.
     pub const fn from_bits(bits: u64) -> Self {
-        Self { number: Bits::NUMBER.get(bits) as u16, epoch: Bits::EPOCH.get(bits) as u32 }
+        Self { number: IdBits::NUMBER.get(bits) as u16, epoch: IdBits::EPOCH.get(bits) as u32 }
     }
 }
 
