@@ -44,13 +44,13 @@ use std::task::{Wake, Waker};
 /// Readable when something may be there; from `readable` of what can be waited for.
 pub struct Readable<'a> {
     waiting: Waiting<'a>,
-    call: Arc<Call>,
+    call: Arc<WakeFd>,
     waker: Waker,
 }
 
-struct Call(OwnedFd);
+struct WakeFd(OwnedFd);
 
-impl Wake for Call {
+impl Wake for WakeFd {
     fn wake(self: Arc<Self>) {
         // Full after 2^64 - 2 of them: readable in any case.
         let _ = rustix::io::write(&self.0, &1_u64.to_ne_bytes());
@@ -61,7 +61,7 @@ impl<'a> Readable<'a> {
     fn of(attached: &'a Attached, role: Role) -> Result<Self> {
         attached.structure()?;
         let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
-        let call = Arc::new(Call(fd.map_err(|errno| Error::io("create an eventfd", errno))?));
+        let call = Arc::new(WakeFd(fd.map_err(|errno| Error::io("create an eventfd", errno))?));
         let waker = Waker::from(Arc::clone(&call));
         let mut this = Self { waiting: Waiting::at(attached, role), call, waker };
         this.arm()?;
