@@ -49,22 +49,22 @@ use crate::segment::region::Region;
 
 packed! {
     /// A cursor's word; 0 is nobody's.
-    struct Cursor {
+    struct ReadCursor {
         /// The ticket that it reads next.
         TICKET: 53,
         OWNER: 11,
     }
 }
-const TICKETS: u64 = Cursor::TICKET.mask();
+const TICKETS: u64 = ReadCursor::TICKET.mask();
 
 const fn cursor(owner: u16, ticket: u64) -> u64 {
-    Cursor::OWNER.of(owner as u64) | Cursor::TICKET.of(ticket)
+    ReadCursor::OWNER.of(owner as u64) | ReadCursor::TICKET.of(ticket)
 }
 const fn owner(word: u64) -> u16 {
-    Cursor::OWNER.get(word) as u16
+    ReadCursor::OWNER.get(word) as u16
 }
 const fn ticket(word: u64) -> u64 {
-    Cursor::TICKET.get(word)
+    ReadCursor::TICKET.get(word)
 }
 
 /// What a publisher remembers of the cursors.
