@@ -107,7 +107,7 @@ pub(super) enum Use {
 
 packed! {
     /// A cursor's word.
-    struct Cursor {
+    struct GuardCursor {
         /// The block that it names.
         GRANULE: 28,
         /// And that one's generation.
@@ -118,13 +118,13 @@ packed! {
     }
 }
 /// The block and its generation.
-pub(super) const NAMED: u64 = Cursor::GRANULE.mask() | Cursor::GENERATION.mask();
+pub(super) const NAMED: u64 = GuardCursor::GRANULE.mask() | GuardCursor::GENERATION.mask();
 
 pub(super) const fn cursor(usage: Use, owner: u16, named: u64) -> u64 {
-    Cursor::USE.of(usage as u64) | Cursor::OWNER.of(owner as u64) | named & NAMED
+    GuardCursor::USE.of(usage as u64) | GuardCursor::OWNER.of(owner as u64) | named & NAMED
 }
 pub(super) const fn usage(word: u64) -> Use {
-    match Cursor::USE.get(word) {
+    match GuardCursor::USE.get(word) {
         0 => Use::None,
         1 => Use::Held,
         2 => Use::Names,
@@ -132,18 +132,18 @@ pub(super) const fn usage(word: u64) -> Use {
     }
 }
 pub(super) const fn owner(word: u64) -> u16 {
-    Cursor::OWNER.get(word) as u16
+    GuardCursor::OWNER.get(word) as u16
 }
 pub(super) const fn named(link: Link) -> u64 {
-    Cursor::GENERATION.of(link.generation() as u64) | Cursor::GRANULE.of(link.at().0 as u64)
+    GuardCursor::GENERATION.of(link.generation() as u64) | GuardCursor::GRANULE.of(link.at().0 as u64)
 }
 /// The block that a cursor names, and the generation behind the one that it names.
 pub(super) const fn block(named: u64) -> (Granule, u32) {
-    (Granule(Cursor::GRANULE.get(named) as u32), after(Cursor::GENERATION.get(named) as u32))
+    (Granule(GuardCursor::GRANULE.get(named) as u32), after(GuardCursor::GENERATION.get(named) as u32))
 }
 /// The generation behind this one.
 pub(super) const fn after(generation: u32) -> u32 {
-    Cursor::GENERATION.get(Cursor::GENERATION.of(generation as u64 + 1)) as u32
+    GuardCursor::GENERATION.get(GuardCursor::GENERATION.of(generation as u64 + 1)) as u32
 }
 
 /// Whether a block that was displaced is the caller's alone.
