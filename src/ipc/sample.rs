@@ -36,9 +36,9 @@ use std::time::Duration;
 
 /// Reads what is published, as [`Subscriber`] does, but what it gives out borrows nothing. Any thread may use
 /// it, and several at once: each publication goes to one of them.
-pub struct Samples<T: ?Sized>(Arc<Cursor<T>>);
+pub struct Samples<T: ?Sized>(Arc<Source<T>>);
 
-struct Cursor<T: ?Sized> {
+struct Source<T: ?Sized> {
     subscriber: Subscriber<T>,
     given: Mutex<Given>,
 }
@@ -57,11 +57,11 @@ impl<T: Payload + ?Sized> Subscriber<T> {
         // In a forked child nothing is given out.
         let structure = self.attached().structure();
         let first = structure.map_or(0, |structure| Log::of(structure).position(self.index()));
-        Samples(Arc::new(Cursor { subscriber: self, given: Mutex::new(Given { first, passed: VecDeque::new() }) }))
+        Samples(Arc::new(Source { subscriber: self, given: Mutex::new(Given { first, passed: VecDeque::new() }) }))
     }
 }
 
-impl<T: ?Sized> Cursor<T> {
+impl<T: ?Sized> Source<T> {
     fn given(&self) -> MutexGuard<'_, Given> {
         self.given.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -133,7 +133,7 @@ impl<T: Payload + ?Sized> Samples<T> {
 
 /// A publication: it stays as it is until this is dropped, and its subscriber's place is taken until then.
 pub struct Sample<T: Payload + ?Sized> {
-    cursor: Arc<Cursor<T>>,
+    cursor: Arc<Source<T>>,
     number: u64,
     value: NonNull<T>,
 }
