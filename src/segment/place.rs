@@ -40,12 +40,12 @@ impl Identity {
 }
 
 /// A directory's descriptor.
-enum Directory<'a> {
+enum Folder<'a> {
     Held(BorrowedFd<'a>),
     Again(OwnedFd),
 }
 
-impl AsFd for Directory<'_> {
+impl AsFd for Folder<'_> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Self::Held(fd) => *fd,
@@ -119,13 +119,13 @@ impl Place {
     }
 
     /// The directory.
-    fn dir(&self) -> Result<Directory<'_>> {
+    fn dir(&self) -> Result<Folder<'_>> {
         if let Some(held) = &self.held {
-            return Ok(Directory::Held(held.as_fd()));
+            return Ok(Folder::Held(held.as_fd()));
         }
         let (again, which) = open_directory(&self.dir)?;
         if which == self.which {
-            return Ok(Directory::Again(again));
+            return Ok(Folder::Again(again));
         }
         let what = format!("find the directory of {}: another one has its name now", self.path.display());
         Err(Error::io(what, Errno::STALE))
