@@ -12,15 +12,15 @@ use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 pub(crate) type Key = [u64; 5];
 
 /// A key that has been seen. It never changes and is never freed.
-struct Known {
+struct SeenKey {
     key: Key,
     serial: u32,
-    next: *const Known,
+    next: *const SeenKey,
 }
 
 /// Lists of keys, by their hash: the newest stands first.
 struct Table {
-    lists: [AtomicPtr<Known>; 256],
+    lists: [AtomicPtr<SeenKey>; 256],
     last: AtomicU32,
 }
 
@@ -33,14 +33,14 @@ impl Table {
         let hash = key.iter().fold(0_u64, |hash, word| (hash ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15));
         let list = &self.lists[(hash >> 56) as usize];
         let mut first = list.load(Ordering::Acquire);
-        let mut node: Option<Box<Known>> = None;
+        let mut node: Option<Box<SeenKey>> = None;
         loop {
             if let Some(serial) = find(first, &key) {
                 return Some(serial);
             }
             let mut new = match node.take() {
                 Some(node) => node,
-                None => Box::new(Known { key, serial: self.fresh()?, next: first }),
+                None => Box::new(SeenKey { key, serial: self.fresh()?, next: first }),
             };
             new.next = first;
             let new = Box::into_raw(new);
@@ -63,7 +63,7 @@ impl Table {
     }
 }
 
-fn find(mut at: *const Known, key: &Key) -> Option<u32> {
+fn find(mut at: *const SeenKey, key: &Key) -> Option<u32> {
     // SAFETY: a list holds published nodes, which are never freed; the acquire load that led here, or the chain from
     // it, happens after each node's release.
     while let Some(known) = unsafe { at.as_ref() } {
