@@ -9,11 +9,11 @@
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
 /// What is to be told apart.
-pub(crate) type Key = [u64; 5];
+pub(crate) type IdentityKey = [u64; 5];
 
 /// A key that has been seen. It never changes and is never freed.
 struct SeenKey {
-    key: Key,
+    key: IdentityKey,
     serial: u32,
     next: *const SeenKey,
 }
@@ -29,7 +29,7 @@ impl Table {
         Self { lists: [const { AtomicPtr::new(std::ptr::null_mut()) }; 256], last: AtomicU32::new(0) }
     }
 
-    fn serial_of(&self, key: Key) -> Option<u32> {
+    fn serial_of(&self, key: IdentityKey) -> Option<u32> {
         let hash = key.iter().fold(0_u64, |hash, word| (hash ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15));
         let list = &self.lists[(hash >> 56) as usize];
         let mut first = list.load(Ordering::Acquire);
@@ -63,7 +63,7 @@ impl Table {
     }
 }
 
-fn find(mut at: *const SeenKey, key: &Key) -> Option<u32> {
+fn find(mut at: *const SeenKey, key: &IdentityKey) -> Option<u32> {
     // SAFETY: a list holds published nodes, which are never freed; the acquire load that led here, or the chain from
     // it, happens after each node's release.
     while let Some(known) = unsafe { at.as_ref() } {
@@ -76,7 +76,7 @@ fn find(mut at: *const SeenKey, key: &Key) -> Option<u32> {
 }
 
 /// The serial of a key in this process, from 1 on. None after 2^32 - 1 different keys. O(keys seen / 256).
-pub(crate) fn serial_of(key: Key) -> Option<u32> {
+pub(crate) fn serial_of(key: IdentityKey) -> Option<u32> {
     static TABLE: Table = Table::new();
     TABLE.serial_of(key)
 }
@@ -90,13 +90,13 @@ mod tests {
     fn equal_keys_have_equal_serials_and_no_others_do() {
         let table = Table::new();
         // A key, and each one that differs from it by one bit.
-        let one: Key = [7; 5];
+        let one: IdentityKey = [7; 5];
         let flipped = (0..5 * 64).map(|bit| {
             let mut key = one;
             key[bit / 64] ^= 1 << (bit % 64);
             key
         });
-        let keys: Vec<Key> = std::iter::once(one).chain(flipped).collect();
+        let keys: Vec<IdentityKey> = std::iter::once(one).chain(flipped).collect();
         let ask = || keys.iter().map(|&key| table.serial_of(key).expect("few keys")).collect::<Vec<_>>();
         let answers: BTreeSet<Vec<u32>> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..4).map(|_| scope.spawn(ask)).collect();
