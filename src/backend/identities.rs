@@ -19,12 +19,12 @@ struct SeenKey {
 }
 
 /// Lists of keys, by their hash: the newest stands first.
-struct Table {
+struct SeenKeys {
     lists: [AtomicPtr<SeenKey>; 256],
     last: AtomicU32,
 }
 
-impl Table {
+impl SeenKeys {
     const fn new() -> Self {
         Self { lists: [const { AtomicPtr::new(std::ptr::null_mut()) }; 256], last: AtomicU32::new(0) }
     }
@@ -77,7 +77,7 @@ fn find(mut at: *const SeenKey, key: &IdentityKey) -> Option<u32> {
 
 /// The serial of a key in this process, from 1 on. None after 2^32 - 1 different keys. O(keys seen / 256).
 pub(crate) fn serial_of(key: IdentityKey) -> Option<u32> {
-    static TABLE: Table = Table::new();
+    static TABLE: SeenKeys = SeenKeys::new();
     TABLE.serial_of(key)
 }
 
@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn equal_keys_have_equal_serials_and_no_others_do() {
-        let table = Table::new();
+        let table = SeenKeys::new();
         // A key, and each one that differs from it by one bit.
         let one: IdentityKey = [7; 5];
         let flipped = (0..5 * 64).map(|bit| {
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn when_all_serials_are_given_there_is_none() {
-        let table = Table { last: AtomicU32::new(u32::MAX - 1), ..Table::new() };
+        let table = SeenKeys { last: AtomicU32::new(u32::MAX - 1), ..SeenKeys::new() };
         assert_eq!(table.serial_of([1; 5]), Some(u32::MAX));
         assert_eq!((table.serial_of([2; 5]), table.serial_of([1; 5])), (None, Some(u32::MAX)));
     }
