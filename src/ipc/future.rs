@@ -63,9 +63,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 /// The helper of a segment, which ends with its mapping here.
-struct Kept(Option<Arc<Helper<Native>>>, u64);
+struct KeptHelper(Option<Arc<Helper<Native>>>, u64);
 
-impl Drop for Kept {
+impl Drop for KeptHelper {
     fn drop(&mut self) {
         // A forked child's parent has it; and who knows who had the lock.
         if let Some(helper) = self.0.as_ref().filter(|_| self.1 == Native::process()) {
@@ -80,9 +80,9 @@ pub(super) fn helper(handler: &Handler) -> Option<&Arc<Helper<Native>>> {
         let helper = Arc::new(Helper::default());
         let running = Arc::clone(&helper);
         let started = std::thread::Builder::new().name("matrix-wait".to_owned()).spawn(move || running.run());
-        Box::new(Kept(started.is_ok().then_some(helper), Native::process())) as _
+        Box::new(KeptHelper(started.is_ok().then_some(helper), Native::process())) as _
     };
-    handler.matrix().kept.get_or_init(start).downcast_ref::<Kept>()?.0.as_ref()
+    handler.matrix().kept.get_or_init(start).downcast_ref::<KeptHelper>()?.0.as_ref()
 }
 
 /// A bell of a structure, for as long as the segment is mapped.
