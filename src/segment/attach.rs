@@ -121,17 +121,17 @@ impl Options {
         let (start, mut early) = (Instant::now(), Early::Unasked(early));
         loop {
             let creator = match look(file, name)? {
-                Look::Ready(words) => return Ok(words),
-                Look::Formatting { pid } if died(pid, file) => {
+                Readiness::Ready(words) => return Ok(words),
+                Readiness::Formatting { pid } if died(pid, file) => {
                     // It may have got ready between our look at the guard and its end.
                     match look(file, name)? {
-                        Look::Ready(words) => return Ok(words),
+                        Readiness::Ready(words) => return Ok(words),
                         _ => return Err(Error::CreatorDied { name: name.into(), pid }),
                     }
                 }
-                Look::Formatting { pid } => Some(pid),
-                Look::Raw(problem) if !early.may_be() => return Err(problem),
-                Look::Raw(_) => None,
+                Readiness::Formatting { pid } => Some(pid),
+                Readiness::Raw(problem) if !early.may_be() => return Err(problem),
+                Readiness::Raw(_) => None,
             };
             let waited = start.elapsed();
             if waited >= self.patience {
@@ -193,7 +193,7 @@ impl<F: FnOnce() -> bool> Early<F> {
 }
 
 /// What one look at a file's guard tells.
-enum Look {
+enum Readiness {
     Ready(header::Copy),
     Formatting {
         pid: u64,
@@ -202,7 +202,7 @@ enum Look {
     Raw(Error),
 }
 
-fn look(file: &File, name: &Path) -> Result<Look> {
+fn look(file: &File, name: &Path) -> Result<Readiness> {
     let short = |found| Error::WrongLength { name: name.into(), expected: header::BYTES as u64, found };
     let not_a_segment = |why| Error::NotASegment { name: name.into(), why };
     let Some(words) = read_header(file, name)? else {
@@ -212,16 +212,16 @@ fn look(file: &File, name: &Path) -> Result<Look> {
         if begun && Guard::of(&[u64::from_ne_bytes(first), 0]) == Guard::Garbage {
             return Err(not_a_segment("it is too short for one, and does not begin with an init guard"));
         }
-        return Ok(Look::Raw(short(length)));
+        return Ok(Readiness::Raw(short(length)));
     };
     match Guard::of(&words) {
         // What the guard announces was written before it: read the header after having seen it.
         Guard::Ready => match read_header(file, name)? {
-            Some(words) => Ok(Look::Ready(words)),
+            Some(words) => Ok(Readiness::Ready(words)),
             None => Err(short(0)),
         },
-        Guard::Formatting { pid } => Ok(Look::Formatting { pid }),
-        Guard::Raw => Ok(Look::Raw(not_a_segment("it begins with zeros: nobody has formatted it"))),
+        Guard::Formatting { pid } => Ok(Readiness::Formatting { pid }),
+        Guard::Raw => Ok(Readiness::Raw(not_a_segment("it begins with zeros: nobody has formatted it"))),
         Guard::Garbage => Err(not_a_segment("it does not begin with an init guard")),
         Guard::OtherEndian => Err(header::wrong_endianness(name)),
     }
