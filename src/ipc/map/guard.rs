@@ -15,7 +15,7 @@ use std::ops::Deref;
 use std::time::Duration;
 
 /// A cursor of the map that names a block, which therefore stays as it is.
-pub(super) struct Named<'m, T: Payload + ?Sized> {
+pub(super) struct Pinned<'m, T: Payload + ?Sized> {
     map: &'m Map<T>,
     /// The cursor, and whose it is.
     held: (usize, u16),
@@ -24,7 +24,7 @@ pub(super) struct Named<'m, T: Payload + ?Sized> {
     value: ManuallyDrop<Message<'m, T>>,
 }
 
-impl<'m, T: Payload + ?Sized> Named<'m, T> {
+impl<'m, T: Payload + ?Sized> Pinned<'m, T> {
     /// None if the block is of another type; then the cursor is nobody's.
     pub(super) fn new(map: &'m Map<T>, held: (usize, u16), live: Live, link: Link) -> Option<Self> {
         match Message::received(map.handler(), Taken { live, giver: 0 }) {
@@ -37,7 +37,7 @@ impl<'m, T: Payload + ?Sized> Named<'m, T> {
     }
 }
 
-impl<T: Payload + ?Sized> Drop for Named<'_, T> {
+impl<T: Payload + ?Sized> Drop for Pinned<'_, T> {
     fn drop(&mut self) {
         self.map.leave(self.held, self.link);
     }
@@ -48,7 +48,7 @@ impl<T: Payload + ?Sized> Drop for Named<'_, T> {
 ///
 /// Nobody waits for it, but for [`Displaced::into_message`]. A guard takes one of the map's places for guards
 /// ([`MapOptions::guards`](super::MapOptions::guards)).
-pub struct Entry<'m, T: Payload + ?Sized>(pub(super) Named<'m, T>);
+pub struct Entry<'m, T: Payload + ?Sized>(pub(super) Pinned<'m, T>);
 
 impl<T: Payload + ?Sized> Deref for Entry<'_, T> {
     type Target = T;
@@ -76,7 +76,7 @@ enum State<'m, T: Payload + ?Sized> {
     /// Nobody else reads it.
     Own(Message<'m, T>),
     /// Others may read it still.
-    Read(Named<'m, T>),
+    Read(Pinned<'m, T>),
 }
 
 impl<'m, T: Payload + ?Sized> Displaced<'m, T> {
@@ -97,7 +97,7 @@ impl<'m, T: Payload + ?Sized> Displaced<'m, T> {
             map.leave(held, was);
             return None;
         };
-        Named::new(map, held, live, was).map(|named| Self(State::Read(named)))
+        Pinned::new(map, held, live, was).map(|named| Self(State::Read(named)))
     }
 
     fn own(handler: &'m Handler, live: Live, was: Link) -> Option<Self> {

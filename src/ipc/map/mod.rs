@@ -58,7 +58,7 @@ use crate::handlers::Handler;
 use crate::matrix::heap::Live;
 use crate::segment::region::MappedRegion;
 use crate::shared::Shared;
-use guard::Named;
+use guard::Pinned;
 use std::marker::PhantomData;
 
 /// The most entries that a map may be made for.
@@ -258,7 +258,7 @@ impl<T: Payload + ?Sized> Map<T> {
             Some(found) => found,
             None => self.get_patiently(&key)?,
         };
-        Ok(found.and_then(|(held, live, link)| Named::new(self, held, live, link)).map(Entry))
+        Ok(found.and_then(|(held, live, link)| Pinned::new(self, held, live, link)).map(Entry))
     }
 
     /// As [`Map::get`], where no cursor was free.
