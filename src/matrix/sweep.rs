@@ -43,7 +43,7 @@ pub(super) struct Swept {
 }
 
 /// What a sweep has found of a free tile, and of the one that it passed before.
-enum Passed {
+enum PassedOver {
     /// Both stand, and are no neighbours.
     Whole,
     /// The block that contains it begins here now.
@@ -139,12 +139,12 @@ impl<R: Region> Heap<R> {
                         }
                     }
                     match self.recheck_passed(cache, g, header, seen) {
-                        Passed::Whole => seen.count_free(at, size),
-                        Passed::Changed(now) => {
+                        PassedOver::Whole => seen.count_free(at, size),
+                        PassedOver::Changed(now) => {
                             at = now.0;
                             continue;
                         }
-                        Passed::LeftChanged => {
+                        PassedOver::LeftChanged => {
                             (at, last) = (0, None);
                             seen.forget();
                             continue;
@@ -162,7 +162,7 @@ impl<R: Region> Heap<R> {
     /// Merges the free tile at `g` with what is free beside it. An operation that was in force on a neighbour may be
     /// over by the time that the walk comes there, and who announced it still owe its recheck: so the tile that was
     /// passed before counts as well as the next one.
-    fn recheck_passed(&self, cache: &mut ThreadCache, g: Granule, header: Header, seen: &mut Swept) -> Passed {
+    fn recheck_passed(&self, cache: &mut ThreadCache, g: Granule, header: Header, seen: &mut Swept) -> PassedOver {
         let (size, end) = (header.size(), g.plus(header.size()));
         let left = seen.passed.filter(|(left, was)| left.plus(was.size()) == g);
         let left = left.filter(|_| R::Backend::takes(Mutant::PassedIgnored));
@@ -170,14 +170,14 @@ impl<R: Region> Heap<R> {
         if right || left.is_some() {
             let at = self.operations().publish_free(cache, g, size, Some(of_size(size)));
             if self.look(at) != header {
-                return Passed::Changed(at);
+                return PassedOver::Changed(at);
             }
         }
         if left.is_some_and(|(left, was)| self.look(left) != was) {
-            return Passed::LeftChanged;
+            return PassedOver::LeftChanged;
         }
         seen.passed = Some((g, header));
-        Passed::Whole
+        PassedOver::Whole
     }
 
     /// Heals: merges all that is free or parked, whoever parked it, and mends the tiling where it is broken.
