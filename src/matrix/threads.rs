@@ -47,14 +47,14 @@ const NO_SEAT: u8 = SEATS as u8;
 const PLACES: usize = u8::MAX as usize + 1;
 const _: () = assert!(SEATS < PLACES && NO_SEAT as usize == SEATS);
 
-type Place = Cell<*mut CachePage>;
+type SeatCell = Cell<*mut CachePage>;
 
 /// A matrix's table: the cache of each thread that has a seat; null for none.
 pub(super) struct Seats {
     /// Of a matrix of the usual sort; else empty.
-    usual: [Place; PLACES],
+    usual: [SeatCell; PLACES],
     /// Of any other; else there is none.
-    other: Box<[Place]>,
+    other: Box<[SeatCell]>,
 }
 
 // SAFETY: a place is read and written by the thread alone that has this seat, and what one thread wrote there
@@ -137,7 +137,7 @@ impl Seats {
         if seat == NO_SEAT { find_without_seat(instance) } else { self.place(seat).get() }
     }
 
-    fn place(&self, seat: u8) -> &Place {
+    fn place(&self, seat: u8) -> &SeatCell {
         self.other.get(usize::from(seat)).unwrap_or(&self.usual[usize::from(seat)])
     }
 
