@@ -45,12 +45,12 @@ const fn failing(order: Ordering) -> Ordering {
 macro_rules! sites {
     ($($name:ident $order:ident $serves:literal $pairs:literal;)*) => {
         #[allow(non_camel_case_types, clippy::upper_case_acronyms)]
-        enum Row { $($name),* }
+        enum SiteIndex { $($name),* }
         $(
             #[doc = concat!($serves, ": ", $pairs)]
             pub const $name: Site = Site {
                 name: stringify!($name),
-                index: Row::$name as usize,
+                index: SiteIndex::$name as usize,
                 order: Ordering::$order,
                 fail: failing(Ordering::$order),
                 pairs: $pairs,
@@ -59,7 +59,7 @@ macro_rules! sites {
         )*
         /// Every site, in order.
         pub static TABLE: &[&Site] = &[$(&$name),*];
-        const _: () = assert!([$(Row::$name),*].len() <= OWN);
+        const _: () = assert!([$(SiteIndex::$name),*].len() <= OWN);
     };
 }
 
