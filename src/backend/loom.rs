@@ -109,11 +109,11 @@ pub struct Loom;
 
 /// A word of [`Loom`], and who sleeps on it, if anybody ever does.
 #[derive(Debug)]
-pub struct LoomWord(AtomicU64, OnceLock<Sleepers>);
+pub struct LoomWord(AtomicU64, OnceLock<Waiters>);
 
 /// Who sleeps on a word. The lock stands for the kernel's, under which it looks at the word.
 #[derive(Debug)]
-struct Sleepers {
+struct Waiters {
     asleep: loom::sync::Mutex<usize>,
     woken: loom::sync::Condvar,
     /// Those who sleep on others as well. Only accessed under the lock.
@@ -127,7 +127,7 @@ struct Several {
     call: loom::sync::Condvar,
 }
 
-impl Sleepers {
+impl Waiters {
     /// Those who sleep on others as well, for whom the caller has the lock.
     fn on_several(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Several>>> {
         self.on_several.lock().expect("no thread panics under the lock")
@@ -136,8 +136,8 @@ impl Sleepers {
 
 impl LoomWord {
     #[track_caller]
-    fn sleepers(&self) -> &Sleepers {
-        self.1.get_or_init(|| Sleepers {
+    fn sleepers(&self) -> &Waiters {
+        self.1.get_or_init(|| Waiters {
             asleep: loom::sync::Mutex::new(0),
             woken: loom::sync::Condvar::new(),
             on_several: std::sync::Mutex::default(),
