@@ -70,9 +70,9 @@ impl<T: Payload + ?Sized + std::fmt::Debug> std::fmt::Debug for Entry<'_, T> {
 
 /// A value that was replaced or taken out: whoever did so has it. Dropped, it is freed, as soon as nobody
 /// reads it any more.
-pub struct Displaced<'m, T: Payload + ?Sized>(State<'m, T>);
+pub struct Displaced<'m, T: Payload + ?Sized>(OldValue<'m, T>);
 
-enum State<'m, T: Payload + ?Sized> {
+enum OldValue<'m, T: Payload + ?Sized> {
     /// Nobody else reads it.
     Own(Message<'m, T>),
     /// Others may read it still.
@@ -97,7 +97,7 @@ impl<'m, T: Payload + ?Sized> Displaced<'m, T> {
             map.leave(held, was);
             return None;
         };
-        Pinned::new(map, held, live, was).map(|named| Self(State::Read(named)))
+        Pinned::new(map, held, live, was).map(|named| Self(OldValue::Read(named)))
     }
 
     fn own(handler: &'m Handler, live: Live, was: Link) -> Option<Self> {
@@ -105,7 +105,7 @@ impl<'m, T: Payload + ?Sized> Displaced<'m, T> {
         if message.is_none() {
             let _ = handler.free_message(&handler.pointer(live));
         }
-        message.map(|message| Self(State::Own(message)))
+        message.map(|message| Self(OldValue::Own(message)))
     }
 
     /// As a message of its own, to be written or sent on, once nobody reads it any more. Who has got a guard
@@ -115,8 +115,8 @@ impl<'m, T: Payload + ?Sized> Displaced<'m, T> {
     /// Itself, if somebody still reads it then.
     pub fn into_message(self, timeout: Duration) -> Result<Message<'m, T>, Self> {
         let named = match self.0 {
-            State::Own(message) => return Ok(message),
-            State::Read(named) => ManuallyDrop::new(named),
+            OldValue::Own(message) => return Ok(message),
+            OldValue::Read(named) => ManuallyDrop::new(named),
         };
         let (map, handler) = (named.map, named.map.handler());
         let attempt = |look| {
@@ -135,11 +135,11 @@ impl<'m, T: Payload + ?Sized> Displaced<'m, T> {
                 map.drop_cursor(named.held.0);
                 // Of this type: it has been looked at.
                 match Self::own(handler, live, named.link) {
-                    Some(Self(State::Own(message))) => Ok(message),
+                    Some(Self(OldValue::Own(message))) => Ok(message),
                     _ => unreachable!("a block that nobody writes is of another type"),
                 }
             }
-            None => Err(Self(State::Read(ManuallyDrop::into_inner(named)))),
+            None => Err(Self(OldValue::Read(ManuallyDrop::into_inner(named)))),
         }
     }
 }
@@ -148,8 +148,8 @@ impl<T: Payload + ?Sized> Deref for Displaced<'_, T> {
     type Target = T;
     fn deref(&self) -> &T {
         match &self.0 {
-            State::Own(message) => message,
-            State::Read(named) => &named.value,
+            OldValue::Own(message) => message,
+            OldValue::Read(named) => &named.value,
         }
     }
 }
