@@ -45,10 +45,10 @@ pub struct Wait<B: Backend> {
     bell: Box<dyn Rings<B>>,
     heard: u64,
     since: Instant,
-    state: Mutex<State>,
+    state: Mutex<Progress>,
 }
 
-enum State {
+enum Progress {
     Waiting(Waker),
     Over(Look),
 }
@@ -61,8 +61,8 @@ impl<B: Backend> Wait<B> {
     /// How to look, if it is over. If not, this waker is the one to be woken from now on.
     fn over(&self, waker: &Waker) -> Option<Look> {
         match &mut *locked(&self.state) {
-            State::Over(look) => Some(*look),
-            State::Waiting(before) => {
+            Progress::Over(look) => Some(*look),
+            Progress::Waiting(before) => {
                 before.clone_from(waker);
                 None
             }
@@ -75,8 +75,8 @@ impl<B: Backend> Wait<B> {
         self.bell.rings().load(&BELL_LOOK) != self.heard
     }
     fn end(&self, look: Look) {
-        let before = std::mem::replace(&mut *locked(&self.state), State::Over(look));
-        if let State::Waiting(waker) = before {
+        let before = std::mem::replace(&mut *locked(&self.state), Progress::Over(look));
+        if let Progress::Waiting(waker) = before {
             // Somebody else's code: it must not end the helper.
             let _ = std::panic::catch_unwind(AssertUnwindSafe(|| waker.wake()));
         }
@@ -226,7 +226,7 @@ pub struct Sleeper<B: Backend> {
 
 impl<B: Backend> Sleeper<B> {
     fn new(helper: &Arc<Helper<B>>, rings: Box<dyn Rings<B>>, counted: CountedIn, waker: &Waker) -> Self {
-        let state = Mutex::new(State::Waiting(waker.clone()));
+        let state = Mutex::new(Progress::Waiting(waker.clone()));
         let wait = Arc::new(Wait { bell: rings, heard: counted.heard, since: Instant::now(), state });
         Self { id: helper.add(&wait), helper: Arc::clone(helper), wait, counted }
     }
