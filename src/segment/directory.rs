@@ -32,7 +32,7 @@ const NAME: usize = 4;
 
 packed! {
     /// An entry's state word.
-    struct State {
+    struct EntryState {
         VERSION: 50,
         /// The participant that fills it.
         FILLER: 11,
@@ -40,13 +40,13 @@ packed! {
         KIND: 2,
     }
 }
-const KIND: u64 = State::KIND.mask();
-const EMPTY: u64 = State::KIND.of(0);
-const CLAIMED: u64 = State::KIND.of(1);
-const PREPARED: u64 = State::KIND.of(2);
-const READY: u64 = State::KIND.of(3);
-const VERSION: u64 = State::VERSION.mask();
-const OWNERS: u16 = State::FILLER.max() as u16;
+const KIND: u64 = EntryState::KIND.mask();
+const EMPTY: u64 = EntryState::KIND.of(0);
+const CLAIMED: u64 = EntryState::KIND.of(1);
+const PREPARED: u64 = EntryState::KIND.of(2);
+const READY: u64 = EntryState::KIND.of(3);
+const VERSION: u64 = EntryState::VERSION.mask();
+const OWNERS: u16 = EntryState::FILLER.max() as u16;
 
 packed! {
     /// An entry's length word.
@@ -82,7 +82,7 @@ const fn name_length(word: u64) -> u64 {
 
 /// The participant field of a state word.
 const fn by(owner: u16) -> u64 {
-    State::FILLER.of(owner as u64)
+    EntryState::FILLER.of(owner as u64)
 }
 
 /// A replaced entry, READY before, as it is until its replacer (whose PREPARED entry it was) empties it.
