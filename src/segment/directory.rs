@@ -61,7 +61,7 @@ packed! {
 }
 packed! {
     /// An entry's word of its block.
-    struct Block { OFFSET: 32, GENERATION: 32 }
+    struct BlockWord { OFFSET: 32, GENERATION: 32 }
 }
 packed! {
     /// An entry's word of its block's type.
@@ -273,7 +273,7 @@ impl<R: Region> Directory<'_, R> {
     fn fill(&self, entry: usize, name: &[u8], block: Entry) {
         let fingerprint =
             block.fingerprint.map_or(0, |print| Print::FINGERPRINT.of(print as u64) | Print::IS_TYPED.mask());
-        let named = Block::OFFSET.of(block.offset as u64) | Block::GENERATION.of(block.generation as u64);
+        let named = BlockWord::OFFSET.of(block.offset as u64) | BlockWord::GENERATION.of(block.generation as u64);
         self.word(entry, BLOCK).store(named, &DIR_WRITE);
         self.word(entry, FINGERPRINT).store(fingerprint, &DIR_WRITE);
         for (i, part) in name.chunks(8).enumerate() {
@@ -410,7 +410,7 @@ impl<R: Region> Directory<'_, R> {
         let block = self.word(entry, BLOCK).load(&DIR_LOOK);
         let print = self.word(entry, FINGERPRINT).load(&DIR_LOOK);
         let fingerprint = (Print::IS_TYPED.get(print) != 0).then_some(Print::FINGERPRINT.get(print) as u32);
-        let (offset, generation) = (Block::OFFSET.get(block) as u32, Block::GENERATION.get(block) as u32);
+        let (offset, generation) = (BlockWord::OFFSET.get(block) as u32, BlockWord::GENERATION.get(block) as u32);
         Entry { offset, generation, fingerprint }
     }
 }
