@@ -32,7 +32,7 @@ const OWN_CLASS_LOOKS: u32 = 8;
 
 /// A bit on the path from a leaf word to the first level: `level` counts from the lowest tree level.
 #[derive(Clone, Copy)]
-struct Step {
+struct TreeStep {
     level: usize,
     /// Position at this level: which child.
     at: usize,
@@ -46,7 +46,7 @@ view! {
 impl<R: Region> Hints<'_, R> {
     /// The word and the bit that stand for child `at` of a class at `level`.
     #[inline]
-    fn step(self, class: Class, step: Step) -> (WordIndex, u64) {
+    fn step(self, class: Class, step: TreeStep) -> (WordIndex, u64) {
         let layout = self.heap.layout();
         // A size that no block of this sector has was not written by the allocator (C2).
         let class = Class(class.0.min(layout.classes - 1));
@@ -64,10 +64,10 @@ impl<R: Region> Hints<'_, R> {
         let span = self.heap.layout().span(g) as usize;
         let chunk = span / CHUNK;
         self.heap.word(self.heap.layout().leaf(chunk)).fetch_or(1 << (span % CHUNK), &HINT_SET);
-        self.hint_upward(class, Step { level: 0, at: chunk }, whole);
+        self.hint_upward(class, TreeStep { level: 0, at: chunk }, whole);
     }
 
-    fn hint_upward(self, class: Class, mut step: Step, whole: bool) {
+    fn hint_upward(self, class: Class, mut step: TreeStep, whole: bool) {
         let top = self.heap.layout().levels + 1;
         let mut first = true;
         while step.level <= top {
@@ -79,13 +79,13 @@ impl<R: Region> Hints<'_, R> {
             if whole || first || broken() {
                 first = self.heap.word(word).fetch_or(bit, &HINT_SET) == 0;
             }
-            step = Step { level: step.level + 1, at: step.at / 64 };
+            step = TreeStep { level: step.level + 1, at: step.at / 64 };
         }
     }
 
     /// Clears the hint for child `step` of a class, behind which `look` finds nothing, and upward while words
     /// become empty.
-    fn unhint(self, class: Class, mut step: Step, mut look: impl FnMut() -> bool) {
+    fn unhint(self, class: Class, mut step: TreeStep, mut look: impl FnMut() -> bool) {
         let top = self.heap.layout().levels + 1;
         loop {
             let (word, bit) = self.step(class, step);
@@ -99,12 +99,12 @@ impl<R: Region> Hints<'_, R> {
             if before & !bit != 0 || step.level == top {
                 return;
             }
-            step = Step { level: step.level + 1, at: step.at / 64 };
+            step = TreeStep { level: step.level + 1, at: step.at / 64 };
         }
     }
 
     /// Whether the word below `step` (a level above the lowest) has a bit set.
-    fn child_nonzero(self, class: Class, step: Step) -> bool {
+    fn child_nonzero(self, class: Class, step: TreeStep) -> bool {
         let layout = self.heap.layout();
         let class = Class(class.0.min(layout.classes - 1));
         let below = if step.level <= layout.levels {
@@ -134,7 +134,7 @@ impl<R: Region> Hints<'_, R> {
                 return Some(found);
             }
             let look = || self.chunk_has(chunk, class);
-            self.unhint(class, Step { level: 0, at: chunk }, look);
+            self.unhint(class, TreeStep { level: 0, at: chunk }, look);
         }
     }
 
@@ -164,7 +164,7 @@ impl<R: Region> Hints<'_, R> {
             if steps != 0 {
                 return in_range(row, steps);
             }
-            self.unhint(Class(row * 8), Step { level: layout.levels + 1, at: 0 }, || false);
+            self.unhint(Class(row * 8), TreeStep { level: layout.levels + 1, at: 0 }, || false);
         }
     }
 
@@ -175,14 +175,14 @@ impl<R: Region> Hints<'_, R> {
         for level in (0..layout.levels).rev() {
             let word = self.heap.word(layout.tree(class.0, level, at)).load(&HINT_LOOK);
             if word == 0 {
-                self.unhint(class, Step { level: level + 1, at }, || false);
+                self.unhint(class, TreeStep { level: level + 1, at }, || false);
                 return None;
             }
             at = at * 64 + if from_above { 63 - word.leading_zeros() } else { word.trailing_zeros() } as usize;
             let children = if level > 0 { layout.level_words[level - 1] } else { layout.chunks() };
             if at >= children {
                 // Not written by the allocator (C2): a bit that stands for nothing.
-                self.unhint(class, Step { level, at }, || false);
+                self.unhint(class, TreeStep { level, at }, || false);
                 return None;
             }
         }
@@ -279,7 +279,7 @@ impl<R: Region> Hints<'_, R> {
                     return found;
                 }
                 if !self.chunk_has(chunk, class) {
-                    self.unhint(class, Step { level: 0, at: chunk }, || self.chunk_has(chunk, class));
+                    self.unhint(class, TreeStep { level: 0, at: chunk }, || self.chunk_has(chunk, class));
                 }
             }
         }
@@ -304,13 +304,13 @@ impl<R: Region> Hints<'_, R> {
         let span = self.heap.layout().span(g) as usize;
         let chunk = span / CHUNK;
         let leaf = self.heap.word(self.heap.layout().leaf(chunk)).load(&HINT_LOOK) >> (span % CHUNK) & 1;
-        let mut step = Step { level: 0, at: chunk };
+        let mut step = TreeStep { level: 0, at: chunk };
         while step.level <= self.heap.layout().levels + 1 {
             let (word, bit) = self.step(class, step);
             if self.heap.word(word).load(&HINT_LOOK) & bit == 0 {
                 return false;
             }
-            step = Step { level: step.level + 1, at: step.at / 64 };
+            step = TreeStep { level: step.level + 1, at: step.at / 64 };
         }
         leaf == 1
     }
