@@ -42,7 +42,7 @@ pub struct Mended {
 }
 
 /// How one step of mending ended.
-enum Step {
+enum MendStep {
     /// The next tile begins there, behind this one.
     On(Granule, Option<Header>),
     /// Somebody else works here: begin anew.
@@ -68,16 +68,16 @@ impl<R: Region> Mending<'_, R> {
                 false => self.mend_break(cache, &mut mended, at, before),
             };
             match step {
-                Step::On(next, tile) => {
+                MendStep::On(next, tile) => {
                     before = tile.map(|tile| (at, tile));
                     at = next;
                 }
-                Step::Anew if starts < STARTS => {
+                MendStep::Anew if starts < STARTS => {
                     starts += 1;
                     (at, before) = (Granule(0), None);
                     R::Backend::pause();
                 }
-                Step::Anew => {
+                MendStep::Anew => {
                     mended.left = Some(Fault::NotAHead { granule: at.0, header });
                     break;
                 }
@@ -87,19 +87,19 @@ impl<R: Region> Mending<'_, R> {
     }
 
     /// A tile: its operation is finished, and if it is free, no other block begins within it.
-    fn mend_tile(self, cache: &mut ThreadCache, mended: &mut Mended, g: Granule, header: Header) -> Step {
+    fn mend_tile(self, cache: &mut ThreadCache, mended: &mut Mended, g: Granule, header: Header) -> MendStep {
         if header.state() == State::Coalescing && self.heap.operations().help(cache, g, header) {
-            return Step::Anew;
+            return MendStep::Anew;
         }
         let within = if header.is_free() { self.head_within(g, header) } else { None };
-        let Some(head) = within else { return Step::On(g.plus(header.size()), Some(header)) };
-        let Some(held) = self.heap.operations().take(cache, g, header, header.size()) else { return Step::Anew };
+        let Some(head) = within else { return MendStep::On(g.plus(header.size()), Some(header)) };
+        let Some(held) = self.heap.operations().take(cache, g, header, header.size()) else { return MendStep::Anew };
         let place = self.heap.place(g, head.0 - g.0);
         let front = Header::new(State::Coalescing, cache.owner(), held.header.next_generation(), place);
         self.heap.header(g).store(front.0, &HELD_STORE);
         self.heap.operations().ripple(cache, Held { at: g, header: front });
         mended.shortened += 1;
-        Step::Anew
+        MendStep::Anew
     }
 
     /// Where the block begins whose head stands in a span, if one does.
@@ -121,7 +121,7 @@ impl<R: Region> Mending<'_, R> {
         mended: &mut Mended,
         g: Granule,
         before: Option<(Granule, Header)>,
-    ) -> Step {
+    ) -> MendStep {
         let (span, found) = (self.heap.layout().span(g), Header(self.heap.header(g).load(&HEADER_WALK)));
         let is_break = match before {
             None => g.0 == 0,
@@ -131,22 +131,22 @@ impl<R: Region> Mending<'_, R> {
             }
         };
         if !is_break {
-            return Step::Anew;
+            return MendStep::Anew;
         }
         if let Some(head) = self.head_in(span) {
             // The next block begins in the same span: there is no header for what stands before it.
             mended.left = Some(Fault::NotAHead { granule: g.0, header: found });
-            return Step::On(head, None);
+            return MendStep::On(head, None);
         }
         let end = self.erase_up_to_head(span + 1);
         let size = end.0 - g.0;
         let kept = Header::new(State::Allocated, KEPT, found.next_generation(), self.heap.place(g, size));
         if self.heap.header(g).cas(found.0, kept.0, &ERASE).is_err() {
-            return Step::Anew;
+            return MendStep::Anew;
         }
         mended.set_aside.blocks += 1;
         mended.set_aside.granules += u64::from(size);
-        Step::On(end, Some(kept))
+        MendStep::On(end, Some(kept))
     }
 
     /// Where the next block begins, from a span on. Words that are neither a block's nor inside words become
