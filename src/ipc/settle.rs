@@ -27,7 +27,7 @@ pub struct Settled {
 
 /// The two walks of settling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Step {
+enum SettlingWalk {
     /// The links of the dead, in all structures.
     Links,
     /// What they held.
@@ -37,12 +37,12 @@ enum Step {
 impl<R: Region> Structure<'_, R> {
     /// L-c, for one structure. What a dead one's end makes somebody's becomes `me`'s, and is freed
     /// if there is a cache.
-    fn settle(self, dead: u16, me: u16, cache: Option<&mut ThreadCache>, step: Step, settled: &mut Settled) {
+    fn settle(self, dead: u16, me: u16, cache: Option<&mut ThreadCache>, step: SettlingWalk, settled: &mut Settled) {
         let early = R::Backend::mutated(Mutant::HoldsBeforeLinks);
-        if self.shape.has_holds() && (step == Step::Holds) != early {
+        if self.shape.has_holds() && (step == SettlingWalk::Holds) != early {
             super::ring::Ring::of(self).settle_holds(dead, settled);
         }
-        if step == Step::Links {
+        if step == SettlingWalk::Links {
             match self.shape.sort {
                 Sort::Channel | Sort::Single | Sort::Redelivering => {
                     super::ring::Ring::of(self).settle(dead, settled);
@@ -54,7 +54,7 @@ impl<R: Region> Structure<'_, R> {
             }
         }
         // Once nothing of it is left here.
-        if (step == Step::Holds) == self.shape.has_holds() {
+        if (step == SettlingWalk::Holds) == self.shape.has_holds() {
             self.forget(dead);
         }
     }
@@ -88,8 +88,8 @@ impl<R: Region> Heap<R> {
         }
         // What somebody held is looked at behind all links: whoever sent it on has put a link to it
         // into another structure, perhaps.
-        if self.settle_step(me, &mut cache, dead, &mut pins, Step::Links, &mut settled) {
-            self.settle_step(me, &mut cache, dead, &mut pins, Step::Holds, &mut settled);
+        if self.settle_step(me, &mut cache, dead, &mut pins, SettlingWalk::Links, &mut settled) {
+            self.settle_step(me, &mut cache, dead, &mut pins, SettlingWalk::Holds, &mut settled);
         }
         settled
     }
@@ -101,7 +101,7 @@ impl<R: Region> Heap<R> {
         cache: &mut Option<&mut ThreadCache>,
         dead: &[u16],
         pins: &mut impl FnMut(u16) -> bool,
-        step: Step,
+        step: SettlingWalk,
         settled: &mut Settled,
     ) -> bool {
         let mut holds = false;
@@ -110,13 +110,13 @@ impl<R: Region> Heap<R> {
                 let live = Live { at: g, header };
                 let _ = Structure::visit(self, me, live, |structure| {
                     holds |= structure.shape.has_holds();
-                    if step == Step::Links || structure.shape.has_holds() {
+                    if step == SettlingWalk::Links || structure.shape.has_holds() {
                         for &dead in dead.iter().filter(|&&dead| pins(dead)) {
                             structure.settle(dead, me, cache.as_deref_mut(), step, settled);
                         }
                         // Who waits for the dead one looks again.
                         [Role::Sender, Role::Receiver].iter().for_each(|&role| structure.bell(role).ring(u32::MAX));
-                        settled.structures += u64::from(step == Step::Links);
+                        settled.structures += u64::from(step == SettlingWalk::Links);
                     }
                 });
                 // It may have been the last one, or have died on its way out; or the last one left
