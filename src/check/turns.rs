@@ -86,7 +86,7 @@ impl End {
 }
 
 /// The payload of the unwinding with which a player stops for ever.
-struct Stopped;
+struct StoppedForEver;
 
 /// What the gate knows of the player that runs.
 struct Hand {
@@ -109,7 +109,7 @@ impl Hand {
     /// The player ends for ever.
     fn stops(&self, before: Option<&'static Site>) -> ! {
         trace::stopped(self.seat, before);
-        resume_unwind(Box::new(Stopped))
+        resume_unwind(Box::new(StoppedForEver))
     }
     /// L1.
     fn is_alive(&self) {
@@ -265,7 +265,7 @@ fn seat((seat, Player { body, stop_at }): (usize, Player)) -> Seat {
         match catch_unwind(AssertUnwindSafe(body)) {
             // It may stop for ever behind its last access, too.
             Ok(()) => own.stop_at.get() == Some(own.accesses.get()),
-            Err(payload) if payload.is::<Stopped>() => true,
+            Err(payload) if payload.is::<StoppedForEver>() => true,
             Err(payload) => resume_unwind(payload),
         }
     });
