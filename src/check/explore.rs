@@ -122,13 +122,13 @@ fn once<S: Scenario>(scenario: &Arc<S>, kill: Option<Kill>, run: impl FnOnce(Vec
 }
 
 /// What was tried, and the shortest failure.
-struct Found {
+struct Findings {
     explored: Explored,
     shortest: Option<((usize, usize), Failure)>,
     since: u64,
 }
 
-impl Found {
+impl Findings {
     fn new() -> Self {
         Self { explored: Explored::default(), shortest: None, since: 0 }
     }
@@ -160,7 +160,7 @@ fn every_interleaving<S: Scenario>(
     scenario: &Arc<S>,
     kill: Option<Kill>,
     preemptions: usize,
-    found: &mut Found,
+    found: &mut Findings,
 ) -> bool {
     let mut search = Search::new();
     let mut stopped = false;
@@ -201,7 +201,7 @@ fn every_interleaving<S: Scenario>(
 /// The shortest interleaving found that fails, in words.
 pub fn explore<S: Scenario>(scenario: S, preemptions: usize) -> Result<Explored, Box<Failure>> {
     let scenario = Arc::new(scenario);
-    let mut found = Found::new();
+    let mut found = Findings::new();
     for bound in 0..=preemptions {
         found.explored = Explored::default();
         every_interleaving(&scenario, None, bound, &mut found);
@@ -220,7 +220,7 @@ pub fn explore<S: Scenario>(scenario: S, preemptions: usize) -> Result<Explored,
 /// As [`explore`].
 pub fn explore_kills<S: Scenario>(scenario: S, preemptions: usize) -> Result<Explored, Box<Failure>> {
     let scenario = Arc::new(scenario);
-    let mut found = Found::new();
+    let mut found = Findings::new();
     for bound in 0..=preemptions {
         found.explored = Explored::default();
         for victim in 0..scenario.threads() {
@@ -241,7 +241,7 @@ pub fn explore_kills<S: Scenario>(scenario: S, preemptions: usize) -> Result<Exp
 /// As [`explore`]; the seed is told.
 pub fn store_buffers<S: Scenario>(scenario: S, plays: u64, seed: u64) -> Result<Explored, Box<Failure>> {
     let scenario = Arc::new(scenario);
-    let mut found = Found::new();
+    let mut found = Findings::new();
     for seed in seed..seed + plays {
         let outcome = once(&scenario, None, |players, _| {
             let random = &mut Rng::with_seed(seed);
