@@ -68,7 +68,7 @@ const LOAD: usize = 2;
 const MAX_GUARDS: u16 = 1024;
 
 /// What a look-up finds: the cursor that names it and whose that is, the block, the link to it.
-type Found = ((usize, u16), Live, Link);
+type LookedUp = ((usize, u16), Live, Link);
 
 /// What a map's maker may choose; from [`Handler::map`].
 #[must_use = "a map is opened by `open_or_create`"]
@@ -263,7 +263,7 @@ impl<T: Payload + ?Sized> Map<T> {
 
     /// As [`Map::get`], where no cursor was free.
     #[cold]
-    fn get_patiently(&self, key: &Key<'_>) -> Result<Option<Found>> {
+    fn get_patiently(&self, key: &Key<'_>) -> Result<Option<LookedUp>> {
         let held = self.hold()?;
         let found = self.with(held, |table, by| table.get(by, key));
         if !matches!(found, Ok(Some(_))) {
