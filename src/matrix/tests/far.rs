@@ -10,7 +10,7 @@ use crate::segment::region::BoxedRegion;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-type Probed = Heap<BoxedRegion<Probe<Native>>>;
+type FarHeap = Heap<BoxedRegion<Probe<Native>>>;
 
 /// The participants: an owner and its neighbour in one process, a thief, and another, in processes of their own.
 const OWNER: u16 = 1;
@@ -20,22 +20,22 @@ const OTHER: u16 = 4;
 const PROCESSES: [(u16, u64); 4] = [(OWNER, 7), (NEIGHBOUR, 7), (THIEF, 8), (OTHER, 9)];
 const BLOCK: u32 = 8;
 
-fn heap() -> Probed {
+fn heap() -> FarHeap {
     let params = Params { biased: true, participants: 6, ..Params::for_segment(4 << 20) };
-    let heap: Probed = Heap::format(BoxedRegion::new(Layout::fit(4 << 20, params).expect("room for a sector")));
+    let heap: FarHeap = Heap::format(BoxedRegion::new(Layout::fit(4 << 20, params).expect("room for a sector")));
     for (number, process) in PROCESSES {
         heap.slot(number, SlotWord::Process).store(process, &SLOT_WRITE);
     }
     heap
 }
 
-fn allocate(heap: &Probed, cache: &mut ThreadCache) -> Option<Live> {
+fn allocate(heap: &FarHeap, cache: &mut ThreadCache) -> Option<Live> {
     heap.allocate(cache, BLOCK, 1, Kind::Raw).ok()
 }
 
 /// The sector is full of blocks that the owner has parked, whose indices nobody has; every so many, if any, is marked
 /// by another thief.
-fn all_parked(heap: &Probed, marked: Option<usize>) -> usize {
+fn all_parked(heap: &FarHeap, marked: Option<usize>) -> usize {
     let mut owner = ThreadCache::new(OWNER);
     let blocks: Vec<Live> = std::iter::from_fn(|| allocate(heap, &mut owner)).collect();
     for (at, live) in blocks.iter().enumerate() {
@@ -55,7 +55,7 @@ fn far_fences<T>(call: impl FnOnce() -> T) -> (u64, T) {
     (Counts::get().far_fences, result)
 }
 
-fn is_one_free_block(heap: &Probed) {
+fn is_one_free_block(heap: &FarHeap) {
     let tally = heap.verify().expect("at rest");
     assert_eq!((tally.free.blocks, tally.free.granules), (1, heap.layout().granules as u64));
 }
