@@ -5,7 +5,7 @@
 //! creator that died is named in the error at once.
 
 use super::descriptor::{check_seals, own_description};
-use super::header::{self, Guard, Header};
+use super::header::{self, Guard, SegmentHeader};
 use super::mapping::{Segment, map};
 use super::options::{Home, Options};
 use super::orphan;
@@ -71,7 +71,7 @@ impl Options {
         self.check_owner(&file, name)?;
         let words = self.await_ready(&file, name, early)?;
         let length = stat(&file, name)?.st_size as u64;
-        let header = Header::decode(&words, length, name)?;
+        let header = SegmentHeader::decode(&words, length, name)?;
         self.compare(&header)?;
         if header.layout.params.biased && !Native::join_heavy_fences() {
             return Err(Error::NoMembarrier);
@@ -98,7 +98,7 @@ impl Options {
         let early = || self.named || matches!(place.open_unnamed(), Ok(None));
         let words = self.await_ready(&file, place.path(), early)?;
         let length = stat(&file, place.path())?.st_size as u64;
-        let header = Header::decode(&words, length, place.path())?;
+        let header = SegmentHeader::decode(&words, length, place.path())?;
         self.compare(&header)?;
         View::new(file, header)
     }
@@ -142,7 +142,7 @@ impl Options {
     }
 
     /// What the caller asked for against what the creator chose.
-    fn compare(&self, header: &Header) -> Result<()> {
+    fn compare(&self, header: &SegmentHeader) -> Result<()> {
         if let Some(asked) = self.id
             && asked != header.id
         {

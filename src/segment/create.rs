@@ -4,7 +4,7 @@
 //! behind: a name appears when the segment is ready, and a second creator gets "exists". Where the file system has no
 //! unnamed files, the name comes first and the init guard tells attachers to wait (see [`super::attach`]).
 
-use super::header::{self, Header};
+use super::header::{self, SegmentHeader};
 use super::mapping::{Segment, map};
 use super::options::{Home, Options, Plan};
 use super::place::{Identity, Place};
@@ -194,7 +194,7 @@ impl<'a, F: FnOnce(&MappedRegion)> Maker<'a, F> {
         reserve(&file, 0, system.page).map_err(no_room)?;
         let strict = self.options.strict.unwrap_or(false);
         let keep = self.options.keep.unwrap_or(false);
-        let header = Header { layout, total, requested, id: self.id, creation: creation()?, strict, keep };
+        let header = SegmentHeader { layout, total, requested, id: self.id, creation: creation()?, strict, keep };
         let segment = Segment::new(map(&file, total)?, file, header, true)?;
         header::formatting(segment.mapped());
         if self.options.reserve {

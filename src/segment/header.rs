@@ -73,7 +73,7 @@ pub(crate) type Copy = [u64; WORDS];
 
 /// What the header says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Header {
+pub(crate) struct SegmentHeader {
     pub(crate) layout: Layout,
     /// Bytes of the file.
     pub(crate) total: u64,
@@ -86,7 +86,7 @@ pub(crate) struct Header {
     pub(crate) keep: bool,
 }
 
-impl Header {
+impl SegmentHeader {
     fn encode(&self) -> Copy {
         let Params { granule_shift, participants, batches, directory, header_words, line_words, biased, larges: _ } =
             self.layout.params;
@@ -256,16 +256,16 @@ fn ranged(what: &'static str, found: u64, low: u64, high: u64) -> Result<u64> {
 mod tests {
     use super::*;
 
-    fn example() -> (Header, u64) {
+    fn example() -> (SegmentHeader, u64) {
         let layout = Layout::fit(1 << 20, Params::for_segment(1 << 20)).expect("a megabyte is enough");
         let creation = NonZeroU64::MAX;
         let (total, requested, id) = (1 << 20, 1_000_000, Uuid::new_v4());
-        let header = Header { layout, total, requested, id, creation, strict: true, keep: true };
+        let header = SegmentHeader { layout, total, requested, id, creation, strict: true, keep: true };
         (header, 1 << 20)
     }
 
-    fn decode(words: &Copy, length: u64) -> Result<Header> {
-        Header::decode(words, length, Path::new("test"))
+    fn decode(words: &Copy, length: u64) -> Result<SegmentHeader> {
+        SegmentHeader::decode(words, length, Path::new("test"))
     }
 
     #[test]
@@ -296,7 +296,7 @@ mod tests {
     fn no_more_directory_entries_are_believed_than_the_turn_word_can_name() {
         let with = |directory| {
             let layout = Layout::fit(4 << 20, Params { directory, ..Params::for_segment(4 << 20) }).expect("it fits");
-            let header = Header { layout, total: 4 << 20, ..example().0 };
+            let header = SegmentHeader { layout, total: 4 << 20, ..example().0 };
             decode(&header.encode(), 4 << 20)
         };
         assert_eq!(with(16_384).expect("as many as can be named").layout.params.directory, 16_384);

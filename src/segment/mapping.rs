@@ -1,6 +1,6 @@
 //! The segment as its user holds it: the mapping, the file behind it, and what its header says.
 
-use super::header::{self, Header};
+use super::header::{self, SegmentHeader};
 use super::layout::{Granule, Layout, SlotWord};
 use super::life::{Descriptor, Life, NO_LIFE, life_in};
 use super::options::Options;
@@ -38,7 +38,7 @@ pub struct Segment {
     map: MmapRaw,
     descriptor: Descriptor,
     place: Option<Place>,
-    header: Header,
+    header: SegmentHeader,
     /// Of what tells this segment from every other one, in this process.
     serial: u32,
     opener: u32,
@@ -53,7 +53,7 @@ pub struct Segment {
 
 impl Segment {
     /// `map` has `header.total` bytes, and `header.layout` fits into them.
-    pub(crate) fn new(map: MmapRaw, file: File, header: Header, created: bool) -> Result<Self> {
+    pub(crate) fn new(map: MmapRaw, file: File, header: SegmentHeader, created: bool) -> Result<Self> {
         let descriptor = Descriptor::new(file)?;
         let aligned = |base: &NonNull<u8>| base.addr().get().is_multiple_of(align_of::<NativeWord>());
         let base = NonNull::new(map.as_mut_ptr()).filter(aligned);
@@ -115,7 +115,7 @@ impl Segment {
     pub(crate) fn file(&self) -> &File {
         self.descriptor.file()
     }
-    pub(crate) fn header(&self) -> &Header {
+    pub(crate) fn header(&self) -> &SegmentHeader {
         &self.header
     }
     pub(crate) fn mapped(&self) -> &MappedRegion {

@@ -4,7 +4,7 @@
 //! It takes no lock and no slot, and nobody knows of it. Whoever has one calls nothing that writes
 //! a word.
 
-use super::header::Header;
+use super::header::SegmentHeader;
 use super::layout::{Granule, Layout};
 use super::life::{Descriptor, NO_LIFE};
 use super::participant::{Participant, participants};
@@ -20,14 +20,14 @@ pub(crate) struct View {
     /// Over `map`, which never moves its memory and is dropped with it.
     region: MappedRegion,
     map: MmapRaw,
-    header: Header,
+    header: SegmentHeader,
     /// To ask who lives: that takes no lock, and the right to read.
     descriptor: Descriptor,
 }
 
 impl View {
     /// Maps the file that the header describes.
-    pub(super) fn new(file: File, header: Header) -> Result<Self> {
+    pub(super) fn new(file: File, header: SegmentHeader) -> Result<Self> {
         let failed = |source| Error::io(format!("map {} bytes with mmap(2) for reading", header.total), source);
         let length = usize::try_from(header.total).map_err(|_| failed(std::io::ErrorKind::OutOfMemory.into()))?;
         let map = MmapOptions::new().len(length).map_raw_read_only(&file).map_err(failed)?;
@@ -46,7 +46,7 @@ impl View {
     }
 
     /// What the segment says of itself.
-    pub(crate) fn header(&self) -> &Header {
+    pub(crate) fn header(&self) -> &SegmentHeader {
         &self.header
     }
 
