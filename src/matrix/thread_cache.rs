@@ -65,7 +65,7 @@ pub struct ThreadCache {
     /// Granules that they may have together, where that does not follow from the sector.
     pub(super) most_large: Option<u32>,
     /// What it was refused.
-    pub(super) refused: Option<Box<Refused>>,
+    pub(super) refused: Option<Box<Refusals>>,
 }
 
 /// Other caches whose blocks of one bin are collected at a time; a cache's place is its number's last bits.
@@ -79,7 +79,7 @@ pub(super) const MOST_SHORT_LOOKS: u8 = 15;
 
 /// What a cache was refused, and what has been given back since (matrix::news).
 #[derive(Debug, Default)]
-pub(super) struct Refused {
+pub(super) struct Refusals {
     /// How much others had given back by then.
     pub(super) news_of_others: u64,
     /// How much the cache itself had when the last of them was refused.
