@@ -6,7 +6,7 @@ use super::pointer::{Block, RelativePtr};
 use crate::backend::Native;
 use crate::error::{Error, Result};
 use crate::matrix::heap::Live;
-use crate::segment::directory::{Directory, Entry, NAME_LIMIT, Published, Refused};
+use crate::segment::directory::{Directory, Entry, NAME_LIMIT, Published, NotPublished};
 use crate::segment::region::MappedRegion;
 use crate::shared::Shared;
 
@@ -71,8 +71,8 @@ impl Handler {
         let publish = || self.matrix.with_cache(|cache| publish(cache.owner()));
         let (given, no_fence) = Native::noting_refused_fences(publish);
         let (given, old) = given?.map_err(|refused| match refused {
-            Refused::Taken => Error::NameTaken { name: name.to_owned() },
-            Refused::Full => Error::DirectoryFull { entries: heap.layout().params.directory },
+            NotPublished::Taken => Error::NameTaken { name: name.to_owned() },
+            NotPublished::Full => Error::DirectoryFull { entries: heap.layout().params.directory },
         })?;
         if given {
             return Ok(old);

@@ -5,7 +5,7 @@ use super::block_header::{Header, State, is_adopter, is_nobody};
 use super::words::view;
 use super::words::{Heap, Live};
 use crate::backend::{Backend, Mutant};
-use crate::segment::directory::{Directory, Entry, Published, Refused};
+use crate::segment::directory::{Directory, Entry, Published, NotPublished};
 use crate::segment::layout::Granule;
 use crate::segment::region::Region;
 
@@ -61,8 +61,8 @@ impl<R: Region> Ownership<'_, R> {
     /// it meanwhile. False if it is still its owner's, and `Ownership::publish_given` has to be asked for that.
     ///
     /// # Errors
-    /// [`Refused`], and nothing has changed.
-    pub fn publish(self, owner: u16, name: &[u8], live: Live, block: Entry) -> Result<bool, Refused> {
+    /// [`NotPublished`], and nothing has changed.
+    pub fn publish(self, owner: u16, name: &[u8], live: Live, block: Entry) -> Result<bool, NotPublished> {
         Directory(self.heap.region()).publish(owner, name, block)?;
         if R::Backend::mutated(Mutant::PublishedFromAnybody) {
             let _ = self.give_to(live, 0);
@@ -74,8 +74,8 @@ impl<R: Region> Ownership<'_, R> {
     /// As `Ownership::publish`, whatever stands under the name: also what that was.
     ///
     /// # Errors
-    /// [`Refused::Full`], and nothing has changed.
-    pub fn replace(self, owner: u16, name: &[u8], live: Live, block: Entry) -> Result<(bool, Option<Entry>), Refused> {
+    /// [`NotPublished::Full`], and nothing has changed.
+    pub fn replace(self, owner: u16, name: &[u8], live: Live, block: Entry) -> Result<(bool, Option<Entry>), NotPublished> {
         let old = Directory(self.heap.region()).replace(owner, name, block)?;
         Ok((self.publish_given(owner, live), old))
     }

@@ -112,7 +112,7 @@ pub struct Published {
 
 /// Why nothing was published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refused {
+pub enum NotPublished {
     /// The name is published already.
     Taken,
     /// Every entry is in use.
@@ -207,8 +207,8 @@ impl<R: Region> Directory<'_, R> {
     /// Publishes a block under a name of at most [`NAME_LIMIT`] bytes.
     ///
     /// # Errors
-    /// [`Refused`], and nothing has changed.
-    pub fn publish(&self, owner: u16, name: &[u8], block: Entry) -> Result<(), Refused> {
+    /// [`NotPublished`], and nothing has changed.
+    pub fn publish(&self, owner: u16, name: &[u8], block: Entry) -> Result<(), NotPublished> {
         self.publish_or_replace(owner, name, block, false).map(|_| ())
     }
 
@@ -216,8 +216,8 @@ impl<R: Region> Directory<'_, R> {
     /// an instant before which the name stands for that, and from which on for this.
     ///
     /// # Errors
-    /// [`Refused::Full`], and nothing has changed.
-    pub fn replace(&self, owner: u16, name: &[u8], block: Entry) -> Result<Option<Entry>, Refused> {
+    /// [`NotPublished::Full`], and nothing has changed.
+    pub fn replace(&self, owner: u16, name: &[u8], block: Entry) -> Result<Option<Entry>, NotPublished> {
         self.publish_or_replace(owner, name, block, true)
     }
 
@@ -227,7 +227,7 @@ impl<R: Region> Directory<'_, R> {
         name: &[u8],
         block: Entry,
         replaces: bool,
-    ) -> Result<Option<Entry>, Refused> {
+    ) -> Result<Option<Entry>, NotPublished> {
         debug_assert!(name.len() <= NAME_LIMIT);
         let entry = (0..self.entries()).find(|&entry| {
             let state = self.word(entry, STATE);
@@ -238,7 +238,7 @@ impl<R: Region> Directory<'_, R> {
                 self.turn();
                 !replaces && self.find(name).is_some()
             };
-            return Err(if taken { Refused::Taken } else { Refused::Full });
+            return Err(if taken { NotPublished::Taken } else { NotPublished::Full });
         };
         self.fill(entry, name, block);
         loop {
@@ -246,7 +246,7 @@ impl<R: Region> Directory<'_, R> {
             let found = self.find(name);
             if found.is_some() && !replaces {
                 self.word(entry, STATE).store(EMPTY, &DIR_WRITE);
-                return Err(Refused::Taken);
+                return Err(NotPublished::Taken);
             }
             self.word(entry, STATE).store(CLAIMED | by(owner), &DIR_WRITE);
             self.word(entry, LENGTH).store(length_word(name.len(), found), &DIR_WRITE);

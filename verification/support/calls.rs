@@ -4,7 +4,7 @@ use super::linear::Span;
 use super::sequential::{Call, Id};
 use atomic_matrix::backend::Backend;
 use atomic_matrix::matrix::heap::{Heap, Kind, Live, ThreadCache};
-use atomic_matrix::segment::directory::{Directory, Entry, Refused};
+use atomic_matrix::segment::directory::{Directory, Entry, NotPublished};
 use atomic_matrix::segment::layout::Granule;
 use atomic_matrix::segment::region::BoxedRegion;
 use fastrand::Rng;
@@ -36,9 +36,9 @@ pub(crate) fn call<B: Backend>(
             let Some(live) = heap.live_at(block.at).ok().filter(ours) else { return Call::Excused };
             match heap.ownership().publish(cache.owner(), &[name], live, entry) {
                 Ok(_) => Call::Publish { name, block: id(block), done: true },
-                Err(Refused::Taken) => Call::Publish { name, block: id(block), done: false },
+                Err(NotPublished::Taken) => Call::Publish { name, block: id(block), done: false },
                 // Others may have been filling entries.
-                Err(Refused::Full) => Call::Excused,
+                Err(NotPublished::Full) => Call::Excused,
             }
         }
         3..5 => {

@@ -24,7 +24,7 @@ use atomic_matrix::matrix::block_header::State;
 use atomic_matrix::matrix::heap::{Kind, Live, Refusal, ThreadCache};
 use atomic_matrix::matrix::recovery::KEPT;
 use atomic_matrix::matrix::recovery::Policy as Give;
-use atomic_matrix::segment::directory::{Directory, Entry, Refused};
+use atomic_matrix::segment::directory::{Directory, Entry, NotPublished};
 use atomic_matrix::segment::layout::Granule;
 use atomic_matrix::segment::region::Region;
 use common::setting;
@@ -226,7 +226,7 @@ impl Crew {
         for i in 0..entries {
             assert_eq!(directory.publish(LAST, &[i as u8], entry), Ok(()), "C1: an entry is lost");
         }
-        assert_eq!(directory.publish(LAST, b"more", entry), Err(Refused::Full));
+        assert_eq!(directory.publish(LAST, b"more", entry), Err(NotPublished::Full));
     }
 }
 
