@@ -6,7 +6,7 @@ use super::pointer::{Block, RelativePtr};
 use crate::backend::Native;
 use crate::error::{Error, Result};
 use crate::matrix::heap::Live;
-use crate::segment::directory::{Directory, Entry, NAME_LIMIT, Published, NotPublished};
+use crate::segment::directory::{Directory, NamedBlock, NAME_LIMIT, Published, NotPublished};
 use crate::segment::region::MappedRegion;
 use crate::shared::Shared;
 
@@ -40,7 +40,7 @@ impl Handler {
     }
 
     /// Publishes a live block under a name that is free, or `replaces` what it stands for: what that was.
-    pub(crate) fn publish_as(&self, name: &str, block: &RelativePtr<u8>, replaces: bool) -> Result<Option<Entry>> {
+    pub(crate) fn publish_as(&self, name: &str, block: &RelativePtr<u8>, replaces: bool) -> Result<Option<NamedBlock>> {
         self.check_name(name)?;
         // Whose it is has to be known, so that nobody else's is taken.
         let mut found = self.live(block);
@@ -53,7 +53,7 @@ impl Handler {
             return Err(Error::ChangingHands { offset: block.offset(), participant: live.header.holder() });
         }
         let fingerprint = self.matrix.heap().fingerprint(live);
-        let entry = Entry { offset: block.offset(), generation: block.generation(), fingerprint };
+        let entry = NamedBlock { offset: block.offset(), generation: block.generation(), fingerprint };
         let heap = self.matrix.heap();
         let publish = |owner| {
             let (mut given, old) = match replaces {
@@ -96,7 +96,7 @@ impl Handler {
     }
 
     /// What is published under a name.
-    pub(crate) fn published_under(&self, name: &str) -> Result<Entry> {
+    pub(crate) fn published_under(&self, name: &str) -> Result<NamedBlock> {
         self.check_name(name)?;
         let found = self.directory().lookup(name.as_bytes());
         found.map(|found| found.block).ok_or_else(|| Error::NameUnknown { name: name.to_owned() })
@@ -106,7 +106,7 @@ impl Handler {
         self.check_name(name)?;
         let found = self.directory().lookup(name.as_bytes());
         let found = found.ok_or_else(|| Error::NameUnknown { name: name.to_owned() })?;
-        let Entry { offset, generation: expected, .. } = found.block;
+        let NamedBlock { offset, generation: expected, .. } = found.block;
         let block = self.get_block::<T>(offset).map_err(|error| error.of_name(name))?;
         if block.generation() != expected {
             return Err(Error::Stale { offset, expected, found: block.generation() });
@@ -158,7 +158,7 @@ impl Handler {
         let mut names = vec![];
         self.directory().each(|name, entry| {
             let live = self.live_at(entry.offset).is_ok_and(|live| live.header.generation() == entry.generation);
-            let Entry { offset, generation, fingerprint } = entry;
+            let NamedBlock { offset, generation, fingerprint } = entry;
             names.push(Name {
                 name: String::from_utf8_lossy(name).into_owned(),
                 offset,

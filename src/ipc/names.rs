@@ -9,7 +9,7 @@ use super::message::{Message, Ref};
 use super::payload::Payload;
 use crate::error::Result;
 use crate::handlers::{Block, Handler, RelativePtr};
-use crate::segment::directory::Entry;
+use crate::segment::directory::NamedBlock;
 
 #[cfg(doc)]
 use crate::error::Error;
@@ -86,7 +86,7 @@ impl Handler {
     }
 
     /// What was published, if it is live still.
-    fn pointer_of(&self, entry: Entry) -> Option<RelativePtr<u8>> {
+    fn pointer_of(&self, entry: NamedBlock) -> Option<RelativePtr<u8>> {
         let live = self.live_at(entry.offset).ok().filter(|live| live.header.generation() == entry.generation)?;
         Some(self.pointer(live))
     }

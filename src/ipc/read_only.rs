@@ -37,7 +37,7 @@ use crate::backend::{Backend, Native, payload};
 use crate::error::{Error, Result};
 use crate::handlers::{BlockInfo, Name, Participant, Stats, each_block, refused};
 use crate::matrix::heap::{Heap, Live};
-use crate::segment::directory::{Directory, Entry, NAME_LIMIT};
+use crate::segment::directory::{Directory, NamedBlock, NAME_LIMIT};
 use crate::segment::offsets::Offsets;
 use crate::segment::{Options, View};
 use crate::shared::Shared;
@@ -169,7 +169,7 @@ impl ReadOnly {
     pub fn names(&self) -> Vec<Name> {
         let mut names = vec![];
         Directory(self.heap.region()).each(|name, entry| {
-            let Entry { offset, generation, fingerprint } = entry;
+            let NamedBlock { offset, generation, fingerprint } = entry;
             let (name, live) = (String::from_utf8_lossy(name).into_owned(), self.live(entry).is_ok());
             names.push(Name { name, offset, generation, fingerprint, live });
         });
@@ -212,12 +212,12 @@ impl ReadOnly {
         self.newest::<[T], _>(name, |live| self.copy_items(live))
     }
 
-    fn live(&self, entry: Entry) -> Result<Live> {
+    fn live(&self, entry: NamedBlock) -> Result<Live> {
         let live = self.heap.live_of(self.offsets.granule(entry.offset), Some(entry.generation));
         live.map_err(|refusal| refused(entry.offset, refusal))
     }
 
-    fn entry(&self, name: &str) -> Result<Entry> {
+    fn entry(&self, name: &str) -> Result<NamedBlock> {
         if name.is_empty() || name.len() > NAME_LIMIT {
             return Err(Error::NameTooLong { name: name.to_owned(), length: name.len(), limit: NAME_LIMIT });
         }

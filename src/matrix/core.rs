@@ -7,7 +7,7 @@ use super::threads::{self, CachePage, Keeper, Seats};
 use crate::backend::Native;
 use crate::error::{Error, Result};
 use crate::kernel::nap;
-use crate::segment::directory::{Directory, Entry};
+use crate::segment::directory::{Directory, NamedBlock};
 use crate::segment::layout::Granule;
 use crate::segment::offsets::Offsets;
 use crate::segment::region::MappedRegion;
@@ -502,7 +502,7 @@ impl AtomicMatrix {
     }
 
     /// Whether the block that a directory entry names is live.
-    fn published(&self, entry: Entry) -> bool {
+    fn published(&self, entry: NamedBlock) -> bool {
         let live = self.heap.live_at(self.offsets.granule(entry.offset));
         live.is_ok_and(|live| live.header.generation() == entry.generation)
     }

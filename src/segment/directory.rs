@@ -92,7 +92,7 @@ const fn held_by(prepared: u64, ready: u64) -> u64 {
 
 /// What an entry says about its block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Entry {
+pub struct NamedBlock {
     /// The block's offset as published.
     pub offset: u32,
     /// The block's generation.
@@ -105,7 +105,7 @@ pub struct Entry {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Published {
     /// Its block.
-    pub block: Entry,
+    pub block: NamedBlock,
     entry: usize,
     state: u64,
 }
@@ -208,7 +208,7 @@ impl<R: Region> Directory<'_, R> {
     ///
     /// # Errors
     /// [`NotPublished`], and nothing has changed.
-    pub fn publish(&self, owner: u16, name: &[u8], block: Entry) -> Result<(), NotPublished> {
+    pub fn publish(&self, owner: u16, name: &[u8], block: NamedBlock) -> Result<(), NotPublished> {
         self.publish_or_replace(owner, name, block, false).map(|_| ())
     }
 
@@ -217,7 +217,7 @@ impl<R: Region> Directory<'_, R> {
     ///
     /// # Errors
     /// [`NotPublished::Full`], and nothing has changed.
-    pub fn replace(&self, owner: u16, name: &[u8], block: Entry) -> Result<Option<Entry>, NotPublished> {
+    pub fn replace(&self, owner: u16, name: &[u8], block: NamedBlock) -> Result<Option<NamedBlock>, NotPublished> {
         self.publish_or_replace(owner, name, block, true)
     }
 
@@ -225,9 +225,9 @@ impl<R: Region> Directory<'_, R> {
         &self,
         owner: u16,
         name: &[u8],
-        block: Entry,
+        block: NamedBlock,
         replaces: bool,
-    ) -> Result<Option<Entry>, NotPublished> {
+    ) -> Result<Option<NamedBlock>, NotPublished> {
         debug_assert!(name.len() <= NAME_LIMIT);
         let entry = (0..self.entries()).find(|&entry| {
             let state = self.word(entry, STATE);
@@ -270,7 +270,7 @@ impl<R: Region> Directory<'_, R> {
     }
 
     /// Writes what a CLAIMED entry of the caller's says.
-    fn fill(&self, entry: usize, name: &[u8], block: Entry) {
+    fn fill(&self, entry: usize, name: &[u8], block: NamedBlock) {
         let fingerprint =
             block.fingerprint.map_or(0, |print| Print::FINGERPRINT.of(print as u64) | Print::IS_TYPED.mask());
         let named = BlockWord::OFFSET.of(block.offset as u64) | BlockWord::GENERATION.of(block.generation as u64);
@@ -303,7 +303,7 @@ impl<R: Region> Directory<'_, R> {
     }
 
     /// What is published under a name, for whoever may not write, and so marks nothing READY.
-    pub fn find_unhelped(&self, name: &[u8]) -> Option<Entry> {
+    pub fn find_unhelped(&self, name: &[u8]) -> Option<NamedBlock> {
         loop {
             let turn = Turn(self.turn_word().load(&DIR_LOOK));
             let mut found = None;
@@ -356,7 +356,7 @@ impl<R: Region> Directory<'_, R> {
     }
 
     /// Withdraws every published entry whose block `live` refuses.
-    pub fn retain(&self, live: impl Fn(Entry) -> bool) {
+    pub fn retain(&self, live: impl Fn(NamedBlock) -> bool) {
         self.turn();
         for entry in 0..self.entries() {
             let word = self.word(entry, STATE);
@@ -370,7 +370,7 @@ impl<R: Region> Directory<'_, R> {
 
     /// Calls `visit` with each published name and its block. Entries that change meanwhile are seen before or
     /// after, or not.
-    pub fn each(&self, mut visit: impl FnMut(&[u8], Entry)) {
+    pub fn each(&self, mut visit: impl FnMut(&[u8], NamedBlock)) {
         // Reads only: the entry that the turn names is published even if nobody has marked it READY yet.
         let turn = Turn(self.turn_word().load(&DIR_LOOK));
         let replaced = self.replaced_in(turn);
@@ -406,11 +406,11 @@ impl<R: Region> Directory<'_, R> {
         replaced.filter(|_| self.word(entry, STATE).load(&DIR_LOOK) == state)
     }
 
-    fn entry(&self, entry: usize) -> Entry {
+    fn entry(&self, entry: usize) -> NamedBlock {
         let block = self.word(entry, BLOCK).load(&DIR_LOOK);
         let print = self.word(entry, FINGERPRINT).load(&DIR_LOOK);
         let fingerprint = (Print::IS_TYPED.get(print) != 0).then_some(Print::FINGERPRINT.get(print) as u32);
         let (offset, generation) = (BlockWord::OFFSET.get(block) as u32, BlockWord::GENERATION.get(block) as u32);
-        Entry { offset, generation, fingerprint }
+        NamedBlock { offset, generation, fingerprint }
     }
 }

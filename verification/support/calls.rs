@@ -4,7 +4,7 @@ use super::linear::Span;
 use super::sequential::{Call, Id};
 use atomic_matrix::backend::Backend;
 use atomic_matrix::matrix::heap::{Heap, Kind, Live, ThreadCache};
-use atomic_matrix::segment::directory::{Directory, Entry, NotPublished};
+use atomic_matrix::segment::directory::{Directory, NamedBlock, NotPublished};
 use atomic_matrix::segment::layout::Granule;
 use atomic_matrix::segment::region::BoxedRegion;
 use fastrand::Rng;
@@ -30,7 +30,7 @@ pub(crate) fn call<B: Backend>(
     match random.u32(0..10) {
         0..3 => {
             let Some(block) = pick(random) else { return Call::Excused };
-            let entry = Entry { offset: block.at.0, generation: block.header.generation(), fingerprint: None };
+            let entry = NamedBlock { offset: block.at.0, generation: block.header.generation(), fingerprint: None };
             // What is one's own or unowned may be published.
             let ours = |live: &Live| id(*live) == id(block) && [0, cache.owner()].contains(&live.header.owner());
             let Some(live) = heap.live_at(block.at).ok().filter(ours) else { return Call::Excused };

@@ -178,7 +178,7 @@ fn q6_a_sender_that_dies_while_it_leaves_is_missed() {
 #[test]
 fn c1_a_maker_that_dies_with_the_name_is_in_nobodys_way() {
     use crate::matrix::block_header::FINGERPRINT_MASK;
-    use crate::segment::directory::{Directory, Entry};
+    use crate::segment::directory::{Directory, NamedBlock};
     for keep in [true, false] {
         let made = AtomicMatrix::options().memfd().size(1 << 20).keep_orphans(keep).create().expect("created");
         let dying = other(&made);
@@ -190,7 +190,7 @@ fn c1_a_maker_that_dies_with_the_name_is_in_nobodys_way() {
             .expect("a slot")
             .expect("there is room");
         let offset = matrix.offsets().offset(live.at);
-        let entry = Entry { offset, generation: live.header.generation(), fingerprint: Some(FINGERPRINT_MASK) };
+        let entry = NamedBlock { offset, generation: live.header.generation(), fingerprint: Some(FINGERPRINT_MASK) };
         Directory(matrix.segment()).publish(owner, b"orders", entry).expect("the name is free");
         // SAFETY: no handle of it is used or dropped from here on.
         unsafe { matrix.segment().end_life() };

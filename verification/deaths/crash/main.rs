@@ -24,7 +24,7 @@ use atomic_matrix::matrix::block_header::State;
 use atomic_matrix::matrix::heap::{Kind, Live, Refusal, ThreadCache};
 use atomic_matrix::matrix::recovery::KEPT;
 use atomic_matrix::matrix::recovery::Policy as Give;
-use atomic_matrix::segment::directory::{Directory, Entry, NotPublished};
+use atomic_matrix::segment::directory::{Directory, NamedBlock, NotPublished};
 use atomic_matrix::segment::layout::Granule;
 use atomic_matrix::segment::region::Region;
 use common::setting;
@@ -88,7 +88,7 @@ fn survive(world: &World, cache: &mut ThreadCache, live: &Holding, most: &Most, 
             17 => {
                 let block = live.borrow_mut().pop();
                 if let Some(block) = block {
-                    let entry = Entry { offset: block.at.0, generation: block.header.generation(), fingerprint: None };
+                    let entry = NamedBlock { offset: block.at.0, generation: block.header.generation(), fingerprint: None };
                     world.give_up(block, owner);
                     if measured(&most.name, || world.heap.ownership().publish(owner, NAME, block, entry)).is_err() {
                         world.claim(block, owner, 1, 1);
@@ -221,7 +221,7 @@ impl Crew {
         let directory = Directory(self.world.heap.region());
         directory.withdraw(NAME);
         assert!(!directory.withdraw(NAME), "a name was published twice");
-        let entry = Entry { offset: 0, generation: 0, fingerprint: None };
+        let entry = NamedBlock { offset: 0, generation: 0, fingerprint: None };
         let entries = self.world.heap.layout().params.directory;
         for i in 0..entries {
             assert_eq!(directory.publish(LAST, &[i as u8], entry), Ok(()), "C1: an entry is lost");

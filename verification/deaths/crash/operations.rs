@@ -6,7 +6,7 @@ use atomic_matrix::backend::Site;
 use atomic_matrix::backend::orderings::*;
 use atomic_matrix::matrix::heap::{Kind, Live, ThreadCache};
 use atomic_matrix::matrix::recovery::Policy;
-use atomic_matrix::segment::directory::{Directory, Entry};
+use atomic_matrix::segment::directory::{Directory, NamedBlock};
 use atomic_matrix::segment::layout::Granule;
 use atomic_matrix::segment::size_class::Larges;
 use std::rc::Rc;
@@ -100,8 +100,8 @@ impl Scene {
     fn release(&mut self, block: Live) {
         self.world.free(&mut self.cache, block);
     }
-    fn entry(block: Live) -> Entry {
-        Entry { offset: block.at.0, generation: block.header.generation(), fingerprint: None }
+    fn entry(block: Live) -> NamedBlock {
+        NamedBlock { offset: block.at.0, generation: block.header.generation(), fingerprint: None }
     }
     fn directory(&self) -> Directory<'_, impl atomic_matrix::segment::region::Region> {
         Directory(self.world.heap.region())

@@ -3,14 +3,14 @@
 use crate::model::Met::Mark;
 use crate::model::{World, mark, part, scenarios, strict};
 use atomic_matrix::matrix::heap::Live;
-use atomic_matrix::segment::directory::{Directory, Entry};
+use atomic_matrix::segment::directory::{Directory, NamedBlock};
 use atomic_matrix::segment::region::Region;
 use std::sync::{Arc, Mutex};
 
 const NAME: &[u8] = b"name";
 
-fn entry(block: Live) -> Entry {
-    Entry { offset: block.at.0, generation: block.header.generation(), fingerprint: None }
+fn entry(block: Live) -> NamedBlock {
+    NamedBlock { offset: block.at.0, generation: block.header.generation(), fingerprint: None }
 }
 
 scenarios! {
