@@ -2,14 +2,14 @@
 
 /// Some bits of a word, next to each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Field {
+pub(crate) struct BitField {
     /// The lowest of them.
     pub(crate) at: u32,
     /// How many, at most 63.
     pub(crate) bits: u32,
 }
 
-impl Field {
+impl BitField {
     /// The largest value that fits.
     #[inline(always)]
     pub(crate) const fn max(self) -> u64 {
@@ -46,7 +46,7 @@ macro_rules! packed {
             $(
                 $(#[$about])*
                 #[allow(dead_code, reason = "a word is declared whole")]
-                pub(crate) const $FIELD: $crate::packed::Field =
+                pub(crate) const $FIELD: $crate::packed::BitField =
                     $crate::packed::field(Self::WIDTHS, stringify!($FIELD));
             )+
         }
@@ -67,13 +67,13 @@ pub(crate) const fn total(widths: &[(&str, u32)]) -> u32 {
 }
 
 /// The field of that name.
-pub(crate) const fn field(widths: &[(&str, u32)], name: &str) -> Field {
+pub(crate) const fn field(widths: &[(&str, u32)], name: &str) -> BitField {
     let (mut at, mut i) = (0, 0);
     while !is_same(widths[i].0, name) {
         at += widths[i].1;
         i += 1;
     }
-    Field { at, bits: widths[i].1 }
+    BitField { at, bits: widths[i].1 }
 }
 
 const fn is_same(one: &str, other: &str) -> bool {
@@ -107,6 +107,6 @@ mod tests {
     #[test]
     fn a_words_width_is_counted() {
         assert_eq!(total(&[("A", 60), ("B", 4)]), 64);
-        assert_eq!(field(&[("A", 60), ("AB", 4)], "AB"), Field { at: 60, bits: 4 });
+        assert_eq!(field(&[("A", 60), ("AB", 4)], "AB"), BitField { at: 60, bits: 4 });
     }
 }
