@@ -99,7 +99,7 @@ pub struct Asked {
 
 /// What a caller finds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Found {
+pub enum CallStatus {
     /// A response, which is the caller's.
     Response(Taken, Part),
     /// The request waits for a server.
@@ -260,20 +260,20 @@ impl<'a, R: Region> Calls<'a, R> {
     }
 
     /// What there is of a call.
-    pub fn look(&self, cache: &mut ThreadCache, asked: Asked) -> Found {
+    pub fn look(&self, cache: &mut ThreadCache, asked: Asked) -> CallStatus {
         if let Some((taken, part)) = self.response(cache, asked) {
-            return Found::Response(taken, part);
+            return CallStatus::Response(taken, part);
         }
         match self.heap.live_at(asked.at) {
             Ok(live) if live.header.generation() == asked.generation => match live.header.owner() {
-                LINKED => Found::Waits,
-                owner => Found::Worked(owner),
+                LINKED => CallStatus::Waits,
+                owner => CallStatus::Worked(owner),
             },
             // A response was sent before that, if one was.
-            _ if R::Backend::mutated(Mutant::GoneUnchecked) => Found::Unanswered,
+            _ if R::Backend::mutated(Mutant::GoneUnchecked) => CallStatus::Unanswered,
             _ => match self.response(cache, asked) {
-                Some((taken, part)) => Found::Response(taken, part),
-                None => Found::Unanswered,
+                Some((taken, part)) => CallStatus::Response(taken, part),
+                None => CallStatus::Unanswered,
             },
         }
     }

@@ -4,7 +4,7 @@ use super::error::{CallError, Failed};
 use crate::error::{Error, Result};
 use crate::handlers::Handler;
 use crate::ipc::Unsent;
-use crate::ipc::call::{Asked, Calls, Found, Part, TAIL_WORDS};
+use crate::ipc::call::{Asked, Calls, CallStatus, Part, TAIL_WORDS};
 use crate::ipc::channel::attached::{Attached, End};
 use crate::ipc::link::Taken;
 use crate::ipc::message::Message;
@@ -229,10 +229,10 @@ impl<'c, Q: Payload + ?Sized, A: Payload + ?Sized> Responses<'c, Q, A> {
     fn look(&self) -> Option<std::result::Result<(Taken, Part), Failed>> {
         let client = self.client;
         match client.with_calls(|calls, cache| calls.look(cache, self.asked)) {
-            Ok(Found::Response(taken, part)) => Some(Ok((taken, part))),
-            Ok(Found::Waits) => client.end.has_lost_the_others().map(|died| Err(Failed::NoServer { died })),
-            Ok(Found::Worked(_)) => None,
-            Ok(Found::Unanswered) => Some(Err(Failed::Unanswered { died: client.deaths() != self.deaths })),
+            Ok(CallStatus::Response(taken, part)) => Some(Ok((taken, part))),
+            Ok(CallStatus::Waits) => client.end.has_lost_the_others().map(|died| Err(Failed::NoServer { died })),
+            Ok(CallStatus::Worked(_)) => None,
+            Ok(CallStatus::Unanswered) => Some(Err(Failed::Unanswered { died: client.deaths() != self.deaths })),
             Err(_) => Some(Err(Failed::NoParticipant)),
         }
     }

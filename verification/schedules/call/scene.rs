@@ -4,7 +4,7 @@
 use crate::stage;
 use atomic_matrix::backend::Backend;
 use atomic_matrix::check::turns::{accesses, unseen};
-use atomic_matrix::ipc::call::{Asked, Caller, Calls, Found, NotAnswered, Part};
+use atomic_matrix::ipc::call::{Asked, Caller, Calls, CallStatus, NotAnswered, Part};
 use atomic_matrix::ipc::link::Standing;
 use atomic_matrix::ipc::ring::{NotSent, Ring};
 use atomic_matrix::ipc::structure::{Role, Shape, Sort, Structure};
@@ -140,15 +140,15 @@ impl<B: Backend> Scene<B> {
         let found = self.calls(me).look(cache, asked);
         self.most.set(self.most.get().max(accesses() - before));
         let fate = match found {
-            Found::Response(taken, part) => {
+            CallStatus::Response(taken, part) => {
                 assert_eq!(part, Part::Last);
                 assert!(self.answered.borrow().contains(&(me, call)), "Q1: a response to another call");
                 self.marks.borrow_mut()[taken.live.at.index()] = me;
                 self.free(cache, taken.live);
                 Fate::Answered
             }
-            Found::Waits | Found::Worked(_) => return false,
-            Found::Unanswered => {
+            CallStatus::Waits | CallStatus::Worked(_) => return false,
+            CallStatus::Unanswered => {
                 assert!(!self.answered.borrow().contains(&(me, call)), "Q3: an answer is lost");
                 self.told.set(self.told.get() + 1);
                 Fate::Unanswered
@@ -220,7 +220,7 @@ impl<B: Backend> Scene<B> {
                 if !self.look(client) {
                     let (call, Fate::Open(asked)) = self.calls.borrow()[&client] else { panic!("it is open") };
                     let cache = &mut ThreadCache::with_ceiling(client, 0);
-                    assert_eq!(self.calls(client).look(cache, asked), Found::Waits, "Q3: call {call} of {client}");
+                    assert_eq!(self.calls(client).look(cache, asked), CallStatus::Waits, "Q3: call {call} of {client}");
                 }
             }
         });
