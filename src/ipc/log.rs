@@ -77,7 +77,7 @@ pub struct Lowest {
 
 /// What a reader finds at its cursor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Found {
+pub enum ReadStatus {
     /// A publication: its block, and the link that names it as long as it is there.
     Block(Live, Link),
     /// Nothing yet.
@@ -258,19 +258,19 @@ impl<'a, R: Region> Log<'a, R> {
     }
 
     /// What is at a cursor, which is the caller's.
-    pub fn look(&self, index: usize) -> Found {
+    pub fn look(&self, index: usize) -> ReadStatus {
         self.look_ahead(index, 0)
     }
 
     /// What is so many tickets ahead of a cursor, which is the caller's and of a lossless log: as long as the
     /// cursor stays where it is, so does all that was published from its ticket on. A publication that is
     /// void there is told as one lost, and the cursor moves only if that one is at it.
-    pub fn look_ahead(&self, index: usize, ahead: u64) -> Found {
-        let Some(mine) = self.structure.reader(index) else { return Found::Closed };
+    pub fn look_ahead(&self, index: usize, ahead: u64) -> ReadStatus {
+        let Some(mine) = self.structure.reader(index) else { return ReadStatus::Closed };
         let word = mine.load(&CURSOR_OWN);
         let mut c = ticket(word) + ahead;
         let found = self.look_at(&mut c, self.is_lossless());
-        if ahead == 0 && matches!(found, Found::Lagged(_)) {
+        if ahead == 0 && matches!(found, ReadStatus::Lagged(_)) {
             mine.store(cursor(owner(word), c), &CURSOR_STEP);
         }
         found
@@ -278,7 +278,7 @@ impl<'a, R: Region> Log<'a, R> {
 
     /// What is at a ticket that nothing protects: if it was overrun it goes to the oldest that is there. What
     /// was copied of a block counts if the cell names it behind that ([`Log::is_still_at`]).
-    pub fn look_from(&self, c: &mut u64) -> Found {
+    pub fn look_from(&self, c: &mut u64) -> ReadStatus {
         self.look_at(c, false)
     }
 
@@ -290,13 +290,13 @@ impl<'a, R: Region> Log<'a, R> {
     }
 
     /// What is at a ticket, which a cursor keeps or nothing does.
-    fn look_at(&self, c: &mut u64, kept: bool) -> Found {
+    fn look_at(&self, c: &mut u64, kept: bool) -> ReadStatus {
         let n = self.cells.n();
         let not_beyond = |last| kept || self.is_tail_within(last);
         match Cell::of(self.cells.at(*c).load(&CELL_LOOK)) {
             Cell::Link(link) if link.lap() == self.cells.lap(*c) && not_beyond(*c + n) => {
                 match self.heap.live_at(link.at()) {
-                    Ok(live) if self.heap.standing(link) != Standing::Void => Found::Block(live, link),
+                    Ok(live) if self.heap.standing(link) != Standing::Void => ReadStatus::Block(live, link),
                     // Being overwritten; or freed by somebody who had no right to.
                     _ => self.overrun(c, 1),
                 }
@@ -307,8 +307,8 @@ impl<'a, R: Region> Log<'a, R> {
         }
     }
 
-    fn nothing(&self) -> Found {
-        if self.structure.state() & CLOSED == 0 { Found::Nothing } else { Found::Closed }
+    fn nothing(&self) -> ReadStatus {
+        if self.structure.state() & CLOSED == 0 { ReadStatus::Nothing } else { ReadStatus::Closed }
     }
 
     /// Whether the cell still names this block: then a copy of it that was made before is whole.
@@ -328,7 +328,7 @@ impl<'a, R: Region> Log<'a, R> {
     }
 
     /// A reader was overrun: it goes to the oldest that is there, and `least` further at least.
-    fn overrun(&self, c: &mut u64, least: u64) -> Found {
+    fn overrun(&self, c: &mut u64, least: u64) -> ReadStatus {
         let tail = self.tail().load(&TICKET_LOOK);
         let oldest = (tail + 1).saturating_sub(self.cells.n()).max(*c + least);
         let lost = oldest - *c;
@@ -336,7 +336,7 @@ impl<'a, R: Region> Log<'a, R> {
             return self.nothing();
         }
         *c = oldest;
-        Found::Lagged(if R::Backend::mutated(Mutant::LagMiscounted) { lost - 1 } else { lost })
+        ReadStatus::Lagged(if R::Backend::mutated(Mutant::LagMiscounted) { lost - 1 } else { lost })
     }
 
     /// The reader whose cursor this is leaves.

@@ -21,7 +21,7 @@
 //! forgotten*: nothing is held, and nobody waits.
 
 use super::channel::attached::Attached;
-use super::log::{Found, Log};
+use super::log::{ReadStatus, Log};
 use super::payload::Payload;
 use super::structure::Role;
 use super::topic::Topic;
@@ -113,7 +113,7 @@ pub(super) fn copy_next<T: Copied + ?Sized>(attached: &Attached, next: &mut u64)
     let log = Log::of(attached.structure()?);
     loop {
         match log.look_from(next) {
-            Found::Block(live, link) => {
+            ReadStatus::Block(live, link) => {
                 let copy = T::COPIED(&attached.handler, live);
                 if log.is_still_at(*next, link) {
                     *next += 1;
@@ -121,9 +121,9 @@ pub(super) fn copy_next<T: Copied + ?Sized>(attached: &Attached, next: &mut u64)
                 }
                 // Overwritten meanwhile: the next look says so.
             }
-            Found::Nothing => return Ok(None),
-            Found::Closed => return Err(Error::TopicClosed),
-            Found::Lagged(missed) => return Err(Error::Lagged { missed }),
+            ReadStatus::Nothing => return Ok(None),
+            ReadStatus::Closed => return Err(Error::TopicClosed),
+            ReadStatus::Lagged(missed) => return Err(Error::Lagged { missed }),
         }
     }
 }

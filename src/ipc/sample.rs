@@ -20,7 +20,7 @@
 //! the topic has cells. *Killed*: the cursor falls with its participant, and the samples with it.
 
 use super::link::Taken;
-use super::log::{Found, Log};
+use super::log::{ReadStatus, Log};
 use super::message::Message;
 use super::payload::Payload;
 use super::structure::Role;
@@ -93,12 +93,12 @@ impl<T: Payload + ?Sized> Samples<T> {
             let ahead = given.passed.len() as u64;
             let number = given.first + ahead;
             let (live, link) = match log.look_ahead(subscriber.index(), ahead) {
-                Found::Block(live, link) => (live, link),
-                Found::Nothing => return Ok(None),
-                Found::Closed => return Err(Error::TopicClosed),
+                ReadStatus::Block(live, link) => (live, link),
+                ReadStatus::Nothing => return Ok(None),
+                ReadStatus::Closed => return Err(Error::TopicClosed),
                 // The cursor has moved, or stays at one that somebody has.
-                Found::Lagged(_) if ahead == 0 => continue,
-                Found::Lagged(_) => {
+                ReadStatus::Lagged(_) if ahead == 0 => continue,
+                ReadStatus::Lagged(_) => {
                     given.passed.push_back(true);
                     continue;
                 }

@@ -25,7 +25,7 @@
 use super::channel::attached::Attached;
 use super::channel::{SendError, Unsent};
 use super::link::Taken;
-use super::log::{Found, Log, Lowest};
+use super::log::{ReadStatus, Log, Lowest};
 use super::message::Message;
 use super::payload::Payload;
 use super::structure::{MAX_CELLS_SHIFT, Role, Shape, Sort};
@@ -247,7 +247,7 @@ impl<T: Payload + ?Sized> Subscriber<T> {
     /// is not a `T`.
     pub fn try_next(&mut self) -> Result<Option<Reading<'_, T>>> {
         match self.log()?.look(self.index) {
-            Found::Block(live, link) => {
+            ReadStatus::Block(live, link) => {
                 let message = Message::received(&self.attached.handler, Taken { live, giver: link.giver() });
                 let Some(message) = message else {
                     self.attached.advance(self.index);
@@ -259,8 +259,8 @@ impl<T: Payload + ?Sized> Subscriber<T> {
                     attached: &self.attached,
                 }))
             }
-            Found::Nothing | Found::Lagged(_) => Ok(None),
-            Found::Closed => Err(Error::TopicClosed),
+            ReadStatus::Nothing | ReadStatus::Lagged(_) => Ok(None),
+            ReadStatus::Closed => Err(Error::TopicClosed),
         }
     }
 
@@ -274,7 +274,7 @@ impl<T: Payload + ?Sized> Subscriber<T> {
             if look == Look::Thorough {
                 attached.look_after_the_dead();
             }
-            (!matches!(log.look(index), Found::Nothing)).then_some(())
+            (!matches!(log.look(index), ReadStatus::Nothing)).then_some(())
         };
         attached.structure()?.bell(Role::Receiver).wait(deadline(timeout), attempt);
         self.try_next()
@@ -291,7 +291,7 @@ impl<T: ?Sized> Subscriber<T> {
     /// Whether [`Subscriber::try_next`] has something to say.
     pub(super) fn has_next(&self) -> bool {
         let found = self.attached.structure().map(|structure| Log::of(structure).look(self.index));
-        !matches!(found, Ok(Found::Nothing | Found::Lagged(_)))
+        !matches!(found, Ok(ReadStatus::Nothing | ReadStatus::Lagged(_)))
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::model::Met::Mark;
 use crate::model::{World, mark, part, scenarios, strict};
 use atomic_matrix::backend::Backend;
-use atomic_matrix::ipc::log::{Found, Log, Lowest};
+use atomic_matrix::ipc::log::{ReadStatus, Log, Lowest};
 use atomic_matrix::ipc::ring::NotSent;
 use atomic_matrix::ipc::structure::{Shape, Sort, Structure};
 use atomic_matrix::matrix::heap::{Live, ThreadCache};
@@ -63,7 +63,7 @@ scenarios! {
                 }
             }),
             part(move |w: &World| {
-                let Found::Block(live, _) = log(w, topic).look(cursor) else { panic!("T1: it is there") };
+                let ReadStatus::Block(live, _) = log(w, topic).look(cursor) else { panic!("T1: it is there") };
                 assert_eq!(live.at, first.at, "T1: in order");
                 mark("read");
                 w.heap.region().touch(live.at, 1);
@@ -91,7 +91,7 @@ scenarios! {
             part(move |w: &World| {
                 let cursor = log(w, topic).join(2, 0).expect("there is a cursor");
                 let begins = log(w, topic).position(cursor);
-                if let Found::Block(live, _) = log(w, topic).look(cursor) {
+                if let ReadStatus::Block(live, _) = log(w, topic).look(cursor) {
                     mark("read");
                     assert_eq!(live.at, [first, second, third][begins as usize].at, "T1: ticket {begins}");
                     w.heap.region().touch(live.at, 1);

@@ -6,7 +6,7 @@ use crate::stage;
 use atomic_matrix::backend::Backend;
 use atomic_matrix::check::turns::{accesses, unseen};
 use atomic_matrix::ipc::link::Standing;
-use atomic_matrix::ipc::log::{Found, Log, Lowest};
+use atomic_matrix::ipc::log::{ReadStatus, Log, Lowest};
 use atomic_matrix::ipc::ring::NotSent;
 use atomic_matrix::ipc::structure::{Shape, Sort, Structure};
 use atomic_matrix::matrix::heap::{Heap, Kind, Live, ThreadCache};
@@ -110,17 +110,17 @@ impl<B: Backend> Scene<B> {
         (0..count).for_each(|_| self.publish(me, random));
         let mut next = first;
         let mut found = log.look_from(&mut next);
-        if let Found::Lagged(missed) = found {
+        if let ReadStatus::Lagged(missed) = found {
             assert!(missed > 0 && missed == next - first, "T1: exactly");
             found = log.look_from(&mut next);
         }
         match found {
-            Found::Block(live, _) => assert_eq!(
+            ReadStatus::Block(live, _) => assert_eq!(
                 id(live.at.0, live.header.generation()),
                 self.published.borrow()[(next - first) as usize],
                 "T1"
             ),
-            Found::Nothing => assert_eq!(count, 0, "T1: there is one"),
+            ReadStatus::Nothing => assert_eq!(count, 0, "T1: there is one"),
             _ => panic!("T1: {count} were published"),
         }
     }
@@ -159,7 +159,7 @@ impl<B: Backend> Scene<B> {
     pub(crate) fn read(&self, subscriber: &mut Subscriber, rest: bool) -> bool {
         let Subscriber { index, .. } = *subscriber;
         match self.log().look(index) {
-            Found::Block(live, link) => {
+            ReadStatus::Block(live, link) => {
                 let (granule, ticket) = (live.at.index(), subscriber.next);
                 assert_eq!(unseen(|| self.log().position(index)), ticket, "T1: in order");
                 let claimed = self.claims.borrow()[granule];
@@ -185,7 +185,7 @@ impl<B: Backend> Scene<B> {
                 subscriber.next += 1;
                 true
             }
-            Found::Lagged(lost) => {
+            ReadStatus::Lagged(lost) => {
                 assert!(lost > 0);
                 assert_eq!(self.sort, Sort::Board, "T1: a lossless topic loses nothing");
                 subscriber.next += lost;
@@ -193,18 +193,18 @@ impl<B: Backend> Scene<B> {
                 assert_eq!(unseen(|| self.log().position(index)), subscriber.next, "T1: exactly so many");
                 true
             }
-            Found::Nothing => false,
-            Found::Closed => panic!("nobody closed it"),
+            ReadStatus::Nothing => false,
+            ReadStatus::Closed => panic!("nobody closed it"),
         }
     }
     /// Reads the publication behind the one at the cursor, which stays where it is: neither may be
     /// overwritten meanwhile.
     pub(crate) fn read_ahead(&self, subscriber: &Subscriber) {
         let Subscriber { index, next, .. } = *subscriber;
-        let Found::Block(live, link) = self.log().look_ahead(index, 1) else { return };
+        let ReadStatus::Block(live, link) = self.log().look_ahead(index, 1) else { return };
         let claimed = self.claims.borrow()[live.at.index()];
         let again = self.log().look_ahead(index, 1);
-        assert!(matches!(again, Found::Block(_, found) if found == link), "T1: {again:?} where {link:?} was");
+        assert!(matches!(again, ReadStatus::Block(_, found) if found == link), "T1: {again:?} where {link:?} was");
         assert_eq!(self.claims.borrow()[live.at.index()], claimed, "T1: a block is overwritten while it is read");
         let id = (live.at.0 as u64) << 32 | link.generation() as u64;
         let known = *self.tickets.borrow_mut().entry(next + 1).or_insert(id);
