@@ -70,7 +70,7 @@ impl Player {
 
 /// How a player ended, and after how many accesses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct End {
+pub struct Ending {
     /// Whether it was stopped for ever.
     pub stopped: bool,
     /// Its accesses.
@@ -78,7 +78,7 @@ pub struct End {
     passed: u128,
 }
 
-impl End {
+impl Ending {
     /// Whether the player made an access at this site.
     pub fn passed(self, site: &Site) -> bool {
         self.passed >> site.index & 1 == 1
@@ -280,20 +280,20 @@ pub struct Moment<'a> {
     /// Those of them who have paused, and nobody has done anything since.
     pub pausing: &'a [usize],
     /// How each player ended.
-    pub ends: &'a [Option<End>],
+    pub ends: &'a [Option<Ending>],
     /// Accesses of all.
     pub passed: u64,
 }
 
 /// Lets the players play to their ends. A panic of one is everybody's.
-pub fn play(players: Vec<Player>, policy: Policy, random: &mut Rng) -> Vec<End> {
+pub fn play(players: Vec<Player>, policy: Policy, random: &mut Rng) -> Vec<Ending> {
     let mut order = Order::new(policy, players.len(), random);
     turns(players, |moment| order.next(moment, random))
 }
 
 /// As [`play`]; `next` says who goes on. Each turn is one access at a site of a structure's own, and whatever the heap
 /// does behind it: the heap's own accesses are no places to switch.
-pub fn play_by(players: Vec<Player>, mut next: impl FnMut(&Moment<'_>) -> usize) -> Vec<End> {
+pub fn play_by(players: Vec<Player>, mut next: impl FnMut(&Moment<'_>) -> usize) -> Vec<Ending> {
     struct Over;
     impl Drop for Over {
         fn drop(&mut self) {
@@ -306,10 +306,10 @@ pub fn play_by(players: Vec<Player>, mut next: impl FnMut(&Moment<'_>) -> usize)
 }
 
 /// `next` says whose turn it is, and for how many accesses.
-fn turns(players: Vec<Player>, mut next: impl FnMut(&Moment<'_>) -> (usize, u64)) -> Vec<End> {
+fn turns(players: Vec<Player>, mut next: impl FnMut(&Moment<'_>) -> (usize, u64)) -> Vec<Ending> {
     OUTSIDE.set(0);
     let mut seats: Vec<Seat> = players.into_iter().enumerate().map(seat).collect();
-    let mut ends: Vec<Option<End>> = vec![None; seats.len()];
+    let mut ends: Vec<Option<Ending>> = vec![None; seats.len()];
     let mut passed = 0;
     loop {
         let playing: Vec<usize> = (0..seats.len()).filter(|&i| ends[i].is_none()).collect();
@@ -332,7 +332,7 @@ fn turns(players: Vec<Player>, mut next: impl FnMut(&Moment<'_>) -> (usize, u64)
         match result {
             Ok(CoroutineResult::Yield(())) => {}
             Ok(CoroutineResult::Return(stopped)) => {
-                ends[turn] = Some(End { stopped, accesses: hand.accesses.get(), passed: hand.passed.get() });
+                ends[turn] = Some(Ending { stopped, accesses: hand.accesses.get(), passed: hand.passed.get() });
             }
             Err(payload) => resume_unwind(payload),
         }
@@ -343,7 +343,7 @@ fn turns(players: Vec<Player>, mut next: impl FnMut(&Moment<'_>) -> (usize, u64)
 }
 
 /// As [`play`], with a store buffer for each player. One that has stopped still drains, some time.
-pub fn play_buffered(players: Vec<Player>, processes: &[u64], policy: Policy, random: &mut Rng) -> Vec<End> {
+pub fn play_buffered(players: Vec<Player>, processes: &[u64], policy: Policy, random: &mut Rng) -> Vec<Ending> {
     struct Forget;
     impl Drop for Forget {
         fn drop(&mut self) {
@@ -373,7 +373,7 @@ pub fn begin() {
 }
 
 /// Runs `body` alone, with its accesses counted and bounded; stopped before access `k`, if given.
-pub fn alone(body: impl FnOnce() + 'static, stop_at: Option<u64>) -> End {
+pub fn alone(body: impl FnOnce() + 'static, stop_at: Option<u64>) -> Ending {
     play(vec![Player { body: Box::new(body), stop_at }], Policy::Bursts, &mut Rng::with_seed(0))[0]
 }
 

@@ -32,7 +32,7 @@ use fastrand::Rng;
 use operations::{NAME, OPERATIONS, Operation, Scene, VICTIM, recover, take_named};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use turns::{End, Player, Policy, accesses, play};
+use turns::{Ending, Player, Policy, accesses, play};
 use world::World;
 
 /// Participants that survive, that recover, and that look on at the end.
@@ -316,7 +316,7 @@ struct Row {
 }
 
 /// The operation undisturbed.
-fn undisturbed(operation: &'static Operation) -> End {
+fn undisturbed(operation: &'static Operation) -> Ending {
     let (victim, _) = set_up(operation, None);
     play(vec![victim], Policy::Bursts, &mut Rng::with_seed(0))[0]
 }
