@@ -3,7 +3,7 @@
 use super::scenario::{Explored, Failure, Scenario};
 use super::space::{Participant, Space};
 use super::trace::{self, Call, Trace};
-use super::turns::{self, Moment, Player, Policy, Scheduled, play_buffered, play_by};
+use super::turns::{self, Moment, Player, Scheduling, Scheduled, play_buffered, play_by};
 use fastrand::Rng;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -246,7 +246,7 @@ pub fn store_buffers<S: Scenario>(scenario: S, plays: u64, seed: u64) -> Result<
         let outcome = once(&scenario, None, |players, _| {
             let random = &mut Rng::with_seed(seed);
             let processes = vec![1; players.len()];
-            let policy = Policy::draw(random, 60);
+            let policy = Scheduling::draw(random, 60);
             play_buffered(players, &processes, policy, random);
         });
         if found.note(&*scenario, &outcome, &|| format!("with store buffers, at seed {seed}")) {

@@ -20,7 +20,7 @@ use std::rc::Rc;
 
 /// Who goes on, and for how long.
 #[derive(Clone, Copy, Debug)]
-pub enum Policy {
+pub enum Scheduling {
     /// Anybody, for up to 1, 4, 16 or 60 accesses, both drawn anew each time.
     Bursts,
     /// PCT (Burckhardt and others, ASPLOS 2010): whoever has the highest priority; so many times, at accesses drawn
@@ -35,10 +35,10 @@ pub enum Policy {
     Turns([(usize, u64); TURNS]),
 }
 
-/// Turns of [`Policy::Turns`].
+/// Turns of [`Scheduling::Turns`].
 pub const TURNS: usize = 8;
 
-impl Policy {
+impl Scheduling {
     /// Half of the runs in bursts, half by priorities.
     pub fn draw(random: &mut Rng, length: u64) -> Self {
         if random.bool() { Self::Bursts } else { Self::Priorities { changes: random.usize(1..=6), length } }
@@ -286,7 +286,7 @@ pub struct Moment<'a> {
 }
 
 /// Lets the players play to their ends. A panic of one is everybody's.
-pub fn play(players: Vec<Player>, policy: Policy, random: &mut Rng) -> Vec<Ending> {
+pub fn play(players: Vec<Player>, policy: Scheduling, random: &mut Rng) -> Vec<Ending> {
     let mut order = Order::new(policy, players.len(), random);
     turns(players, |moment| order.next(moment, random))
 }
@@ -343,7 +343,7 @@ fn turns(players: Vec<Player>, mut next: impl FnMut(&Moment<'_>) -> (usize, u64)
 }
 
 /// As [`play`], with a store buffer for each player. One that has stopped still drains, some time.
-pub fn play_buffered(players: Vec<Player>, processes: &[u64], policy: Policy, random: &mut Rng) -> Vec<Ending> {
+pub fn play_buffered(players: Vec<Player>, processes: &[u64], policy: Scheduling, random: &mut Rng) -> Vec<Ending> {
     struct Forget;
     impl Drop for Forget {
         fn drop(&mut self) {
@@ -374,11 +374,11 @@ pub fn begin() {
 
 /// Runs `body` alone, with its accesses counted and bounded; stopped before access `k`, if given.
 pub fn alone(body: impl FnOnce() + 'static, stop_at: Option<u64>) -> Ending {
-    play(vec![Player { body: Box::new(body), stop_at }], Policy::Bursts, &mut Rng::with_seed(0))[0]
+    play(vec![Player { body: Box::new(body), stop_at }], Scheduling::Bursts, &mut Rng::with_seed(0))[0]
 }
 
 struct Order {
-    policy: Policy,
+    policy: Scheduling,
     /// The highest plays.
     priorities: Vec<i64>,
     /// At how many accesses of all the next changes come, the next one last.
@@ -388,12 +388,12 @@ struct Order {
 }
 
 impl Order {
-    fn new(policy: Policy, players: usize, random: &mut Rng) -> Self {
+    fn new(policy: Scheduling, players: usize, random: &mut Rng) -> Self {
         let mut priorities: Vec<i64> = (0..players as i64).collect();
         random.shuffle(&mut priorities);
         let mut changes = match policy {
-            Policy::Bursts | Policy::Turns(_) => vec![],
-            Policy::Priorities { changes, length } => (0..changes).map(|_| random.u64(0..length.max(1))).collect(),
+            Scheduling::Bursts | Scheduling::Turns(_) => vec![],
+            Scheduling::Priorities { changes, length } => (0..changes).map(|_| random.u64(0..length.max(1))).collect(),
         };
         changes.sort_unstable_by(|a, b| b.cmp(a));
         Self { policy, priorities, changes, lowest: 0, turn: 0 }
@@ -403,11 +403,11 @@ impl Order {
     fn next(&mut self, moment: &Moment<'_>, random: &mut Rng) -> (usize, u64) {
         let playing = moment.playing;
         match self.policy {
-            Policy::Bursts => {
+            Scheduling::Bursts => {
                 let most = [1, 4, 16, 60][random.usize(0..4)];
                 return (playing[random.usize(0..playing.len())], 1 + random.u64(0..most));
             }
-            Policy::Turns(turns) => {
+            Scheduling::Turns(turns) => {
                 while let Some(&(player, accesses)) = turns.get(self.turn) {
                     self.turn += 1;
                     if playing.contains(&player) {
@@ -416,7 +416,7 @@ impl Order {
                 }
                 return (playing[0], u64::MAX);
             }
-            Policy::Priorities { .. } => {}
+            Scheduling::Priorities { .. } => {}
         }
         loop {
             let first = playing.iter().copied().max_by_key(|&i| self.priorities[i]);

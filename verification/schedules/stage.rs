@@ -4,7 +4,7 @@
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 use atomic_matrix::backend::Backend;
-use atomic_matrix::check::turns::{self, Policy, Scheduled};
+use atomic_matrix::check::turns::{self, Scheduling, Scheduled};
 use atomic_matrix::ipc::structure::{Role, Shape, Structure};
 use atomic_matrix::matrix::heap::{Heap, Live, ThreadCache};
 use atomic_matrix::matrix::recovery::Policy as Give;
@@ -33,22 +33,22 @@ impl Player {
 /// A backend whose accesses are taken in an order that a seed decides.
 pub(crate) trait Stage: Backend + 'static {
     /// Lets the players play to their ends, and says which of them were stopped.
-    fn play(players: Vec<Player>, policy: Policy, random: &mut Rng) -> Vec<bool>;
+    fn play(players: Vec<Player>, policy: Scheduling, random: &mut Rng) -> Vec<bool>;
     /// The same with a store buffer for each player, where the backend has such.
-    fn play_buffered(players: Vec<Player>, policy: Policy, random: &mut Rng) -> Vec<bool> {
+    fn play_buffered(players: Vec<Player>, policy: Scheduling, random: &mut Rng) -> Vec<bool> {
         Self::play(players, policy, random)
     }
     /// One plays alone, the others stopped wherever they are.
     fn alone(player: Player) {
-        Self::play(vec![player], Policy::Bursts, &mut Rng::with_seed(0));
+        Self::play(vec![player], Scheduling::Bursts, &mut Rng::with_seed(0));
     }
 }
 
 impl Stage for Scheduled {
-    fn play(players: Vec<Player>, policy: Policy, random: &mut Rng) -> Vec<bool> {
+    fn play(players: Vec<Player>, policy: Scheduling, random: &mut Rng) -> Vec<bool> {
         turns::play(seated(players), policy, random).iter().map(|end| end.stopped).collect()
     }
-    fn play_buffered(players: Vec<Player>, policy: Policy, random: &mut Rng) -> Vec<bool> {
+    fn play_buffered(players: Vec<Player>, policy: Scheduling, random: &mut Rng) -> Vec<bool> {
         let processes = vec![1; players.len()];
         turns::play_buffered(seated(players), &processes, policy, random).iter().map(|end| end.stopped).collect()
     }

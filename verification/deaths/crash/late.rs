@@ -3,7 +3,7 @@
 //! (L2, C1, S1).
 
 use crate::operations::{DEAD, dead};
-use crate::turns::{Player, Policy, TURNS, alone, play};
+use crate::turns::{Player, Scheduling, TURNS, alone, play};
 use crate::world::World;
 use atomic_matrix::matrix::heap::{Kind, Live, ThreadCache};
 use atomic_matrix::matrix::recovery::{Policy as Give, Recovery};
@@ -120,7 +120,7 @@ fn set_aside(first: First, granules: u32, died_at: u64, k: u64) -> Option<Number
     };
     let mut turns = [(1, u64::MAX); TURNS];
     turns[0] = (0, k);
-    play(vec![Player::new(walks), Player::new(helps)], Policy::Turns(turns), &mut Rng::with_seed(0));
+    play(vec![Player::new(walks), Player::new(helps)], Scheduling::Turns(turns), &mut Rng::with_seed(0));
     let (number, holds) = result.take()?;
     let heap = &world.heap;
     for block in &holds {

@@ -32,7 +32,7 @@ use fastrand::Rng;
 use operations::{NAME, OPERATIONS, Operation, Scene, VICTIM, recover, take_named};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use turns::{Ending, Player, Policy, accesses, play};
+use turns::{Ending, Player, Scheduling, accesses, play};
 use world::World;
 
 /// Participants that survive, that recover, and that look on at the end.
@@ -248,13 +248,13 @@ fn amid(operation: &'static Operation, k: u64, survivors: usize, seed: u64, tabl
     let (victim, mut crew) = set_up(operation, Some(k));
     let mut players = vec![victim];
     players.extend(SURVIVORS[..survivors].iter().map(|&owner| crew.survivor(owner, &table.amid, random)));
-    let policy = Policy::draw(random, 150);
+    let policy = Scheduling::draw(random, 150);
     let finished = !play(players, policy, random)[0].stopped;
     table.stops.set(table.stops.get() + !finished as u64);
     crew.holds_at_once();
     // Nobody else moves now: what one needs alone is bounded (L1).
     let last = crew.survivor(LAST, &table.alone, random);
-    play(vec![last], Policy::Bursts, random);
+    play(vec![last], Scheduling::Bursts, random);
     crew.hides_nothing();
     crew.holds_at_once();
     // The recovery goes on amid the survivors, is killed somewhere in half of the runs, and taken over.
@@ -268,7 +268,7 @@ fn amid(operation: &'static Operation, k: u64, survivors: usize, seed: u64, tabl
     crew.holds_at_once_after_recovery();
     if killed {
         dead.insert(random.usize(0..=dead.len()), RECOVERERS[0]);
-        play(vec![crew.recoverer(RECOVERERS[1], &dead, None)], Policy::Bursts, random);
+        play(vec![crew.recoverer(RECOVERERS[1], &dead, None)], Scheduling::Bursts, random);
     }
     crew.nothing_is_lost();
     finished
@@ -287,16 +287,16 @@ fn recovery_killed(operation: &'static Operation, k: u64, table: &Row) {
     for j in 0.. {
         let random = &mut Rng::with_seed(j);
         let (victim, mut crew) = set_up(operation, Some(k));
-        play(vec![victim], Policy::Bursts, random);
+        play(vec![victim], Scheduling::Bursts, random);
         crew.holds_at_once();
         let dead = [&crew.dead[..], &[VICTIM]].concat();
-        let killed = play(vec![crew.recoverer(RECOVERERS[0], &dead, Some(j))], Policy::Bursts, random)[0].stopped;
+        let killed = play(vec![crew.recoverer(RECOVERERS[0], &dead, Some(j))], Scheduling::Bursts, random)[0].stopped;
         crew.holds_at_once_after_recovery();
         if j % 2 == 1 {
             crew.hides_nothing();
         }
         let dead = [&dead[..], &[RECOVERERS[0]]].concat();
-        play(vec![crew.recoverer(RECOVERERS[1], &dead, None)], Policy::Bursts, random);
+        play(vec![crew.recoverer(RECOVERERS[1], &dead, None)], Scheduling::Bursts, random);
         crew.nothing_is_lost();
         if !killed {
             break;
@@ -318,7 +318,7 @@ struct Row {
 /// The operation undisturbed.
 fn undisturbed(operation: &'static Operation) -> Ending {
     let (victim, _) = set_up(operation, None);
-    play(vec![victim], Policy::Bursts, &mut Rng::with_seed(0))[0]
+    play(vec![victim], Scheduling::Bursts, &mut Rng::with_seed(0))[0]
 }
 
 /// Each operation takes the path that it is named after.

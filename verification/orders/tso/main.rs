@@ -29,7 +29,7 @@ use common::setting;
 use fastrand::Rng;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use turns::{Player, Policy, Scheduled, TURNS, play_buffered, unseen};
+use turns::{Player, Scheduling, Scheduled, TURNS, play_buffered, unseen};
 use world::World;
 
 type ScheduledWord = <Scheduled as Backend>::Word;
@@ -217,7 +217,7 @@ fn scenario(sort: Sort, seed: u64) -> [bool; 3] {
         }
     });
     let hands: Vec<Player> = hands.collect();
-    let policy = Policy::draw(random, 60 * players as u64);
+    let policy = Scheduling::draw(random, 60 * players as u64);
     let ends = play_buffered(hands, &processes, policy, random);
     let met = |site: &Site| ends.iter().any(|end| end.passed(site));
     let met = [met(&THIEF_FENCE), met(&OWN_STORE), scene.quick.get() > 0];
@@ -255,8 +255,8 @@ fn scenario(sort: Sort, seed: u64) -> [bool; 3] {
 }
 
 /// So many accesses at most for each of these turns.
-fn drawn(turns: [(usize, u64); TURNS], random: &mut Rng) -> Policy {
-    Policy::Turns(turns.map(|(player, most)| (player, random.u64(1..=most))))
+fn drawn(turns: [(usize, u64); TURNS], random: &mut Rng) -> Scheduling {
+    Scheduling::Turns(turns.map(|(player, most)| (player, random.u64(1..=most))))
 }
 
 /// The owner stands between its look and its store while a thief marks its block, gives it back and marks it
@@ -297,7 +297,7 @@ fn recurring(seed: u64) -> [bool; 3] {
         false => {
             let turns =
                 [(0, 2..=3), (1, 36..=43), (2, 9..=12), (0, 1..=4), (2, 1..=6), (0, 4..=10), (1, 8..=45), (2, 1..=20)];
-            Policy::Turns(turns.map(|(player, accesses)| (player, random.u64(accesses))))
+            Scheduling::Turns(turns.map(|(player, accesses)| (player, random.u64(accesses))))
         }
     };
     let ends = play_buffered(hands, &processes, policy, random);
@@ -407,7 +407,7 @@ fn adopters(seed: u64) -> [bool; 3] {
         true => [(0, 5), (1, 40), (2, 80), (0, 40), (2, 80), (1, 40), (4, 80), (0, 40)],
         false => [(3, 40), (0, 5), (1, 40), (2, 80), (0, 40), (4, 80), (1, 40), (3, 40)],
     };
-    let policy = if random.bool() { drawn(turns, random) } else { Policy::draw(random, 25 * hands.len() as u64) };
+    let policy = if random.bool() { drawn(turns, random) } else { Scheduling::draw(random, 25 * hands.len() as u64) };
     let ends = play_buffered(hands, &processes, policy, random);
     let met = |site: &Site| ends.iter().any(|end| end.passed(site));
     let met = [met(&THIEF_FENCE), met(&OWN_STORE), quick && met(&OWN_STORE)];
@@ -554,7 +554,7 @@ fn leavers(seed: u64) -> [bool; 3] {
         true => [(0, 4), (1, 12), (0, 40), (2, 40), (3, 80), (1, 12), (3, 80), (2, 80)],
         false => [(0, 4), (1, 12), (2, 80), (0, 40), (3, 80), (1, 12), (2, 80), (3, 80)],
     };
-    let policy = if random.u32(0..4) > 0 { drawn(turns, random) } else { Policy::draw(random, 150) };
+    let policy = if random.u32(0..4) > 0 { drawn(turns, random) } else { Scheduling::draw(random, 150) };
     let ends = play_buffered(vec![owner, adopter, recoverer, next], &processes, policy, random);
     let met = |site: &Site| ends.iter().any(|end| end.passed(site));
     let met = [met(&THIEF_FENCE), met(&OWN_STORE), quick && met(&OWN_STORE)];
@@ -669,7 +669,7 @@ fn tso_both_stores_may_be_late() {
                 })
             };
             turns::begin();
-            play_buffered(vec![hand(0), hand(1)], &processes, Policy::Bursts, &mut Rng::with_seed(seed));
+            play_buffered(vec![hand(0), hand(1)], &processes, Scheduling::Bursts, &mut Rng::with_seed(seed));
             seen.get() == [0, 0]
         })
     };

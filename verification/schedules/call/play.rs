@@ -4,7 +4,7 @@
 pub(crate) mod scene;
 
 use crate::stage::{self, Player, Stage};
-use atomic_matrix::check::turns::Policy;
+use atomic_matrix::check::turns::Scheduling;
 use fastrand::Rng;
 use scene::Scene;
 use std::cell::Cell;
@@ -82,7 +82,7 @@ pub(crate) fn run<B: Stage>(what: Option<(Act, u64)>, still: bool, seed: u64, ta
     users.iter().for_each(|&me| scene.enter(me));
     CLIENTS.iter().for_each(|&me| scene.make_ring(me));
     scene.ask(CLIENTS[0]);
-    let policy = Policy::draw(random, 80);
+    let policy = Scheduling::draw(random, 80);
     let mut players = vec![];
     if let Some((what, k)) = what {
         if matches!(what, Act::AskAndLook | Act::Leave) {

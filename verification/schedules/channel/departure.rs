@@ -5,7 +5,7 @@ use super::common::setting;
 use super::play::scene::Scene;
 use atomic_matrix::backend::Word;
 use atomic_matrix::backend::orderings::{STRUCTURE_LOOK, STRUCTURE_WRITE};
-use atomic_matrix::check::turns::{Player, Policy, Scheduled, play, unseen};
+use atomic_matrix::check::turns::{Player, Scheduling, Scheduled, play, unseen};
 use atomic_matrix::ipc::ring::Ring;
 use atomic_matrix::ipc::structure::{Role, Sort, Structure};
 use atomic_matrix::matrix::heap::{Kind, ThreadCache};
@@ -142,7 +142,7 @@ pub(crate) fn run(seed: u64, met: &Met) {
             stage.look();
         }));
     }
-    let policy = Policy::draw(random, 120);
+    let policy = Scheduling::draw(random, 120);
     let ends = play(players, policy, random);
     stage.look();
     let stopped = dying.filter(|&(me, _)| ends[me as usize - 1].stopped);

@@ -4,7 +4,7 @@
 pub(crate) mod scene;
 
 use crate::stage::{self, Player, Stage};
-use atomic_matrix::check::turns::{Policy, TURNS};
+use atomic_matrix::check::turns::{Scheduling, TURNS};
 use atomic_matrix::ipc::structure::Sort;
 use atomic_matrix::matrix::heap::ThreadCache;
 use fastrand::Rng;
@@ -152,7 +152,7 @@ pub(crate) fn run<B: Stage>(what: Option<(Act, u64)>, crowd: Crowd, seed: u64, t
     for me in [VICTIM, SURVIVORS[0], SURVIVORS[1]] {
         (0..random.usize(0..=1)).for_each(|_| scene.allocate(&mut scene.cache(me), random));
     }
-    let policy = Policy::draw(random, 60);
+    let policy = Scheduling::draw(random, 60);
     let mut players = vec![];
     if let Some((what, k)) = what {
         scene.allocate(&mut scene.cache(VICTIM), random);
@@ -216,7 +216,7 @@ fn recovered<B: Stage>(
     scene: &Rc<Scene<B>>,
     dead: Vec<u16>,
     mut survivors: Vec<Player>,
-    policy: Policy,
+    policy: Scheduling,
     random: &mut Rng,
     tally: &Tally,
 ) {
@@ -263,7 +263,7 @@ fn recovered_by_two<B: Stage>(scene: &Rc<Scene<B>>, mut dead: Vec<u16>, random: 
         };
         let mut order = [(0, u64::MAX); TURNS];
         (order[0], order[1]) = ((0, stands), (1, other));
-        if B::play(vec![Player::new(recovery(first)), other_one], Policy::Turns(order), random)[1] {
+        if B::play(vec![Player::new(recovery(first)), other_one], Scheduling::Turns(order), random)[1] {
             tally.killed.set(tally.killed.get() + 1);
             dead.push(second);
             stage::recover(&scene.heap, first, &dead);

@@ -36,7 +36,7 @@ use common::setting;
 use fastrand::Rng;
 use std::cell::RefCell;
 use std::rc::Rc;
-use turns::{Player, Policy, play};
+use turns::{Player, Scheduling, play};
 use world::World;
 
 /// What kind of scenario.
@@ -251,7 +251,7 @@ fn scenario(sort: Sort, seed: u64) {
         }
     });
     let hands = hands.collect();
-    let policy = Policy::draw(random, plan.length);
+    let policy = Scheduling::draw(random, plan.length);
     let stopped = play(hands, policy, random)[0].stopped;
     assert_eq!(world.heap.tally().expect("S4").granules, plan.granules as u64, "S4");
     if stopped && random.bool() {
@@ -408,7 +408,7 @@ fn freed_while_it_looks() -> (u64, u64) {
         let frees = move || world.free(&mut ThreadCache::with_ceiling(2, 0), block);
         let mut turns = [(1, u64::MAX); turns::TURNS];
         turns[0] = (0, k);
-        let ends = play(vec![Player::new(asks), Player::new(frees)], Policy::Turns(turns), &mut Rng::with_seed(0));
+        let ends = play(vec![Player::new(asks), Player::new(frees)], Scheduling::Turns(turns), &mut Rng::with_seed(0));
         if ends[0].accesses <= k {
             return (ends[0].accesses, in_time);
         }
@@ -476,7 +476,7 @@ fn refused_while_one_frees() -> usize {
         let own = world.clone();
         let frees = move || own.free(&mut ThreadCache::with_ceiling(1, 0), block);
         let stops = vec![Player::stopped_at(frees, k)];
-        let stopped = play(stops, Policy::Turns([(0, u64::MAX); turns::TURNS]), &mut Rng::with_seed(0))[0].stopped;
+        let stopped = play(stops, Scheduling::Turns([(0, u64::MAX); turns::TURNS]), &mut Rng::with_seed(0))[0].stopped;
         let is_free = !world.heap.look(block.at).is_live();
         let served = world.heap.allocate(&mut ThreadCache::with_ceiling(2, 0), 1, 1, Kind::Raw).is_ok();
         refused += usize::from(is_free && !served);

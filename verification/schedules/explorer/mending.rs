@@ -1,6 +1,6 @@
 //! Damage is mended beside traffic: what is broken is set aside, exactly that, and unowned block is touched.
 
-use super::turns::{Player, Policy, play, unseen};
+use super::turns::{Player, Scheduling, play, unseen};
 use super::world::World;
 use atomic_matrix::backend::Word;
 use atomic_matrix::backend::orderings::HELD_STORE;
@@ -81,7 +81,7 @@ pub(crate) fn scenario(seed: u64) -> bool {
             told.borrow_mut().shortened += mended.shortened;
         }));
     }
-    play(players, Policy::draw(random, 300), random);
+    play(players, Scheduling::draw(random, 300), random);
     let beside = told.borrow().set_aside.blocks > 0;
     let last = Rc::new(RefCell::new(Mended::default()));
     let (own, tells) = (world.clone(), last.clone());

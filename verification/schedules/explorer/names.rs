@@ -3,7 +3,7 @@
 use super::calls::{call, excuse, id};
 use super::linear::{Span, linearizable};
 use super::sequential::{Call, State};
-use super::turns::{Player, Policy, moment, play};
+use super::turns::{Player, Scheduling, moment, play};
 use super::world::World;
 use atomic_matrix::matrix::heap::{Kind, ThreadCache};
 use fastrand::Rng;
@@ -48,7 +48,7 @@ pub(crate) fn scenario(seed: u64) {
         })
     });
     let players = players.collect();
-    let policy = Policy::draw(random, 100);
+    let policy = Scheduling::draw(random, 100);
     play(players, policy, random);
     let mut history = history.borrow().clone();
     excuse(&mut history);

@@ -1,7 +1,7 @@
 //! L2 with what was refused remembered (matrix::news): one gives something back while another, which wants it,
 //! is being refused. At rest nobody is refused because of what it remembers.
 
-use super::turns::{self, Player, Policy, TURNS, play};
+use super::turns::{self, Player, Scheduling, TURNS, play};
 use super::world::World;
 use atomic_matrix::backend::Mutant;
 use atomic_matrix::backend::decorators::set_mutant;
@@ -106,7 +106,7 @@ fn one(way: &'static Way, k: u64, j: u64, dies: bool) -> ([u64; 2], bool) {
     let giver = if dies { Player::stopped_at(gives, k) } else { Player::new(gives) };
     let mut order = [(1, u64::MAX); TURNS];
     (order[0], order[1], order[2]) = ((0, k), (1, j), (0, u64::MAX));
-    let ends = play(vec![giver, Player::new(asks)], Policy::Turns(order), &mut Rng::with_seed(0));
+    let ends = play(vec![giver, Player::new(asks)], Scheduling::Turns(order), &mut Rng::with_seed(0));
     if dies {
         world.heap.recoveries().recover(&mut ThreadCache::with_ceiling(4, 0), OWNER, Give::Keep);
         world.heap.recoveries().recover(&mut ThreadCache::with_ceiling(4, 0), ANOTHER, Give::Keep);
@@ -235,7 +235,7 @@ fn one_beside(way: &'static Beside, refused: bool, [k, j, step]: [u64; 3], dies:
     let other = if dies { Player::stopped_at(acts, k) } else { Player::new(acts) };
     let mut order = [(1, u64::MAX); TURNS];
     (order[0], order[1], order[2], order[3], order[4]) = ((0, k), (1, j), (0, step), (1, u64::MAX), (0, u64::MAX));
-    let ends = play(vec![other, Player::new(asks)], Policy::Turns(order), &mut Rng::with_seed(0));
+    let ends = play(vec![other, Player::new(asks)], Scheduling::Turns(order), &mut Rng::with_seed(0));
     if dies {
         world.heap.recoveries().recover(&mut ThreadCache::with_ceiling(4, 0), OWNER, Give::GiveBack);
     }

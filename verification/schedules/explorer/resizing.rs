@@ -1,6 +1,6 @@
 //! Blocks are resized beside everything else, and freed by others meanwhile.
 
-use super::turns::{Player, Policy, caught, play};
+use super::turns::{Player, Scheduling, caught, play};
 use super::world::World;
 use atomic_matrix::backend::Mutant;
 use atomic_matrix::backend::decorators::set_mutant;
@@ -130,7 +130,7 @@ pub(crate) fn scenario(seed: u64) -> Met {
             None => Player::new(body),
         }
     });
-    let stopped = play(players.collect(), Policy::draw(random, 300), random)[0].stopped;
+    let stopped = play(players.collect(), Scheduling::draw(random, 300), random)[0].stopped;
     assert_eq!(world.heap.tally().expect("S4").granules, u64::from(granules), "S4");
     if stopped {
         let hidden = (LARGEST_RUN * span).max(4 * largest + span);

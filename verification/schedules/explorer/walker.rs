@@ -1,6 +1,6 @@
 //! A walker beside two joins of one participant: what was live all the time is met once, wherever the two stand.
 
-use super::turns::{Player, Policy, TURNS, play};
+use super::turns::{Player, Scheduling, TURNS, play};
 use super::world::World;
 use atomic_matrix::matrix::heap::{Kind, Live, ThreadCache};
 use fastrand::Rng;
@@ -49,7 +49,7 @@ fn walk_beside(first: u64, walked: u64, second: u64) -> ([u32; 2], bool) {
     };
     let mut turns = [(1, u64::MAX); TURNS];
     (turns[0], turns[1], turns[2]) = ((0, first), (1, walked), (0, second));
-    let ends = play(vec![Player::new(joins), Player::new(walks)], Policy::Turns(turns), &mut Rng::with_seed(0));
+    let ends = play(vec![Player::new(joins), Player::new(walks)], Scheduling::Turns(turns), &mut Rng::with_seed(0));
     (met.get(), ends[0].accesses >= first + second && ends[1].accesses >= walked)
 }
 

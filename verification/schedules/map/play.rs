@@ -4,7 +4,7 @@
 pub(crate) mod scene;
 
 use crate::stage::{self, Player, Stage};
-use atomic_matrix::check::turns::Policy;
+use atomic_matrix::check::turns::Scheduling;
 use atomic_matrix::ipc::table::When;
 use atomic_matrix::matrix::heap::ThreadCache;
 use fastrand::Rng;
@@ -95,7 +95,7 @@ pub(crate) fn run<B: Stage>(what: Option<(Act, u64)>, crowd: Crowd, seed: u64, t
         scene.allocate(cache, random);
         scene.put(cache, some_key(random), When::Always);
     }
-    let policy = Policy::draw(random, 80);
+    let policy = Scheduling::draw(random, 80);
     let mut players = vec![];
     if let Some((what, k)) = what {
         scene.allocate(&mut ThreadCache::with_ceiling(VICTIM, 0), random);

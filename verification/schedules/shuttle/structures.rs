@@ -7,7 +7,7 @@ use crate::{call, channel, map, topic};
 use atomic_matrix::backend::Mutant;
 use atomic_matrix::backend::orderings::{CALL_MUTANTS, CHANNEL_MUTANTS, MAP_MUTANTS, TOPIC_MUTANTS};
 use atomic_matrix::backend::shuttle::{Shuttle, set_mutant, stopped_at};
-use atomic_matrix::check::turns::{self, Policy};
+use atomic_matrix::check::turns::{self, Scheduling};
 use atomic_matrix::ipc::structure::Sort;
 use fastrand::Rng;
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
@@ -34,7 +34,7 @@ impl OfOneThread {
 }
 
 impl Stage for Shuttle {
-    fn play(players: Vec<Player>, _: Policy, _: &mut Rng) -> Vec<bool> {
+    fn play(players: Vec<Player>, _: Scheduling, _: &mut Rng) -> Vec<bool> {
         let spawn = |player| {
             let player = OfOneThread(player);
             shuttle::thread::spawn(move || player.play())

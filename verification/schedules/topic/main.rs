@@ -16,7 +16,7 @@ mod stage;
 
 use acts::{at_every_access, naming, notice_all};
 use atomic_matrix::backend::orderings::TOPIC_MUTANTS;
-use atomic_matrix::check::turns::{Policy, Scheduled, TURNS};
+use atomic_matrix::check::turns::{Scheduling, Scheduled, TURNS};
 use atomic_matrix::ipc::link::LAPS;
 use atomic_matrix::ipc::structure::Sort;
 use common::setting;
@@ -98,7 +98,7 @@ fn laps_pass() {
         let players = vec![looker, publisher(&scene, PUBLISHERS[0], more as usize, random)];
         let mut turns = [(0, 0); TURNS];
         turns[..2].copy_from_slice(&[(0, k), (1, u64::MAX)]);
-        Scheduled::play(players, Policy::Turns(turns), random);
+        Scheduled::play(players, Scheduling::Turns(turns), random);
         let (ticket, what) = found.get().expect("something was published");
         assert!(ticket >= 2, "B1: an older one than was there before");
         assert_eq!(what, scene.published_at(ticket), "B1: ticket {ticket}; stopped at {k} while {more} are published");

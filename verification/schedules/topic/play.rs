@@ -4,7 +4,7 @@
 pub(crate) mod scene;
 
 use crate::stage::{self, Player, Stage};
-use atomic_matrix::check::turns::Policy;
+use atomic_matrix::check::turns::Scheduling;
 use atomic_matrix::ipc::structure::Sort;
 use fastrand::Rng;
 use scene::{Scene, Subscriber};
@@ -84,7 +84,7 @@ pub(crate) fn run<B: Stage>(sort: Sort, what: Option<(Act, u64)>, seed: u64, tal
     everybody.iter().for_each(|&me| scene.enter(me));
     (0..random.usize(0..5)).for_each(|_| scene.publish(PUBLISHERS[0], random));
     let mut dead = vec![];
-    let policy = Policy::draw(random, 60);
+    let policy = Scheduling::draw(random, 60);
     let mut players = vec![];
     let mut finished = true;
     if let Some((what, k)) = what {
