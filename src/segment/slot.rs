@@ -31,7 +31,7 @@ use crate::packed::packed;
 
 packed! {
     /// A slot's state word.
-    struct State {
+    struct SlotState {
         /// The holder's life, or in a recovery that of the newcomer who has reserved the number.
         LIFE: 32,
         /// Who recovers.
@@ -42,24 +42,24 @@ packed! {
     }
 }
 
-pub(super) const KIND: u64 = State::KIND.mask();
-pub(super) const FREE: u64 = State::KIND.of(0);
-pub(super) const HELD: u64 = State::KIND.of(1);
-pub(super) const RECOVERING: u64 = State::KIND.of(2);
-const RECOVERED: u64 = State::KIND.of(3);
-const EPOCH: u64 = State::EPOCH.mask();
+pub(super) const KIND: u64 = SlotState::KIND.mask();
+pub(super) const FREE: u64 = SlotState::KIND.of(0);
+pub(super) const HELD: u64 = SlotState::KIND.of(1);
+pub(super) const RECOVERING: u64 = SlotState::KIND.of(2);
+const RECOVERED: u64 = SlotState::KIND.of(3);
+const EPOCH: u64 = SlotState::EPOCH.mask();
 
 pub(super) const fn held(before: u64, life: u32) -> u64 {
-    HELD | State::EPOCH.of(State::EPOCH.get(before) + 1) | State::LIFE.of(life as u64)
+    HELD | SlotState::EPOCH.of(SlotState::EPOCH.get(before) + 1) | SlotState::LIFE.of(life as u64)
 }
 pub(super) const fn free(state: u64) -> u64 {
     FREE | state & EPOCH
 }
 pub(super) const fn recoverer(state: u64) -> u16 {
-    State::RECOVERER.get(state) as u16
+    SlotState::RECOVERER.get(state) as u16
 }
 pub(super) const fn epoch(state: u64) -> u32 {
-    State::EPOCH.get(state) as u32
+    SlotState::EPOCH.get(state) as u32
 }
 
 /// A dead holder of a number, told from those before and after it: the recovery that is in force for it.
@@ -117,7 +117,7 @@ impl<'a, R: Region> Slots<'a, R> {
     /// Declares the holder that the word `found` tells of dead, and reserves its number for a newcomer's
     /// `life`, if there is one. None if the slot has changed since.
     pub(super) fn declare_dead(&self, number: u16, found: u64, by: u16, life: u32) -> Option<Dead> {
-        let word = RECOVERING | found & EPOCH | State::RECOVERER.of(u64::from(by)) | State::LIFE.of(u64::from(life));
+        let word = RECOVERING | found & EPOCH | SlotState::RECOVERER.of(u64::from(by)) | SlotState::LIFE.of(u64::from(life));
         let declared = self.slot(number, SlotWord::State).cas(found, word, &SLOT_CLAIM).is_ok();
         declared.then_some(Dead { number, word })
     }
