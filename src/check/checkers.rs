@@ -1,7 +1,7 @@
 //! The same scenarios under the model checkers loom and shuttle.
 
 use super::scenario::Scenario;
-use super::space::{Participant, Space};
+use super::space::{Member, Space};
 use crate::backend::Backend;
 use std::sync::Arc;
 
@@ -15,12 +15,12 @@ fn model<B: Backend, S: Scenario>(
 ) {
     let threads = scenario.threads();
     let space = Space::<B>::new(scenario.granules(), threads + 2);
-    let observer = Participant::new(&space, threads as u16 + 2);
+    let observer = Member::new(&space, threads as u16 + 2);
     let shared = scenario.begin(&observer);
     let running: Vec<_> = (0..threads)
         .map(|number| {
             let (scenario, space, shared) = (scenario.clone(), space.clone(), shared.clone());
-            spawn(Box::new(move || scenario.thread(number, &Participant::new(&space, number as u16 + 1), &shared)))
+            spawn(Box::new(move || scenario.thread(number, &Member::new(&space, number as u16 + 1), &shared)))
         })
         .collect();
     let outcomes: Vec<_> = running.into_iter().map(|join| Some(join())).collect();

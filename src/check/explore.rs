@@ -1,7 +1,7 @@
 //! The search: every interleaving within a bound of preemptions, and the shortest that fails.
 
 use super::scenario::{Explored, Failure, Scenario};
-use super::space::{Participant, Space};
+use super::space::{Member, Space};
 use super::trace::{self, Call, Trace};
 use super::turns::{self, Moment, Player, Scheduling, Scheduled, play_buffered, play_by};
 use fastrand::Rng;
@@ -86,7 +86,7 @@ fn once<S: Scenario>(scenario: &Arc<S>, kill: Option<Kill>, run: impl FnOnce(Vec
     turns::begin();
     trace::begin(space.payload());
     let failed = turns::message(|| {
-        let observer = Participant::new(&space, threads as u16 + 2);
+        let observer = Member::new(&space, threads as u16 + 2);
         let shared = scenario.begin(&observer);
         let outcomes: Rc<RefCell<Vec<Option<S::Outcome>>>> =
             Rc::new(RefCell::new((0..threads).map(|_| None).collect()));
@@ -94,7 +94,7 @@ fn once<S: Scenario>(scenario: &Arc<S>, kill: Option<Kill>, run: impl FnOnce(Vec
             let (scenario, space, shared, outcomes) =
                 (scenario.clone(), space.clone(), shared.clone(), outcomes.clone());
             let body = move || {
-                let outcome = scenario.thread(number, &Participant::new(&space, number as u16 + 1), &shared);
+                let outcome = scenario.thread(number, &Member::new(&space, number as u16 + 1), &shared);
                 turns::may_stop_at_its_end();
                 outcomes.borrow_mut()[number] = Some(outcome);
             };

@@ -53,14 +53,14 @@ impl<B: Backend> Space<B> {
 }
 
 /// A participant in a model.
-pub(super) struct Participant<B: Backend> {
+pub(super) struct Member<B: Backend> {
     space: Arc<Space<B>>,
     me: u16,
     /// In a box, since the stacks of some checkers' threads are small.
     cache: RefCell<Box<ThreadCache>>,
 }
 
-impl<B: Backend> Participant<B> {
+impl<B: Backend> Member<B> {
     pub(super) fn new(space: &Arc<Space<B>>, me: u16) -> Self {
         Self { space: Arc::clone(space), me, cache: RefCell::new(Box::new(ThreadCache::with_ceiling(me, PARKED))) }
     }
@@ -71,7 +71,7 @@ fn granule(block: u32) -> Granule {
     Granule(block.wrapping_sub(1))
 }
 
-impl<B: Backend> Memory for Participant<B> {
+impl<B: Backend> Memory for Member<B> {
     type Word = B::Word;
 
     fn allocate(&self, words: usize) -> Option<u32> {
