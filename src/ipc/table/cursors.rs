@@ -1,6 +1,6 @@
 //! The cursors of a table: what protects a block that is read, and who has one that was displaced (M1).
 
-use super::words::{By, NAMED, Owned, Turn, Use, after, block, cursor, named, usage};
+use super::words::{By, NAMED, Owned, BucketTurn, Use, after, block, cursor, named, usage};
 use super::{Bucket, Table};
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
@@ -45,7 +45,7 @@ impl<'a, R: Region> Table<'a, R> {
     }
 
     /// The cursor names a link that is in under a turn. False if the turn has changed; then it names nothing.
-    pub(super) fn name(&self, by: &mut By<'_>, bucket: Bucket<'a, R>, turn: Turn, link: Link) -> bool {
+    pub(super) fn name(&self, by: &mut By<'_>, bucket: Bucket<'a, R>, turn: BucketTurn, link: Link) -> bool {
         let Some(word) = self.cursor(by.cursor) else { return false };
         word.store(cursor(Use::Names, by.home, named(link)), &CURSOR_STEP);
         R::Backend::fence(&CURSOR_FENCE);

@@ -56,7 +56,7 @@ use crate::backend::{Backend, Mutant, Word};
 use crate::matrix::block_header::{Header, LINKED};
 use crate::matrix::heap::{Heap, Live};
 use crate::segment::region::Region;
-use words::{Turn, after};
+use words::{BucketTurn, after};
 
 /// log2 of the words of a bucket: the turn and 15 places. A table of fewer words has one smaller bucket.
 pub const BUCKET_SHIFT: u32 = 4;
@@ -106,11 +106,11 @@ impl<'a, R: Region> Table<'a, R> {
         &self.cells[(hash as usize & mask) << self.bucket_shift..][..1 << self.bucket_shift]
     }
     #[inline(always)]
-    fn turn(bucket: Bucket<'a, R>) -> Turn {
-        Turn(bucket[0].load(&TURN_LOOK))
+    fn turn(bucket: Bucket<'a, R>) -> BucketTurn {
+        BucketTurn(bucket[0].load(&TURN_LOOK))
     }
     #[inline(always)]
-    fn is_turn(bucket: Bucket<'a, R>, turn: Turn, unchecked: Mutant) -> bool {
+    fn is_turn(bucket: Bucket<'a, R>, turn: BucketTurn, unchecked: Mutant) -> bool {
         R::Backend::mutated(unchecked) || bucket[0].load(&TURN_RECHECK) == turn.0
     }
 
@@ -248,7 +248,7 @@ impl<'a, R: Region> Table<'a, R> {
     }
 
     /// What is in a bucket while the turn is this: places and links.
-    fn current(bucket: Bucket<'a, R>, turn: Turn) -> impl Iterator<Item = (usize, Link)> {
+    fn current(bucket: Bucket<'a, R>, turn: BucketTurn) -> impl Iterator<Item = (usize, Link)> {
         Self::current_of(bucket, turn, |_| true)
     }
 
@@ -256,7 +256,7 @@ impl<'a, R: Region> Table<'a, R> {
     #[inline(always)]
     fn current_of(
         bucket: Bucket<'a, R>,
-        turn: Turn,
+        turn: BucketTurn,
         may_be: impl Fn(u64) -> bool,
     ) -> impl Iterator<Item = (usize, Link)> {
         bucket.iter().enumerate().skip(1).filter_map(move |(place, word)| {
@@ -269,7 +269,7 @@ impl<'a, R: Region> Table<'a, R> {
     }
 
     /// Looks for a key under a turn. What is found the cursor names.
-    fn seek(&self, bucket: Bucket<'a, R>, turn: Turn, key: &Key<'_>, by: &mut By<'_>) -> Seen {
+    fn seek(&self, bucket: Bucket<'a, R>, turn: BucketTurn, key: &Key<'_>, by: &mut By<'_>) -> Seen {
         // By the word's own bits first: most places are empty, or another key's.
         let (mask, wanted) = Link::bits_of_lap(!IN, key.tag() << 1);
         let may_be = |word: u64| word & mask == wanted;
@@ -301,7 +301,7 @@ impl<'a, R: Region> Table<'a, R> {
     }
 
     /// Completes the change that a turn says. False if it has been completed, and the turn is another.
-    fn complete(&self, bucket: Bucket<'a, R>, turn: Turn) -> bool {
+    fn complete(&self, bucket: Bucket<'a, R>, turn: BucketTurn) -> bool {
         let (new, old) = (turn.new_place(), turn.old_place());
         if new != 0
             && let Some(place) = bucket.get(new)

@@ -40,7 +40,7 @@ impl Key<'_> {
 
 /// A bucket's last change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Turn(pub(super) u64);
+pub(super) struct BucketTurn(pub(super) u64);
 
 packed! {
     /// A turn's bits.
@@ -53,7 +53,7 @@ packed! {
     }
 }
 
-impl Turn {
+impl BucketTurn {
     pub(super) const fn new_place(self) -> usize {
         Change::NEW.get(self.0) as usize
     }
