@@ -3,7 +3,7 @@
 use super::scenario::{Explored, Failure, Scenario};
 use super::space::{Member, Space};
 use super::trace::{self, Call, Trace};
-use super::turns::{self, Moment, Player, Scheduling, Scheduled, play_buffered, play_by};
+use super::turns::{self, Moment, Player, Scheduled, Scheduling, play_buffered, play_by};
 use fastrand::Rng;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

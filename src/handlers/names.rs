@@ -6,7 +6,7 @@ use super::pointer::{Block, RelativePtr};
 use crate::backend::Native;
 use crate::error::{Error, Result};
 use crate::matrix::heap::Live;
-use crate::segment::directory::{Directory, NamedBlock, NAME_LIMIT, Published, NotPublished};
+use crate::segment::directory::{Directory, NAME_LIMIT, NamedBlock, NotPublished, Published};
 use crate::segment::region::MappedRegion;
 use crate::shared::Shared;
 

@@ -21,7 +21,7 @@
 //! forgotten*: nothing is held, and nobody waits.
 
 use super::channel::attached::Attached;
-use super::log::{ReadStatus, Log};
+use super::log::{Log, ReadStatus};
 use super::payload::Payload;
 use super::structure::Role;
 use super::topic::Topic;

@@ -37,7 +37,7 @@ use crate::backend::{Backend, Native, payload};
 use crate::error::{Error, Result};
 use crate::handlers::{BlockInfo, Name, Participant, Stats, each_block, refused};
 use crate::matrix::heap::{Heap, Live};
-use crate::segment::directory::{Directory, NamedBlock, NAME_LIMIT};
+use crate::segment::directory::{Directory, NAME_LIMIT, NamedBlock};
 use crate::segment::offsets::Offsets;
 use crate::segment::{Options, View};
 use crate::shared::Shared;

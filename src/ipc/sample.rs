@@ -20,7 +20,7 @@
 //! the topic has cells. *Killed*: the cursor falls with its participant, and the samples with it.
 
 use super::link::Taken;
-use super::log::{ReadStatus, Log};
+use super::log::{Log, ReadStatus};
 use super::message::Message;
 use super::payload::Payload;
 use super::structure::Role;

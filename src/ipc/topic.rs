@@ -25,7 +25,7 @@
 use super::channel::attached::Attached;
 use super::channel::{SendError, Unsent};
 use super::link::Taken;
-use super::log::{ReadStatus, Log, Lowest};
+use super::log::{Log, Lowest, ReadStatus};
 use super::message::Message;
 use super::payload::Payload;
 use super::structure::{MAX_CELLS_SHIFT, Role, Shape, Sort};

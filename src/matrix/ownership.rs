@@ -5,7 +5,7 @@ use super::block_header::{Header, State, is_adopter, is_nobody};
 use super::words::view;
 use super::words::{Heap, Live};
 use crate::backend::{Backend, Mutant};
-use crate::segment::directory::{Directory, NamedBlock, Published, NotPublished};
+use crate::segment::directory::{Directory, NamedBlock, NotPublished, Published};
 use crate::segment::layout::Granule;
 use crate::segment::region::Region;
 
@@ -75,7 +75,13 @@ impl<R: Region> Ownership<'_, R> {
     ///
     /// # Errors
     /// [`NotPublished::Full`], and nothing has changed.
-    pub fn replace(self, owner: u16, name: &[u8], live: Live, block: NamedBlock) -> Result<(bool, Option<NamedBlock>), NotPublished> {
+    pub fn replace(
+        self,
+        owner: u16,
+        name: &[u8],
+        live: Live,
+        block: NamedBlock,
+    ) -> Result<(bool, Option<NamedBlock>), NotPublished> {
         let old = Directory(self.heap.region()).replace(owner, name, block)?;
         Ok((self.publish_given(owner, live), old))
     }

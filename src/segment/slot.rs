@@ -117,7 +117,8 @@ impl<'a, R: Region> Slots<'a, R> {
     /// Declares the holder that the word `found` tells of dead, and reserves its number for a newcomer's
     /// `life`, if there is one. None if the slot has changed since.
     pub(super) fn declare_dead(&self, number: u16, found: u64, by: u16, life: u32) -> Option<Dead> {
-        let word = RECOVERING | found & EPOCH | SlotState::RECOVERER.of(u64::from(by)) | SlotState::LIFE.of(u64::from(life));
+        let word =
+            RECOVERING | found & EPOCH | SlotState::RECOVERER.of(u64::from(by)) | SlotState::LIFE.of(u64::from(life));
         let declared = self.slot(number, SlotWord::State).cas(found, word, &SLOT_CLAIM).is_ok();
         declared.then_some(Dead { number, word })
     }

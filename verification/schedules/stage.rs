@@ -4,7 +4,7 @@
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 use atomic_matrix::backend::Backend;
-use atomic_matrix::check::turns::{self, Scheduling, Scheduled};
+use atomic_matrix::check::turns::{self, Scheduled, Scheduling};
 use atomic_matrix::ipc::structure::{Role, Shape, Structure};
 use atomic_matrix::matrix::heap::{Heap, Live, ThreadCache};
 use atomic_matrix::matrix::recovery::Policy as Give;

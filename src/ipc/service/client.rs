@@ -4,7 +4,7 @@ use super::error::{CallError, Failed};
 use crate::error::{Error, Result};
 use crate::handlers::Handler;
 use crate::ipc::Unsent;
-use crate::ipc::call::{Asked, Calls, CallStatus, Part, TAIL_WORDS};
+use crate::ipc::call::{Asked, CallStatus, Calls, Part, TAIL_WORDS};
 use crate::ipc::channel::attached::{Attached, End};
 use crate::ipc::link::Taken;
 use crate::ipc::message::Message;

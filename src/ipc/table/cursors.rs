@@ -1,6 +1,6 @@
 //! The cursors of a table: what protects a block that is read, and who has one that was displaced (M1).
 
-use super::words::{By, NAMED, Owned, BucketTurn, Use, after, block, cursor, named, usage};
+use super::words::{BucketTurn, By, NAMED, Owned, Use, after, block, cursor, named, usage};
 use super::{Bucket, Table};
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};

@@ -88,7 +88,8 @@ fn survive(world: &World, cache: &mut ThreadCache, live: &Holding, most: &Most, 
             17 => {
                 let block = live.borrow_mut().pop();
                 if let Some(block) = block {
-                    let entry = NamedBlock { offset: block.at.0, generation: block.header.generation(), fingerprint: None };
+                    let entry =
+                        NamedBlock { offset: block.at.0, generation: block.header.generation(), fingerprint: None };
                     world.give_up(block, owner);
                     if measured(&most.name, || world.heap.ownership().publish(owner, NAME, block, entry)).is_err() {
                         world.claim(block, owner, 1, 1);

@@ -3,7 +3,7 @@
 use crate::model::Met::Mark;
 use crate::model::{World, mark, part, scenarios, strict};
 use atomic_matrix::backend::Backend;
-use atomic_matrix::ipc::log::{ReadStatus, Log, Lowest};
+use atomic_matrix::ipc::log::{Log, Lowest, ReadStatus};
 use atomic_matrix::ipc::ring::NotSent;
 use atomic_matrix::ipc::structure::{Shape, Sort, Structure};
 use atomic_matrix::matrix::heap::{Live, ThreadCache};

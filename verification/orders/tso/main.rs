@@ -29,7 +29,7 @@ use common::setting;
 use fastrand::Rng;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use turns::{Player, Scheduling, Scheduled, TURNS, play_buffered, unseen};
+use turns::{Player, Scheduled, Scheduling, TURNS, play_buffered, unseen};
 use world::World;
 
 type ScheduledWord = <Scheduled as Backend>::Word;

@@ -4,7 +4,7 @@
 use crate::stage;
 use atomic_matrix::backend::Backend;
 use atomic_matrix::check::turns::{accesses, unseen};
-use atomic_matrix::ipc::call::{Asked, Caller, Calls, CallStatus, NotAnswered, Part};
+use atomic_matrix::ipc::call::{Asked, CallStatus, Caller, Calls, NotAnswered, Part};
 use atomic_matrix::ipc::link::Standing;
 use atomic_matrix::ipc::ring::{NotSent, Ring};
 use atomic_matrix::ipc::structure::{Role, Shape, Sort, Structure};

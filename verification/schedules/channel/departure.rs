@@ -5,7 +5,7 @@ use super::common::setting;
 use super::play::scene::Scene;
 use atomic_matrix::backend::Word;
 use atomic_matrix::backend::orderings::{STRUCTURE_LOOK, STRUCTURE_WRITE};
-use atomic_matrix::check::turns::{Player, Scheduling, Scheduled, play, unseen};
+use atomic_matrix::check::turns::{Player, Scheduled, Scheduling, play, unseen};
 use atomic_matrix::ipc::ring::Ring;
 use atomic_matrix::ipc::structure::{Role, Sort, Structure};
 use atomic_matrix::matrix::heap::{Kind, ThreadCache};

@@ -16,7 +16,7 @@ mod stage;
 
 use acts::{at_every_access, naming, notice_all};
 use atomic_matrix::backend::orderings::TOPIC_MUTANTS;
-use atomic_matrix::check::turns::{Scheduling, Scheduled, TURNS};
+use atomic_matrix::check::turns::{Scheduled, Scheduling, TURNS};
 use atomic_matrix::ipc::link::LAPS;
 use atomic_matrix::ipc::structure::Sort;
 use common::setting;

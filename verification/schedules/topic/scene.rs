@@ -6,7 +6,7 @@ use crate::stage;
 use atomic_matrix::backend::Backend;
 use atomic_matrix::check::turns::{accesses, unseen};
 use atomic_matrix::ipc::link::Standing;
-use atomic_matrix::ipc::log::{ReadStatus, Log, Lowest};
+use atomic_matrix::ipc::log::{Log, Lowest, ReadStatus};
 use atomic_matrix::ipc::ring::NotSent;
 use atomic_matrix::ipc::structure::{Shape, Sort, Structure};
 use atomic_matrix::matrix::heap::{Heap, Kind, Live, ThreadCache};
