@@ -30,7 +30,7 @@
 //! **Cancelling.** A future takes something only in the poll that returns it. So one that is dropped has
 //! taken nothing: a message is in the channel still, a permit is there still, and if it had just been woken
 //! the call goes to another. A message that was to be sent is freed with its future, unless it is asked back
-//! ([`Send::into_message`]).
+//! ([`Sending::into_message`]).
 //!
 //! **Progress.** A poll is as the call that tries (`try_recv` and its like), and adds or removes a wait:
 //! O(log waits), under a lock of this process. Dropping a future that waits takes as long as the helper needs
@@ -204,22 +204,22 @@ impl<T: Payload + ?Sized> Worker<T> {
 
 /// Sends a message, once there is room: from [`Sender::send_async`].
 #[must_use = "nothing is sent before it is awaited"]
-pub struct Send<'s, 'h, T: Payload + ?Sized, M = Many> {
+pub struct Sending<'s, 'h, T: Payload + ?Sized, M = Many> {
     sender: &'s Sender<T, M>,
     waiting: Waiting<'s>,
     message: Option<Message<'h, T>>,
 }
 
-impl<T: Payload + ?Sized, M> Unpin for Send<'_, '_, T, M> {}
+impl<T: Payload + ?Sized, M> Unpin for Sending<'_, '_, T, M> {}
 
-impl<'h, T: Payload + ?Sized, M> Send<'_, 'h, T, M> {
+impl<'h, T: Payload + ?Sized, M> Sending<'_, 'h, T, M> {
     /// The message, if it was not sent: whoever has waited long enough keeps it.
     pub fn into_message(mut self) -> Option<Message<'h, T>> {
         self.message.take()
     }
 }
 
-impl<'h, T: Payload + ?Sized, M: Mode> Future for Send<'_, 'h, T, M> {
+impl<'h, T: Payload + ?Sized, M: Mode> Future for Sending<'_, 'h, T, M> {
     type Output = std::result::Result<(), SendError<'h, T>>;
     /// # Panics
     /// If it is polled after it has returned.
@@ -246,8 +246,8 @@ impl<T: Payload + ?Sized, M: Mode> Sender<T, M> {
     ///
     /// # Errors
     /// As [`Sender::send`].
-    pub fn send_async<'s, 'h>(&'s self, message: Message<'h, T>) -> Send<'s, 'h, T, M> {
-        Send { sender: self, waiting: Waiting::at(self.attached(), Role::Sender), message: Some(message) }
+    pub fn send_async<'s, 'h>(&'s self, message: Message<'h, T>) -> Sending<'s, 'h, T, M> {
+        Sending { sender: self, waiting: Waiting::at(self.attached(), Role::Sender), message: Some(message) }
     }
 }
 

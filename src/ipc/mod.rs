@@ -136,7 +136,7 @@ pub use containers::{MessageAllocator, MessageVec};
 #[doc(inline)]
 pub use descriptor::Readable;
 #[doc(inline)]
-pub use future::{Publish, Send};
+pub use future::{Publish, Sending};
 #[doc(inline)]
 pub use inspect::{ContentInfo, StructureInfo, Users};
 #[doc(inline)]
