@@ -4,8 +4,9 @@
 //! need not look again: it costs one look at each slot, whatever the number of blocks.
 //!
 //! Each participant counts what it gives back, in its own slot ([`SlotWord::Given`]): no locked instruction, in
-//! the line that a free of a small block writes anyhow (that of a large one writes this line besides). Nobody else
-//! writes that word; it is never set back, and the number's next holder goes on from it. Nobody's slot counts for those without a number.
+//! the line that a free of a small block writes anyhow (a large block's free writes it for this alone). Nobody
+//! else writes that word; it is never set back, and the number's next holder goes on from it. Nobody's slot
+//! counts for those without a number.
 //!
 //! What counts: every transition of a block from live, or held, to parked or FREE (all kinds are in
 //! `l2_news_of_every_kind_is_noticed`). It is counted behind the transition; where a parked or a held block is

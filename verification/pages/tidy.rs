@@ -104,6 +104,33 @@ fn leaning(text: &str) -> Vec<usize> {
     text.lines().enumerate().filter(|(_, line)| leans(line)).map(|(at, _)| at + 1).collect()
 }
 
+/// The types and traits that a file declares, also by macros, but for those of its tests.
+fn declared(text: &str) -> Vec<String> {
+    let shipped = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
+    let of = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().filter(|word| !word.starts_with("pub")).collect();
+        let kinds: &[&str] = if line.starts_with(' ') {
+            &["struct", "enum", "union"]
+        } else {
+            &["struct", "enum", "union", "trait", "type"]
+        };
+        let named = kinds.contains(words.first()?).then(|| words.get(1)).flatten()?;
+        Some(named.split(|c: char| !c.is_alphanumeric()).next()?.to_owned())
+    };
+    shipped.lines().filter_map(of).filter(|name| !name.is_empty()).collect()
+}
+
+/// Names that are declared more than once, and where.
+fn homonyms(files: &BTreeMap<String, String>) -> Vec<String> {
+    let mut places: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    // The tool is a program of its own.
+    for (file, text) in files.iter().filter(|(file, _)| !file.starts_with("bin/") && !file.ends_with("tests.rs")) {
+        declared(text).into_iter().for_each(|name| places.entry(name).or_default().push(file));
+    }
+    places.retain(|_, files| files.len() > 1);
+    places.into_iter().map(|(name, files)| format!("{name}: {}", files.join(", "))).collect()
+}
+
 /// A file's place among the modules: `matrix/free.rs` is `matrix`, `free`.
 fn module(file: &str) -> Vec<String> {
     let mut path: Vec<String> = file.trim_end_matches(".rs").split('/').map(str::to_owned).collect();
@@ -253,6 +280,12 @@ fn files_use_each_other_in_one_direction() {
 }
 
 #[test]
+fn a_name_means_one_type() {
+    let found = homonyms(&files());
+    assert!(found.is_empty(), "declared more than once:\n{}", found.join("\n"));
+}
+
+#[test]
 fn untidy_source_is_noticed() {
     assert_eq!(wide(&format!("{}\n{}", "─".repeat(120), "─".repeat(121))), [2]);
     assert_eq!(wide(&format!("    //! | {} |\n    // {}", "a".repeat(120), "a".repeat(120))), [2]);
@@ -278,4 +311,9 @@ fn untidy_source_is_noticed() {
         assert_eq!(found, ["a/b.rs", "a/c.rs"], "{b}");
     }
     assert_eq!(circle(&graph(&folder("pub struct B; #[cfg(test)] mod tests { use super::super::c::C; }"))), None);
+    let twice = [
+        file("a.rs", "pub(super) struct Word(u64);\n#[cfg(test)]\nmod tests {\n    struct Test;\n}"),
+        file("b.rs", "packed! {\n    struct Word { BIT: 1 }\n}\n// enum Test\npub enum Test {}"),
+    ];
+    assert_eq!(homonyms(&twice.into()), ["Word: a.rs, b.rs"]);
 }
