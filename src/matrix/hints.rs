@@ -168,6 +168,32 @@ impl<R: Region> Hints<'_, R> {
         }
     }
 
+    /// What the largest free block has, in granules, as far as hints tell: 0 where they tell of none. Stale hints on
+    /// the way are cleared.
+    pub(super) fn largest(self, cache: &mut ThreadCache) -> u32 {
+        let layout = self.heap.layout();
+        let in_range = |bits: u64, from: usize, end: usize| {
+            let bits = bits & !(!0u64).checked_shl((end - from) as u32).unwrap_or(0);
+            bits.checked_ilog2().map(|bit| from + bit as usize)
+        };
+        loop {
+            let rows = self.heap.word(layout.first_level()).load(&HINT_LOOK);
+            let Some(row) = in_range(rows, 0, layout.classes.div_ceil(8)) else { return 0 };
+            let steps = self.heap.word(layout.second_level(row)).load(&HINT_LOOK) & STEPS;
+            if steps == 0 {
+                self.unhint(Class(row * 8), Step { level: layout.levels + 1, at: 0 }, || false);
+                continue;
+            }
+            // Else not written by the allocator (C2).
+            let Some(class) = in_range(steps, row * 8, layout.classes).map(Class) else { return 0 };
+            let Some(chunk) = self.end_chunk(class, cache.searches_from_above()) else { continue };
+            if let Some((_, header)) = self.find_in_chunk(cache, chunk, class.size()) {
+                return header.size();
+            }
+            self.unhint(class, Step { level: 0, at: chunk }, || self.chunk_has(chunk, class));
+        }
+    }
+
     /// The first chunk hinted in `class` or the last, or none after clearing the stale hint met on the way down.
     fn end_chunk(self, class: Class, from_above: bool) -> Option<usize> {
         let layout = self.heap.layout();

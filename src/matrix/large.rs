@@ -13,10 +13,10 @@
 //!   segment wastes nothing, and where blocks come and go, all requests of a sixteenth can have any of the
 //!   next one's blocks. (If those that are too small were no sign, more and more of them would wait, and
 //!   crowd out the others.)
-//! - A cache's large parked blocks have an eighth of the sector at most, divided by the slots in use; a 128th
-//!   once no free block has a third of the sector, and then no request is rounded up: what is parked keeps
-//!   its neighbours apart, and memory is short. Where there is no room, those go first that were not asked for
-//!   lately; a free merges [`EVICTIONS`] at most, and each block once.
+//! - The caches' large parked blocks have as much as the largest free block at most, and a third of the sector,
+//!   divided by the slots in use: what is parked keeps its neighbours apart, and the less is free, the more that
+//!   costs. Once no free block has a twelfth of the sector, no request is rounded up. Where there is no room, those
+//!   go first that were not asked for lately; a free merges [`EVICTIONS`] at most, and each block once.
 //! - Whoever frees another cache's block parks it for that cache, and its index goes home
 //!   (matrix::transfer_cache), all sizes in one ring of homes. A batch, and what is on its way home in one
 //!   ring, are bounded in granules. What finds no home stays with the cache that freed it.
@@ -35,12 +35,12 @@ use crate::segment::layout::{BATCH, Granule, SlotWord};
 use crate::segment::region::Region;
 use crate::segment::size_class::{Bin, Large};
 
-/// All caches' large parked blocks have this part of the sector at most, while memory is plentiful.
-const POOLS_PART: u32 = 8;
-/// And this part when it is not.
+/// All caches' large parked blocks have as much as the largest free block at most, up to this part of the sector...
+const MOST_PART: u32 = 3;
+/// ...or this part of it, however little is free.
 const SCARCE_PART: u32 = 128;
 /// Memory is plentiful while a free block has this part of the sector.
-const PLENTY_PART: u32 = 3;
+const PLENTY_PART: u32 = 12;
 /// A free merges so many parked blocks at most to make room for one.
 pub(super) const EVICTIONS: usize = 14;
 /// A cache looks again how much it may park once it has cut and merged this part of the sector, or this many blocks.
@@ -240,9 +240,9 @@ impl<R: Region> LargeBlocks<'_, R> {
         let layout = self.heap.layout();
         let held = |&number: &u16| self.heap.word(layout.slot(number, SlotWord::State)).load(&SLOT_LOOK) != 0;
         let caches = (1..=self.heap.news().highest_number()).filter(held).count().max(1) as u32;
-        let plenty = self.heap.hints().find(cache, layout.granules / PLENTY_PART).is_some();
-        let part = if plenty { POOLS_PART } else { SCARCE_PART };
-        (layout.granules / part / caches, plenty)
+        let largest = self.heap.hints().largest(cache);
+        let most = largest.min(layout.granules / MOST_PART).max(layout.granules / SCARCE_PART);
+        (most / caches, largest >= layout.granules / PLENTY_PART)
     }
 
     /// Merges a block that was parked, if it still is.
@@ -367,48 +367,93 @@ mod tests {
     use crate::segment::layout::{Layout, Params};
     use crate::segment::region::BoxedRegion;
 
+    type Counted = Heap<BoxedRegion<Probe<Native>>>;
     /// Draws a size, in granules.
     type Sizes = fn(&mut fastrand::Rng) -> u32;
 
-    const MIXES: &[(&str, usize, Sizes)] = &[
-        ("4 to 64 KiB", 100, |dice| dice.u32(256..=4096)),
-        ("1 to 4 KiB", 200, |dice| dice.u32(64..=256)),
-        ("64 B to 256 KiB, log-uniform", 400, |dice| dice.u32(4..8) << dice.u32(0..12) | dice.u32(0..4)),
-    ];
-
-    /// Mean accesses of an allocation or a free, of so many caches in turns, each with so many live blocks.
-    fn steady(live: usize, sizes: Sizes, caches: u16) -> f64 {
-        let params = Params { biased: true, ..Params::for_segment(256 << 20) };
-        let layout = Layout::fit(256 << 20, params).expect("room for a sector");
-        let heap = Heap::format(BoxedRegion::<Probe<Native>>::new(layout));
-        let mut dice = fastrand::Rng::with_seed(17);
-        let mut all: Vec<_> = (1..=caches).map(|owner| (Box::new(ThreadCache::new(owner)), vec![])).collect();
-        let (warm, counted) = (300 * live, 300 * live);
-        for round in 0..warm + counted {
-            if round == warm {
-                Counts::reset();
-            }
-            for (cache, blocks) in &mut all {
-                if blocks.len() < live && dice.u8(0..10) < 7 {
-                    blocks.push(heap.allocate(cache, sizes(&mut dice), 1, Kind::Raw).expect("room"));
-                } else if !blocks.is_empty() {
-                    let block: Live = blocks.swap_remove(dice.usize(..blocks.len()));
-                    heap.free(cache, block.at, Some(block.header.generation())).expect("live");
-                }
-            }
-        }
-        Counts::get().accesses() as f64 / (counted * caches as usize) as f64
+    /// Caches that take turns, each with so many live blocks, in a segment of so many MiB.
+    struct Churn {
+        what: &'static str,
+        mebibytes: u64,
+        caches: u16,
+        live: usize,
+        sizes: Sizes,
     }
 
-    /// Where blocks of many sizes come and go, hardly any is cut or merged, whatever their order.
-    #[test]
-    fn l4_a_mix_is_served_from_what_is_parked() {
-        for &(what, live, sizes) in MIXES {
-            for caches in [1, 2] {
-                let mean = steady(live, sizes, caches);
-                println!("{what}, {live} live blocks, {caches} cache(s): {mean:.2} accesses a call");
-                assert!(mean < 5.0, "{what}, {caches}: {mean}");
+    const MIDDLE: Sizes = |dice| dice.u32(64..=256);
+    const LARGE: Sizes = |dice| dice.u32(256..=4096);
+    const LOG: Sizes = |dice| dice.u32(4..8) << dice.u32(0..12) | dice.u32(0..4);
+
+    impl Churn {
+        fn heap(&self) -> Counted {
+            let bytes = self.mebibytes << 20;
+            let params = Params { biased: true, ..Params::for_segment(bytes) };
+            Heap::format(BoxedRegion::new(Layout::fit(bytes, params).expect("room for a sector")))
+        }
+        /// Allocates seven times of ten, else frees one at random, so often with each cache; then says how often by now.
+        fn run(&self, heap: &Counted, rounds: usize, mut each: impl FnMut(usize, &mut ThreadCache)) {
+            let mut dice = fastrand::Rng::with_seed(17);
+            let mut all: Vec<_> = (1..=self.caches).map(|owner| (Box::new(ThreadCache::new(owner)), vec![])).collect();
+            for round in 0..rounds {
+                for (cache, blocks) in &mut all {
+                    if blocks.len() < self.live && dice.u8(0..10) < 7 {
+                        blocks.push(heap.allocate(cache, (self.sizes)(&mut dice), 1, Kind::Raw).expect("room"));
+                    } else if !blocks.is_empty() {
+                        let block: Live = blocks.swap_remove(dice.usize(..blocks.len()));
+                        heap.free(cache, block.at, Some(block.header.generation())).expect("live");
+                    }
+                }
+                each(round + 1, &mut all[0].0);
             }
         }
+        /// Mean accesses of an allocation or a free, once sizes have come and gone for a while.
+        fn steady(&self) -> f64 {
+            let rounds = 300 * self.live.min(400);
+            self.run(&self.heap(), 2 * rounds, |round, _| {
+                if round == rounds {
+                    Counts::reset();
+                }
+            });
+            Counts::get().accesses() as f64 / (rounds * self.caches as usize) as f64
+        }
+    }
+
+    /// Where blocks of many sizes come and go, hardly any is cut or merged, whatever their order, and however much of the
+    /// segment they take, up to a half.
+    #[test]
+    fn l4_a_mix_is_served_from_what_is_parked() {
+        let churn = |what, mebibytes, caches, live, sizes| Churn { what, mebibytes, caches, live, sizes };
+        for (churn, most) in [
+            (churn("4 to 64 KiB", 256, 1, 100, LARGE), 5.0),
+            (churn("4 to 64 KiB", 256, 2, 100, LARGE), 5.0),
+            (churn("1 to 4 KiB", 256, 1, 200, MIDDLE), 5.0),
+            (churn("1 to 4 KiB", 256, 2, 200, MIDDLE), 5.0),
+            (churn("64 B to 256 KiB, log-uniform", 256, 1, 400, LOG), 5.0),
+            (churn("64 B to 256 KiB, log-uniform", 256, 2, 400, LOG), 5.0),
+            (churn("4 to 64 KiB, a third of the segment", 32, 1, 310, LARGE), 5.0),
+            (churn("4 to 64 KiB, half of the segment", 32, 1, 465, LARGE), 12.0),
+            (churn("64 B to 256 KiB, log-uniform, a quarter of the segment", 64, 2, 370, LOG), 12.0),
+        ] {
+            let mean = churn.steady();
+            println!("{}, {} live, {} cache(s): {mean:.2} accesses a call", churn.what, churn.live, churn.caches);
+            assert!(mean < most, "{}, {}: {mean}", churn.what, churn.caches);
+        }
+    }
+
+    /// What hints tell of the largest free block is an eighth too little at most, and never too much.
+    #[test]
+    fn hints_tell_of_the_largest_free_block() {
+        let churn = Churn { what: "", mebibytes: 8, caches: 2, live: 30, sizes: LOG };
+        let heap = churn.heap();
+        let mut looks = 0;
+        churn.run(&heap, 3000, |round, cache| {
+            if round % 20 == 0 {
+                let (said, largest) =
+                    (u64::from(heap.hints().largest(cache)), heap.tally().expect("whole").largest_free);
+                assert!((largest - largest / 8..=largest).contains(&said), "{said} of {largest}");
+                looks += 1;
+            }
+        });
+        assert_eq!(looks, 150);
     }
 }
