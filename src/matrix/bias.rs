@@ -154,9 +154,8 @@ impl<R: Region> Bias<'_, R> {
         word: &<R::Backend as Backend>::Word,
         change: impl FnOnce(Header) -> Option<(Header, T)>,
     ) -> Option<T> {
-        const BESIDE: usize = SlotWord::Given as usize - SlotWord::Hazard as usize;
-        // SAFETY: the caller's: it is of the same slot.
-        let given = unsafe { self.heap.region().word_in_range(WordIndex(hazard as usize + BESIDE)) };
+        // SAFETY: the caller's.
+        let given = unsafe { self.given_beside(hazard) };
         if !R::Backend::takes(Mutant::NewsToldEarly) {
             self.heap.news().count(given);
             // SAFETY: the caller's.
@@ -164,6 +163,17 @@ impl<R: Region> Bias<'_, R> {
         }
         // SAFETY: the caller's.
         unsafe { self.change_and_tell(hazard, g, word, change, || self.heap.news().count(given)) }
+    }
+
+    /// Where the participant whose hazard word this is counts what it gives back.
+    ///
+    /// # Safety
+    /// It is a slot's hazard word, of this heap's.
+    #[inline(always)]
+    pub(super) unsafe fn given_beside(&self, hazard: u32) -> &<R::Backend as Backend>::Word {
+        const BESIDE: usize = SlotWord::Given as usize - SlotWord::Hazard as usize;
+        // SAFETY: the caller's: it is of the same slot.
+        unsafe { self.heap.region().word_in_range(WordIndex(hazard as usize + BESIDE)) }
     }
 
     /// Names the granule, looks, stores, tells, clears the name.

@@ -287,8 +287,10 @@ impl<R: Region> Heap<R> {
                 let size = header.low_size();
                 if self.layout().bin_of(size).is_none() {
                     // SAFETY: as in `free_own`.
-                    let word = unsafe { self.region().header_in_range(g, geometry.span_shift()) };
-                    return self.large().free_own_large(cache, (g, word), header, size);
+                    return unsafe {
+                        let word = self.region().header_in_range(g, geometry.span_shift());
+                        self.large().free_own_large(cache, (g, word), header, size)
+                    };
                 }
                 Some(header.generation())
             }
@@ -306,7 +308,8 @@ impl<R: Region> Heap<R> {
         }
         let size = size as u32;
         let Some(bin) = self.layout().bin_of(size) else {
-            return self.large().free_own_large(cache, (g, word), header, size);
+            // SAFETY: a cache that has granules is bound, to this heap, says the caller.
+            return unsafe { self.large().free_own_large(cache, (g, word), header, size) };
         };
         let stack = &mut cache.stacks[bin.0];
         if !stack.has_room() {

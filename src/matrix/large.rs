@@ -124,8 +124,11 @@ impl<R: Region> LargeBlocks<'_, R> {
 
     /// Parks the cache's own live block of `size` granules, which has this header as far as the caller knows, if
     /// that is a large bin's. False: nothing was done.
+    ///
+    /// # Safety
+    /// The cache is bound, to this heap.
     #[inline(always)]
-    pub(super) fn free_own_large(
+    pub(super) unsafe fn free_own_large(
         self,
         cache: &mut ThreadCache,
         (g, word): (Granule, &<R::Backend as Backend>::Word),
@@ -135,7 +138,9 @@ impl<R: Region> LargeBlocks<'_, R> {
         let Some(bin) = self.heap.layout().large_bin(size) else { return false };
         let parked = cache.large.is_some() && word.cas(header.0, header.parked().0, &PARK).is_ok();
         if parked {
-            self.heap.news().gave(cache);
+            let bias = self.heap.bias();
+            // SAFETY: its hazard word is one of this heap's slots', says the caller.
+            self.heap.news().count(unsafe { bias.given_beside(cache.hazard) });
             self.keep_large(cache, bin, Parked { at: g, size });
         }
         parked
@@ -390,7 +395,7 @@ mod tests {
             let params = Params { biased: true, ..Params::for_segment(bytes) };
             Heap::format(BoxedRegion::new(Layout::fit(bytes, params).expect("room for a sector")))
         }
-        /// Allocates seven times of ten, else frees one at random, so often with each cache; then says how often by now.
+        /// Allocates seven times of ten, else frees one at random, so often with each cache; says how often by now.
         fn run(&self, heap: &Counted, rounds: usize, mut each: impl FnMut(usize, &mut ThreadCache)) {
             let mut dice = fastrand::Rng::with_seed(17);
             let mut all: Vec<_> = (1..=self.caches).map(|owner| (Box::new(ThreadCache::new(owner)), vec![])).collect();
@@ -418,8 +423,8 @@ mod tests {
         }
     }
 
-    /// Where blocks of many sizes come and go, hardly any is cut or merged, whatever their order, and however much of the
-    /// segment they take, up to a half.
+    /// Where blocks of many sizes come and go, hardly any is cut or merged, whatever their order, and however much of
+    /// the segment they take, up to a half.
     #[test]
     fn l4_a_mix_is_served_from_what_is_parked() {
         let churn = |what, mebibytes, caches, live, sizes| Churn { what, mebibytes, caches, live, sizes };

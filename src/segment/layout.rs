@@ -356,7 +356,8 @@ impl Layout {
     #[inline(always)]
     pub const fn large_bin(&self, size: u32) -> Option<Large> {
         let bin = Large::sixteenth(size).wrapping_sub(self.first_large) as usize;
-        if size >= self.params.larges.from && bin < self.large_bins { Some(Large(bin)) } else { None }
+        // There are no more than `LARGES`: so that whoever uses it as an index needs no look at its range.
+        if size >= self.params.larges.from && bin < self.large_bins { Some(Large(bin % LARGES)) } else { None }
     }
 
     /// The header of a granule's span. Out-of-range granules get the sentinel's, a live block that is unowned,
