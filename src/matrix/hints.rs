@@ -181,7 +181,7 @@ impl<R: Region> Hints<'_, R> {
             let Some(row) = in_range(rows, 0, layout.classes.div_ceil(8)) else { return 0 };
             let steps = self.heap.word(layout.second_level(row)).load(&HINT_LOOK) & STEPS;
             if steps == 0 {
-                self.unhint(Class(row * 8), Step { level: layout.levels + 1, at: 0 }, || false);
+                self.unhint(Class(row * 8), TreeStep { level: layout.levels + 1, at: 0 }, || false);
                 continue;
             }
             // Else not written by the allocator (C2).
@@ -190,7 +190,7 @@ impl<R: Region> Hints<'_, R> {
             if let Some((_, header)) = self.find_in_chunk(cache, chunk, class.size()) {
                 return header.size();
             }
-            self.unhint(class, Step { level: 0, at: chunk }, || self.chunk_has(chunk, class));
+            self.unhint(class, TreeStep { level: 0, at: chunk }, || self.chunk_has(chunk, class));
         }
     }
 

@@ -398,7 +398,7 @@ mod tests {
                 assert_eq!(pool.parked(), granules);
                 assert!(granules <= budget);
             }
-            assert_eq!(pool.length(), lists.iter().map(VecDeque::len).sum());
+            assert_eq!(pool.length(), lists.iter().map(VecDeque::len).sum::<usize>());
         }
     }
 
