@@ -336,6 +336,8 @@ pub enum Mutant {
     MadeBesideOperation,
     /// A cache that has parked blocks elsewhere than with itself goes by what it remembers.
     SentUntold,
+    /// A cache that has dropped the index of a block that is still parked goes by what it remembers.
+    DroppedUntold,
     /// A sweep looks at a free tile's right neighbour alone.
     PassedIgnored,
     /// A sweep goes on where a block has moved behind it.
@@ -590,6 +592,7 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant::MadeUntold,
     Mutant::MadeBesideOperation,
     Mutant::SentUntold,
+    Mutant::DroppedUntold,
     Mutant::PassedIgnored,
     Mutant::SweepGoesOn,
     Mutant::LargeFitUnchecked,

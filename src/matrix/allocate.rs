@@ -209,6 +209,7 @@ impl<R: Region> Heap<R> {
             if let Some(header) = own.or_else(|| self.claim_parked(cache.owner, g, size, kind)) {
                 return Some(Live { at: g, header });
             }
+            self.made().dropped(cache);
         }
         None
     }

@@ -105,18 +105,17 @@ impl<R: Region> LargeBlocks<'_, R> {
         (size, mask): (u32, u32),
         kind: Kind,
     ) -> Option<Live> {
-        let owner = cache.owner;
-        let pool = cache.large.as_deref_mut()?;
         for bin in bins {
-            while let Some(block) = pool.newest(bin) {
+            while let Some(block) = cache.large.as_deref().and_then(|pool| pool.newest(bin)) {
                 let fits = R::Backend::check(block.size >= size, Mutant::LargeFitUnchecked);
                 if !fits || block.at.0 & mask != 0 {
                     break;
                 }
-                pool.take_newest(bin);
-                if let Some(header) = self.heap.claim_parked(owner, block.at, block.size, kind) {
+                self.pool(cache).take_newest(bin);
+                if let Some(header) = self.heap.claim_parked(cache.owner, block.at, block.size, kind) {
                     return Some(Live { at: block.at, header });
                 }
+                self.heap.made().dropped(cache);
             }
         }
         None

@@ -14,7 +14,8 @@
 //!   gone finds the news as well. So with the ends of a block that another has taken: it counts them before they
 //!   are FREE.
 //! - What the cache has freed for others, or sent to a home or a transfer slot, is parked where it doesn't look:
-//!   then it forgets all.
+//!   then it forgets all. So it does where it drops the index of a block that it could not take: a thief may have
+//!   marked that block and given it back, which nobody counts.
 //! - Who takes what was made whole leaves nothing; who cuts its tail off leaves its head where it was; who gives back
 //!   an end of what it took has news.
 
@@ -139,6 +140,17 @@ impl<R: Region> Made<'_, R> {
         if cache.refused.is_some() && R::Backend::takes(Mutant::SentUntold) {
             self.forget(cache);
         }
+    }
+
+    /// This cache has tried to take a parked block, in vain, and drops its index. Another has taken it, or has only
+    /// marked it for a while: then it is still parked. None, for who was to merge it.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn dropped(self, cache: &mut ThreadCache) -> Option<Granule> {
+        if R::Backend::takes(Mutant::DroppedUntold) {
+            self.forget(cache);
+        }
+        None
     }
 
     /// This cache is about to take a parked block of so many granules, whoever parked it, to merge it.

@@ -383,7 +383,7 @@ impl<R: Region> Operations<'_, R> {
             "{acked:?}"
         );
         if R::Backend::check(self.heap.spans(g, acked.size()) <= LARGEST_HELD, Mutant::LargeHeld) {
-            let held = self.hold(cache, g, acked)?;
+            let Some(held) = self.hold(cache, g, acked) else { return self.heap.made().dropped(cache) };
             return Some(self.ripple(cache, held));
         }
         let (owner, size) = (cache.owner(), acked.size());
@@ -395,7 +395,10 @@ impl<R: Region> Operations<'_, R> {
             self.finish_free(g, announced, tag);
         }
         self.write_op(owner, Op::None);
-        announce.ok().map(|_| self.give(cache, g, size, None))
+        match announce {
+            Ok(_) => Some(self.give(cache, g, size, None)),
+            Err(_) => self.heap.made().dropped(cache),
+        }
     }
 
     /// The steps of an announced free; anybody's.
@@ -443,12 +446,8 @@ impl<R: Region> Operations<'_, R> {
                 Joined::Aborted | Joined::NotAnnounced => self.give(cache, at, header.size(), None),
             };
         }
-        let free = Header::new(
-            State::Free,
-            self.heap.tag(cache),
-            header.next_generation(),
-            self.heap.place(at, header.size()),
-        );
+        let (tag, place) = (self.heap.tag(cache), self.heap.place(at, header.size()));
+        let free = Header::new(State::Free, tag, header.next_generation(), place);
         self.heap.header(at).store(free.0, &HELD_STORE);
         self.give(cache, at, header.size(), None)
     }

@@ -429,6 +429,7 @@ fn mutant_crash_table() {
         Mutant::MadeUntold,
         Mutant::MadeBesideOperation,
         Mutant::SentUntold,
+        Mutant::DroppedUntold,
         Mutant::PassedIgnored,
         Mutant::HelperRecheckDropped,
         Mutant::HintRelookDropped,

@@ -15,6 +15,7 @@ mod common;
 #[path = "../../support/linear.rs"]
 mod linear;
 mod mending;
+mod moving;
 mod names;
 mod news;
 mod resizing;
@@ -194,10 +195,12 @@ fn prepare(sort: Sort, plan: &Plan, world: &World, caches: &mut [ThreadCache], r
         }
         Sort::Walk => {
             // From the end: a block that stays, one of 17 that becomes free, two neighbours for the first two
-            // players to free, and in the first chunk a free block of 16, which is of the class of 17.
+            // players to free, and in the first chunk a free block of 16, which is of the class of 17. The one of
+            // 17 has lost its hint, as if a searcher had stopped behind its clear.
             let [_, free, left, further, ..] = [1, 17, 3, 2, 88, 1].map(|size| take(2, size).expect("there is room"));
             live[2].retain(|block| ![free, left, further].contains(block));
             world.free(&mut caches[2], free);
+            world.lose_hint(free.at);
             for (player, block) in [left, further].into_iter().enumerate() {
                 world.change_hands(block, 3, player as u16 + 1);
                 live[player].push(block);
@@ -527,11 +530,8 @@ fn noticed(mutant: Mutant, sort: Sort, seed: u64) -> Option<String> {
 }
 
 /// Seeds known to notice the faults that take a long search.
-const KNOWN: &[(Mutant, Sort, u64)] = &[
-    (Mutant::HelperRecheckDropped, Sort::Hot, 50_366),
-    (Mutant::CarveAckedEarly, Sort::Any, 40_739),
-    (Mutant::SweepGoesOn, Sort::Walk, 480_152),
-];
+const KNOWN: &[(Mutant, Sort, u64)] =
+    &[(Mutant::HelperRecheckDropped, Sort::Hot, 50_366), (Mutant::CarveAckedEarly, Sort::Any, 40_739)];
 
 /// Every fault is noticed: at a known seed, or by a search over all sorts, seed after seed.
 #[test]
@@ -551,15 +551,18 @@ fn mutant_schedules_table() {
         Mutant::RecoveryRecheckDropped,
         Mutant::PinFenceDropped,
         Mutant::PinIgnored,
-        // Have tests of their own, above, and `news`.
+        // Have tests of their own, above, `moving` and `news`.
         Mutant::SecondSweepDropped,
+        Mutant::SweepGoesOn,
         Mutant::NewsUntold,
         Mutant::NewsToldEarly,
+        Mutant::NewsToldLate,
         Mutant::NewsReadLate,
         Mutant::NewsIgnored,
         Mutant::MadeUntold,
         Mutant::MadeBesideOperation,
         Mutant::SentUntold,
+        Mutant::DroppedUntold,
         Mutant::PassedIgnored,
         Mutant::LargeHeld,
         // Takes a million changes of one word: `matrix::stalled`.
@@ -573,10 +576,13 @@ fn mutant_schedules_table() {
     for mutant in mutants() {
         let count =
             if SURVIVORS.contains(&mutant) { 1000 } else { setting("MATRIX_SCHEDULES", 1_000_000).max(100_000) };
-        let known = KNOWN.iter().filter(|known| known.0 == mutant);
-        let mut known = known.filter_map(|&(mutant, sort, seed)| noticed(mutant, sort, seed));
+        let known = KNOWN.iter().find(|known| known.0 == mutant);
+        // Another seed of the same sort, where a change of the accesses has made another schedule of this one.
+        let alike = |&(_, sort, seed): &(_, _, u64)| {
+            std::iter::once(seed).chain(0..count).find_map(|seed| noticed(mutant, sort, seed))
+        };
         let search = || (0..count).find_map(|seed| SORTS.iter().find_map(|&sort| noticed(mutant, sort, seed)));
-        let found = known.next().or_else(search);
+        let found = known.and_then(alike).or_else(search);
         println!("mutant {mutant:?} | {}", found.as_deref().unwrap_or("SURVIVES"));
         if found.is_none() && !SURVIVORS.contains(&mutant) {
             lost.push(mutant);

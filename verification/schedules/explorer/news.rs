@@ -311,20 +311,121 @@ fn schedules_l2_what_the_asker_has_sent_away_is_found() {
     assert_eq!(sent_is_missed(), None);
 }
 
+/// The asker was refused. It frees its own block, and asks for so many granules, while a thief, which wants more than there
+/// is, marks the block and gives it back, since its owner names it: the asker for `j` accesses, the thief for `k`,
+/// the asker for `step`, the thief for one, and both to their ends. Both ends' accesses, and what is wrong then, as in [`one`].
+fn one_given_back(processes: &[u64], asked: u32, [j, k, step]: [u64; 3]) -> ([u64; 2], bool) {
+    let world = Rc::new(World::with(8, true, 6));
+    world.set_processes(processes);
+    let mut cache = ThreadCache::with_ceiling(1, 4);
+    let left = world.heap.allocate(&mut ThreadCache::with_ceiling(ANOTHER, 0), 4, 1, Kind::Raw).expect("room");
+    let block = world.heap.allocate(&mut cache, 4, 1, Kind::Raw).expect("room");
+    assert!(left.at > block.at && world.heap.allocate(&mut cache, asked, 1, Kind::Raw).is_err());
+    let (own, asker, served) = (world.clone(), Rc::new(RefCell::new(cache)), Rc::new(RefCell::new(false)));
+    let thief = move || _ = own.heap.allocate(&mut ThreadCache::with_ceiling(OWNER, 0), 5, 1, Kind::Raw);
+    let (own, asking, told) = (world.clone(), asker.clone(), served.clone());
+    let asks = move || {
+        let cache = &mut asking.borrow_mut();
+        free(&own.heap, cache, block);
+        *told.borrow_mut() = own.heap.allocate(cache, asked, 1, Kind::Raw).is_ok();
+    };
+    let mut order = [(1, u64::MAX); TURNS];
+    (order[0], order[1], order[2], order[3], order[4]) = ((1, j), (0, k), (1, step), (0, 1), (1, u64::MAX));
+    let ends = play(vec![Player::new(thief), Player::new(asks)], Scheduling::Turns(order), &mut Rng::with_seed(0));
+    let ask = |cache: &mut ThreadCache| world.heap.allocate(cache, asked, 1, Kind::Raw).is_ok();
+    let again = || ask(&mut asker.borrow_mut());
+    let wrong = !*served.borrow() && !again() && !again() && ask(&mut ThreadCache::with_ceiling(5, 0));
+    ([ends[0].accesses, ends[1].accesses], wrong)
+}
+
+/// Accesses of a free that parks.
+const FREE: u64 = 8;
+
+/// All of them: thieves of the asker's process, and of another; the index comes to be dropped when it is popped, or when
+/// it is merged.
+fn dropped_is_missed() -> Option<String> {
+    for (processes, asked) in [[1, 1], [1, 2]].iter().flat_map(|processes| [(processes, 4), (processes, 3)]) {
+        for j in 0..FREE {
+            for k in 0.. {
+                let mut ends = [0; 2];
+                for step in 1.. {
+                    let (accesses, wrong) = one_given_back(processes, asked, [j, k, step]);
+                    if wrong {
+                        let thief = if processes[0] == processes[1] { "near" } else { "far" };
+                        return Some(format!("L2: {asked} granules, a thief that is {thief}, at {j}, {k} and {step}"));
+                    }
+                    ends = accesses;
+                    if j + step >= ends[1] {
+                        break;
+                    }
+                }
+                if k > ends[0] {
+                    break;
+                }
+            }
+        }
+    }
+    None
+}
+
+/// A thief's mark comes and goes, uncounted. Who has dropped the index of the block meanwhile looks for it.
+#[test]
+fn schedules_l2_what_a_thief_has_given_back_is_found() {
+    assert_eq!(dropped_is_missed(), None);
+}
+
+/// The asker was refused, and has parked its own block since; another merges that block, and is interrupted after `k`
+/// accesses by the asker's request for less, which pops no index. Where the block is FREE by then, a refusal is wrong.
+fn merged_is_missed() -> Option<String> {
+    for k in 0.. {
+        let world = Rc::new(World::with(8, true, 6));
+        let mut cache = ThreadCache::with_ceiling(1, 4);
+        // Behind another one: no old hint leads to it.
+        let block = world.heap.allocate(&mut cache, 4, 1, Kind::Raw).expect("room");
+        while world.heap.allocate(&mut cache, 3, 1, Kind::Raw).is_ok() {}
+        free(&world.heap, &mut cache, block);
+        let (own, asked, wrong) = (world.clone(), world.clone(), Rc::new(RefCell::new(false)));
+        let merges = move || own.heap.heal(&mut ThreadCache::with_ceiling(OWNER, 0));
+        let told = wrong.clone();
+        let asks = move || {
+            let is_free = turns::unseen(|| asked.heap.look(block.at).is_free());
+            *told.borrow_mut() = asked.heap.allocate(&mut cache, 3, 1, Kind::Raw).is_err() && is_free;
+        };
+        let mut order = [(1, u64::MAX); TURNS];
+        order[0] = (0, k);
+        let ends = play(vec![Player::new(merges), Player::new(asks)], Scheduling::Turns(order), &mut Rng::with_seed(0));
+        if *wrong.borrow() {
+            return Some(format!("L2: who merges is interrupted at {k}"));
+        }
+        if k > ends[0].accesses {
+            return None;
+        }
+    }
+    None
+}
+
+/// Who merges what the asker has parked counts it before it is free.
+#[test]
+fn schedules_l2_what_another_has_merged_is_found() {
+    assert_eq!(merged_is_missed(), None);
+}
+
 /// Whether a check notices a fault.
 type Check = fn() -> Option<String>;
 
 #[test]
 fn mutant_news_is_caught() {
-    let planted: [(Mutant, Check); 8] = [
+    let planted: [(Mutant, Check); 10] = [
         (Mutant::NewsUntold, refused_wrongly),
         (Mutant::NewsToldEarly, refused_wrongly),
+        (Mutant::NewsToldLate, merged_is_missed),
         (Mutant::NewsReadLate, refused_wrongly),
         (Mutant::NewsIgnored, refused_wrongly),
         (Mutant::MadeUntold, refused_wrongly_beside),
         (Mutant::MadeBesideOperation, refused_wrongly_beside),
         (Mutant::PassedIgnored, refused_wrongly_beside),
         (Mutant::SentUntold, sent_is_missed),
+        (Mutant::DroppedUntold, dropped_is_missed),
     ];
     let survives = |&(mutant, check): &(Mutant, Check)| {
         set_mutant(Some(mutant));

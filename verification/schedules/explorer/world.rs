@@ -5,12 +5,12 @@
 use super::linear::Span;
 use super::turns::{Scheduled, moment, unseen};
 use atomic_matrix::backend::Word;
-use atomic_matrix::backend::orderings::{HAZARD_LOOK, OP_READ, SLOT_WRITE};
+use atomic_matrix::backend::orderings::{HAZARD_LOOK, HINT_CLEAR, OP_READ, SLOT_WRITE};
 use atomic_matrix::matrix::block_header::State;
 use atomic_matrix::matrix::heap::{Heap, Kind, Live, ThreadCache};
 use atomic_matrix::matrix::operation::Op;
 use atomic_matrix::matrix::size_class::EXACT;
-use atomic_matrix::segment::layout::{Layout, Params, SlotWord};
+use atomic_matrix::segment::layout::{CHUNK, Granule, Layout, Params, SlotWord};
 use atomic_matrix::segment::region::{BoxedRegion, Region};
 use atomic_matrix::segment::size_class::Larges;
 use std::cell::{Cell, RefCell};
@@ -85,6 +85,13 @@ impl World {
         for (number, &process) in (1..).zip(processes) {
             self.heap.region().word(self.heap.layout().slot(number, SlotWord::Process)).store(process, &SLOT_WRITE);
         }
+    }
+
+    /// Whoever looks for a free block by the hints does not find the one that begins here.
+    pub(crate) fn lose_hint(&self, g: Granule) {
+        let span = self.heap.layout().span(g) as usize;
+        let leaf = self.heap.region().word(self.heap.layout().leaf(span / CHUNK));
+        leaf.fetch_and(!(1 << (span % CHUNK)), &HINT_CLEAR);
     }
 
     pub(crate) fn granules(&self) -> u32 {

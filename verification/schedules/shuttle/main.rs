@@ -463,6 +463,7 @@ fn mutant_shuttle_table() {
         Mutant::MadeUntold,
         Mutant::MadeBesideOperation,
         Mutant::SentUntold,
+        Mutant::DroppedUntold,
         Mutant::PassedIgnored,
         // Takes a million changes of one word: `matrix::stalled`.
         Mutant::TagDropped,
