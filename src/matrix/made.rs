@@ -42,8 +42,7 @@ impl<R: Region> Made<'_, R> {
     pub(super) fn recall(self, cache: &mut ThreadCache, asked: Fit) -> Option<Result<Held, Exhausted>> {
         let own_news = self.heap.news().own_news(cache);
         let refused = cache.refused.as_deref()?;
-        let no_less = |&(size, align): &(u32, u32)| asked.size >= size && asked.align >= align;
-        if !refused.asked.iter().any(no_less) {
+        if !refused.asked.has_no_more_than(asked.size, asked.align) {
             return None;
         }
         if !R::Backend::check(refused.own_news == own_news, Mutant::NewsIgnored) {
@@ -107,7 +106,7 @@ impl<R: Region> Made<'_, R> {
         let Some(refused) = cache.refused.as_deref_mut().filter(|_| known) else { return self.forget(cache) };
         refused.largest = refused.largest.max(size.into());
         refused.made.retain(|&(at, _)| at < g.0 || at >= end.0);
-        if refused.asked.iter().any(|&(asked, _)| asked <= size) {
+        if refused.asked.least() <= size {
             refused.made.push((g.0, size));
         }
         if refused.made.len() > MADE {

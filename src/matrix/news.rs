@@ -33,9 +33,6 @@ use crate::backend::{Backend, Mutant, Reach, Word};
 use crate::segment::layout::SlotWord;
 use crate::segment::region::Region;
 
-/// Requests that a cache remembers to have been refused.
-const REMEMBERED: usize = 8;
-
 view! {
     /// What has been given back, and what was refused before.
     pub(super) struct News, news
@@ -131,15 +128,15 @@ impl<R: Region> News<'_, R> {
         // What the cache itself has given back in a sweep, the sweep has looked at.
         let own_news = self.own_news(cache);
         let refused = cache.refused.get_or_insert_default();
-        if refused.news_of_others != news_of_others || refused.asked.len() >= REMEMBERED {
-            refused.asked.clear();
-            refused.made.clear();
+        if refused.news_of_others != news_of_others {
+            (refused.asked, refused.made) = Default::default();
         }
         (refused.news_of_others, refused.own_news) = (news_of_others, own_news);
         (refused.free, refused.largest) = (said.free, said.largest);
         // As much was refused as the largest free block does not have.
         let beyond = u32::try_from(said.largest + 1).unwrap_or(u32::MAX);
-        refused.asked.extend([(beyond, 1), (asked.size, asked.align)]);
+        refused.asked.add(beyond, 1);
+        refused.asked.add(asked.size, asked.align);
     }
 }
 
@@ -404,6 +401,30 @@ mod tests {
             }
         }
         assert!(most < 200, "{most} accesses");
+    }
+
+    /// L4: requests of several alignments, none of which says anything of another, are remembered together.
+    #[test]
+    fn l4_refusals_at_all_alignments_are_remembered() {
+        let heap = heap(256 << 10, true);
+        let (mut asker, mut filler) = (ThreadCache::new(ASKER), ThreadCache::new(OWNER));
+        let block = heap.allocate(&mut filler, 208, 256, Kind::Raw).expect("room");
+        while heap.allocate(&mut filler, 8, 1, Kind::Raw).is_ok() {}
+        while heap.allocate(&mut filler, 4, 1, Kind::Raw).is_ok() {}
+        // From 8 granules behind a multiple of 256, 200 are free: as much as any of these asks for, at no multiple.
+        heap.resizing().resize(&mut filler, block, 8).expect("it is the owner's");
+        heap.word(heap.layout().highest()).store(3, &crate::backend::orderings::FORMAT);
+        let mut refused = |(size, align)| {
+            Counts::reset();
+            assert!(heap.allocate(&mut asker, size, align, Kind::Raw).is_err(), "{size} at {align}");
+            Counts::get().accesses()
+        };
+        let asked = [(201, 1), (193, 16), (177, 32), (145, 64), (81, 128), (73, 256)];
+        let first = asked.map(&mut refused);
+        let again = asked.map(&mut refused);
+        println!("at first {first:?} accesses, then {again:?}");
+        assert!(first.iter().all(|&walked| walked > 1000) && again.iter().all(|&accesses| accesses < 300));
+        assert!(heap.allocate(&mut asker, 80, 128, Kind::Raw).is_ok(), "there is room for less");
     }
 
     /// Of many counts, the median and the 99th percentile.

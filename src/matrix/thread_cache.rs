@@ -84,13 +84,40 @@ pub(super) struct Refusals {
     pub(super) news_of_others: u64,
     /// How much the cache itself had when the last of them was refused.
     pub(super) own_news: u64,
-    /// Granules, and at a multiple of how many.
-    pub(super) asked: Vec<(u32, u32)>,
+    pub(super) asked: LeastRefused,
     /// Free blocks, large enough for one of them, that the cache has made since: where they begin, and what they had.
     pub(super) made: Vec<(u32, u32)>,
     /// What is free, in granules, and in the largest free block, at most.
     pub(super) free: u64,
     pub(super) largest: u64,
+}
+
+/// Alignments that there are, in granules: each power of two.
+const ALIGNMENTS: usize = u32::BITS as usize;
+
+/// What was refused: for each alignment the fewest granules.
+#[derive(Debug)]
+pub(super) struct LeastRefused([u32; ALIGNMENTS]);
+
+impl Default for LeastRefused {
+    fn default() -> Self {
+        Self([u32::MAX; ALIGNMENTS])
+    }
+}
+
+impl LeastRefused {
+    pub(super) fn add(&mut self, size: u32, align: u32) {
+        let least = &mut self.0[align.trailing_zeros() as usize % ALIGNMENTS];
+        *least = size.min(*least);
+    }
+    /// Whether no more was refused, at no larger an alignment.
+    pub(super) fn has_no_more_than(&self, size: u32, align: u32) -> bool {
+        self.0.iter().take(align.trailing_zeros() as usize + 1).any(|&least| least <= size)
+    }
+    /// The fewest granules of all.
+    pub(super) fn least(&self) -> u32 {
+        self.0.iter().copied().min().unwrap_or(u32::MAX)
+    }
 }
 
 /// Indices of parked blocks that wait for a fence which reaches other processes.
