@@ -46,9 +46,9 @@ typedef enum amx_status {
   AMX_OWNED = 14,
   // Every participant slot, subscriber's place or handle is taken.
   AMX_NO_PLACE = 15,
-  // The name is taken.
+  // The name, or the key, is taken.
   AMX_NAME_TAKEN = 16,
-  // Nothing has that name.
+  // Nothing has that name, or that key.
   AMX_NAME_UNKNOWN = 17,
   // The directory has no entry left.
   AMX_DIRECTORY_FULL = 18,
@@ -81,8 +81,18 @@ typedef struct amx_board amx_board;
 // A channel of bytes: what a Rust program opens as `channel::<[u8]>`. Any thread may use it.
 typedef struct amx_channel amx_channel;
 
+// Calls, one call at a time: another thread opens a client of its own, or is told AMX_BUSY.
+typedef struct amx_client amx_client;
+
+// A value that is read where it lies: it stays as it is until this is closed, whoever replaces it or
+// takes it out meanwhile.
+typedef struct amx_entry amx_entry;
+
 // An event: set or not. Any thread may use it, and several at once.
 typedef struct amx_event amx_event;
+
+// A map of bytes: what a Rust program opens as `map::<[u8]>`. Any thread may use it, and several at once.
+typedef struct amx_map amx_map;
 
 // A descriptor of this process that is readable when something may be there. It serves one thread
 // at a time: AMX_BUSY.
@@ -91,12 +101,22 @@ typedef struct amx_readable amx_readable;
 // Receives. Any thread may use it, and several at once: each message goes to one of them.
 typedef struct amx_receiver amx_receiver;
 
+// A request that this server works at. Any thread may use it; it is answered once.
+typedef struct amx_request amx_request;
+
 // A process's way into a segment. Any thread may use it, and several at once; it is closed by one
 // of them, last. What was opened through it goes on after that.
 typedef struct amx_segment amx_segment;
 
 // Sends. Any thread may use it, and several at once.
 typedef struct amx_sender amx_sender;
+
+// Receives requests. Any thread may use it, and several at once: each request goes to one of them.
+typedef struct amx_server amx_server;
+
+// A service with requests and responses of bytes: what a Rust program opens as
+// `service::<[u8], [u8]>`. Any thread may use it.
+typedef struct amx_service amx_service;
 
 // Reads what is published. It serves one thread at a time: AMX_BUSY.
 typedef struct amx_subscriber amx_subscriber;
@@ -129,6 +149,9 @@ typedef struct amx_message {
   // The library's own.
   uint64_t opaque[4];
 } amx_message;
+
+// What is called with each key: `context` is the caller's own, the key is good during the call.
+typedef void (*amx_visit)(void *context, const uint8_t *key, size_t size);
 
 // What leads to a message that is unowned: plain data, the same in every process of the segment.
 typedef uint64_t amx_ref;
@@ -187,6 +210,16 @@ enum amx_status amx_block_allocate(const struct amx_segment *segment,
                                    size_t alignment,
                                    struct amx_block *block,
                                    uint8_t **address);
+
+// Makes a block `size` bytes large, aligned to `alignment` (as for amx_block_allocate()): where it is, if
+// this process owns it and there is room behind it, else by a copy to another place. The position is
+// another one then: the one from before is stale. A block of another owner may move, too; nobody else may use it meanwhile. `address` may be
+// null. AMX_NOT_LIVE, AMX_OWNED if it is in a structure, and as amx_block_allocate(): then it is as it was.
+enum amx_status amx_block_resize(const struct amx_segment *segment,
+                                 struct amx_block *block,
+                                 size_t size,
+                                 size_t alignment,
+                                 uint8_t **address);
 
 // Frees a block, whoever allocated it. AMX_NOT_LIVE if it was freed before, AMX_BAD_OFFSET,
 // AMX_OWNED if it is in a structure: nothing has changed then.
@@ -314,6 +347,84 @@ enum amx_status amx_event_set(const struct amx_event *event);
 // more then, and one of those who wait got it.
 enum amx_status amx_event_wait(const struct amx_event *event, bool clear, uint64_t nanoseconds);
 
+// Opens the map of that name, or makes it for `capacity` entries (1 to 131 072; 0 for 256) and as many
+// guards and calls at once as `guards` (1 to 1024; 0 for 64). AMX_WRONG_TYPE if that name is something else's.
+enum amx_status amx_map_open(const struct amx_segment *segment,
+                             const char *name,
+                             size_t capacity,
+                             uint16_t guards,
+                             struct amx_map **map);
+
+// Closes the handle; the map stays, with what is in it.
+void amx_map_close(struct amx_map *map);
+
+// Removes the map: its name is free, and its memory is freed after the last user, with what is in it.
+enum amx_status amx_map_remove(const struct amx_map *map);
+
+// Entries in it: exact when nobody is inside a call. O(places).
+size_t amx_map_length(const struct amx_map *map);
+
+// Allocates a message of `size` bytes with room for its key, which is put in without a copy.
+enum amx_status amx_map_allocate(const struct amx_map *map,
+                                 const uint8_t *key,
+                                 size_t key_size,
+                                 size_t size,
+                                 struct amx_message *message);
+
+// Puts a message under a key, and frees what was there, as soon as nobody reads it. Lock-free. AMX_FULL,
+// AMX_CLOSED, AMX_FOREIGN, AMX_BAD_ARGUMENT if the key has more than 4096 bytes. What is not put in
+// stays in the caller's hands. A message that amx_map_allocate() did not make may be copied.
+enum amx_status amx_map_insert(const struct amx_map *map,
+                               const uint8_t *key,
+                               size_t key_size,
+                               struct amx_message *message);
+
+// As amx_map_insert(), if the key is not there: AMX_NAME_TAKEN. Of several who try, one succeeds.
+enum amx_status amx_map_insert_new(const struct amx_map *map,
+                                   const uint8_t *key,
+                                   size_t key_size,
+                                   struct amx_message *message);
+
+// As amx_map_insert(), if the key is there: AMX_NAME_UNKNOWN.
+enum amx_status amx_map_replace(const struct amx_map *map,
+                                const uint8_t *key,
+                                size_t key_size,
+                                struct amx_message *message);
+
+// Copies the value under a key: AMX_NAME_UNKNOWN if there is none. `size` is told whenever there is one;
+// AMX_BUFFER_TOO_SMALL if it is more than `capacity`. AMX_NO_PLACE if as many as the map was made for
+// are at work.
+enum amx_status amx_map_get(const struct amx_map *map,
+                            const uint8_t *key,
+                            size_t key_size,
+                            uint8_t *buffer,
+                            size_t capacity,
+                            size_t *size);
+
+// Reads the value under a key where it lies, until `entry` is closed, which takes one of the map's
+// guards. AMX_NAME_UNKNOWN, AMX_NO_PLACE.
+enum amx_status amx_map_read(const struct amx_map *map,
+                             const uint8_t *key,
+                             size_t key_size,
+                             struct amx_entry **entry,
+                             const uint8_t **data,
+                             size_t *size);
+
+// Closes it: its bytes are read no more.
+void amx_entry_close(struct amx_entry *entry);
+
+// Takes the value under a key out: of several who try, one gets it; AMX_NAME_UNKNOWN. Whoever reads it is
+// waited for, for so many nanoseconds, and then it is a copy (AMX_OUT_OF_MEMORY: it is out, and freed).
+enum amx_status amx_map_take(const struct amx_map *map,
+                             const uint8_t *key,
+                             size_t key_size,
+                             uint64_t nanoseconds,
+                             struct amx_message *message);
+
+// Calls `visit` with each key: one that is there throughout is among them once. The map may be used
+// meanwhile, also by `visit`, which throws no exception.
+enum amx_status amx_map_keys(const struct amx_map *map, amx_visit visit, void *context);
+
 // Allocates a message of `size` bytes (0 to as many as the segment has room for), which are
 // whatever was there before. O(1). AMX_OUT_OF_MEMORY, AMX_TOO_LARGE, AMX_NO_PLACE.
 enum amx_status amx_message_allocate(const struct amx_segment *segment,
@@ -418,6 +529,68 @@ enum amx_status amx_segment_reap(const struct amx_segment *segment,
 // What is in the segment. O(blocks). AMX_DAMAGED if its words contradict each other.
 enum amx_status amx_segment_stats(const struct amx_segment *segment, struct amx_stats *stats);
 
+// Opens the service of that name, or makes it, with room for `capacity` requests that wait (rounded up
+// to a power of two, at most 2^20; 0 for 64). AMX_WRONG_TYPE if that name is something else's.
+enum amx_status amx_service_open(const struct amx_segment *segment,
+                                 const char *name,
+                                 size_t capacity,
+                                 struct amx_service **service);
+
+// Closes the handle; the service stays.
+void amx_service_close(struct amx_service *service);
+
+// Removes the service: its name is free, nobody calls any more, and its memory is freed after the last user.
+enum amx_status amx_service_remove(const struct amx_service *service);
+
+// A client, which counts as one until it is closed or its process ends.
+enum amx_status amx_client_open(const struct amx_service *service, struct amx_client **client);
+
+// Closes the handle. What it received stays the caller's.
+void amx_client_close(struct amx_client *client);
+
+// Allocates a request of `size` bytes that is sent without a copy.
+enum amx_status amx_client_allocate(const struct amx_client *client,
+                                    size_t size,
+                                    struct amx_message *request);
+
+// Sends the request, and waits for the response for so many nanoseconds: AMX_TIMEOUT.
+// AMX_DISCONNECTED if no server is there any more, or the one that had the request died or dropped it;
+// AMX_CLOSED, AMX_FOREIGN, AMX_BUSY. What no server can have stays in the caller's hands; a request
+// that amx_client_allocate() did not make may be copied.
+enum amx_status amx_client_call(const struct amx_client *client,
+                                struct amx_message *request,
+                                uint64_t nanoseconds,
+                                struct amx_message *response);
+
+// A server, which counts as one until it is closed or its process ends.
+enum amx_status amx_server_open(const struct amx_service *service, struct amx_server **server);
+
+// Closes the handle. The requests that it gave are answered still.
+void amx_server_close(struct amx_server *server);
+
+// The oldest request that somebody waits for, and waits for one for so many nanoseconds: AMX_TIMEOUT.
+// AMX_DISCONNECTED once there is no client any more; AMX_CLOSED. `data` and `size` say where its bytes lie,
+// which are this request's alone until it is answered or closed.
+enum amx_status amx_server_next(const struct amx_server *server,
+                                uint64_t nanoseconds,
+                                struct amx_request **request,
+                                uint8_t **data,
+                                size_t *size);
+
+// Allocates a response of `size` bytes that is sent without a copy.
+enum amx_status amx_request_allocate(const struct amx_request *request,
+                                     size_t size,
+                                     struct amx_message *response);
+
+// Answers the request. It is over in any case: where the response is not sent, it stays in the caller's hands,
+// and whoever waits is told that nobody answers. AMX_DISCONNECTED if nobody waits for it any more;
+// AMX_FOREIGN, AMX_OUT_OF_MEMORY; AMX_BAD_ARGUMENT if it was answered before.
+enum amx_status amx_request_respond(const struct amx_request *request,
+                                    struct amx_message *response);
+
+// Closes the request. If it was not answered, whoever waits is told so.
+void amx_request_close(struct amx_request *request);
+
 // What went wrong in this thread's last call that failed, and what would help: a text in UTF-8,
 // empty if none has failed. It is good until this thread's next call that fails.
 const char *amx_last_error(void);
@@ -517,6 +690,16 @@ enum amx_status amx_block_allocate(const struct amx_segment *segment,
                                    size_t alignment,
                                    struct amx_block *block,
                                    uint8_t **address);
+
+// Makes a block `size` bytes large, aligned to `alignment` (as for amx_block_allocate()): where it is, if
+// this process owns it and there is room behind it, else by a copy to another place. The position is
+// another one then: the one from before is stale. A block of another owner may move, too; nobody else may use it meanwhile. `address` may be
+// null. AMX_NOT_LIVE, AMX_OWNED if it is in a structure, and as amx_block_allocate(): then it is as it was.
+enum amx_status amx_block_resize(const struct amx_segment *segment,
+                                 struct amx_block *block,
+                                 size_t size,
+                                 size_t alignment,
+                                 uint8_t **address);
 
 // Frees a block, whoever allocated it. AMX_NOT_LIVE if it was freed before, AMX_BAD_OFFSET,
 // AMX_OWNED if it is in a structure: nothing has changed then.
@@ -734,6 +917,146 @@ enum amx_status amx_board_changed(const struct amx_board *board,
                                   uint8_t *buffer,
                                   size_t capacity,
                                   size_t *size);
+
+// Opens the map of that name, or makes it for `capacity` entries (1 to 131 072; 0 for 256) and as many
+// guards and calls at once as `guards` (1 to 1024; 0 for 64). AMX_WRONG_TYPE if that name is something else's.
+enum amx_status amx_map_open(const struct amx_segment *segment,
+                             const char *name,
+                             size_t capacity,
+                             uint16_t guards,
+                             struct amx_map **map);
+
+// Closes the handle; the map stays, with what is in it.
+void amx_map_close(struct amx_map *map);
+
+// Removes the map: its name is free, and its memory is freed after the last user, with what is in it.
+enum amx_status amx_map_remove(const struct amx_map *map);
+
+// Entries in it: exact when nobody is inside a call. O(places).
+size_t amx_map_length(const struct amx_map *map);
+
+// Allocates a message of `size` bytes with room for its key, which is put in without a copy.
+enum amx_status amx_map_allocate(const struct amx_map *map,
+                                 const uint8_t *key,
+                                 size_t key_size,
+                                 size_t size,
+                                 struct amx_message *message);
+
+// Puts a message under a key, and frees what was there, as soon as nobody reads it. Lock-free. AMX_FULL,
+// AMX_CLOSED, AMX_FOREIGN, AMX_BAD_ARGUMENT if the key has more than 4096 bytes. What is not put in
+// stays in the caller's hands. A message that amx_map_allocate() did not make may be copied.
+enum amx_status amx_map_insert(const struct amx_map *map,
+                               const uint8_t *key,
+                               size_t key_size,
+                               struct amx_message *message);
+
+// As amx_map_insert(), if the key is not there: AMX_NAME_TAKEN. Of several who try, one succeeds.
+enum amx_status amx_map_insert_new(const struct amx_map *map,
+                                   const uint8_t *key,
+                                   size_t key_size,
+                                   struct amx_message *message);
+
+// As amx_map_insert(), if the key is there: AMX_NAME_UNKNOWN.
+enum amx_status amx_map_replace(const struct amx_map *map,
+                                const uint8_t *key,
+                                size_t key_size,
+                                struct amx_message *message);
+
+// Copies the value under a key: AMX_NAME_UNKNOWN if there is none. `size` is told whenever there is one;
+// AMX_BUFFER_TOO_SMALL if it is more than `capacity`. AMX_NO_PLACE if as many as the map was made for
+// are at work.
+enum amx_status amx_map_get(const struct amx_map *map,
+                            const uint8_t *key,
+                            size_t key_size,
+                            uint8_t *buffer,
+                            size_t capacity,
+                            size_t *size);
+
+// Reads the value under a key where it lies, until `entry` is closed, which takes one of the map's
+// guards. AMX_NAME_UNKNOWN, AMX_NO_PLACE.
+enum amx_status amx_map_read(const struct amx_map *map,
+                             const uint8_t *key,
+                             size_t key_size,
+                             struct amx_entry **entry,
+                             const uint8_t **data,
+                             size_t *size);
+
+// Closes it: its bytes are read no more.
+void amx_entry_close(struct amx_entry *entry);
+
+// Takes the value under a key out: of several who try, one gets it; AMX_NAME_UNKNOWN. Whoever reads it is
+// waited for, for so many nanoseconds, and then it is a copy (AMX_OUT_OF_MEMORY: it is out, and freed).
+enum amx_status amx_map_take(const struct amx_map *map,
+                             const uint8_t *key,
+                             size_t key_size,
+                             uint64_t nanoseconds,
+                             struct amx_message *message);
+
+// Calls `visit` with each key: one that is there throughout is among them once. The map may be used
+// meanwhile, also by `visit`, which throws no exception.
+enum amx_status amx_map_keys(const struct amx_map *map, amx_visit visit, void *context);
+
+// Opens the service of that name, or makes it, with room for `capacity` requests that wait (rounded up
+// to a power of two, at most 2^20; 0 for 64). AMX_WRONG_TYPE if that name is something else's.
+enum amx_status amx_service_open(const struct amx_segment *segment,
+                                 const char *name,
+                                 size_t capacity,
+                                 struct amx_service **service);
+
+// Closes the handle; the service stays.
+void amx_service_close(struct amx_service *service);
+
+// Removes the service: its name is free, nobody calls any more, and its memory is freed after the last user.
+enum amx_status amx_service_remove(const struct amx_service *service);
+
+// A client, which counts as one until it is closed or its process ends.
+enum amx_status amx_client_open(const struct amx_service *service, struct amx_client **client);
+
+// Closes the handle. What it received stays the caller's.
+void amx_client_close(struct amx_client *client);
+
+// Allocates a request of `size` bytes that is sent without a copy.
+enum amx_status amx_client_allocate(const struct amx_client *client,
+                                    size_t size,
+                                    struct amx_message *request);
+
+// Sends the request, and waits for the response for so many nanoseconds: AMX_TIMEOUT.
+// AMX_DISCONNECTED if no server is there any more, or the one that had the request died or dropped it;
+// AMX_CLOSED, AMX_FOREIGN, AMX_BUSY. What no server can have stays in the caller's hands; a request
+// that amx_client_allocate() did not make may be copied.
+enum amx_status amx_client_call(const struct amx_client *client,
+                                struct amx_message *request,
+                                uint64_t nanoseconds,
+                                struct amx_message *response);
+
+// A server, which counts as one until it is closed or its process ends.
+enum amx_status amx_server_open(const struct amx_service *service, struct amx_server **server);
+
+// Closes the handle. The requests that it gave are answered still.
+void amx_server_close(struct amx_server *server);
+
+// The oldest request that somebody waits for, and waits for one for so many nanoseconds: AMX_TIMEOUT.
+// AMX_DISCONNECTED once there is no client any more; AMX_CLOSED. `data` and `size` say where its bytes lie,
+// which are this request's alone until it is answered or closed.
+enum amx_status amx_server_next(const struct amx_server *server,
+                                uint64_t nanoseconds,
+                                struct amx_request **request,
+                                uint8_t **data,
+                                size_t *size);
+
+// Allocates a response of `size` bytes that is sent without a copy.
+enum amx_status amx_request_allocate(const struct amx_request *request,
+                                     size_t size,
+                                     struct amx_message *response);
+
+// Answers the request. It is over in any case: where the response is not sent, it stays in the caller's hands,
+// and whoever waits is told that nobody answers. AMX_DISCONNECTED if nobody waits for it any more;
+// AMX_FOREIGN, AMX_OUT_OF_MEMORY; AMX_BAD_ARGUMENT if it was answered before.
+enum amx_status amx_request_respond(const struct amx_request *request,
+                                    struct amx_message *response);
+
+// Closes the request. If it was not answered, whoever waits is told so.
+void amx_request_close(struct amx_request *request);
 
 // Opens the event of that name, or makes it, not set. AMX_WRONG_TYPE if that name is something else's.
 enum amx_status amx_event_open(const struct amx_segment *segment,

@@ -16,6 +16,7 @@
 #include <span>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -278,6 +279,158 @@ class board {
   detail::handle<amx_board, amx_board_close> raw_;
 };
 
+// A value of a map that is read where it lies: it stays as it is until this is destroyed.
+class entry {
+ public:
+  entry(amx_entry* raw, std::span<const std::byte> bytes) : raw_(raw), bytes_(bytes) {}
+  std::span<const std::byte> bytes() const noexcept { return bytes_; }
+
+ private:
+  detail::handle<amx_entry, amx_entry_close> raw_;
+  std::span<const std::byte> bytes_;
+};
+
+// Values under keys. Any thread may use it, and several at once.
+class map {
+ public:
+  map(std::shared_ptr<amx_segment> segment, amx_map* raw) : segment_(std::move(segment)), raw_(raw) {}
+  // A message with room for its key, which is put in without a copy.
+  message allocate(std::string_view key, std::size_t size) const {
+    amx_message raw{};
+    detail::check(amx_map_allocate(raw_.get(), data(key), key.size(), size, &raw));
+    return message(segment_, raw);
+  }
+  void insert(std::string_view key, message& value) {
+    detail::check(amx_map_insert(raw_.get(), data(key), key.size(), value.raw()));
+  }
+  // False if the key is there; the message stays then.
+  bool insert_new(std::string_view key, message& value) {
+    amx_status status = amx_map_insert_new(raw_.get(), data(key), key.size(), value.raw());
+    return detail::done(status, AMX_NAME_TAKEN, AMX_NAME_TAKEN);
+  }
+  // False if the key is not there; the message stays then.
+  bool replace(std::string_view key, message& value) {
+    amx_status status = amx_map_replace(raw_.get(), data(key), key.size(), value.raw());
+    return detail::done(status, AMX_NAME_UNKNOWN, AMX_NAME_UNKNOWN);
+  }
+  // None if the key is not there.
+  std::optional<entry> get(std::string_view key) const {
+    amx_entry* raw = nullptr;
+    const std::uint8_t* found = nullptr;
+    std::size_t size = 0;
+    amx_status status = amx_map_read(raw_.get(), data(key), key.size(), &raw, &found, &size);
+    if (!detail::done(status, AMX_NAME_UNKNOWN, AMX_NAME_UNKNOWN)) return std::nullopt;
+    return std::optional<entry>(std::in_place, raw, detail::bytes(found, size));
+  }
+  // None if the key is not there. Who reads it is waited for, and then it is a copy.
+  std::optional<message> take(std::string_view key, std::chrono::nanoseconds timeout = std::chrono::nanoseconds(0)) {
+    amx_message raw{};
+    amx_status status = amx_map_take(raw_.get(), data(key), key.size(), detail::nanoseconds(timeout), &raw);
+    if (!detail::done(status, AMX_NAME_UNKNOWN, AMX_NAME_UNKNOWN)) return std::nullopt;
+    return message(segment_, raw);
+  }
+  std::vector<std::string> keys() const {
+    std::vector<std::string> keys;
+    auto visit = [](void* context, const std::uint8_t* key, std::size_t size) noexcept {
+      static_cast<std::vector<std::string>*>(context)->emplace_back(reinterpret_cast<const char*>(key), size);
+    };
+    detail::check(amx_map_keys(raw_.get(), visit, &keys));
+    return keys;
+  }
+  std::size_t size() const { return amx_map_length(raw_.get()); }
+  void remove() { detail::check(amx_map_remove(raw_.get())); }
+
+ private:
+  static const std::uint8_t* data(std::string_view key) { return reinterpret_cast<const std::uint8_t*>(key.data()); }
+
+  std::shared_ptr<amx_segment> segment_;
+  detail::handle<amx_map, amx_map_close> raw_;
+};
+
+// A request that a server works at. Destroyed without a response, whoever waits for one is told so.
+class request {
+ public:
+  request(std::shared_ptr<amx_segment> segment, amx_request* raw, std::span<const std::byte> bytes)
+      : segment_(std::move(segment)), raw_(raw), bytes_(bytes) {}
+  // Until it is answered.
+  std::span<const std::byte> bytes() const noexcept { return bytes_; }
+  // A response that is sent without a copy.
+  message allocate(std::size_t size) const {
+    amx_message raw{};
+    detail::check(amx_request_allocate(raw_.get(), size, &raw));
+    return message(segment_, raw);
+  }
+  void respond(message& response) { detail::check(amx_request_respond(raw_.get(), response.raw())); }
+
+ private:
+  std::shared_ptr<amx_segment> segment_;
+  detail::handle<amx_request, amx_request_close> raw_;
+  std::span<const std::byte> bytes_;
+};
+
+// Receives requests. Any thread may use it, and several at once: each request goes to one of them.
+class server {
+ public:
+  server(std::shared_ptr<amx_segment> segment, amx_server* raw) : segment_(std::move(segment)), raw_(raw) {}
+  // None if there was none for so long.
+  std::optional<request> next(std::chrono::nanoseconds timeout = forever) {
+    amx_request* raw = nullptr;
+    std::uint8_t* data = nullptr;
+    std::size_t size = 0;
+    amx_status status = amx_server_next(raw_.get(), detail::nanoseconds(timeout), &raw, &data, &size);
+    if (!detail::done(status, AMX_TIMEOUT, AMX_TIMEOUT)) return std::nullopt;
+    return std::optional<request>(std::in_place, segment_, raw, detail::bytes(data, size));
+  }
+
+ private:
+  std::shared_ptr<amx_segment> segment_;
+  detail::handle<amx_server, amx_server_close> raw_;
+};
+
+// Calls, one call at a time: another thread has a client of its own.
+class client {
+ public:
+  client(std::shared_ptr<amx_segment> segment, amx_client* raw) : segment_(std::move(segment)), raw_(raw) {}
+  // A request that is sent without a copy.
+  message allocate(std::size_t size) const {
+    amx_message raw{};
+    detail::check(amx_client_allocate(raw_.get(), size, &raw));
+    return message(segment_, raw);
+  }
+  // None if there was no response for so long. The request stays if no server can have it.
+  std::optional<message> call(message& request, std::chrono::nanoseconds timeout = forever) {
+    amx_message raw{};
+    amx_status status = amx_client_call(raw_.get(), request.raw(), detail::nanoseconds(timeout), &raw);
+    if (!detail::done(status, AMX_TIMEOUT, AMX_TIMEOUT)) return std::nullopt;
+    return message(segment_, raw);
+  }
+
+ private:
+  std::shared_ptr<amx_segment> segment_;
+  detail::handle<amx_client, amx_client_close> raw_;
+};
+
+// Requests, and a response to each.
+class service {
+ public:
+  service(std::shared_ptr<amx_segment> segment, amx_service* raw) : segment_(std::move(segment)), raw_(raw) {}
+  client open_client() const {
+    amx_client* raw = nullptr;
+    detail::check(amx_client_open(raw_.get(), &raw));
+    return client(segment_, raw);
+  }
+  server open_server() const {
+    amx_server* raw = nullptr;
+    detail::check(amx_server_open(raw_.get(), &raw));
+    return server(segment_, raw);
+  }
+  void remove() { detail::check(amx_service_remove(raw_.get())); }
+
+ private:
+  std::shared_ptr<amx_segment> segment_;
+  detail::handle<amx_service, amx_service_close> raw_;
+};
+
 // A process's way into a segment, cheap to copy.
 class segment {
  public:
@@ -326,6 +479,18 @@ class segment {
     amx_board* raw = nullptr;
     detail::check(amx_board_open(raw_.get(), name.c_str(), &raw));
     return board(raw);
+  }
+  // For 256 entries and 64 guards, unless said otherwise.
+  map open_map(const std::string& name, std::size_t capacity = 0, std::uint16_t guards = 0) const {
+    amx_map* raw = nullptr;
+    detail::check(amx_map_open(raw_.get(), name.c_str(), capacity, guards, &raw));
+    return map(raw_, raw);
+  }
+  // With room for 64 requests that wait, unless said otherwise.
+  service open_service(const std::string& name, std::size_t capacity = 0) const {
+    amx_service* raw = nullptr;
+    detail::check(amx_service_open(raw_.get(), name.c_str(), capacity, &raw));
+    return service(raw_, raw);
   }
   amx_segment* raw() const noexcept { return raw_.get(); }
 

@@ -23,6 +23,11 @@ fn of(pointer: RelativePtr<u8>) -> amx_block {
     amx_block { offset: pointer.offset(), generation: pointer.generation() }
 }
 
+fn layout(size: usize, alignment: usize) -> Outcome<Layout> {
+    let bad = |_| Failure::bad("the alignment is no power of two, or the size more than can be; check them");
+    Layout::from_size_align(size, alignment.max(1)).map_err(bad)
+}
+
 fn with(
     segment: Option<&amx_segment>,
     block: amx_block,
@@ -50,17 +55,38 @@ pub extern "C" fn amx_block_allocate(
         give(block, "block", || {
             let pointer = match alignment {
                 0 => handler.allocate_raw(size)?,
-                _ => {
-                    let bad =
-                        |_| Failure::bad("the alignment is no power of two, or the size more than can be; check them");
-                    handler.allocate_layout(Layout::from_size_align(size, alignment).map_err(bad)?)?
-                }
+                _ => handler.allocate_layout(layout(size, alignment)?)?,
             };
             if let Some(address) = address {
                 address.write(handler.resolve(&pointer));
             }
             Ok(of(pointer))
         })
+    })
+}
+
+/// Makes a block `size` bytes large, aligned to `alignment` (as for amx_block_allocate()): where it is, if
+/// this process owns it and there is room behind it, else by a copy to another place. The position is
+/// another one then: the one from before is stale. A block of another owner may move, too; nobody else may use it meanwhile. `address` may be
+/// null. AMX_NOT_LIVE, AMX_OWNED if it is in a structure, and as amx_block_allocate(): then it is as it was.
+#[unsafe(no_mangle)]
+pub extern "C" fn amx_block_resize(
+    segment: Option<&amx_segment>,
+    block: Option<&mut amx_block>,
+    size: usize,
+    alignment: usize,
+    address: Option<&mut MaybeUninit<*mut u8>>,
+) -> amx_status {
+    call(|| {
+        let handler = &given(segment, "segment")?.handler;
+        let block = given(block, "block")?;
+        let pointer = handler.pointer_at(block.offset, block.generation)?;
+        let resized = handler.resize(pointer, layout(size, alignment)?)?;
+        *block = of(resized);
+        if let Some(address) = address {
+            address.write(handler.resolve(&resized));
+        }
+        Ok(())
     })
 }
 

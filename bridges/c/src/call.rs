@@ -86,7 +86,7 @@ pub(crate) fn copy_out(from: &[u8], buffer: *mut u8, capacity: usize, size: Out<
     }
     if !from.is_empty() {
         // SAFETY: the header asks for as many writable bytes, which nobody else uses during the
-        // call; they are none of `from`'s, which is a copy of the library's own.
+        // call; they are none of `from`'s, which is the library's own, or a value that nobody writes.
         unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), buffer, from.len()) };
     }
     Ok(())

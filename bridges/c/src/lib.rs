@@ -2,7 +2,7 @@
 //! arguments, calls the library, and turns what comes back into a code with a text.
 //!
 //! Each file is one theme: `segment` (attach and create), `block` and `message` (memory), `name`,
-//! `channel`, `topic`, `board`, `event` (what processes talk with), `readable` (descriptors for
+//! `channel`, `topic`, `board`, `map`, `service`, `event` (what processes talk with), `readable` (descriptors for
 //! epoll), `status` (errors), `call` (the boundary).
 //!
 //! **The boundary.** Arguments are references and boxes that may be null: `Option<&T>`,
@@ -17,10 +17,12 @@ mod board;
 mod call;
 mod channel;
 mod event;
+mod map;
 mod message;
 mod name;
 mod readable;
 mod segment;
+mod service;
 mod status;
 mod topic;
 
@@ -28,9 +30,11 @@ pub use block::*;
 pub use board::*;
 pub use channel::*;
 pub use event::*;
+pub use map::*;
 pub use message::*;
 pub use name::*;
 pub use readable::*;
 pub use segment::*;
+pub use service::*;
 pub use status::*;
 pub use topic::*;

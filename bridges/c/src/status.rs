@@ -1,7 +1,7 @@
 //! Errors: a code for the program, and a text for whoever reads it.
 
 use atomic_matrix::Error;
-use atomic_matrix::ipc::{Unreceived, Unsent};
+use atomic_matrix::ipc::{Failed, Refused, Unanswered, Unreceived, Unsent};
 use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_char};
 
@@ -42,9 +42,9 @@ pub enum amx_status {
     AmxOwned = 14,
     /// Every participant slot, subscriber's place or handle is taken.
     AmxNoPlace = 15,
-    /// The name is taken.
+    /// The name, or the key, is taken.
     AmxNameTaken = 16,
-    /// Nothing has that name.
+    /// Nothing has that name, or that key.
     AmxNameUnknown = 17,
     /// The directory has no entry left.
     AmxDirectoryFull = 18,
@@ -102,6 +102,22 @@ impl From<Unreceived> for Failure {
     }
 }
 
+impl From<Refused> for Failure {
+    fn from(why: Refused) -> Self {
+        Self { status: refused(why), text: why.to_string() }
+    }
+}
+impl From<Failed> for Failure {
+    fn from(why: Failed) -> Self {
+        Self { status: failed(why), text: why.to_string() }
+    }
+}
+impl From<Unanswered> for Failure {
+    fn from(why: Unanswered) -> Self {
+        Self { status: unanswered(why), text: why.to_string() }
+    }
+}
+
 fn status_of(error: &Error) -> amx_status {
     use Error as E;
     use amx_status::*;
@@ -134,6 +150,9 @@ fn status_of(error: &Error) -> amx_status {
         E::ForkedChild { .. } => AmxForked,
         E::NotSent { why } => unsent(*why),
         E::NotReceived { why } => unreceived(*why),
+        E::MapRefused { why } => refused(*why),
+        E::CallFailed { why } => failed(*why),
+        E::NotAnswered { why } => unanswered(*why),
         E::TopicClosed => AmxClosed,
         _ => AmxOther,
     }
@@ -161,6 +180,44 @@ fn unreceived(why: Unreceived) -> amx_status {
         Unreceived::OfAnotherType => amx_status::AmxWrongType,
         Unreceived::NoParticipant => amx_status::AmxNoPlace,
         Unreceived::Damaged => amx_status::AmxDamaged,
+        _ => amx_status::AmxOther,
+    }
+}
+
+fn refused(why: Refused) -> amx_status {
+    match why {
+        Refused::Full => amx_status::AmxFull,
+        Refused::Exists => amx_status::AmxNameTaken,
+        Refused::Unknown => amx_status::AmxNameUnknown,
+        Refused::KeyTooLong => amx_status::AmxBadArgument,
+        Refused::OutOfMemory => amx_status::AmxOutOfMemory,
+        Refused::NoGuard | Refused::NoParticipant => amx_status::AmxNoPlace,
+        Refused::Closed => amx_status::AmxClosed,
+        Refused::NotOwn => amx_status::AmxForeign,
+        _ => amx_status::AmxOther,
+    }
+}
+
+fn failed(why: Failed) -> amx_status {
+    match why {
+        Failed::Unsent { why } => unsent(why),
+        Failed::Timeout => amx_status::AmxTimeout,
+        Failed::NoServer { .. } | Failed::Unanswered { .. } => amx_status::AmxDisconnected,
+        Failed::Busy => amx_status::AmxBusy,
+        Failed::OutOfMemory => amx_status::AmxOutOfMemory,
+        Failed::OfAnotherType => amx_status::AmxWrongType,
+        Failed::NoParticipant => amx_status::AmxNoPlace,
+        _ => amx_status::AmxOther,
+    }
+}
+
+fn unanswered(why: Unanswered) -> amx_status {
+    match why {
+        Unanswered::Full => amx_status::AmxFull,
+        Unanswered::Gone | Unanswered::GivenUp => amx_status::AmxDisconnected,
+        Unanswered::NotOwn => amx_status::AmxForeign,
+        Unanswered::OutOfMemory => amx_status::AmxOutOfMemory,
+        Unanswered::NoParticipant => amx_status::AmxNoPlace,
         _ => amx_status::AmxOther,
     }
 }

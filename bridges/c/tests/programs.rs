@@ -2,7 +2,7 @@
 //! pkg-config, with the sanitizers of addresses and undefined behaviour. They run alone, and
 //! against this process, and are killed.
 
-use atomic_matrix::ipc::{Receiver, Unreceived};
+use atomic_matrix::ipc::{Failed, Receiver, Unreceived, Unsent};
 use atomic_matrix::{Handler, HandlerFunctions, Options};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -285,4 +285,113 @@ fn c_receivers_killed_again_and_again_lose_what_they_held() {
     numbers.remove().expect("mine");
     drop((sender, numbers));
     is_empty(&handler);
+}
+
+/// Killed at any instant: each call is answered, or told that nobody answers it.
+#[test]
+fn c_servers_killed_again_and_again_leave_no_call_without_an_end() {
+    const KILLS: u32 = 12;
+    let scratch = Scratch::new();
+    let handler = scratch.options().size(8 << 20).create().expect("room");
+    let numbers = handler.service::<[u8], [u8]>("numbers").open_or_create().expect("room");
+    let binary = compiled("tests/programs/serve.c");
+    let killing = std::sync::atomic::AtomicBool::new(true);
+    let over = std::sync::atomic::Ordering::Relaxed;
+    std::thread::scope(|scope| {
+        let client = numbers.client().expect("a slot");
+        let calling = scope.spawn(|| {
+            let client = client;
+            let (mut answered, mut told) = (0, 0);
+            for number in 0.. {
+                let request = handler.message_from(&content(number % MESSAGES)).expect("room");
+                match client.call(request, Duration::from_secs(60)) {
+                    Ok(response) => {
+                        assert!(response.iter().eq(content(number % MESSAGES).iter().rev()));
+                        answered += 1;
+                    }
+                    Err(error) => {
+                        assert!(
+                            matches!(
+                                error.why,
+                                Failed::Unanswered { .. }
+                                    | Failed::NoServer { .. }
+                                    | Failed::Unsent { why: Unsent::Disconnected { .. } }
+                            ),
+                            "{error}"
+                        );
+                        told += 1;
+                        std::thread::yield_now();
+                    }
+                }
+                if !killing.load(over) && answered >= 100 {
+                    break;
+                }
+            }
+            (answered, told)
+        });
+        for kill in 0..KILLS {
+            let mut child = serve(&scratch, &binary);
+            std::thread::sleep(Duration::from_millis(20 + u64::from(kill) * 3));
+            child.kill().expect("it runs");
+            child.wait().expect("it was killed");
+        }
+        killing.store(false, over);
+        // One that lives, until nobody calls any more.
+        let mut child = serve(&scratch, &binary);
+        let (answered, told) = calling.join().expect("it calls");
+        println!("{answered} calls answered, {told} told that nobody answers");
+        assert!(child.wait().expect("it ends").success());
+    });
+    numbers.remove().expect("mine");
+    drop(numbers);
+    nothing_is_left(&handler);
+}
+
+fn serve(scratch: &Scratch, binary: &Path) -> Child {
+    Command::new(binary).arg(&scratch.0).spawn().expect("it was compiled")
+}
+
+/// Killed at any instant: every value of the map stays whole, and nothing is lost.
+#[test]
+fn c_map_users_killed_again_and_again_leave_it_whole() {
+    const KILLS: u32 = 12;
+    let scratch = Scratch::new();
+    let handler = scratch.options().size(8 << 20).create().expect("room");
+    let values = handler.map::<[u8]>("values").open_or_create().expect("room");
+    let binary = compiled("tests/programs/fill.c");
+    let whole = || {
+        for entry in values.iter().expect("a guard") {
+            let (key, value) = entry.expect("a guard");
+            assert!(key.starts_with(b"key") && value.iter().all(|byte| *byte == value[0]), "{key:?}");
+        }
+    };
+    for kill in 0..KILLS {
+        let mut children: Vec<Child> = (0..2)
+            .map(|_| Command::new(&binary).arg(&scratch.0).stdout(Stdio::piped()).spawn().expect("it was compiled"))
+            .collect();
+        for child in &mut children {
+            let mut line = String::new();
+            BufReader::new(child.stdout.as_mut().expect("piped")).read_line(&mut line).expect("it says so");
+            assert_eq!(line, "filled\n");
+        }
+        std::thread::sleep(Duration::from_millis(u64::from(kill) * 3));
+        whole();
+        for child in &mut children {
+            assert!(child.try_wait().expect("a child").is_none(), "it has ended by itself");
+            child.kill().expect("it runs");
+            child.wait().expect("it was killed");
+        }
+        handler.reap().expect("a slot");
+        whole();
+    }
+    values.remove().expect("mine");
+    drop(values);
+    nothing_is_left(&handler);
+}
+
+fn nothing_is_left(handler: &Handler) {
+    handler.reap().expect("a slot");
+    handler.heal().expect("a slot");
+    let stats = handler.verify().expect("sound");
+    assert_eq!(stats.live_blocks, 0, "{stats:?}");
 }

@@ -74,6 +74,20 @@ static void blocks(void) {
   OK(amx_block_allocate(segment, 2 << 20, 0, &block, NULL));
   ENDS(AMX_OUT_OF_MEMORY, amx_block_allocate(segment, 2 << 20, 0, &second, NULL));
   OK(amx_block_free(segment, block));
+  OK(amx_block_allocate(segment, 1000, 0, &block, &address));
+  memset(address, 9, 1000);
+  amx_block before = block;
+  OK(amx_block_resize(segment, &block, 100000, 64, &again));
+  HOLDS((uintptr_t)again % 64 == 0 && again[0] == 9 && again[999] == 9);
+  ENDS(AMX_NOT_LIVE, amx_block_free(segment, before));
+  ENDS(AMX_NOT_LIVE, amx_block_resize(segment, &before, 10, 0, NULL));
+  ENDS(AMX_BAD_ARGUMENT, amx_block_resize(segment, &block, 0, 0, NULL));
+  ENDS(AMX_BAD_ARGUMENT, amx_block_resize(segment, &block, 10, 3, NULL));
+  ENDS(AMX_TOO_LARGE, amx_block_resize(segment, &block, (size_t)1 << 40, 0, NULL));
+  ENDS(AMX_BAD_ARGUMENT, amx_block_resize(segment, NULL, 10, 0, NULL));
+  OK(amx_block_resize(segment, &block, 10, 0, &again));
+  HOLDS(again[0] == 9 && again[9] == 9);
+  OK(amx_block_free(segment, block));
   ENDS(AMX_BAD_ARGUMENT, amx_block_allocate(NULL, 100, 0, &block, NULL));
   ENDS(AMX_BAD_ARGUMENT, amx_block_allocate(segment, 100, 0, NULL, NULL));
 }
@@ -269,6 +283,108 @@ static void boards(void) {
   amx_board_close(board);
 }
 
+static const uint8_t *key(const char *text) { return (const uint8_t *)text; }
+
+static void count(void *context, const uint8_t *found, size_t size) {
+  HOLDS(size == 1 && (*found == 'a' || *found == 'b'));
+  *(int *)context += 1;
+}
+
+static void maps(void) {
+  amx_map *map;
+  amx_entry *entry, *second;
+  amx_message made, got;
+  const uint8_t *data;
+  uint8_t buffer[8];
+  size_t size;
+  int keys = 0;
+  ENDS(AMX_BAD_ARGUMENT, amx_map_open(segment, "map", (size_t)1 << 20, 0, &map));
+  ENDS(AMX_BAD_ARGUMENT, amx_map_open(NULL, "map", 0, 0, &map));
+  OK(amx_map_open(segment, "map", 8, 2, &map));
+  ENDS(AMX_NAME_UNKNOWN, amx_map_get(map, key("a"), 1, buffer, sizeof buffer, &size));
+  ENDS(AMX_NAME_UNKNOWN, amx_map_take(map, key("a"), 1, 0, &got));
+  OK(amx_map_allocate(map, key("a"), 1, 3, &made));
+  memcpy(made.data, "one", 3);
+  ENDS(AMX_NAME_UNKNOWN, amx_map_replace(map, key("a"), 1, &made));
+  uint8_t *where = made.data;
+  OK(amx_map_insert_new(map, key("a"), 1, &made));
+  HOLDS(made.data == NULL);
+  ENDS(AMX_BAD_ARGUMENT, amx_map_insert(map, key("a"), 1, &made));
+  OK(amx_map_read(map, key("a"), 1, &entry, &data, &size));
+  HOLDS(data == where && is(data, size, "one")); /* without a copy */
+  made = message("two"); /* without room for its key: it may be copied */
+  ENDS(AMX_NAME_TAKEN, amx_map_insert_new(map, key("a"), 1, &made));
+  OK(amx_map_replace(map, key("a"), 1, &made));
+  HOLDS(is(data, size, "one")); /* who reads it reads it still */
+  OK(amx_map_get(map, key("a"), 1, buffer, sizeof buffer, &size));
+  HOLDS(is(buffer, size, "two"));
+  ENDS(AMX_BUFFER_TOO_SMALL, amx_map_get(map, key("a"), 1, buffer, 2, &size));
+  HOLDS(size == 3);
+  amx_entry_close(entry);
+  OK(amx_map_read(map, key("a"), 1, &entry, &data, &size));
+  OK(amx_map_take(map, key("a"), 1, 1000000, &got)); /* a copy: it is read */
+  HOLDS(got.data != data && is(got.data, got.size, "two") && is(data, size, "two"));
+  OK(amx_map_insert(map, key("b"), 1, &got));
+  OK(amx_map_read(map, key("b"), 1, &second, &data, &size));
+  ENDS(AMX_NO_PLACE, amx_map_get(map, key("b"), 1, buffer, sizeof buffer, &size));
+  amx_entry_close(second);
+  amx_entry_close(entry);
+  amx_entry_close(NULL);
+  OK(amx_map_take(map, key("b"), 1, SECOND, &got));
+  OK(amx_map_insert(map, key("a"), 1, &got));
+  made = message("three");
+  OK(amx_map_insert(map, key("b"), 1, &made));
+  HOLDS(amx_map_length(map) == 2 && amx_map_length(NULL) == 0);
+  OK(amx_map_keys(map, count, &keys));
+  HOLDS(keys == 2);
+  ENDS(AMX_BAD_ARGUMENT, amx_map_keys(map, NULL, NULL));
+  static uint8_t large[5000];
+  made = message("four");
+  ENDS(AMX_BAD_ARGUMENT, amx_map_insert(map, large, sizeof large, &made));
+  ENDS(AMX_BAD_ARGUMENT, amx_map_insert(map, NULL, 1, &made));
+  HOLDS(is(made.data, made.size, "four"));
+  OK(amx_map_remove(map));
+  ENDS(AMX_CLOSED, amx_map_insert(map, key("a"), 1, &made));
+  OK(amx_message_free(segment, &made));
+  ENDS(AMX_BAD_ARGUMENT, amx_map_remove(NULL));
+  ENDS(AMX_BAD_ARGUMENT, amx_map_allocate(NULL, key("a"), 1, 1, &made));
+  amx_map_close(map); /* what is in it goes with it */
+}
+
+static void services(void) {
+  amx_service *service;
+  amx_client *client;
+  amx_server *server;
+  amx_request *request;
+  amx_message made, got;
+  uint8_t *data;
+  size_t size;
+  ENDS(AMX_BAD_ARGUMENT, amx_service_open(segment, "service", (size_t)1 << 21, &service));
+  OK(amx_service_open(segment, "service", 2, &service));
+  amx_map *map;
+  ENDS(AMX_WRONG_TYPE, amx_map_open(segment, "service", 0, 0, &map));
+  OK(amx_client_open(service, &client));
+  OK(amx_server_open(service, &server));
+  ENDS(AMX_TIMEOUT, amx_server_next(server, 1000000, &request, &data, &size));
+  OK(amx_client_allocate(client, 4, &made));
+  memcpy(made.data, "call", 4);
+  ENDS(AMX_TIMEOUT, amx_client_call(client, &made, 1000000, &got));
+  HOLDS(made.data == NULL); /* a server may have it */
+  ENDS(AMX_BAD_ARGUMENT, amx_client_call(client, &made, 0, &got));
+  ENDS(AMX_TIMEOUT, amx_server_next(server, 1000000, &request, &data, &size)); /* nobody waits for it */
+  amx_server_close(server);
+  made = message("again");
+  ENDS(AMX_DISCONNECTED, amx_client_call(client, &made, LONG, &got));
+  ENDS(AMX_BAD_ARGUMENT, amx_client_call(NULL, &made, 0, &got));
+  ENDS(AMX_BAD_ARGUMENT, amx_server_next(NULL, 0, &request, &data, &size));
+  ENDS(AMX_BAD_ARGUMENT, amx_request_respond(NULL, &made));
+  ENDS(AMX_BAD_ARGUMENT, amx_request_allocate(NULL, 1, &got));
+  if (made.data != NULL) OK(amx_message_free(segment, &made));
+  amx_client_close(client);
+  OK(amx_service_remove(service));
+  amx_service_close(service);
+}
+
 static void events(void) {
   amx_event *event;
   OK(amx_event_open(segment, "event", &event));
@@ -308,6 +424,8 @@ int main(int argc, char **argv) {
   channels();
   topics();
   boards();
+  maps();
+  services();
   events();
   forks();
   amx_stats stats;

@@ -99,6 +99,54 @@ static void boards(const am::segment& segment) {
   board.remove();
 }
 
+static void maps(const am::segment& segment) {
+  auto map = segment.open_map("map", 8, 2);
+  auto made = map.allocate("one", 5);
+  std::memcpy(made.bytes().data(), "first", 5);
+  HOLDS(!map.replace("one", made) && made);
+  HOLDS(map.insert_new("one", made) && !made);
+  made = message(segment, "second");
+  HOLDS(!map.insert_new("one", made) && text(made.bytes()) == "second");
+  {
+    auto reading = map.get("one");
+    map.insert("one", made);
+    HOLDS(text(reading->bytes()) == "first" && text(map.get("one")->bytes()) == "second");
+  }
+  made = message(segment, "third");
+  HOLDS(map.replace("one", made));
+  made = message(segment, "other");
+  map.insert("two", made);
+  HOLDS(map.size() == 2 && map.keys().size() == 2);
+  HOLDS(text(map.take("one")->bytes()) == "third" && !map.take("one") && !map.get("one"));
+  map.remove();
+  HOLDS(throws(AMX_CLOSED, [&] { map.insert("one", *std::make_unique<am::message>(message(segment, "late"))); }));
+}
+
+static void services(const am::segment& segment) {
+  auto service = segment.open_service("service");
+  std::thread serving([server = service.open_server()]() mutable {
+    for (int answered = 0; answered < 2;) {
+      auto request = server.next();
+      if (text(request->bytes()) == "nothing") continue;
+      auto response = request->allocate(request->bytes().size() + 1);
+      std::memcpy(response.bytes().data(), request->bytes().data(), request->bytes().size());
+      response.bytes().back() = std::byte{'!'};
+      request->respond(response);
+      answered++;
+    }
+  });
+  auto client = service.open_client();
+  auto request = client.allocate(3);
+  std::memcpy(request.bytes().data(), "one", 3);
+  HOLDS(text(client.call(request)->bytes()) == "one!" && !request);
+  request = message(segment, "nothing");
+  HOLDS(throws(AMX_DISCONNECTED, [&] { client.call(request); }));
+  request = message(segment, "two");
+  HOLDS(text(client.call(request, 60s)->bytes()) == "two!");
+  serving.join();
+  service.remove();
+}
+
 int main(int argc, char** argv) {
   HOLDS(argc == 2);
   amx_options options{};
@@ -110,6 +158,8 @@ int main(int argc, char** argv) {
   channels(segment);
   topics(again);
   boards(segment);
+  maps(again);
+  services(segment);
   {
     auto kept = message(segment, "kept");
     auto reference = kept.hand_over();
