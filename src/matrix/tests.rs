@@ -4,6 +4,7 @@ mod endurance;
 mod far;
 mod hostile;
 mod patterns;
+mod refusals;
 
 use super::block_header::State;
 use super::heap::{Heap, Kind, Refusal, ThreadCache};
