@@ -85,6 +85,10 @@ impl Scene {
         let block = self.target.pop().expect("prepared");
         self.world.free(&mut self.cache, block);
     }
+    fn resize_target(&mut self, size: u32) {
+        let block = self.target.pop().expect("prepared");
+        self.kept.push(self.world.resize(&mut self.cache, block, size));
+    }
     /// Survivors may have been quicker.
     fn allocate(&mut self, size: u32, align: u32, kind: Kind) {
         self.kept.extend(self.world.allocate(&mut self.cache, size, align, kind));
@@ -590,6 +594,51 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         prepare: |s| died(s, 5),
         run: |s| recover(&s.world, &mut s.cache, DEAD, Policy::Keep),
         through: &[&PIN, &ADOPT, &BATCH_LOOK],
+        around: &[],
+    },
+    Operation {
+        name: "resize, grows over all that is free behind it",
+        granules: 80,
+        ceiling: 0,
+        pool: 0,
+        prepare: |s| {
+            let [left, middle, right] = s.three([3, 4, 5]);
+            s.kept.push(left);
+            s.release(right);
+            s.target.push(middle);
+        },
+        run: |s| s.resize_target(9),
+        through: &[&CLAIM, &HELD_STORE],
+        around: &[&ANNOUNCE],
+    },
+    Operation {
+        name: "resize, grows and gives the rest back",
+        granules: 81,
+        ceiling: 0,
+        pool: 0,
+        prepare: |s| {
+            let [left, middle, right] = s.three([3, 4, 5]);
+            s.kept.push(left);
+            s.release(right);
+            s.target.push(middle);
+        },
+        run: |s| s.resize_target(6),
+        through: &[&CLAIM, &HELD_STORE, &LOOK_FENCE],
+        around: &[],
+    },
+    Operation {
+        name: "resize, shrinks, and its end joins its right",
+        granules: 80,
+        ceiling: 0,
+        pool: 0,
+        prepare: |s| {
+            let [left, middle, right] = s.three([3, 8, 5]);
+            s.kept.push(left);
+            s.release(right);
+            s.target.push(middle);
+        },
+        run: |s| s.resize_target(2),
+        through: &[&CLAIM, &HELD_STORE, &FREEZE, &LOOK_FENCE],
         around: &[],
     },
     Operation {
