@@ -292,10 +292,10 @@ impl<R: Region> Heap<R> {
         let wanted = if large { Fit { size: self.large().rounded(cache, size), ..asked } } else { least };
         let room = wanted.room();
         let held = match (parks, bin) {
-            (Some(bin), _) => self.runs().carve(cache, bin),
+            (Some(bin), _) => self.runs().carve(cache, bin, room),
             // All blocks of such a run are at multiples.
             (None, Some(bin)) if align <= self.least() && size.is_multiple_of(align) => {
-                self.runs().carve_run(cache, bin).or_else(|| self.runs().find_and_take(cache, room))
+                self.runs().carve(cache, bin, room)
             }
             _ => self.runs().find_and_take(cache, room),
         };

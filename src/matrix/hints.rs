@@ -23,6 +23,7 @@ use crate::backend::{Backend, Mutant, Word};
 use crate::segment::layout::{CHUNK, Granule};
 use crate::segment::region::{Region, WordIndex};
 use crate::segment::size_class::{Class, at_least, of_size};
+use std::ops::Range;
 
 /// The bits of a second-level word that stand for something.
 const STEPS: u64 = 0xFF;
@@ -123,16 +124,24 @@ impl<R: Region> Hints<'_, R> {
     /// A free block of at least `size` granules, found through the hints: two bitmap operations to the class,
     /// one word a level to the leaf. O(1), plus one step for each stale hint, which its publisher has paid
     /// for (L4).
+    ///
+    /// A hint stands for blocks of its class alone. A large block leaves hints behind in all the classes through
+    /// which it grew or shrank: if it served whoever follows them, small requests would take it to pieces while
+    /// there are small blocks enough. It is the last resort only, since its own hint may be on the way.
     pub(super) fn find(self, cache: &mut ThreadCache, size: u32) -> Option<(Granule, Header)> {
         let wanted = at_least(size);
+        let mut spare = None;
         loop {
             let Some(class) = self.first_class(wanted) else {
-                return self.find_in_own_class(size);
+                return self.find_in_own_class(size).or(spare);
             };
             let Some(chunk) = self.end_chunk(class, cache.searches_from_above()) else { continue };
-            if let Some(found) = self.find_in_chunk(cache, chunk, size) {
-                return Some(found);
+            let beyond = Class(class.0 + 1).size();
+            let found = self.find_in_chunk(cache, chunk, size..beyond);
+            if found.is_some_and(|(_, header)| header.size() < beyond) {
+                return found;
             }
+            spare = found.or(spare);
             let look = || self.chunk_has(chunk, class);
             self.unhint(class, TreeStep { level: 0, at: chunk }, look);
         }
@@ -187,7 +196,8 @@ impl<R: Region> Hints<'_, R> {
             // Else not written by the allocator (C2).
             let Some(class) = in_range(steps, row * 8, layout.classes).map(Class) else { return 0 };
             let Some(chunk) = self.end_chunk(class, cache.searches_from_above()) else { continue };
-            if let Some((_, header)) = self.find_in_chunk(cache, chunk, class.size()) {
+            let sizes = class.size()..Class(class.0 + 1).size();
+            if let Some((_, header)) = self.find_in_chunk(cache, chunk, sizes) {
                 return header.size();
             }
             self.unhint(class, TreeStep { level: 0, at: chunk }, || self.chunk_has(chunk, class));
@@ -215,9 +225,10 @@ impl<R: Region> Hints<'_, R> {
         Some(at)
     }
 
-    /// A free block of at least `size` granules that begins in `chunk`. Operations in force are helped to
-    /// their end, and hints of granules where nothing free begins are cleared.
-    fn find_in_chunk(self, cache: &mut ThreadCache, chunk: usize, size: u32) -> Option<(Granule, Header)> {
+    /// A free block of one of the `sizes` that begins in `chunk`, or else a larger one. Operations in force are helped
+    /// to their end, and hints of granules where nothing free begins are cleared.
+    fn find_in_chunk(self, cache: &mut ThreadCache, chunk: usize, sizes: Range<u32>) -> Option<(Granule, Header)> {
+        let mut larger = None;
         let leaf = self.heap.word(self.heap.layout().leaf(chunk));
         let mut bits = leaf.load(&HINT_LOOK);
         while bits != 0 {
@@ -226,8 +237,11 @@ impl<R: Region> Hints<'_, R> {
             let span = (chunk * CHUNK) as u32 + bit.trailing_zeros();
             let (g, header) = self.settled(cache, span);
             if header.is_free() && self.heap.fits_sector(g, header) {
-                if header.size() >= size {
+                if sizes.contains(&header.size()) {
                     return Some((g, header));
+                }
+                if header.size() >= sizes.end {
+                    larger = Some((g, header));
                 }
                 bits &= !bit;
                 continue;
@@ -247,7 +261,7 @@ impl<R: Region> Hints<'_, R> {
                 bits &= !bit;
             }
         }
-        None
+        larger
     }
 
     /// What begins in a span, and where.

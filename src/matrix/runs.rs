@@ -31,6 +31,9 @@ const RUN_LINES: u32 = 8;
 /// block's, less than a line.
 pub const LARGEST_RUN: u32 = (RUN_LINES + 1) * HEADER_LINE;
 
+/// Runs come before smaller free blocks while one free block has this part of the sector.
+const PLENTY_PART: u32 = 3;
+
 /// A run of blocks of `size` granules, for a stack of `ceiling`, where a header line has the headers of
 /// `line` granules: its blocks and its granules. It ends where a header line ends, unless it is shorter than
 /// one.
@@ -107,32 +110,32 @@ impl<R: Region> Runs<'_, R> {
         block
     }
 
-    /// Cuts one contiguous run from a free block, keeps the first block and parks the rest. The run begins and ends
-    /// at a cache line of headers: a cache's parked blocks lie in header lines that no other cache writes.
-    pub(super) fn carve(self, cache: &mut ThreadCache, bin: Bin) -> Option<Held> {
-        self.carve_run(cache, bin).or_else(|| self.find_and_take(cache, bin.size()))
-    }
-
-    /// As `Runs::carve`, or none where no run is to be had.
-    pub(super) fn carve_run(self, cache: &mut ThreadCache, bin: Bin) -> Option<Held> {
-        let (blocks, granules) = run_of(bin.size(), cache.stacks[bin.0].ceiling() as u32, self.heap.header_line());
+    /// Cuts one contiguous run from a free block, keeps the first block and parks the rest; or one block of `room`
+    /// granules where no run is to be had. The run begins and ends at a cache line of headers: a cache's parked blocks
+    /// lie in header lines that no other cache writes.
+    ///
+    /// Where memory is not plentiful, the smallest free block that has room for one block serves, and is cut for that
+    /// alone if it has none for a run. Else small free blocks would be passed by while runs take large ones to pieces.
+    pub(super) fn carve(self, cache: &mut ThreadCache, bin: Bin, room: u32) -> Option<Held> {
+        let (hints, line) = (self.heap.hints(), self.heap.header_line());
+        let (blocks, run) = run_of(bin.size(), cache.stacks[bin.0].ceiling() as u32, line);
         if blocks < 2 {
-            return None;
+            return self.find_and_take(cache, room);
         }
-        let run = self.take_run(cache, granules)?;
-        Some(self.cut_up(cache, bin, run, blocks))
-    }
-
-    /// Takes `size` granules, or a few more, that begin at a header line.
-    fn take_run(self, cache: &mut ThreadCache, size: u32) -> Option<Held> {
-        let line = self.heap.header_line();
         loop {
-            let (g, header) = self.heap.hints().find(cache, size + line - 1)?;
-            let beyond = (g.0 + header.size() - size) % line;
-            if let Some(run) = self.heap.operations().take(cache, g, header, size + beyond) {
-                return Some(self.shorten(cache, run, size));
+            let plentiful = hints.find(cache, self.heap.layout().granules / PLENTY_PART).is_some();
+            let for_run = if plentiful { hints.find(cache, run + line - 1) } else { None };
+            let (g, header) = for_run.or_else(|| hints.find(cache, room))?;
+            let has_run = header.size() >= run + line - 1;
+            let size = if has_run { run + (g.0 + header.size() - run) % line } else { room };
+            match self.heap.operations().take(cache, g, header, size) {
+                Some(held) if has_run => {
+                    let held = self.shorten(cache, held, run);
+                    return Some(self.cut_up(cache, bin, held, blocks));
+                }
+                Some(held) => return Some(held),
+                None => R::Backend::pause(),
             }
-            R::Backend::pause();
         }
     }
 

@@ -1,5 +1,6 @@
 //! Unit tests of the heap over boxed words.
 
+mod drift;
 mod endurance;
 mod far;
 mod hostile;
