@@ -177,6 +177,9 @@ pub fn array<'py>(
     }
 }
 
+/// DLPack's kind and number of the device that has the bytes: the processor's memory (kDLCPU).
+pub(crate) const PROCESSOR: (i32, i32) = (1, 0);
+
 /// What all objects with bytes have.
 macro_rules! bytes_like {
     ($class:ident $($more:tt)*) => {
@@ -223,6 +226,17 @@ macro_rules! bytes_like {
                 shape: Option<Bound<'py, PyAny>>,
             ) -> PyResult<Bound<'py, PyAny>> {
                 $crate::held::array(slf.as_any(), dtype, shape)
+            }
+            /// As `array()` of bytes, for whatever takes tensors by DLPack, which keeps the view.
+            #[pyo3(signature = (**options))]
+            fn __dlpack__<'py>(
+                slf: &Bound<'py, Self>,
+                options: Option<&Bound<'py, pyo3::types::PyDict>>,
+            ) -> PyResult<Bound<'py, PyAny>> {
+                $crate::held::array(slf.as_any(), None, None)?.call_method("__dlpack__", (), options)
+            }
+            fn __dlpack_device__(&self) -> (i32, i32) {
+                $crate::held::PROCESSOR
             }
             fn __repr__(&self) -> String {
                 let state = if self.held.is_released() { ", released" } else { "" };

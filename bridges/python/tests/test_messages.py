@@ -89,6 +89,36 @@ def test_a_message_that_is_viewed_is_not_sent(segment):
     assert receiver.recv(LONG).array()[0] == 9
 
 
+def test_a_tensor_by_dlpack_is_a_view(segment):
+    before = segment.stats()["live_blocks"]
+    message = segment.message_from(b"abcd")
+    assert message.__dlpack_device__() == (1, 0), "the processor's memory"
+    tensor = np.from_dlpack(message)
+    assert (tensor.dtype, tensor.shape, tensor.ctypes.data) == (np.uint8, (4,), message.address), "nothing is copied"
+    channel = segment.channel("frames")
+    sender, receiver = channel.sender(), channel.receiver()
+    with pytest.raises(am.Viewed):
+        sender.send(message)
+    copied = np.from_dlpack(message, copy=True)
+    assert not lies_in(segment, copied.ctypes.data, copied.nbytes)
+    del tensor
+    gc.collect()
+    sender.send(message)
+    with pytest.raises((am.Released, BufferError)):
+        np.from_dlpack(message)
+    received = receiver.recv(LONG)
+    tensor = np.from_dlpack(received)
+    assert bytes(tensor) == b"abcd" and not tensor.flags.writeable, "what is received is read-only"
+    del received
+    channel.remove()
+    del sender, receiver, channel
+    gc.collect()
+    assert bytes(tensor) == b"abcd" and segment.stats()["live_blocks"] == before + 1, "it keeps its bytes"
+    del tensor
+    gc.collect()
+    assert segment.stats()["live_blocks"] == before
+
+
 def test_views_outlive_their_message_and_keep_its_bytes(segment):
     before = segment.stats()["live_blocks"]
     message = segment.message_from(b"kept" * 1000)

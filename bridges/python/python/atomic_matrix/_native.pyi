@@ -27,6 +27,10 @@ class _Bytes:
         """Releases it."""
     def array(self, dtype: DTypeLike = None, shape: int | tuple[int, ...] | None = None) -> ndarray[Any, Any]:
         """A NumPy array over the bytes: of uint8 and one dimension, unless said otherwise. Nothing is copied."""
+    def __dlpack__(self, **options: Any) -> Any:
+        """DLPack, of uint8 and one dimension, read-only where the bytes are: `numpy.from_dlpack(it)`,
+        `torch.from_dlpack(it)`. Nothing is copied. Made by NumPy."""
+    def __dlpack_device__(self) -> tuple[int, int]: ...
     def release(self) -> None:
         """There are no new views, and the bytes are given back as soon as the last view is gone."""
     @property
