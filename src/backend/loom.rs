@@ -20,11 +20,27 @@ pub struct Setting {
     pub mutant: Option<Mutant>,
     /// The indices of sites and the orderings that they have instead of their own.
     pub weakened: [Option<(usize, Ordering)>; 2],
+    /// The indices of sites in front of which others have their turn. The checker itself, with weak memory, lets
+    /// nobody in between a store and a load or a fence that follows.
+    pub points: [Option<usize>; 3],
 }
 
 thread_local! {
     static SETTING: std::cell::Cell<Setting> =
-        const { std::cell::Cell::new(Setting { all_rmw: false, mutant: None, weakened: [None; 2] }) };
+        const { std::cell::Cell::new(Setting { all_rmw: false, mutant: None, weakened: [None; 2], points: [None; 3] }) };
+}
+
+loom::lazy_static! {
+    /// What every access at one of [`Setting::points`] changes, so that the checker tries them in each order.
+    static ref POINT: AtomicU64 = AtomicU64::new(0);
+}
+
+/// In front of an access at a site.
+fn point(site: &Site) {
+    let Setting { all_rmw, points, .. } = SETTING.get();
+    if !all_rmw && points.contains(&Some(site.index)) {
+        POINT.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// How often a site was passed since [`Passes::reset`], over all threads of the models that this thread ran:
@@ -157,6 +173,7 @@ impl Word for LoomWord {
     #[track_caller]
     fn load(&self, site: &'static Site) -> u64 {
         Passes::note(site, |passes| passes.loads += 1);
+        point(site);
         if SETTING.get().all_rmw { self.0.fetch_add(0, Ordering::AcqRel) } else { self.0.load(orders(site).0) }
     }
     #[track_caller]
@@ -175,6 +192,7 @@ impl Word for LoomWord {
     }
     #[track_caller]
     fn cas(&self, old: u64, new: u64, site: &'static Site) -> Result<u64, u64> {
+        point(site);
         let (order, fail) = match SETTING.get().all_rmw {
             true => (Ordering::AcqRel, Ordering::Acquire),
             false => orders(site),
@@ -220,6 +238,10 @@ impl Backend for Loom {
 
     #[track_caller]
     fn word(value: u64) -> LoomWord {
+        if SETTING.get().points != [None; 3] {
+            // By the thread that begins, so that no other learns anything from it.
+            let _: &AtomicU64 = &POINT;
+        }
         LoomWord(AtomicU64::new(value), OnceLock::new())
     }
     #[track_caller]
@@ -236,6 +258,7 @@ impl Backend for Loom {
     #[track_caller]
     fn fence(site: &'static Site) {
         Passes::changed(site);
+        point(site);
         loom::sync::atomic::fence(orders(site).0);
     }
     fn pause() {

@@ -360,6 +360,10 @@ pub enum Mutant {
     SleepersFenceDropped,
     /// Who puts something orders nothing between that and its look for sleepers.
     RingFenceDropped,
+    /// The same where that was a plain store.
+    StoreFenceDropped,
+    /// A sleeper counts itself by a load and a store.
+    CountedPlainly,
     /// Those who counted as sleepers and were not asleep are not told that they count anew.
     ResetSilently,
     /// A sleeper does not look whether it still counts.
@@ -423,6 +427,8 @@ pub enum Mutant {
     AcknowledgementUntold,
     /// Who claims a hold and gets no message does not wake those who wait for that hold.
     HoldLeftUntold,
+    /// A free hold is claimed by a load and a store.
+    HoldClaimedPlainly,
     /// A reader that joins does not look whether the tail has passed its cursor meanwhile.
     JoinUnvalidated,
     /// A publisher overwrites what a reader has yet to read.
@@ -468,6 +474,8 @@ pub const WAITING_MUTANTS: &[Mutant] = &[
     Mutant::WakeBeforePut,
     Mutant::SleepersFenceDropped,
     Mutant::RingFenceDropped,
+    Mutant::StoreFenceDropped,
+    Mutant::CountedPlainly,
     Mutant::ResetSilently,
     Mutant::ResetUnnoticed,
     Mutant::CallKept,
@@ -507,6 +515,7 @@ pub const HOLD_MUTANTS: &[Mutant] = &[
     Mutant::ReturnUncounted,
     Mutant::ReturnUnhelped,
     Mutant::ScanOvertold,
+    Mutant::HoldClaimedPlainly,
 ];
 
 /// Mutants that a log has to notice.

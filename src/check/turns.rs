@@ -522,6 +522,13 @@ impl Backend for Scheduled {
         buffered(Buffers::drain);
         Native::fence(site);
     }
+    /// On x86 neither is anything for the processor.
+    fn fence_behind_rmw(site: &'static Site) {
+        Self::light_fence(site);
+    }
+    fn fence_between_loads(site: &'static Site) {
+        Self::light_fence(site);
+    }
     /// Nothing for the processor; what the compiler may move is not modelled here.
     fn light_fence(site: &'static Site) {
         RUNNING.with_borrow(|hand| hand.as_ref().map(|hand| hand.note(site)));

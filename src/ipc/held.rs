@@ -217,8 +217,13 @@ impl<R: Region> Ring<'_, R> {
     fn claim_hold(&self, me: u16, word: u64) -> Option<usize> {
         let (holds, first) = (self.structure.holds(), self.first_hold(me));
         let claim = || {
-            let free =
-                |&index: &usize| holds[index].load(&CELL_LOOK) == 0 && holds[index].cas(0, word, &CELL_CLEAR).is_ok();
+            let free = |&index: &usize| {
+                if R::Backend::mutated(Mutant::HoldClaimedPlainly) && holds[index].load(&CELL_LOOK) == 0 {
+                    holds[index].store(word, &CURSOR_STEP);
+                    return true;
+                }
+                holds[index].load(&CELL_LOOK) == 0 && holds[index].cas(0, word, &CELL_CLEAR).is_ok()
+            };
             (0..holds.len()).map(|k| (first + k) % holds.len()).find(free)
         };
         claim().or_else(|| {

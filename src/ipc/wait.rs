@@ -137,10 +137,19 @@ impl<'a, B: Backend> Bell<'a, B> {
     /// Counts one more as asleep, and hears how often the bell was rung. Before it tries once more and sleeps comes
     /// [`fence_of_sleepers`], once for all bells; it leaves each of them.
     pub fn count_in(&self) -> CountedIn {
-        let counted = epoch(self.sleepers.fetch_add(1, &SLEEPERS_JOIN));
+        let counted = epoch(self.join());
         let heard = self.rings.load(&BELL_LOOK);
         let counts = B::check(epoch(self.sleepers.load(&SLEEPERS_LOOK)) == counted, Mutant::ResetUnnoticed);
         CountedIn { epoch: counted, heard, counts }
+    }
+
+    fn join(&self) -> u64 {
+        if B::mutated(Mutant::CountedPlainly) {
+            let before = self.sleepers.load(&SLEEPERS_LOOK);
+            self.sleepers.store(before + 1, &SLEEPERS_JOIN);
+            return before;
+        }
+        self.sleepers.fetch_add(1, &SLEEPERS_JOIN)
     }
 
     /// Whether the bell was rung since.
@@ -204,7 +213,9 @@ impl<'a, B: Backend> Bell<'a, B> {
     /// As [`Bell::ring`], behind a plain store.
     #[inline]
     pub fn ring_after_store(&self, most: u32) {
-        B::fence(&RING_FENCE);
+        if B::takes(Mutant::StoreFenceDropped) {
+            B::fence(&RING_FENCE);
+        }
         self.call(most);
     }
 

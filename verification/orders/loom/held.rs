@@ -99,23 +99,31 @@ scenarios! {
         assert_eq!(all, sent, "Q1 Q3: each once");
     }
 
-    // Two receive, one message may be held: one of them has it, and who holds it is told by its
-    // hold.
+    // Two receive, one message may be held: never have both one, and the hold says who has it.
     loom_q3_a_hold_has_one_holder Some(1), Some(2), 50, [Mark("all held"), Mark("passed on")] => {
         let (world, channel) = channel(1, 2);
-        let held = Told::default();
+        let holding = Told::default();
+        let hold = move |w: &World, me: u16, holding: &Told<Live>| {
+            let (live, hold) = receive(w, channel, me)?;
+            let mut holding = holding.lock().unwrap();
+            assert!(holding.is_empty(), "Q3: two are held");
+            holding.push(live);
+            Some(hold)
+        };
         let parts = [2, 3].map(|me| {
-            let held = held.clone();
+            let holding = holding.clone();
             part(move |w: &World| {
-                let Some((live, hold)) = receive(w, channel, me) else { return };
-                held.lock().unwrap().push(live.at);
-                ring(w, channel).acknowledge(hold);
-                if receive(w, channel, me).is_some() { mark("passed on") }
+                let Some(first) = hold(w, me, &holding) else { return };
+                assert_eq!(ring(w, channel).holds(), (1, 0), "Q3: it is held by nobody");
+                holding.lock().unwrap().clear();
+                ring(w, channel).acknowledge(first);
+                if hold(w, me, &holding).is_some() { mark("passed on") }
             })
         });
         world.run(parts);
-        assert!(ring(&world, channel).holds().0 <= 1, "Q3: two are held");
-        assert!(!held.lock().unwrap().is_empty());
+        let holding = holding.lock().unwrap();
+        assert_eq!(ring(&world, channel).holds(), (holding.len() as u64, 0), "Q3: a message is held by nobody");
+        assert!(holding.iter().all(|live| world.heap.look(live.at).owner() > 1), "Q3: it is not its holder's");
     }
 
     // One waits for a hold, another acknowledges: nobody stays asleep.

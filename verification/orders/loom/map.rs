@@ -1,9 +1,9 @@
 //! The table: what a reader sees of a value, what its cursor protects, and who has what was displaced.
 
-use crate::model::Met::{Lost, Mark};
+use crate::model::Met::{Lost, Mark, Point};
 use crate::model::{World, mark, part, scenarios, strict};
 use atomic_matrix::backend::Backend;
-use atomic_matrix::backend::orderings::{RETIRE, TURN_CHANGE};
+use atomic_matrix::backend::orderings::{CURSOR_FENCE, CURSOR_LOOK, RETIRE, TURN_CHANGE, TURN_RECHECK};
 use atomic_matrix::ipc::link::Link;
 use atomic_matrix::ipc::structure::{Shape, Sort, Structure};
 use atomic_matrix::ipc::table::{By, Key, NotPut, Owned, Table, When};
@@ -144,6 +144,62 @@ scenarios! {
         let mut last = Player::new(&world, map, 3);
         let found = [0, 1].map(|which| last.get(&world, map, which).map(|live| live.at));
         assert_eq!(found, [None, Some(second.at)], "M1");
+        nothing_is_left(&world, map);
+    }
+
+    // One has said by the turn that a key is in, and has not completed that: who makes the next change finds the place.
+    loom_m1_the_next_change_completes_the_last Some(2), Some(2), 30, [Point(&TURN_RECHECK), Mark("mine")] => {
+        let (world, map) = table(3, 3, 3);
+        let [mut one, mut two] = [1, 2].map(|me| Player::new(&world, map, me));
+        let (first, second) = (two.block(&world, map, 0), one.block(&world, map, 1));
+        assert_eq!(two.put(&world, map, first, 0), Some(None));
+        world.run([
+            part(move |w: &World| assert_eq!(one.put(w, map, second, 1), Some(None))),
+            part(move |w: &World| {
+                let was = at(w, map).take(&mut two.by(), &key(0)).expect("M1: it is there");
+                two.end(w, map, was);
+            }),
+        ]);
+        let mut last = Player::new(&world, map, 3);
+        let found = [0, 1].map(|which| last.get(&world, map, which).map(|live| live.at));
+        assert_eq!(found, [None, Some(second.at)], "M1");
+        nothing_is_left(&world, map);
+    }
+
+    // One takes what another has named and leaves, while a third comes to read it. Who leaves has not found the third's
+    // cursor, and then finds that who has displaced the block leaves as well: so the third has found it displaced.
+    loom_m1_a_reader_comes_while_two_leave Some(2), Some(2), 30,
+        [Point(&CURSOR_FENCE), Point(&CURSOR_LOOK), Mark("mine"), Mark("shared"), Mark("left"), Mark("read")] => {
+        let (world, map) = table(1, 3, 2);
+        let [mut three, mut one, mut two] = [3, 1, 2].map(|me| Player::new(&world, map, me));
+        let block = one.block(&world, map, 0);
+        assert_eq!(one.put(&world, map, block, 0), Some(None));
+        let (_, link) = at(&world, map).get(&mut two.by(), &key(0)).expect("it is there");
+        let reading = Arc::new(Mutex::new(None));
+        let reads = reading.clone();
+        world.run([
+            part(move |w: &World| {
+                let was = at(w, map).take(&mut one.by(), &key(0)).expect("M1: it is there");
+                one.end(w, map, was);
+            }),
+            part(move |w: &World| {
+                let me = two.cache.owner();
+                if let (_, Some(live)) = at(w, map).leave(two.cursor, me, me, link) {
+                    mark("left");
+                    w.free(&mut two.cache, live);
+                }
+            }),
+            part(move |w: &World| {
+                if let Some((live, link)) = at(w, map).get(&mut three.by(), &key(0)) {
+                    mark("read");
+                    w.heap.region().touch(live.at, 1);
+                    *reads.lock().unwrap() = Some((three, link));
+                }
+            }),
+        ]);
+        if let Some((mut three, link)) = reading.lock().unwrap().take() {
+            at(&world, map).unname(&mut three.by(), Some(link));
+        }
         nothing_is_left(&world, map);
     }
 

@@ -182,6 +182,8 @@ pub(crate) enum Met {
     Read(&'static Site),
     /// The scenario said so itself.
     Mark(&'static str),
+    /// The site was passed, and in front of it others had their turn, with weak memory as well.
+    Point(&'static Site),
 }
 
 impl Met {
@@ -190,6 +192,10 @@ impl Met {
             Self::Lost(site) => Passes::of(site).refusals,
             Self::Read(site) => Passes::of(site).loads,
             Self::Mark(name) => marks(name),
+            Self::Point(site) => {
+                let Passes { loads, changes, refusals } = Passes::of(site);
+                loads + changes + refusals
+            }
         }
     }
 }
@@ -200,6 +206,7 @@ impl std::fmt::Display for Met {
             Self::Lost(site) => write!(f, "{} lost", site.name),
             Self::Read(site) => write!(f, "{} read", site.name),
             Self::Mark(name) => f.write_str(name),
+            Self::Point(site) => write!(f, "{} passed", site.name),
         }
     }
 }
@@ -243,11 +250,12 @@ pub(crate) fn short() -> bool {
 }
 
 /// Scenarios with more than 90 000 executions in weak memory, half of all: one preemption less in short.
-const LONG: [&str; 4] = [
+const LONG: [&str; 5] = [
     "loom_s1_owner_frees_beside_a_thief",
     "loom_s1_owner_pops_beside_a_thief",
     "loom_s1_exact_take_races_freeze",
     "loom_l2_alloc_races_flush",
+    "loom_m1_a_reader_comes_while_two_leave",
 ];
 
 impl Scenario {
@@ -282,6 +290,10 @@ pub(crate) fn explore(scenario: &Scenario, setting: Setting) -> Result<u64, Stri
     EXECUTIONS.set(0);
     MARKS.with_borrow_mut(BTreeMap::clear);
     Passes::reset();
+    let points =
+        scenario.meets.iter().filter_map(|met| if let Met::Point(site) = met { Some(site.index) } else { None });
+    let mut setting = setting;
+    setting.points.iter_mut().zip(points).for_each(|(point, site)| *point = Some(site));
     setting.set();
     set_mutant(setting.mutant);
     let result = std::panic::catch_unwind(move || {

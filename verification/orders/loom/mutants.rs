@@ -79,6 +79,7 @@ mutants! {
     mutant_helper_unawaited_is_caught HelperUnawaited "loom_q5_a_dropped_future_keeps_no_call";
     mutant_acknowledgement_untold_is_caught AcknowledgementUntold "loom_q5_who_waits_for_a_hold_is_woken";
     mutant_hold_left_untold_is_caught HoldLeftUntold "loom_q5_a_hold_that_was_claimed_in_vain_is_told";
+    mutant_hold_claimed_plainly_is_caught HoldClaimedPlainly "loom_q3_a_hold_has_one_holder";
     mutant_poison_forgotten_is_caught PoisonForgotten "loom_q5_lock_of_the_dead_is_taken_over";
 }
 
@@ -248,24 +249,8 @@ const FATES: &[(&Site, &str, Fate)] = &[
     (&CURSOR_JOIN, "Relaxed", Argued(JOINED)),
     (&CURSOR_FENCE, "AcqRel", Killed("loom_t1_a_reader_joins_beside_a_publisher")),
     (&TURN_LOOK, "Relaxed", Killed("loom_m1_what_is_read_is_not_written")),
-    (
-        &TURN_CHANGE,
-        "Relaxed",
-        Argued(
-            "Where the key was there, CURSOR_FENCE stands in front of it and releases as well. Where it was \
-                not, whoever sees the turn and not the new place would take \
-             the change for complete and make the next one, and it would be lost: not met in a model's bounds. The other side, TURN_LOOK, is.",
-        ),
-    ),
-    (
-        &RETIRE,
-        "Relaxed",
-        Argued(
-            "Not in a model's bounds: it takes one who completes another's change and was not in front of a \
-                fence behind that turn, one who leaves and finds the block \
-             retired, and one who names it meanwhile and is not shown the turn by its fence.",
-        ),
-    ),
+    (&TURN_CHANGE, "Relaxed", Killed("loom_m1_the_next_change_completes_the_last")),
+    (&RETIRE, "Relaxed", Killed("loom_m1_a_reader_comes_while_two_leave")),
     (&GUARD_WRITE, "Relaxed", Argued(LINK)),
 ];
 
@@ -383,8 +368,10 @@ const FAULTS: &[(Mutant, &str)] = &[
     (Mutant::WakeBeforePut, "`mutant_wake_before_put_is_caught`"),
     (Mutant::SleepersFenceDropped, "`mutant_sleepers_fence_dropped_is_caught`"),
     (Mutant::RingFenceDropped, "`mutant_ring_fence_dropped_is_caught`"),
-    (Mutant::ResetSilently, "`mutant_reset_silently_is_caught`"),
-    (Mutant::ResetUnnoticed, "`mutant_reset_unnoticed_is_caught`"),
+    (Mutant::StoreFenceDropped, "`mutant_tso_sleepers_table`"),
+    (Mutant::CountedPlainly, "`mutant_tso_sleepers_table`"),
+    (Mutant::ResetSilently, "`mutant_reset_silently_is_caught`; `mutant_tso_sleepers_table`; state model"),
+    (Mutant::ResetUnnoticed, "`mutant_reset_unnoticed_is_caught`; `mutant_tso_sleepers_table`; state model"),
     (Mutant::CallKept, "`mutant_call_kept_is_caught`"),
     (Mutant::SecondPollDropped, "`mutant_second_poll_dropped_is_caught`"),
     (Mutant::HelperUntold, "`mutant_helper_untold_is_caught`"),
@@ -412,6 +399,7 @@ const FAULTS: &[(Mutant, &str)] = &[
     (Mutant::ReturnUncounted, "`mutant_hold_table`"),
     (Mutant::ReturnUnhelped, "`mutant_hold_table`"),
     (Mutant::ScanOvertold, "`mutant_hold_table`"),
+    (Mutant::HoldClaimedPlainly, "`mutant_hold_claimed_plainly_is_caught`; `mutant_hold_table`"),
     (Mutant::AcknowledgementUntold, "`mutant_acknowledgement_untold_is_caught`"),
     (Mutant::HoldLeftUntold, "`mutant_hold_left_untold_is_caught`"),
 ];

@@ -10,10 +10,13 @@
 //! `MATRIX_SCHEDULES` sets how many of each sort are run, `MATRIX_SEED` the first seed.
 #![allow(missing_docs)]
 
+mod bells;
 #[path = "../../support/common.rs"]
 mod common;
 #[path = "../../support/linear.rs"]
 mod linear;
+#[path = "../../schedules/stage.rs"]
+mod stage;
 #[path = "../../schedules/explorer/world.rs"]
 mod world;
 
@@ -649,6 +652,33 @@ fn tso_c1_a_thief_stops_for_ever() {
     play_many(Sort::ThiefStops);
 }
 
+/// So many schedules of one sort, in some of which somebody sleeps to the end.
+fn play_sleepers(what: &str, scenario: fn(u64) -> bool) {
+    let (first, count) = (setting("MATRIX_SEED", 0), setting("MATRIX_SCHEDULES", 20_000));
+    let mut asleep = 0;
+    for seed in first..first + count {
+        match std::panic::catch_unwind(|| scenario(seed)) {
+            Ok(slept) => asleep += u64::from(slept),
+            Err(payload) => {
+                eprintln!("replay: MATRIX_SEED={seed} MATRIX_SCHEDULES=1 cargo test --test tso tso_q5");
+                std::panic::resume_unwind(payload);
+            }
+        }
+    }
+    println!("{what}: {count} schedules from seed {first}, in {asleep} somebody is asleep at the end");
+    assert!(count < 1000 || asleep > count / 200, "hardly anybody slept");
+}
+
+#[test]
+fn tso_q5_sleepers_and_ringers() {
+    play_sleepers("bells", bells::bells);
+}
+
+#[test]
+fn tso_q5_one_sender_and_one_receiver_wait() {
+    play_sleepers("one sender and one receiver", bells::single);
+}
+
 /// The machine has store buffers: two players that store and then load may both miss the other's store, but
 /// not behind fences.
 #[test]
@@ -709,6 +739,30 @@ fn mutant_tso_table() {
         let count = setting("MATRIX_SCHEDULES", 500_000).max(500_000);
         let found = (first..first + count).find_map(|seed| sorts.iter().find_map(|&sort| noticed(sort, seed)));
         println!("mutant {mutant:?} | {}", found.as_deref().unwrap_or("SURVIVES"));
+        lost.extend(found.is_none().then_some(mutant));
+    }
+    assert!(lost.is_empty(), "not noticed: {lost:?}");
+}
+
+/// What lets a sleeper sleep on, or the ring of one sender and one receiver lose its order.
+#[test]
+fn mutant_tso_sleepers_table() {
+    type Scenario = fn(u64) -> bool;
+    const FAULTS: [(Mutant, Scenario); 6] = [
+        (Mutant::StoreFenceDropped, bells::bells),
+        (Mutant::WakeBeforePut, bells::bells),
+        (Mutant::ResetSilently, bells::bells),
+        (Mutant::ResetUnnoticed, bells::bells),
+        (Mutant::CountedPlainly, bells::bells),
+        (Mutant::OldLinkIgnored, bells::single),
+    ];
+    let mut lost = vec![];
+    for (mutant, scenario) in FAULTS {
+        set_mutant(Some(mutant));
+        let found =
+            (0..50_000).find_map(|seed| Some((seed, turns::caught(|| _ = std::hint::black_box(scenario(seed)))?)));
+        set_mutant(None);
+        println!("mutant {mutant:?} | {found:?}");
         lost.extend(found.is_none().then_some(mutant));
     }
     assert!(lost.is_empty(), "not noticed: {lost:?}");

@@ -97,7 +97,11 @@ pub(crate) fn run<B: Stage>(what: Option<(Act, u64)>, still: bool, seed: u64, ta
         if still { vec![] } else { players }
     };
     players.extend(others(2, random));
-    let ends = B::play(players, policy, random);
+    // Half of the runs with a store buffer for each player, as x86 has.
+    let ends = match random.bool() {
+        true => B::play_buffered(players, policy, random),
+        false => B::play(players, policy, random),
+    };
     let finished = what.is_none() || !ends[0];
     if !finished {
         tally.stops.set(tally.stops.get() + 1);

@@ -106,7 +106,11 @@ pub(crate) fn run<B: Stage>(sort: Sort, what: Option<(Act, u64)>, seed: u64, tal
     if sort == Sort::Board && scene.cells() > 1 {
         players.push(viewer(&scene, 3));
     }
-    let ends = B::play(players, policy, random);
+    // Half of the runs with a store buffer for each player, as x86 has.
+    let ends = match random.bool() {
+        true => B::play_buffered(players, policy, random),
+        false => B::play(players, policy, random),
+    };
     if what.is_some() && ends[0] {
         finished = false;
         tally.stops.set(tally.stops.get() + 1);
