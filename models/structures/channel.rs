@@ -314,9 +314,6 @@ impl Structure for Channel {
     fn recovery(&self, dead: u8) -> Todo {
         Todo::Recover { dead }
     }
-    fn has(spec: &Queue, block: u8, generation: u8) -> bool {
-        spec.messages.contains(&(block, generation))
-    }
     fn all(spec: &Queue) -> Vec<(u8, u8)> {
         spec.messages.clone()
     }

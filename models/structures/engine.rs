@@ -149,14 +149,16 @@ pub trait Structure: Sized + Copy + Eq + Hash + Debug + Send + Sync + 'static {
     /// Its words at first, for so many participants; they stand behind the headers.
     fn words(&self, participants: usize) -> Vec<Word>;
     fn spec(&self, participants: usize) -> Self::Spec;
-    /// None if the participant lacks the block that the call takes.
+    /// None if it lacks the block that the call takes.
     fn begin(&self, call: Self::Call, held: &[(u8, u8)], own: &Self::Own) -> Option<Self::Todo>;
     /// Runs to the next resting place.
     fn run(&self, cpu: &mut Cpu<'_, Self>, todo: Self::Todo) -> Step<Self::Todo>;
-    /// The first of what the recovery of a dead one does.
+    /// What the recovery of a dead one does first.
     fn recovery(&self, dead: u8) -> Self::Todo;
     /// Whether the structure has a block under a generation, as the observer knows.
-    fn has(spec: &Self::Spec, block: u8, generation: u8) -> bool;
+    fn has(spec: &Self::Spec, block: u8, generation: u8) -> bool {
+        Self::all(spec).contains(&(block, generation))
+    }
     /// What the structure has, as the observer knows.
     fn all(spec: &Self::Spec) -> Vec<(u8, u8)>;
     /// Whether a fault may show at all.
@@ -173,7 +175,10 @@ pub trait Structure: Sized + Copy + Eq + Hash + Debug + Send + Sync + 'static {
     fn is_owed(&self, _words: &[Word], _: &World<Self::Spec>) -> bool {
         false
     }
-    /// Everybody's nap is over.
+    /// Whether its own memory is as it should be. Asked where nobody goes on.
+    fn is_whole(&self, _words: &[Word], _: &World<Self::Spec>) -> bool {
+        true
+    }
     fn nap_ends(_: &mut Self::Spec) {}
 }
 
@@ -243,7 +248,6 @@ impl<S: Structure> Cpu<'_, S> {
     pub fn cas(&mut self, at: usize, old: Word, new: Word) -> Step<bool> {
         self.cas_and(at, old, new, |_| {})
     }
-    /// The same; if it was done, the observer notes it.
     pub fn cas_and(&mut self, at: usize, old: Word, new: Word, done: impl FnOnce(&mut World<S::Spec>)) -> Step<bool> {
         let at = self.blocks + at;
         self.cas_at(at, old, new, done)
@@ -264,7 +268,7 @@ impl<S: Structure> Cpu<'_, S> {
     }
     /// What a link's block is.
     pub fn standing(&mut self, link: Link) -> Step<Standing> {
-        Ok(Standing::of(link, self.header(link.block)?, 1))
+        self.header(link.block).map(|now| Standing::of(link, now, 1))
     }
     pub fn header_and(&mut self, block: u8, look: impl FnOnce(Header, &mut World<S::Spec>)) -> Step<Header> {
         let read = |cpu: &mut Self| {
@@ -309,8 +313,7 @@ impl<S: Structure> Cpu<'_, S> {
         let me = self.me;
         let live = Header { live: true, owner: me, generation };
         let give = |cpu: &mut Self| {
-            let mine = cpu.memory[block as usize] == Word::Header(live);
-            cpu.world.check(mine, "Q1: who has a block finds it another's");
+            cpu.world.check(cpu.memory[block as usize] == Word::Header(live), "Q1: who has a block finds it another's");
             cpu.memory[block as usize] = Word::Header(Header { live: false, owner: 0, generation });
             cpu.world.held[me as usize - 1].retain(|held| *held != (block, generation));
             Word::Number(0)
@@ -485,10 +488,10 @@ impl<S: Structure> Explored<S> {
                 }
             }
         });
-        let there = S::all(&world.spec).into_iter().all(|(block, generation)| {
-            state.memory[block as usize] == Word::Header(Header { live: true, owner: LINKED, generation })
+        let there = S::all(&world.spec).into_iter().all(|(at, generation)| {
+            state.memory[at as usize] == Word::Header(Header { live: true, owner: LINKED, generation })
         });
-        known && there
+        known && there && self.scenario.structure.is_whole(&state.memory[self.scenario.count()..], world)
     }
 }
 
@@ -581,7 +584,8 @@ impl<S: Structure> Model for Explored<S> {
     fn properties(&self) -> Vec<Property<Self>> {
         let mut properties: Vec<_> = OBLIGATIONS.into_iter().map(keeps).collect();
         properties.push(Property::always("Q3", |model: &Self, state: &State<S>| {
-            !model.rests(state) || state.world.fault.is_some() || model.balance(state)
+            let fault = state.world.fault;
+            fault.map_or_else(|| !model.rests(state) || model.balance(state), |fault| !fault.starts_with("Q3"))
         }));
         // A death costs a nap at most, and without one nobody sleeps beside what it is waiting for.
         let naps = |_: &Self, state: &State<S>| u32::from(state.world.naps) <= state.world.dead.count_ones();

@@ -4,6 +4,7 @@
 //!
 //! Each planted fault must be noticed in some scenario, or the run fails.
 
+mod call;
 mod channel;
 mod engine;
 #[path = "../exploring.rs"]
@@ -31,7 +32,8 @@ fn check<S: Structure>(
     (states, seconds, failed.into_iter().next())
 }
 
-/// Every scenario without a fault, then each fault until a scenario notices it. False if one failed, or none noticed.
+/// Every scenario without a fault, then each fault until a scenario notices it, a large one at last. False if one failed,
+/// or none noticed.
 fn explore<S: Structure>(
     what: &str,
     quick: &[Scenario<S>],
@@ -50,7 +52,7 @@ fn explore<S: Structure>(
     let chosen = quick.iter().any(|scenario| wanted(&scenario));
     for &fault in faults.iter().filter(|_| chosen && !args.sound) {
         let may_show = |scenario: &&Scenario<S>| scenario.structure.may_show(fault);
-        let noticed = quick.iter().filter(wanted).filter(may_show).find_map(|scenario| {
+        let noticed = quick.iter().chain(deep).filter(wanted).filter(may_show).find_map(|scenario| {
             let (states, _, failed) = check(*scenario, Some(fault), args);
             Some(format!("{}: {} ({states} states)", failed?, scenario.name))
         });
@@ -67,6 +69,7 @@ fn main() -> ExitCode {
         explore("topic", scenarios::TOPIC, scenarios::DEEP_TOPIC, topic::FAULTS, &args),
         explore("map", scenarios::MAP, scenarios::DEEP_MAP, map::FAULTS, &args),
         explore("waiting", scenarios::WAITING, scenarios::DEEP_WAITING, waiting::FAULTS, &args),
+        explore("call", scenarios::CALLS, scenarios::DEEP_CALLS, call::FAULTS, &args),
     ];
     if sound.into_iter().all(|sound| sound) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -1,5 +1,6 @@
 //! What is explored: by every run, also with planted faults; and, deep, as far as minutes reach.
 
+use crate::call::{Call as K, Calls};
 use crate::channel::{Call as C, Channel};
 use crate::engine::Scenario;
 use crate::map::{Call as M, Map};
@@ -405,5 +406,68 @@ pub const DEEP_WAITING: &[Scenario<Waiting>] = &[
         free: 0,
         mortal: &[1, 2],
         deaths: 1,
+    },
+];
+
+pub const CALLS: &[Scenario<Calls>] = &[
+    Scenario {
+        name: "a client asks and leaves, a server",
+        structure: Calls,
+        scripts: &[&[K::Ask, K::Look, K::Look, K::Leave], &[K::Serve, K::Answer, K::Finish]],
+        blocks: &[1, 1],
+        free: 0,
+        mortal: &[],
+        deaths: 0,
+    },
+    Scenario {
+        name: "a client asks twice, a server",
+        structure: Calls,
+        scripts: &[
+            &[K::Ask, K::Look, K::Ask, K::Look],
+            &[K::Serve, K::Answer, K::Finish, K::Serve, K::Answer, K::Finish],
+        ],
+        blocks: &[2, 2],
+        free: 0,
+        mortal: &[],
+        deaths: 0,
+    },
+    Scenario {
+        name: "a client asks and leaves, a server; one dies, another recovers",
+        structure: Calls,
+        scripts: &[&[K::Ask, K::Look, K::Leave], &[K::Serve, K::Answer, K::Finish], &[]],
+        blocks: &[1, 1, 0],
+        free: 0,
+        mortal: &[1, 2],
+        deaths: 1,
+    },
+    Scenario {
+        name: "a client asks and leaves, two servers, of whom one was asked before",
+        structure: Calls,
+        scripts: &[&[K::Ask, K::Leave], &[K::Serve, K::Answer, K::Finish], &[K::Serve, K::Answer, K::Allocate]],
+        blocks: &[1, 1, 1],
+        free: 0,
+        mortal: &[2],
+        deaths: 1,
+    },
+];
+
+pub const DEEP_CALLS: &[Scenario<Calls>] = &[
+    Scenario {
+        name: "a client asks twice and leaves, two servers",
+        structure: Calls,
+        scripts: &[&[K::Ask, K::Ask, K::Leave], &[K::Serve, K::Answer], &[K::Serve, K::Answer]],
+        blocks: &[2, 1, 1],
+        free: 0,
+        mortal: &[],
+        deaths: 0,
+    },
+    Scenario {
+        name: "a client asks and leaves, a server; both die",
+        structure: Calls,
+        scripts: &[&[K::Ask, K::Look, K::Leave], &[K::Serve, K::Answer, K::Finish], &[K::Allocate]],
+        blocks: &[1, 1, 0],
+        free: 0,
+        mortal: &[1, 2],
+        deaths: 2,
     },
 ];

@@ -468,9 +468,6 @@ impl Structure for Waiting {
             _ => true,
         }
     }
-    fn has(_: &Seen, _: u8, _: u8) -> bool {
-        false
-    }
     fn all(_: &Seen) -> Vec<(u8, u8)> {
         vec![]
     }
