@@ -26,8 +26,7 @@ pub struct Setting {
 }
 
 thread_local! {
-    static SETTING: std::cell::Cell<Setting> =
-        const { std::cell::Cell::new(Setting { all_rmw: false, mutant: None, weakened: [None; 2], points: [None; 3] }) };
+    static SETTING: std::cell::Cell<Setting> = const { std::cell::Cell::new(Setting::PLAIN) };
 }
 
 loom::lazy_static! {
@@ -85,6 +84,8 @@ impl Passes {
 }
 
 impl Setting {
+    const PLAIN: Self = Self { all_rmw: false, mutant: None, weakened: [None; 2], points: [None; 3] };
+
     /// Makes it hold for the models that this thread runs from now on.
     pub fn set(self) {
         SETTING.set(self);

@@ -519,32 +519,20 @@ pub const HOLD_MUTANTS: &[Mutant] = &[
 ];
 
 /// Mutants that a log has to notice.
+#[rustfmt::skip]
 pub const TOPIC_MUTANTS: &[Mutant] = &[
-    Mutant::JoinUnvalidated,
-    Mutant::CursorsIgnored,
-    Mutant::JoinsIgnored,
-    Mutant::LagMiscounted,
-    Mutant::LapBelieved,
-    Mutant::FreedBeforeCleared,
-    Mutant::TailUnvalidated,
-    Mutant::BlocksBeforeLinks,
-    Mutant::LinksUnsettled,
+    Mutant::JoinUnvalidated, Mutant::CursorsIgnored, Mutant::JoinsIgnored, Mutant::LagMiscounted,
+    Mutant::LapBelieved, Mutant::FreedBeforeCleared, Mutant::TailUnvalidated,
+    Mutant::BlocksBeforeLinks, Mutant::LinksUnsettled,
 ];
 
 /// Mutants that a table has to notice.
+#[rustfmt::skip]
 pub const MAP_MUTANTS: &[Mutant] = &[
-    Mutant::TurnUnchecked,
-    Mutant::AbsentUnvalidated,
-    Mutant::NameUnvalidated,
-    Mutant::DisplacedShown,
-    Mutant::InBeforeLetGo,
-    Mutant::EmptiedBeforeRetired,
-    Mutant::ReadersIgnored,
-    Mutant::CursorDroppedEarly,
-    Mutant::RetiredForgotten,
-    Mutant::DeadLeaveNothing,
-    Mutant::BlocksBeforeLinks,
-    Mutant::LinksUnsettled,
+    Mutant::TurnUnchecked, Mutant::AbsentUnvalidated, Mutant::NameUnvalidated,
+    Mutant::DisplacedShown, Mutant::InBeforeLetGo, Mutant::EmptiedBeforeRetired,
+    Mutant::ReadersIgnored, Mutant::CursorDroppedEarly, Mutant::RetiredForgotten,
+    Mutant::DeadLeaveNothing, Mutant::BlocksBeforeLinks, Mutant::LinksUnsettled,
 ];
 
 /// Mutants that calls have to notice.

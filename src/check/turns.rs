@@ -130,8 +130,7 @@ thread_local! {
     static OUTSIDE: Cell<u64> = const { Cell::new(0) };
     static MOMENT: Cell<u64> = const { Cell::new(0) };
     static QUIET: Cell<bool> = const { Cell::new(false) };
-    /// Whether a search decides who goes on: then only a structure's own sites are places to switch, and who pauses is
-    /// set aside.
+    /// Whether a search decides who goes on: at a structure's own sites alone, and who pauses is set aside.
     static SEARCHED: Cell<bool> = const { Cell::new(false) };
     static BUFFERS: RefCell<Option<Buffers>> = const { RefCell::new(None) };
     /// Stacks of players that have ended.
@@ -291,8 +290,7 @@ pub fn play(players: Vec<Player>, policy: Scheduling, random: &mut Rng) -> Vec<E
     turns(players, |moment| order.next(moment, random))
 }
 
-/// As [`play`]; `next` says who goes on. Each turn is one access at a site of a structure's own, and whatever the heap
-/// does behind it: the heap's own accesses are no places to switch.
+/// As [`play`]; `next` says who goes on, at a structure's own sites: the heap's accesses are no places to switch.
 pub fn play_by(players: Vec<Player>, mut next: impl FnMut(&Moment<'_>) -> usize) -> Vec<Ending> {
     struct Over;
     impl Drop for Over {
@@ -533,8 +531,7 @@ impl Backend for Scheduled {
     fn light_fence(site: &'static Site) {
         RUNNING.with_borrow(|hand| hand.as_ref().map(|hand| hand.note(site)));
     }
-    /// What membarrier(2) does: every processor that runs a participant within reach passes a full fence; who does not
-    /// run has passed one.
+    /// membarrier(2): each processor that runs a participant within reach passes a full fence, or has passed one.
     fn heavy_fence(site: &'static Site, reach: Reach) -> bool {
         RUNNING.with_borrow(|hand| hand.as_ref().map(|hand| hand.note(site)));
         buffered(|buffers, seat| {
