@@ -47,7 +47,7 @@ pub(super) const EVICTIONS: usize = 14;
 const LOOK_PART: u32 = 16;
 const STEPS_PER_LOOK: u32 = 256;
 /// A batch that goes home has this part of the sector at most, or one block.
-const BATCH_PART: u32 = 256;
+const BATCH_PART: u32 = 64;
 /// Blocks of one size that wait in a cache's homes have this part of the sector, or one batch. (Of all sizes
 /// together less than five times as much: the more a batch has, the fewer homes it may go to, from the first
 /// on.)

@@ -24,7 +24,7 @@ fn l4_blocks_that_others_free_are_their_owners_next_ones() {
     // Small ones go home in batches of 14, and the owner's own stack comes first.
     let small = come_home(4, 84, 84);
     assert!(small >= 42, "{small} of 84");
-    // Large ones in batches of a 256th of the sector.
+    // Large ones in batches of a 64th of the sector.
     let large = come_home(704, 6, 4);
     assert_eq!(large, 4);
 }
