@@ -8,7 +8,7 @@ use atomic_matrix::segment::region::Region;
 scenarios! {
     // What its user wrote into the block behind comes before what is written there when the other has grown over
     // it; and the head that was erased is gone for whoever cuts there next.
-    loom_s3_a_block_grows_over_what_another_frees Some(1), Some(1), 50, [Mark("grown")] => {
+    loom_s3_a_block_grows_over_what_another_frees Some(1), Some(2), 50, [Mark("grown")] => {
         let world = World::new(4, 0);
         let (mut owner, mut other) = (strict(1), strict(2));
         let behind = world.allocate(&mut other, 1);
