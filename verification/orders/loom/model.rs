@@ -268,7 +268,7 @@ impl Scenario {
         bound.map(|k| k + deep() as usize)
     }
     /// As its own test explores it: with the short bounds, if they were asked for.
-    fn shortened(&self) -> Self {
+    pub(crate) fn shortened(&self) -> Self {
         let plain = if short() && LONG.contains(&self.name) { self.bounds.0.map(|k| k - 1) } else { self.bounds.0 };
         Self { bounds: (plain, self.bounds.1), ..*self }
     }
