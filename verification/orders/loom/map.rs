@@ -92,6 +92,25 @@ fn nothing_is_left<B: Backend>(world: &World<B>, map: Live) {
     assert_eq!(tally.live.blocks, 1 + at(world, map).len() as u64, "Q3: {tally:?}");
 }
 
+/// One puts a key in while another takes another one out: neither change is lost.
+fn put_beside_take() {
+    let (world, map) = table(3, 3, 3);
+    let [mut one, mut two] = [1, 2].map(|me| Player::new(&world, map, me));
+    let (first, second) = (two.block(&world, map, 0), one.block(&world, map, 1));
+    assert_eq!(two.put(&world, map, first, 0), Some(None));
+    world.run([
+        part(move |w: &World| assert_eq!(one.put(w, map, second, 1), Some(None))),
+        part(move |w: &World| {
+            let was = at(w, map).take(&mut two.by(), &key(0)).expect("M1: it is there");
+            two.end(w, map, was);
+        }),
+    ]);
+    let mut last = Player::new(&world, map, 3);
+    let found = [0, 1].map(|which| last.get(&world, map, which).map(|live| live.at));
+    assert_eq!(found, [None, Some(second.at)], "M1");
+    nothing_is_left(&world, map);
+}
+
 scenarios! {
     // What is under a key is seen whole, and no earlier than it is put in.
     loom_m1_a_value_is_seen Some(2), Some(3), 30, [Mark("found"), Mark("absent")] => {
@@ -130,40 +149,12 @@ scenarios! {
 
     // One puts a key in while another takes another one out: neither change is lost.
     loom_m1_put_beside_take Some(2), Some(2), 30, [Lost(&TURN_CHANGE), Mark("mine")] => {
-        let (world, map) = table(3, 3, 3);
-        let [mut one, mut two] = [1, 2].map(|me| Player::new(&world, map, me));
-        let (first, second) = (two.block(&world, map, 0), one.block(&world, map, 1));
-        assert_eq!(two.put(&world, map, first, 0), Some(None));
-        world.run([
-            part(move |w: &World| assert_eq!(one.put(w, map, second, 1), Some(None))),
-            part(move |w: &World| {
-                let was = at(w, map).take(&mut two.by(), &key(0)).expect("M1: it is there");
-                two.end(w, map, was);
-            }),
-        ]);
-        let mut last = Player::new(&world, map, 3);
-        let found = [0, 1].map(|which| last.get(&world, map, which).map(|live| live.at));
-        assert_eq!(found, [None, Some(second.at)], "M1");
-        nothing_is_left(&world, map);
+        put_beside_take();
     }
 
     // One has said by the turn that a key is in, and has not completed that: who makes the next change finds the place.
     loom_m1_the_next_change_completes_the_last Some(2), Some(2), 30, [Point(&TURN_RECHECK), Mark("mine")] => {
-        let (world, map) = table(3, 3, 3);
-        let [mut one, mut two] = [1, 2].map(|me| Player::new(&world, map, me));
-        let (first, second) = (two.block(&world, map, 0), one.block(&world, map, 1));
-        assert_eq!(two.put(&world, map, first, 0), Some(None));
-        world.run([
-            part(move |w: &World| assert_eq!(one.put(w, map, second, 1), Some(None))),
-            part(move |w: &World| {
-                let was = at(w, map).take(&mut two.by(), &key(0)).expect("M1: it is there");
-                two.end(w, map, was);
-            }),
-        ]);
-        let mut last = Player::new(&world, map, 3);
-        let found = [0, 1].map(|which| last.get(&world, map, which).map(|live| live.at));
-        assert_eq!(found, [None, Some(second.at)], "M1");
-        nothing_is_left(&world, map);
+        put_beside_take();
     }
 
     // One takes what another has named and leaves, while a third comes to read it. Who leaves has not found the third's
