@@ -93,6 +93,13 @@ impl Scene {
     fn allocate(&mut self, size: u32, align: u32, kind: Kind) {
         self.kept.extend(self.world.allocate(&mut self.cache, size, align, kind));
     }
+    /// Three in a row: the first is kept, the last is free, and the one between is what the operation is about.
+    fn before_a_free_one(&mut self, sizes: [u32; 3]) {
+        let [left, middle, right] = self.three(sizes);
+        self.kept.push(left);
+        self.release(right);
+        self.target.push(middle);
+    }
     /// Three neighbours of these sizes, in the order of the sector; the victim holds all.
     fn three(&mut self, sizes: [u32; 3]) -> [Live; 3] {
         // The last one is cut off the tail first.
@@ -343,12 +350,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         granules: 80,
         ceiling: 0,
         pool: 0,
-        prepare: |s| {
-            let [left, middle, right] = s.three([3, 4, 5]);
-            s.kept.push(left);
-            s.release(right);
-            s.target.push(middle);
-        },
+        prepare: |s| s.before_a_free_one([3, 4, 5]),
         run: Scene::free_target,
         through: &[&FREEZE, &LOOK_FENCE],
         around: &[&ANNOUNCE],
@@ -601,12 +603,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         granules: 80,
         ceiling: 0,
         pool: 0,
-        prepare: |s| {
-            let [left, middle, right] = s.three([3, 4, 5]);
-            s.kept.push(left);
-            s.release(right);
-            s.target.push(middle);
-        },
+        prepare: |s| s.before_a_free_one([3, 4, 5]),
         run: |s| s.resize_target(9),
         through: &[&CLAIM, &HELD_STORE],
         around: &[&ANNOUNCE],
@@ -616,12 +613,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         granules: 81,
         ceiling: 0,
         pool: 0,
-        prepare: |s| {
-            let [left, middle, right] = s.three([3, 4, 5]);
-            s.kept.push(left);
-            s.release(right);
-            s.target.push(middle);
-        },
+        prepare: |s| s.before_a_free_one([3, 4, 5]),
         run: |s| s.resize_target(6),
         through: &[&CLAIM, &HELD_STORE, &LOOK_FENCE],
         around: &[],
@@ -631,12 +623,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         granules: 80,
         ceiling: 0,
         pool: 0,
-        prepare: |s| {
-            let [left, middle, right] = s.three([3, 8, 5]);
-            s.kept.push(left);
-            s.release(right);
-            s.target.push(middle);
-        },
+        prepare: |s| s.before_a_free_one([3, 8, 5]),
         run: |s| s.resize_target(2),
         through: &[&CLAIM, &HELD_STORE, &FREEZE, &LOOK_FENCE],
         around: &[],
