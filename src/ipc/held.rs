@@ -50,10 +50,9 @@
 //! return. As many messages may be held at a time as there are holds: beyond that the channel is as
 //! if empty, until one is acknowledged.
 
-use super::link::{Cell, Link, Taken};
+use super::link::{Cell, LAPS, Link, Taken};
 use super::ring::{NotReceived, Ring};
-use super::settle::Settled;
-use super::structure::{RETURNED, Role, SCANNED, WANTED};
+use super::structure::{RETURNED, Role, SCANNED, Settled, WANTED};
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
 use crate::matrix::block_header::{Header, LINKED};
@@ -61,7 +60,7 @@ use crate::matrix::heap::Live;
 use crate::segment::region::Region;
 
 /// The most that deliveries are counted.
-pub const MOST_DELIVERIES: u64 = super::link::LAPS - 1;
+pub const MOST_DELIVERIES: u64 = LAPS - 1;
 
 /// Where a message is held: which word, and what it says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -39,8 +39,7 @@
 
 use super::link::{Cell, Cells, Link, Standing};
 use super::ring::NotSent;
-use super::settle::Settled;
-use super::structure::{CLOSED, Sort, Structure, TAIL};
+use super::structure::{CLOSED, Settled, Sort, Structure, TAIL};
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
 use crate::matrix::heap::{Heap, Live, ThreadCache};

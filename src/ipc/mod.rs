@@ -16,9 +16,11 @@
 //! - [`ParticipantId`]: who is alive;
 //! - `link`: the lemma that carries every structure: ownership of a block moves *with* the operation, by one
 //!   compare-and-swap;
-//! - `structure`: how a structure is made, used and freed; `settle`: what a recovery does with it; `ring`:
-//!   the bounded queue with many senders and receivers; `held`: what its receivers hold; `log`: the last
-//!   publications, which all read; `table`: blocks under keys; `call`: requests and responses;
+//! - `structure`: how a structure is made, and who uses it; `ring`: the bounded queue with many senders and
+//!   receivers; `held`: what its receivers hold; `log`: the last publications, which all read; `table`: blocks
+//!   under keys;
+//! - `reclaim`: who may write a structure, and when its block is freed; `settle`: what a recovery does with it;
+//!   `call`: requests and responses;
 //! - [`Select`]: waiting for several of them; `recv_async` and its like, for any runtime (`future`);
 //!   [`Readable`], for epoll;
 //! - `wait`: sleeping until somebody has put something, with a bound; `several`: at several bells; `helper`:
@@ -77,6 +79,7 @@ mod names;
 pub mod payload;
 #[doc(hidden)]
 pub mod read_only;
+mod reclaim;
 #[cfg(feature = "internals")]
 pub mod ring;
 #[cfg(not(feature = "internals"))]

@@ -29,8 +29,7 @@
 //! looked before finds the seal there and keeps its block, so nothing is behind the end (Q6).
 
 use super::link::{Cell, Cells, Link, Standing, Taken};
-use super::settle::Settled;
-use super::structure::{CLOSED, HEAD, Sort, Structure, TAIL};
+use super::structure::{CHANGES_AT, CLOSED, HEAD, STATE, Settled, Sort, Structure, TAIL};
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
 use crate::matrix::heap::{Heap, Live, ThreadCache};
@@ -359,9 +358,9 @@ impl<'a, R: Region> Ring<'a, R> {
 
     /// Nobody sends any more, from now on; what is in the ring is received first.
     pub fn close(&self) {
-        let state = self.structure.field(super::structure::STATE);
+        let state = self.structure.field(STATE);
         if state.fetch_or(CLOSED, &STRUCTURE_CHANGE) & CLOSED == 0 {
-            state.fetch_add(1 << super::structure::CHANGES_AT, &STRUCTURE_CHANGE);
+            state.fetch_add(1 << CHANGES_AT, &STRUCTURE_CHANGE);
         }
     }
 

@@ -6,24 +6,14 @@
 //! holds puts a link to it into another structure first; if that stands, it is complete by the
 //! second walk, and so the hold is void: the message is in one of the two.
 
-use super::structure::{Role, Sort, Structure};
+use super::log::Log;
+use super::ring::Ring;
+use super::structure::{Role, Settled, Sort, Structure};
+use super::table::Table;
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
 use crate::matrix::heap::{Heap, Live, ThreadCache};
 use crate::segment::region::Region;
-
-/// What settling the links of the dead found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Settled {
-    /// Structures that were looked at.
-    pub structures: u64,
-    /// Links of the dead that were completed: their messages are sent.
-    pub links: u64,
-    /// Words of taken blocks that were emptied.
-    pub void_words: u64,
-    /// Messages that workers held, and that wait to be delivered again.
-    pub returned: u64,
-}
 
 /// The two walks of settling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,15 +30,15 @@ impl<R: Region> Structure<'_, R> {
     fn settle(self, dead: u16, me: u16, cache: Option<&mut ThreadCache>, step: SettlingWalk, settled: &mut Settled) {
         let early = R::Backend::mutated(Mutant::HoldsBeforeLinks);
         if self.shape.has_holds() && (step == SettlingWalk::Holds) != early {
-            super::ring::Ring::of(self).settle_holds(dead, settled);
+            Ring::of(self).settle_holds(dead, settled);
         }
         if step == SettlingWalk::Links {
             match self.shape.sort {
                 Sort::Channel | Sort::Single | Sort::Redelivering => {
-                    super::ring::Ring::of(self).settle(dead, settled);
+                    Ring::of(self).settle(dead, settled);
                 }
-                Sort::Topic | Sort::Board => super::log::Log::of(self).settle(dead, settled),
-                Sort::Map => super::table::Table::of(self).settle(dead, me, cache, settled),
+                Sort::Topic | Sort::Board => Log::of(self).settle(dead, settled),
+                Sort::Map => Table::of(self).settle(dead, me, cache, settled),
                 // Who waits looks itself whether the holder lives.
                 Sort::Event | Sort::Semaphore | Sort::Barrier | Sort::Lock => {}
             }

@@ -34,8 +34,7 @@
 
 use super::link::{Cell, Standing, Taken};
 use super::ring::{NotReceived, NotSent, Ring};
-use super::settle::Settled;
-use super::structure::{CLOSED, RECEIVER, Role, SEEN, SENDER, Structure};
+use super::structure::{CLOSED, RECEIVER, Role, SEEN, SENDER, Settled, Structure};
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
 use crate::matrix::heap::Live;

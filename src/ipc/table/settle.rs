@@ -5,7 +5,7 @@ use super::{Bucket, IN, Table};
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
 use crate::ipc::link::{Cell, Link, Standing};
-use crate::ipc::settle::Settled;
+use crate::ipc::structure::Settled;
 use crate::matrix::heap::ThreadCache;
 use crate::segment::region::Region;
 

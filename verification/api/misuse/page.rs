@@ -46,6 +46,7 @@ const BLOCKS: &[&str] = &[
     "src/ipc/link.rs",
     "src/ipc/log.rs",
     "src/ipc/payload.rs",
+    "src/ipc/reclaim.rs",
     "src/ipc/ring.rs",
     "src/ipc/settle.rs",
     "src/ipc/several.rs",
