@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use syn::{Item, UseTree};
+use syn::UseTree;
+use syn::visit::{self, Visit};
 
 /// Columns of a line.
 const COLUMNS: usize = 120;
@@ -152,30 +153,86 @@ fn named(tree: &UseTree, before: &[String], found: &mut Vec<(Vec<String>, String
     }
 }
 
-/// What a file names by `use`, outside tests: the path from the crate's root, the name it has here, and
-/// whether it is passed on.
-fn uses(file: &str, text: &str, modules: &BTreeSet<Vec<String>>) -> Vec<(Vec<String>, String, bool)> {
-    let me = module(file);
-    let parsed = syn::parse_file(text).expect("it is Rust");
-    let mut found = vec![];
-    for item in &parsed.items {
-        let Item::Use(item) = item else { continue };
+/// What a file names outside its tests, by `use` or within its code: the path from the crate's root, the name that
+/// it has here, and whether it is passed on.
+struct Names<'m> {
+    modules: &'m BTreeSet<Vec<String>>,
+    module: Vec<String>,
+    found: Vec<(Vec<String>, String, bool)>,
+}
+
+impl Names<'_> {
+    /// The path from the root, if it leads into this crate.
+    fn absolute(&self, path: &[String]) -> Option<Vec<String>> {
+        let supers = path.iter().take_while(|part| *part == "super").count();
+        match path.first()?.as_str() {
+            "crate" => Some(path[1..].to_vec()),
+            "self" => Some([&self.module, &path[1..]].concat()),
+            "super" => Some([&self.module[..self.module.len() - supers], &path[supers..]].concat()),
+            _ => None,
+        }
+    }
+}
+
+impl<'t> Visit<'t> for Names<'_> {
+    fn visit_item_mod(&mut self, item: &'t syn::ItemMod) {
+        if !is_for_tests(&item.attrs) {
+            self.module.push(item.ident.to_string());
+            visit::visit_item_mod(self, item);
+            self.module.pop();
+        }
+    }
+
+    fn visit_item_fn(&mut self, item: &'t syn::ItemFn) {
+        if !is_for_tests(&item.attrs) {
+            visit::visit_item_fn(self, item);
+        }
+    }
+
+    fn visit_item_impl(&mut self, item: &'t syn::ItemImpl) {
+        if !is_for_tests(&item.attrs) {
+            visit::visit_item_impl(self, item);
+        }
+    }
+
+    fn visit_item_use(&mut self, item: &'t syn::ItemUse) {
+        if is_for_tests(&item.attrs) {
+            return;
+        }
         let mut paths = vec![];
         named(&item.tree, &[], &mut paths);
         let passed_on = !matches!(item.vis, syn::Visibility::Inherited);
         for (path, name) in paths {
-            let supers = path.iter().take_while(|part| *part == "super").count();
-            let path = match path[0].as_str() {
-                "crate" => path[1..].to_vec(),
-                "self" => [&me, &path[1..]].concat(),
-                "super" => [&me[..me.len() - supers], &path[supers..]].concat(),
-                _ if modules.contains(&[&me, &path[..1]].concat()) => [&me, &path[..]].concat(),
-                _ => continue,
-            };
-            found.push((path, name, passed_on));
+            let here = [&self.module, &path[..]].concat();
+            let below = self.modules.contains(&here[..=self.module.len()]).then_some(here);
+            self.found.extend(self.absolute(&path).or(below).map(|path| (path, name, passed_on)));
         }
     }
-    found
+
+    /// Only a path that says where it begins: one that begins with an imported name was seen at its `use`.
+    fn visit_path(&mut self, path: &'t syn::Path) {
+        let parts: Vec<String> = path.segments.iter().map(|part| part.ident.to_string()).collect();
+        self.found.extend(self.absolute(&parts).map(|path| (path, String::new(), false)));
+        visit::visit_path(self, path);
+    }
+
+    fn visit_visibility(&mut self, _: &'t syn::Visibility) {}
+}
+
+/// Whether an item is compiled for tests alone.
+fn is_for_tests(attributes: &[syn::Attribute]) -> bool {
+    let test = |attribute: &syn::Attribute| match &attribute.meta {
+        syn::Meta::List(list) => list.path.is_ident("cfg") && list.tokens.to_string() == "test",
+        meta => meta.path().is_ident("test"),
+    };
+    attributes.iter().any(test)
+}
+
+/// What a file names outside its tests ([`Names`]).
+fn uses(file: &str, text: &str, modules: &BTreeSet<Vec<String>>) -> Vec<(Vec<String>, String, bool)> {
+    let mut names = Names { modules, module: module(file), found: vec![] };
+    names.visit_file(&syn::parse_file(text).expect("it is Rust"));
+    names.found
 }
 
 /// Which file uses which. A folder's face only passes its files' names on: who goes through it uses the file.
@@ -310,7 +367,20 @@ fn untidy_source_is_noticed() {
         let found = circle(&graph(&folder(b))).unwrap_or_else(|| panic!("{b}"));
         assert_eq!(found, ["a/b.rs", "a/c.rs"], "{b}");
     }
-    assert_eq!(circle(&graph(&folder("pub struct B; #[cfg(test)] mod tests { use super::super::c::C; }"))), None);
+    for b in [
+        "pub struct B(super::C);",
+        "pub struct B; fn f() { crate::a::c::C::new() }",
+        "pub struct B; mod m { use super::super::C; }",
+    ] {
+        assert!(circle(&graph(&folder(b))).is_some(), "without a use at the head: {b}");
+    }
+    for b in [
+        "pub struct B; #[cfg(test)] mod tests { use super::super::c::C; }",
+        "pub struct B; #[test] fn f() { super::C::new() }",
+        "pub(in crate::a) struct B;",
+    ] {
+        assert_eq!(circle(&graph(&folder(b))), None, "{b}");
+    }
     let twice = [
         file("a.rs", "pub(super) struct Word(u64);\n#[cfg(test)]\nmod tests {\n    struct Test;\n}"),
         file("b.rs", "packed! {\n    struct Word { BIT: 1 }\n}\n// enum Test\npub enum Test {}"),
