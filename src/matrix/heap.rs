@@ -1,29 +1,36 @@
 //! The heap as a whole: how it is made, the names under which it is used, and the map of its calls.
 //!
 //! The quick steps are compiled into the caller and use no locked instruction; where one does not serve,
-//! nothing was done, and the thorough step does it all.
+//! nothing was done, and the next step does it all.
 //!
 //! What a `Heap` has itself is making, words, allocating, freeing and sweeping. The rest are views of it, each with
 //! one duty and in its own file: `hints()`, `operations()`, `bias()`, `parking()`, `large()`, `runs()`,
-//! `resizing()`, `transfer_cache()`, `remote_frees()`, `adoption()`, `ownership()`, `recoveries()`, `mending()`,
-//! `auditing()`.
+//! `resizing()`, `transfer_cache()`, `remote_frees()`, `adoption()`, `ownership()`, `news()`, `made()`, `refusing()`,
+//! `recoveries()`, `mending()`, `auditing()`.
 //!
 //! ```text
 //! allocate ── quick     allocate_own      newest index on the own stack: revive, plain stores   allocate.rs, bias.rs
+//!          ├─ second    allocate_next     the same for larger sizes; a large one by 1 CAS          large.rs
 //!          └─ thorough  allocate
-//!             ├─ parked      allocate_parked   each index: revive, or claim_parked (1 CAS)
+//!             ├─ parked      allocate_parked   each index: revive, or claim_parked (1 CAS)         bias.rs
+//!             │              pop_large         from the own pool                                   large.rs
 //!             ├─ a batch     take_batch        own homes, then transfer slots: onto the stack      parked.rs
+//!             │              take_large_home   own homes: into the pool                            large.rs
 //!             ├─ free memory carve             a run that is cut up, else find_and_take            runs.rs
 //!             │                 ├─ find           class, tree, leaf, header                        hints.rs
 //!             │                 └─ take           whole, or cut from the tail                      operation.rs
-//!             └─ nothing     last_try          flush, then sweep: help, steal, coalesce, take      sweep.rs, bias.rs
+//!             └─ nothing     last_try          as much was refused, and nothing given back: recall refusals.rs
+//!                                              else flush_near, then sweep_for:
+//!                                              help, steal, coalesce, take                         sweep.rs, bias.rs
 //!
 //! free ────── quick     free_own          own block onto the own stack, plain stores              free.rs, bias.rs
+//!          ├─ second    free_next         the same for larger sizes; a large one by 1 CAS          large.rs
 //!          └─ thorough  free              live_of, or refuse (S5); then by whose it is, anew if that changed
 //!             ├─ own         free_local        own stack, plain stores; full: flush_half           parked.rs
 //!             │                                to own homes, a transfer slot, or merge_batch       transfer_cache.rs
 //!             ├─ remote      free_remote       1 CAS; the index goes to the outbox                 outbox.rs
 //!             │                                a full batch: to its owner's homes, or it waits     transfer_cache.rs
+//!             ├─ large       free_large        1 CAS; own pool, or its owner's homes               large.rs
 //!             └─ unowned     free_shared       1 CAS; the own stack, or coalesce                   operation.rs
 //!                                              (and all that is neither parkable nor biased)
 //! ```
