@@ -346,12 +346,29 @@ impl<S: Structure> Cpu<'_, S> {
 pub struct Scenario<S: Structure> {
     pub name: &'static str,
     pub structure: S,
-    pub scripts: &'static [&'static [S::Call]],
-    pub blocks: &'static [u8],
-    /// Blocks that are free.
-    pub free: u8,
-    pub mortal: &'static [u8],
-    pub deaths: u32,
+    scripts: &'static [&'static [S::Call]],
+    blocks: &'static [u8],
+    mortal: &'static [u8],
+    deaths: u32,
+}
+
+impl<S: Structure> Scenario<S> {
+    /// A scenario in which nobody has blocks, and nobody dies.
+    pub const fn new(name: &'static str, structure: S, scripts: &'static [&'static [S::Call]]) -> Self {
+        Self { name, structure, scripts, blocks: &[], mortal: &[], deaths: 0 }
+    }
+
+    /// The same with so many blocks for the first participant, the second one, and so on.
+    pub const fn blocks(mut self, blocks: &'static [u8]) -> Self {
+        self.blocks = blocks;
+        self
+    }
+
+    /// The same with so many deaths at most, of these participants.
+    pub const fn deaths(mut self, deaths: u32, mortal: &'static [u8]) -> Self {
+        (self.deaths, self.mortal) = (deaths, mortal);
+        self
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -498,7 +515,7 @@ impl<S: Structure> Explored<S> {
 impl<S: Structure> Scenario<S> {
     /// Blocks.
     fn count(&self) -> usize {
-        self.blocks.iter().sum::<u8>() as usize + self.free as usize
+        self.blocks.iter().sum::<u8>() as usize
     }
 }
 
@@ -526,14 +543,13 @@ impl<S: Structure> Model for Explored<S> {
     fn init_states(&self) -> Vec<State<S>> {
         let participants = self.scenario.scripts.len();
         let (mut memory, mut held) = (vec![], vec![]);
-        for (by, &count) in self.scenario.blocks.iter().enumerate() {
+        let counts = self.scenario.blocks.iter().copied().chain(std::iter::repeat(0)).take(participants);
+        for (by, count) in counts.enumerate() {
             let first = memory.len() as u8;
             held.push((first..first + count).map(|block| (block, 1)).collect());
             let mine = Word::Header(Header { live: true, owner: by as u8 + 1, generation: 1 });
             memory.extend((0..count).map(|_| mine));
         }
-        let free = Word::Header(Header { live: false, owner: 0, generation: 0 });
-        memory.extend((0..self.scenario.free).map(|_| free));
         memory.extend(self.scenario.structure.words(participants));
         let spec = self.scenario.structure.spec(participants);
         let idle = Participant { begun: 0, todo: S::DONE, recovers: 0, answers: vec![], own: S::Own::default() };
