@@ -8,8 +8,7 @@
 //! adoption.
 
 use super::block_header::{Header, LINKED, State, adopter, is_adopter, is_nobody};
-use super::words::view;
-use super::words::{Heap, Live};
+use super::words::{Heap, Live, view};
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
 use crate::packed::packed;

@@ -6,8 +6,7 @@ use super::operation::Held;
 use super::runs::Fit;
 use super::thread_cache::ThreadCache;
 use super::words::{Exhausted, Heap, Kind, Live};
-use crate::backend::orderings::*;
-use crate::backend::{Backend, Mutant, Reach, Word};
+use crate::backend::{Backend, Reach};
 use crate::segment::layout::{Geometry, Granule};
 use crate::segment::region::Region;
 use crate::segment::size_class::{Bin, EXACT};
@@ -214,28 +213,6 @@ impl<R: Region> Heap<R> {
         None
     }
 
-    /// Takes the parked block at `g` by compare-and-swap: the way without bias, and for unowned and marked blocks.
-    #[inline]
-    pub(super) fn claim_parked(&self, owner: u16, g: Granule, size: u32, kind: Kind) -> Option<Header> {
-        let (state, low) = kind.state_of(self.place(g, size), self.spans(g, size));
-        let word = self.header(g);
-        let header = self.header_at(g, Header(word.load(&HEADER_HINT)));
-        let right_size = R::Backend::check(header.size() == size, Mutant::PopSizeUnchecked);
-        let live = Header::new(state, owner, header.next_generation(), low);
-        // Held first where it is to be labelled.
-        let labelled = state == State::Typed;
-        let taken = if labelled { Header::new(State::Coalescing, owner, live.generation(), low) } else { live };
-        let free_to_take = header.is_given_up() && right_size && self.bias().may_take(owner, header);
-        if !free_to_take || word.cas(header.0, taken.0, &CLAIM).is_err() {
-            return None;
-        }
-        if labelled {
-            self.label(g, state, kind);
-            word.store(live.0, &HELD_STORE);
-        }
-        Some(live)
-    }
-
     #[cold]
     #[inline(never)]
     fn allocate_slow(&self, reach: Reach, cache: &mut ThreadCache, fit: Fit, kind: Kind) -> Result<Live, Exhausted> {
@@ -309,16 +286,16 @@ impl<R: Region> Heap<R> {
     }
 
     /// Nothing was hinted that surely fits: unless as much was refused before and nothing was given back since
-    /// (matrix::news), merge what this cache has parked, then everything, and take the first block that fits at
+    /// (matrix::refusals), merge what this cache has parked, then everything, and take the first block that fits at
     /// all, without room to spare for alignment or class (L2).
     #[cold]
     fn last_try(&self, reach: Reach, cache: &mut ThreadCache, asked: Fit, wanted: Fit) -> Result<Held, Exhausted> {
-        if let Some(known) = self.made().recall(cache, asked) {
+        if let Some(known) = self.refusing().recall(cache, asked) {
             return known;
         }
         self.parking().flush_near(cache);
         let held = self.runs().find_and_take(cache, wanted.room());
-        held.map_or_else(|| self.news().sweep_for(reach, cache, asked), Ok)
+        held.map_or_else(|| self.refusing().sweep_for(reach, cache, asked), Ok)
     }
 
     pub(super) fn exhausted(&self) -> Exhausted {
@@ -326,33 +303,14 @@ impl<R: Region> Heap<R> {
         let free = tally.free.granules + tally.parked.granules + tally.in_flight.granules;
         Exhausted { free, largest: tally.largest_free }
     }
-
-    /// Hands out a held block, in the form of `kind`.
-    pub(super) fn retype(&self, cache: &ThreadCache, at: Granule, header: Header, kind: Kind) -> Live {
-        let (state, low) = kind.state_of(self.place(at, header.size()), self.spans(at, header.size()));
-        let live = Header::new(state, cache.owner(), header.generation(), low);
-        self.label(at, state, kind);
-        self.header(at).store(live.0, &HELD_STORE);
-        Live { at, header: live }
-    }
-
-    /// Writes the fingerprint beside the head of a block that will be live in this state. Nobody else may
-    /// have the block yet: it might be freed and merged, and a head stand here.
-    #[inline(always)]
-    pub(super) fn label(&self, at: Granule, state: State, kind: Kind) {
-        if let (Kind::Typed(fingerprint), State::Typed) = (kind, state) {
-            let second = self.header(at.plus(self.least()));
-            let old = Header(second.load(&HELD_LOOK));
-            second.store(self.next_inside(old, fingerprint).0, &HELD_STORE);
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::Native;
     use crate::backend::decorators::{Probe, stopped_at};
+    use crate::backend::orderings::HELD_STORE;
+    use crate::backend::{Native, Word};
     use crate::matrix::tests::biased;
     use crate::matrix::thread_cache::STACK;
     use crate::segment::layout::{Layout, Params};

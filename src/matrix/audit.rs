@@ -9,12 +9,12 @@ use super::block_header::{Header, State, is_nobody};
 use super::operation::Op;
 use super::stats::Fault;
 use super::transfer_cache::filler_of;
-use super::words::Heap;
-use super::words::view;
+use super::words::{Heap, view};
 use crate::backend::Word;
 use crate::backend::orderings::{BATCH_LOOK, HAZARD_LOOK, HINT_LOOK, OP_READ, PIN_LOOK, SLOT_LOOK};
 use crate::segment::layout::{BATCH, CHUNK, Granule, SlotWord};
 use crate::segment::region::{Region, WordIndex};
+use crate::segment::slot::Slots;
 
 /// The bits of a word beyond the first `used`.
 const fn beyond(used: usize) -> u64 {
@@ -39,7 +39,7 @@ impl<R: Region> Audit<'_, R> {
     /// nobody has joined, and caches need no slots.)
     pub(super) fn has_owner(self, header: Header) -> bool {
         let joined = self.heap.word(self.heap.layout().highest()).load(&SLOT_LOOK) != 0;
-        let is_here = |number| !joined || !self.heap.recoveries().slots().is_free(number);
+        let is_here = |number| !joined || !Slots(self.heap.region()).is_free(number);
         let is_known = |number| is_nobody(number) || self.heap.is_participant(number) && is_here(number);
         match header.state() {
             State::Inside | State::Free => true,

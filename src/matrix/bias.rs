@@ -33,8 +33,7 @@
 
 use super::block_header::{Header, State, is_adopter, is_nobody};
 use super::thread_cache::ThreadCache;
-use super::words::Heap;
-use super::words::view;
+use super::words::{Heap, Kind, view};
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Reach, Word};
 use crate::segment::layout::{Granule, SlotWord};
@@ -417,5 +416,29 @@ impl<R: Region> Bias<'_, R> {
         } else {
             self.heap.made().sent(cache);
         }
+    }
+}
+
+impl<R: Region> Heap<R> {
+    /// Takes the parked block at `g` by compare-and-swap: the way without bias, and for unowned and marked blocks.
+    #[inline]
+    pub(super) fn claim_parked(&self, owner: u16, g: Granule, size: u32, kind: Kind) -> Option<Header> {
+        let (state, low) = kind.state_of(self.place(g, size), self.spans(g, size));
+        let word = self.header(g);
+        let header = self.header_at(g, Header(word.load(&HEADER_HINT)));
+        let right_size = R::Backend::check(header.size() == size, Mutant::PopSizeUnchecked);
+        let live = Header::new(state, owner, header.next_generation(), low);
+        // Held first where it is to be labelled.
+        let labelled = state == State::Typed;
+        let taken = if labelled { Header::new(State::Coalescing, owner, live.generation(), low) } else { live };
+        let free_to_take = header.is_given_up() && right_size && self.bias().may_take(owner, header);
+        if !free_to_take || word.cas(header.0, taken.0, &CLAIM).is_err() {
+            return None;
+        }
+        if labelled {
+            self.label(g, state, kind);
+            word.store(live.0, &HELD_STORE);
+        }
+        Some(live)
     }
 }

@@ -20,10 +20,8 @@
 //!   an end of what it took has news.
 
 use super::block_header::{Header, State};
-use super::operation::Held;
-use super::runs::Fit;
 use super::thread_cache::ThreadCache;
-use super::words::{Exhausted, Heap, view};
+use super::words::{Heap, view};
 use crate::backend::{Backend, Mutant};
 use crate::segment::layout::Granule;
 use crate::segment::region::Region;
@@ -37,57 +35,6 @@ view! {
 }
 
 impl<R: Region> Made<'_, R> {
-    /// What is known without a sweep of a request that nothing hinted serves: that it is refused, or a block that the
-    /// cache has made since as much was refused. None: who asks has to look.
-    pub(super) fn recall(self, cache: &mut ThreadCache, asked: Fit) -> Option<Result<Held, Exhausted>> {
-        let own_news = self.heap.news().own_news(cache);
-        let refused = cache.refused.as_deref()?;
-        if !refused.asked.has_no_more_than(asked.size, asked.align) {
-            return None;
-        }
-        if !R::Backend::check(refused.own_news == own_news, Mutant::NewsIgnored) {
-            self.heap.parking().merge_own(cache);
-        }
-        // Behind the merging: what it did not find where it was parked, somebody has counted before taking it.
-        let (before, now) = (cache.refused.as_deref()?.news_of_others, self.heap.news().news_of_others(cache));
-        if !R::Backend::check(now == before, Mutant::NewsIgnored) {
-            return None;
-        }
-        self.look_at_made(cache, asked)
-    }
-
-    /// Takes what fits from the blocks that the cache has made. None: somebody else may have had a hand in one.
-    fn look_at_made(self, cache: &mut ThreadCache, asked: Fit) -> Option<Result<Held, Exhausted>> {
-        let mut place = 0;
-        while let Some(&(at, most)) = cache.refused.as_deref()?.made.get(place) {
-            if most < asked.size {
-                place += 1;
-                continue;
-            }
-            let (g, header) = (Granule(at), self.heap.look(Granule(at)));
-            if header.is_live() {
-                cache.refused.as_deref_mut()?.made.swap_remove(place);
-                continue;
-            }
-            if !header.is_free() || !self.heap.fits_sector(g, header) {
-                self.forget(cache);
-                return None;
-            }
-            if let Some(tail) = self.heap.runs().tail_for(asked, g, header.size()) {
-                let taken = self.heap.operations().take(cache, g, header, tail);
-                if taken.is_none() {
-                    self.forget(cache);
-                }
-                return taken.map(Ok);
-            }
-            place += 1;
-        }
-        let own_news = self.heap.news().own_news(cache);
-        let refused = cache.refused.as_deref_mut()?;
-        refused.own_news = own_news;
-        Some(Err(Exhausted { free: refused.free, largest: refused.largest }))
-    }
-
     /// This cache has made a free block that begins at `g`, or changed its size, and has looked at both neighbours.
     #[inline]
     pub(super) fn add(self, cache: &mut ThreadCache, g: Granule) {
@@ -122,7 +69,7 @@ impl<R: Region> Made<'_, R> {
         };
         let right = self.heap.look(end);
         let right_stays = end.0 >= self.heap.layout().granules || right.is_live() || own(right);
-        let left = self.heap.operations().footed_before(g).map(|(_, left)| left);
+        let left = self.heap.footed_before(g).map(|(_, left)| left);
         let left_stays = left.is_none_or(|left| own(left) || !matches!(left.state(), State::Free | State::Coalescing));
         right_stays && left_stays
     }

@@ -28,24 +28,27 @@
 //!
 //! From the ground up; each file uses those above it:
 //!
-//! - [`block_header`]: the only truth about which blocks exist;
-//! - `thread_cache`: what one thread keeps to itself;
-//! - `words`: the heap's own words, and how they are looked at;
+//! - [`block_header`]: the only truth about which blocks exist; [`stats`]: how what is in the sector is counted;
+//! - `pool`: what a cache remembers of its large blocks; `thread_cache`: what one thread keeps to itself;
+//! - `words`: the heap's own words, how they are looked at, and what is written into a block that is held;
 //! - `hints`: where to look; [`size_class`]: what is filed where;
-//! - [`operation`]: cut, join and the Ripple, which anybody can finish;
+//! - `news`: how much each participant has given back; `made`: what a refused cache has made free itself;
+//! - [`operation`]: cut, join and the Ripple, which anybody can finish; `mend`: the tiling is restored;
 //! - `bias`: the owner's plain stores, and what a thief pays instead;
 //! - `adoption`: a live block's owner changes while it may be about to free it; `ownership`: giving,
 //!   publishing, taking;
-//! - `transfer_cache`: batches change hands; `outbox`: what was freed for others goes home; `parked`: what
-//!   waits, and for how long;
-//! - `large`: large blocks wait as well; `pool`: what a cache remembers of them;
-//! - [`runs`]: free memory is cut to size; `resize`: a live block grows or shrinks where it is;
-//! - [`stats`]: what is in the sector; `audit`: what only performance would notice; `mend`: the tiling is
-//!   restored; [`sweep`]: healing and the last try; [`recovery`]: what the dead leave (`walk`: one walker's
-//!   way);
+//! - `transfer_cache`: batches change hands; `outbox`: what was freed for others goes home; `large`: large
+//!   blocks wait as well; `parked`: what waits, and for how long;
+//! - [`runs`]: free memory is cut to size; [`resize`]: a live block grows or shrinks where it is;
+//! - `audit`: what only performance would notice; [`sweep`]: healing, and the look at every block;
+//! - `recovered`, `walk`: what a recovery finds, and one walker's way; [`recovery`]: what the dead leave;
+//! - `refusals`: the last try, and what is remembered of one that was in vain;
 //! - `allocate` and `free`: the roof; [`heap`]: the whole, under one name;
 //! - `threads`: which cache a thread has; [`core`]: a mapped segment with its heap, and the caches of this
 //!   process's threads.
+//!
+//! Two call each other: who looks for memory (`hints`) finishes the operation that it meets, and an operation hints
+//! what it has made free.
 
 mod adoption;
 mod allocate;
@@ -74,6 +77,7 @@ mod recovered;
 pub mod recovery;
 #[cfg(not(feature = "internals"))]
 pub(crate) mod recovery;
+mod refusals;
 #[cfg(feature = "internals")]
 pub mod resize;
 #[cfg(not(feature = "internals"))]

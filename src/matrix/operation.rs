@@ -35,8 +35,7 @@
 
 use super::block_header::{Header, State};
 use super::thread_cache::ThreadCache;
-use super::words::Heap;
-use super::words::view;
+use super::words::{Heap, view};
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
 use crate::packed::packed;
@@ -536,24 +535,7 @@ impl<R: Region> Operations<'_, R> {
 
     /// The free block that ends where `g` begins, found through its footer. A footer is a hint: head and size decide.
     fn left_of(self, g: Granule) -> Option<(Granule, Header)> {
-        self.footed_before(g).filter(|(_, header)| header.is_free())
-    }
-
-    /// The block that ends where `g` begins, if it has a footer: it is FREE, or was.
-    pub(super) fn footed_before(self, g: Granule) -> Option<(Granule, Header)> {
-        let last = self.heap.layout().span(g).checked_sub(1)?;
-        let word = self.heap.look_at_span(last);
-        let (span, header) = match word.state() {
-            State::Inside if word.low() == 0 => return None,
-            State::Inside => {
-                let span = last.checked_sub(word.low())?;
-                (span, self.heap.look_at_span(span))
-            }
-            _ => (last, word),
-        };
-        let at = self.heap.head_of(span, header);
-        let adjacent = R::Backend::check(at.plus(header.size()) == g, Mutant::AdjacencyUnchecked);
-        adjacent.then_some((at, header))
+        self.heap.footed_before(g).filter(|(_, header)| header.is_free())
     }
 
     /// Cuts a held block in two held ones after `size` granules; both have a span of their own.

@@ -6,8 +6,7 @@
 
 use super::thread_cache::{RemoteBatch, ThreadCache, WAYS};
 use super::transfer_cache::{ALL, places};
-use super::words::Heap;
-use super::words::view;
+use super::words::{Heap, view};
 use crate::backend::Word;
 use crate::segment::layout::{BATCH, Granule};
 use crate::segment::region::Region;

@@ -2,8 +2,7 @@
 //! under a name, and taken.
 
 use super::block_header::{Header, State, is_adopter, is_nobody};
-use super::words::view;
-use super::words::{Heap, Live};
+use super::words::{Heap, Live, view};
 use crate::backend::{Backend, Mutant};
 use crate::segment::directory::{Directory, NamedBlock, NotPublished, Published};
 use crate::segment::layout::Granule;

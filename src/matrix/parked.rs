@@ -8,8 +8,7 @@
 
 use super::thread_cache::{FEW, MOST_SHORT_LOOKS, RemoteBatch, ThreadCache, WAYS};
 use super::transfer_cache::ALL;
-use super::words::Heap;
-use super::words::view;
+use super::words::{Heap, view};
 use crate::segment::layout::Granule;
 use crate::segment::region::Region;
 use crate::segment::size_class::Bin;

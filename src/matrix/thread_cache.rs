@@ -77,7 +77,7 @@ pub(super) const FEW: usize = 8;
 /// How often, at most, until it looks at all again.
 pub(super) const MOST_SHORT_LOOKS: u8 = 15;
 
-/// What a cache was refused, and what has been given back since (matrix::news).
+/// What a cache was refused, and what has been given back since (matrix::refusals).
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
     /// How much others had given back by then.

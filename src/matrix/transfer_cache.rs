@@ -13,8 +13,7 @@
 //! meets a wrong one mends it.
 
 use super::thread_cache::{RemoteBatch, ThreadCache};
-use super::words::Heap;
-use super::words::view;
+use super::words::{Heap, view};
 use crate::backend::Word;
 use crate::backend::orderings::{BATCH_CLAIM, BATCH_INDEX, BATCH_LOOK, BATCH_MAP, BATCH_PASS};
 use crate::packed::packed;

@@ -1,8 +1,9 @@
-//! The heap's own words: what it is, and how its headers are looked at. The ground of everything else in this folder.
+//! The heap's own words: what it is, how its headers are looked at, and what is written into a block that is held.
+//! The ground of everything else in this folder.
 
 use super::block_header::{FINGERPRINT_MASK, Header, State, is_adopter, place};
 use super::thread_cache::ThreadCache;
-use crate::backend::orderings::HEADER_LOOK;
+use crate::backend::orderings::{HEADER_LOOK, HELD_LOOK, HELD_STORE};
 use crate::backend::{Backend, Mutant, Word};
 use crate::segment::layout::{Granule, Layout, SlotWord};
 use crate::segment::region::{Region, WordIndex};
@@ -249,6 +250,23 @@ impl<R: Region> Heap<R> {
         (header.state() != State::Inside && self.fits_sector(g, header)).then_some((g, header))
     }
 
+    /// The block that ends where `g` begins, if it has a footer: it is FREE, or was.
+    pub(super) fn footed_before(&self, g: Granule) -> Option<(Granule, Header)> {
+        let last = self.layout().span(g).checked_sub(1)?;
+        let word = self.look_at_span(last);
+        let (span, header) = match word.state() {
+            State::Inside if word.low() == 0 => return None,
+            State::Inside => {
+                let span = last.checked_sub(word.low())?;
+                (span, self.look_at_span(span))
+            }
+            _ => (last, word),
+        };
+        let at = self.head_of(span, header);
+        let adjacent = R::Backend::check(at.plus(header.size()) == g, Mutant::AdjacencyUnchecked);
+        adjacent.then_some((at, header))
+    }
+
     /// Visits each tile; a visit that returns false is repeated with the tile as it is then.
     pub(crate) fn each_tile(&self, mut visit: impl FnMut(Granule, Header) -> bool) {
         let mut at = 0;
@@ -290,6 +308,26 @@ impl<R: Region> Heap<R> {
                 Err(Refusal::Stale { held, found: live.header })
             }
             _ => Ok(live),
+        }
+    }
+
+    /// Hands out a held block, in the form of `kind`.
+    pub(super) fn retype(&self, cache: &ThreadCache, at: Granule, header: Header, kind: Kind) -> Live {
+        let (state, low) = kind.state_of(self.place(at, header.size()), self.spans(at, header.size()));
+        let live = Header::new(state, cache.owner(), header.generation(), low);
+        self.label(at, state, kind);
+        self.header(at).store(live.0, &HELD_STORE);
+        Live { at, header: live }
+    }
+
+    /// Writes the fingerprint beside the head of a block that will be live in this state. Nobody else may
+    /// have the block yet: it might be freed and merged, and a head stand here.
+    #[inline(always)]
+    pub(super) fn label(&self, at: Granule, state: State, kind: Kind) {
+        if let (Kind::Typed(fingerprint), State::Typed) = (kind, state) {
+            let second = self.header(at.plus(self.least()));
+            let old = Header(second.load(&HELD_LOOK));
+            second.store(self.next_inside(old, fingerprint).0, &HELD_STORE);
         }
     }
 

@@ -1,4 +1,4 @@
-//! L2 with what was refused remembered (matrix::news): one gives something back while another, which wants it,
+//! L2 with what was refused remembered (matrix::refusals): one gives something back while another, which wants it,
 //! is being refused. At rest nobody is refused because of what it remembers.
 
 use super::turns::{self, Player, Scheduling, TURNS, play};
