@@ -4,6 +4,14 @@
 //! atomics), the model checkers bring their own, and [`decorators`] wrap any of them to count, to stop a
 //! participant at a chosen step, or to make compare-and-swap fail spuriously. Raw atomics and ordering
 //! literals appear in this folder only; every access elsewhere names a [`Site`].
+//!
+//! From the ground up; each file uses those above it:
+//!
+//! - [`orderings`]: the table of all accesses, and the planted faults; [`payload`]: copies of bytes that others may
+//!   change;
+//! - `random`, `identities`, `seats`: the kernel's random numbers; serials of a process; small numbers of its threads;
+//! - `process`: which process this is, also behind a fork; `native`: the production backend;
+//! - [`decorators`]: to count, to stop, to plant faults; `loom` and `shuttle`: the model checkers' backends.
 
 pub mod decorators;
 pub(crate) mod identities;

@@ -1,9 +1,11 @@
 //! What a user holds: handlers, typed blocks, relative pointers.
 //!
-//! One file a theme: `pointer` (positions and blocks), `handler` (the way into a segment, and what stands at
-//! an offset), `block` (allocate and free), `resize` (grow and shrink), `payload` (read and write),
-//! `ownership` (whose a block is, and what the dead leave), `names` (publish and take), `inspect` (what is in
-//! the segment), `containers` (Rust's own, in the segment).
+//! From the ground up; each file uses those above it:
+//!
+//! - `pointer`: positions and blocks; `handler`: the way into a segment, and what stands at an offset;
+//! - `block`: allocate and free; `resize`: grow and shrink; `payload`: read and write;
+//! - `inspect`: what is in the segment; `ownership`: whose a block is, and what the dead leave;
+//! - `names`: publish and take; `containers`: Rust's own, in the segment.
 //!
 //! ```
 //! use atomic_matrix::handlers::HandlerFunctions;

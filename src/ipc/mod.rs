@@ -14,20 +14,28 @@
 //! - [`ReadOnly`]: a segment that can be looked at and not be changed;
 //! - [`Unbound`]: a message without its handler, for bindings to other languages;
 //! - [`ParticipantId`]: who is alive;
-//! - `link`: the lemma that carries every structure: ownership of a block moves *with* the operation, by one
-//!   compare-and-swap;
-//! - `structure`: how a structure is made, and who uses it; `ring`: the bounded queue with many senders and
-//!   receivers; `held`: what its receivers hold; `log`: the last publications, which all read; `table`: blocks
-//!   under keys;
-//! - `reclaim`: who may write a structure, and when its block is freed; `settle`: what a recovery does with it;
-//!   `call`: requests and responses;
-//! - [`Select`]: waiting for several of them; `recv_async` and its like, for any runtime (`future`);
-//!   [`Readable`], for epoll;
-//! - `wait`: sleeping until somebody has put something, with a bound; `several`: at several bells; `helper`:
-//!   the thread that sleeps for futures;
-//! - `sync`: locks, events, semaphores, barriers.
+//! - [`Select`]: waiting for several of them; `recv_async` and its like, for any runtime; [`Readable`], for epoll.
 //!
 //! Where one starts: [`Handler::message`](crate::Handler::message).
+//!
+//! From the ground up; each file uses those above it:
+//!
+//! - `sort`: what sorts of structures there are; `wait`: sleeping until somebody has put something, with a bound;
+//! - `link`: the lemma that carries every structure: ownership of a block moves *with* the operation, by one
+//!   compare-and-swap;
+//! - `structure`: how a structure is made, and who uses it;
+//! - `ring`: the bounded queue with many senders and receivers; `held`: what its receivers hold; `single`: the
+//!   ring of one sender and one receiver;
+//! - `log`: the last publications, which all read; `table`: blocks under keys;
+//! - `reclaim`: who may write a structure, and when its block is freed; `settle`: what a recovery does with it;
+//! - `call`: requests and responses; `sync`: locks, events, semaphores, barriers;
+//! - `payload`: what a message can hold; `message`: a block without `unsafe`; `unbound`: one without its handler;
+//! - `text`, `containers`: values of any length; `room`: what stands behind a value; `copied`, `iteration`, `names`:
+//!   values read, visited, and under names;
+//! - `channel`; `topic`, `board`, `sample`, `lossy`: what is published, in order, the latest, held, copied; `map`;
+//!   `service`;
+//! - `liveness`: who is alive; `named`: locks and their like by name; `inspect`, `read_only`: looking without changing;
+//! - `several`: waiting at several bells; `helper`: the thread that sleeps for `future`; `select`, `descriptor`.
 
 #[doc(hidden)]
 pub mod board;

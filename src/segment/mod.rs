@@ -1,10 +1,18 @@
 //! The segment: layout, header, creating and attaching, the mapped region.
 //!
-//! From the ground up: [`layout`] says where everything lies, [`region`] gives access to it as words,
-//! `offsets` how granules are named to others; `header` is what a segment says about itself, `place` where
-//! its file has its name, [`Options`] what one may choose, `space` whether there is room; `life` who is
-//! alive; `create` and `attach` are the two ways to a [`Segment`] (`mapping`). Nothing here knows the heap:
-//! its words are written by a callback.
+//! From the ground up; each file uses those above it:
+//!
+//! - [`size_class`]: the classes of block sizes; [`layout`]: where everything lies; [`region`]: access to it as words;
+//! - `offsets`: how granules are named to others; [`directory`]: names of blocks;
+//! - `header`: what a segment says about itself, and why an attacher believes it;
+//! - `descriptor`: files that come as descriptors; `options`: what one may choose; `space`: whether there is room;
+//! - `place`: where a segment's file has its name; `orphan`: one that has lost it, found again;
+//! - `lock`: locks on bytes of a file; `life`: who is alive;
+//! - `mapping`: the [`Segment`] as its user holds it; [`slot`]: what a participant's number stands for;
+//! - `participant`: who uses the segment, and who has died; `view`: a segment for reading alone;
+//! - `create` and `attach`: the two ways to a segment.
+//!
+//! Nothing here knows the heap: its words are written by a callback.
 
 mod attach;
 mod create;

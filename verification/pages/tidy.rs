@@ -1,9 +1,10 @@
 //! The source is tidy: widths and lengths, one direction of use, safety comments that stand for themselves.
 
-use std::collections::{BTreeMap, BTreeSet};
+#[path = "directions.rs"]
+mod directions;
+
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use syn::UseTree;
-use syn::visit::{self, Visit};
 
 /// Columns of a line.
 const COLUMNS: usize = 120;
@@ -132,164 +133,6 @@ fn homonyms(files: &BTreeMap<String, String>) -> Vec<String> {
     places.into_iter().map(|(name, files)| format!("{name}: {}", files.join(", "))).collect()
 }
 
-/// A file's place among the modules: `matrix/free.rs` is `matrix`, `free`.
-fn module(file: &str) -> Vec<String> {
-    let mut path: Vec<String> = file.trim_end_matches(".rs").split('/').map(str::to_owned).collect();
-    if matches!(path.last().map(String::as_str), Some("mod" | "lib")) {
-        path.pop();
-    }
-    path
-}
-
-/// The paths that a tree of uses names.
-fn named(tree: &UseTree, before: &[String], found: &mut Vec<(Vec<String>, String)>) {
-    let with = |name: &syn::Ident| [before, &[name.to_string()]].concat();
-    match tree {
-        UseTree::Path(path) => named(&path.tree, &with(&path.ident), found),
-        UseTree::Name(name) => found.push((with(&name.ident), name.ident.to_string())),
-        UseTree::Rename(name) => found.push((with(&name.ident), name.rename.to_string())),
-        UseTree::Glob(_) => found.push((before.to_vec(), String::new())),
-        UseTree::Group(group) => group.items.iter().for_each(|tree| named(tree, before, found)),
-    }
-}
-
-/// What a file names outside its tests, by `use` or within its code: the path from the crate's root, the name that
-/// it has here, and whether it is passed on.
-struct Names<'m> {
-    modules: &'m BTreeSet<Vec<String>>,
-    module: Vec<String>,
-    found: Vec<(Vec<String>, String, bool)>,
-}
-
-impl Names<'_> {
-    /// The path from the root, if it leads into this crate.
-    fn absolute(&self, path: &[String]) -> Option<Vec<String>> {
-        let supers = path.iter().take_while(|part| *part == "super").count();
-        match path.first()?.as_str() {
-            "crate" => Some(path[1..].to_vec()),
-            "self" => Some([&self.module, &path[1..]].concat()),
-            "super" => Some([&self.module[..self.module.len() - supers], &path[supers..]].concat()),
-            _ => None,
-        }
-    }
-}
-
-impl<'t> Visit<'t> for Names<'_> {
-    fn visit_item_mod(&mut self, item: &'t syn::ItemMod) {
-        if !is_for_tests(&item.attrs) {
-            self.module.push(item.ident.to_string());
-            visit::visit_item_mod(self, item);
-            self.module.pop();
-        }
-    }
-
-    fn visit_item_fn(&mut self, item: &'t syn::ItemFn) {
-        if !is_for_tests(&item.attrs) {
-            visit::visit_item_fn(self, item);
-        }
-    }
-
-    fn visit_item_impl(&mut self, item: &'t syn::ItemImpl) {
-        if !is_for_tests(&item.attrs) {
-            visit::visit_item_impl(self, item);
-        }
-    }
-
-    fn visit_item_use(&mut self, item: &'t syn::ItemUse) {
-        if is_for_tests(&item.attrs) {
-            return;
-        }
-        let mut paths = vec![];
-        named(&item.tree, &[], &mut paths);
-        let passed_on = !matches!(item.vis, syn::Visibility::Inherited);
-        for (path, name) in paths {
-            let here = [&self.module, &path[..]].concat();
-            let below = self.modules.contains(&here[..=self.module.len()]).then_some(here);
-            self.found.extend(self.absolute(&path).or(below).map(|path| (path, name, passed_on)));
-        }
-    }
-
-    /// Only a path that says where it begins: one that begins with an imported name was seen at its `use`.
-    fn visit_path(&mut self, path: &'t syn::Path) {
-        let parts: Vec<String> = path.segments.iter().map(|part| part.ident.to_string()).collect();
-        self.found.extend(self.absolute(&parts).map(|path| (path, String::new(), false)));
-        visit::visit_path(self, path);
-    }
-
-    fn visit_visibility(&mut self, _: &'t syn::Visibility) {}
-}
-
-/// Whether an item is compiled for tests alone.
-fn is_for_tests(attributes: &[syn::Attribute]) -> bool {
-    let test = |attribute: &syn::Attribute| match &attribute.meta {
-        syn::Meta::List(list) => list.path.is_ident("cfg") && list.tokens.to_string() == "test",
-        meta => meta.path().is_ident("test"),
-    };
-    attributes.iter().any(test)
-}
-
-/// What a file names outside its tests ([`Names`]).
-fn uses(file: &str, text: &str, modules: &BTreeSet<Vec<String>>) -> Vec<(Vec<String>, String, bool)> {
-    let mut names = Names { modules, module: module(file), found: vec![] };
-    names.visit_file(&syn::parse_file(text).expect("it is Rust"));
-    names.found
-}
-
-/// Which file uses which. A folder's face only passes its files' names on: who goes through it uses the file.
-fn graph(files: &BTreeMap<String, String>) -> BTreeMap<String, BTreeSet<String>> {
-    let by_module: BTreeMap<Vec<String>, &String> = files.keys().map(|file| (module(file), file)).collect();
-    let modules = by_module.keys().cloned().collect();
-    let all: BTreeMap<&String, _> = files.iter().map(|(file, text)| (file, uses(file, text, &modules))).collect();
-    // The file that a path leads to, through faces.
-    let defines = |path: &[String]| {
-        let mut path = path.to_vec();
-        loop {
-            let at = (0..=path.len()).rev().find(|&length| by_module.contains_key(&path[..length]))?;
-            let file = by_module[&path[..at]];
-            let Some(name) = path.get(at) else { return Some(file) };
-            match all[file].iter().find(|(.., here, passed_on)| here == name && *passed_on) {
-                Some((on, ..)) if *on != path => path = [on.clone(), path[at + 1..].to_vec()].concat(),
-                _ => return Some(file),
-            }
-        }
-    };
-    let mut graph: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for (&file, uses) in &all {
-        let is_face = |path: &[String]| file.ends_with("mod.rs") && path.starts_with(&module(file));
-        for (path, _, passed_on) in uses {
-            let used = defines(path).filter(|&used| used != file && used != "lib.rs" && file != "lib.rs");
-            if let Some(used) = used.filter(|_| !(*passed_on && is_face(path))) {
-                graph.entry(file.clone()).or_default().insert(used.clone());
-            }
-        }
-    }
-    graph
-}
-
-/// A circle in the graph, if there is one.
-fn circle(graph: &BTreeMap<String, BTreeSet<String>>) -> Option<Vec<String>> {
-    fn walk<'a>(
-        graph: &'a BTreeMap<String, BTreeSet<String>>,
-        at: &'a str,
-        way: &mut Vec<&'a str>,
-        done: &mut BTreeSet<&'a str>,
-    ) -> Option<Vec<String>> {
-        if let Some(begins) = way.iter().position(|&file| file == at) {
-            return Some(way[begins..].iter().map(|&file| file.to_owned()).collect());
-        }
-        if done.contains(at) {
-            return None;
-        }
-        way.push(at);
-        let found = graph.get(at).into_iter().flatten().find_map(|next| walk(graph, next, way, done));
-        way.pop();
-        done.insert(at);
-        found
-    }
-    let mut done = BTreeSet::new();
-    graph.keys().find_map(|file| walk(graph, file, &mut vec![], &mut done))
-}
-
 #[test]
 fn lines_and_functions_and_files_are_short() {
     let mut faults = vec![];
@@ -327,16 +170,6 @@ fn safety_comments_stand_for_themselves() {
 }
 
 #[test]
-fn files_use_each_other_in_one_direction() {
-    let graph = graph(&files());
-    let edges: usize = graph.values().map(BTreeSet::len).sum();
-    assert!(edges > 100, "{edges} uses found");
-    if let Some(circle) = circle(&graph) {
-        panic!("these files use each other in a circle: {}", circle.join(" → "));
-    }
-}
-
-#[test]
 fn a_name_means_one_type() {
     let found = homonyms(&files());
     assert!(found.is_empty(), "declared more than once:\n{}", found.join("\n"));
@@ -352,35 +185,6 @@ fn untidy_source_is_noticed() {
     assert_eq!(leaning("// SAFETY: as above.\n// SAFETY: as above, it is aligned.\n// SAFETY: in range."), [1, 2]);
     assert_eq!(retired("a planet, planes\nThe Lane's end, two_lanes"), [(2, "lane", "thread cache")]);
     let file = |name: &str, text: &str| (name.to_owned(), text.to_owned());
-    let folder = |b: &str| {
-        BTreeMap::from([
-            file("lib.rs", "mod a; pub use a::c::C;"),
-            file("a/mod.rs", "mod b; mod c; pub use c::C; pub struct A;"),
-            file("a/b.rs", b),
-            file("a/c.rs", "use super::{A, b::B}; pub struct C;"),
-        ])
-    };
-    assert_eq!(circle(&graph(&folder("use super::A; pub struct B;"))), None);
-    for b in
-        ["use crate::a::C; pub struct B;", "use super::C as D; pub struct B;", "use super::c::{self}; pub struct B;"]
-    {
-        let found = circle(&graph(&folder(b))).unwrap_or_else(|| panic!("{b}"));
-        assert_eq!(found, ["a/b.rs", "a/c.rs"], "{b}");
-    }
-    for b in [
-        "pub struct B(super::C);",
-        "pub struct B; fn f() { crate::a::c::C::new() }",
-        "pub struct B; mod m { use super::super::C; }",
-    ] {
-        assert!(circle(&graph(&folder(b))).is_some(), "without a use at the head: {b}");
-    }
-    for b in [
-        "pub struct B; #[cfg(test)] mod tests { use super::super::c::C; }",
-        "pub struct B; #[test] fn f() { super::C::new() }",
-        "pub(in crate::a) struct B;",
-    ] {
-        assert_eq!(circle(&graph(&folder(b))), None, "{b}");
-    }
     let twice = [
         file("a.rs", "pub(super) struct Word(u64);\n#[cfg(test)]\nmod tests {\n    struct Test;\n}"),
         file("b.rs", "packed! {\n    struct Word { BIT: 1 }\n}\n// enum Test\npub enum Test {}"),
