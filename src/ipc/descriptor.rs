@@ -32,6 +32,7 @@ use super::future::{Waiting, helper, rings};
 use super::helper::Sleeper;
 use super::named::{Event, Semaphore};
 use super::payload::Payload;
+use super::service::{Client, Server};
 use super::structure::Role;
 use super::topic::Topic;
 use super::wait::Look;
@@ -148,6 +149,25 @@ impl<T: Payload + ?Sized> Board<T> {
     /// As [`Receiver::readable`].
     pub fn readable(&self) -> Result<Readable<'_>> {
         Readable::of(self.attached(), Role::Receiver)
+    }
+}
+impl<Q: Payload + ?Sized, A: Payload + ?Sized> Server<Q, A> {
+    /// A descriptor that becomes readable when there may be a request.
+    ///
+    /// # Errors
+    /// As [`Receiver::readable`].
+    pub fn readable(&self) -> Result<Readable<'_>> {
+        Readable::of(self.attached(), Role::Receiver)
+    }
+}
+impl<Q: Payload + ?Sized, A: Payload + ?Sized> Client<Q, A> {
+    /// A descriptor that becomes readable when there may be a response to the call that is made: no response is taken
+    /// by a look, and [`Responses::next_timeout`](super::service::Responses::next_timeout) of no time takes one.
+    ///
+    /// # Errors
+    /// As [`Receiver::readable`].
+    pub fn readable(&self) -> Result<Readable<'_>> {
+        Readable::of(self.responses(), Role::Receiver)
     }
 }
 impl Event {

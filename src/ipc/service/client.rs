@@ -16,7 +16,7 @@ use crate::segment::region::MappedRegion;
 use crate::shared::{Shared, mix};
 use std::cell::Cell;
 use std::marker::PhantomData;
-use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// log2 of the responses of a stream that a caller need not have taken yet.
@@ -31,9 +31,44 @@ pub(super) const fn responses_of<A: Payload + ?Sized>() -> u32 {
 pub struct Client<Q: ?Sized, A: ?Sized> {
     end: End,
     ring: Arc<Attached>,
-    /// The last call's number.
-    call: Mutex<u64>,
+    calls: Mutex<Numbered>,
     of: PhantomData<fn(Box<Q>) -> Box<A>>,
+}
+
+/// The calls of a client, one after the other.
+#[derive(Default)]
+struct Numbered {
+    /// The last one's number.
+    last: u64,
+    /// Whether that one is made now, or its responses are there still.
+    busy: bool,
+}
+
+/// The call that a client makes now. It ends with this, on whatever thread.
+struct Calling<'c> {
+    calls: &'c Mutex<Numbered>,
+    number: u64,
+}
+
+impl<'c> Calling<'c> {
+    /// None if another call is made.
+    fn begin(calls: &'c Mutex<Numbered>) -> Option<Self> {
+        let mut numbered = locked(calls);
+        if std::mem::replace(&mut numbered.busy, true) {
+            return None;
+        }
+        numbered.last += 1;
+        Some(Self { calls, number: numbered.last })
+    }
+}
+impl Drop for Calling<'_> {
+    fn drop(&mut self) {
+        locked(self.calls).busy = false;
+    }
+}
+
+fn locked(calls: &Mutex<Numbered>) -> MutexGuard<'_, Numbered> {
+    calls.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<Q: Payload + ?Sized, A: Payload + ?Sized> Client<Q, A> {
@@ -41,7 +76,7 @@ impl<Q: Payload + ?Sized, A: Payload + ?Sized> Client<Q, A> {
         let content = responses_of::<A>();
         let shape = Shape { sort: Sort::Channel, cells_shift: RESPONSES_SHIFT, readers: 0, content };
         let ring = Attached::make_hidden(&end.attached.handler, shape)?;
-        Ok(Self { end, ring, call: Mutex::new(0), of: PhantomData })
+        Ok(Self { end, ring, calls: Mutex::default(), of: PhantomData })
     }
 
     /// The segment's handler.
@@ -102,11 +137,7 @@ impl<Q: Payload + ?Sized, A: Payload + ?Sized> Client<Q, A> {
         request: &Message<'_, Q>,
         until: Option<Instant>,
     ) -> std::result::Result<(Responses<'_, Q, A>, bool), Failed> {
-        let mut call = match self.call.try_lock() {
-            Ok(call) => call,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return Err(Failed::Busy),
-        };
+        let calling = Calling::begin(&self.calls).ok_or(Failed::Busy)?;
         if request.handler().creation() != self.handler().creation() {
             return Err(Failed::Unsent { why: Unsent::NotOwn });
         }
@@ -115,9 +146,8 @@ impl<Q: Payload + ?Sized, A: Payload + ?Sized> Client<Q, A> {
             Error::NotLive { .. } => Failed::Unsent { why: Unsent::NotOwn },
             _ => Failed::NoParticipant,
         })?;
-        *call += 1;
         let deaths = self.deaths();
-        let (number, asked) = (*call, Cell::new(None));
+        let (number, asked) = (calling.number, Cell::new(None));
         let put = || match &copy {
             Some(copy) => self.put(copy, number, &asked),
             None => self.put(request, number, &asked),
@@ -132,7 +162,7 @@ impl<Q: Payload + ?Sized, A: Payload + ?Sized> Client<Q, A> {
         put.map_err(|why| Failed::Unsent { why })?;
         let copied = copy.map(Message::forget).is_some();
         let asked = asked.get().ok_or(Failed::NoParticipant)?;
-        Ok((Responses { client: self, _call: call, asked, deaths, over: false }, copied))
+        Ok((Responses { client: self, _calling: calling, asked, deaths, over: false }, copied))
     }
 
     fn put(
@@ -146,6 +176,11 @@ impl<Q: Payload + ?Sized, A: Payload + ?Sized> Client<Q, A> {
             asked.set(Some(Calls::of(structure, ring, self.ring.live).ask(cache.owner(), live, number)?));
             Ok(())
         })
+    }
+
+    /// Where responses come.
+    pub(in crate::ipc) fn responses(&self) -> &Arc<Attached> {
+        &self.ring
     }
 
     /// How many servers have died.
@@ -182,7 +217,7 @@ impl<Q: Shared, A: Payload + ?Sized> Client<[Q], A> {
 /// The responses to one call, as they come. Dropped before the last one, the server is told that nobody waits.
 pub struct Responses<'c, Q: Payload + ?Sized, A: Payload + ?Sized> {
     client: &'c Client<Q, A>,
-    _call: MutexGuard<'c, u64>,
+    _calling: Calling<'c>,
     asked: Asked,
     /// How many servers had died when it was asked.
     deaths: u32,
@@ -222,7 +257,7 @@ impl<'c, Q: Payload + ?Sized, A: Payload + ?Sized> Responses<'c, Q, A> {
         Some(self.take_up(found).map_err(Error::from))
     }
     pub(in crate::ipc) fn attached(&self) -> &'c Arc<Attached> {
-        &self.client.ring
+        self.client.responses()
     }
 
     /// One look: the response is the caller's.

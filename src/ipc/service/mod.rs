@@ -54,16 +54,13 @@ pub use server::{Request, Server};
 
 use super::channel::attached::{Attached, End};
 use super::payload::Payload;
-use super::structure::{Role, Sort};
+use super::structure::{MAX_CELLS_SHIFT, Role, Sort};
 use super::topic::open;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::handlers::Handler;
 use crate::shared::mix;
 use std::marker::PhantomData;
 use std::sync::Arc;
-
-#[cfg(doc)]
-use crate::error::Error;
 
 /// What a service's maker may choose; from [`Handler::service`].
 #[must_use = "a service is opened by `open_or_create`"]
@@ -94,10 +91,15 @@ impl<Q: Payload + ?Sized, A: Payload + ?Sized> ServiceOptions<'_, '_, Q, A> {
     /// Makes the service, or opens it if there is one, whatever its capacity.
     ///
     /// # Errors
-    /// [`Error::TypeMismatch`] if what has that name is no service of these types; [`Error::OutOfMemory`],
+    /// [`Error::TypeMismatch`] if what has that name is no service of these types; [`Error::BadOption`] for the
+    /// capacity; [`Error::OutOfMemory`],
     /// [`Error::DirectoryFull`], [`Error::NameTooLong`], [`Error::ChangingHands`],
     /// [`Error::NoParticipantSlot`], [`Error::ForkedChild`].
     pub fn open_or_create(self) -> Result<Service<Q, A>> {
+        if !(1..=1 << MAX_CELLS_SHIFT).contains(&self.capacity) {
+            let found = self.capacity.to_string();
+            return Err(Error::BadOption { option: "capacity", found, allowed: "1 to 1048576 requests" });
+        }
         let content = mix("service", &[Q::FINGERPRINT, A::FINGERPRINT]);
         let attached = open::<Service<Q, A>>(self.handler, self.name, Sort::Channel, self.capacity, 0, content)?;
         Ok(Service { attached, of: PhantomData })

@@ -144,8 +144,17 @@ impl<Q: Payload + ?Sized, A: Payload + ?Sized> Request<'_, Q, A> {
     /// # Errors
     /// [`RespondError`] with the response; then the caller is told that nobody answers, if it is there.
     pub fn respond<'m>(mut self, response: Message<'m, A>) -> std::result::Result<(), RespondError<'m, A>> {
+        self.respond_and_keep(response)
+    }
+
+    /// As [`Request::respond`], but the request's bytes stay until it is dropped, and what is not sent may be tried
+    /// again. To be called once, as far as it is sent: the caller takes nothing behind the last response.
+    ///
+    /// # Errors
+    /// [`RespondError`] with the response.
+    pub fn respond_and_keep<'m>(&mut self, response: Message<'m, A>) -> std::result::Result<(), RespondError<'m, A>> {
         let sent = self.put(response, Part::Last, PATIENCE);
-        self.answered = sent.is_ok();
+        self.answered |= sent.is_ok();
         sent
     }
 
@@ -167,10 +176,18 @@ impl<Q: Payload + ?Sized, A: Payload + ?Sized> Request<'_, Q, A> {
     /// [`Error::NotAnswered`]; [`Error::OutOfMemory`] where there is not even a small block. Then the caller
     /// is told that nobody answers any more.
     pub fn finish(mut self) -> Result<()> {
+        self.finish_and_keep()
+    }
+
+    /// As [`Request::finish`], but the request's bytes stay until it is dropped, and it may be tried again.
+    ///
+    /// # Errors
+    /// As [`Request::finish`].
+    pub fn finish_and_keep(&mut self) -> Result<()> {
         let handler = self.server.handler();
         let pointer = handler.allocate_bytes::<u8>(TAIL_WORDS * 8, 1, Kind::Raw)?;
         let end = self.answer(pointer.offset(), pointer.generation(), Part::End, PATIENCE);
-        self.answered = end.is_ok();
+        self.answered |= end.is_ok();
         end.map_err(|why| {
             let _ = handler.free_raw(pointer);
             Error::NotAnswered { why }

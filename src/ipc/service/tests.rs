@@ -94,9 +94,12 @@ fn q3_a_stream_comes_in_order_and_ends() {
             Err(Error::CallFailed { why: Failed::Unanswered { died: false } })
         ));
         drop(responses);
-        // One that is given up.
+        // One that is given up, by another thread than has begun it.
         let mut responses = client.stream(made.message_of(1000).expect("room"), LONG).expect("it is sent");
-        assert_eq!(*responses.next_timeout(LONG).expect("it goes on").expect("it is there"), 0);
+        let gives_up = move || *responses.next_timeout(LONG).expect("it goes on").expect("it is there");
+        assert_eq!(scope.spawn(gives_up).join().expect("it ends"), 0);
+        let over = client.call(made.message_of(1).expect("room"), SOON).expect_err("nobody serves it").why;
+        assert!(over != Failed::Busy, "the client makes a call no more");
     });
     drop((client, server));
     service.remove().expect("ours");

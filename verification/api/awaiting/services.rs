@@ -4,6 +4,7 @@ use crate::common::rest_is_one_block;
 use crate::{LONG, memory};
 use atomic_matrix::Error;
 use atomic_matrix::ipc::{Select, Unreceived, Unsent};
+use rustix::event::{PollFd, PollFlags, poll};
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
@@ -218,4 +219,31 @@ fn q5_services_and_lossy_topics_are_selected() {
         assert_eq!(select.try_now(), Some(Got::Tick(tick)));
     }
     assert_eq!(select.try_now(), None);
+}
+
+#[test]
+fn q5_q6_descriptors_say_when_requests_and_responses_may_be_there() {
+    let handler = memory();
+    let service = handler.service::<u64, u64>("double").open_or_create().expect("made");
+    let (client, server) = (service.client().expect("a client"), service.server().expect("a server"));
+    let (mut requests, mut responses) = (server.readable().expect("made"), client.readable().expect("made"));
+    let long = LONG.try_into().expect("short");
+    for k in 0..20 {
+        // As epoll is used: arm, try, wait.
+        requests.arm().expect("no fork");
+        assert_eq!(server.try_next().err(), Some(Unreceived::Empty));
+        responses.arm().expect("no fork");
+        let mut stream = client.stream(handler.message_of(k).expect("room"), LONG).expect("there is a server");
+        assert_eq!(poll(&mut [PollFd::new(&requests, PollFlags::IN)], Some(&long)), Ok(1));
+        let request = server.try_next().expect("it was sent");
+        let answer = handler.message_of(2 * *request).expect("room");
+        request.respond(answer).expect("it is awaited");
+        assert_eq!(poll(&mut [PollFd::new(&responses, PollFlags::IN)], Some(&long)), Ok(1));
+        let response = stream.next_timeout(Duration::ZERO).expect("it is answered").expect("it is there");
+        assert_eq!(*response, 2 * k);
+    }
+    drop((requests, responses));
+    service.remove().expect("ours");
+    drop((client, server, service));
+    rest_is_one_block(&handler);
 }

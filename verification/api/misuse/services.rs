@@ -11,6 +11,10 @@ const SOON: Duration = Duration::from_millis(10);
 fn services_say_why_they_refuse() {
     let handler = Options::new().memfd().size(1 << 20).create().expect("a memory file");
     let service = handler.service::<[u8], [u8]>("echo").capacity(1).open_or_create().expect("there is room");
+    for capacity in [0, (1 << 20) + 1] {
+        let refused = handler.service::<[u8], [u8]>("large").capacity(capacity).open_or_create().map(|_| ());
+        assert!(matches!(refused, Err(Error::BadOption { option: "capacity", .. })), "{refused:?}");
+    }
     assert!(matches!(handler.service::<u64, [u8]>("echo").open_or_create(), Err(Error::TypeMismatch { .. })));
     assert!(matches!(handler.channel::<[u8]>("echo").open(), Err(Error::TypeMismatch { .. })));
     let (client, server) = (service.client().expect("a client"), service.server().expect("a server"));
@@ -74,6 +78,21 @@ fn a_stream_is_finished() {
     let request = server.try_next().expect("one is there");
     drop(responses);
     assert!(matches!(request.finish(), Err(Error::NotAnswered { why: Unanswered::GivenUp })));
+    // Answered with the request's bytes kept: once, and whoever answers again is refused, and has its message.
+    for answer in [Some(4), None] {
+        let mut responses = client.stream(handler.message_of(3).expect("room"), SOON).expect("there is room");
+        let mut request = server.try_next().expect("one is there");
+        match answer {
+            Some(answer) => request.respond_and_keep(handler.message_of(answer).expect("room")).expect("it is awaited"),
+            None => request.finish_and_keep().expect("it is awaited"),
+        }
+        assert_eq!(*request, 3, "it is there still");
+        assert_eq!(responses.next_timeout(SOON).expect("it is answered").as_deref().copied(), answer);
+        drop(responses);
+        let again = request.respond_and_keep(handler.message_of(5).expect("room")).expect_err("nobody waits");
+        assert_eq!((again.why, *again.message), (Unanswered::GivenUp, 5));
+        assert!(matches!(request.finish_and_keep(), Err(Error::NotAnswered { why: Unanswered::GivenUp })));
+    }
     drop((client, server));
     service.remove().expect("it is ours");
     drop(service);
