@@ -22,7 +22,7 @@ typedef enum amx_status {
   AMX_FULL = 2,
   // The time was over before it could be done.
   AMX_TIMEOUT = 3,
-  // The structure was closed or removed: nothing will come any more.
+  // Nothing will come any more: the structure was closed or removed, or a stream has ended.
   AMX_CLOSED = 4,
   // Nobody is at the other end any more.
   AMX_DISCONNECTED = 5,
@@ -103,6 +103,9 @@ typedef struct amx_receiver amx_receiver;
 
 // A request that this server works at. Any thread may use it; it is answered once.
 typedef struct amx_request amx_request;
+
+// The responses to one call, as they come. Until it is closed its client makes no other call: AMX_BUSY.
+typedef struct amx_responses amx_responses;
 
 // A process's way into a segment. Any thread may use it, and several at once; it is closed by one
 // of them, last. What was opened through it goes on after that.
@@ -598,6 +601,36 @@ const char *amx_last_error(void);
 // A code's name, as "AMX_FULL". It is good for ever. An unknown number has the name "AMX_UNKNOWN".
 const char *amx_status_name(int32_t status);
 
+// Sends the request, whose server may give several responses, and waits for room for it for so many nanoseconds:
+// AMX_TIMEOUT. As amx_client_call(), but the request stays in the caller's hands whenever it was not sent.
+enum amx_status amx_client_stream(const struct amx_client *client,
+                                  struct amx_message *request,
+                                  uint64_t nanoseconds,
+                                  struct amx_responses **responses);
+
+// The next response, waited for so many nanoseconds: AMX_TIMEOUT, and then it may be tried again.
+// AMX_CLOSED behind the last one; AMX_DISCONNECTED if none comes any more because the server died, or dropped the
+// request. What was received stays the caller's.
+enum amx_status amx_responses_next(const struct amx_responses *responses,
+                                   uint64_t nanoseconds,
+                                   struct amx_message *response);
+
+// Closes the handle, whose client may make another call then. A server that goes on is told that nobody waits.
+void amx_responses_close(struct amx_responses *responses);
+
+// Sends a response behind which others will come, and waits for room for so many nanoseconds: AMX_FULL if there was
+// none. AMX_DISCONNECTED if nobody waits for it any more; AMX_FOREIGN, AMX_OUT_OF_MEMORY; AMX_BAD_ARGUMENT if the
+// request was answered before. Not sent, the response stays in the caller's hands, and the request is open still.
+enum amx_status amx_request_send(const struct amx_request *request,
+                                 struct amx_message *response,
+                                 uint64_t nanoseconds);
+
+// Ends a stream without another response: it is over in any case. As amx_request_respond().
+enum amx_status amx_request_finish(const struct amx_request *request);
+
+// Whether the caller is alive, as far as anybody has found out, and waits for this request's responses.
+bool amx_request_is_awaited(const struct amx_request *request);
+
 // Opens the topic of that name, or makes it: `cells` publications that somebody has yet to read
 // (rounded up to a power of two, at most 2^20; 0 for 64), `subscribers` at once (0 for 16).
 // AMX_WRONG_TYPE if that name is something else's.
@@ -1057,6 +1090,36 @@ enum amx_status amx_request_respond(const struct amx_request *request,
 
 // Closes the request. If it was not answered, whoever waits is told so.
 void amx_request_close(struct amx_request *request);
+
+// Sends the request, whose server may give several responses, and waits for room for it for so many nanoseconds:
+// AMX_TIMEOUT. As amx_client_call(), but the request stays in the caller's hands whenever it was not sent.
+enum amx_status amx_client_stream(const struct amx_client *client,
+                                  struct amx_message *request,
+                                  uint64_t nanoseconds,
+                                  struct amx_responses **responses);
+
+// The next response, waited for so many nanoseconds: AMX_TIMEOUT, and then it may be tried again.
+// AMX_CLOSED behind the last one; AMX_DISCONNECTED if none comes any more because the server died, or dropped the
+// request. What was received stays the caller's.
+enum amx_status amx_responses_next(const struct amx_responses *responses,
+                                   uint64_t nanoseconds,
+                                   struct amx_message *response);
+
+// Closes the handle, whose client may make another call then. A server that goes on is told that nobody waits.
+void amx_responses_close(struct amx_responses *responses);
+
+// Sends a response behind which others will come, and waits for room for so many nanoseconds: AMX_FULL if there was
+// none. AMX_DISCONNECTED if nobody waits for it any more; AMX_FOREIGN, AMX_OUT_OF_MEMORY; AMX_BAD_ARGUMENT if the
+// request was answered before. Not sent, the response stays in the caller's hands, and the request is open still.
+enum amx_status amx_request_send(const struct amx_request *request,
+                                 struct amx_message *response,
+                                 uint64_t nanoseconds);
+
+// Ends a stream without another response: it is over in any case. As amx_request_respond().
+enum amx_status amx_request_finish(const struct amx_request *request);
+
+// Whether the caller is alive, as far as anybody has found out, and waits for this request's responses.
+bool amx_request_is_awaited(const struct amx_request *request);
 
 // Opens the event of that name, or makes it, not set. AMX_WRONG_TYPE if that name is something else's.
 enum amx_status amx_event_open(const struct amx_segment *segment,

@@ -361,6 +361,13 @@ class request {
     return message(segment_, raw);
   }
   void respond(message& response) { detail::check(amx_request_respond(raw_.get(), response.raw())); }
+  // Others come behind this one. Whether there was room for so long; if not, it stays.
+  bool send(message& response, std::chrono::nanoseconds timeout = forever) {
+    return detail::done(amx_request_send(raw_.get(), response.raw(), detail::nanoseconds(timeout)), AMX_FULL, AMX_FULL);
+  }
+  // There are no more.
+  void finish() { detail::check(amx_request_finish(raw_.get())); }
+  bool is_awaited() const { return amx_request_is_awaited(raw_.get()); }
 
  private:
   std::shared_ptr<amx_segment> segment_;
@@ -387,6 +394,23 @@ class server {
   detail::handle<amx_server, amx_server_close> raw_;
 };
 
+// The responses to one call, as they come. Until it is destroyed its client makes no other call.
+class responses {
+ public:
+  responses(std::shared_ptr<amx_segment> segment, amx_responses* raw) : segment_(std::move(segment)), raw_(raw) {}
+  // None behind the last one. AMX_TIMEOUT is thrown if there was none for so long, and then it may be tried again.
+  std::optional<message> next(std::chrono::nanoseconds timeout = forever) {
+    amx_message raw{};
+    amx_status status = amx_responses_next(raw_.get(), detail::nanoseconds(timeout), &raw);
+    if (!detail::done(status, AMX_CLOSED, AMX_CLOSED)) return std::nullopt;
+    return message(segment_, raw);
+  }
+
+ private:
+  std::shared_ptr<amx_segment> segment_;
+  detail::handle<amx_responses, amx_responses_close> raw_;
+};
+
 // Calls, one call at a time: another thread has a client of its own.
 class client {
  public:
@@ -403,6 +427,12 @@ class client {
     amx_status status = amx_client_call(raw_.get(), request.raw(), detail::nanoseconds(timeout), &raw);
     if (!detail::done(status, AMX_TIMEOUT, AMX_TIMEOUT)) return std::nullopt;
     return message(segment_, raw);
+  }
+  // The request stays if it is not sent: AMX_TIMEOUT, if there was no room for it for so long.
+  responses stream(message& request, std::chrono::nanoseconds timeout = forever) {
+    amx_responses* raw = nullptr;
+    detail::check(amx_client_stream(raw_.get(), request.raw(), detail::nanoseconds(timeout), &raw));
+    return responses(segment_, raw);
   }
 
  private:

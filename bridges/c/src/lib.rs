@@ -2,7 +2,7 @@
 //! arguments, calls the library, and turns what comes back into a code with a text.
 //!
 //! Each file is one theme: `segment` (attach and create), `block` and `message` (memory), `name`,
-//! `channel`, `topic`, `board`, `map`, `service`, `event` (what processes talk with), `readable` (descriptors for
+//! `channel`, `topic`, `board`, `map`, `service`, `stream`, `event` (what processes talk with), `readable` (descriptors for
 //! epoll), `status` (errors), `call` (the boundary).
 //!
 //! **The boundary.** Arguments are references and boxes that may be null: `Option<&T>`,
@@ -24,6 +24,7 @@ mod readable;
 mod segment;
 mod service;
 mod status;
+mod stream;
 mod topic;
 
 pub use block::*;
@@ -37,4 +38,5 @@ pub use readable::*;
 pub use segment::*;
 pub use service::*;
 pub use status::*;
+pub use stream::*;
 pub use topic::*;

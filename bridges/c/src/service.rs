@@ -4,6 +4,7 @@ use crate::call::{Outcome, call, give, given, text, timeout};
 use crate::message::amx_message;
 use crate::segment::amx_segment;
 use crate::status::{Failure, amx_status};
+use atomic_matrix::Handler;
 use atomic_matrix::ipc::{CallError, Client, Request, RespondError, Server, Service};
 use std::ffi::c_char;
 use std::mem::MaybeUninit;
@@ -13,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// `service::<[u8], [u8]>`. Any thread may use it.
 pub struct amx_service(Service<[u8], [u8]>);
 /// Calls, one call at a time: another thread opens a client of its own, or is told AMX_BUSY.
-pub struct amx_client(Client<[u8], [u8]>);
+pub struct amx_client(pub(crate) Arc<Client<[u8], [u8]>>);
 /// Receives requests. Any thread may use it, and several at once: each request goes to one of them.
 pub struct amx_server(Arc<Server<[u8], [u8]>>);
 
@@ -26,8 +27,11 @@ pub struct amx_request {
 
 impl amx_request {
     /// Does something with the request, which is there no more afterwards if it was taken.
-    fn with<T>(&self, act: impl FnOnce(&mut Option<Request<'static, [u8], [u8]>>) -> T) -> T {
+    pub(crate) fn with<T>(&self, act: impl FnOnce(&mut Option<Request<'static, [u8], [u8]>>) -> T) -> T {
         act(&mut self.request.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+    pub(crate) fn handler(&self) -> &Handler {
+        self.server.handler()
     }
 }
 
@@ -41,9 +45,6 @@ pub extern "C" fn amx_service_open(
     service: Option<&mut MaybeUninit<Option<Box<amx_service>>>>,
 ) -> amx_status {
     call(|| {
-        if capacity > 1 << 20 {
-            return Err(Failure::bad("a service has room for 1048576 waiting requests at most; ask for less"));
-        }
         let mut options = given(segment, "segment")?.handler.service(text(name, "name")?);
         if capacity > 0 {
             options = options.capacity(capacity);
@@ -73,7 +74,7 @@ pub extern "C" fn amx_client_open(
     service: Option<&amx_service>,
     client: Option<&mut MaybeUninit<Option<Box<amx_client>>>>,
 ) -> amx_status {
-    call(|| give(client, "client", || Ok(Some(Box::new(amx_client(given(service, "service")?.0.client()?))))))
+    call(|| give(client, "client", || Ok(Some(Box::new(amx_client(Arc::new(given(service, "service")?.0.client()?)))))))
 }
 
 /// Closes the handle. What it received stays the caller's.
@@ -185,7 +186,7 @@ fn allocated(request: &Option<Request<'static, [u8], [u8]>>, size: usize) -> Out
     Ok(amx_message::of(given_request(request.as_ref())?.response_slice(size)?))
 }
 
-fn given_request<T>(request: Option<T>) -> Outcome<T> {
+pub(crate) fn given_request<T>(request: Option<T>) -> Outcome<T> {
     request.ok_or_else(|| Failure::bad("the request was answered before; close it, and take the next"))
 }
 
@@ -197,7 +198,7 @@ pub extern "C" fn amx_request_respond(request: Option<&amx_request>, response: O
     call(|| {
         let handle = given(request, "request")?;
         let response = given(response, "response")?;
-        let message = response.take(handle.server.handler())?;
+        let message = response.take(handle.handler())?;
         let respond = |request: Option<Request<'static, [u8], [u8]>>| match given_request(request) {
             Ok(request) => request.respond(message).map_err(|RespondError { message, why }| (message, why.into())),
             Err(failure) => Err((message, failure)),

@@ -18,7 +18,7 @@ pub enum amx_status {
     AmxFull = 2,
     /// The time was over before it could be done.
     AmxTimeout = 3,
-    /// The structure was closed or removed: nothing will come any more.
+    /// Nothing will come any more: the structure was closed or removed, or a stream has ended.
     AmxClosed = 4,
     /// Nobody is at the other end any more.
     AmxDisconnected = 5,

@@ -8,8 +8,8 @@ fn the_header_is_current() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let config = cbindgen::Config::from_file(root.join("cbindgen.toml")).expect("it is a configuration");
     let sources = [
-        "lib", "status", "segment", "block", "message", "name", "channel", "topic", "board", "map", "service", "event",
-        "readable",
+        "lib", "status", "segment", "block", "message", "name", "channel", "topic", "board", "map", "service",
+        "stream", "event", "readable",
     ];
     let builder = cbindgen::Builder::new().with_config(config);
     let made = sources.iter().fold(builder, |builder, name| builder.with_src(root.join(format!("src/{name}.rs"))));

@@ -2,13 +2,13 @@
 //! pkg-config, with the sanitizers of addresses and undefined behaviour. They run alone, and
 //! against this process, and are killed.
 
-use atomic_matrix::ipc::{Failed, Receiver, Unreceived, Unsent};
-use atomic_matrix::{Handler, HandlerFunctions, Options};
+use atomic_matrix::ipc::{Client, Failed, Receiver, Unreceived, Unsent};
+use atomic_matrix::{Error, Handler, HandlerFunctions, Options};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 /// A name of a segment, whose file goes away with it.
@@ -244,10 +244,25 @@ fn a_c_receiver_killed_with_a_message_in_its_hands_loses_that_one_alone() {
     is_empty(&handler);
 }
 
+/// Kills of a round, each some milliseconds later in its victim's life than the one before.
+const KILLS: u32 = 12;
+const LONG: Duration = Duration::from_secs(60);
+
+/// Rounds of kills, each in a segment of its own: one, or for as many kills as `MATRIX_C_KILLS` asks for.
+fn killed(what: &str, round: impl Fn()) {
+    let asked = std::env::var("MATRIX_C_KILLS").map_or(1, |kills| kills.parse().expect("a number"));
+    let rounds = u32::div_ceil(asked, KILLS);
+    (0..rounds).for_each(|_| round());
+    println!("{} kills in C of {what}", rounds * KILLS);
+}
+
 /// Killed at any instant: each kill costs the one message that was in its hands, at most.
 #[test]
 fn c_receivers_killed_again_and_again_lose_what_they_held() {
-    const KILLS: u32 = 12;
+    killed("receivers", receivers_are_killed);
+}
+
+fn receivers_are_killed() {
     let scratch = Scratch::new();
     let (handler, book) = segment(&scratch);
     let numbers = handler.channel::<[u8]>("numbers").create().expect("room");
@@ -287,10 +302,33 @@ fn c_receivers_killed_again_and_again_lose_what_they_held() {
     is_empty(&handler);
 }
 
-/// Killed at any instant: each call is answered, or told that nobody answers it.
+/// Killed at any instant: each call is answered, by one response or a stream of them, or told that nobody answers it.
 #[test]
 fn c_servers_killed_again_and_again_leave_no_call_without_an_end() {
-    const KILLS: u32 = 12;
+    killed("servers", servers_are_killed);
+}
+
+/// Calls, or reads the whole stream of an even request.
+fn answered(handler: &Handler, client: &Client<[u8], [u8]>, content: &[u8]) -> Result<(), Failed> {
+    let request = handler.message_from(content).expect("room");
+    let reversed = |response: &[u8]| assert!(response.iter().eq(content.iter().rev()));
+    if content.len() % 2 == 1 {
+        return client.call(request, LONG).map(|response| reversed(&response)).map_err(|error| error.why);
+    }
+    let mut responses = client.stream(request, LONG).map_err(|error| error.why)?;
+    let mut next = || match responses.next_timeout(LONG) {
+        Ok(response) => Ok(response.map(|response| reversed(&response))),
+        Err(Error::CallFailed { why }) => Err(why),
+        Err(other) => panic!("{other}"),
+    };
+    for _ in 0..3 {
+        assert!(next()?.is_some(), "three of them");
+    }
+    assert!(next()?.is_none());
+    Ok(())
+}
+
+fn servers_are_killed() {
     let scratch = Scratch::new();
     let handler = scratch.options().size(8 << 20).create().expect("room");
     let numbers = handler.service::<[u8], [u8]>("numbers").open_or_create().expect("room");
@@ -301,33 +339,30 @@ fn c_servers_killed_again_and_again_leave_no_call_without_an_end() {
         let client = numbers.client().expect("a slot");
         let calling = scope.spawn(|| {
             let client = client;
-            let (mut answered, mut told) = (0, 0);
+            let (mut answers, mut told, begun) = (0, 0, Instant::now());
             for number in 0.. {
-                let request = handler.message_from(&content(number % MESSAGES)).expect("room");
-                match client.call(request, Duration::from_secs(60)) {
-                    Ok(response) => {
-                        assert!(response.iter().eq(content(number % MESSAGES).iter().rev()));
-                        answered += 1;
-                    }
-                    Err(error) => {
+                match answered(&handler, &client, &content(number % MESSAGES)) {
+                    Ok(()) => answers += 1,
+                    Err(why) => {
                         assert!(
                             matches!(
-                                error.why,
+                                why,
                                 Failed::Unanswered { .. }
                                     | Failed::NoServer { .. }
                                     | Failed::Unsent { why: Unsent::Disconnected { .. } }
                             ),
-                            "{error}"
+                            "{why}"
                         );
+                        assert!(begun.elapsed() < LONG, "no server stays");
                         told += 1;
                         std::thread::yield_now();
                     }
                 }
-                if !killing.load(over) && answered >= 100 {
+                if !killing.load(over) && answers >= 100 {
                     break;
                 }
             }
-            (answered, told)
+            (answers, told)
         });
         for kill in 0..KILLS {
             let mut child = serve(&scratch, &binary);
@@ -338,8 +373,8 @@ fn c_servers_killed_again_and_again_leave_no_call_without_an_end() {
         killing.store(false, over);
         // One that lives, until nobody calls any more.
         let mut child = serve(&scratch, &binary);
-        let (answered, told) = calling.join().expect("it calls");
-        println!("{answered} calls answered, {told} told that nobody answers");
+        let (answers, told) = calling.join().expect("it calls");
+        println!("{answers} calls answered, {told} told that nobody answers");
         assert!(child.wait().expect("it ends").success());
     });
     numbers.remove().expect("mine");
@@ -354,7 +389,10 @@ fn serve(scratch: &Scratch, binary: &Path) -> Child {
 /// Killed at any instant: every value of the map stays whole, and nothing is lost.
 #[test]
 fn c_map_users_killed_again_and_again_leave_it_whole() {
-    const KILLS: u32 = 12;
+    killed("map users", map_users_are_killed);
+}
+
+fn map_users_are_killed() {
     let scratch = Scratch::new();
     let handler = scratch.options().size(8 << 20).create().expect("room");
     let values = handler.map::<[u8]>("values").open_or_create().expect("room");
@@ -365,7 +403,7 @@ fn c_map_users_killed_again_and_again_leave_it_whole() {
             assert!(key.starts_with(b"key") && value.iter().all(|byte| *byte == value[0]), "{key:?}");
         }
     };
-    for kill in 0..KILLS {
+    for kill in 0..KILLS / 2 {
         let mut children: Vec<Child> = (0..2)
             .map(|_| Command::new(&binary).arg(&scratch.0).stdout(Stdio::piped()).spawn().expect("it was compiled"))
             .collect();
@@ -374,7 +412,7 @@ fn c_map_users_killed_again_and_again_leave_it_whole() {
             BufReader::new(child.stdout.as_mut().expect("piped")).read_line(&mut line).expect("it says so");
             assert_eq!(line, "filled\n");
         }
-        std::thread::sleep(Duration::from_millis(u64::from(kill) * 3));
+        std::thread::sleep(Duration::from_millis(u64::from(kill) * 6));
         whole();
         for child in &mut children {
             assert!(child.try_wait().expect("a child").is_none(), "it has ended by itself");

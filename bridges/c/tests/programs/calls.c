@@ -385,6 +385,85 @@ static void services(void) {
   amx_service_close(service);
 }
 
+/* A request and its server's handle of it. */
+static amx_responses *asked(amx_client *client, amx_server *server, amx_request **request) {
+  amx_responses *responses;
+  uint8_t *data;
+  size_t size;
+  amx_message made = message("count");
+  OK(amx_client_stream(client, &made, LONG, &responses));
+  HOLDS(made.data == NULL);
+  OK(amx_server_next(server, LONG, request, &data, &size));
+  HOLDS(amx_request_is_awaited(*request));
+  return responses;
+}
+
+static void streams(void) {
+  enum { KEPT = 16 };
+  amx_service *service;
+  amx_client *client;
+  amx_server *server;
+  amx_request *request;
+  amx_message made, got;
+  OK(amx_service_open(segment, "streams", 0, &service));
+  OK(amx_client_open(service, &client));
+  OK(amx_server_open(service, &server));
+  amx_responses *responses = asked(client, server, &request), *other;
+  ENDS(AMX_TIMEOUT, amx_responses_next(responses, 1000000, &got));
+  made = message("one at a time");
+  ENDS(AMX_BUSY, amx_client_stream(client, &made, LONG, &other));
+  ENDS(AMX_BUSY, amx_client_call(client, &made, LONG, &got));
+  HOLDS(made.data != NULL);
+  for (int k = 0; k < KEPT; k++) {
+    if (k > 0) OK(amx_request_allocate(request, 1, &made));
+    made.data[0] = (uint8_t)k;
+    OK(amx_request_send(request, &made, LONG));
+    HOLDS(made.data == NULL);
+  }
+  made = message("more than it keeps");
+  ENDS(AMX_FULL, amx_request_send(request, &made, 1000000));
+  for (int k = 0; k < KEPT; k++) {
+    OK(amx_responses_next(responses, LONG, &got));
+    HOLDS(got.data[0] == k);
+    OK(amx_message_free(segment, &got));
+  }
+  OK(amx_request_finish(request));
+  ENDS(AMX_BAD_ARGUMENT, amx_request_finish(request));
+  ENDS(AMX_BAD_ARGUMENT, amx_request_send(request, &made, LONG));
+  HOLDS(made.data != NULL && !amx_request_is_awaited(request) && !amx_request_is_awaited(NULL));
+  amx_request_close(request);
+  ENDS(AMX_CLOSED, amx_responses_next(responses, LONG, &got));
+  ENDS(AMX_CLOSED, amx_responses_next(responses, LONG, &got));
+  amx_responses_close(responses);
+  /* The server drops it behind the first. */
+  responses = asked(client, server, &request);
+  OK(amx_request_send(request, &made, LONG));
+  amx_request_close(request);
+  OK(amx_responses_next(responses, LONG, &got));
+  OK(amx_message_free(segment, &got));
+  ENDS(AMX_DISCONNECTED, amx_responses_next(responses, LONG, &got));
+  amx_responses_close(responses);
+  /* Whoever asked goes; its handle outlives the client's. */
+  responses = asked(client, server, &request);
+  amx_client_close(client);
+  HOLDS(amx_request_is_awaited(request));
+  amx_responses_close(responses);
+  made = message("late");
+  HOLDS(!amx_request_is_awaited(request));
+  ENDS(AMX_DISCONNECTED, amx_request_send(request, &made, LONG));
+  OK(amx_message_free(segment, &made));
+  ENDS(AMX_DISCONNECTED, amx_request_finish(request));
+  amx_request_close(request);
+  ENDS(AMX_BAD_ARGUMENT, amx_client_stream(NULL, &made, 0, &other));
+  ENDS(AMX_BAD_ARGUMENT, amx_responses_next(NULL, 0, &got));
+  ENDS(AMX_BAD_ARGUMENT, amx_request_send(NULL, &made, 0));
+  ENDS(AMX_BAD_ARGUMENT, amx_request_finish(NULL));
+  amx_responses_close(NULL);
+  amx_server_close(server);
+  OK(amx_service_remove(service));
+  amx_service_close(service);
+}
+
 static void events(void) {
   amx_event *event;
   OK(amx_event_open(segment, "event", &event));
@@ -426,6 +505,7 @@ int main(int argc, char **argv) {
   boards();
   maps();
   services();
+  streams();
   events();
   forks();
   amx_stats stats;

@@ -1,4 +1,5 @@
-/* Answers each call of the service `numbers` with its bytes in reverse, until it is killed or nobody calls any more. */
+/* Answers each call of the service `numbers` with its bytes in reverse, three times if they are even in number, until
+   it is killed or nobody calls any more. */
 #include "check.h"
 
 int main(int argc, char **argv) {
@@ -18,8 +19,12 @@ int main(int argc, char **argv) {
     amx_status status = amx_server_next(server, LONG, &request, &data, &size);
     if (status == AMX_DISCONNECTED || status == AMX_CLOSED) break;
     OK(status);
-    OK(amx_request_allocate(request, size, &response));
-    for (size_t i = 0; i < size; i++) response.data[i] = data[size - 1 - i];
+    size_t responses = size % 2 ? 1 : 3;
+    for (size_t k = 0; k < responses; k++) {
+      OK(amx_request_allocate(request, size, &response));
+      for (size_t i = 0; i < size; i++) response.data[i] = data[size - 1 - i];
+      if (k + 1 < responses) OK(amx_request_send(request, &response, LONG));
+    }
     OK(amx_request_respond(request, &response));
     amx_request_close(request);
   }

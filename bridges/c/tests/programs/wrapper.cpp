@@ -125,8 +125,18 @@ static void maps(const am::segment& segment) {
 static void services(const am::segment& segment) {
   auto service = segment.open_service("service");
   std::thread serving([server = service.open_server()]() mutable {
-    for (int answered = 0; answered < 2;) {
+    for (int answered = 0; answered < 3;) {
       auto request = server.next();
+      if (text(request->bytes()) == "spell") {
+        for (std::byte letter : request->bytes()) {
+          auto response = request->allocate(1);
+          response.bytes()[0] = letter;
+          HOLDS(request->is_awaited() && request->send(response, 60s) && !response);
+        }
+        request->finish();
+        answered++;
+        continue;
+      }
       if (text(request->bytes()) == "nothing") continue;
       auto response = request->allocate(request->bytes().size() + 1);
       std::memcpy(response.bytes().data(), request->bytes().data(), request->bytes().size());
@@ -143,6 +153,15 @@ static void services(const am::segment& segment) {
   HOLDS(throws(AMX_DISCONNECTED, [&] { client.call(request); }));
   request = message(segment, "two");
   HOLDS(text(client.call(request, 60s)->bytes()) == "two!");
+  request = message(segment, "spell");
+  std::string spelt;
+  {
+    auto letters = client.stream(request);
+    HOLDS(!request);
+    while (auto letter = letters.next(60s)) spelt += text(letter->bytes());
+    HOLDS(throws(AMX_BUSY, [&] { client.stream(*std::make_unique<am::message>(message(segment, "another"))); }));
+  }
+  HOLDS(spelt == "spell");
   serving.join();
   service.remove();
 }
