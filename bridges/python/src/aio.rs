@@ -1,7 +1,7 @@
 //! What asyncio needs: a descriptor that says when there may be something.
 
 use crate::error::{Closed, raised};
-use atomic_matrix::ipc::{Board, Readable, Receiver, Sender, Topic};
+use atomic_matrix::ipc::{Board, Client, Readable, Receiver, Sender, Server, Topic};
 use pyo3::call::PyCallArgs;
 use pyo3::prelude::*;
 use self_cell::self_cell;
@@ -14,6 +14,8 @@ pub enum Source {
     Sender(Arc<Sender<[u8]>>),
     Topic(Arc<Topic<[u8]>>),
     Board(Arc<Board<[u8]>>),
+    Client(Arc<Client<[u8], [u8]>>),
+    Server(Arc<Server<[u8], [u8]>>),
 }
 
 self_cell!(
@@ -35,6 +37,8 @@ impl Bell {
             Source::Sender(sender) => sender.readable(),
             Source::Topic(topic) => topic.readable(),
             Source::Board(board) => board.readable(),
+            Source::Client(client) => client.readable(),
+            Source::Server(server) => server.readable(),
         });
         Ok(Self(Mutex::new(Some(armed.map_err(raised)?))))
     }

@@ -63,8 +63,8 @@ impl Sender {
     fn send(&self, py: Python<'_>, data: &Bound<'_, PyAny>, timeout: Option<f64>) -> PyResult<()> {
         let (sender, timeout) = (self.sender.get()?, Timeout::of(timeout)?);
         give(py, sender.handler(), data, &timeout, &|message, wait| match wait {
-            None => sender.try_send(message),
-            Some(wait) => sender.send_timeout(message, wait),
+            None => Ok(sender.try_send(message)?),
+            Some(wait) => Ok(sender.send_timeout(message, wait)?),
         })
     }
     fn send_async(slf: Bound<'_, Self>, data: Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {

@@ -1,13 +1,14 @@
 //! The library's errors as Python's exceptions, which `atomic_matrix._errors` declares.
 
 use atomic_matrix::Error;
-use atomic_matrix::ipc::{Refused, Unreceived, Unsent};
+use atomic_matrix::ipc::{self, Failed, Refused, Unreceived, Unsent};
 use pyo3::{PyErr, import_exception};
 
 import_exception!(atomic_matrix._errors, MatrixError);
 import_exception!(atomic_matrix._errors, Timeout);
 import_exception!(atomic_matrix._errors, Closed);
 import_exception!(atomic_matrix._errors, Disconnected);
+import_exception!(atomic_matrix._errors, Unanswered);
 import_exception!(atomic_matrix._errors, Released);
 import_exception!(atomic_matrix._errors, Viewed);
 import_exception!(atomic_matrix._errors, ForkedChild);
@@ -53,6 +54,8 @@ pub fn raised(error: Error) -> PyErr {
         Error::NotSent { why } => unsent(why),
         Error::NotReceived { why } => unreceived(why),
         Error::MapRefused { why } => refused(why),
+        Error::CallFailed { why } => failed(why),
+        Error::NotAnswered { why } => unanswered(why),
         _ => MatrixError::new_err(text),
     }
 }
@@ -93,6 +96,33 @@ pub fn refused(why: Refused) -> PyErr {
         Refused::Closed => Closed::new_err(text),
         Refused::Full | Refused::NoGuard | Refused::NoParticipant => NoPlace::new_err(text),
         Refused::KeyTooLong => BadOption::new_err(text),
+        _ => MatrixError::new_err(text),
+    }
+}
+
+/// The exception for a call without a response.
+pub fn failed(why: Failed) -> PyErr {
+    let text = in_python(why.to_string());
+    match why {
+        Failed::Unsent { why } => unsent(why),
+        Failed::Timeout => Timeout::new_err(text),
+        Failed::NoServer { .. } => Disconnected::new_err(text),
+        Failed::Unanswered { .. } => Unanswered::new_err(text),
+        Failed::OutOfMemory => OutOfMemory::new_err(text),
+        Failed::OfAnotherType => TypeMismatch::new_err(text),
+        Failed::NoParticipant => NoPlace::new_err(text),
+        _ => MatrixError::new_err(text),
+    }
+}
+
+/// The exception for a response that was not sent.
+pub fn unanswered(why: ipc::Unanswered) -> PyErr {
+    let text = in_python(why.to_string());
+    match why {
+        ipc::Unanswered::Full => Timeout::new_err(text),
+        ipc::Unanswered::Gone | ipc::Unanswered::GivenUp => Disconnected::new_err(text),
+        ipc::Unanswered::OutOfMemory => OutOfMemory::new_err(text),
+        ipc::Unanswered::NoParticipant => NoPlace::new_err(text),
         _ => MatrixError::new_err(text),
     }
 }

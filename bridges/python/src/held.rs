@@ -121,6 +121,18 @@ impl<H> Held<H> {
         self.give_back(dropped);
     }
 
+    /// Does something with the holder, if it is there.
+    pub fn with<T>(&self, act: impl FnOnce(&mut H) -> PyResult<T>) -> PyResult<T> {
+        if !self.process.is_this() {
+            return Err(forked());
+        }
+        let mut state = self.state();
+        if state.released {
+            return Err(released());
+        }
+        state.holder.as_mut().map_or_else(|| Err(released()), act)
+    }
+
     /// The holder, for somebody who gives it away.
     pub fn take(&self) -> PyResult<H> {
         let mut state = self.state();

@@ -16,6 +16,7 @@ mod message;
 mod open;
 mod process;
 mod segment;
+mod service;
 mod topic;
 mod wait;
 
@@ -35,6 +36,8 @@ mod _native {
     use super::message::Message;
     #[pymodule_export]
     use super::segment::Segment;
+    #[pymodule_export]
+    use super::service::{Client, Request, Responses, Server, Service};
     #[pymodule_export]
     use super::topic::{Sample, Subscriber, Topic};
 }

@@ -98,7 +98,20 @@ pub fn copied<'h>(handler: &'h Handler, data: &Bound<'_, PyAny>) -> PyResult<Byt
 }
 
 /// A way to give messages away: tries once if it is told no time, else waits for so long at most.
-pub type Put<'p> = &'p (dyn for<'h> Fn(Bytes<'h>, Option<Duration>) -> Result<(), SendError<'h, [u8]>> + Sync);
+pub type Put<'p> = &'p (dyn for<'h> Fn(Bytes<'h>, Option<Duration>) -> Result<(), Refusal<'h>> + Sync);
+
+/// What was not given away, and why: none if there was no room for it in time.
+pub struct Refusal<'h> {
+    pub message: Bytes<'h>,
+    pub why: Option<PyErr>,
+}
+
+impl<'h> From<SendError<'h, [u8]>> for Refusal<'h> {
+    fn from(SendError { message, why }: SendError<'h, [u8]>) -> Self {
+        let full = matches!(why, Unsent::Full | Unsent::Timeout);
+        Self { message, why: (!full).then(|| unsent(why)) }
+    }
+}
 
 /// Gives a message away, or a copy of an object's bytes, and waits for room.
 ///
@@ -125,9 +138,9 @@ fn patiently(py: Python<'_>, block: &mut Block, timeout: &Timeout, put: Put<'_>)
     let mut once = |wait| {
         let mut full = false;
         let outcome = block.attempt(|message| {
-            put(message, wait).map_err(|SendError { message, why }| {
-                full = matches!(why, Unsent::Full | Unsent::Timeout);
-                (message, unsent(why))
+            put(message, wait).map_err(|Refusal { message, why }| {
+                full = why.is_none();
+                (message, why.unwrap_or_else(|| unsent(Unsent::Timeout)))
             })
         });
         if full { None } else { Some(outcome) }

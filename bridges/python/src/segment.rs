@@ -6,6 +6,7 @@ use crate::error::{BadOption, Closed, forked, raised};
 use crate::map::Map;
 use crate::message::{Message, copied};
 use crate::process::Process;
+use crate::service::Service;
 use crate::topic::Topic;
 use atomic_matrix::uuid::Uuid;
 use atomic_matrix::{Handler, Options};
@@ -173,6 +174,10 @@ impl Segment {
     #[pyo3(signature = (name, *, capacity=256, guards=64))]
     fn map(&self, name: &str, capacity: usize, guards: u16) -> PyResult<Map> {
         Map::open(&self.handler()?, name, capacity, guards)
+    }
+    #[pyo3(signature = (name, *, capacity=64))]
+    fn service(&self, name: &str, capacity: usize) -> PyResult<Service> {
+        Service::open(&self.handler()?, name, capacity)
     }
 
     fn reap(&self) -> PyResult<usize> {

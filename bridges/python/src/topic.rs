@@ -31,8 +31,8 @@ impl Topic {
     fn publish(&self, py: Python<'_>, data: &Bound<'_, PyAny>, timeout: Option<f64>) -> PyResult<()> {
         let (topic, timeout) = (&self.topic, Timeout::of(timeout)?);
         give(py, topic.handler(), data, &timeout, &|message, wait| match wait {
-            None => topic.try_publish(message),
-            Some(wait) => topic.publish_timeout(message, wait),
+            None => Ok(topic.try_publish(message)?),
+            Some(wait) => Ok(topic.publish_timeout(message, wait)?),
         })
     }
     #[pyo3(signature = (history=0))]

@@ -107,6 +107,7 @@ def test_a_killed_subscriber_holds_nobody_up(segment, name, program):
 
 
 WAITS = ["receiver.recv()", "sender.send(b'x')", "subscriber.next()", "board.changed()", "next(receiver)"]
+WAITS += ["client.call(b'x')", "next(client.stream(b'x'))", "server.next()", "next(server)"]
 
 
 @pytest.mark.parametrize("what", WAITS)
@@ -120,6 +121,9 @@ def test_ctrl_c_ends_a_wait(name, program, what):
             empty = segment.channel("empty")
             receiver, other = empty.receiver(), empty.sender()
             subscriber, board = segment.topic("news").subscribe(), segment.board("state")
+            work, idle = segment.service("work"), segment.service("idle")
+            client, nobody = work.client(), work.server()
+            server, silent = idle.server(), idle.client()
             print("waits", flush=True)
             try:
                 WAIT

@@ -1,4 +1,4 @@
-"""Messages, topics, boards and maps in memory that processes share, without a copy.
+"""Messages, topics, boards, maps and services in memory that processes share, without a copy.
 
     import atomic_matrix as am
 
@@ -31,14 +31,33 @@ from ._errors import (
     SegmentNotFound,
     Timeout,
     TypeMismatch,
+    Unanswered,
     Viewed,
 )
-from ._native import Board, Channel, Map, Message, Receiver, Sample, Segment, Sender, Subscriber, Topic, Value
+from ._native import (
+    Board,
+    Channel,
+    Client,
+    Map,
+    Message,
+    Receiver,
+    Request,
+    Responses,
+    Sample,
+    Segment,
+    Sender,
+    Server,
+    Service,
+    Subscriber,
+    Topic,
+    Value,
+)
 
 __all__ = [
     "BadOption",
     "Board",
     "Channel",
+    "Client",
     "Closed",
     "Disconnected",
     "ForkedChild",
@@ -52,15 +71,20 @@ __all__ = [
     "PermissionDenied",
     "Receiver",
     "Released",
+    "Request",
+    "Responses",
     "Sample",
     "Segment",
     "SegmentExists",
     "SegmentNotFound",
     "Sender",
+    "Server",
+    "Service",
     "Subscriber",
     "Timeout",
     "Topic",
     "TypeMismatch",
+    "Unanswered",
     "Value",
     "Viewed",
 ]

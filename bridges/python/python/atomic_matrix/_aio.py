@@ -3,9 +3,12 @@
 import asyncio
 from typing import Any, Callable
 
-from ._errors import Closed, Timeout
+from ._errors import Closed, Disconnected, Timeout, Unanswered
 
-__all__ = ["following", "get", "send"]
+__all__ = ["ask", "call", "following", "get", "send", "serving"]
+
+# How long it takes until it is looked again whether there is room for a request, or a client.
+_AGAIN = 0.01
 
 
 async def _until(open_bell: Callable[[], Any], attempt: Callable[[], Any]) -> Any:
@@ -54,3 +57,31 @@ async def send(sender: Any, data: Any) -> None:
             return None
 
     await _until(sender._bell, attempt)
+
+
+async def ask(client: Any, data: Any) -> Any:
+    """Sends a request once there is room: its responses."""
+    while True:
+        try:
+            return client.stream(data, timeout=0)
+        except Timeout:
+            await asyncio.sleep(_AGAIN)
+
+
+async def call(client: Any, data: Any) -> Any:
+    """The first response. A task that is cancelled waits no more, and the server is told so."""
+    with await ask(client, data) as responses:
+        async for response in responses:
+            return response
+    raise Unanswered("the server ended its responses before the first; see what it does with such a request")
+
+
+async def serving(server: Any) -> Any:
+    """The next request, for `async for`. Where there is no client, one may come."""
+    while True:
+        try:
+            return await get(server)
+        except Disconnected:
+            await asyncio.sleep(_AGAIN)
+        except Closed:
+            raise StopAsyncIteration from None

@@ -17,6 +17,10 @@ class Disconnected(Closed):
     """The other side's last end has left or died."""
 
 
+class Unanswered(MatrixError):
+    """The server that had the request died, or dropped it; call again if it may be done twice."""
+
+
 class Released(MatrixError, ValueError):
     """The message was sent, released, or is just being sent."""
 

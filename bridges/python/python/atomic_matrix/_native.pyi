@@ -126,6 +126,11 @@ class Segment:
         """The board of that name, which is made if there is none. In Rust: `board::<[u8]>`."""
     def map(self, name: str, *, capacity: int = 256, guards: int = 64) -> Map:
         """The map of that name, which is made if there is none. In Rust: `map::<[u8]>`."""
+    def service(self, name: str, *, capacity: int = 64) -> Service:
+        """The service of that name, which is made if there is none, with room for so many requests that wait.
+
+        In Rust: `service::<[u8], [u8]>`.
+        """
     def reap(self) -> int:
         """Recovers participants that have died, which others do in passing; how many."""
     def unlink(self) -> None:
@@ -259,3 +264,84 @@ class Map:
     def keys(self) -> list[bytes]: ...
     def __iter__(self) -> Iterator[bytes]: ...
     def remove(self) -> None: ...
+
+@final
+class Service:
+    """Requests, each to one of the servers, and the responses to each."""
+
+    def client(self) -> Client: ...
+    def server(self) -> Server: ...
+    def remove(self) -> None:
+        """Takes its name away: nobody calls any more."""
+
+@final
+class Client:
+    """Calls. Any thread and any task may use it, and several at once."""
+
+    def call(self, data: Message | Buffer, timeout: float | None = None) -> Message:
+        """The first response. Where there is no server yet, one is waited for.
+
+        `Unanswered` if the server died or dropped the request; `Disconnected` if the last server has gone.
+        """
+    def stream(self, data: Message | Buffer, timeout: float | None = None) -> Responses:
+        """All responses, as they come. The timeout is for room for the request."""
+    async def call_async(self, data: Message | Buffer) -> Message: ...
+    async def stream_async(self, data: Message | Buffer) -> Responses: ...
+    def close(self) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
+
+@final
+class Responses:
+    """The responses to one call. Iterated, they end behind the last; closed before that, the server is told so."""
+
+    def recv(self, timeout: float | None = None) -> Message | None:
+        """The next one; None behind the last."""
+    def __iter__(self) -> Iterator[Message]: ...
+    def __next__(self) -> Message: ...
+    def __aiter__(self) -> AsyncIterator[Message]: ...
+    async def __anext__(self) -> Message: ...
+    def close(self) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
+
+@final
+class Server:
+    """Any thread may use it, and several at once: each request goes to one of them.
+
+    Iterated, it waits where there is no client, and ends when the service is removed.
+    """
+
+    def next(self, timeout: float | None = None) -> Request:
+        """The oldest request that somebody waits for. `Disconnected` once there is no client any more."""
+    def try_next(self) -> Request | None: ...
+    async def next_async(self) -> Request: ...
+    def __iter__(self) -> Iterator[Request]: ...
+    def __next__(self) -> Request: ...
+    def __aiter__(self) -> AsyncIterator[Request]: ...
+    async def __anext__(self) -> Request: ...
+    def close(self) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
+
+@final
+class Request(_Bytes):
+    """A request, where it lies. Released without a response, whoever waits is told so."""
+
+    def respond(self, data: Message | Buffer) -> None:
+        """The last response, as a message that is gone then, or a copy of other bytes. The request's bytes stay."""
+    def send(self, data: Message | Buffer, timeout: float | None = None) -> None:
+        """A response behind which others come; waits for a caller that has not taken those before."""
+    def finish(self) -> None:
+        """There is no further response."""
+    def writable(self) -> Self:
+        """This request as one that may be written: it is its server's alone."""
+    @property
+    def awaited(self) -> bool:
+        """Whether somebody waits for it, as far as anybody has found out."""
