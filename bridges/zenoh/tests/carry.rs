@@ -5,7 +5,7 @@ mod common;
 
 use atomic_matrix::ipc::{Samples, Topic};
 use atomic_matrix::{Handler, Options};
-use atomic_matrix_zenoh::carry::{Carried, Event, Sort, Way, run};
+use atomic_matrix_zenoh::carry::{Carried, Carrier, Event, Sort, Way};
 use common::{LONG, config, free_port, until};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -45,18 +45,27 @@ struct Bridge {
 
 impl Bridge {
     fn start(handler: &Handler, session: &Session, way: Way, sort: Sort) -> Self {
-        let key = Carried::key(sort, "numbers");
-        let carried = Carried { way, sort, name: "numbers".to_owned(), key, cells: 8 };
+        Self::under(&Carried::key(sort, "numbers"), handler, session, way, sort)
+    }
+    fn under(key: &str, handler: &Handler, session: &Session, way: Way, sort: Sort) -> Self {
+        let carried = Carried { way, sort, name: "numbers".to_owned(), key: key.to_owned(), cells: 8 };
         let (stop, events) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(vec![])));
         let (handler, session, stops, told) = (handler.clone(), session.clone(), stop.clone(), events.clone());
         let thread = std::thread::spawn(move || {
             let tell = |event| told.lock().expect("nobody panics").push(event);
-            run(&handler, &session, &carried, &stops, &tell).map_err(|error| error.to_string())
+            let carrier =
+                Carrier { handler: &handler, session: &session, carried: &carried, stop: &stops, tell: &tell };
+            carrier.run().map_err(|error| error.to_string())
         });
         Self { stop, events, thread: Some(thread) }
     }
     fn has_told(&self, event: Event) -> bool {
         self.events.lock().expect("nobody panics").contains(&event)
+    }
+    /// Why it has ended by itself.
+    fn refused(mut self) -> String {
+        let thread = self.thread.take().expect("it runs");
+        thread.join().expect("it does not panic").expect_err("it does not go on")
     }
     fn end(&mut self) -> Result<(), String> {
         self.stop.store(true, Ordering::Relaxed);
@@ -188,18 +197,71 @@ fn a_topic_that_was_made_anew_begins_anew() {
     let pair = Pair::new();
     let (here, there) = (topic(&pair.here), topic(&pair.there));
     let samples = there.subscribe(0).expect("there is a place").into_samples();
-    let (mut outward, _inward) = (pair.outward(Sort::Topic), pair.inward(Sort::Topic));
+    let (outward, inward) = (pair.outward(Sort::Topic), pair.inward(Sort::Topic));
     assert!((0..5).all(|number| publish(&here, number)));
     assert_eq!(read(&samples, 5), [0, 1, 2, 3, 4]);
     here.remove().expect("it is ours");
-    let why = outward.thread.take().expect("it runs").join().expect("it does not panic").expect_err("it is gone");
+    let why = outward.refused();
     assert!(why.contains("removed"), "{why}");
     drop(here);
     let here = topic(&pair.here);
     assert!((50..52).all(|number| publish(&here, number)));
-    let _outward = pair.outward(Sort::Topic);
+    let outward = pair.outward(Sort::Topic);
     assert_eq!(read(&samples, 2), [50, 51]);
+    assert!(inward.has_told(Event::Another));
+    // While no bridge is there, and with more in it than the one before ever had: in the same place, perhaps.
+    drop(outward);
+    here.remove().expect("it is ours");
+    drop(here);
+    let here = topic(&pair.here);
+    assert!((60..67).all(|number| publish(&here, number)));
+    let _outward = pair.outward(Sort::Topic);
+    assert_eq!(read(&samples, 7), [60, 61, 62, 63, 64, 65, 66]);
     nothing_more(&samples);
+}
+
+#[test]
+fn two_hosts_under_one_key_are_told() {
+    let pair = Pair::new();
+    let third = Options::new().memfd().size(4 << 20).create().expect("a memory file");
+    let (here, other, there) = (topic(&pair.here), topic(&third), topic(&pair.there));
+    let samples = there.subscribe(0).expect("there is a place").into_samples();
+    let (_outward, inward) = (pair.outward(Sort::Topic), pair.inward(Sort::Topic));
+    let _other = Bridge::start(&third, &pair.sessions[0], Way::Out, Sort::Topic);
+    assert!(publish(&here, 0));
+    assert_eq!(read(&samples, 1), [0]);
+    assert!(!inward.has_told(Event::Another));
+    for number in [1, 2, 3, 4] {
+        assert!(publish(if number % 2 == 0 { &here } else { &other }, number));
+        assert_eq!(read(&samples, 1), [number]);
+    }
+    assert!(inward.has_told(Event::Another));
+}
+
+#[test]
+fn what_is_not_of_one_kind_on_both_hosts_is_refused_or_told() {
+    let pair = Pair::new();
+    for handler in [&pair.here, &pair.there] {
+        let _typed = handler.topic::<u64>("numbers").open_or_create().expect("there is room");
+    }
+    let refused = [pair.outward(Sort::Topic), pair.inward(Sort::Topic), pair.outward(Sort::Lossy)];
+    for why in refused.map(Bridge::refused) {
+        assert!(why.contains("\"numbers\"") && why.contains("u8"), "{why}");
+    }
+    for key in ["a/*", "**", "a/b$*"] {
+        let why = Bridge::under(key, &pair.here, &pair.sessions[0], Way::Out, Sort::Topic).refused();
+        assert!(why.contains("key of its own"), "{why}");
+    }
+    // A lossy way has nothing for a channel.
+    let pair = Pair::new();
+    let here = topic(&pair.here);
+    let outward = Bridge::under("key", &pair.here, &pair.sessions[0], Way::Out, Sort::Lossy);
+    let inward = Bridge::under("key", &pair.there, &pair.sessions[1], Way::In, Sort::Channel);
+    until("it carries", || outward.has_told(Event::Carries(0)));
+    until("it is told", || {
+        assert!(publish(&here, 0));
+        inward.has_told(Event::Missed(1))
+    });
 }
 
 #[test]
@@ -240,8 +302,7 @@ fn a_channel_is_carried_in_its_order_and_only_if_it_redelivers() {
 
     let plain = Pair::new();
     let _channel = plain.here.channel::<[u8]>("numbers").create().expect("there is room");
-    let mut refused = plain.outward(Sort::Channel);
-    let why = refused.thread.take().expect("it runs").join().expect("it does not panic").expect_err("not redelivering");
+    let why = plain.outward(Sort::Channel).refused();
     assert!(why.contains("Redelivering") && why.contains("but is a channel"), "{why}");
 }
 

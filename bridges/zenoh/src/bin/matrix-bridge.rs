@@ -2,7 +2,7 @@
 
 use atomic_matrix::uuid::Uuid;
 use atomic_matrix::{Handler, Options};
-use atomic_matrix_zenoh::carry::{Carried, Sort, Way, run};
+use atomic_matrix_zenoh::carry::{Carried, Carrier, Event, Sort, Way};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use zenoh::{Config, Result, Wait};
@@ -65,6 +65,9 @@ fn carried(way: Way, what: &str) -> std::result::Result<Carried, Wrong> {
         Some((name, key)) => (name, key.to_owned()),
         None => (name, Carried::key(sort, name)),
     };
+    if name.is_empty() {
+        return Err(shape());
+    }
     Ok(Carried { way, sort, name: name.to_owned(), key, cells: 0 })
 }
 
@@ -99,6 +102,13 @@ fn asked(mut arguments: impl Iterator<Item = String>) -> std::result::Result<Ask
     let options = named.ok_or("which segment? --segment NAME")?;
     if carries.is_empty() {
         return Err("nothing to carry: give --out SORT:NAME or --in SORT:NAME".to_owned());
+    }
+    let both = carries.iter().find(|one| carries.iter().any(|other| one.way != other.way && one.name == other.name));
+    if let Some(both) = both {
+        return Err(format!(
+            "{0} goes out and comes in: it would go round for ever; give one --out or one --in {0}",
+            both.name
+        ));
     }
     carries.iter_mut().for_each(|carried| carried.cells = cells);
     set(&mut config, &listen, &connect, scout)?;
@@ -138,7 +148,8 @@ fn carry(asked: Asked) -> Result<()> {
             .map(|carried| {
                 let (handler, session, stop) = (&handler, &session, &stop);
                 scope.spawn(move || {
-                    let done = run(handler, session, carried, stop, &|event| eprintln!("{carried}: {event}"));
+                    let tell = |event: Event| eprintln!("{carried}: {event}");
+                    let done = Carrier { handler, session, carried, stop, tell: &tell }.run();
                     // One that can't go on ends all: who looks after it sees that, and starts it again.
                     stop.store(true, Ordering::Relaxed);
                     done.map_err(|error| format!("{carried}: {error}"))

@@ -1,15 +1,14 @@
 //! Inward: what comes from the other host is put in here, in its order, each once.
 
 use super::wire::{Kind, Sent, State, Taken};
-use super::{BEAT, Carried, Event, Sort};
+use super::{BEAT, Carried, Carrier, Event, Sort};
 use atomic_matrix::ipc::{self, Board, Message, Redelivering, SendError, Topic, Unsent};
 use atomic_matrix::{Error, Handler};
-use std::sync::atomic::{AtomicBool, Ordering};
 use zenoh::handlers::{FifoChannel, FifoChannelHandler};
 use zenoh::pubsub::{Publisher, Subscriber};
 use zenoh::qos::CongestionControl;
 use zenoh::sample::Sample;
-use zenoh::{Result, Session, Wait};
+use zenoh::{Result, Wait};
 
 /// More than an outward bridge sends without an answer, greetings and repetitions included.
 const QUEUE: usize = 4096;
@@ -89,7 +88,7 @@ impl Kept {
 }
 
 struct Inward<'r> {
-    handler: &'r Handler,
+    carrier: Carrier<'r>,
     sink: Sink,
     kept: Kept,
     /// How many the topic has published.
@@ -99,14 +98,18 @@ struct Inward<'r> {
     unanswered: u64,
     repeated: u64,
     in_gap: bool,
-    stop: &'r AtomicBool,
-    tell: &'r dyn Fn(Event),
 }
 
 impl Inward<'_> {
+    fn tell(&self, event: Event) {
+        (self.carrier.tell)(event);
+    }
+
     fn answer_as(&mut self, state: State, source: u64) -> Result<()> {
         self.unanswered = 0;
-        let attachment = Taken { state, source, next: self.kept.next }.packed();
+        // Of another's numbers nothing has been put in.
+        let next = if source == self.kept.source { self.kept.next } else { 0 };
+        let attachment = Taken { state, source, next }.packed();
         self.taken.put(&[] as &[u8]).attachment(attachment).wait()
     }
     fn answer(&mut self, state: State) -> Result<()> {
@@ -115,20 +118,23 @@ impl Inward<'_> {
 
     fn greeted(&mut self, sent: Sent) -> Result<()> {
         if sent.source != self.kept.source {
+            if self.kept.source != 0 {
+                self.tell(Event::Another);
+            }
             (self.kept.source, self.kept.next) = (sent.source, sent.number);
         } else if sent.number > self.kept.next {
-            (self.tell)(Event::Missed(sent.number - self.kept.next));
+            self.tell(Event::Missed(sent.number - self.kept.next));
             self.kept.next = sent.number;
         }
         self.kept.save(self.ever)?;
         (self.in_gap, self.repeated) = (false, 0);
-        (self.tell)(Event::Carries(self.kept.next));
+        self.tell(Event::Carries(self.kept.next));
         self.answer(State::Greeted)
     }
 
     /// Tries until there is room, and answers meanwhile that there is none. None if it is to stop.
     fn with_room<T>(&mut self, mut attempt: impl FnMut(&Self) -> Result<Option<T>>) -> Result<Option<T>> {
-        while !self.stop.load(Ordering::Relaxed) {
+        while !self.carrier.is_over() {
             if let Some(done) = attempt(self)? {
                 return Ok(Some(done));
             }
@@ -139,13 +145,13 @@ impl Inward<'_> {
 
     /// Puts the next one in. False if it is to stop.
     fn put(&mut self, bytes: &[u8]) -> Result<bool> {
-        let handler = self.handler;
+        let handler = self.carrier.handler;
         let mut told = false;
         let made = self.with_room(|inward| match handler.message_from(bytes) {
             Ok(message) => Ok(Some(message)),
             Err(Error::OutOfMemory { .. }) => {
                 if !std::mem::replace(&mut told, true) {
-                    (inward.tell)(Event::NoRoom);
+                    inward.tell(Event::NoRoom);
                 }
                 std::thread::sleep(BEAT);
                 Ok(None)
@@ -187,7 +193,8 @@ impl Inward<'_> {
         }
         self.in_gap = false;
         if self.repeated > 0 {
-            (self.tell)(Event::Repeated(std::mem::take(&mut self.repeated)));
+            let many = std::mem::take(&mut self.repeated);
+            self.tell(Event::Repeated(many));
         }
         if !self.put(bytes)? {
             return Ok(());
@@ -198,16 +205,17 @@ impl Inward<'_> {
 
     /// Puts in what came without a promise, if there is room now.
     fn lossy(&mut self, bytes: &[u8]) -> Result<()> {
-        let put = match (&self.sink, self.handler.message_from(bytes)) {
+        let put = match (&self.sink, self.carrier.handler.message_from(bytes)) {
             (Sink::Topic(topic), Ok(message)) => topic.try_publish(message).map_err(|no| no.why),
             (_, Err(Error::OutOfMemory { .. })) => Err(Unsent::Full),
             (_, Err(other)) => return Err(other.into()),
-            (_, Ok(_)) => return Ok(()),
+            // A channel's messages are for one, and not for whoever is there.
+            (_, Ok(_)) => Err(Unsent::Full),
         };
         match put {
             Ok(()) => Ok(()),
             Err(Unsent::Full) => {
-                (self.tell)(Event::Missed(1));
+                self.tell(Event::Missed(1));
                 Ok(())
             }
             Err(why) => Err(why.into()),
@@ -217,7 +225,7 @@ impl Inward<'_> {
     fn run(&mut self) -> Result<()> {
         // Whoever waits for an answer of the one before greets.
         self.answer(State::Unknown)?;
-        while !self.stop.load(Ordering::Relaxed) {
+        while !self.carrier.is_over() {
             let Some(sample) = self.sent.recv_timeout(BEAT)? else {
                 // What was in a gap was lost on the way: it is asked for again when more comes.
                 self.in_gap = false;
@@ -234,19 +242,14 @@ impl Inward<'_> {
     }
 }
 
-pub(super) fn run(
-    handler: &Handler,
-    session: &Session,
-    carried: &Carried,
-    stop: &AtomicBool,
-    tell: &dyn Fn(Event),
-) -> Result<()> {
+pub(super) fn run(carrier: Carrier<'_>) -> Result<()> {
+    let Carrier { handler, session, carried, .. } = carrier;
     let sink = Sink::open(handler, carried)?;
     let ever = sink.ever(handler)?;
     let sent = session.declare_subscriber(format!("{}/sent", carried.key)).with(FifoChannel::new(QUEUE)).wait()?;
     let taken = session.declare_publisher(format!("{}/taken", carried.key));
     let mut inward = Inward {
-        handler,
+        carrier,
         sink,
         kept: Kept::load(handler, carried, ever)?,
         ever,
@@ -255,8 +258,6 @@ pub(super) fn run(
         unanswered: 0,
         repeated: 0,
         in_gap: false,
-        stop,
-        tell,
     };
     inward.run()
 }

@@ -1,6 +1,6 @@
 //! Topics and channels of bytes, carried between hosts by zenoh.
 //!
-//! On each host a bridge ([`run`], or the program `matrix-bridge`) takes what is published there *out*, and puts
+//! On each host a bridge ([`Carrier`], or the program `matrix-bridge`) takes what is published there *out*, and puts
 //! what comes from the other host *in*, under the same names.
 //!
 //! # The protocol
@@ -19,8 +19,11 @@
 //!   holds the publishers up, and as many are there as the topic has cells, less one. What is gone is told
 //!   ([`Event::Missed`]);
 //! - nobody else publishes in the inward bridge's topic at that moment. (One bridge at a time does: [`Event::Waits`].)
-//! - the outward bridge's topic is not removed and made anew while that bridge is away. It is noticed where the new
-//!   one lies elsewhere, or has published less; else its first publications are taken for the former's.
+//!
+//! A topic that was removed and made anew, also while its outward bridge was away, begins anew: what numbers are of is
+//! told by its block and that one's generation. So does one of another host, of which there is one at a time under a
+//! key: what of the former was not acknowledged is sent by it when it greets again, and may come twice
+//! ([`Event::Another`]).
 //!
 //! A channel is carried at least once: it must be a redelivering one, whose messages the outward bridge acknowledges
 //! when the other one has. Killed in between, a bridge leaves messages that come again.
@@ -35,6 +38,7 @@ use atomic_matrix::Handler;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use zenoh::key_expr::KeyExpr;
 use zenoh::{Result, Session};
 
 /// What is carried.
@@ -110,6 +114,8 @@ pub enum Event {
     Waits,
     /// The segment has no room for what came; it waits.
     NoRoom,
+    /// What comes is of another topic or channel than before: that was made anew, or two hosts send under one key.
+    Another,
 }
 
 impl fmt::Display for Event {
@@ -123,6 +129,10 @@ impl fmt::Display for Event {
             Self::Repeated(many) => write!(f, "{many} came a second time, and were dropped"),
             Self::Waits => f.write_str("another bridge carries it; waits until that one ends"),
             Self::NoRoom => f.write_str("the segment has no room for what came; waits"),
+            Self::Another => f.write_str(
+                "what comes is another's from here on: it was made anew there, or two hosts send under one key; give \
+                 each a key of its own, if so",
+            ),
         }
     }
 }
@@ -130,41 +140,62 @@ impl fmt::Display for Event {
 /// How often whoever waits looks up.
 const BEAT: Duration = Duration::from_millis(100);
 
-/// Carries until `stop` is set: in a thread of its own for each.
-///
-/// # Errors
-/// What the segment refuses (of another type, not redelivering, removed, no place for a subscriber), and zenoh's:
-/// a key that is none.
-pub fn run(
-    handler: &Handler,
-    session: &Session,
-    carried: &Carried,
-    stop: &AtomicBool,
-    tell: &dyn Fn(Event),
-) -> Result<()> {
-    if (carried.way, carried.sort) == (Way::Out, Sort::Lossy) {
-        return outward::lossy(handler, session, carried, stop, tell);
+/// What carries one topic or channel one way, in a thread of its own.
+#[derive(Clone, Copy)]
+pub struct Carrier<'r> {
+    /// The segment.
+    pub handler: &'r Handler,
+    /// How the other host is reached.
+    pub session: &'r Session,
+    /// What is carried.
+    pub carried: &'r Carried,
+    /// Set, it ends.
+    pub stop: &'r AtomicBool,
+    /// What is told of it.
+    pub tell: &'r (dyn Fn(Event) + Sync),
+}
+
+impl Carrier<'_> {
+    /// Carries until `stop` is set.
+    ///
+    /// # Errors
+    /// What the segment refuses (of another type, not redelivering, removed, no place for a subscriber, a message that
+    /// is larger than it), and zenoh's: a key that is none, or that has wildcards and so would mix others'.
+    pub fn run(self) -> Result<()> {
+        let key = KeyExpr::try_from(self.carried.key.as_str())?;
+        if key.is_wild() {
+            let refused =
+                format!("the key {key:?} stands for several; give a key of its own: {}=KEY", self.carried.name);
+            return Err(refused.into());
+        }
+        if (self.carried.way, self.carried.sort) == (Way::Out, Sort::Lossy) {
+            return outward::lossy(self);
+        }
+        // One bridge at a time: two would count differently.
+        let one_at_a_time = self.handler.mutex::<u64>(&format!("bridge alone {}", self.carried))?;
+        let mut told = false;
+        let mut alone = loop {
+            if let Some(alone) = one_at_a_time.lock(5 * BEAT)? {
+                break alone;
+            }
+            if self.is_over() {
+                return Ok(());
+            }
+            if !std::mem::replace(&mut told, true) {
+                (self.tell)(Event::Waits);
+            }
+        };
+        // The one before was killed: what it was doing is told elsewhere.
+        alone.cure()?;
+        match (self.carried.way, self.carried.sort) {
+            (Way::In, _) => inward::run(self),
+            (Way::Out, Sort::Channel) => outward::channel(self),
+            (Way::Out, _) => outward::topic(self),
+        }
     }
-    // One bridge at a time: two would count differently.
-    let one_at_a_time = handler.mutex::<u64>(&format!("bridge alone {carried}"))?;
-    let mut told = false;
-    let mut alone = loop {
-        if let Some(alone) = one_at_a_time.lock(5 * BEAT)? {
-            break alone;
-        }
-        if stop.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        if !std::mem::replace(&mut told, true) {
-            tell(Event::Waits);
-        }
-    };
-    // The one before was killed: what it was doing is told elsewhere.
-    alone.cure()?;
-    match (carried.way, carried.sort) {
-        (Way::In, _) => inward::run(handler, session, carried, stop, tell),
-        (Way::Out, Sort::Channel) => outward::channel(handler, session, carried, stop, tell),
-        (Way::Out, _) => outward::topic(handler, session, carried, stop, tell),
+
+    fn is_over(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
     }
 }
 

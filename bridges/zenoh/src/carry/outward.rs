@@ -1,16 +1,15 @@
 //! Outward: what is put in here goes to the other host, and is kept until that has it.
 
 use super::wire::{Kind, Sent, State, Taken};
-use super::{BEAT, Carried, Event, fresh};
+use super::{BEAT, Carrier, Event, fresh};
+use atomic_matrix::Error;
 use atomic_matrix::ipc::{Delivery, Sample, Topic, Unreceived};
-use atomic_matrix::{Error, Handler};
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use zenoh::handlers::FifoChannelHandler;
 use zenoh::pubsub::{Publisher, Subscriber};
 use zenoh::qos::CongestionControl;
-use zenoh::{Result, Session, Wait};
+use zenoh::{Result, Wait};
 
 /// As many are kept that were not acknowledged.
 const MESSAGES: usize = 256;
@@ -77,7 +76,7 @@ struct Outward<'s, S: Source> {
     sent_again: Instant,
     full: bool,
     silent: bool,
-    tell: &'s dyn Fn(Event),
+    tell: &'s (dyn Fn(Event) + Sync),
 }
 
 impl<S: Source> Outward<'_, S> {
@@ -176,9 +175,9 @@ impl<S: Source> Outward<'_, S> {
         Ok(())
     }
 
-    fn run(&mut self, stop: &AtomicBool) -> Result<()> {
+    fn run(&mut self, carrier: &Carrier<'_>) -> Result<()> {
         self.greet_at_once();
-        while !stop.load(Ordering::Relaxed) {
+        while !carrier.is_over() {
             while let Some(answer) = self.answers.try_recv()? {
                 Taken::of(&answer).map_or(Ok(()), |answer| self.answered(answer))?;
             }
@@ -199,13 +198,8 @@ impl<S: Source> Outward<'_, S> {
     }
 }
 
-fn run<S: Source>(
-    mut source: S,
-    session: &Session,
-    carried: &Carried,
-    stop: &AtomicBool,
-    tell: &dyn Fn(Event),
-) -> Result<()> {
+fn run<S: Source>(mut source: S, carrier: Carrier<'_>) -> Result<()> {
+    let Carrier { session, carried, tell, .. } = carrier;
     let publisher = session.declare_publisher(format!("{}/sent", carried.key));
     let mut outward = Outward {
         identity: source.identity(false)?,
@@ -223,13 +217,12 @@ fn run<S: Source>(
         silent: false,
         tell,
     };
-    outward.run(stop)
+    outward.run(&carrier)
 }
 
 /// A topic, whose cursor stays at the oldest that is kept.
 struct Publications<'h> {
-    handler: &'h Handler,
-    carried: &'h Carried,
+    carrier: Carrier<'h>,
     topic: Topic<[u8]>,
     samples: atomic_matrix::ipc::Samples<[u8]>,
 }
@@ -243,12 +236,13 @@ impl Source for Publications<'_> {
         // One that was read is there, although whoever published it may not have counted it yet.
         self.topic.published() + 1
     }
-    /// Drawn once for a topic, and kept in the segment. It is another topic's if that lies elsewhere.
+    /// Drawn once for a topic, and kept in the segment. It is another topic's if that has another block, or another
+    /// generation of the same.
     fn identity(&mut self, anew: bool) -> Result<u64> {
-        let board = self.handler.board::<[u64; 2]>(&format!("bridge {}", self.carried))?;
-        let structures = self.handler.structures()?;
-        let topic = structures.iter().find(|one| one.kind == "topic" && one.names.contains(&self.carried.name));
-        let place = topic.map(|topic| u64::from(topic.offset));
+        let Carrier { handler, carried, .. } = self.carrier;
+        let board = handler.board::<[u64; 2]>(&format!("bridge {carried}"))?;
+        let topic = handler.names().into_iter().find(|one| one.name == carried.name);
+        let place = topic.map(|topic| u64::from(topic.generation) << 32 | u64::from(topic.offset));
         match board.get()? {
             Some([identity, at]) if !anew && place.is_none_or(|place| place == at) => Ok(identity),
             _ => {
@@ -261,16 +255,11 @@ impl Source for Publications<'_> {
 }
 
 /// Every publication of a topic.
-pub(super) fn topic(
-    handler: &Handler,
-    session: &Session,
-    carried: &Carried,
-    stop: &AtomicBool,
-    tell: &dyn Fn(Event),
-) -> Result<()> {
+pub(super) fn topic(carrier: Carrier<'_>) -> Result<()> {
+    let Carrier { handler, carried, .. } = carrier;
     let topic = handler.topic::<[u8]>(&carried.name).cells(carried.cells()).open_or_create()?;
     let samples = topic.subscribe(u64::MAX)?.into_samples();
-    run(Publications { handler, carried, topic, samples }, session, carried, stop, tell)
+    run(Publications { carrier, topic, samples }, carrier)
 }
 
 /// A channel's worker; its messages are counted anew by each bridge.
@@ -309,33 +298,23 @@ impl<'w> Source for Deliveries<'w> {
 }
 
 /// Every message of a redelivering channel.
-pub(super) fn channel(
-    handler: &Handler,
-    session: &Session,
-    carried: &Carried,
-    stop: &AtomicBool,
-    tell: &dyn Fn(Event),
-) -> Result<()> {
+pub(super) fn channel(carrier: Carrier<'_>) -> Result<()> {
+    let Carrier { handler, carried, .. } = carrier;
     let options = handler.channel::<[u8]>(&carried.name).capacity(carried.cells()).redeliver(MESSAGES as u16);
     let worker = options.open_or_create()?.worker()?;
-    run(Deliveries { worker: &worker, identity: fresh(), ever: 0 }, session, carried, stop, tell)
+    run(Deliveries { worker: &worker, identity: fresh(), ever: 0 }, carrier)
 }
 
 /// Copies of what a topic's way has room for.
-pub(super) fn lossy(
-    handler: &Handler,
-    session: &Session,
-    carried: &Carried,
-    stop: &AtomicBool,
-    tell: &dyn Fn(Event),
-) -> Result<()> {
+pub(super) fn lossy(carrier: Carrier<'_>) -> Result<()> {
+    let Carrier { handler, session, carried, tell, .. } = carrier;
     let topic = handler.topic::<[u8]>(&carried.name).cells(carried.cells()).open_or_create()?;
     let mut subscriber = topic.subscribe_lossy(0)?;
     let publisher = session.declare_publisher(format!("{}/sent", carried.key));
     let publisher = publisher.congestion_control(CongestionControl::Drop).wait()?;
     let (source, mut number) = (fresh(), 0);
     tell(Event::Carries(topic.published()));
-    while !stop.load(Ordering::Relaxed) {
+    while !carrier.is_over() {
         match subscriber.next_timeout(BEAT) {
             Ok(Some(bytes)) => {
                 let attachment = Sent { kind: Kind::Lossy, source, number }.packed();
