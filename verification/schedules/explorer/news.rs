@@ -10,7 +10,7 @@ use atomic_matrix::matrix::recovery::Policy as Give;
 use atomic_matrix::segment::region::BoxedRegion;
 use atomic_matrix::segment::size_class::Larges;
 use fastrand::Rng;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 type Modelled = Heap<BoxedRegion<turns::Scheduled>>;
@@ -30,6 +30,42 @@ struct Way {
 const SMALL: Larges = Larges { from: 4, part: 1 };
 const OWNER: u16 = 2;
 const ANOTHER: u16 = 3;
+
+/// One who frees what is its own, if anything, and asks for so many granules at a multiple of so many, beside another.
+struct Asker {
+    world: Rc<World>,
+    cache: Rc<RefCell<ThreadCache>>,
+    asked: (u32, u32),
+    served: Rc<Cell<bool>>,
+}
+
+impl Asker {
+    fn new(world: &Rc<World>, cache: ThreadCache, asked: (u32, u32)) -> Self {
+        Self { world: world.clone(), cache: Rc::new(RefCell::new(cache)), asked, served: Rc::default() }
+    }
+
+    /// Plays it as the second of two, by these turns, and then to its end: the accesses of both.
+    fn beside(&self, other: Player, own: Option<Live>, turns: &[(usize, u64)]) -> [u64; 2] {
+        let (world, cache, asked, served) = (self.world.clone(), self.cache.clone(), self.asked, self.served.clone());
+        let asks = move || {
+            let cache = &mut cache.borrow_mut();
+            own.into_iter().for_each(|block| free(&world.heap, cache, block));
+            served.set(world.heap.allocate(cache, asked.0, asked.1, Kind::Raw).is_ok());
+        };
+        let mut order = [(1, u64::MAX); TURNS];
+        order[..turns.len()].copy_from_slice(turns);
+        let ends = play(vec![other, Player::new(asks)], Scheduling::Turns(order), &mut Rng::with_seed(0));
+        [ends[0].accesses, ends[1].accesses]
+    }
+
+    /// At rest: whether it was refused, and is so many times more, and a newcomer is not.
+    fn is_refused_wrongly(&self, again: usize) -> bool {
+        let ask =
+            |cache: &mut ThreadCache| self.world.heap.allocate(cache, self.asked.0, self.asked.1, Kind::Raw).is_ok();
+        let refused = !self.served.get() && (0..again).all(|_| !ask(&mut self.cache.borrow_mut()));
+        refused && ask(&mut ThreadCache::with_ceiling(5, 0))
+    }
+}
 
 fn free(heap: &Modelled, cache: &mut ThreadCache, block: Live) {
     heap.free(cache, block.at, Some(block.header.generation())).expect("S5: it is live");
@@ -93,27 +129,16 @@ fn full(way: &Way) -> (Rc<World>, ThreadCache, Live) {
 /// Both ends' accesses, and what is wrong then: whoever was refused is refused again, and a newcomer is not.
 fn one(way: &'static Way, k: u64, j: u64, dies: bool) -> ([u64; 2], bool) {
     let (world, mut cache, block) = full(way);
-    let asker = Rc::new(RefCell::new(ThreadCache::with_ceiling(1, 0)));
+    let asker = Asker::new(&world, ThreadCache::with_ceiling(1, 0), (way.sizes.1, 1));
     let own = world.clone();
     let gives = move || (way.give)(&own.heap, &mut cache, block);
-    let (own, asking) = (world.clone(), asker.clone());
-    let served = Rc::new(RefCell::new(false));
-    let told = served.clone();
-    let asks = move || {
-        let got = own.heap.allocate(&mut asking.borrow_mut(), way.sizes.1, 1, Kind::Raw);
-        *told.borrow_mut() = got.is_ok();
-    };
     let giver = if dies { Player::stopped_at(gives, k) } else { Player::new(gives) };
-    let mut order = [(1, u64::MAX); TURNS];
-    (order[0], order[1], order[2]) = ((0, k), (1, j), (0, u64::MAX));
-    let ends = play(vec![giver, Player::new(asks)], Scheduling::Turns(order), &mut Rng::with_seed(0));
+    let accesses = asker.beside(giver, None, &[(0, k), (1, j), (0, u64::MAX)]);
     if dies {
         world.heap.recoveries().recover(&mut ThreadCache::with_ceiling(4, 0), OWNER, Give::Keep);
         world.heap.recoveries().recover(&mut ThreadCache::with_ceiling(4, 0), ANOTHER, Give::Keep);
     }
-    let ask = |cache: &mut ThreadCache| world.heap.allocate(cache, way.sizes.1, 1, Kind::Raw).is_ok();
-    let wrong = !*served.borrow() && !ask(&mut asker.borrow_mut()) && ask(&mut ThreadCache::with_ceiling(5, 0));
-    ([ends[0].accesses, ends[1].accesses], wrong)
+    (accesses, asker.is_refused_wrongly(1))
 }
 
 /// All ways, the giver interrupted at every access, by the whole request or by a part of it; or dead there.
@@ -223,26 +248,14 @@ fn one_beside(way: &'static Beside, refused: bool, [k, j, step]: [u64; 3], dies:
     if refused {
         assert!(world.heap.allocate(&mut cache, way.asked.0, way.asked.1, Kind::Raw).is_err() || way.asked.0 <= 8);
     }
-    let (own, asker) = (world.clone(), Rc::new(RefCell::new(cache)));
+    let (own, asker) = (world.clone(), Asker::new(&world, cache, way.asked));
     let acts = move || (way.act)(&own.heap, &mut ThreadCache::with_ceiling(OWNER, way.ceiling));
-    let (own, asking, served) = (world.clone(), asker.clone(), Rc::new(RefCell::new(false)));
-    let told = served.clone();
-    let asks = move || {
-        let cache = &mut asking.borrow_mut();
-        free(&own.heap, cache, left);
-        *told.borrow_mut() = own.heap.allocate(cache, way.asked.0, way.asked.1, Kind::Raw).is_ok();
-    };
     let other = if dies { Player::stopped_at(acts, k) } else { Player::new(acts) };
-    let mut order = [(1, u64::MAX); TURNS];
-    (order[0], order[1], order[2], order[3], order[4]) = ((0, k), (1, j), (0, step), (1, u64::MAX), (0, u64::MAX));
-    let ends = play(vec![other, Player::new(asks)], Scheduling::Turns(order), &mut Rng::with_seed(0));
+    let accesses = asker.beside(other, Some(left), &[(0, k), (1, j), (0, step), (1, u64::MAX), (0, u64::MAX)]);
     if dies {
         world.heap.recoveries().recover(&mut ThreadCache::with_ceiling(4, 0), OWNER, Give::GiveBack);
     }
-    let ask = |cache: &mut ThreadCache| world.heap.allocate(cache, way.asked.0, way.asked.1, Kind::Raw).is_ok();
-    let again = || ask(&mut asker.borrow_mut());
-    let wrong = !*served.borrow() && !again() && !again() && ask(&mut ThreadCache::with_ceiling(5, 0));
-    ([ends[0].accesses, ends[1].accesses], wrong)
+    (accesses, asker.is_refused_wrongly(2))
 }
 
 /// All of them, interrupted at every access.
@@ -321,21 +334,10 @@ fn one_given_back(processes: &[u64], asked: u32, [j, k, step]: [u64; 3]) -> ([u6
     let left = world.heap.allocate(&mut ThreadCache::with_ceiling(ANOTHER, 0), 4, 1, Kind::Raw).expect("room");
     let block = world.heap.allocate(&mut cache, 4, 1, Kind::Raw).expect("room");
     assert!(left.at > block.at && world.heap.allocate(&mut cache, asked, 1, Kind::Raw).is_err());
-    let (own, asker, served) = (world.clone(), Rc::new(RefCell::new(cache)), Rc::new(RefCell::new(false)));
+    let (own, asker) = (world.clone(), Asker::new(&world, cache, (asked, 1)));
     let thief = move || _ = own.heap.allocate(&mut ThreadCache::with_ceiling(OWNER, 0), 5, 1, Kind::Raw);
-    let (own, asking, told) = (world.clone(), asker.clone(), served.clone());
-    let asks = move || {
-        let cache = &mut asking.borrow_mut();
-        free(&own.heap, cache, block);
-        *told.borrow_mut() = own.heap.allocate(cache, asked, 1, Kind::Raw).is_ok();
-    };
-    let mut order = [(1, u64::MAX); TURNS];
-    (order[0], order[1], order[2], order[3], order[4]) = ((1, j), (0, k), (1, step), (0, 1), (1, u64::MAX));
-    let ends = play(vec![Player::new(thief), Player::new(asks)], Scheduling::Turns(order), &mut Rng::with_seed(0));
-    let ask = |cache: &mut ThreadCache| world.heap.allocate(cache, asked, 1, Kind::Raw).is_ok();
-    let again = || ask(&mut asker.borrow_mut());
-    let wrong = !*served.borrow() && !again() && !again() && ask(&mut ThreadCache::with_ceiling(5, 0));
-    ([ends[0].accesses, ends[1].accesses], wrong)
+    let turns = [(1, j), (0, k), (1, step), (0, 1), (1, u64::MAX)];
+    (asker.beside(Player::new(thief), Some(block), &turns), asker.is_refused_wrongly(2))
 }
 
 /// Accesses of a free that parks.
