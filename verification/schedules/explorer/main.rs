@@ -22,6 +22,8 @@ mod resizing;
 #[expect(unreachable_pub, reason = "the model is written as a module of its own")]
 #[path = "../../../models/sequential.rs"]
 mod sequential;
+#[path = "../../support/survivors.rs"]
+mod survivors;
 mod walker;
 mod world;
 
@@ -37,6 +39,7 @@ use common::setting;
 use fastrand::Rng;
 use std::cell::RefCell;
 use std::rc::Rc;
+use survivors::is_found_elsewhere;
 use turns::{Player, Scheduling, play};
 use world::World;
 
@@ -536,46 +539,20 @@ const KNOWN: &[(Mutant, Sort, u64)] =
 /// Every fault is noticed: at a known seed, or by a search over all sorts, seed after seed.
 #[test]
 fn mutant_schedules_table() {
-    // Fences mean nothing without weak memory; what is about to be stored is sought by `tso`.
     const SURVIVORS: &[Mutant] = &[
-        Mutant::LookFenceDropped,
-        Mutant::OwnFenceDropped,
-        Mutant::ThiefFenceDropped,
-        Mutant::MarkDropped,
-        Mutant::AnothersMarkUsed,
-        Mutant::ReachTooShort,
-        Mutant::AdoptingIgnored,
-        Mutant::BystanderBelieved,
-        Mutant::OpenAdoptionIgnored,
         // A number's next holder is met in `crash` and under loom.
         Mutant::RecoveryRecheckDropped,
-        Mutant::PinFenceDropped,
         Mutant::PinIgnored,
-        // Have tests of their own, above, `moving` and `news`.
-        Mutant::SecondSweepDropped,
-        Mutant::SweepGoesOn,
-        Mutant::NewsUntold,
-        Mutant::NewsToldEarly,
-        Mutant::NewsToldLate,
-        Mutant::NewsReadLate,
-        Mutant::NewsIgnored,
-        Mutant::MadeUntold,
-        Mutant::MadeBesideOperation,
-        Mutant::SentUntold,
-        Mutant::DroppedUntold,
-        Mutant::PassedIgnored,
+        // Has a test of its own, above.
         Mutant::LargeHeld,
-        // Takes a million changes of one word: `matrix::stalled`.
-        Mutant::TagDropped,
-        // Have tests of their own: `matrix::audit`, `schedules_s4_a_walker_counts_a_join_once`.
-        Mutant::LimboForgotten,
-        Mutant::AdoptedSentHome,
-        Mutant::JoinRecheckDropped,
     ];
     let mut lost = vec![];
     for mutant in mutants() {
-        let count =
-            if SURVIVORS.contains(&mutant) { 1000 } else { setting("MATRIX_SCHEDULES", 1_000_000).max(100_000) };
+        let count = if is_found_elsewhere(mutant, SURVIVORS) {
+            1000
+        } else {
+            setting("MATRIX_SCHEDULES", 1_000_000).max(100_000)
+        };
         let known = KNOWN.iter().find(|known| known.0 == mutant);
         // Another seed of the same sort, where a change of the accesses has made another schedule of this one.
         let alike = |&(_, sort, seed): &(_, _, u64)| {
@@ -584,7 +561,7 @@ fn mutant_schedules_table() {
         let search = || (0..count).find_map(|seed| SORTS.iter().find_map(|&sort| noticed(mutant, sort, seed)));
         let found = known.and_then(alike).or_else(search);
         println!("mutant {mutant:?} | {}", found.as_deref().unwrap_or("SURVIVES"));
-        if found.is_none() && !SURVIVORS.contains(&mutant) {
+        if found.is_none() && !is_found_elsewhere(mutant, SURVIVORS) {
             lost.push(mutant);
         }
     }
