@@ -1,12 +1,13 @@
 //! The channel: what a receiver sees of a message, who gets it, and who may still write a structure that is freed.
 
 use crate::model::Met::{Lost, Mark, Read};
-use crate::model::{World, mark, part, scenarios, strict};
+use crate::model::{Part, World, mark, part, scenarios, strict};
 use atomic_matrix::backend::Backend;
 use atomic_matrix::backend::orderings::*;
 use atomic_matrix::ipc::ring::{NotReceived, NotSent, Ring};
 use atomic_matrix::ipc::structure::{Role, Shape, Sort, Structure};
 use atomic_matrix::matrix::heap::Live;
+use atomic_matrix::segment::layout::Granule;
 use atomic_matrix::segment::region::{BoxedRegion, Region};
 use std::sync::{Arc, Mutex};
 
@@ -18,9 +19,7 @@ fn channel<B: Backend>(shift: u32, granules: u32) -> (Arc<World<B>>, Live) {
 fn queue<B: Backend>(sort: Sort, shift: u32, granules: u32) -> (Arc<World<B>>, Live) {
     let shape = Shape { sort, cells_shift: shift, readers: 0, content: 7 };
     let world = World::with_payload(granules, |layout| shape.granules(layout));
-    let made = Structure::make(&world.heap, &mut strict(1), shape).expect("there is room");
-    let header = world.heap.adoption().rename(made.at, made.header, 0).expect("it is ours");
-    let live = Live { at: made.at, header };
+    let live = world.structure(shape);
     (world, live)
 }
 
@@ -69,50 +68,50 @@ fn drain<B: Backend>(world: &World<B>, channel: Live) -> Vec<Live> {
 /// thread of the operating system.
 type Told<T> = Arc<Mutex<Vec<T>>>;
 
+/// A part that receives once, and tells what.
+fn receiver(channel: Live, me: u16, got: &Told<Live>) -> Part {
+    let got = got.clone();
+    part(move |w: &World| {
+        let received = receive(w, channel, me);
+        got.lock().unwrap().extend(received);
+    })
+}
+
+/// Where the blocks are that were received, and behind them those that are left.
+fn received(world: &World, channel: Live, got: &Told<Live>) -> Vec<Granule> {
+    let got = got.lock().unwrap().clone();
+    got.into_iter().chain(drain(world, channel)).map(|live| live.at).collect()
+}
+
+/// A sender and a receiver of a queue of one cell.
+fn a_message_is_seen(sort: Sort) {
+    let (world, channel) = queue(sort, 0, 2);
+    let [first, second] = [(); 2].map(|()| world.allocate(&mut strict(1), 1));
+    let got = Told::default();
+    let told = got.clone();
+    world.run([
+        part(move |w: &World| {
+            assert!(send(w, channel, 1, first), "Q2: there was room");
+            let _ = send(w, channel, 1, second);
+        }),
+        part(move |w: &World| {
+            let got: Vec<_> = (0..2).filter_map(|_| receive(w, channel, 2)).collect();
+            told.lock().unwrap().extend(got);
+        }),
+    ]);
+    let all = received(&world, channel, &got);
+    assert!(all[0] == first.at && all.get(1).is_none_or(|&at| at == second.at), "Q2: {all:?}");
+}
+
 scenarios! {
     // The receiver sees what the sender wrote, whether the sender has let go or not; and the sender finds the
     // cell empty again.
-    loom_q1_q2_a_message_is_seen Some(3), Some(3), 100, [Mark("received"), Mark("empty"), Mark("full"), Lost(&LET_GO)] => {
-        let (world, channel) = channel(0, 2);
-        let [first, second] = [(); 2].map(|()| world.allocate(&mut strict(1), 1));
-        let got = Told::default();
-        let told = got.clone();
-        world.run([
-            part(move |w: &World| {
-                assert!(send(w, channel, 1, first), "Q2: there was room");
-                let _ = send(w, channel, 1, second);
-            }),
-            part(move |w: &World| {
-                let got: Vec<_> = (0..2).filter_map(|_| receive(w, channel, 2)).collect();
-                told.lock().unwrap().extend(got);
-            }),
-        ]);
-        let mut all: Vec<_> = got.lock().unwrap().iter().map(|live| live.at).collect();
-        all.extend(drain(&world, channel).iter().map(|live| live.at));
-        assert!(all[0] == first.at && all.get(1).is_none_or(|&at| at == second.at), "Q2: {all:?}");
-    }
+    loom_q1_q2_a_message_is_seen Some(3), Some(3), 100,
+        [Mark("received"), Mark("empty"), Mark("full"), Lost(&LET_GO)] => { a_message_is_seen(Sort::Channel) }
 
     // The same with one sender and one receiver, which empties no cell: the sender puts the next link over the old one.
     loom_q1_q2_one_sender_one_receiver Some(3), Some(3), 100,
-        [Mark("received"), Mark("empty"), Mark("full"), Lost(&LET_GO)] => {
-        let (world, line) = queue(Sort::Single, 0, 2);
-        let [first, second] = [(); 2].map(|()| world.allocate(&mut strict(1), 1));
-        let got = Told::default();
-        let told = got.clone();
-        world.run([
-            part(move |w: &World| {
-                assert!(send(w, line, 1, first), "Q2: there was room");
-                let _ = send(w, line, 1, second);
-            }),
-            part(move |w: &World| {
-                let got: Vec<_> = (0..2).filter_map(|_| receive(w, line, 2)).collect();
-                told.lock().unwrap().extend(got);
-            }),
-        ]);
-        let mut all: Vec<_> = got.lock().unwrap().iter().map(|live| live.at).collect();
-        all.extend(drain(&world, line).iter().map(|live| live.at));
-        assert!(all[0] == first.at && all.get(1).is_none_or(|&at| at == second.at), "Q2: {all:?}");
-    }
+        [Mark("received"), Mark("empty"), Mark("full"), Lost(&LET_GO)] => { a_message_is_seen(Sort::Single) }
 
     // Two want to be the one sender: who has the role goes on where the one before it was.
     loom_q2_q6_a_role_is_passed_on Some(3), Some(3), 20, [Mark("refused"), Mark("sent")] => {
@@ -159,8 +158,7 @@ scenarios! {
                 told.lock().unwrap().extend(got);
             }),
         ]);
-        let mut all: Vec<_> = got.lock().unwrap().iter().map(|live| live.at).collect();
-        all.extend(drain(&world, channel).iter().map(|live| live.at));
+        let all = received(&world, channel, &got);
         assert!(all.len() >= 2 && all.iter().zip(&blocks).all(|(&at, block)| at == block.at), "Q2: {all:?}");
     }
 
@@ -186,13 +184,7 @@ scenarios! {
         let block = world.allocate(&mut strict(1), 1);
         assert!(send(&world, channel, 1, block));
         let got = Told::default();
-        let [one, two] = [2, 3].map(|me| {
-            let got = got.clone();
-            part(move |w: &World| {
-                let received = receive(w, channel, me);
-                got.lock().unwrap().extend(received);
-            })
-        });
+        let [one, two] = [2, 3].map(|me| receiver(channel, me, &got));
         world.run([one, two]);
         assert_eq!(got.lock().unwrap().len(), 1, "Q1: one receiver has it");
     }
@@ -230,20 +222,9 @@ scenarios! {
         let [first, second] = [(); 2].map(|()| world.allocate(&mut strict(1), 1));
         assert!(send(&world, channel, 1, first));
         let got = Told::default();
-        let [one, two] = [2, 3].map(|me| {
-            let got = got.clone();
-            part(move |w: &World| {
-                let received = receive(w, channel, me);
-                got.lock().unwrap().extend(received);
-            })
-        });
-        world.run([
-            one,
-            two,
-            part(move |w: &World| _ = send(w, channel, 1, second)),
-        ]);
-        let mut all: Vec<_> = got.lock().unwrap().iter().map(|live| live.at).collect();
-        all.extend(drain(&world, channel).iter().map(|live| live.at));
+        let [one, two] = [2, 3].map(|me| receiver(channel, me, &got));
+        world.run([one, two, part(move |w: &World| _ = send(w, channel, 1, second))]);
+        let mut all = received(&world, channel, &got);
         all.sort_unstable();
         all.dedup();
         assert!(all.contains(&first.at) && all.len() <= 2, "Q1: {all:?}");

@@ -17,9 +17,7 @@ use std::sync::{Arc, Mutex};
 fn channel<B: Backend>(holds: u16, messages: usize) -> (Arc<World<B>>, Live) {
     let shape = Shape { sort: Sort::Redelivering, cells_shift: 1, readers: holds, content: 7 };
     let world = World::with_payload(2, |layout| shape.granules(layout));
-    let made = Structure::make(&world.heap, &mut strict(1), shape).expect("there is room");
-    let header = world.heap.adoption().rename(made.at, made.header, 0).expect("it is ours");
-    let channel = Live { at: made.at, header };
+    let channel = world.structure(shape);
     for _ in 0..messages {
         let block = world.allocate(&mut strict(1), 1);
         world.heap.region().touch(block.at, 1);

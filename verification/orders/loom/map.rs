@@ -16,9 +16,7 @@ fn table<B: Backend>(places: usize, cursors: u16, granules: u32) -> (Arc<World<B
     let cells_shift = (places + 1).ilog2();
     let shape = Shape { sort: Sort::Map, cells_shift, readers: cursors, content: 7 };
     let world = World::with_payload_everywhere(granules, |layout| shape.granules(layout));
-    let made = Structure::make(&world.heap, &mut strict(1), shape).expect("there is room");
-    let header = world.heap.adoption().rename(made.at, made.header, 0).expect("it is ours");
-    let live = Live { at: made.at, header };
+    let live = world.structure(shape);
     (world, live)
 }
 

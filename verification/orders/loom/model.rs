@@ -5,6 +5,7 @@ use atomic_matrix::backend::loom::{Loom, Passes, Setting};
 use atomic_matrix::backend::orderings::{FORMAT, TABLE};
 use atomic_matrix::backend::{Backend, Site, Word};
 use atomic_matrix::check::turns::said;
+use atomic_matrix::ipc::structure::{Shape, Structure};
 use atomic_matrix::matrix::heap::{Heap, Kind, Live, Refusal, ThreadCache};
 use atomic_matrix::matrix::stats::Tally;
 use atomic_matrix::segment::layout::{Layout, Params};
@@ -144,6 +145,12 @@ impl<B: Backend> World<B> {
     /// Frees a block that another thread may free as well.
     pub(crate) fn try_free(&self, cache: &mut ThreadCache, block: Live) -> Result<(), Refusal> {
         self.heap.free(cache, block.at, Some(block.header.generation()))
+    }
+    /// A structure of that shape, everybody's by now. Participant 1 has made it.
+    pub(crate) fn structure(&self, shape: Shape) -> Live {
+        let made = Structure::make(&self.heap, &mut strict(1), shape).expect("there is room");
+        let header = self.heap.adoption().rename(made.at, made.header, 0).expect("it is ours");
+        Live { at: made.at, header }
     }
     /// Runs the parts at the same time, to their end.
     pub(crate) fn run<const N: usize>(self: &Arc<Self>, parts: [Part<B>; N]) {

@@ -14,9 +14,7 @@ use std::sync::Arc;
 fn topic<B: Backend>(sort: Sort, readers: u16, granules: u32) -> (Arc<World<B>>, Live) {
     let shape = Shape { sort, cells_shift: 0, readers, content: 7 };
     let world = World::with_payload(granules, |layout| shape.granules(layout));
-    let made = Structure::make(&world.heap, &mut strict(1), shape).expect("there is room");
-    let header = world.heap.adoption().rename(made.at, made.header, 0).expect("it is ours");
-    let live = Live { at: made.at, header };
+    let live = world.structure(shape);
     (world, live)
 }
 
