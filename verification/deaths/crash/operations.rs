@@ -111,11 +111,28 @@ impl Scene {
     fn release(&mut self, block: Live) {
         self.world.free(&mut self.cache, block);
     }
+    /// Blocks of these sizes come back, one after the other.
+    fn park(&mut self, sizes: &[u32]) {
+        let blocks: Vec<_> = sizes.iter().map(|&size| self.take(size)).collect();
+        blocks.into_iter().for_each(|block| self.release(block));
+    }
+    /// Four of a size: one is what the operation is about, one is kept, the others come back.
+    fn aim_beside_two_freed(&mut self, size: u32) {
+        let [target, kept, one, two] = [(); 4].map(|()| self.take(size));
+        [one, two].into_iter().for_each(|block| self.release(block));
+        self.target.push(target);
+        self.kept.push(kept);
+    }
     fn entry(block: Live) -> NamedBlock {
         NamedBlock { offset: block.at.0, generation: block.header.generation(), fingerprint: None }
     }
     fn directory(&self) -> Directory<'_, impl atomic_matrix::segment::region::Region> {
         Directory(self.world.heap.region())
+    }
+    /// A block under [`NAME`].
+    fn publish_one(&mut self) {
+        self.aim(2);
+        self.publish();
     }
     /// Publishes the first target.
     fn publish(&mut self) {
@@ -159,12 +176,13 @@ fn all_parked(s: &mut Scene) {
     blocks.into_iter().for_each(|block| s.world.free(&mut s.other, block));
 }
 
+/// What an operation is where it says nothing else: nothing is parked, nothing is large, nothing was there before.
+const PLAIN: Operation =
+    Operation { name: "", granules: 80, ceiling: 0, pool: 0, prepare: |_| {}, run: |_| {}, through: &[], around: &[] };
+
 pub(crate) const OPERATIONS: &[Operation] = &[
     Operation {
         name: "allocate, exact",
-        granules: 80,
-        ceiling: 0,
-        pool: 0,
         prepare: |s| {
             let [_, middle, right] = s.three([3, 5, 3]);
             s.kept.push(right);
@@ -173,55 +191,45 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         run: |s| s.allocate(5, 1, Kind::Raw),
         through: &[&CLAIM],
         around: &[&ANNOUNCE],
+        ..PLAIN
     },
     Operation {
         name: "allocate, cut",
-        granules: 80,
-        ceiling: 0,
-        pool: 0,
         prepare: |s| s.keep(2),
         run: |s| s.allocate(5, 1, Kind::Raw),
         through: &[&ANNOUNCE, &CARVE, &COMMIT],
         around: &[&FREEZE],
+        ..PLAIN
     },
     Operation {
         name: "allocate, carve",
-        granules: 80,
         ceiling: 4,
-        pool: 0,
         prepare: |s| s.keep(3),
         run: |s| s.allocate(2, 1, Kind::Raw),
         through: &[&ANNOUNCE, &HELD_STORE],
         around: &[&BATCH_CLAIM],
+        ..PLAIN
     },
     Operation {
         name: "allocate, carve off a line",
         granules: 77,
         ceiling: 8,
-        pool: 0,
-        prepare: |_| {},
         run: |s| s.allocate(1, 1, Kind::Typed(7)),
         through: &[&ANNOUNCE, &HELD_STORE],
-        around: &[],
+        ..PLAIN
     },
     Operation {
         name: "allocate, parked",
-        granules: 80,
         ceiling: 4,
-        pool: 0,
-        prepare: |s| {
-            let block = s.take(2);
-            s.release(block);
-        },
+        prepare: |s| s.park(&[2]),
         run: |s| s.allocate(2, 1, Kind::Raw),
         through: &[&CLAIM],
         around: &[&HEADER_LOOK, &HINT_LOOK],
+        ..PLAIN
     },
     Operation {
         name: "allocate, from the transfer cache",
-        granules: 80,
         ceiling: 2,
-        pool: 0,
         prepare: |s| {
             let blocks = [(); 6].map(|()| s.other(2));
             blocks.into_iter().for_each(|block| s.world.free(&mut s.other, block));
@@ -229,42 +237,29 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         run: |s| s.allocate(2, 1, Kind::Raw),
         through: &[&BATCH_CLAIM, &CLAIM],
         around: &[&HINT_LOOK],
+        ..PLAIN
     },
     Operation {
         name: "allocate, aligned",
         granules: 78,
-        ceiling: 0,
-        pool: 0,
         prepare: |s| s.keep(2),
         run: |s| s.allocate(3, 8, Kind::Raw),
         through: &[&ANNOUNCE, &HELD_STORE],
-        around: &[],
+        ..PLAIN
     },
-    Operation {
-        name: "allocate, typed",
-        granules: 80,
-        ceiling: 0,
-        pool: 0,
-        prepare: |_| {},
-        run: |s| s.allocate(3, 1, Kind::Typed(99)),
-        through: &[&ANNOUNCE],
-        around: &[],
-    },
+    Operation { name: "allocate, typed", run: |s| s.allocate(3, 1, Kind::Typed(99)), through: &[&ANNOUNCE], ..PLAIN },
     Operation {
         name: "allocate, swept up",
         granules: 30,
         ceiling: 12,
-        pool: 0,
         prepare: all_parked,
         run: |s| s.allocate(20, 1, Kind::Raw),
         through: &[&HEADER_WALK, &FREEZE],
-        around: &[],
+        ..PLAIN
     },
     Operation {
         name: "allocate, refused",
         granules: 12,
-        ceiling: 0,
-        pool: 0,
         prepare: |s| {
             (0..4).for_each(|_| s.keep(2));
             let block = s.other(4);
@@ -273,37 +268,29 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         run: |s| assert!(s.world.heap.allocate(&mut s.cache, 5, 1, Kind::Raw).is_err()),
         through: &[&HEADER_WALK],
         around: &[&ANNOUNCE],
+        ..PLAIN
     },
     Operation {
         name: "free, parked",
-        granules: 80,
         ceiling: 4,
-        pool: 0,
         prepare: |s| s.aim(2),
         run: Scene::free_target,
         through: &[&PARK],
         around: &[&CLAIM, &BATCH_CLAIM],
+        ..PLAIN
     },
     Operation {
         name: "free, spilt",
-        granules: 80,
         ceiling: 2,
-        pool: 0,
-        prepare: |s| {
-            let [target, kept, one, two] = [(); 4].map(|()| s.take(2));
-            [one, two].into_iter().for_each(|block| s.release(block));
-            s.target.push(target);
-            s.kept.push(kept);
-        },
+        prepare: |s| s.aim_beside_two_freed(2),
         run: Scene::free_target,
         through: &[&PARK, &BATCH_CLAIM, &BATCH_PASS],
         around: &[&FREEZE],
+        ..PLAIN
     },
     Operation {
         name: "free, spilt and merged",
-        granules: 80,
         ceiling: 2,
-        pool: 0,
         prepare: |s| {
             let blocks = [(); 6].map(|()| s.other(2));
             let [target, kept, one, two] = [(); 4].map(|()| s.take(2));
@@ -315,12 +302,10 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         run: Scene::free_target,
         through: &[&PARK, &LOOK_FENCE],
         around: &[&BATCH_PASS],
+        ..PLAIN
     },
     Operation {
         name: "free, alone",
-        granules: 80,
-        ceiling: 0,
-        pool: 0,
         prepare: |s| {
             let [left, middle, right] = s.three([3, 4, 5]);
             s.kept.extend([left, right]);
@@ -329,12 +314,10 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         run: Scene::free_target,
         through: &[&PARK, &CLAIM, &LOOK_FENCE, &HINT_SET],
         around: &[&FREEZE],
+        ..PLAIN
     },
     Operation {
         name: "free, joins its left",
-        granules: 80,
-        ceiling: 0,
-        pool: 0,
         prepare: |s| {
             let [left, middle, right] = s.three([3, 4, 5]);
             s.kept.push(right);
@@ -343,23 +326,18 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         },
         run: Scene::free_target,
         through: &[&FREEZE, &LOOK_FENCE],
-        around: &[],
+        ..PLAIN
     },
     Operation {
         name: "free, joins its right",
-        granules: 80,
-        ceiling: 0,
-        pool: 0,
         prepare: |s| s.before_a_free_one([3, 4, 5]),
         run: Scene::free_target,
         through: &[&FREEZE, &LOOK_FENCE],
         around: &[&ANNOUNCE],
+        ..PLAIN
     },
     Operation {
         name: "free, joins both",
-        granules: 80,
-        ceiling: 0,
-        pool: 0,
         prepare: |s| {
             let [left, middle, right] = s.three([3, 4, 5]);
             s.release(left);
@@ -368,13 +346,12 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         },
         run: Scene::free_target,
         through: &[&FREEZE, &LOOK_FENCE],
-        around: &[],
+        ..PLAIN
     },
     Operation {
         name: "free, large",
         granules: 260,
         ceiling: 4,
-        pool: 0,
         prepare: |s| {
             let [left, middle, right] = s.three([123, 125, 2]);
             s.kept.push(right);
@@ -384,39 +361,32 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         run: Scene::free_target,
         through: &[&PARK, &ANNOUNCE, &COMMIT, &FREEZE],
         around: &[&CLAIM],
+        ..PLAIN
     },
     Operation {
         name: "flush",
-        granules: 80,
         ceiling: 4,
-        pool: 0,
-        prepare: |s| {
-            let blocks = [(); 4].map(|()| s.take(2));
-            blocks.into_iter().for_each(|block| s.release(block));
-        },
+        prepare: |s| s.park(&[2; 4]),
         run: |s| s.world.heap.parking().flush(&mut s.cache),
         through: &[&CLAIM, &FREEZE],
         around: &[&HEADER_WALK],
+        ..PLAIN
     },
     Operation {
         name: "heal",
         granules: 30,
         ceiling: 4,
-        pool: 0,
         prepare: all_parked,
         run: |s| s.world.heap.heal(&mut s.cache),
         through: &[&HEADER_WALK, &FREEZE],
-        around: &[],
+        ..PLAIN
     },
     Operation {
         name: "allocate, from the pool",
         granules: 81,
         ceiling: 4,
         pool: 12,
-        prepare: |s| {
-            let block = s.take(5);
-            s.release(block);
-        },
+        prepare: |s| s.park(&[5]),
         run: |s| s.allocate(5, 1, Kind::Raw),
         through: &[&CLAIM],
         around: &[&HEADER_LOOK, &HINT_LOOK],
@@ -449,13 +419,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         granules: 81,
         ceiling: 4,
         pool: 12,
-        prepare: |s| {
-            let blocks = [(); 4].map(|()| s.take(5));
-            let [kept, target, one, two] = blocks;
-            [one, two].into_iter().for_each(|block| s.release(block));
-            s.kept.push(kept);
-            s.target.push(target);
-        },
+        prepare: |s| s.aim_beside_two_freed(5),
         run: Scene::free_target,
         through: &[&PARK, &CLAIM, &LOOK_FENCE],
         around: &[&BATCH_PASS],
@@ -486,10 +450,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         granules: 81,
         ceiling: 4,
         pool: 24,
-        prepare: |s| {
-            let blocks = [5, 6, 7].map(|size| s.take(size));
-            blocks.into_iter().for_each(|block| s.release(block));
-        },
+        prepare: |s| s.park(&[5, 6, 7]),
         run: |s| s.world.heap.large().flush_large(&mut s.cache),
         through: &[&CLAIM, &FREEZE],
         around: &[&HEADER_WALK],
@@ -497,8 +458,6 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     Operation {
         name: "hand over",
         granules: 40,
-        ceiling: 0,
-        pool: 0,
         prepare: |s| s.aim(2),
         run: |s| {
             let block = s.target.pop().expect("prepared");
@@ -506,13 +465,11 @@ pub(crate) const OPERATIONS: &[Operation] = &[
             s.world.heap.ownership().give_to(block, 0).expect("ours");
         },
         through: &[&ADOPT],
-        around: &[],
+        ..PLAIN
     },
     Operation {
         name: "adopt",
         granules: 40,
-        ceiling: 0,
-        pool: 0,
         prepare: |s| {
             let block = s.other(2);
             s.world.give_up(block, 2);
@@ -526,113 +483,88 @@ pub(crate) const OPERATIONS: &[Operation] = &[
             s.kept.push(block);
         },
         through: &[&ADOPT],
-        around: &[],
+        ..PLAIN
     },
     Operation {
         name: "publish",
         granules: 40,
-        ceiling: 0,
-        pool: 0,
         prepare: |s| s.aim(2),
         run: Scene::publish,
         through: &[&DIR_WRITE, &DIR_CLAIM, &ADOPT],
-        around: &[],
+        ..PLAIN
     },
     Operation {
         name: "publish, taken",
         granules: 40,
-        ceiling: 0,
-        pool: 0,
         prepare: |s| {
-            s.aim(2);
-            s.publish();
+            s.publish_one();
             s.aim(3);
         },
         run: Scene::publish,
         through: &[&DIR_WRITE, &DIR_CLAIM],
         around: &[&ADOPT],
+        ..PLAIN
     },
     Operation {
         name: "take",
         granules: 40,
-        ceiling: 0,
-        pool: 0,
-        prepare: |s| {
-            s.aim(2);
-            s.publish();
-        },
+        prepare: Scene::publish_one,
         run: |s| s.kept.extend(take_named(&s.world, VICTIM)),
         through: &[&DIR_LOOK, &DIR_CLAIM, &ADOPT],
-        around: &[],
+        ..PLAIN
     },
     Operation {
         name: "withdraw",
         granules: 40,
-        ceiling: 0,
-        pool: 0,
-        prepare: |s| {
-            s.aim(2);
-            s.publish();
-        },
+        prepare: Scene::publish_one,
         run: |s| _ = s.directory().withdraw(NAME),
         through: &[&DIR_LOOK, &DIR_CLAIM],
         around: &[&ADOPT],
+        ..PLAIN
     },
     Operation {
         name: "recover",
         granules: 40,
-        ceiling: 0,
-        pool: 0,
         prepare: |s| died(s, 12),
         run: |s| recover(&s.world, &mut s.cache, DEAD, Policy::GiveBack),
         through: &[&PIN, &PARK, &CLAIM, &FREEZE, &BATCH_LOOK],
-        around: &[],
+        ..PLAIN
     },
     Operation {
         name: "recover, keeping blocks",
         granules: 40,
-        ceiling: 0,
-        pool: 0,
         prepare: |s| died(s, 5),
         run: |s| recover(&s.world, &mut s.cache, DEAD, Policy::Keep),
         through: &[&PIN, &ADOPT, &BATCH_LOOK],
-        around: &[],
+        ..PLAIN
     },
     Operation {
         name: "resize, grows over all that is free behind it",
-        granules: 80,
-        ceiling: 0,
-        pool: 0,
         prepare: |s| s.before_a_free_one([3, 4, 5]),
         run: |s| s.resize_target(9),
         through: &[&CLAIM, &HELD_STORE],
         around: &[&ANNOUNCE],
+        ..PLAIN
     },
     Operation {
         name: "resize, grows and gives the rest back",
         granules: 81,
-        ceiling: 0,
-        pool: 0,
         prepare: |s| s.before_a_free_one([3, 4, 5]),
         run: |s| s.resize_target(6),
         through: &[&CLAIM, &HELD_STORE, &LOOK_FENCE],
-        around: &[],
+        ..PLAIN
     },
     Operation {
         name: "resize, shrinks, and its end joins its right",
-        granules: 80,
-        ceiling: 0,
-        pool: 0,
         prepare: |s| s.before_a_free_one([3, 8, 5]),
         run: |s| s.resize_target(2),
         through: &[&CLAIM, &HELD_STORE, &FREEZE, &LOOK_FENCE],
-        around: &[],
+        ..PLAIN
     },
     Operation {
         name: "leave",
         granules: 40,
         ceiling: 4,
-        pool: 0,
         prepare: |s| {
             s.keep(2);
             s.keep(3);
@@ -645,7 +577,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
             assert!(s.world.heap.ownership().disown(&[VICTIM]).is_empty(), "nobody adopts");
         },
         through: &[&ADOPT],
-        around: &[],
+        ..PLAIN
     },
 ];
 
