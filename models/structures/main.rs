@@ -7,6 +7,7 @@
 mod call;
 mod channel;
 mod engine;
+mod explored;
 #[path = "../exploring.rs"]
 mod exploring;
 mod map;
@@ -16,7 +17,8 @@ mod topic;
 mod waiting;
 
 use clap::Parser;
-use engine::{Explored, Scenario, Structure};
+use engine::Structure;
+use explored::{Explored, Scenario};
 use exploring::Args;
 use std::process::ExitCode;
 

@@ -2,7 +2,7 @@
 
 use crate::call::{Call as K, Calls};
 use crate::channel::{Call as C, Channel};
-use crate::engine::Scenario;
+use crate::explored::Scenario;
 use crate::map::{Call as M, Map};
 use crate::topic::{Call as T, Topic};
 use crate::waiting::{Call as W, Waiting};

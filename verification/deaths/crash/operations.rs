@@ -100,6 +100,13 @@ impl Scene {
         self.release(right);
         self.target.push(middle);
     }
+    /// Three in a row: the first is free, the last one is kept.
+    fn behind_a_free_one(&mut self, sizes: [u32; 3]) {
+        let [left, middle, right] = self.three(sizes);
+        self.kept.push(right);
+        self.release(left);
+        self.target.push(middle);
+    }
     /// Three neighbours of these sizes, in the order of the sector; the victim holds all.
     fn three(&mut self, sizes: [u32; 3]) -> [Live; 3] {
         // The last one is cut off the tail first.
@@ -318,12 +325,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     },
     Operation {
         name: "free, joins its left",
-        prepare: |s| {
-            let [left, middle, right] = s.three([3, 4, 5]);
-            s.kept.push(right);
-            s.release(left);
-            s.target.push(middle);
-        },
+        prepare: |s| s.behind_a_free_one([3, 4, 5]),
         run: Scene::free_target,
         through: &[&FREEZE, &LOOK_FENCE],
         ..PLAIN
@@ -352,12 +354,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
         name: "free, large",
         granules: 260,
         ceiling: 4,
-        prepare: |s| {
-            let [left, middle, right] = s.three([123, 125, 2]);
-            s.kept.push(right);
-            s.release(left);
-            s.target.push(middle);
-        },
+        prepare: |s| s.behind_a_free_one([123, 125, 2]),
         run: Scene::free_target,
         through: &[&PARK, &ANNOUNCE, &COMMIT, &FREEZE],
         around: &[&CLAIM],
