@@ -181,7 +181,7 @@ sites! {
     SYNC_GIVE Release "S3 Q5" "gives a lock, permits or an event: what was written before is seen by whoever takes it";
     SYNC_PASS Release "S3 Q5" "arrives at a barrier: what each wrote before is seen by all behind it, by \
         SYNC_LOOK or, for the one that opens it, by RING_FENCE";
-    // Links: which block a structure's word names, and who gets it (ipc::link, ipc::channel).
+    // Links: which block a structure's word names, and whose it becomes (ipc::link, ipc::channel).
     CELL_LOOK Acquire "Q1 Q2" "reads a cell: pairs with CELL_PUT, so that whoever finds the link sees the \
         message, and with CELL_CLEAR";
     CELL_PUT Release "Q1 Q2" "puts a link in: release publishes what the giver wrote into the block. The empty \
@@ -201,7 +201,7 @@ sites! {
     TICKET_TELL Relaxed "-" "the one sender or the one receiver says how far it is. An aid: what the cells and \
         headers say decides, and whoever finds it behind goes on from there";
     TICKET_SEEN Relaxed "-" "the head as the one sender has seen it, which nobody else reads";
-    // Structures: who uses one, and when it may be freed (ipc::structure).
+    // Structures: their users, and when one may be freed (ipc::structure).
     STRUCTURE_WRITE Release "Q3" "writes a structure that nobody else has seen: whoever makes it publishes its \
         name, or passes on its offset, after";
     STRUCTURE_LOOK Acquire "Q3 Q6" "reads a structure's header, its state, or who uses it: pairs with STRUCTURE_CHANGE";
@@ -241,7 +241,7 @@ sites! {
         receives it";
     // Start-up.
     GUARD_WRITE Release "L1" "says that the segment is formatted";
-    // Formatting a segment that nobody else has seen.
+    // Formatting a segment that no other has seen.
     FORMAT Relaxed "-" "writes a segment that nobody else has seen; GUARD_WRITE publishes it";
 }
 
@@ -250,7 +250,7 @@ sites! {
 pub enum Mutant {
     /// The fence between becoming FREE and the recheck is left out.
     LookFenceDropped,
-    /// Nobody looks at the neighbours a second time after becoming FREE.
+    /// The neighbours are not looked at a second time after becoming FREE.
     RecheckDropped,
     /// A join does not check that the left block ends where the right one begins.
     AdjacencyUnchecked,
@@ -290,11 +290,11 @@ pub enum Mutant {
     FarLeftOut,
     /// A block that is just being adopted is taken as if it were its adopter's already.
     AdoptingIgnored,
-    /// Who adopts a block gives it to anybody whose slot names it, not to its owner alone.
+    /// An adopter gives the block to any participant whose slot names it, not to its owner alone.
     BystanderBelieved,
     /// A number is used again although a block of its last holder's is being adopted, and may be given back.
     OpenAdoptionIgnored,
-    /// A large parked block is held while it is merged, not announced: whoever stops then hides it.
+    /// A large parked block is held while it is merged, not announced: a participant that stops then hides it.
     LargeHeld,
     /// A searcher that clears a leaf's hint for a block that has appeared sets that bit again, not the chain above it.
     LeafAloneRehinted,
@@ -312,23 +312,23 @@ pub enum Mutant {
     LimboForgotten,
     /// A freed block that another is adopting is sent home to the number that says so, which no participant has.
     AdoptedSentHome,
-    /// Whoever counts a join's right-hand block as the left one's does not look whether the announcement still stands.
+    /// A walker that counts a join's right-hand block as the left one's does not look whether that join still stands.
     JoinRecheckDropped,
     /// A free is refused if the block changes hands at the same moment.
     NewOwnerRefused,
-    /// Who publishes a block makes it unowned, whoever has taken it meanwhile.
+    /// A publisher makes its block unowned, also if it was taken meanwhile.
     PublishedFromAnybody,
     /// An allocation's last try sweeps once: what is freed behind that is not found.
     SecondSweepDropped,
-    /// What is given back is not counted: who was refused does not look for it.
+    /// What is given back is not counted: a refused cache does not look for it.
     NewsUntold,
     /// What is given back is counted before it is.
     NewsToldEarly,
-    /// Who merges what is parked counts it behind that alone.
+    /// A merger of what is parked counts it behind that alone.
     NewsToldLate,
-    /// Who is refused reads behind its sweep what was given back, not before.
+    /// A cache that is refused reads behind its sweep what was given back, not before.
     NewsReadLate,
-    /// Who was refused does not look whether anything was given back since.
+    /// A refused cache does not look whether anything was given back since.
     NewsIgnored,
     /// A cache does not remember what it has made free itself since it was refused.
     MadeUntold,
@@ -346,7 +346,7 @@ pub enum Mutant {
     LargeFitUnchecked,
     /// A cache parks large blocks whatever room it has for them.
     PoolUnbounded,
-    /// Whoever resizes its block does not take it into its hands, where others may free it meanwhile.
+    /// An owner that resizes its block does not take it into its hands, where others may free it meanwhile.
     ResizedUnheld,
     /// What is taken for a block to grow over is as large as it may be, and hidden meanwhile.
     AnnexUnbounded,
@@ -358,13 +358,13 @@ pub enum Mutant {
     WakeBeforePut,
     /// A sleeper orders nothing between counting as one and its last look.
     SleepersFenceDropped,
-    /// Who puts something orders nothing between that and its look for sleepers.
+    /// A ringer orders nothing between its put and its look for sleepers.
     RingFenceDropped,
     /// The same where that was a plain store.
     StoreFenceDropped,
     /// A sleeper counts itself by a load and a store.
     CountedPlainly,
-    /// Those who counted as sleepers and were not asleep are not told that they count anew.
+    /// Sleepers that were counted and not asleep are not told that they count anew.
     ResetSilently,
     /// A sleeper does not look whether it still counts.
     ResetUnnoticed,
@@ -379,7 +379,7 @@ pub enum Mutant {
     HelperUnawaited,
     /// A lock that is released is no longer poisoned.
     PoisonForgotten,
-    /// Who finds no entry of a name does not look whether something was published meanwhile.
+    /// A lookup that finds no entry does not look whether something was published meanwhile.
     TurnUnvalidated,
     /// A recovery frees the blocks of the dead before it has settled their links.
     BlocksBeforeLinks,
@@ -401,11 +401,11 @@ pub enum Mutant {
     TakenBeforeCleared,
     /// A link whose giver has not let go yet is taken for void.
     PendingTakenForVoid,
-    /// A structure is freed although somebody visits it.
+    /// A structure is freed although it has a visitor.
     VisitIgnored,
     /// The one receiver says that it has taken a message before it takes it.
     HeadToldEarly,
-    /// The one sender takes a ticket's cell for free whose message nobody has taken.
+    /// The one sender takes a ticket's cell for free whose message was not taken.
     OldLinkIgnored,
     /// A recovery leaves the dead their roles.
     RolesKept,
@@ -419,13 +419,13 @@ pub enum Mutant {
     ReturnedBeforeHold,
     /// A recovery does not count what it gives back.
     ReturnUncounted,
-    /// Who finds that another recovery has put a message back goes on before that one has let it go.
+    /// A recovery that finds a message put back by another goes on before that one has let it go.
     ReturnUnhelped,
     /// A look at the holds stands for returns that came behind it.
     ScanOvertold,
-    /// Who acknowledges a message does not wake those who wait for its hold.
+    /// An acknowledgement does not wake a receiver that waits for its hold.
     AcknowledgementUntold,
-    /// Who claims a hold and gets no message does not wake those who wait for that hold.
+    /// A receiver that claims a hold and gets no message does not wake another that waits for that hold.
     HoldLeftUntold,
     /// A free hold is claimed by a load and a store.
     HoldClaimedPlainly,
@@ -433,7 +433,7 @@ pub enum Mutant {
     JoinUnvalidated,
     /// A publisher overwrites what a reader has yet to read.
     CursorsIgnored,
-    /// A publisher does not look whether somebody has joined since it looked at the cursors.
+    /// A publisher does not look whether a reader has joined since it looked at the cursors.
     JoinsIgnored,
     /// A reader that was overrun is told of one publication fewer than it has missed.
     LagMiscounted,
@@ -441,11 +441,11 @@ pub enum Mutant {
     LapBelieved,
     /// What a publisher takes out is freed before its cell is empty.
     FreedBeforeCleared,
-    /// Who completes a change does not look whether it is the last one still, behind its look at the place.
+    /// A helper that completes a change does not look whether it is the last one still, behind its look at the place.
     TurnUnchecked,
-    /// Who does not find a key does not look whether the bucket has changed meanwhile.
+    /// A lookup that does not find a key does not look whether the bucket has changed meanwhile.
     AbsentUnvalidated,
-    /// Who names a block does not look behind the fence whether it is in still.
+    /// A cursor names a block without a look behind the fence whether it is in still.
     NameUnvalidated,
     /// A block that is being displaced is shown.
     DisplacedShown,
@@ -453,7 +453,7 @@ pub enum Mutant {
     InBeforeLetGo,
     /// The place of a displaced block is emptied before the block is retired.
     EmptiedBeforeRetired,
-    /// Who has displaced a block has it, whoever names it.
+    /// A put that has displaced a block has it, also while a cursor names it.
     ReadersIgnored,
     /// A cursor says that it is done with a block before its holder looks whether it is the last.
     CursorDroppedEarly,
@@ -461,11 +461,11 @@ pub enum Mutant {
     RetiredForgotten,
     /// A recovery lets the cursors of the dead fall without a look at what they name.
     DeadLeaveNothing,
-    /// Who finds its request gone does not look for the response once more.
+    /// A client that finds its request gone does not look for the response once more.
     GoneUnchecked,
     /// A response to another call is taken for this one's.
     CallUnchecked,
-    /// Who visits a client's ring does not look whether it has to free it.
+    /// A server that visits a client's ring does not look whether it has to free it.
     RingLeft,
 }
 

@@ -12,7 +12,7 @@ use crate::matrix::recovery::{Policy, Recovered};
 use crate::segment::Participant;
 use std::time::{Duration, Instant};
 
-/// How long who is just freeing or adopting a block is waited for, by whoever wants to give it another owner.
+/// How long a caller that gives a block another owner waits for one that is just freeing or adopting it.
 /// (Publishing waits for the one, and then perhaps for the other.)
 const GIVE_WAIT: Duration = Duration::from_millis(500);
 const BETWEEN_GIVES: Duration = Duration::from_micros(100);
@@ -80,7 +80,7 @@ impl Handler {
                     Err(found) if live.is_still(found) => now.header = found,
                     _ => return true,
                 }
-                // Without a fence nobody gets it, however long that is waited for.
+                // Without a fence no other gets it, however long that is waited for.
                 Native::fence_was_refused()
             })
         };
@@ -145,8 +145,8 @@ impl Handler {
         Ok(orphans)
     }
 
-    /// Whose a live block becomes that a dead participant was adopting: its recovery gives it back (C1). None
-    /// if nobody adopts it.
+    /// The owner to which a live block returns that a dead participant was adopting: its recovery gives it back (C1).
+    /// None if it is not being adopted.
     fn whose_after_adoption(&self, block: &BlockInfo) -> Option<u16> {
         let heap = self.matrix.heap();
         let g = self.granule(block.offset).ok()?;

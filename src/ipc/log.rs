@@ -17,7 +17,7 @@
 //!  3    cell w → empty(t)                            join, history of h < n
 //!  4    what was taken is freed, again                1 cursor ← c = tail − h, joins += 1
 //!  5 cell empty(t) → link(A, g+1, B)  ◀ takes effect  2 fence; tail < c + n? else again
-//!  6 header (A, g) → (nobody, g+1)
+//!  6 header (A, g) → (unowned, g+1)
 //!  7 tail t → t + 1
 //! ```
 //!
@@ -47,7 +47,7 @@ use crate::packed::packed;
 use crate::segment::region::Region;
 
 packed! {
-    /// A cursor's word; 0 is nobody's.
+    /// A cursor's word; 0 has no reader.
     struct ReadCursor {
         /// The ticket that it reads next.
         TICKET: 53,
@@ -95,7 +95,7 @@ pub struct Log<'a, R: Region> {
 }
 
 impl<'a, R: Region> Log<'a, R> {
-    /// The log of a structure. Who calls what writes is counted among its users, or has it pinned.
+    /// The log of a structure. The caller of what writes is one of its users, or visits it.
     #[inline(always)]
     pub fn of(structure: Structure<'a, R>) -> Self {
         let Structure { heap, words, shape, cells, .. } = structure;
@@ -176,7 +176,7 @@ impl<'a, R: Region> Log<'a, R> {
     }
 
     /// Takes the block of a link out of the cell that waits for ticket `t`, empties the cell, and frees the
-    /// block; as far as nobody was quicker.
+    /// block; as far as no other was quicker.
     fn take_out(&self, cache: &mut ThreadCache, t: u64, word: u64, link: Link) {
         let taken = match self.heap.standing(link) {
             Standing::Pending(header) | Standing::Present(header) => {
@@ -219,13 +219,13 @@ impl<'a, R: Region> Log<'a, R> {
         self.structure.readers()
     }
 
-    /// Who reads, and which ticket next.
+    /// The readers, and which ticket each reads next.
     pub fn readers(&self) -> impl Iterator<Item = (u16, u64)> {
         let held = |word: u64| (word != 0).then(|| (owner(word), ticket(word)));
         self.cursors().filter_map(move |word| held(word.load(&CURSOR_LOOK)))
     }
 
-    /// Who holds publishers up: the participants whose cursors are at the oldest ticket, or before it.
+    /// The readers that hold publishers up: participants whose cursors are at the oldest ticket, or before it.
     pub fn laggards(&self) -> impl Iterator<Item = u16> {
         let oldest = self.tail().load(&TICKET_LOOK).wrapping_sub(self.cells.n());
         self.cursors().filter_map(move |word| {
@@ -338,7 +338,7 @@ impl<'a, R: Region> Log<'a, R> {
         ReadStatus::Lagged(if R::Backend::mutated(Mutant::LagMiscounted) { lost - 1 } else { lost })
     }
 
-    /// The reader whose cursor this is leaves.
+    /// This cursor's reader leaves.
     pub fn leave(&self, index: usize) {
         if let Some(mine) = self.structure.reader(index) {
             mine.store(0, &CURSOR_STEP);
@@ -459,7 +459,7 @@ impl<'a, R: Region> Log<'a, R> {
         }
     }
 
-    /// Frees what is left in the log of a structure that is REMOVED and that nobody uses.
+    /// Frees what is left in the log of a structure that is REMOVED and has no user.
     pub(super) fn drain(&self, cache: &mut ThreadCache) {
         for (cell, word, link) in self.cells.links() {
             let taken = match self.heap.standing(link) {

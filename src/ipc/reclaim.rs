@@ -1,17 +1,23 @@
 //! Who may write a structure, and when its block may be freed: safe reclamation, by counts and by visits.
 //!
-//! **Who writes.** A late store to a block that was freed would hit whoever has the memory by then. So a
-//! structure is written only by who is *counted* among its users (a word for each participant), or *visits*
-//! it: its slot says so, and behind a full fence header and state were as they should be. A visitor writes
-//! only words that it has read since, and that have not reached their last value.
+//! A late store to a block that was freed would hit the memory's next owner. Two rules exclude it.
 //!
-//! **Who frees.** The block of a structure is freed once it is REMOVED (which is for ever, and turns away
-//! whoever comes), its ring is sealed and drained, and nobody is counted; then comes a full fence, then the
-//! looks that nobody visits it and still nobody is counted, then one compare-and-swap on its header. Of one
-//! who visits and one who frees, one sees the other's word: either the visitor is seen, and somebody who
-//! comes, leaves or recovers later frees it; or the visitor finds it REMOVED, or its words at their last
-//! values, and writes nothing. The memory is read after that at most, by atomic loads, and what was read is
-//! not used.
+//! **W, writing.** Two sorts of participants write a structure. A *user* is counted: the structure has a word for
+//! each participant. A *visitor* has named the structure in its slot, and behind a full fence found header and state
+//! as they should be. It writes only words that it has read since, and that have not reached their last value.
+//!
+//! **F, freeing.** The block is freed in this order:
+//!
+//! 1. the structure is REMOVED, which is for ever and turns newcomers away; its ring is sealed and drained; no user
+//!    is counted;
+//! 2. full fence;
+//! 3. no slot names it, and still no user is counted;
+//! 4. one compare-and-swap on its header.
+//!
+//! **Proof.** Visitor and freer each write, fence, and look. One of the two fences comes first. If it is the
+//! visitor's, the freer sees the visit and leaves the block to a later newcomer, leaver or recoverer. If it is the
+//! freer's, the visitor finds the structure REMOVED, or its words at their last values, and writes nothing. At most
+//! it reads the memory, by atomic loads, and does not use what it read.
 
 use super::log::Log;
 use super::ring::Ring;
@@ -32,19 +38,19 @@ impl<'a, R: Region> Structure<'a, R> {
         R::Backend::fence(&VISIT_FENCE);
         // The header as it was read: unowned, and this block.
         let still = live.header.owner() == 0 && heap.look(live.at) == live.header;
-        // The header may have changed, and the memory may be another's, before the words were read. Unless it is over,
-        // whoever would free it sees this visit: he looks at the same words before his fence. Only then may what is
-        // read here be believed, and written.
+        // The header may have changed, and the memory may be another's, before the words were read. Unless the
+        // structure is over, its freer sees this visit: it looks at the same words before its fence. Only then may
+        // what is read here be believed, and written.
         let there = |structure: &Self| !structure.is_over() && heap.look(live.at) == live.header;
         let result = still.then(|| Self::at(heap, live)).flatten().filter(there).map(act);
         visiting.store(0, &VISIT);
-        // Between the end of the visit and the look whether it may be freed: whoever found it visited may
-        // have left that to us.
+        // Between the end of the visit and the look whether it may be freed: a freer that saw the visit has left that
+        // to this visitor.
         R::Backend::fence(&VISIT_FENCE);
         result
     }
 
-    /// Whether it is REMOVED, sealed and drained, and nobody is counted: nothing is written any more.
+    /// Whether it is REMOVED, sealed and drained, and no user is counted: nothing is written any more.
     fn is_over(&self) -> bool {
         self.is_removed() && !self.is_used() && (*self).is_drained()
     }
@@ -59,7 +65,7 @@ impl<'a, R: Region> Structure<'a, R> {
         }
     }
 
-    /// Takes out and frees what is left in a structure that is REMOVED and that nobody uses. Its messages go with it.
+    /// Takes out and frees what is left in a structure that is REMOVED and has no user. Its messages go with it.
     pub fn drain_removed(heap: &'a Heap<R>, cache: &mut ThreadCache, live: Live) {
         let me = cache.owner();
         Structure::visit(heap, me, live, |structure| {
@@ -77,8 +83,8 @@ impl<'a, R: Region> Structure<'a, R> {
         });
     }
 
-    /// Frees the block of a structure that is REMOVED and that nobody uses, once it is sealed and drained.
-    /// For who has read `live` while it was counted among the users, or visited it; it is neither any more.
+    /// Frees the block of a structure that is REMOVED and has no user, once it is sealed and drained. The caller has
+    /// read `live` as a user or as a visitor, and is neither any more.
     /// True if this call freed it.
     pub fn free_if_unused(heap: &'a Heap<R>, cache: &mut ThreadCache, live: Live) -> bool {
         let now = heap.look(live.at);
@@ -96,8 +102,8 @@ impl<'a, R: Region> Structure<'a, R> {
             let visited = (1..=layout.params.participants as u16).any(visits);
             over && R::Backend::check(!visited, Mutant::VisitIgnored)
         };
-        // Twice: whoever came before it was REMOVED is counted, or gone, behind the first looks, and nobody comes any
-        // more; so it is over for good at the second, and who visits it behind that finds it so.
+        // Twice: a newcomer from before it was REMOVED is counted, or gone, behind the first looks, and there are no
+        // others. So it is over for good at the second, and a later visitor finds it so.
         if !(may_be_freed() && may_be_freed()) {
             return false;
         }

@@ -1,8 +1,8 @@
 //! The ring of one sender and one receiver at a time: fewer locked instructions, and no line that both write but the
 //! cells and the messages.
 //!
-//! Who sends and who receives are *roles*, a word each, taken and given up by compare-and-swap; the recovery of a dead
-//! holder gives it up. The holder alone moves its ticket, by a plain store; nobody helps it, and nobody has to.
+//! Sender and receiver are *roles*, a word each, taken and given up by compare-and-swap; the recovery of a dead
+//! holder gives it up. The holder alone moves its ticket, by a plain store, and needs no helper.
 //!
 //! ```text
 //! send(B), A owns (A, g), is the sender              receive, R is the receiver
@@ -22,15 +22,15 @@
 //! mean nothing (L-b: the *head* has passed a word before its block is freed or given on; by a recovery,
 //! before the dead one's blocks are freed).
 //!
-//! **Killed.** The sender before 2: the block is its own. After 2 the message is sent, 4 is anybody's, and 3
-//! its successor's: it finds the cell filled. The receiver before 2: the message is in the ring. After 2 it
-//! is the receiver's, freed with its blocks; 3 is done by its recovery, or by its successor, who finds the
-//! header void, or the cell filled a lap later. So both tickets may lag, and are only where one begins to
-//! look; they are exact again with the next call.
+//! **Killed.** The sender before 2: the block is its own. After 2 the message is sent: any participant may do 4, and
+//! the next sender does 3, since it finds the cell filled. The receiver before 2: the message is in the ring. After 2
+//! it is the receiver's, freed with its blocks; its recovery does 3, or the next receiver, which finds the header
+//! void, or the cell filled a lap later. So both tickets may lag: they say where to begin to look, and are exact
+//! again with the next call.
 //!
-//! Who sends or receives is **wait-free** but for the end: one compare-and-swap fails only against a seal
-//! (`close`). Who wants a *role* waits for its holder to leave or to be recovered: a process that is stopped
-//! keeps it. Full and Empty are exact (Q2).
+//! **Progress.** A send and a receipt are wait-free but for the end: a compare-and-swap fails only against a seal
+//! (`close`). A participant that wants a *role* waits until its holder leaves or is recovered: a stopped process keeps
+//! it. Full and Empty are exact (Q2).
 
 use super::link::{Cell, Standing, Taken};
 use super::ring::{NotReceived, NotSent, Ring};
@@ -41,7 +41,7 @@ use crate::matrix::heap::Live;
 use crate::segment::region::Region;
 
 impl<'a, R: Region> Structure<'a, R> {
-    /// Whose a role is of which there is one at a time.
+    /// The holder of a role of which there is one at a time.
     fn holder(&self, role: Role) -> &'a <R::Backend as Backend>::Word {
         self.field(if role == Role::Sender { SENDER } else { RECEIVER })
     }
@@ -118,7 +118,7 @@ impl<'a, R: Region> Ring<'a, R> {
             if cell.cas(word, Cell::Link(link).word(), &CELL_PUT).is_ok() {
                 *t += 1;
                 self.tail().store(*t, &TICKET_TELL);
-                // Behind the put, a read-modify-write: who rings next sees whoever sleeps (`Bell::ring`).
+                // Behind the put, a read-modify-write: the ring that follows sees the sleepers (`Bell::ring`).
                 self.heap.let_go(link, block.header);
                 return Ok(());
             }
@@ -144,7 +144,7 @@ impl<'a, R: Region> Ring<'a, R> {
         self.take_alone(me, |h| self.head().store(h, &TICKET_TELL))
     }
 
-    /// The same by several at once: who empties a ring that nobody uses.
+    /// The same by several at once, to empty a ring that has no user.
     pub(super) fn receive_beside_others(&self, me: u16) -> Result<Taken, NotReceived> {
         self.take_alone(me, |h| self.step(self.head(), h - 1))
     }
@@ -176,7 +176,7 @@ impl<'a, R: Region> Ring<'a, R> {
                     }
                     match self.heap.standing(link) {
                         Standing::Pending(header) | Standing::Present(header) => {
-                            // Only the sender, who lets go, is quicker; or another who empties the ring.
+                            // Only the sender that lets go is quicker, or another that empties the ring.
                             if let Some(taken) = self.heap.take_link(me, link, header) {
                                 if !early {
                                     tell(h + 1);

@@ -10,8 +10,8 @@
 //! ```
 //!
 //! **A maker that dies** leaves a block of its own, which its recovery frees, whatever the policy for blocks
-//! of the dead is: nobody has come to it, and nothing is in it. Whoever finds its name meanwhile finds a
-//! block that is somebody's, and counts it as not published.
+//! of the dead is: it has no user yet, and nothing is in it. A newcomer that finds its name meanwhile finds a block
+//! that has an owner, and counts it as not published.
 
 use super::link::Cell;
 pub use super::sort::Sort;
@@ -69,7 +69,7 @@ impl Shape {
     pub fn words(self, layout: &Layout) -> usize {
         self.places(layout).words
     }
-    /// Where what lies. Some divisions: who calls often keeps it.
+    /// Where its parts lie. Some divisions: keep the answer where it is wanted often.
     pub(super) fn places(self, layout: &Layout) -> Places {
         let (cells, group) = (cells_at(layout), group(layout));
         let end = cells + self.cells();
@@ -127,7 +127,7 @@ pub(super) const SEEN: Field = Field(2, 2);
 pub(super) const HEAD: Field = Field(3, 0);
 /// The one receiver's number.
 pub(super) const RECEIVER: Field = Field(3, 1);
-/// In its place, where there may be many: somebody waits until a message is acknowledged.
+/// In its place, where there may be many: a receiver waits until a message is acknowledged.
 pub(super) const WANTED: Field = RECEIVER;
 const RECEIVERS_RINGS: Field = Field(4, 0);
 const RECEIVERS_ASLEEP: Field = Field(4, 1);
@@ -147,17 +147,17 @@ fn cells_at(layout: &Layout) -> usize {
     (users_at(layout) + layout.params.participants).next_multiple_of(group(layout))
 }
 
-/// Nobody may put anything in any more: whoever finds the ring empty seals it.
+/// Nothing may be put in any more: a receiver that finds the ring empty seals it.
 pub(super) const CLOSED: u64 = 1;
-/// The structure is freed as soon as nobody uses it.
+/// The structure is freed as soon as it has no user.
 pub(super) const REMOVED: u64 = 2;
 /// There was a sender, or a receiver, at some time.
 pub(super) const HAD_SENDERS: u64 = 4;
 pub(super) const HAD_RECEIVERS: u64 = 8;
-/// Above this: how often somebody has left, or died, or the channel was closed.
+/// Above this: how often a user has left, or died, or the channel was closed.
 pub(super) const CHANGES_AT: u32 = 8;
 
-/// What somebody uses a structure as. A participant's word counts them, 16 bits each.
+/// The roles of a structure's users. A participant's word counts how often it has each, 16 bits a role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Role {
@@ -173,7 +173,7 @@ impl Role {
     const fn one(self) -> u64 {
         1 << self as u32
     }
-    /// Whom this one has to do with.
+    /// The role at the other end.
     pub(super) const fn other(self) -> Self {
         match self {
             Self::Sender => Self::Receiver,
@@ -190,7 +190,7 @@ impl Role {
 /// A participant is counted so often at most in each role.
 pub const MOST_COUNTED: u64 = 0xFFFF;
 
-/// Why somebody is not counted among the users of a structure.
+/// Why a participant is not counted among the users of a structure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotJoined {
     /// The structure is REMOVED: it takes no new users.
@@ -232,7 +232,7 @@ impl<R: Region> Clone for Structure<'_, R> {
 impl<R: Region> Copy for Structure<'_, R> {}
 
 impl<'a, R: Region> Structure<'a, R> {
-    /// Makes a structure in a block of the cache's own, which nobody else has seen. It becomes everybody's
+    /// Makes a structure in a block of the cache's own, which no other has seen. It becomes everybody's
     /// when the block is made unowned.
     ///
     /// # Errors
@@ -360,7 +360,7 @@ impl<'a, R: Region> Structure<'a, R> {
             Role::Receiver => _ = self.field(STATE).fetch_or(HAD_RECEIVERS, &STRUCTURE_CHANGE),
         }
         if role != Role::User {
-            // Who counts just now, and has passed this one's word, counts again.
+            // A count that is under way, and has passed this one's word, begins again.
             self.field(STATE).fetch_add(1 << CHANGES_AT, &STRUCTURE_CHANGE);
         }
         Ok(())
@@ -371,7 +371,7 @@ impl<'a, R: Region> Structure<'a, R> {
     pub fn leave(&self, number: u16, role: Role) {
         let Some(user) = self.user(number) else { return };
         if role != Role::User {
-            // Whoever sees the change looks at the users, and whoever leaves is counted as a user until later.
+            // A waiter that sees the change looks at the users, and the leaver is counted as a user until later.
             user.fetch_add(role.one().wrapping_neg(), &STRUCTURE_CHANGE);
             self.field(STATE).fetch_add(1 << CHANGES_AT, &STRUCTURE_CHANGE);
             return;
@@ -385,7 +385,7 @@ impl<'a, R: Region> Structure<'a, R> {
         user.fetch_add(role.one().wrapping_neg(), &STRUCTURE_CHANGE);
     }
 
-    /// Whether it is freed as soon as nobody uses it.
+    /// Whether it is freed as soon as it has no user.
     pub(super) fn is_removed(&self) -> bool {
         self.state() & REMOVED != 0
     }
@@ -417,17 +417,17 @@ impl<'a, R: Region> Structure<'a, R> {
         if role == Role::Receiver { (deaths >> 32) as u32 } else { deaths as u32 }
     }
 
-    /// Whether anybody is counted among the users.
+    /// Whether a user is counted.
     pub(super) fn is_used(&self) -> bool {
         self.users().iter().any(|user| user.load(&STRUCTURE_LOOK) != 0)
     }
 
-    /// Whoever still uses it may go on, nobody else comes; the block is freed after the last one.
+    /// Its users may go on, and newcomers are turned away. The block is freed after the last user.
     pub fn remove(&self) {
         self.field(STATE).fetch_or(REMOVED | CLOSED, &STRUCTURE_CHANGE);
     }
 
-    /// Nobody else is to use it: it is freed after its maker, whoever visits it. For a structure without a
+    /// It has no users but its maker, and is freed after that, visited or not. For a structure without a
     /// name, which is found by its place.
     pub fn hide(&self) {
         self.field(STATE).fetch_or(REMOVED, &STRUCTURE_CHANGE);
@@ -452,8 +452,8 @@ impl<'a, R: Region> Structure<'a, R> {
 }
 
 impl<R: Region> Heap<R> {
-    /// Whether a live block is a structure. One that is somebody's was never let go by its maker: nobody has
-    /// come to it, and nothing is in it.
+    /// Whether a live block is a structure. One that has an owner was never let go by its maker: it has no users, and
+    /// nothing is in it.
     pub(crate) fn is_structure(&self, live: Live) -> bool {
         self.fingerprint(live) == Some(STRUCTURE)
     }

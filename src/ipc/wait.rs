@@ -1,12 +1,13 @@
-//! Waiting: a *bell*, two words of a structure on which whoever finds nothing sleeps until somebody has put something.
+//! Waiting: a *bell*, two words of a structure on which a *sleeper* that finds nothing sleeps until a *ringer* has put
+//! something.
 //!
 //! ```text
 //! sleeper                                    ringer
 //!  1 try; it is there: done                   1 put
 //!  2 sleepers += 1                            2 fence
-//!  3 heard ← rings; do I still count?         3 nobody sleeps: done
+//!  3 heard ← rings; do I still count?         3 sleepers = 0: done
 //!  4 fence                                    4 rings += 1, wake
-//!  5 try again; it is there: 7                5 nobody was asleep, and sleepers is as before:
+//!  5 try again; it is there: 7                5 none was woken, and sleepers is as before:
 //!  6 sleep while rings = heard                     sleepers ← (next epoch, 0), rings += 1, wake all
 //!  7 if I still count: sleepers −= 1; again
 //! ```
@@ -16,20 +17,20 @@
 //! then `rings` is not what the sleeper has heard any more, so it does not fall asleep, or is woken.
 //!
 //! **The dead do not stay counted.** A sleeper that is killed leaves `sleepers` too large, so that each put
-//! makes a system call for nobody. The first that wakes nobody starts the count anew, in the next *epoch*,
-//! and rings once more: whoever was counted and not yet asleep either hears that ring, and so sees that it
-//! does not count any more, or does not fall asleep over it. Nobody's recovery is needed.
+//! makes a system call in vain. The first ringer that wakes none starts the count anew, in the next *epoch*,
+//! and rings once more: a sleeper that was counted and not yet asleep either hears that ring, and so sees that it
+//! does not count any more, or does not fall asleep over it. No recovery is needed for that.
 //!
-//! **Every sleep has a bound**, [`NAP`]: so long at most is lost if whoever was woken is killed before it
-//! takes anything, or whoever put something before it rings. After a nap that nobody ended the try is
-//! [`Look::Thorough`]: the time to ask whether those one waits for are alive. No clock decides that.
+//! **Every sleep has a bound**, [`NAP`]: so long at most is lost if a woken sleeper is killed before it takes
+//! anything, or a ringer between putting and ringing. After a nap that no ring ended the try is
+//! [`Look::Thorough`]: the time to ask whether the ringers are alive. No clock decides that.
 
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
 use crate::packed::packed;
 use std::time::{Duration, Instant};
 
-/// The longest that anybody sleeps without looking again.
+/// The longest sleep without another look.
 pub const NAP: Duration = Duration::from_millis(50);
 
 /// How a try looks.
@@ -37,7 +38,7 @@ pub const NAP: Duration = Duration::from_millis(50);
 pub enum Look {
     /// Whether it is there.
     Quick,
-    /// A nap is over and nobody has rung: also whether those who should put it are alive.
+    /// A nap is over without a ring: also whether those that should put it are alive.
     Thorough,
 }
 
@@ -46,7 +47,7 @@ pub fn deadline(timeout: Duration) -> Option<Instant> {
     Instant::now().checked_add(timeout)
 }
 
-/// Two words of a structure, both 0 at first: how often it was rung, and who sleeps.
+/// Two words of a structure, both 0 at first: how often it was rung, and how many sleep.
 pub struct Bell<'a, B: Backend> {
     /// One more for each ring.
     pub rings: &'a B::Word,
@@ -73,7 +74,7 @@ pub struct CountedIn {
     epoch: u64,
     /// How often the bell was rung before: asleep, it is woken by the next time.
     pub heard: u64,
-    /// Whether it still counted behind that. If not, the call may go to nobody: it leaves and is counted in again.
+    /// Whether it still counted behind that. If not, a ring may pass it by: it leaves and is counted in again.
     pub counts: bool,
 }
 
@@ -186,9 +187,9 @@ impl<'a, B: Backend> Bell<'a, B> {
         }
     }
 
-    /// Puts something, by a read-modify-write, and wakes as many as `most` who wait for it.
+    /// Puts something, by a read-modify-write, and wakes as many as `most` sleepers.
     ///
-    /// Where nobody sleeps this costs one load.
+    /// Without sleepers this costs one load.
     #[inline]
     pub fn ring_after<T>(&self, most: u32, put: impl FnOnce() -> T) -> T {
         if B::mutated(Mutant::WakeBeforePut) {
@@ -200,8 +201,8 @@ impl<'a, B: Backend> Bell<'a, B> {
         done
     }
 
-    /// Wakes as many as `most` who wait for what this thread has put, if it has put that by a read-modify-write, or one
-    /// stands between that and this.
+    /// Wakes as many as `most` sleepers that wait for what this thread has put, if it has put that by a
+    /// read-modify-write, or one stands between that and this.
     #[inline]
     pub fn ring(&self, most: u32) {
         if B::takes(Mutant::RingFenceDropped) {

@@ -1,11 +1,16 @@
 //! Adoption: a live block gets another owner while the one that it had may be about to free it.
 //!
 //! Where the block is the caller's own or unowned, one compare-and-swap does it. Else its owner A may be
-//! about to store its header plainly (matrix::bias). Who adopts A's live block: a compare-and-swap makes the
-//! header say who adopts it (a number that no cache has, so that nobody stores it plainly and nobody else
-//! adopts it), the slot says from whom; heavy fence; if A's slot does not name the block, it goes to its new
-//! owner, else back to A. A stopped adopter keeps from others that one block, until its recovery ends the
-//! adoption.
+//! about to store its header plainly (matrix::bias). Then the adopter T takes five steps:
+//!
+//! 1. T's slot says which block T adopts, and from A;
+//! 2. compare-and-swap: the header says that T adopts it, by a number that no cache has. So no cache stores the
+//!    header plainly from now on, but for a store of A's that is under way, and no other adopts the block;
+//! 3. heavy fence;
+//! 4. a look at A's slot: does it name the block?
+//! 5. compare-and-swap: no, the block goes to its new owner; yes, back to A.
+//!
+//! A stopped adopter keeps from others that one block, until its recovery ends the adoption.
 
 use super::block_header::{Header, LINKED, State, adopter, is_adopter, is_nobody};
 use super::words::{Heap, Live, view};
@@ -24,7 +29,7 @@ packed! {
     pub(super) struct Adopting {
         /// The block, plus one; 0 is none.
         NAMED: 32,
-        /// Whose it was.
+        /// Its owner before.
         FROM: 16,
         UNUSED: 16,
     }
@@ -37,7 +42,7 @@ view! {
 
 impl<R: Region> Adoption<'_, R> {
     /// Gives the live block read as `header` another owner. None if it has changed. For the cache that owns
-    /// it, and for the blocks of nobody and of the dead; see `Adoption::rename_from`.
+    /// it, and for blocks that are unowned or a dead one's; see `Adoption::rename_from`.
     pub fn rename(self, g: Granule, header: Header, owner: u16) -> Option<Header> {
         let renamed = Header::new(header.state(), owner, header.generation(), header.low());
         self.heap.header(g).cas(header.0, renamed.0, &ADOPT).is_ok().then_some(renamed)
@@ -53,8 +58,8 @@ impl<R: Region> Adoption<'_, R> {
             && self.heap.bias().is_hazardous(owner, live.at)
     }
 
-    /// Gives, as `me`, the live block read as `header` another owner, whosever it is. None if it has changed,
-    /// if its owner is freeing it, if another is just adopting it, or if it is a structure's.
+    /// Gives, as `me`, the live block read as `header` another owner, also a block of another's. None if it has
+    /// changed, if its owner is freeing it, if another is just adopting it, or if it is a structure's.
     ///
     /// One compare-and-swap where it is this cache's or unowned, else two and a heavy fence.
     pub fn rename_from(self, me: u16, g: Granule, header: Header, to: u16) -> Option<Header> {
@@ -69,9 +74,9 @@ impl<R: Region> Adoption<'_, R> {
         if self.heap.bias().is_adopting(owner) {
             return None;
         }
-        // First the header says that we adopt it: its owner may be about to store that it is parked, and
-        // nobody may build on it before that is ruled out. The slot says whose it was, for whoever ends this
-        // if we do not.
+        // First the header says that this adopter has it: its owner may be about to store that it is parked, and no
+        // other may build on it before that is ruled out. The slot says whose it was, for the recoverer of an adopter
+        // that dies here.
         let adopting = self.heap.slot(me, SlotWord::Adopting);
         adopting.store(Adopting::FROM.of(owner as u64) | Adopting::NAMED.of(g.0 as u64 + 1), &ADOPTING);
         let ours = self.rename(g, header, adopter(me));
@@ -84,7 +89,7 @@ impl<R: Region> Adoption<'_, R> {
     }
 
     /// Fences, and says whether `owner`, whose block at `g` is being adopted, may be about to store its
-    /// header. Nobody else may, whatever slots name it: a stale index or an offset leads many to a block that
+    /// header. No other may, whatever slots name it: a stale index or an offset leads many to a block that
     /// was never theirs. Where there is no fence to be had, it may.
     fn still_names(self, caller: u16, owner: u16, g: Granule) -> Option<u16> {
         let fenced = R::Backend::heavy_fence(&THIEF_FENCE, self.heap.bias().reach(caller, std::iter::once(owner)));
@@ -116,7 +121,7 @@ impl<R: Region> Adoption<'_, R> {
     }
 
     /// The dead participant's adoption comes to its end: the block is whose it was. That takes no fence: its
-    /// owner may store the header. The number is pinned, so that the word is nobody else's adoption.
+    /// owner may store the header. The number is pinned, so that the word is no later adoption's.
     pub(crate) fn finish_adoption(self, dead: u16) {
         let named = self.heap.slot(dead, SlotWord::Adopting).load(&HAZARD_LOOK);
         if let Some(g) = (Adopting::NAMED.get(named) as u32).checked_sub(1).map(Granule)
@@ -129,8 +134,8 @@ impl<R: Region> Adoption<'_, R> {
         }
     }
 
-    /// Whose the live block at `g` was, read as `header`, that another is just adopting, and whose it may yet
-    /// become again; 0 if nobody adopts it. None if it has changed meanwhile.
+    /// The owner from which another is just adopting the live block at `g`, read as `header`: it may yet become that
+    /// owner's again. 0 if it is not being adopted. None if it has changed meanwhile.
     ///
     /// An adopter's slot names the block for as long as its header says that it adopts it.
     pub(crate) fn adopted_from(self, g: Granule, header: Header) -> Option<u16> {

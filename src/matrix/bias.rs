@@ -1,34 +1,38 @@
-//! Bias: a cache changes the headers of its own blocks by plain stores; whoever else wants one pays for a barrier.
+//! Bias: a cache changes the headers of its own blocks by plain stores; another that wants one pays for a barrier.
 //!
 //! A parked block is in state ACKED: open to everybody, so nothing is hidden (L2) and a killed process takes
 //! nothing with it. It keeps its cache's number, and that cache alone may change the header by a plain store,
 //! under one rule: *A plain-stores a header whose owner is A, and only while A's slot names that granule*
 //! ([`SlotWord::Hazard`]).
 //!
-//! - The owner A: name the granule, light fence, look at the header, store it (ACKED by A → ALLOCATED by A,
-//!   or back), clear the name. No locked instruction. If the header is not what it should be, nothing is
-//!   stored.
-//! - A thief T (healing, the last try of an allocation): mark the header by compare-and-swap (ACKED by A →
+//! - **Owner A**: name the granule in A's slot; light fence; look at the header; store it (ACKED by A → ALLOCATED by A,
+//!   or back); clear the name. No locked instruction. If the header is not what it should be, A stores nothing.
+//! - **Thief T** (healing, the last try of an allocation): mark the header by compare-and-swap (ACKED by A →
 //!   *marked* by T, a new generation), for many blocks at once; one heavy fence (`membarrier`); then look at
 //!   each owner's slot. If A's slot names the block, A gets it back; else a compare-and-swap from exactly the
-//!   mark makes it T's. Behind the fence A's look sees the mark, or its name was in the slot for T to see, or
-//!   its store was done and the mark is gone. Nobody waits: another thief's mark that has stood for the time
-//!   of a fence is replaced by one's own; an owner that meets a mark on its block takes it back by
-//!   compare-and-swap. A stopped owner keeps from others the one block that its slot names.
-//! - Who adopts A's live block does much the same (matrix::adoption).
-//! - Whoever frees another cache's block gives it back to that cache, ALLOCATED by A → ACKED by A, one
-//!   compare-and-swap. If A frees it at the same moment, both write the same. (Both are told that they freed
-//!   it: of two racing frees without a generation in between, the second is refused only where it comes after
-//!   the first.) The indices go home in batches (matrix::outbox).
-//! - Unowned blocks (owner 0) are taken by compare-and-swap, whoever comes.
+//!   mark makes it T's.
+//! - **Adopter** of A's live block: much the same (matrix::adoption).
+//! - **Remote free** of A's block by another: ALLOCATED by A → ACKED by A, one compare-and-swap; the index goes home in
+//!   a batch (matrix::outbox). If A frees it at the same moment, both write the same word. (Both are told that they
+//!   freed it: of two racing frees without a generation in between, the second is refused only where it comes after
+//!   the first.)
+//! - **Unowned** blocks (owner 0) are taken by compare-and-swap.
+//!
+//! **Proof.** T's heavy fence falls before A's light fence, and then A's look sees the mark, and A stores nothing; or
+//! behind it, and then A's name was in the slot for T to see, unless A had cleared it again: then A's store was done
+//! before T's look, and the mark is gone.
+//!
+//! **Progress.** Neither waits: a thief replaces another thief's mark that has stood for the time of a fence by its
+//! own; an owner that meets a mark on its block takes it back by compare-and-swap. A stopped owner keeps from
+//! others the one block that its slot names.
 //!
 //! Dice, Huang, Yang: "Asymmetric Dekker Synchronization" (2001) has the idea of the unequal fences;
 //! membarrier(2) the call, in two kinds ([`Reach`]): owners of the thief's own process are reached in
 //! microseconds, others in some milliseconds. (What would reach those in microseconds, too, misses some:
 //! `verification/orders/membarrier`.) So blocks of other processes are taken last, when nothing else serves,
-//! and all of them behind one dear fence ([`FarSteal`]); what it has taken is unowned, so that the next one
-//! who comes needs none. Of the dead none is needed: what they stored is seen by whoever reads in their slot
-//! that they have been declared dead. Where the call is not to be had, the segment is made without bias, and
+//! and all of them behind one dear fence ([`FarSteal`]); what it has taken is unowned, so that the next thief
+//! needs none. For blocks of the dead none is needed: a thief that reads in a slot that its holder has been declared
+//! dead sees what that holder stored. Where the call is not to be had, the segment is made without bias, and
 //! every step is a compare-and-swap.
 
 use super::block_header::{Header, State, is_adopter, is_nobody};
@@ -205,7 +209,7 @@ impl<R: Region> Bias<'_, R> {
         changed
     }
 
-    /// Makes a parked block of this cache unowned, so that anybody may take it by compare-and-swap.
+    /// Makes a parked block of this cache unowned: from now on any cache may take it by compare-and-swap.
     pub(super) fn renounce(self, cache: &ThreadCache, bin: Bin, g: Granule) {
         let place = self.heap.place(g, bin.size());
         let parked = Header::new(State::Acked, cache.owner, 0, place);
@@ -217,7 +221,7 @@ impl<R: Region> Bias<'_, R> {
         let _ = unsafe { self.change_own(self.hazard_of(cache), g, self.heap.header(g), change) };
     }
 
-    /// Whether `owner` may take a parked block by one compare-and-swap: nobody else stores its header plainly.
+    /// Whether `owner` may take a parked block by one compare-and-swap: no other cache stores its header plainly.
     #[inline]
     pub(super) fn may_take(self, owner: u16, header: Header) -> bool {
         let is_small = || self.heap.layout().bin_of(header.size()).is_some();
@@ -225,7 +229,7 @@ impl<R: Region> Bias<'_, R> {
     }
 
     /// Whether the participant `owner` is another process's than `me`, and alive as far as is known. A slot
-    /// that nobody holds is near: whoever takes it passes a full fence before it looks at a header. So is one
+    /// without a holder is near: its next holder passes a full fence before it looks at a header. So is one
     /// whose holder has been declared dead: its last store was done before the kernel released its life, and
     /// so before this was declared and read.
     fn is_far(self, me: u16, owner: u16) -> bool {
@@ -247,12 +251,12 @@ impl<R: Region> Bias<'_, R> {
     }
 
     /// Whether an owner's number says that a participant is adopting the block and has not yet ruled out that
-    /// whose it was stores its header.
+    /// its owner stores its header.
     pub(super) fn is_adopting(self, owner: u16) -> bool {
         is_adopter(owner) && R::Backend::takes(Mutant::AdoptingIgnored)
     }
 
-    /// Marks the block at `g` if it is parked by another cache, and nobody adopts it, and keeps it for
+    /// Marks the block at `g` if it is parked by another cache, and not being adopted, and keeps it for
     /// `Bias::revoke`.
     fn mark(self, cache: &ThreadCache, g: Granule, batch: &mut StealBatch) {
         let header = self.heap.look(g);
@@ -292,7 +296,7 @@ impl<R: Region> Bias<'_, R> {
     }
 
     /// Another thief's marks that have stood for the time of a fence are replaced by this thief's, for a
-    /// second fence: of all who want a block, the last to mark it gets it (L1, L2).
+    /// second fence: of several thieves, the last to mark a block gets it (L1, L2).
     fn mark_again(self, cache: &ThreadCache, anothers: Vec<Marked>) -> Vec<Marked> {
         let mine = |(g, mark): Marked| {
             let marked = mark.marked(cache.owner);

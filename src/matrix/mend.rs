@@ -1,4 +1,4 @@
-//! Mending: the tiling is restored where it is broken, and no block that anybody uses is touched (S1, C2).
+//! Mending: the tiling is restored where it is broken, and no block in use is touched (S1, C2).
 //!
 //! A break is where a block should begin, and none does. The protocol leaves none. A late helper may, in
 //! spite of its tag (see [`super::block_header`]), and so may a stray store of some program. What once stood

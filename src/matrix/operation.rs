@@ -1,13 +1,13 @@
 //! Operations on free blocks that anybody can finish: the *cut*, the *join*, and the *free* of a large block.
 //!
 //! Nearly all free memory is often one block. If taking a few granules off it hid the whole block for a moment, a
-//! participant stopped in that moment would make an almost empty heap look full (L2). So nobody ever owns a free
-//! block that it does not take whole. It *announces* instead what it wants done, and whoever meets the
-//! announcement does it, the announcer included:
+//! participant stopped in that moment would make an almost empty heap look full (L2). So no participant ever owns a
+//! free block that it does not take whole. It *announces* instead what it wants done, and every *helper* that meets
+//! the announcement does it, the announcer included:
 //!
 //! 1. The participant A writes the operation into its slot, then announces it with one compare-and-swap on the
 //!    block's head: FREE → COALESCING(A). The new word T is unique (owner and generation).
-//! 2. Anybody reads T, then A's slot (the operation before the quoted header), then the head again. If T
+//! 2. A helper reads T, then A's slot (the operation before the quoted header), then the head again. If T
 //!    still stands, the slot's words belong to T: A writes them in the other order, only while none of its
 //!    operations is in force, and had it gone on to the next one, the release of that later write would show
 //!    the reader a head past T.
@@ -21,17 +21,17 @@
 //!
 //! **Join** of a block with its right-hand neighbour, whose header the slot quotes: *freeze* (the neighbour's
 //! head, exactly as quoted, becomes an inside word), footer, commit FREE(both). If the neighbour's head is
-//! neither as quoted nor frozen, somebody else got it first: the commit gives the left block back unchanged.
+//! neither as quoted nor frozen, another got it first: the commit gives the left block back unchanged.
 //! That decision is safe, because the quoted word never returns: once it is gone without having been frozen,
-//! no late helper can freeze it; and once it is frozen, it stays so until the commit (nobody but T's helpers
-//! writes inside T's extent).
+//! no late helper can freeze it; and once it is frozen, it stays so until the commit (only T's helpers write
+//! inside T's extent).
 //!
 //! **Free** of a parked block too large to be hidden for a moment: footer, commit FREE.
 //!
 //! S4: at every instruction the sizes tile the sector, where a block under a join counts its right neighbour as its
 //! own from the freeze on. C1: a participant that stops for ever leaves at worst an announced operation, which others
 //! finish, and one block that it held alone, no larger than what it asked for or was freeing.
-//! L1: an announced operation ends after a bounded number of anybody's steps, without waiting.
+//! L1: an announced operation ends after a bounded number of any helper's steps, without waiting.
 
 use super::block_header::{Header, State};
 use super::thread_cache::ThreadCache;
@@ -129,9 +129,9 @@ const _: () = assert!(LARGEST_PARKED.div_ceil(4) == LARGEST_HELD);
 pub(super) enum Joined {
     /// The left block now has this size.
     Whole(u32),
-    /// Somebody else got the right-hand block first; the left one is FREE as before.
+    /// Another got the right-hand block first; the left one is FREE as before.
     Aborted,
-    /// Somebody else finished the operation; if it was not aborted, the left block now has this size.
+    /// A helper finished the operation; if it was not aborted, the left block now has this size.
     Elsewhere(u32),
     /// The left block changed before the operation was announced.
     NotAnnounced,
@@ -185,7 +185,7 @@ impl<R: Region> Operations<'_, R> {
         let tail = g.plus(rest);
         let held = Header(self.heap.header(tail).load(&HELD_LOOK));
         if held.state() != State::Coalescing || held.owner() != owner || held.low() != self.heap.place(tail, size) {
-            // Only a segment that somebody else has damaged (C2), or a generation that wrapped, leads here.
+            // Only a damaged segment (C2), or a generation that wrapped, leads here.
             return None;
         }
         self.publish_free(cache, g, rest, Some(of_size(header.size())));
@@ -264,7 +264,8 @@ impl<R: Region> Operations<'_, R> {
             Helped::NotAnnounced => false,
             Helped::Changed => true,
             Helped::Finished(size) => {
-                // Whoever finishes an operation also does what comes after: the announcer may have stopped for ever.
+                // The helper that finishes an operation also does what comes after: the announcer may have stopped
+                // for ever.
                 self.give(cache, g, size, None);
                 true
             }
@@ -370,7 +371,7 @@ impl<R: Region> Operations<'_, R> {
         self.heap.word(self.heap.layout().slot(owner, SlotWord::Op)).store(op.encode(), &OP_WRITE);
     }
 
-    /// Frees a parked block, merging it with free neighbours. None if somebody else was quicker, else where
+    /// Frees a parked block, merging it with free neighbours. None if another was quicker, else where
     /// the free block now begins.
     ///
     /// A small block is held on the way: that saves its publication where a neighbour takes it in. A large one is
@@ -409,7 +410,7 @@ impl<R: Region> Operations<'_, R> {
         }
     }
 
-    /// Takes a parked block into this cache's hands, to merge it. None if somebody else was quicker.
+    /// Takes a parked block into this cache's hands, to merge it. None if another was quicker.
     pub(super) fn hold(self, cache: &ThreadCache, g: Granule, acked: Header) -> Option<Held> {
         debug_assert!(acked.is_given_up());
         let place = self.heap.place(g, acked.size());
@@ -428,7 +429,7 @@ impl<R: Region> Operations<'_, R> {
         self.heap.news().will_give(cache);
         while let Some((l, left)) = self.left_of(at) {
             match self.join(cache, l, left, header) {
-                // Nobody else can take a held block: a join with it is never aborted, whoever finishes it.
+                // No other can take a held block: a join with it is never aborted.
                 Joined::Whole(size) | Joined::Elsewhere(size) => {
                     return self.give(cache, l, size, Some(of_size(left.size())));
                 }
@@ -451,8 +452,8 @@ impl<R: Region> Operations<'_, R> {
         self.give(cache, at, header.size(), None)
     }
 
-    /// Joins a held block with the free block to its right. The held block's header is announcement enough: nobody else
-    /// changes it, and from the moment the slot names it, anybody may finish.
+    /// Joins a held block with the free block to its right. The held block's header is announcement enough: no other
+    /// changes it, and from the moment the slot names it, any helper may finish.
     fn join_held(self, cache: &mut ThreadCache, held: Held, right: Header) -> Joined {
         debug_assert!(self.is_held_by(cache, held.header) && right.is_free(), "{held:?} {right:?}");
         let (owner, tag) = (cache.owner(), self.heap.tag(cache));

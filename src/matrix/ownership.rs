@@ -17,13 +17,14 @@ view! {
 }
 
 impl<R: Region> Ownership<'_, R> {
-    /// Gives a live block another owner, whoever has it, as long as it is this block. Else what stands there instead.
+    /// Gives a live block another owner, whatever its owner is, as long as it is this block. Else what stands there
+    /// instead.
     ///
     /// # Errors
     /// The header found, if the block is not live any more.
     pub fn give_to(self, mut live: Live, owner: u16) -> Result<(), Header> {
         while self.heap.adoption().rename(live.at, live.header, owner).is_none() {
-            // Somebody else adopted it at the same moment, or it was freed.
+            // Another adopted it at the same moment, or it was freed.
             let found = self.heap.look(live.at);
             if !found.is_live() || found.generation() != live.header.generation() {
                 return Err(found);
@@ -33,11 +34,11 @@ impl<R: Region> Ownership<'_, R> {
         Ok(())
     }
 
-    /// The same for a cache that need not be the owner: `me` gives the block to `to`. Waits for nobody.
+    /// The same for a cache that need not be the owner: `me` gives the block to `to`. Does not wait.
     ///
     /// # Errors
     /// The header found: of another block or of none, if this one is not live any more; of this one if its
-    /// owner is just freeing it or another is adopting it, and whoever wants to wait for them tries again.
+    /// owner is just freeing it or another is adopting it: a caller that can wait for them tries again.
     pub fn give_from(self, me: u16, mut live: Live, to: u16) -> Result<(), Header> {
         for _ in 0..GIVE_TRIES {
             if self.heap.adoption().is_named(me, live) {
@@ -56,8 +57,8 @@ impl<R: Region> Ownership<'_, R> {
         Err(live.header)
     }
 
-    /// Publishes a live block under a name; it then belongs to nobody, unless somebody else adopts or takes
-    /// it meanwhile. False if it is still its owner's, and `Ownership::publish_given` has to be asked for that.
+    /// Publishes a live block under a name. It is unowned then, unless an adopter or a taker has it meanwhile. False
+    /// if it is still its owner's, and `Ownership::publish_given` has to be asked for that.
     ///
     /// # Errors
     /// [`NotPublished`], and nothing has changed.
@@ -85,10 +86,9 @@ impl<R: Region> Ownership<'_, R> {
         Ok((self.publish_given(owner, live), old))
     }
 
-    /// Makes a published block unowned if it is still that owner's to whom it belonged before: whoever takes
-    /// it as soon as it is published keeps it. Freed meanwhile, the entry says so to whoever looks it up.
-    /// False if its owner is just freeing it, or another adopting it; or was when `live` was read: then it
-    /// can't be told whose it was.
+    /// Makes a published block unowned if its owner is still the one that published it: a taker that came as soon as
+    /// it was published keeps it. If it was freed meanwhile, the entry leads to no live block. False if its owner is
+    /// just freeing it, or another adopting it; or was when `live` was read: then its owner can't be told.
     pub fn publish_given(self, me: u16, live: Live) -> bool {
         if live.is_changing_hands() || self.heap.adoption().is_named(me, live) {
             return !live.is_still(self.heap.look(live.at));
@@ -100,8 +100,8 @@ impl<R: Region> Ownership<'_, R> {
         !live.is_still(found) || found.owner() != live.header.owner() && !is_adopter(found.owner())
     }
 
-    /// Takes an unowned live block, and the publication that led to it: of all who try, one gets it. The name is
-    /// given up last: who dies in between leaves a block of its own and the name of a dead block.
+    /// Takes an unowned live block, and the publication that led to it: of several takers one gets it. The name is
+    /// given up last: a taker that dies in between leaves a block of its own and the name of a dead block.
     pub fn take_published(self, owner: u16, live: Live, found: Published) -> bool {
         if !is_nobody(live.header.owner()) {
             return false;
@@ -109,17 +109,17 @@ impl<R: Region> Ownership<'_, R> {
         let Some(ours) = self.heap.adoption().rename(live.at, live.header, owner) else { return false };
         let won = Directory(self.heap.region()).withdraw_this(found);
         if !won {
-            // Withdrawn meanwhile: whoever did that was first, and the block is unowned, as it was.
+            // Withdrawn meanwhile: that came first, and the block is unowned, as it was.
             let _ = self.heap.adoption().rename(live.at, ours, live.header.owner());
         }
         won
     }
 
-    /// Participants leave in good order: their live blocks stay, and belong to nobody, before their numbers
-    /// are used again. O(blocks).
+    /// Participants leave in good order: their live blocks stay, and are unowned, before their numbers are used
+    /// again. O(blocks).
     ///
-    /// Those of them from whom others are just adopting blocks, which may yet become theirs again: their
-    /// numbers must not be used again until another walk finds none.
+    /// Returns those from which others are just adopting blocks, which may yet become theirs again: these numbers
+    /// must not be used again until another walk finds no such block.
     #[must_use]
     pub fn disown(self, leaving: &[u16]) -> Vec<u16> {
         self.pass_on(leaving, 0, u32::MAX).unwrap_or_default()
@@ -130,7 +130,7 @@ impl<R: Region> Ownership<'_, R> {
     /// been passed on then.
     ///
     /// `to` may be at work meanwhile: it stores headers of its own alone, and these become its own by
-    /// compare-and-swap. Those who leave are not.
+    /// compare-and-swap. Those that leave are not at work.
     #[must_use]
     pub fn pass_on(self, leaving: &[u16], to: u16, most: u32) -> Option<Vec<u16>> {
         let (mut open, mut at, mut seen) = (vec![], 0, 0);
@@ -153,7 +153,7 @@ impl<R: Region> Ownership<'_, R> {
                 open.extend(from.filter(|from| leaving.contains(from)));
                 from.is_some()
             };
-            // Somebody else changed it: look again.
+            // Another changed it: look again.
             at += if done { header.size() } else { 0 };
         }
         if R::Backend::mutated(Mutant::OpenAdoptionIgnored) {

@@ -1,26 +1,25 @@
 //! Recovery: what the dead left is given back, and their numbers may be used again (C1).
 //!
-//! Who is dead is decided below this file's callers (segment::participant); here participants that will never
-//! take another step are cleaned up, all of them in one walk. Nothing is locked: each step is a
-//! compare-and-swap that finds its work done or undone, and leaves what the dead one had to everybody at
-//! once. So any number of participants may walk for the same dead at the same time, each for itself: whoever
-//! needs memory or a number helps a recovery that stands still, and need not ask whether its recoverer has
-//! died (L2).
+//! Which participants are dead is decided below this file's callers (segment::participant). Here those that will
+//! never take another step are cleaned up, all of them in one walk. Nothing is locked: each step is a
+//! compare-and-swap that finds its work done or undone, and leaves what the dead one had to all at once. So any
+//! number of recoverers may walk for the same dead at the same time, each for itself: a participant that needs memory
+//! or a number helps a recovery that stands still, and need not ask whether its recoverer has died (L2).
 //!
 //! 1. Links that they had half given are completed (ipc::structure). The operations that the dead had
-//!    announced are finished, as anybody may (matrix::operation), and so are their adoptions. Batches of the
+//!    announced are finished, as by any helper (matrix::operation), and so are their adoptions. Batches of the
 //!    transfer cache and directory entries that they were filling become empty.
-//! 2. A walk over the tiles. Live blocks of the dead become unowned parked blocks, or are kept for whoever
-//!    adopts them, by policy. So do blocks that they had parked, and what they held alone (COALESCING with
-//!    their number), once the heads that they had written ahead inside are erased. Whoever's compare-and-swap
-//!    it was merges the block, as any parked one. Every free block is looked at and hinted again: the dead
-//!    may have stopped between a commit or a clear and its recheck.
-//! 3. Whoever has walked through ends the recovery and releases the numbers (segment::slot). Not before: a
-//!    new holder's blocks bear the same number. And not while another is adopting a block of the dead one's,
+//! 2. A walk over the tiles. Live blocks of the dead become unowned parked blocks, or are kept for an adopter, by
+//!    policy. So do blocks that they had parked, and what they held alone (COALESCING with their number), once the
+//!    heads that they had written ahead inside are erased. The recoverer whose compare-and-swap it was merges the
+//!    block, as any parked one. Every free block is looked at and hinted again: the dead may have stopped between
+//!    a commit or a clear and its recheck.
+//! 3. The first recoverer to come to the end ends the recovery and releases the numbers (segment::slot). Not before:
+//!    a new holder's blocks bear the same number. And not while another is adopting a block of the dead one's,
 //!    which may yet give it back: that recovery stays in force, and the next one walks for it again.
 //!
-//! A walk by whoever has no number yet merges nothing: it only makes what the dead one left unowned. The
-//! newcomer does the merging and the looking when it has the number.
+//! A newcomer that has no number yet merges nothing on its walk: it only makes unowned what the dead one left. It does
+//! the merging and the looking when it has the number.
 
 pub use super::block_header::KEPT;
 use super::block_header::{Header, State};
@@ -56,7 +55,7 @@ impl<'a, R: Region> Recoveries<'a, R> {
         recovery.total()
     }
 
-    /// As a newcomer without a cache, who is the only one to take the number: walks for the dead participant
+    /// As a newcomer without a cache, the only one that may take the number: walks for the dead participant
     /// `number`. True if the number may be taken now ([`Slots::take`]); then its new cache has to
     /// [settle](Heap::settle_all).
     pub fn recover_predecessor(self, recovery: &mut Recovery) -> bool {
@@ -124,8 +123,8 @@ impl<'a, R: Region> Recoveries<'a, R> {
         recovery.at >= spans
     }
 
-    /// What comes behind the walk: the numbers are released, as far as nobody adopts from their holders or
-    /// pins them. Whoever releases a number that a newcomer without a cache has walked for owes the recheck:
+    /// What comes behind the walk: the numbers are released, as far as no block of their holders' is being adopted, and
+    /// no pin is on them. The releaser of a number that a newcomer without a cache has walked for owes the recheck:
     /// `cache`'s own number is held until they are done.
     pub fn end_recovery(self, cache: &mut ThreadCache, recovery: &mut Recovery) {
         if R::Backend::mutated(Mutant::BlocksBeforeLinks) {
@@ -145,7 +144,7 @@ impl<'a, R: Region> Recoveries<'a, R> {
         }
     }
 
-    /// Sets a recovery aside that may go on later, or never: it keeps no number from anybody meanwhile.
+    /// Sets a recovery aside that may go on later, or never: it keeps no number back meanwhile.
     pub fn pause_recovery(self, cache: &ThreadCache, recovery: &mut Recovery) {
         self.slots().unpin(cache.owner());
         recovery.pinned = 0;
@@ -175,7 +174,7 @@ impl<'a, R: Region> Recoveries<'a, R> {
         }
         let stands = self.slots().stands(dead);
         if !stands {
-            // Somebody else has walked through.
+            // Another has walked through.
             recovery.by_number[number as usize] = None;
         }
         stands

@@ -4,12 +4,12 @@
 //!
 //! What a cache has freed for another goes to that cache's *homes*: a producer's empty stack finds there what
 //! its consumer has freed, without a ripple and a split. A cache has up to 64 homes for each bin, its ring.
-//! Who fills them and who empties them go round it the same way, so that each finds the next one at the first
-//! look, no map is asked or told, and the two are seldom at one home at once. The rings of all caches and
+//! Its fillers and the cache that empties it go round it the same way, so that each finds the next one at the first
+//! look, no map is asked or told, and they are seldom at one home at once. The rings of all caches and
 //! bins lie in one array, scattered: where a home is in use by another, the next one serves.
 //!
 //! Unowned blocks go to one of up to 64 *transfer slots* of their bin, where any cache in need takes them. A
-//! word for each bin tells which of them are full, so that nobody walks them; a bit may lie, and whoever
+//! word for each bin tells which of them are full, so that no cache has to walk them. A bit may lie; a cache that
 //! meets a wrong one mends it.
 
 use super::thread_cache::{RemoteBatch, ThreadCache};
@@ -22,7 +22,7 @@ use crate::segment::region::{Region, WordIndex};
 use crate::segment::size_class::Bin;
 
 packed! {
-    /// The control word of a full slot: how many blocks are in it, and in a home, whose they are, and of which bin.
+    /// The control word of a full slot: how many blocks are in it, and in a home, their owner and bin.
     struct Full { COUNT: 8, OWNER: 16, BIN: 8, KIND: 32 }
 }
 packed! {
@@ -38,7 +38,7 @@ const fn claimed(owner: u16) -> u64 {
     CLAIMED | Claimed::BY.of(owner as u64)
 }
 
-/// The participant that fills or empties a batch, or for whom it waits in a home, by its control word.
+/// The participant that fills or empties a batch, or for which it waits in a home, by its control word.
 pub(super) const fn filler_of(control: u64) -> Option<u16> {
     let owner = match Full::KIND.get(control) {
         2 => Claimed::BY.get(control) as u16,
@@ -48,7 +48,7 @@ pub(super) const fn filler_of(control: u64) -> Option<u16> {
     if owner == 0 { None } else { Some(owner) }
 }
 
-/// The control word of a full batch, as far as it tells whose blocks they are and of which bin.
+/// The control word of a full batch, as far as it tells the blocks' owner and bin.
 pub(super) const fn full(owner: u16, bin: Bin) -> u64 {
     FULL | Full::BIN.of(bin.0 as u64) | Full::OWNER.of(owner as u64)
 }
@@ -118,7 +118,7 @@ impl<R: Region> TransferCache<'_, R> {
         let (layout, bin) = (self.heap.layout(), Bin(way.bin as usize));
         for at in places(way.next_home, layout.ring()).take(looks) {
             let home = layout.home_of(way.owner, bin.0, at);
-            // A compare-and-swap in vain would take the line from those who use it.
+            // A compare-and-swap in vain would take the line from its users.
             if self.heap.word(home).load(&BATCH_LOOK) == 0
                 && self.fill(cache, home, way.batch(), full(way.owner, bin)).is_ok()
             {

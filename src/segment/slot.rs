@@ -4,21 +4,21 @@
 //! FREE ──> HELD ──> RECOVERING ──> RECOVERED ──> FREE
 //! ```
 //!
-//! Who is dead is decided elsewhere (segment::participant). From RECOVERING on, the word is the recovery's
-//! name: it says which holder has died, by its epoch. Anybody may walk for it, several at a time, and the one
-//! who began may stop: whoever needs what the dead one left helps (matrix::recovery). Whoever has walked
-//! through ends the recovery by one compare-and-swap, RECOVERING → RECOVERED.
+//! Which holders are dead is decided elsewhere (segment::participant). From RECOVERING on, the word is the recovery's
+//! name: it says by its epoch which holder has died. Any number of *recoverers* may walk for it at once. One that
+//! stops holds up none of the others: a participant that needs what the dead one left helps (matrix::recovery). The
+//! first to come to the end of its walk ends the recovery by one compare-and-swap, RECOVERING → RECOVERED.
 //!
-//! A helper that has stopped half-way must not meet the next holder of the number. A live block's word may
+//! **Pins.** A recoverer that has stopped half-way must not meet the next holder of the number. A live block's word may
 //! come back: the dead one's block is adopted, handed over, and adopted by a new holder of the same number,
-//! all under one generation. So a helper *pins* the number before it changes a word that bears it, and looks
-//! again whether the recovery still stands; and a number is released, RECOVERED → FREE, only if nobody pins
-//! it. Each side fences between its write and its look: either the helper sees that the recovery has ended,
-//! and changes nothing, or the pin is seen, and the number waits. A pin of a participant that has been
-//! declared dead is void. What a stopped helper keeps from others is a number, not memory.
+//! all under one generation. So a recoverer *pins* the number before it changes a word that bears it, and then looks
+//! again whether the recovery still stands. A number is released, RECOVERED → FREE, only while it has no pin. Each side
+//! fences between its write and its look: either the recoverer sees that the recovery has ended, and changes nothing;
+//! or the releaser sees the pin, and the number waits. A pin of a participant that has been declared dead is void.
+//! What a stopped recoverer keeps from others is a number, not memory.
 //!
-//! A newcomer that has no number yet *reserves* the number that it walks for: the word of the recovery names
-//! its life, and nobody but itself takes or releases the number, unless that life is over.
+//! **Reserving.** A newcomer that has no number yet *reserves* the number that it walks for: the word of the recovery
+//! names its life. It alone takes or releases the number, unless that life is over.
 
 use super::layout::SlotWord;
 use super::life::{LIFE, NO_LIFE, life_in};
@@ -32,9 +32,9 @@ use crate::packed::packed;
 packed! {
     /// A slot's state word.
     struct SlotState {
-        /// The holder's life, or in a recovery that of the newcomer who has reserved the number.
+        /// The holder's life, or in a recovery that of the newcomer that has reserved the number.
         LIFE: 32,
-        /// Who recovers.
+        /// The recoverer that began.
         RECOVERER: 11,
         /// One more for each holder.
         EPOCH: 19,
@@ -72,7 +72,7 @@ pub struct Dead {
 }
 
 impl Dead {
-    /// Whether this recovery had been ended by somebody who had walked through: only the number waits.
+    /// Whether a recoverer had come to the end of its walk by then: only the number waits.
     pub(crate) const fn is_recovered(self) -> bool {
         self.is(RECOVERED, self.word)
     }
@@ -100,11 +100,11 @@ impl<'a, R: Region> Slots<'a, R> {
     pub fn numbers(&self) -> std::ops::RangeInclusive<u16> {
         1..=self.0.layout().params.participants as u16
     }
-    /// Whether the slot is nobody's.
+    /// Whether the slot has no holder.
     pub(crate) fn is_free(&self, number: u16) -> bool {
         self.state(number) & KIND == FREE
     }
-    /// Whether somebody holds the slot, dead or alive.
+    /// Whether the slot has a holder, dead or alive.
     pub fn is_held(&self, number: u16) -> bool {
         self.state(number) & KIND == HELD
     }
@@ -129,15 +129,15 @@ impl<'a, R: Region> Slots<'a, R> {
         matches!(word & KIND, RECOVERING | RECOVERED).then_some(Dead { number, word })
     }
 
-    /// Reserves the number of a recovery that somebody has begun for a newcomer's life, or for nobody
-    /// ([`NO_LIFE`]), instead of whoever has reserved it by now. None if the slot has changed.
+    /// Reserves the number of a recovery that has begun for a newcomer's life, or for none ([`NO_LIFE`]), instead of
+    /// the life that has reserved it by now. None if the slot has changed.
     pub fn reserve(&self, dead: Dead, life: u32) -> Option<Dead> {
         let word = dead.word & !LIFE | u64::from(life);
         let reserved = self.slot(dead.number, SlotWord::State).cas(dead.word, word, &SLOT_CLAIM).is_ok();
         reserved.then_some(Dead { word, ..dead })
     }
 
-    /// For models, which know who is dead: whoever used this number takes no step any more, and `by` says so.
+    /// For models, which know which participant is dead: `by` says that this number's holder takes no step any more.
     pub fn bury(&self, number: u16, by: u16) -> Dead {
         loop {
             let dead = self.begun(number).or_else(|| self.declare_dead(number, self.state(number), by, NO_LIFE));
@@ -147,7 +147,7 @@ impl<'a, R: Region> Slots<'a, R> {
         }
     }
 
-    /// Takes a number that is free, or that has been recovered, is reserved for this life or for nobody, and
+    /// Takes a number that is free, or that has been recovered, is reserved for this life or for none, and
     /// is not pinned. Its holder's words are as the last one has left them until it [clears](Self::clear)
     /// them: no header bears the number.
     pub fn take(&self, number: u16, own: u32) -> bool {
@@ -162,7 +162,7 @@ impl<'a, R: Region> Slots<'a, R> {
     }
 
     /// The words in which the last holder said what it was about to do: a newcomer begins with nothing.
-    /// Nobody reads them for a number that no header bears.
+    /// They are not read for a number that no header bears.
     pub fn clear(&self, number: u16) {
         self.slot(number, SlotWord::Op).store(0, &OP_WRITE);
         self.slot(number, SlotWord::Adopting).store(0, &ADOPTING);
@@ -171,7 +171,7 @@ impl<'a, R: Region> Slots<'a, R> {
         self.slot(number, SlotWord::Pin).store(0, &PIN);
     }
 
-    /// Whether this recovery is still in force: nobody has walked through. Asked behind a pin, it says that
+    /// Whether this recovery is still in force: no recoverer has walked through. Asked behind a pin, it says that
     /// no header that bears the number is another holder's, until the pin is taken back.
     pub(crate) fn stands(&self, dead: Dead) -> bool {
         dead.is(RECOVERING, self.state(dead.number)) || R::Backend::mutated(Mutant::RecoveryRecheckDropped)
@@ -190,12 +190,12 @@ impl<'a, R: Region> Slots<'a, R> {
         self.slot(me, SlotWord::Pin).store(0, &PIN);
     }
 
-    /// Ends a recovery, behind a walk that was complete. True for the one who did.
+    /// Ends a recovery, behind a walk that was complete. True for the recoverer that did.
     pub(crate) fn end(&self, dead: Dead) -> bool {
         self.change(dead, RECOVERING, |word| RECOVERED | word & (EPOCH | LIFE))
     }
 
-    /// Changes the word of a recovery that is of this kind, whoever has reserved the number; false if it is
+    /// Changes the word of a recovery that is of this kind, reserved or not; false if it is
     /// not, or not any more.
     fn change(&self, dead: Dead, kind: u64, to: impl Fn(u64) -> u64) -> bool {
         loop {
@@ -216,7 +216,7 @@ impl<'a, R: Region> Slots<'a, R> {
             return vec![];
         }
         let pin = |me| self.slot(me, SlotWord::Pin).load(&PIN_LOOK) as u16;
-        // Who has been declared dead takes no further step, and a free slot's pin is a dead one's.
+        // A participant that has been declared dead takes no further step, and a free slot's pin is a dead one's.
         self.numbers().filter(|&me| self.is_held(me)).map(pin).filter(|&number| number != 0).collect()
     }
 

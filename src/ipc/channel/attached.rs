@@ -17,11 +17,11 @@ use crate::segment::region::MappedRegion;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long a channel that somebody is just making, or removing, is waited for.
+/// How long a channel that is just being made, or removed, is waited for.
 pub(in crate::ipc) const MAKING_WAIT: Duration = Duration::from_millis(500);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
 
-/// How somebody who has visited a structure came out of it.
+/// How a visit to a structure ended.
 enum Come {
     Counted(Shape),
     Removed,
@@ -45,7 +45,7 @@ impl Attached {
         let (matrix, home) = (handler.matrix(), handler.matrix().home()?);
         let make = |reach, cache: &mut ThreadCache| {
             let made = Structure::make_within(reach, matrix.heap(), cache, shape)?;
-            // Nobody else has seen it: it is made with its maker as its user.
+            // No other has seen it: it is made with its maker as its user.
             let joined = Structure::at(matrix.heap(), made).map(|made| made.join(home, Role::User));
             debug_assert_eq!(joined, Some(Ok(())));
             Ok(made)
@@ -84,7 +84,7 @@ impl Attached {
         let (matrix, home) = (handler.matrix(), handler.matrix().home()?);
         let make = |reach, cache: &mut ThreadCache| {
             let made = Structure::make_within(reach, matrix.heap(), cache, shape)?;
-            // Nobody else has seen it.
+            // No other has seen it.
             if let Some(hidden) = Structure::at(matrix.heap(), made) {
                 let joined = hidden.join(home, Role::User);
                 debug_assert_eq!(joined, Ok(()));
@@ -99,8 +99,8 @@ impl Attached {
         Ok(Arc::new(Self { handler: handler.clone(), live, shape, places, number: home }))
     }
 
-    /// The structure of that name, a `T` to who asks, if there is one; one that is just being made or removed is waited
-    /// for, but not for long.
+    /// The structure of that name, a `T` to the caller, if there is one; one that is just being made or removed is
+    /// waited for, but not for long.
     pub(in crate::ipc) fn find<T: ?Sized>(handler: &Handler, name: &str, shape: Shape) -> Result<Option<Arc<Self>>> {
         handler.check_name(name)?;
         let (matrix, home, begun) = (handler.matrix(), handler.matrix().home()?, Instant::now());
@@ -133,7 +133,7 @@ impl Attached {
                     }
                 });
                 if !matches!(come, Some(Come::Counted(_))) {
-                    // Whoever comes may be the one who frees what is REMOVED: the last user may have left
+                    // A newcomer may be the one that frees what is REMOVED: the last user may have left
                     // that to this visit, or have died.
                     Attached::free_if_unused(handler, cache, live);
                 }
@@ -195,7 +195,7 @@ impl Attached {
         self.number
     }
 
-    /// One try to put a message in, by `put`; wakes as many as `woken` who wait for one.
+    /// One try to put a message in, by `put`; wakes as many as `woken` receivers.
     #[inline(always)]
     pub(in crate::ipc) fn put<T: Payload + ?Sized>(
         &self,
@@ -265,7 +265,7 @@ impl Attached {
     }
 
     /// Tries to put a message in until there is room, until the time is over if that is given, or until
-    /// `in_vain` says why nobody will make room.
+    /// `in_vain` says why there will be no room.
     #[cold]
     pub(in crate::ipc) fn put_patiently(
         &self,
@@ -326,16 +326,16 @@ impl Attached {
         Ok(())
     }
 
-    /// Takes the structure's names away; nobody puts anything in any more, and it is freed after its last user.
+    /// Takes the structure's names away; nothing is put in any more, and it is freed after its last user.
     pub(in crate::ipc) fn remove(&self) -> Result<()> {
         let structure = self.structure()?;
-        // First: a name of what is REMOVED is withdrawn by whoever finds it, but what has no name is found by nobody.
+        // First: a newcomer that finds the name of what is REMOVED withdraws it, but what has no name is not found.
         structure.remove();
         [Role::Sender, Role::Receiver].iter().for_each(|&role| structure.bell(role).ring(u32::MAX));
         self.withdraw()
     }
 
-    /// While nobody came for a while: whether somebody has died, and if so, recovers them.
+    /// While nothing came for a while: looks for dead participants, and recovers them.
     pub(in crate::ipc) fn look_after_the_dead(&self) {
         if self.handler.participants().iter().any(|participant| !participant.alive) {
             let _ = self.handler.reap();
@@ -365,7 +365,7 @@ pub(in crate::ipc) struct End {
     number: u16,
     /// How many of the other side had died when this end was made.
     deaths: u32,
-    /// The structure's state at which somebody of the other side was there.
+    /// The structure's state at which there was a user of the other side.
     met: Mutex<u64>,
 }
 
@@ -395,7 +395,7 @@ impl End {
         self.attached.known().step_out(self.number, self.role);
     }
 
-    /// Whether there was somebody of the other side, and there is nobody any more: then, whether one has died.
+    /// Whether there were users of the other side, and there are none any more: then, whether one has died.
     pub(in crate::ipc) fn has_lost_the_others(&self) -> Option<bool> {
         let (structure, other) = (self.attached.structure().ok()?, self.role.other());
         let state = structure.state();

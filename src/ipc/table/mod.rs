@@ -26,9 +26,9 @@
 //! `take` is `put` without a new place. Each arrow but those of the own cursor is one compare-and-swap on an
 //! exact word.
 //!
-//! **Progress.** All calls are lock-free: one begins anew only because somebody else's change of the bucket
-//! took effect. Nobody waits for one that has stopped: a change that stands is completed by whoever meets it.
-//! Who stops inside a call hides a place of its bucket at most, and its cursor.
+//! **Progress.** All calls are lock-free: one begins anew only because another's change of the bucket took effect. No
+//! call waits for one that has stopped: a change that stands is completed by the next caller that meets it. A stopped
+//! caller hides a place of its bucket at most, and its cursor.
 //!
 //! **Who has a block (M1).** A block in a place that is in, or the turn's new one, is the table's. A retired
 //! block is *in the hands of those whose cursors name it*: of whoever displaced it, who has named it since
