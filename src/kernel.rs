@@ -9,12 +9,14 @@ use rustix::io::Errno;
 use rustix::thread::{NanosleepRelativeResult, nanosleep};
 use rustix::time::Timespec;
 use std::fs::File;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::time::Duration;
 
 /// How often an interrupted call is made.
 pub(crate) const TRIES: u32 = 64;
+/// The first descriptor that is no standard stream's.
+const BEHIND_STREAMS: RawFd = 3;
 /// More bytes than any file of the kernel's has that is read here.
 const LONGEST: usize = 1 << 20;
 
@@ -27,6 +29,16 @@ pub(crate) fn again<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, 
         }
     }
     call()
+}
+
+/// Opens a file that is to be written, as [`again`] makes a call. It does not get the number of a standard stream:
+/// where a program has closed those, whatever it prints or logs would go into the segment's first bytes.
+pub(crate) fn open_off_streams(open: impl FnMut() -> Result<OwnedFd, Errno>) -> Result<OwnedFd, Errno> {
+    let opened = again(open)?;
+    if opened.as_raw_fd() >= BEHIND_STREAMS {
+        return Ok(opened);
+    }
+    again(|| rustix::io::fcntl_dupfd_cloexec(&opened, BEHIND_STREAMS))
 }
 
 /// Sleeps for this time, or less: if the call is refused or interrupted, it is not made again. Whoever waits

@@ -12,7 +12,7 @@ use super::region::MappedRegion;
 use super::space::{FileSystem, reserve};
 use crate::backend::random::random;
 use crate::error::{Error, Result};
-use crate::kernel::{again, nap};
+use crate::kernel::{again, nap, open_off_streams};
 use rustix::fs::{FlockOperation, MemfdFlags, Mode, SealFlags};
 use rustix::io::Errno;
 use std::fs::File;
@@ -166,11 +166,11 @@ impl<'a, F: FnOnce(&MappedRegion)> Maker<'a, F> {
     fn make_memory_file(&mut self) -> Result<Segment> {
         let name = format!("atomic-matrix-{}", self.id);
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-        let made = match rustix::fs::memfd_create(&name, flags | MemfdFlags::NOEXEC_SEAL) {
+        let made = open_off_streams(|| match rustix::fs::memfd_create(&name, flags | MemfdFlags::NOEXEC_SEAL) {
             // Linux before 6.3.
             Err(Errno::INVAL) => rustix::fs::memfd_create(&name, flags),
             made => made,
-        };
+        });
         let file =
             made.map_err(|e| Error::io(format!("create the memory file {name} with memfd_create(2)"), e))?.into();
         let segment = self.fill(file, Path::new(&name))?;

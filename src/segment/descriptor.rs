@@ -1,7 +1,7 @@
 //! Files that come as descriptors: opened anew for a description of our own, and their seals looked at.
 
 use crate::error::{Error, Result};
-use crate::kernel::again;
+use crate::kernel::open_off_streams;
 use rustix::fs::{Mode, OFlags, SealFlags};
 use rustix::io::{Errno, FdFlags};
 use std::fs::File;
@@ -20,7 +20,7 @@ pub(super) fn own_description(fd: &OwnedFd) -> Result<File> {
     }
     let by_number = format!("/proc/self/fd/{}", fd.as_raw_fd());
     let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let own = again(|| rustix::fs::open(by_number.as_str(), flags, Mode::empty()))
+    let own = open_off_streams(|| rustix::fs::open(by_number.as_str(), flags, Mode::empty()))
         .map_err(|e| failed("open anew with open(2), through /proc, the file of", e))?;
     Ok(own.into())
 }

@@ -9,7 +9,7 @@ use super::header::{self, Guard};
 use super::options::Options;
 use super::place::{Identity, Place};
 use crate::error::{Error, Result};
-use crate::kernel::{again, read_at};
+use crate::kernel::{again, open_off_streams, read_at};
 use rustix::fs::{Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use std::ffi::OsString;
@@ -85,7 +85,7 @@ fn nameless(descriptor: &Path, device: u64, id: Uuid) -> Result<Option<(Identity
         return Ok(None);
     }
     let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let opened = again(|| rustix::fs::open(descriptor, flags, Mode::empty()));
+    let opened = open_off_streams(|| rustix::fs::open(descriptor, flags, Mode::empty()));
     let opened = match opened {
         // By now another file has that number, or it is a program that runs.
         Err(Errno::ISDIR | Errno::NXIO | Errno::TXTBSY) => None,

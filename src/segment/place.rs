@@ -7,7 +7,7 @@
 
 use super::options::{Home, Options};
 use crate::error::{Error, Result};
-use crate::kernel::again;
+use crate::kernel::{again, open_off_streams};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
@@ -161,7 +161,7 @@ impl Place {
         // Non-blocking, so that a device or a pipe under this name can't hold the caller up.
         let flags = access | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         let dir = self.dir()?;
-        match again(|| rustix::fs::openat(&dir, &self.name, flags, Mode::empty())) {
+        match open_off_streams(|| rustix::fs::openat(&dir, &self.name, flags, Mode::empty())) {
             Ok(file) => Ok(file.into()),
             Err(Errno::NOENT) => Err(Error::NotFound { asked: self.asked.clone(), name: name() }),
             Err(Errno::LOOP) => Err(Error::Symlink { name: name() }),
@@ -175,7 +175,7 @@ impl Place {
     pub(crate) fn open_unnamed(&self) -> Result<Option<File>> {
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         let dir = self.dir()?;
-        match again(|| rustix::fs::openat(&dir, ".", flags, PRIVATE)) {
+        match open_off_streams(|| rustix::fs::openat(&dir, ".", flags, PRIVATE)) {
             Ok(file) => Ok(Some(file.into())),
             Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => Ok(None),
             Err(errno) => Err(self.not_created(errno)),
@@ -190,10 +190,17 @@ impl Place {
     pub(crate) fn open_new(&self) -> Result<File> {
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let dir = self.dir()?;
-        match again(|| rustix::fs::openat(&dir, &self.name, flags, PRIVATE)) {
+        let mut made = false;
+        let new = open_off_streams(|| rustix::fs::openat(&dir, &self.name, flags, PRIVATE).inspect(|_| made = true));
+        match new {
             Ok(file) => Ok(file.into()),
             Err(Errno::EXIST) => Err(self.exists()),
-            Err(errno) => Err(self.not_created(errno)),
+            Err(errno) => {
+                if made {
+                    self.remove_new();
+                }
+                Err(self.not_created(errno))
+            }
         }
     }
 

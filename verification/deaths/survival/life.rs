@@ -9,7 +9,7 @@ use atomic_matrix::Error;
 use atomic_matrix::handlers::{Handler, HandlerFunctions, RelativePtr};
 use atomic_matrix::matrix::core::AtomicMatrix;
 use atomic_matrix::segment::Options;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use rustix::thread::UnshareFlags;
 use std::io::{BufRead, Read, Write};
 use std::os::fd::AsRawFd;
@@ -192,8 +192,9 @@ fn stopped_is_alive_and_a_zombie_is_dead() {
     tell(&mut subject, "die");
     // Nobody has waited for it.
     eventually("it is dead", || handler.participants().iter().all(|p| !p.alive));
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_pid())).expect("still there");
-    assert!(stat.contains(") Z "), "{stat}");
+    // Not by /proc, which may be another namespace's.
+    let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+    assert!(waitid(WaitId::Pid(pid), ended).expect("a child").is_some(), "it is a zombie");
     assert_eq!(handler.reap().expect("a slot").live_blocks, BLOCKS);
     subject.wait().expect("a child");
     rest_is_one_block(&handler);
@@ -225,6 +226,62 @@ fn executes() {
     let child = fork(|| std::thread::sleep(Duration::from_secs(60)));
     println!("\nCHILD {}", child.as_raw_pid());
     panic!("{}", std::os::unix::process::CommandExt::exec(Command::new("sleep").arg("60")));
+}
+
+/// A program that has closed its standard streams goes on printing: nothing of that may go into a segment, however
+/// it was got.
+#[test]
+fn no_segment_gets_the_number_of_a_standard_stream() {
+    let scratch = Scratch::new();
+    let _handler = scratch.options().size(MIB).create().expect("created");
+    succeed(child("life::prints_without_streams", &scratch.0.to_string()));
+}
+
+#[test]
+#[ignore = "a role: prints where it has no standard streams"]
+fn prints_without_streams() {
+    type Way = (&'static str, fn(&Dir, Uuid) -> atomic_matrix::Result<Handler>);
+    const WAYS: [Way; 7] = [
+        ("created", |dir, _| Options::new().size(MIB).path(&dir.0).create()),
+        ("created by its name", |dir, _| Options::new().size(MIB).path(&dir.0).named_creation(true).create()),
+        ("memory", |_, _| Options::new().size(MIB).memfd().create()),
+        ("attached", |_, id| AtomicMatrix::attach(id)),
+        ("opened or created", |_, id| Options::new().size(MIB).id(id).open_or_create()),
+        ("looked at", |_, id| Options::new().id(id).inspect()),
+        ("by a descriptor", |_, _| {
+            let memory = Options::new().size(MIB).memfd().create()?;
+            Options::from_fd(memory.matrix().segment().fd().try_clone_to_owned().expect("open")).attach()
+        }),
+    ];
+    let Some(id) = argument().and_then(|id| id.parse().ok()) else { return };
+    let dir = Dir::new();
+    // What is told must wait until there is a stream to tell it on.
+    let streams = [0, 1, 2].map(|stream| {
+        // SAFETY: a role alone in its process.
+        unsafe { (stream, libc::fcntl(stream, libc::F_DUPFD_CLOEXEC, 100), libc::close(stream)).1 }
+    });
+    let told = WAYS.map(|(way, get)| {
+        let print = || {
+            let print = |stream| {
+                // SAFETY: a number that is closed, or this role's own.
+                unsafe { libc::write(stream, [b'x'; 64].as_ptr().cast(), 64) }
+            };
+            [0, 1, 2].map(print)
+        };
+        let handler = get(&dir, id).map_err(|e| format!("{way}: {e}"))?;
+        let used = handler.allocate_raw(64).map(|block| (print(), handler.free_raw(block)));
+        let found = (handler.matrix().segment().fd().as_raw_fd() > 2, used.is_ok(), handler.verify().is_ok());
+        let again = way == "memory" || way == "by a descriptor" || Options::new().id(handler.id()).attach().is_ok();
+        let again = again || Options::new().path(&dir.0).id(handler.id()).attach().is_ok();
+        if found == (true, true, true) && again { Ok(()) } else { Err(format!("{way}: {found:?}, {again}")) }
+    });
+    for (stream, kept) in (0..).zip(streams) {
+        // SAFETY: what it was before.
+        unsafe { libc::dup2(kept, stream) };
+    }
+    for told in told {
+        told.expect("out of the way");
+    }
 }
 
 /// Closes every descriptor above 2, and opens files of its own under their numbers.
