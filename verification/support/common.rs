@@ -41,10 +41,10 @@ pub(crate) fn segment() -> (Scratch, Handler) {
 
 /// The expression is this error, whose text says what to do, and nothing in the segment has changed (S5).
 macro_rules! refused {
-    ($handler:expr, $call:expr, $pattern:pat) => {{
+    ($handler:expr, $call:expr, $pattern:pat $(if $guard:expr)?) => {{
         let before = $handler.verify().expect("sound");
         match $call {
-            Err(error @ $pattern) => assert!(error.to_string().len() > 30, "{error}"),
+            Err(error @ $pattern) $(if $guard)? => assert!(error.to_string().len() > 30, "{error}"),
             other => panic!("{}: {other:?}", stringify!($call)),
         }
         assert_eq!($handler.verify().expect("sound"), before, "S5: {}", stringify!($call));

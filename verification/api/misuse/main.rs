@@ -352,12 +352,14 @@ fn who_stops_while_it_adopts_keeps_that_one_block() {
     let heap = h.matrix().heap();
     let g = Granule(((block.offset() as u64 - heap.layout().sector) >> heap.layout().params.granule_shift) as u32);
     let word = heap.region().word(heap.layout().header(g));
-    // As participant 2 leaves it between the two compare-and-swaps of an adoption.
+    // As the one that stops leaves it between the two compare-and-swaps of an adoption.
     let header = heap.look(g);
-    let adopted = Header::new(header.state(), 1 << 10 | 2, header.generation(), header.low());
+    let numbers: Vec<_> = h.participants().iter().map(|participant| participant.number).collect();
+    let adopter = numbers.into_iter().find(|&number| number != header.owner()).expect("it has allocated");
+    let adopted = Header::new(header.state(), 1 << 10 | adopter, header.generation(), header.low());
     word.store(adopted.0, &HELD_STORE);
-    refused!(other, other.adopt_at(block.offset(), None), Error::ChangingHands { participant: 2, .. });
-    refused!(h, h.hand_over(&block), Error::ChangingHands { participant: 2, .. });
+    refused!(other, other.adopt_at(block.offset(), None), Error::ChangingHands { participant, .. } if participant == adopter);
+    refused!(h, h.hand_over(&block), Error::ChangingHands { participant, .. } if participant == adopter);
     word.store(header.0, &HELD_STORE);
     let adopted = other.adopt_at(block.offset(), Some(block.generation())).expect("live, and nobody changes it");
     other.free_raw(adopted).expect("live");
