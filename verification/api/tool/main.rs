@@ -151,7 +151,9 @@ fn a_segment_is_listed_counted_drawn_and_found_sound() {
 
     let all = dir.json(&["blocks", &id, "--limit", "0"], 0);
     assert_eq!(all["matching"], stats.live_blocks + stats.free_blocks + stats.parked_blocks);
-    let large = dir.json(&["blocks", &id, "--state", "live", "--min-bytes", "4K", "--owner", "1"], 0);
+    let owner = handler.participants()[0].number;
+    let owned = ["blocks", &id, "--state", "live", "--min-bytes", "4K", "--owner", &owner.to_string()];
+    let large = dir.json(&owned, 0);
     assert_eq!((&large["matching"], &large["blocks"][0]["offset"]), (&1.into(), &raw.offset().into()), "{large}");
     let one = dir.json(&["blocks", &id, "--state", "live", "--state", "parked", "--limit", "1"], 0);
     assert_eq!(
@@ -176,7 +178,7 @@ fn a_segment_is_listed_counted_drawn_and_found_sound() {
         svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>") && svg.contains("<title id=\"title\">"),
         "{svg}"
     );
-    assert!(svg.contains(&format!("at offset {}: live, owner 1", raw.offset())));
+    assert!(svg.contains(&format!("at offset {}: live, owner {owner}", raw.offset())));
     assert_eq!(
         svg.matches("<rect").count(),
         svg.matches("/>").count() + svg.matches("</rect>").count() - svg.matches("<path").count()
