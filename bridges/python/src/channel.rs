@@ -94,10 +94,10 @@ pub struct Receiver {
 impl Receiver {
     #[pyo3(signature = (timeout=None))]
     fn recv(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Message> {
+        let (receiver, timeout) = (self.receiver.get()?, Timeout::of(timeout)?);
         if let Some(message) = self.try_recv()? {
             return Ok(message);
         }
-        let (receiver, timeout) = (self.receiver.get()?, Timeout::of(timeout)?);
         let received = timeout.patiently(py, |slice: Duration| match receiver.recv_timeout(slice) {
             Err(Unreceived::Timeout | Unreceived::Empty) => None,
             other => Some(other.map(|message| Message::of(message, false))),

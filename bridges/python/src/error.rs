@@ -47,9 +47,11 @@ pub fn raised(error: Error) -> PyErr {
         Error::AlreadyExists { .. } => SegmentExists::new_err(text),
         Error::NotFound { .. } => SegmentNotFound::new_err(text),
         Error::PermissionDenied { .. } | Error::WrongOwner { .. } => PermissionDenied::new_err(text),
-        Error::BadOption { .. } | Error::SizeMismatch { .. } | Error::SegmentTooSmall { .. } => {
-            BadOption::new_err(text)
-        }
+        Error::BadOption { .. }
+        | Error::NameTooLong { .. }
+        | Error::SizeMismatch { .. }
+        | Error::SegmentTooSmall { .. }
+        | Error::SegmentTooLarge { .. } => BadOption::new_err(text),
         Error::TopicClosed => Closed::new_err(text),
         Error::NotSent { why } => unsent(why),
         Error::NotReceived { why } => unreceived(why),
@@ -135,15 +137,18 @@ pub fn forked() -> PyErr {
     )
 }
 
-/// Options by the names that they have here.
+/// Options by the names that they have here: `size=`, where Rust has `Options::size`.
 fn in_python(text: String) -> String {
-    let names = [
-        ("Options::size", "size="),
-        ("Options::participants", "participants="),
-        ("Options::path", "path="),
-        ("Options::mode", "mode="),
-        ("MapOptions::capacity", "capacity="),
-        ("MapOptions::guards", "guards="),
-    ];
-    names.iter().fold(text, |text, (rust, python)| text.replace(rust, python))
+    let mut told = String::new();
+    let mut rest = text.as_str();
+    while let Some((before, after)) = rest.split_once("Options::") {
+        // `MapOptions::capacity`
+        told.push_str(before.trim_end_matches(|letter: char| letter.is_ascii_alphabetic()));
+        let end = after.find(|letter: char| !letter.is_ascii_lowercase() && letter != '_').unwrap_or(after.len());
+        told.push_str(&after[..end]);
+        told.push('=');
+        rest = &after[end..];
+    }
+    told.push_str(rest);
+    told.replace("call heal(), ", "")
 }

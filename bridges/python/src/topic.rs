@@ -66,10 +66,10 @@ pub struct Subscriber {
 impl Subscriber {
     #[pyo3(signature = (timeout=None))]
     fn next(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Sample> {
+        let (samples, timeout) = (self.samples.get()?, Timeout::of(timeout)?);
         if let Some(sample) = self.try_next()? {
             return Ok(sample);
         }
-        let (samples, timeout) = (self.samples.get()?, Timeout::of(timeout)?);
         match timeout.patiently(py, |slice| samples.next_timeout(slice).transpose())? {
             Some(sample) => Ok(Sample::of(sample.map_err(raised)?)),
             None => Err(TimedOut::new_err(

@@ -15,7 +15,7 @@ impl Timeout {
         let Some(seconds) = seconds else { return Ok(Self(None)) };
         let duration = Duration::try_from_secs_f64(seconds).map_err(|_| {
             BadOption::new_err(format!(
-                "timeout: {seconds}; give seconds from 0 on, or None to wait for as long as it takes"
+                "timeout: {seconds:?}; give seconds from 0 on, or None to wait for as long as it takes"
             ))
         })?;
         Ok(Self(Instant::now().checked_add(duration)))

@@ -17,7 +17,7 @@ pub enum Unsent {
     #[error("the channel was full until the time was over; receive faster, or make it larger")]
     Timeout,
     /// Somebody has closed or removed the channel.
-    #[error("the channel is closed; open or create it anew")]
+    #[error("it was closed or removed; open or create it anew")]
     Closed,
     /// There is no room, and no receiver any more. `died`: one was killed, rather than left.
     #[error("the channel is full and has no receiver any more (one died: {died}); wait for one to come, or drop \
