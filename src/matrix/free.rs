@@ -110,7 +110,7 @@ impl<R: Region> Heap<R> {
         };
         if !cache.stacks[bin.0].has_room() {
             self.parking().flush_half(cache, bin);
-            self.bias().empty_full_limbo(cache);
+            self.stealing().empty_full_limbo(cache);
         }
         let parked = Header::new(State::Acked, header.owner(), header.generation(), self.place(g, header.size()));
         let change = |now: Header| (now == header && cache.stacks[bin.0].push(g)).then_some((parked, ()));
@@ -165,7 +165,7 @@ impl<R: Region> Heap<R> {
                 self.made().sent(cache)
             }
             Some(bin) => self.remote_frees().send_home(cache, bin, owner, g),
-            None => self.bias().merge_batch(cache, &[g.0]),
+            None => self.stealing().merge_batch(cache, &[g.0]),
         }
         true
     }

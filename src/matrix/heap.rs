@@ -4,7 +4,7 @@
 //! nothing was done, and the next step does it all.
 //!
 //! What a `Heap` has itself is making, words, allocating, freeing and sweeping. The rest are views of it, each with
-//! one duty and in its own file: `hints()`, `operations()`, `bias()`, `parking()`, `large()`, `runs()`,
+//! one duty and in its own file: `hints()`, `operations()`, `bias()`, `stealing()`, `parking()`, `large()`, `runs()`,
 //! `resizing()`, `transfer_cache()`, `remote_frees()`, `adoption()`, `ownership()`, `news()`, `made()`, `refusing()`,
 //! `recoveries()`, `mending()`, `auditing()`.
 //!
@@ -21,7 +21,7 @@
 //!             │                 └─ take           whole, or cut from the tail                      operation.rs
 //!             └─ nothing     last_try          as much was refused, and nothing given back: recall refusals.rs
 //!                                              else flush_near, then sweep_for:
-//!                                              help, steal, coalesce, take                         sweep.rs, bias.rs
+//!                                              help, steal, coalesce, take                         sweep.rs, steal.rs
 //!
 //! free ────── quick     free_own          own block onto the own stack, plain stores              free.rs, bias.rs
 //!          ├─ second    free_next         the same for larger sizes; a large one by 1 CAS          large.rs

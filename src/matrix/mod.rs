@@ -34,7 +34,7 @@
 //! - `hints`: where to look; [`size_class`]: what is filed where;
 //! - `news`: how much each participant has given back; `made`: what a refused cache has made free itself;
 //! - [`operation`]: cut, join and the Ripple, which anybody can finish; `mend`: the tiling is restored;
-//! - `bias`: the owner's plain stores, and what a thief pays instead;
+//! - `bias`: the owner's plain stores; `steal`: what a thief pays to take what others have parked;
 //! - `adoption`: a live block's owner changes while it may be about to free it; `ownership`: giving,
 //!   publishing, taking;
 //! - `transfer_cache`: batches change hands; `outbox`: what was freed for others goes home; `large`: large
@@ -101,6 +101,7 @@ mod ownership;
 pub mod stats;
 #[cfg(not(feature = "internals"))]
 pub(crate) mod stats;
+mod steal;
 #[cfg(feature = "internals")]
 pub mod sweep;
 #[cfg(not(feature = "internals"))]

@@ -29,7 +29,7 @@ impl<R: Region> RemoteFrees<'_, R> {
         let way = cache.way(at);
         if way.length as usize >= full || way.length > 0 && way.owner != owner {
             self.dispatch(cache, at);
-            self.heap.bias().empty_full_limbo(cache);
+            self.heap.stealing().empty_full_limbo(cache);
         }
         let way = cache.way(at);
         if way.length as usize + 4 == BATCH
@@ -107,7 +107,7 @@ impl<R: Region> RemoteFrees<'_, R> {
     pub(super) fn merge_outbox(self, cache: &mut ThreadCache) {
         if let Some(outbox) = cache.outbox.take() {
             let blocks: Vec<u32> = outbox.0.iter().flat_map(RemoteBatch::batch).copied().collect();
-            self.heap.bias().merge_batch(cache, &blocks);
+            self.heap.stealing().merge_batch(cache, &blocks);
         }
     }
 }

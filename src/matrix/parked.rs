@@ -56,7 +56,7 @@ impl<R: Region> Parking<'_, R> {
             half.batch().iter().for_each(|&g| self.heap.bias().renounce(cache, bin, Granule(g)));
         }
         if !self.heap.transfer_cache().put_batch(cache, bin, half.batch()) {
-            self.heap.bias().merge_batch(cache, half.batch());
+            self.heap.stealing().merge_batch(cache, half.batch());
         }
     }
 
@@ -89,7 +89,7 @@ impl<R: Region> Parking<'_, R> {
     /// Merges everything that this cache has parked, or has on its way home to other caches.
     pub fn flush(self, cache: &mut ThreadCache) {
         self.flush_near(cache);
-        self.heap.bias().empty_limbo(cache);
+        self.heap.stealing().empty_limbo(cache);
     }
 
     /// The same but for what needs a fence that reaches other processes.
@@ -108,7 +108,7 @@ impl<R: Region> Parking<'_, R> {
         }
         for bin in (0..self.heap.layout().bins).map(Bin) {
             while let Some(g) = cache.stacks[bin.0].pop() {
-                self.heap.bias().merge_parked(cache, g);
+                self.heap.stealing().merge_parked(cache, g);
             }
         }
         self.heap.large().merge_pool(cache);
@@ -125,7 +125,7 @@ impl<R: Region> Parking<'_, R> {
         for bin in (0..self.heap.layout().bins).map(Bin) {
             loop {
                 while let Some(g) = cache.stacks[bin.0].pop() {
-                    self.heap.bias().merge_parked(cache, g);
+                    self.heap.stealing().merge_parked(cache, g);
                 }
                 if !self.heap.transfer_cache().take_home(cache, bin, ALL) {
                     break;

@@ -12,9 +12,9 @@
 //! free before: a cut, a mark, a join of two free blocks (a sweep leaves none beside each other). A sweep that
 //! had to leave a block with its owner, who was about to store it, or that met damage, remembers nothing.
 
-use super::bias::FarSteal;
 use super::operation::Held;
 use super::runs::Fit;
+use super::steal::FarSteal;
 use super::sweep::Swept;
 use super::thread_cache::ThreadCache;
 use super::words::{Exhausted, Heap, view};
@@ -92,7 +92,7 @@ impl<R: Region> Refusing<'_, R> {
                 return Ok(held);
             }
             said = seen.room;
-            if seen.far && self.heap.bias().steal_far(cache, &mut far) {
+            if seen.far && self.heap.stealing().steal_far(cache, &mut far) {
                 continue;
             }
             sweeps -= 1;

@@ -1,11 +1,11 @@
 //! Sweeps: walks over the headers, for healing, for the last try of an allocation, and for statistics.
 
-use super::bias::FarSteal;
 use super::block_header::{Header, State, is_nobody};
 pub use super::mend::Mended;
 use super::operation::Held;
 use super::runs::Fit;
 use super::stats::{Fault, Tally};
+use super::steal::FarSteal;
 use super::thread_cache::ThreadCache;
 use super::words::{Exhausted, Heap};
 use crate::backend::orderings::HEADER_WALK;
@@ -115,7 +115,7 @@ impl<R: Region> Heap<R> {
                     continue;
                 }
                 State::Acked | State::Marked => {
-                    match self.bias().steal(cache, g) {
+                    match self.stealing().steal(cache, g) {
                         Some(true) => continue,
                         // Its owner is about to store it: it stays with that one, and this cache's mark has
                         // changed it, no other operation.
@@ -194,7 +194,7 @@ impl<R: Region> Heap<R> {
         cache.limbo = None;
         let (mut far, mut seen) = (FarSteal::Ahead, Swept::default());
         let _ = self.sweep(cache, None, &mut seen);
-        while seen.far && self.bias().steal_far(cache, &mut far) {
+        while seen.far && self.stealing().steal_far(cache, &mut far) {
             seen = Swept::default();
             let _ = self.sweep(cache, None, &mut seen);
         }
