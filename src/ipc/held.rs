@@ -6,14 +6,14 @@
 //! to it.
 //!
 //! ```text
-//! hold = 0                           nobody's
+//! hold = 0                           free
 //!      | about to (R, g, B)          R is about to take B from the ring, under g, or has just done so
 //!      | keeps (k, giver, g, B)      B was received for the k-th time, or waits to be
 //! ```
 //!
 //! Who has the block is told by its header alone, as for every link. For a hold that keeps (g, B):
 //!
-//! | B's header | the message is | who may do what |
+//! | B's header | the message is | what may be done, and by whom |
 //! |---|---|---|
 //! | live, owner X, g | *held* by X | X: acknowledge, give back; X's recovery: give back |
 //! | live, any owner, g − 1 | *pending*: given back, and not let go yet | anyone: let go, → (LINKED, g); a receiver: → (R, g) |
@@ -31,18 +31,18 @@
 //!
 //! **Killed.** Before 3 R has nothing: its recovery empties the hold. After 3 the message is R's,
 //! and the hold says so: it names the receiver and the generation under which it has the block, or
-//! keeps it. So R's recovery finds all that R held, and gives it back. Whoever dies while it gives
-//! back is R itself, or a recoverer, whose steps anybody repeats. Of several who recover R at once,
-//! none goes on behind a hold before its block is let go, by itself or by another: what is R's
-//! behind that, a recovery frees. A receiver that acknowledges and
-//! is killed before it has freed the block has acknowledged: its recovery frees it.
+//! keeps it. So R's recovery finds all that R held, and gives it back. R, or a recoverer, may die while
+//! it gives back: the next recoverer repeats its steps. Of several recoverers of R none goes on behind a
+//! hold before its block is let go, by itself or by another: what is R's behind that, a recovery frees. A
+//! receiver that acknowledges and is killed before it has freed the block has acknowledged: its recovery
+//! frees it.
 //!
-//! **Sent on.** Who forwards a message puts its link into the next ring first, under g + 1, and
+//! **Sent on.** A worker that forwards a message puts its link into the next ring first, under g + 1, and
 //! empties the hold second. A recovery completes links in *all* rings before it looks at any hold:
 //! if the link stands, the header is (LINKED, g + 1) by then and the hold is void. So the message
 //! is in one of the two, whenever its holder dies.
 //!
-//! Who asks whether something was given back compares two counts. `returned` grows behind each
+//! A receiver that asks whether something was given back compares two counts. `returned` grows behind each
 //! return; `scanned` is what it was before a look at all holds that found nothing. A return that
 //! was killed before it counted is counted by its recovery.
 //!
@@ -130,7 +130,7 @@ impl<R: Region> Ring<'_, R> {
     /// until it is acknowledged, given back or sent on.
     ///
     /// # Errors
-    /// [`NotReceived`]; it is not closed while anybody else holds anything.
+    /// [`NotReceived`]; it is not closed while another holds anything.
     pub fn receive_held(&self, me: u16) -> Result<(Taken, Hold), NotReceived> {
         loop {
             let returned = self.structure.field(RETURNED).load(&STRUCTURE_LOOK);
@@ -242,14 +242,14 @@ impl<R: Region> Ring<'_, R> {
         self.structure.holds()[index].cas(Cell::Link(link).word(), 0, &CELL_CLEAR).is_ok()
     }
 
-    /// Whoever empties a hold next wakes those who wait: for a hold, or for the end.
+    /// The next to empty a hold wakes the waiters: for a hold, or for the end.
     fn want_a_change(&self) {
         self.structure.field(WANTED).fetch_or(1, &STRUCTURE_CHANGE);
         R::Backend::fence(&SLEEP_FENCE);
     }
 
-    /// Whether anybody but `me` holds a message, or one was given back: then more may come, whoever
-    /// sends. Whoever waits for the end of that is woken.
+    /// Whether another than `me` holds a message, or one was given back: then more may come, even without a
+    /// sender. A waiter for the end of that is woken.
     pub(super) fn others_hold(&self, me: u16) -> bool {
         self.want_a_change();
         let mut others = self.structure.holds().iter().filter_map(|hold| link_of(hold.load(&CELL_LOOK)));
@@ -259,7 +259,7 @@ impl<R: Region> Ring<'_, R> {
         })
     }
 
-    /// The message is dealt with: nobody gets it again. Its block is the caller's, to be freed or
+    /// The message is dealt with: it is not delivered again. Its block is the caller's, to be freed or
     /// kept.
     pub fn acknowledge(&self, hold: Hold) {
         self.empty_hold(hold.index, hold.link);
@@ -354,7 +354,7 @@ impl<R: Region> Ring<'_, R> {
         }
     }
 
-    /// Whether a message stands in a hold that nobody holds.
+    /// Whether a message stands in a hold without a holder.
     pub(super) fn has_returned(&self) -> bool {
         self.keeping(0).any(|(_, link)| matches!(self.kept(link), Kept::Pending(_) | Kept::Present(_)))
     }

@@ -11,11 +11,11 @@
 //! A block that can be handed out has as many granules as a span at least; a free one may be shorter, where
 //! it has its span to itself.
 //!
-//! The generation of a word never stands still: whoever writes a word gives it the generation after the one
-//! found there (ALLOCATED → ACKED keep it, the state tells them apart). A value therefore does not
+//! The generation of a word never stands still: its writer gives it the generation after the one found
+//! there (ALLOCATED → ACKED keep it, the state tells them apart). A value therefore does not
 //! return within 2^20 changes of that one word, and a compare-and-swap prepared long ago fails.
 //!
-//! Words that nobody owns, FREE and INSIDE, have a *tag* of 11 bits where others name their owner. An inside
+//! Words without an owner, FREE and INSIDE, have a *tag* of 11 bits where others name their owner. An inside
 //! word that follows an inside word counts generation and tag as one number of 31 bits. All others of them
 //! are given the next tag of the cache that writes them, which counts them modulo a prime: so a cache that
 //! repeats itself brings a word back after 2^20 · 2039 of its rounds, and of many caches one in 2039 brings
@@ -26,11 +26,11 @@
 //!
 //! | state | owner field | written by | at the sites | becomes |
 //! |---|---|---|---|---|
-//! | FREE | (a tag) | anybody, who ends an announced operation; the holder | COMMIT; HELD_STORE | COALESCING, INSIDE |
+//! | FREE | (a tag) | any helper, at the end of an announced operation; the holder | COMMIT; HELD_STORE | COALESCING, INSIDE |
 //! | COALESCING, held | its holder | one claimer; the holder | CLAIM, CARVE; HELD_STORE | FREE, ALLOCATED, ACKED, INSIDE |
 //! | COALESCING, announced | the announcer | the announcer | ANNOUNCE | FREE |
-//! | ALLOCATED, typed or not | its owner; its adopter; 0; KEPT; LINKED | the holder; the owner (B1); a claimer; a giver (B4) | HELD_STORE; OWN_STORE; CLAIM; ADOPT | ACKED; COALESCING, held by its owner, who resizes it |
-//! | ACKED | whose stack it is for; 0 | the owner (B1); a freer (B3); a thief (B2); the end of an adoption (B4) | OWN_STORE; PARK; TAKE_OVER; ADOPT | ALLOCATED, MARKED, COALESCING |
+//! | ALLOCATED, typed or not | its owner; its adopter; 0; KEPT; LINKED | the holder; the owner (B1); a claimer; a giver (B4) | HELD_STORE; OWN_STORE; CLAIM; ADOPT | ACKED; COALESCING, held by its owner, which resizes it |
+//! | ACKED | the cache whose stack it is for; 0 | the owner (B1); a freer (B3); a thief (B2); the end of an adoption (B4) | OWN_STORE; PARK; TAKE_OVER; ADOPT | ALLOCATED, MARKED, COALESCING |
 //! | MARKED | the thief | a thief (B2) | MARK | ACKED; ALLOCATED or COALESCING by its owner |
 //! | INSIDE | (a tag) | the holder; helpers of an announced operation | HELD_STORE; FREEZE, FOOTER | COALESCING |
 //!
@@ -39,11 +39,11 @@
 //! - B2, *theft*: mark, heavy fence, look at the owner's slot, take over or give back. Each step is a compare-and-swap.
 //! - B3, *remote free*: one compare-and-swap, which keeps the owner. The owner's own free at that moment
 //!   writes the same word.
-//! - B4, *adoption*: the header says who adopts it, heavy fence, look at the owner's slot, then it is the new
+//! - B4, *adoption*: the header names the adopter, heavy fence, look at the owner's slot, then it is the new
 //!   owner's, or its owner's again.
 //!
-//! Only B1 is a plain store on a word that others may write; HELD_STORE is one on a word that nobody else
-//! may. All others are compare-and-swaps. B1, B2 and B3 are in `matrix::bias` and `matrix::free`, B4 in
+//! Only B1 is a plain store on a word that others may write; HELD_STORE is one on a word that no other may.
+//! All others are compare-and-swaps. B1 is in `matrix::bias`, B2 in `matrix::steal`, B3 in `matrix::free`, B4 in
 //! `matrix::adoption`, the rest in `matrix::operation`.
 
 use crate::packed::packed;

@@ -31,15 +31,15 @@
 //! caller hides a place of its bucket at most, and its cursor.
 //!
 //! **Who has a block (M1).** A block in a place that is in, or the turn's new one, is the table's. A retired
-//! block is *in the hands of those whose cursors name it*: of whoever displaced it, who has named it since
-//! before the turn, and of those who just read it. The last to leave has it, by one compare-and-swap. A
-//! cursor that names L behind its fence, while the turn is t, under which L is in, is seen by whoever retires
+//! block is *in the hands of the cursors that name it*: of the putter that displaced it, which has named it since
+//! before the turn, and of its readers. The last to leave has it, by one compare-and-swap. A cursor that names L
+//! behind its fence, while the turn is t, under which L is in, is seen by the caller that retires
 //! L or looks after that: of its fence and theirs one comes first; were it theirs, behind the later turn, the
-//! reader would have seen that turn. So no block is freed, or written, while it is read; and of several who
-//! leave at once, the last to fence sees nobody naming it any more, and that it is retired.
+//! reader would have seen that turn. So no block is freed, or written, while it is read; and of several that
+//! leave at once, the last to fence sees that no cursor names it any more, and that it is retired.
 //!
 //! **Killed** before step 4 of a put, A has its block still, and its recovery empties the place and frees it;
-//! behind it, the change is made, and anybody's to complete. A cursor of the dead leaves in their name. All
+//! behind it, the change is made, and any caller completes it. A cursor of the dead leaves in their name. All
 //! that a dead one held was its own, or named by its cursor.
 
 mod cursors;
@@ -85,7 +85,7 @@ pub struct Table<'a, R: Region> {
 type Bucket<'a, R> = &'a [<<R as Region>::Backend as Backend>::Word];
 
 impl<'a, R: Region> Table<'a, R> {
-    /// The table of a structure. Who calls what writes is counted among its users, or visits it.
+    /// The table of a structure. The caller of what writes is one of its users, or visits it.
     #[inline(always)]
     pub fn of(structure: Structure<'a, R>) -> Self {
         let Structure { heap, words, shape, cells, .. } = structure;
@@ -238,7 +238,7 @@ impl<'a, R: Region> Table<'a, R> {
         }
     }
 
-    /// Places that are in, at about the same time: exact when nobody is inside a call.
+    /// Places that are in, at about the same time: exact while no call is under way.
     pub fn len(&self) -> usize {
         self.buckets().map(|bucket| Self::current(bucket, Self::turn(bucket)).count()).sum()
     }
@@ -285,7 +285,7 @@ impl<'a, R: Region> Table<'a, R> {
         Seen::Nothing
     }
 
-    /// An empty place for a link, prepared: nobody sees it until a turn says so.
+    /// An empty place for a link, prepared: it is not seen until a turn says so.
     fn prepare(&self, bucket: Bucket<'a, R>, link: Link) -> Option<usize> {
         let claim = || {
             (1..bucket.len()).find(|&place| {
