@@ -221,6 +221,26 @@ fn a_topic_that_was_made_anew_begins_anew() {
 }
 
 #[test]
+fn a_topic_that_was_made_anew_there_goes_on() {
+    let pair = Pair::new();
+    let (here, there) = (topic(&pair.here), topic(&pair.there));
+    let samples = there.subscribe(0).expect("there is a place").into_samples();
+    let (_outward, inward) = (pair.outward(Sort::Topic), pair.inward(Sort::Topic));
+    assert!((0..3).all(|number| publish(&here, number)));
+    assert_eq!(read(&samples, 3), [0, 1, 2]);
+    there.remove().expect("it is ours");
+    assert!((3..6).all(|number| publish(&here, number)));
+    let why = inward.refused();
+    assert!(why.contains("closed or removed"), "{why}");
+    drop((samples, there));
+    let there = topic(&pair.there);
+    let samples = there.subscribe(0).expect("there is a place").into_samples();
+    let _inward = pair.inward(Sort::Topic);
+    assert_eq!(read(&samples, 3), [3, 4, 5], "what it could not put in was not acknowledged");
+    nothing_more(&samples);
+}
+
+#[test]
 fn two_hosts_under_one_key_are_told() {
     let pair = Pair::new();
     let third = Options::new().memfd().size(4 << 20).create().expect("a memory file");
