@@ -211,10 +211,14 @@ fn c_sends_and_rust_receives() {
     is_empty(&handler);
 }
 
-fn receive(scratch: &Scratch, binary: &Path, keep: Option<u32>) -> Child {
+/// A program that has said so.
+fn begun(scratch: &Scratch, binary: &Path, arguments: &[&str], says: &str) -> Child {
     let mut command = Command::new(binary);
-    command.arg(&scratch.0).args(keep.map(|keep| keep.to_string())).stdout(Stdio::piped());
-    command.spawn().expect("it was compiled")
+    let mut child = command.arg(&scratch.0).args(arguments).stdout(Stdio::piped()).spawn().expect("it was compiled");
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().expect("piped")).read_line(&mut line).expect("it says so");
+    assert_eq!(line.trim_end(), says);
+    child
 }
 
 #[test]
@@ -226,10 +230,7 @@ fn a_c_receiver_killed_with_a_message_in_its_hands_loses_that_one_alone() {
     for number in 0..100 {
         sender.send(handler.message_from(&content(number)).expect("room")).expect("room");
     }
-    let mut child = receive(&scratch, &compiled("tests/programs/receive.c"), Some(10));
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("it says so");
-    assert_eq!(line, "kept\n");
+    let mut child = begun(&scratch, &compiled("tests/programs/receive.c"), &["10"], "kept");
     child.kill().expect("it runs");
     child.wait().expect("it was killed");
     let recovered = handler.reap().expect("a slot");
@@ -244,7 +245,7 @@ fn a_c_receiver_killed_with_a_message_in_its_hands_loses_that_one_alone() {
     is_empty(&handler);
 }
 
-/// Kills of a round, each some milliseconds later in its victim's life than the one before.
+/// Kills of a round, each some time later in its victim's work than the one before.
 const KILLS: u32 = 12;
 const LONG: Duration = Duration::from_secs(60);
 
@@ -280,13 +281,13 @@ fn receivers_are_killed() {
             }
         });
         for kill in 0..KILLS {
-            let mut child = receive(&scratch, &binary, None);
-            std::thread::sleep(Duration::from_millis(20 + u64::from(kill) * 3));
+            let mut child = begun(&scratch, &binary, &[], "receives");
+            std::thread::sleep(Duration::from_micros(u64::from(kill) * 500));
             child.kill().expect("it runs");
             child.wait().expect("it was killed");
         }
         // One that lives, until there is nothing more.
-        let mut child = receive(&scratch, &binary, None);
+        let mut child = begun(&scratch, &binary, &[], "receives");
         sending.join().expect("it sends");
         numbers.close();
         assert!(child.wait().expect("it ends").success());
@@ -365,14 +366,14 @@ fn servers_are_killed() {
             (answers, told)
         });
         for kill in 0..KILLS {
-            let mut child = serve(&scratch, &binary);
-            std::thread::sleep(Duration::from_millis(20 + u64::from(kill) * 3));
+            let mut child = begun(&scratch, &binary, &[], "serves");
+            std::thread::sleep(Duration::from_micros(u64::from(kill) * 500));
             child.kill().expect("it runs");
             child.wait().expect("it was killed");
         }
         killing.store(false, over);
         // One that lives, until nobody calls any more.
-        let mut child = serve(&scratch, &binary);
+        let mut child = begun(&scratch, &binary, &[], "serves");
         let (answers, told) = calling.join().expect("it calls");
         println!("{answers} calls answered, {told} told that nobody answers");
         assert!(child.wait().expect("it ends").success());
@@ -380,10 +381,6 @@ fn servers_are_killed() {
     numbers.remove().expect("mine");
     drop(numbers);
     nothing_is_left(&handler);
-}
-
-fn serve(scratch: &Scratch, binary: &Path) -> Child {
-    Command::new(binary).arg(&scratch.0).spawn().expect("it was compiled")
 }
 
 /// Killed at any instant: every value of the map stays whole, and nothing is lost.
@@ -404,14 +401,7 @@ fn map_users_are_killed() {
         }
     };
     for kill in 0..KILLS / 2 {
-        let mut children: Vec<Child> = (0..2)
-            .map(|_| Command::new(&binary).arg(&scratch.0).stdout(Stdio::piped()).spawn().expect("it was compiled"))
-            .collect();
-        for child in &mut children {
-            let mut line = String::new();
-            BufReader::new(child.stdout.as_mut().expect("piped")).read_line(&mut line).expect("it says so");
-            assert_eq!(line, "filled\n");
-        }
+        let mut children = [(); 2].map(|()| begun(&scratch, &binary, &[], "filled"));
         std::thread::sleep(Duration::from_millis(u64::from(kill) * 6));
         whole();
         for child in &mut children {

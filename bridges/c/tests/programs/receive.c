@@ -1,5 +1,5 @@
 /* Receives from the channel `numbers`, and ticks each message off in the book that is published as `book`: a byte for
-   each. It goes on until it is killed; with an argument it keeps the message after so many, says so, and waits to be
+   each. It says when it begins, and goes on until it is killed; with an argument it keeps the message after so many, says so, and waits to be
    killed. */
 #include "check.h"
 #include <stdatomic.h>
@@ -23,6 +23,10 @@ int main(int argc, char **argv) {
   uint8_t *address;
   OK(amx_block_address(segment, block, &address, &size));
   atomic_uchar *ticks = (atomic_uchar *)address;
+  if (keep == UINT64_MAX) {
+    puts("receives");
+    fflush(stdout);
+  }
   for (uint64_t received = 0;; received++) {
     amx_message message;
     amx_status status = amx_receiver_recv(receiver, &message, LONG);

@@ -11,6 +11,8 @@ int main(int argc, char **argv) {
   OK(amx_segment_attach(&options, &segment));
   OK(amx_service_open(segment, "numbers", 0, &service));
   OK(amx_server_open(service, &server));
+  puts("serves");
+  fflush(stdout);
   for (;;) {
     amx_request *request;
     amx_message response;
