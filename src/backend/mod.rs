@@ -15,7 +15,7 @@
 
 pub mod decorators;
 pub(crate) mod identities;
-mod native;
+pub(crate) mod native;
 pub mod orderings;
 pub mod payload;
 mod process;

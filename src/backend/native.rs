@@ -59,11 +59,21 @@ impl Word for NativeWord {
         self.0.fetch_add(n, site.order)
     }
     #[inline(always)]
-    #[cfg(target_arch = "x86_64")]
     fn expect_write(&self) {
-        // SAFETY: a hint about an address that is valid anyway; processors without it take it for a nop.
-        unsafe { std::arch::asm!("prefetchw [{}]", in(reg) &self.0, options(nostack, preserves_flags, readonly)) };
+        expect_write((&raw const self.0).cast());
     }
+}
+
+/// The line at this address will be written before long.
+#[inline(always)]
+pub(crate) fn expect_write(address: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint, about any address; processors without it take it for a nop.
+    unsafe {
+        std::arch::asm!("prefetchw [{}]", in(reg) address, options(nostack, preserves_flags, readonly));
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
 }
 
 thread_local! {

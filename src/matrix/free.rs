@@ -281,6 +281,8 @@ impl<R: Region> Heap<R> {
         if g.0 >= cache.granules {
             return false;
         }
+        // Whoever gets a block next writes it: its first line comes while its header does.
+        self.region().expect_payload(g);
         let generation = match known {
             // A large one: that its header is as the caller knows it, the compare-and-swap sees.
             Known::Raw(header) if header.held_by_same(Header(cache.own_live_header)) && header.low_size() >= EXACT => {

@@ -39,6 +39,10 @@ pub trait Region: Send + Sync {
     }
     /// Notes an exclusive access to `granules` granules of payload from `first` on (S1, S3). Free in production.
     fn touch(&self, first: Granule, granules: u32);
+    /// The payload that begins here will be written before long, by whoever gets the block next: fetches its first
+    /// line. A hint, for any granule.
+    #[inline(always)]
+    fn expect_payload(&self, _first: Granule) {}
     /// The first `count` words of the payload that begins at `first`, for structures that lie in a block of
     /// their own. None where the sector has not so many there, or the region has no payload.
     ///
@@ -75,6 +79,10 @@ impl<R: Region> Region for &R {
     #[inline(always)]
     fn touch(&self, first: Granule, granules: u32) {
         R::touch(self, first, granules);
+    }
+    #[inline(always)]
+    fn expect_payload(&self, first: Granule) {
+        R::expect_payload(self, first);
     }
     #[inline(always)]
     fn payload(&self, first: Granule, count: usize) -> Option<&[<Self::Backend as Backend>::Word]> {
@@ -193,6 +201,11 @@ impl Region for MappedRegion {
     }
     #[inline(always)]
     fn touch(&self, _: Granule, _: u32) {}
+    #[inline(always)]
+    fn expect_payload(&self, first: Granule) {
+        let bytes = self.layout.sector as usize + first.index() * self.layout.granule_words() * size_of::<NativeWord>();
+        crate::backend::native::expect_write(self.words.as_ptr().cast::<u8>().wrapping_add(bytes));
+    }
     #[inline(always)]
     fn payload(&self, first: Granule, count: usize) -> Option<&[NativeWord]> {
         let each = self.layout.granule_words();
