@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "several programs are made of these parts, and none needs all")]
 #![allow(clippy::disallowed_types, reason = "barrier and ring are the benchmark's own, not the allocator's")]
 
+pub(crate) mod accesses;
 pub(crate) mod arguments;
 pub(crate) mod conductor;
 pub(crate) mod control;

@@ -1,5 +1,6 @@
 //! The peers of a run: what each is called, and how one run of it is made.
 
+use super::accesses::Accesses;
 use super::arguments::Workload;
 use super::control::Control;
 use super::drift::{self, Phase};
@@ -13,6 +14,7 @@ pub(crate) const HARNESS: &str = "harness alone";
 pub(crate) const MATRIX: &str = "AtomicMatrix, threads";
 pub(crate) const PROCESSES: &str = "AtomicMatrix, processes";
 pub(crate) const STRICT: &str = "AtomicMatrix strict, threads";
+pub(crate) const ACCESSES: &str = "its accesses alone";
 pub(crate) const TALC: &str = "talc 5 + spin lock";
 pub(crate) const TALC_MUTEX: &str = "talc 5 + Mutex";
 pub(crate) const MALLOC: &str = "glibc malloc";
@@ -191,6 +193,7 @@ pub(crate) fn in_tree() -> Vec<Entry> {
             Workload::Sized,
         ]),
         Entry::threads(STRICT, "shared, any size", |arena| Matrix::within(arena, true)?.hide()),
+        Entry::threads(ACCESSES, "no heap", Accesses::create).only(&[Workload::Wide]),
         Entry::threads(TALC, "in process, any size", Talc::<Spin>::create),
         Entry::threads(TALC_MUTEX, "in process, any size", Talc::<Mutex>::create).sleeping(),
         Entry::threads(MALLOC, "in process, any size", |_| Ok(malloc())),
