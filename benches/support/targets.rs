@@ -2,7 +2,7 @@
 
 use super::conductor::{DISTURBED, Figures, Judged, SIZES};
 use super::mixes::{self, Mix};
-use super::registry::{HARNESS, MALLOC, MATRIX, PROCESSES, STRICT, TALC};
+use super::registry::{ACCESSES, HARNESS, MALLOC, MATRIX, PROCESSES, STRICT, TALC};
 use serde::Serialize;
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -163,7 +163,10 @@ pub(crate) fn check(figures: &Figures) -> Vec<Target> {
     targets
 }
 
-/// One of the wide mixes, by itself and beside others.
+/// From so many live blocks on, what an operation takes is the memory's time.
+const MANY: usize = 3_000;
+
+/// One of the wide mixes, by itself and beside others; and with many blocks beside what memory allows.
 fn wide(figures: &Figures, mix: Mix) -> Vec<Target> {
     let of = |workers, peer| (mix.name, workers, peer);
     let mut targets = vec![];
@@ -173,6 +176,10 @@ fn wide(figures: &Figures, mix: Mix) -> Vec<Target> {
     let times = if mix.is_one_size() { 0.9 } else { 1.5 };
     add(format!("1 thread, at least {times} × talc"), times, of(1, MATRIX), of(1, TALC));
     add("1 thread, no slower than glibc".to_owned(), 1.0, of(1, MATRIX), of(1, MALLOC));
+    if mix.live >= MANY {
+        add(format!("1 thread, at least 0.8 × {ACCESSES}"), 0.8, of(1, MATRIX), of(1, ACCESSES));
+        add(format!("2 threads, at least 0.8 × {ACCESSES}"), 0.8, of(2, MATRIX), of(2, ACCESSES));
+    }
     for (peer, how) in [(MATRIX, "threads"), (PROCESSES, "processes")] {
         add(format!("2 {how}, at least 1.8 × 1"), 1.8, of(2, peer), of(1, peer));
         add(format!("2 {how}, at least 4 × talc"), 4.0, of(2, peer), of(2, TALC));
