@@ -26,7 +26,9 @@ fn key(key: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
     }
     match Source::of(key) {
         Ok(source) => Ok(source.bytes().to_vec()),
-        Err(_) => Err(BadOption::new_err("a key is bytes, or a str, which stands for its UTF-8 bytes; give one of them")),
+        Err(_) => {
+            Err(BadOption::new_err("a key is bytes, or a str, which stands for its UTF-8 bytes; give one of them"))
+        }
     }
 }
 
