@@ -344,11 +344,14 @@ impl Handler {
     #[inline(never)]
     fn free_thorough(&self, offset: u32, generation: Option<u32>) -> Result<()> {
         let g = self.granule(offset)?;
+        let found = self.matrix.heap().live_of(g, generation);
         // A structure's block is unowned and typed: no quicker step frees it.
-        if let Ok(live) = self.matrix.heap().live_of(g, generation) {
+        if let Ok(live) = found
+            && live.header.is_typed()
+        {
             self.is_no_structures(offset, live)?;
         }
-        self.matrix.free(g, generation)?.map_err(|refusal| self.refusal(offset, refusal))
+        self.matrix.free(found)?.map_err(|refusal| self.refusal(offset, refusal))
     }
 }
 

@@ -1,6 +1,6 @@
 //! [`AtomicMatrix`]: one mapped segment with its heap, and the caches of this process's threads.
 
-use super::heap::{Heap, Refusal, ThreadCache};
+use super::heap::{Heap, Live, Refusal, ThreadCache};
 use super::recovery::{Policy, Recovered, Recovery};
 use super::thread_cache::STACK;
 use super::threads::{self, CachePage, Keeper, Seats};
@@ -245,23 +245,21 @@ impl AtomicMatrix {
         }
     }
 
-    /// Frees a block: without a cache, if this thread has none and can't have one at once.
+    /// Frees a block, as it was found: without a cache, if this thread has none and can't have one at once.
     pub(crate) fn free(
         self: &Arc<Self>,
-        g: Granule,
-        generation: Option<u32>,
+        found: std::result::Result<Live, Refusal>,
     ) -> Result<std::result::Result<(), Refusal>> {
+        let free = |cache: &mut ThreadCache| found.and_then(|live| self.heap.free_live(cache, live));
         if let Some(cache) = self.cache() {
-            return Ok(self.heap.free(cache, g, generation));
+            return Ok(free(cache));
         }
         self.check_process()?;
         let refused_lately = self.caches().refused.is_some_and(|when| when.elapsed() < SLOT_WAIT);
-        if !refused_lately
-            && let Ok(freed) = self.with_new_cache(Duration::ZERO, |cache| self.heap.free(cache, g, generation))
-        {
+        if !refused_lately && let Ok(freed) = self.with_new_cache(Duration::ZERO, free) {
             return Ok(freed);
         }
-        Ok(self.heap.free_unaided(g, generation))
+        Ok(found.and_then(|live| self.heap.free_unaided(live.at, Some(live.header.generation()))))
     }
 
     #[cold]

@@ -63,10 +63,18 @@ impl<R: Region> Heap<R> {
     /// # Errors
     /// [`Refusal`], and nothing has changed (S5).
     #[inline]
-    pub fn free(&self, cache: &mut ThreadCache, g: Granule, mut generation: Option<u32>) -> Result<(), Refusal> {
+    pub fn free(&self, cache: &mut ThreadCache, g: Granule, generation: Option<u32>) -> Result<(), Refusal> {
+        self.free_live(cache, self.live_of(g, generation)?)
+    }
+
+    /// The same for a block that was found live a moment ago.
+    ///
+    /// # Errors
+    /// As for [`Heap::free`].
+    #[inline]
+    pub(crate) fn free_live(&self, cache: &mut ThreadCache, mut live: Live) -> Result<(), Refusal> {
         self.bias().bind(cache);
         loop {
-            let live = self.live_of(g, generation)?;
             if live.header.owner() == LINKED {
                 // A structure's: whoever reads or takes it there counts on it.
                 return Err(Refusal::Linked(live.header));
@@ -83,9 +91,9 @@ impl<R: Region> Heap<R> {
             // It has changed. If it only changed hands (adopted, handed over, its owner left), it is the same
             // block all the same.
             if R::Backend::mutated(Mutant::NewOwnerRefused) {
-                return Err(Refusal::NotLive(self.look(g)));
+                return Err(Refusal::NotLive(self.look(live.at)));
             }
-            generation = Some(live.header.generation());
+            live = self.live_of(live.at, Some(live.header.generation()))?;
         }
     }
 

@@ -366,9 +366,12 @@ impl Layout {
     /// The large bin that a block of this size is parked in, if there is one.
     #[inline(always)]
     pub const fn large_bin(&self, size: u32) -> Option<Large> {
+        if size < self.params.larges.from {
+            return None;
+        }
         let bin = Large::sixteenth(size).wrapping_sub(self.first_large) as usize;
         // There are no more than `LARGES`: so that whoever uses it as an index needs no look at its range.
-        if size >= self.params.larges.from && bin < self.large_bins { Some(Large(bin % LARGES)) } else { None }
+        if bin < self.large_bins { Some(Large(bin % LARGES)) } else { None }
     }
 
     /// The header of a granule's span. Out-of-range granules get the sentinel's, a live block that is unowned,

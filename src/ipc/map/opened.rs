@@ -85,7 +85,7 @@ impl<T: Payload + ?Sized> Map<T> {
             // This thread has no number: it becomes the process's, and is freed as another thread's.
             let (was_retired, freed) = Table::of(structure).leave(cursor, home, home, link);
             if let Some(live) = freed {
-                let _ = self.handler().matrix().free(live.at, Some(live.header.generation()));
+                let _ = self.handler().matrix().free(Ok(live));
             }
             told(structure, was_retired);
         }
