@@ -204,11 +204,11 @@ mod tests {
         let handler = crate::segment::Options::new().memfd().size(1 << 20).create().expect("created");
         let _live = handler.allocate_raw(100).expect("room");
         let heap = handler.matrix().heap();
-        let slot = heap.slot(handler.matrix().home().expect("a slot"), SlotWord::State);
+        let slot = heap.slot(1, SlotWord::State);
         let held = slot.load(&SLOT_LOOK);
         heap.verify().expect("its slot is held");
         slot.store(0, &SLOT_WRITE);
-        let told = heap.verify().expect_err("nobody has the number").to_string();
+        let told = heap.verify().expect_err("nobody has number 1").to_string();
         slot.store(held, &SLOT_WRITE);
         assert!(told.contains("no participant has"), "{told}");
         heap.verify().expect("held again");

@@ -31,30 +31,24 @@ const SPARE: usize = 16;
 ///
 /// Users hold it through [`Handler`](crate::handlers::Handler)s; this is where they come from:
 /// [`AtomicMatrix::bootstrap`], [`AtomicMatrix::attach`], [`AtomicMatrix::options`].
-#[repr(C, align(64))]
 pub struct AtomicMatrix {
-    /// Tells this mapping from every other one that this process ever made; never 0.
-    instance: u64,
+    // The heap's region points into the segment's mapping: declared first, dropped first.
+    heap: Heap<MappedRegion>,
+    tag: u32,
     offset_shift: u32,
-    /// Whether a forked child finds its parent's caches zeroed.
-    wiped: bool,
+    offsets: Offsets,
     /// Its threads' caches. The quickest steps find them in a matrix of the usual sort, which they are compiled
     /// for: biased, with the default granule, and offsets in bytes.
     seats: Seats,
-    // What the quick steps read besides stands in one cache line with the first threads' places.
-    tag: u32,
-    offsets: Offsets,
-    // The heap's region points into the segment's mapping: declared before it, dropped before it.
-    heap: Heap<MappedRegion>,
     segment: Segment,
+    /// Tells this mapping from every other one that this process ever made; never 0.
+    instance: u64,
+    /// Whether a forked child finds its parent's caches zeroed.
+    wiped: bool,
     caches: Mutex<ThreadCaches>,
     /// What the layers above keep for as long as the segment is mapped. A forked child does not touch it.
     pub(crate) kept: OnceLock<Box<dyn Any + Send + Sync>>,
 }
-
-/// The line of what the quick steps read: the first threads' places, tag and offsets, the heap's first two words.
-#[cfg(target_pointer_width = "64")]
-const _: () = assert!((std::mem::offset_of!(AtomicMatrix, heap) + 2 * size_of::<usize>()).is_multiple_of(LINE));
 
 /// A cache in memory that a forked child finds zeroed.
 struct CacheCell {
@@ -202,7 +196,7 @@ impl AtomicMatrix {
     #[inline(always)]
     #[expect(clippy::mut_from_ref, reason = "the cache is not part of the matrix: it is this thread's own page")]
     pub(crate) fn usual_cache(&self) -> Option<&mut ThreadCache> {
-        let page = self.seats.usual();
+        let page = self.seats.usual(self.instance);
         // SAFETY: as in `cache`; and a cache of zeros is a cache.
         (!page.is_null()).then(|| unsafe { &mut (*page).cache })
     }

@@ -15,12 +15,10 @@ pub(super) const STACK: usize = 30;
 /// No granule's index: out of every sector's range.
 const NOTHING: u32 = u32::MAX;
 
-/// One bin's parked blocks, as indices; the newest is on top. In the order of their places: a stack that is half
-/// full is used in one cache line.
+/// One bin's parked blocks, as indices; the newest is on top.
 #[derive(Debug, Clone)]
 #[repr(C, align(64))]
 pub(super) struct Stack {
-    pub(super) items: [u32; STACK],
     /// Where the next index goes. A word: where a store is soon followed by a load of it, processors forward
     /// words (or foresee that they will) several times as fast as bytes.
     pub(super) top: u32,
@@ -32,16 +30,15 @@ pub(super) struct Stack {
     pub(super) next_home: u8,
     /// Where the next batch of its own goes there.
     pub(super) next_own_home: u8,
+    pub(super) items: [u32; STACK],
 }
 
 /// What one thread keeps to itself: its participant number and its parked blocks.
 ///
-/// A cache is plain process memory; losing it loses nothing. What the quick steps read stands in one line.
+/// A cache is plain process memory; losing it loses nothing.
 #[derive(Debug)]
-#[repr(C)]
 pub struct ThreadCache {
-    /// The header of an untyped live block of this cache's, generation and size left out.
-    pub(super) own_live_header: u64,
+    pub(super) owner: u16,
     /// Index of the word that names the granule whose header is about to be stored plainly; 0 without bias,
     /// and before the cache is bound.
     pub(super) hazard: u32,
@@ -49,22 +46,23 @@ pub struct ThreadCache {
     pub(super) granules: u32,
     /// Where every small block fits: granules before this one.
     pub(super) free_limit: u32,
-    pub(super) owner: u16,
+    /// The header of an untyped live block of this cache's, generation and size left out.
+    pub(super) own_live_header: u64,
     /// The tag that it gave last.
     pub(super) tag: u16,
     /// Refills that will look at [`FEW`] homes only, and how many it will be after the next look at all in vain.
     pub(super) short_looks: u8,
     pub(super) patience: u8,
+    pub(super) stacks: [Stack; BINS],
     /// Freed blocks of other caches on their way home, [`WAYS`] for each bin; none until there is one.
     pub(super) remote: Option<Box<[RemoteBatch]>>,
-    /// Parked large blocks; none until there is one.
-    pub(super) large: Option<Box<Pool>>,
-    pub(super) stacks: [Stack; BINS],
-    /// Those of the freed blocks that found no home free.
+    /// Those of them that found no home free.
     pub(super) outbox: Option<Box<Outbox>>,
     /// Parked blocks of other processes' caches that this one is to merge.
     pub(super) limbo: Option<Box<Limbo>>,
-    /// Granules that parked large blocks may have together, where that does not follow from the sector.
+    /// Parked large blocks; none until there is one.
+    pub(super) large: Option<Box<Pool>>,
+    /// Granules that they may have together, where that does not follow from the sector.
     pub(super) most_large: Option<u32>,
     /// What it was refused.
     pub(super) refused: Option<Box<Refusals>>,

@@ -13,11 +13,10 @@ use std::ptr::null_mut;
 use std::sync::Weak;
 
 /// A cache, in memory of its own that a forked child finds zeroed.
-#[repr(C)]
 pub(super) struct CachePage {
-    pub(super) cache: ThreadCache,
     /// The matrix's instance; 0 in a forked child.
     pub(super) instance: u64,
+    pub(super) cache: ThreadCache,
 }
 
 impl CachePage {
@@ -43,21 +42,19 @@ pub(super) trait Keeper {
     fn thread_ends(&self, page: *mut CachePage);
 }
 
-/// The place of a thread that has no seat: there never is a cache.
-const NO_SEAT: u8 = 0;
+/// The seat of a thread that has none: at its place there never is a cache.
+const NO_SEAT: u8 = SEATS as u8;
 const PLACES: usize = u8::MAX as usize + 1;
-const _: () = assert!(SEATS < PLACES);
+const _: () = assert!(SEATS < PLACES && NO_SEAT as usize == SEATS);
 
 type SeatCell = Cell<*mut CachePage>;
 
-/// A matrix's table: the cache of each thread that has a seat; null for none. The last places, which the first
-/// threads have, share a cache line with what stands behind the table.
-#[repr(C)]
+/// A matrix's table: the cache of each thread that has a seat; null for none.
 pub(super) struct Seats {
-    /// Of a matrix that is not of the usual sort; else there is none.
-    other: Box<[SeatCell]>,
-    /// Of any other; else empty.
+    /// Of a matrix of the usual sort; else empty.
     usual: [SeatCell; PLACES],
+    /// Of any other; else there is none.
+    other: Box<[SeatCell]>,
 }
 
 // SAFETY: a place is read and written by the thread alone that has this seat, and what one thread wrote there
@@ -67,8 +64,19 @@ unsafe impl Sync for Seats {}
 // thread by themselves.
 unsafe impl Send for Seats {}
 
+/// A cache, and its matrix's instance, which is never 0.
+#[derive(Clone, Copy)]
+struct Last {
+    instance: u64,
+    page: *mut CachePage,
+}
+const NONE: Last = Last { instance: 0, page: null_mut() };
+
 thread_local! {
-    /// This thread's place in all tables. Without a destructor, so that reading it is one load.
+    /// The cache that was used last: where that is most often the one that is wanted, a comparison is quicker
+    /// than the table.
+    static LAST: Cell<Last> = const { Cell::new(NONE) };
+    /// This thread's seat. Without a destructor, so that reading it is one load.
     static SEAT: Cell<u8> = const { Cell::new(NO_SEAT) };
     /// All caches of this thread, to give them back when it ends.
     static MINE: RefCell<Mine> = const { RefCell::new(Mine { caches: Vec::new() }) };
@@ -87,6 +95,7 @@ struct Got {
 
 impl Drop for Mine {
     fn drop(&mut self) {
+        LAST.set(NONE);
         let seat = SEAT.replace(NO_SEAT);
         for got in self.caches.drain(..) {
             if let Some(matrix) = got.matrix.upgrade() {
@@ -94,7 +103,7 @@ impl Drop for Mine {
                 matrix.thread_ends(got.page);
             }
         }
-        get_up(seat);
+        seats::give_back(usize::from(seat));
     }
 }
 
@@ -103,43 +112,39 @@ impl Seats {
     pub(super) fn new(is_usual: bool) -> Self {
         let empty = || Cell::new(null_mut());
         let others = if is_usual { 0 } else { PLACES };
-        Self { other: (0..others).map(|_| empty()).collect(), usual: std::array::from_fn(|_| empty()) }
+        Self { usual: std::array::from_fn(|_| empty()), other: (0..others).map(|_| empty()).collect() }
     }
 
-    /// This thread's cache in the matrix whose table this is, if it has a seat and the matrix is of the usual
-    /// sort; else null.
+    /// This thread's cache in the matrix of this instance, whose table this is, if it has a seat and the
+    /// matrix is of the usual sort; else null.
     #[inline(always)]
-    pub(super) fn usual(&self) -> *mut CachePage {
-        self.usual[usize::from(SEAT.get())].get()
+    pub(super) fn usual(&self, instance: u64) -> *mut CachePage {
+        let last = LAST.get();
+        if last.instance == instance {
+            return last.page;
+        }
+        let page = self.usual[usize::from(SEAT.get())].get();
+        if !page.is_null() {
+            LAST.set(Last { instance, page });
+        }
+        page
     }
 
-    /// The same of any matrix, by its instance, and where the thread has no seat.
+    /// The same of any matrix, and where the thread has no seat.
     #[inline(always)]
     pub(super) fn find(&self, instance: u64) -> *mut CachePage {
-        let place = SEAT.get();
-        if place == NO_SEAT { find_without_seat(instance) } else { self.place(place).get() }
+        let seat = SEAT.get();
+        if seat == NO_SEAT { find_without_seat(instance) } else { self.place(seat).get() }
     }
 
-    fn place(&self, place: u8) -> &SeatCell {
-        self.other.get(usize::from(place)).unwrap_or(&self.usual[usize::from(place)])
+    fn place(&self, seat: u8) -> &SeatCell {
+        self.other.get(usize::from(seat)).unwrap_or(&self.usual[usize::from(seat)])
     }
 
-    fn set(&self, place: u8, page: *mut CachePage) {
-        if place != NO_SEAT {
-            self.place(place).set(page);
+    fn set(&self, seat: u8, page: *mut CachePage) {
+        if seat != NO_SEAT {
+            self.place(seat).set(page);
         }
-    }
-}
-
-/// A place in all tables for this thread; none if all seats are taken. The first seat has the last place.
-fn sit_down() -> u8 {
-    seats::take().map_or(NO_SEAT, |seat| (SEATS - seat) as u8)
-}
-
-/// Gives back what [`sit_down`] gave.
-fn get_up(place: u8) {
-    if place != NO_SEAT {
-        seats::give_back(SEATS - usize::from(place));
     }
 }
 
@@ -158,11 +163,12 @@ fn find_without_seat(instance: u64) -> *mut CachePage {
 pub(super) fn keep(instance: u64, page: *mut CachePage, matrix: Weak<dyn Keeper>) -> bool {
     let kept = MINE.try_with(|mine| {
         let caches = &mut mine.borrow_mut().caches;
+        LAST.set(NONE);
         caches.retain(|other| other.matrix.strong_count() > 0 && other.instance != instance);
         // A thread that came when all seats were taken gets none while it has a cache: each cache is found in
         // the same way.
         if caches.is_empty() && SEAT.get() == NO_SEAT {
-            SEAT.set(sit_down());
+            SEAT.set(seats::take().map_or(NO_SEAT, |seat| seat as u8));
         }
         if let Some(matrix) = matrix.upgrade() {
             matrix.seats().set(SEAT.get(), page);
@@ -195,7 +201,10 @@ mod tests {
             for handler in &handlers {
                 let block = handler.allocate_raw(100).expect("room");
                 let found = page_of(handler);
-                assert!(!found.is_null() && found == handler.matrix().seats().usual(), "it has just been used");
+                assert!(
+                    !found.is_null() && found == handler.matrix().seats().usual(handler.matrix().instance()),
+                    "it has just been used"
+                );
                 // SAFETY: this thread's page, which nobody uses just now.
                 assert_eq!(unsafe { (*found).instance }, handler.matrix().instance());
                 handler.free_raw(block).expect("live");

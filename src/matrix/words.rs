@@ -12,7 +12,6 @@ use crate::segment::region::{Region, WordIndex};
 ///
 /// All sizes here are in granules. What users hold, [`crate::handlers::Handler`], speaks bytes and offsets.
 #[derive(Debug)]
-#[repr(transparent)]
 pub struct Heap<R: Region> {
     pub(super) region: R,
 }

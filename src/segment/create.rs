@@ -194,9 +194,7 @@ impl<'a, F: FnOnce(&MappedRegion)> Maker<'a, F> {
         reserve(&file, 0, system.page).map_err(no_room)?;
         let strict = self.options.strict.unwrap_or(false);
         let keep = self.options.keep.unwrap_or(false);
-        let creation = creation()?;
-        let layout = layout.coloured(creation.get());
-        let header = SegmentHeader { layout, total, requested, id: self.id, creation, strict, keep };
+        let header = SegmentHeader { layout, total, requested, id: self.id, creation: creation()?, strict, keep };
         let segment = Segment::new(map(&file, total)?, file, header, true)?;
         header::formatting(segment.mapped());
         if self.options.reserve {

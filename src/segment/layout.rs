@@ -295,17 +295,6 @@ impl Layout {
         }
     }
 
-    /// The same sector, behind a directory that has some of the room in front of the sector that would be left.
-    /// How much of it, a number chooses that each segment draws: segments begin at pages, so what lies as far from
-    /// the beginning in all of them shares a few sets of a processor's cache. (Bonwick, "The Slab Allocator",
-    /// 1994, calls it a *colour*.)
-    pub(crate) fn coloured(&self, chosen: u64) -> Self {
-        const ENTRY: u64 = (DIRECTORY_WORDS * size_of::<u64>()) as u64;
-        let room = (self.sector - (self.words * size_of::<u64>()) as u64) / ENTRY;
-        let directory = self.params.directory + (chosen % (room + 1)) as usize;
-        Self::new(self.granules, Params { directory, ..self.params })
-    }
-
     /// Words of payload in a granule.
     pub const fn granule_words(&self) -> usize {
         self.params.granule() / size_of::<u64>()
@@ -541,21 +530,6 @@ mod tests {
                     "bin {bin}, each {step}: {alone}, {shared}"
                 );
             }
-        }
-    }
-
-    /// A colour moves the headers, and takes nothing from the sector.
-    #[test]
-    fn colours_have_the_same_sector() {
-        for bytes in [64 << 10, 1 << 20, 5 << 20, 64 << 20, 1 << 30, (1 << 20) + 4096, (1 << 20) + 8192] {
-            let layout = Layout::fit(bytes, Params::for_segment(bytes)).expect("room for a sector");
-            let coloured: Vec<_> = (0..64).map(|chosen| layout.coloured(chosen)).collect();
-            for other in &coloured {
-                assert_eq!((other.granules, other.sector), (layout.granules, layout.sector));
-                assert!(other.params.directory >= layout.params.directory && other.headers >= layout.headers);
-            }
-            let room = (layout.sector as usize - layout.words * 8) / (DIRECTORY_WORDS * 8);
-            assert!(coloured.iter().any(|other| other.headers == layout.headers + room * DIRECTORY_WORDS), "{bytes}");
         }
     }
 

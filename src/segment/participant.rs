@@ -59,7 +59,7 @@ impl Segment {
     pub(crate) fn find_slot(&self, passed: &[u16]) -> Result<SlotFound> {
         let life = self.life()?;
         let slots = Slots(self);
-        let numbers = slots.numbers_from(self.creation().get()).filter(|number| !passed.contains(number));
+        let numbers = slots.numbers().filter(|number| !passed.contains(number));
         let mut changing = false;
         for number in numbers.clone() {
             let found = self.slot(number, SlotWord::State).load(&SLOT_LOOK);

@@ -143,12 +143,10 @@ impl<B: Backend> Region for BoxedRegion<B> {
 ///
 /// It does not own the mapping: whoever makes it keeps the mapping alive for as long.
 #[derive(Debug)]
-#[repr(C)]
 pub struct MappedRegion {
-    // What every access reads comes first.
+    layout: Layout,
     words: NonNull<NativeWord>,
     headers: NonNull<NativeWord>,
-    layout: Layout,
 }
 
 // SAFETY: it gives out shared references to atomic words only; the mapping is valid in every thread.

@@ -86,9 +86,6 @@ impl Dead {
     }
 }
 
-/// How many slots there are that a segment's first participant may get.
-const COLOURS: u64 = 8;
-
 /// The slots of a region.
 pub struct Slots<'a, R: Region>(pub &'a R);
 
@@ -102,13 +99,6 @@ impl<'a, R: Region> Slots<'a, R> {
     /// Every participant number.
     pub fn numbers(&self) -> std::ops::RangeInclusive<u16> {
         1..=self.0.layout().params.participants as u16
-    }
-    /// The same in the order in which they are given away: from the first or another odd one on, by the number that
-    /// the segment has drawn. First slots that lay alike in all segments would share two sets of a processor's cache.
-    pub(super) fn numbers_from(&self, chosen: u64) -> impl Iterator<Item = u16> + Clone + use<R> {
-        let all = *self.numbers().end();
-        let first = 2 * (chosen % COLOURS.min(u64::from(all.div_ceil(2)))) as u16;
-        (first..all).chain(0..first).map(|number| number + 1)
     }
     /// Whether the slot has no holder.
     pub(crate) fn is_free(&self, number: u16) -> bool {
@@ -249,30 +239,6 @@ impl<'a, R: Region> Slots<'a, R> {
             let word = self.state(dead.number);
             if dead.is(RECOVERED, word) && life_in(word) == NO_LIFE {
                 let _ = self.slot(dead.number, SlotWord::State).cas(word, free(word), &SLOT_CLAIM);
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::backend::Native;
-    use crate::segment::layout::{Layout, Params};
-    use crate::segment::region::BoxedRegion;
-
-    /// Whatever the segment has drawn, each slot is given away, and the first one to an odd number, whose holder looks
-    /// for room from the sector's end.
-    #[test]
-    fn every_slot_has_its_turn() {
-        for participants in [1, 2, 3, 7, 32] {
-            let params = Params { participants, ..Params::for_segment(1 << 20) };
-            let region = BoxedRegion::<Native>::new(Layout::fit(1 << 20, params).expect("room for a sector"));
-            for chosen in 0..40 {
-                let mut order: Vec<_> = Slots(&region).numbers_from(chosen).collect();
-                assert!(order.first().is_some_and(|first| first % 2 == 1), "{order:?}");
-                order.sort_unstable();
-                assert!(order.into_iter().eq(Slots(&region).numbers()), "{participants} from {chosen}");
             }
         }
     }
