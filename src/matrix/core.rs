@@ -8,7 +8,6 @@ use crate::backend::Native;
 use crate::error::{Error, Result};
 use crate::kernel::nap;
 use crate::segment::directory::{Directory, NamedBlock};
-use crate::segment::layout::Granule;
 use crate::segment::offsets::Offsets;
 use crate::segment::region::MappedRegion;
 use crate::segment::slot::Dead;
