@@ -274,7 +274,7 @@ impl<R: Region> Heap<R> {
     }
 
     /// As [`Heap::free_own`], for an untyped block of more granules: onto the own stack, or a large one by
-    /// one compare-and-swap.
+    /// one compare-and-swap; and for another cache's small block.
     ///
     /// # Safety
     /// As for [`Heap::free_own`].
@@ -289,11 +289,11 @@ impl<R: Region> Heap<R> {
         if g.0 >= cache.granules {
             return false;
         }
-        // Whoever gets a block next writes it: its first line comes while its header does.
-        self.region().expect_payload(g);
         let generation = match known {
             // A large one: that its header is as the caller knows it, the compare-and-swap sees.
             Known::Raw(header) if header.held_by_same(Header(cache.own_live_header)) && header.low_size() >= EXACT => {
+                // The cache's next user writes it: its first line comes while its header does.
+                self.region().expect_payload(g);
                 let size = header.low_size();
                 if self.layout().bin_of(size).is_none() {
                     // SAFETY: as in `free_own`.
@@ -313,8 +313,11 @@ impl<R: Region> Heap<R> {
         // The size, if everything else is as it should be.
         let size = header.meaning() ^ (own | u64::from(place(g.0 & ((1 << shift) - 1), 0)));
         let current = generation.is_none_or(|held| held == header.generation());
-        if !current || size > u64::from(cache.granules - g.0) {
+        if !current {
             return false;
+        }
+        if size > u64::from(cache.granules - g.0) {
+            return self.free_if_remote(cache, g, header);
         }
         let size = size as u32;
         let Some(bin) = self.layout().bin_of(size) else {
@@ -328,6 +331,16 @@ impl<R: Region> Heap<R> {
         let change = |now: Header| (now == header).then(|| (header.parked(), ()));
         // SAFETY: `hazard` is the index that the cache was bound with, to this heap, says the caller.
         unsafe { self.bias().give_own(hazard, g, word, change) }.is_some_and(|()| stack.push(g))
+    }
+
+    /// Gives a block back whose header says that it is another cache's small one. False: nothing was done.
+    #[inline(always)]
+    fn free_if_remote(&self, cache: &mut ThreadCache, g: Granule, header: Header) -> bool {
+        let header = self.header_at(g, header);
+        header.is_live()
+            && self.fits_sector(g, header)
+            && matches!(self.owner_of(cache, header), Owner::Remote)
+            && self.free_remote(cache, Live { at: g, header })
     }
 
     /// The header of the block that the caller knows, if it still stands.
@@ -362,6 +375,34 @@ mod tests {
         let block = small.allocate(&mut other, 8, 1, Kind::Raw).expect("room");
         assert!(cache.hazard as usize > small.layout().words, "the case is met");
         assert!(!small.free_local(&mut cache, block.of(1000)), "it is another cache's");
+    }
+
+    /// The second step gives another cache's small block back to that one, once; a large one it leaves alone.
+    #[test]
+    fn s5_the_second_step_frees_anothers_small_block_once() {
+        let heap = biased(4 << 20, 4);
+        let (mut owner, mut freer) = (ThreadCache::new(1), ThreadCache::new(2));
+        heap.bias().bind(&mut freer);
+        for size in [4, 8, 40, 64, 120, 121, 500] {
+            let block = heap.allocate(&mut owner, size, 1, Kind::Raw).expect("room");
+            let stale = Header(block.header.0 ^ Header::new(State::Inside, 0, 1, 0).0);
+            // SAFETY: one heap for the cache, which is bound to it, and the heap's own geometry.
+            let mut free = |at, known| unsafe { heap.free_next(&mut freer, at, known, heap.layout()) };
+            assert!(!free(block.at, Known::Raw(stale)), "S5: another generation");
+            assert!(!free(block.at.plus(1), Known::Offset), "S5: nothing begins there");
+            assert_eq!(heap.look(block.at), block.header, "S5: nothing has changed");
+            let small = heap.layout().bin_of(size).is_some();
+            assert_eq!(
+                free(block.at, if size == 40 { Known::Raw(block.header) } else { Known::Offset }),
+                small,
+                "{size}"
+            );
+            if small {
+                let parked = heap.look(block.at);
+                assert_eq!((parked.state(), parked.owner(), parked.size()), (State::Acked, 1, size));
+                assert!(!free(block.at, Known::Offset), "S5: it is free");
+            }
+        }
     }
 
     /// The second step frees what the caller knows, once, as the thorough one does: onto a stack, or into the pool.

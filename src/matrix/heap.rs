@@ -25,6 +25,7 @@
 //!
 //! free ────── quick     free_own          own block onto the own stack, plain stores              free.rs, bias.rs
 //!          ├─ second    free_next         the same for larger sizes; a large one by 1 CAS          large.rs
+//!          │                              and free_remote                                          outbox.rs
 //!          └─ thorough  free              live_of, or refuse (S5); then by whose it is, anew if that changed
 //!             ├─ own         free_local        own stack, plain stores; full: flush_half           parked.rs
 //!             │                                to own homes, a transfer slot, or merge_batch       transfer_cache.rs

@@ -179,6 +179,15 @@ mod tests {
                 free(heap, cache, block);
             }
         }),
+        ("freed by another at once", [40; 2], |heap, _, block| {
+            let mut other = ThreadCache::new(OTHER);
+            heap.bias().bind(&mut other);
+            // SAFETY: one heap, to which the cache is bound, and its own geometry.
+            let quick = unsafe { heap.free_next(&mut other, block.at, Known::Offset, heap.layout()) };
+            if !quick {
+                free(heap, &mut other, block);
+            }
+        }),
         ("large, freed by its owner", [300; 2], free),
         ("large, freed by its owner for the second time", [300; 2], |heap, cache, block| {
             free(heap, cache, block);
