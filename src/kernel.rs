@@ -34,6 +34,18 @@ pub(crate) fn again<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, 
 /// Opens a file that is to be written, as [`again`] makes a call. It does not get the number of a standard stream:
 /// where a program has closed those, whatever it prints or logs would go into the segment's first bytes.
 pub(crate) fn open_off_streams(open: impl FnMut() -> Result<OwnedFd, Errno>) -> Result<OwnedFd, Errno> {
+    // Closed streams' numbers go to descriptors that can't be written meanwhile: what other threads print now goes
+    // nowhere, as before.
+    let mut kept = vec![];
+    while let Ok(place) = again(|| rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())) {
+        let behind = place.as_raw_fd() >= BEHIND_STREAMS;
+        kept.push(place);
+        if behind {
+            // It is given back first: the file gets this number.
+            kept.pop();
+            break;
+        }
+    }
     let opened = again(open)?;
     if opened.as_raw_fd() >= BEHIND_STREAMS {
         return Ok(opened);

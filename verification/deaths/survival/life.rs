@@ -284,6 +284,47 @@ fn prints_without_streams() {
     }
 }
 
+/// Nor for a moment, while another thread prints; and what it prints is refused as it was, by no descriptor of ours.
+#[test]
+fn nothing_that_another_thread_prints_goes_into_a_segment_that_is_opened() {
+    let scratch = Scratch::new();
+    let _handler = scratch.options().size(MIB).create().expect("created");
+    succeed(child("life::prints_meanwhile", &scratch.0.to_string()));
+}
+
+#[test]
+#[ignore = "a role: prints where it has no standard streams, and attaches"]
+fn prints_meanwhile() {
+    let Some(id) = argument().and_then(|id| id.parse().ok()) else { return };
+    // SAFETY: a role alone in its process.
+    let close = |stream| unsafe { (stream, libc::fcntl(stream, libc::F_DUPFD_CLOEXEC, 100), libc::close(stream)).1 };
+    let streams = [0, 1, 2].map(close);
+    // SAFETY: numbers that are closed.
+    let print = || (0..3).filter(|&stream| unsafe { libc::write(stream, [b'x'; 64].as_ptr().cast(), 64) } > 0).count();
+    let over = std::sync::atomic::AtomicBool::new(false);
+    let (printed, refused, readable) = std::thread::scope(|scope| {
+        let printed = scope.spawn(|| {
+            let mut printed = 0;
+            while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                printed += print();
+            }
+            printed
+        });
+        let refused = (0..2000).find_map(|_| AtomicMatrix::attach(id).err());
+        let handler = Options::new().size(MIB).memfd().create();
+        let event = handler.and_then(|handler| handler.event("event"));
+        let readable = event.and_then(|event| Ok(event.readable()?.as_raw_fd()));
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+        (printed.join(), refused, readable)
+    });
+    for (stream, kept) in (0..).zip(streams) {
+        // SAFETY: what it was before.
+        unsafe { libc::dup2(kept, stream) };
+    }
+    assert_eq!((printed.ok(), refused.map(|e| e.to_string())), (Some(0), None));
+    assert!(readable.expect("made") > 2);
+}
+
 /// Closes every descriptor above 2, and opens files of its own under their numbers.
 fn closes_and_opens(dir: &Dir) -> Vec<std::fs::File> {
     // SAFETY: a role alone in its process, which uses none of them any more but through the crate.
