@@ -46,24 +46,29 @@ struct Numbered {
 
 /// The call that a client makes now. It ends with this, on whatever thread.
 struct Calling<'c> {
+    ring: &'c Attached,
     calls: &'c Mutex<Numbered>,
     number: u64,
 }
 
 impl<'c> Calling<'c> {
-    /// None if another call is made.
-    fn begin(calls: &'c Mutex<Numbered>) -> Option<Self> {
+    fn begin(ring: &'c Attached, calls: &'c Mutex<Numbered>) -> std::result::Result<Self, Failed> {
+        // Before the lock, which a forked child finds as another thread may have left it.
+        ring.structure().map_err(|_| Failed::NoParticipant)?;
         let mut numbered = locked(calls);
         if std::mem::replace(&mut numbered.busy, true) {
-            return None;
+            return Err(Failed::Busy);
         }
         numbered.last += 1;
-        Some(Self { calls, number: numbered.last })
+        Ok(Self { ring, calls, number: numbered.last })
     }
 }
 impl Drop for Calling<'_> {
     fn drop(&mut self) {
-        locked(self.calls).busy = false;
+        // In a forked child it is the parent's call, and the lock may be held for ever.
+        if self.ring.structure().is_ok() {
+            locked(self.calls).busy = false;
+        }
     }
 }
 
@@ -137,7 +142,7 @@ impl<Q: Payload + ?Sized, A: Payload + ?Sized> Client<Q, A> {
         request: &Message<'_, Q>,
         until: Option<Instant>,
     ) -> std::result::Result<(Responses<'_, Q, A>, bool), Failed> {
-        let calling = Calling::begin(&self.calls).ok_or(Failed::Busy)?;
+        let calling = Calling::begin(&self.ring, &self.calls)?;
         if request.handler().creation() != self.handler().creation() {
             return Err(Failed::Unsent { why: Unsent::NotOwn });
         }
@@ -228,7 +233,7 @@ impl<'c, Q: Payload + ?Sized, A: Payload + ?Sized> Responses<'c, Q, A> {
     /// The next response; none behind the last one.
     ///
     /// # Errors
-    /// [`Error::CallFailed`]: after [`Failed::Timeout`] it may be tried again.
+    /// [`Error::CallFailed`]: after [`Failed::Timeout`] and [`Failed::NoParticipant`] it may be tried again.
     pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<Message<'c, A>>> {
         Ok(self.until(deadline(timeout))?)
     }
@@ -276,7 +281,8 @@ impl<'c, Q: Payload + ?Sized, A: Payload + ?Sized> Responses<'c, Q, A> {
         &mut self,
         found: std::result::Result<(Taken, Part), Failed>,
     ) -> std::result::Result<Option<Message<'c, A>>, Failed> {
-        let (taken, part) = found.inspect_err(|&why| self.over = why != Failed::Timeout)?;
+        let (taken, part) =
+            found.inspect_err(|&why| self.over = !matches!(why, Failed::Timeout | Failed::NoParticipant))?;
         // There is room for another.
         if let Ok(ring) = self.client.ring.structure() {
             ring.bell(Role::Sender).ring(1);
@@ -302,9 +308,11 @@ impl<'c, Q: Payload + ?Sized, A: Payload + ?Sized> Responses<'c, Q, A> {
 
 impl<Q: Payload + ?Sized, A: Payload + ?Sized> Drop for Responses<'_, Q, A> {
     fn drop(&mut self) {
-        let given_up = self.client.with_calls(|calls, _| calls.give_up());
-        // A server that waits for room looks again.
-        if let (Ok(()), Ok(ring)) = (given_up, self.client.ring.structure()) {
+        // The process is counted as a user: a thread without a number gives up, too.
+        let (requests, ring) = (self.client.end.attached.structure(), self.client.ring.structure());
+        if let (Ok(requests), Ok(ring)) = (requests, ring) {
+            Calls::of(requests, ring, self.client.ring.live).give_up();
+            // A server that waits for room looks again.
             ring.bell(Role::Sender).ring_after_store(u32::MAX);
         }
     }

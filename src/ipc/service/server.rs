@@ -251,7 +251,8 @@ impl<Q: Payload + ?Sized, A: Payload + ?Sized> Request<'_, Q, A> {
                 other => Some(other),
             };
             let sent = ring.bell(Role::Sender).wait(deadline(left().min(NAP)), patient);
-            ring.bell(Role::Receiver).ring(1);
+            // All that sleep there, which are the client's: the one that takes it, and its descriptor.
+            ring.bell(Role::Receiver).ring(u32::MAX);
             sent.unwrap_or(Err(NotSent::Full))
         };
         loop {

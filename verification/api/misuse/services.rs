@@ -98,3 +98,20 @@ fn a_stream_is_finished() {
     drop(service);
     assert_eq!(handler.stats().expect("they tile").live_blocks, 0, "nothing is left");
 }
+
+/// A stream goes to a thread that gets no number: it can't take a response there, loses none, and gives the call up.
+#[test]
+fn a_stream_in_a_thread_without_a_number_loses_nothing() {
+    let handler = Options::new().memfd().size(1 << 20).participants(1).create().expect("a memory file");
+    let service = handler.service::<u64, u64>("count").open_or_create().expect("there is room");
+    let (client, server) = (service.client().expect("a client"), service.server().expect("a server"));
+    let mut responses = client.stream(handler.message_of(1).expect("room"), SOON).expect("there is room");
+    let request = server.try_next().expect("one is there");
+    request.send(handler.message_of(7).expect("room"), SOON).expect("it is awaited");
+    let elsewhere = move || (responses.next_timeout(SOON).map(|_| ()), responses);
+    let (refused, mut responses) = std::thread::scope(|scope| scope.spawn(elsewhere).join().expect("it ends"));
+    assert!(matches!(refused, Err(Error::CallFailed { why: Failed::NoParticipant })), "{refused:?}");
+    assert_eq!(responses.next_timeout(SOON).expect("it is there still").as_deref().copied(), Some(7));
+    std::thread::scope(|scope| scope.spawn(move || drop(responses)).join().expect("it ends"));
+    assert!(!request.is_awaited());
+}
