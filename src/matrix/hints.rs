@@ -303,6 +303,11 @@ impl<R: Region> Hints<'_, R> {
         if class.0 >= self.heap.layout().classes || class == at_least(size) {
             return None;
         }
+        // Nothing to clear on the way where nothing is hinted.
+        let (word, bit) = self.step(class, TreeStep { level: self.heap.layout().levels, at: 0 });
+        if self.heap.word(word).load(&HINT_LOOK) & bit == 0 {
+            return None;
+        }
         for from_above in [false, true] {
             let Some(first) = self.end_chunk(class, from_above) else { continue };
             let tree = self.heap.layout().tree(class.0, 0, first / 64);
