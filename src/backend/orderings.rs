@@ -342,6 +342,8 @@ pub enum Mutant {
     PassedIgnored,
     /// A sweep goes on where a block has moved behind it.
     SweepGoesOn,
+    /// A recovery passes a block that is being merged or cut, though its hints may be the dead one's.
+    InFlightUnsettled,
     /// A request takes the newest large block of its bin, whatever it has.
     LargeFitUnchecked,
     /// A cache parks large blocks whatever room it has for them.
@@ -592,6 +594,7 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant::DroppedUntold,
     Mutant::PassedIgnored,
     Mutant::SweepGoesOn,
+    Mutant::InFlightUnsettled,
     Mutant::LargeFitUnchecked,
     Mutant::PoolUnbounded,
 ];

@@ -190,11 +190,15 @@ impl<'a, R: Region> Recoveries<'a, R> {
     ) -> bool {
         if header.is_free() {
             recovery.behind = g;
-            if let Some(cache) = cache
-                && R::Backend::takes(Mutant::RecoveryUnsettled)
-            {
-                self.heap.settle(cache, g, header);
-            }
+        }
+        if matches!(header.state(), State::Free | State::Coalescing)
+            && let Some(cache) = cache.as_deref_mut()
+            && R::Backend::takes(Mutant::RecoveryUnsettled)
+            && !self.heap.settle(cache, g, header)
+        {
+            return false;
+        }
+        if header.is_free() {
             return true;
         }
         match self.heap.adoption().adopted_from(g, header) {

@@ -205,23 +205,32 @@ impl<R: Region> Heap<R> {
     /// is unowned, and every free block gets the recheck and the hints that the dead one may have owed it
     /// (L3). O(blocks).
     pub fn settle_all(&self, cache: &mut ThreadCache) {
-        self.each_tile(|g, header| {
-            if header.is_free() {
-                self.settle(cache, g, header);
-            } else if header.state() == State::Acked && is_nobody(header.owner()) {
-                return self.operations().coalesce(cache, g, header).is_some();
-            }
-            true
+        self.each_tile(|g, header| match header.state() {
+            State::Free | State::Coalescing => self.settle(cache, g, header),
+            State::Acked if is_nobody(header.owner()) => self.operations().coalesce(cache, g, header).is_some(),
+            _ => true,
         });
     }
 
-    /// The recheck at a free block, and its hints.
-    pub(super) fn settle(&self, cache: &mut ThreadCache, g: Granule, header: Header) {
+    /// What the dead may have owed a free block: its hints, and the recheck. The hints come first, and an operation in
+    /// force is finished: whoever has announced one hints nothing where the block's class stays. False if the tile has
+    /// to be looked at again.
+    pub(super) fn settle(&self, cache: &mut ThreadCache, g: Granule, header: Header) -> bool {
+        if !header.is_free() {
+            return R::Backend::mutated(Mutant::InFlightUnsettled) || !self.operations().help(cache, g, header);
+        }
+        let hint = |g: Granule, header: Header| {
+            if !self.hints().is_hinted(g, of_size(header.size())) {
+                self.hints().hint(g, of_size(header.size()), true);
+            }
+        };
+        hint(g, header);
         let at = self.operations().publish_free(cache, g, header.size(), Some(of_size(header.size())));
         let now = self.look(at);
-        if now.is_free() && self.fits_sector(at, now) && !self.hints().is_hinted(at, of_size(now.size())) {
-            self.hints().hint(at, of_size(now.size()), true);
+        if now.is_free() && self.fits_sector(at, now) {
+            hint(at, now);
         }
+        true
     }
 
     /// Calls `visit` for each tile, in order, reading only. What changes meanwhile is seen before or after its change.

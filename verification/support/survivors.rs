@@ -15,9 +15,10 @@ const SURVIVORS: &[Mutant] = &[
     Mutant::AdoptingIgnored,
     Mutant::BystanderBelieved,
     Mutant::OpenAdoptionIgnored,
-    // Have tests of their own in `schedules`: `moving`, `news`.
+    // Have tests of their own in `schedules`: `moving`, `news`, `recovering`.
     Mutant::SecondSweepDropped,
     Mutant::SweepGoesOn,
+    Mutant::InFlightUnsettled,
     Mutant::NewsUntold,
     Mutant::NewsToldEarly,
     Mutant::NewsToldLate,

@@ -337,6 +337,7 @@ const FAULTS: &[(Mutant, &str)] = &[
     (Mutant::DroppedUntold, "`mutant_news_is_caught` of schedules"),
     (Mutant::PassedIgnored, "`mutant_news_is_caught` of schedules"),
     (Mutant::SweepGoesOn, "`schedules_l2_a_block_that_moves_behind_both_sweeps_is_found`"),
+    (Mutant::InFlightUnsettled, "`schedules_l2_c1_what_the_dead_had_freed_is_hinted_beside_a_merge`"),
     (Mutant::LargeFitUnchecked, "`mutant_schedules_table`, sort Large"),
     (Mutant::PoolUnbounded, "`mutant_schedules_table`, sort Large"),
     (

@@ -18,6 +18,7 @@ mod mending;
 mod moving;
 mod names;
 mod news;
+mod recovering;
 mod resizing;
 #[expect(unreachable_pub, reason = "the model is written as a module of its own")]
 #[path = "../../../models/sequential.rs"]
@@ -515,6 +516,20 @@ fn schedules_s4_a_walker_counts_a_join_once() {
     set_mutant(None);
     println!("{count} schedules; without the recheck: {noticed:?}");
     assert!(noticed.is_some(), "JoinRecheckDropped survives");
+}
+
+/// A merge that was announced while a recovery walked past: whoever announced it hints nothing where the class stays,
+/// and the dead one had not hinted what it had freed.
+#[test]
+fn schedules_l2_c1_what_the_dead_had_freed_is_hinted_beside_a_merge() {
+    let (count, wrong) = recovering::every_moment();
+    assert_eq!(wrong, None, "at rest");
+    assert!(count > 1000);
+    set_mutant(Some(Mutant::InFlightUnsettled));
+    let (_, noticed) = recovering::every_moment();
+    set_mutant(None);
+    println!("{count} schedules; mutant InFlightUnsettled | {noticed:?}");
+    assert!(noticed.is_some(), "InFlightUnsettled survives");
 }
 
 /// The faults that are looked for: all, or the one that `MATRIX_MUTANT` names.
