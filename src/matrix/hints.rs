@@ -7,12 +7,12 @@
 //!
 //! A hint may lie: it costs time, never safety. None is lost (L2), for this reason. A publisher writes the header
 //! first and then sets hints from below, each with a read-modify-write, and goes up where it made a word nonzero. A
-//! searcher that finds nothing behind a hint clears it, and looks *once more* behind it; if something has appeared,
-//! it sets the hint again. On each word the read-modify-writes are totally ordered: either the publisher's set comes
-//! after the searcher's clear, and the hint stands; or before it, and then the searcher's clear acquires the
-//! publisher's release, so that its recheck sees what was published, and it sets the hint itself. Clears go
-//! upward by the same rule. A participant that stops between its clear and its recheck can hide a hint, not a
-//! block: whoever finds nothing sweeps the headers (matrix::sweep), which hints what it meets again.
+//! searcher that finds nothing of its class behind a hint clears it, and looks *once more* behind it; if something
+//! has appeared, it sets the hint again. On each word the read-modify-writes are totally ordered: either the
+//! publisher's set comes after the searcher's clear, and the hint stands; or before it, and then the searcher's
+//! clear acquires the publisher's release, so that its recheck sees what was published, and it sets the hint
+//! itself. Clears go upward by the same rule. A participant that stops between its clear and its recheck can hide a
+//! hint, not a block: whoever finds nothing sweeps the headers (matrix::sweep), which hints what it meets again.
 
 use super::block_header::{Header, State};
 use super::thread_cache::ThreadCache;
@@ -122,10 +122,10 @@ impl<R: Region> Hints<'_, R> {
     }
 
     /// A free block of at least `size` granules, found through the hints: two bitmap operations to the class,
-    /// one word a level to the leaf. O(1), plus one step for each stale hint, which its publisher has paid
-    /// for (L4).
+    /// one word a level to the leaf. O(1), plus two looks at a chunk's blocks for each stale hint, which its publisher
+    /// has paid for (L4), and as the last resort at sixteen chunks of the size's own class.
     ///
-    /// A hint stands for blocks of its class alone. A large block leaves hints behind in all the classes through
+    /// A hint does not stand for blocks of larger classes. A large block leaves hints behind in all the classes through
     /// which it grew or shrank: if it served whoever follows them, small requests would take it to pieces while
     /// there are small blocks enough. It is the last resort only, since its own hint may be on the way.
     pub(super) fn find(self, cache: &mut ThreadCache, size: u32) -> Option<(Granule, Header)> {
@@ -282,7 +282,7 @@ impl<R: Region> Hints<'_, R> {
         }
     }
 
-    /// Whether a free block of `class` begins in `chunk`, or one that an operation is about to give back.
+    /// Whether a free block of `class` begins in `chunk`, or one that an operation or its holder has in hand.
     fn chunk_has(self, chunk: usize, class: Class) -> bool {
         let mut bits = self.heap.word(self.heap.layout().leaf(chunk)).load(&HINT_LOOK);
         while bits != 0 {

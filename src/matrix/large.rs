@@ -39,8 +39,8 @@ use crate::segment::size_class::{Bin, Large};
 const MOST_PART: u32 = 3;
 /// ...or this part of it, however little is free.
 const SCARCE_PART: u32 = 128;
-/// Memory is plentiful while a free block has this part of the sector.
-const PLENTY_PART: u32 = 12;
+/// Requests are rounded up while a free block has this part of the sector: memory is plentiful.
+const ROUND_UP_PART: u32 = 12;
 /// A free merges so many parked blocks at most to make room for one.
 pub(super) const EVICTIONS: usize = 14;
 /// A cache looks again how much it may park once it has cut and merged this part of the sector, or this many blocks.
@@ -246,7 +246,7 @@ impl<R: Region> LargeBlocks<'_, R> {
         let caches = (1..=self.heap.news().highest_number()).filter(held).count().max(1) as u32;
         let largest = self.heap.hints().largest(cache);
         let most = largest.min(layout.granules / MOST_PART).max(layout.granules / SCARCE_PART);
-        (most / caches, largest >= layout.granules / PLENTY_PART)
+        (most / caches, largest >= layout.granules / ROUND_UP_PART)
     }
 
     /// Merges a block that was parked, if it still is.

@@ -32,7 +32,7 @@ const RUN_LINES: u32 = 8;
 pub const LARGEST_RUN: u32 = (RUN_LINES + 1) * HEADER_LINE;
 
 /// Runs come before smaller free blocks while one free block has this part of the sector.
-const PLENTY_PART: u32 = 3;
+const RUNS_PART: u32 = 3;
 
 /// A run of blocks of `size` granules, for a stack of `ceiling`, where a header line has the headers of
 /// `line` granules: its blocks and its granules. It ends where a header line ends, unless it is shorter than
@@ -114,8 +114,9 @@ impl<R: Region> Runs<'_, R> {
     /// granules where no run is to be had. The run begins and ends at a cache line of headers: a cache's parked blocks
     /// lie in header lines that no other cache writes.
     ///
-    /// Where memory is not plentiful, the smallest free block that has room for one block serves, and is cut for that
-    /// alone if it has none for a run. Else small free blocks would be passed by while runs take large ones to pieces.
+    /// Where no free block has a third of the sector, one of the smallest that have room for one block serves, and
+    /// is cut for that alone if it has none for a run. Else small free blocks would be passed by while runs take
+    /// large ones to pieces.
     pub(super) fn carve(self, cache: &mut ThreadCache, bin: Bin, room: u32) -> Option<Held> {
         let (hints, line) = (self.heap.hints(), self.heap.header_line());
         let (blocks, run) = run_of(bin.size(), cache.stacks[bin.0].ceiling() as u32, line);
@@ -123,8 +124,8 @@ impl<R: Region> Runs<'_, R> {
             return self.find_and_take(cache, room);
         }
         loop {
-            let plentiful = hints.find(cache, self.heap.layout().granules / PLENTY_PART).is_some();
-            let for_run = if plentiful { hints.find(cache, run + line - 1) } else { None };
+            let one_is_large = hints.find(cache, self.heap.layout().granules / RUNS_PART).is_some();
+            let for_run = if one_is_large { hints.find(cache, run + line - 1) } else { None };
             let (g, header) = for_run.or_else(|| hints.find(cache, room))?;
             let has_run = header.size() >= run + line - 1;
             let size = if has_run { run + (g.0 + header.size() - run) % line } else { room };
@@ -140,7 +141,8 @@ impl<R: Region> Runs<'_, R> {
     }
 
     /// Cuts a held run into `blocks` blocks of the bin: the first stays held, the others are parked. What is
-    /// left over is parked as a block of its own size; less than a span makes the last block larger.
+    /// left over is parked as a block of its own size, or merged where that size's stack is full; less than a span
+    /// makes the last block larger.
     ///
     /// All heads are COALESCING until the run's own word has shrunk: an ACKED head under it could be taken by a stale
     /// index while the run still covers it (S1 after a crash).
