@@ -195,7 +195,7 @@ fn loom_c1_killed_while_a_run_is_cut_up() {
 
 #[test]
 fn loom_c1_killed_while_a_large_block_is_freed() {
-    every_step("loom_c1_killed_while_a_large_block_is_freed", || killed(33, 0, frees_a_large_block), 8, 20);
+    every_step("loom_c1_killed_while_a_large_block_is_freed", || killed(33, 0, frees_a_large_block), 32, 20);
 }
 
 /// A head under a run that is not cut up yet, shown as parked: an index that has gone stale takes it, and the
