@@ -68,6 +68,14 @@ impl<R: Region> Hints<'_, R> {
         self.hint_upward(class, TreeStep { level: 0, at: chunk }, whole);
     }
 
+    /// Hints a free block of `size` granules, the whole chain, if a part of that is missing.
+    pub(super) fn see_to(self, g: Granule, size: u32) {
+        let class = of_size(size);
+        if !self.is_hinted(g, class) {
+            self.hint(g, class, true);
+        }
+    }
+
     fn hint_upward(self, class: Class, mut step: TreeStep, whole: bool) {
         let top = self.heap.layout().levels + 1;
         let mut first = true;
@@ -344,7 +352,7 @@ impl<R: Region> Hints<'_, R> {
         None
     }
 
-    /// Whether every hint on the way to a free block at `g` stands. For verification at rest.
+    /// Whether every hint on the way to a free block at `g` stands.
     pub(crate) fn is_hinted(self, g: Granule, class: Class) -> bool {
         let span = self.heap.layout().span(g) as usize;
         let chunk = span / CHUNK;

@@ -128,10 +128,7 @@ impl<R: Region> Heap<R> {
                 State::Coalescing if self.operations().help(cache, g, header) => continue,
                 State::Free => {
                     // Before it is taken: what remains of it keeps its hints.
-                    let class = of_size(size);
-                    if !self.hints().is_hinted(g, class) {
-                        self.hints().hint(g, class, true);
-                    }
+                    self.hints().see_to(g, size);
                     if let Some(tail) = wanted.and_then(|asked| self.runs().tail_for(asked, g, size)) {
                         match self.operations().take(cache, g, header, tail) {
                             Some(held) => return Some(held),
@@ -219,16 +216,11 @@ impl<R: Region> Heap<R> {
         if !header.is_free() {
             return R::Backend::mutated(Mutant::InFlightUnsettled) || !self.operations().help(cache, g, header);
         }
-        let hint = |g: Granule, header: Header| {
-            if !self.hints().is_hinted(g, of_size(header.size())) {
-                self.hints().hint(g, of_size(header.size()), true);
-            }
-        };
-        hint(g, header);
+        self.hints().see_to(g, header.size());
         let at = self.operations().publish_free(cache, g, header.size(), Some(of_size(header.size())));
         let now = self.look(at);
         if now.is_free() && self.fits_sector(at, now) {
-            hint(at, now);
+            self.hints().see_to(at, now.size());
         }
         true
     }
