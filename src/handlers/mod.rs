@@ -40,7 +40,7 @@ pub use crate::segment::Participant;
 pub use block::HandlerFunctions;
 pub use handler::Handler;
 pub(crate) use handler::refused;
-pub(crate) use inspect::each_block;
 pub use inspect::{BlockInfo, Repaired, Stats};
+pub(crate) use inspect::{each_block, patiently};
 pub use names::Name;
 pub use pointer::{Block, RelativePtr};

@@ -29,7 +29,7 @@ pub(crate) fn verify(asked: &Verify) -> Outcome {
         }
         Err(error) => {
             let mut out =
-                format!("fault: {} (seen at each of {})\n", fault(&error), text::count(asked.tries as u64, "look"));
+                format!("fault: {} (seen by each of {})\n", fault(&error), text::count(asked.tries as u64, "attempt"));
             if alive > 0 {
                 out += &format!(
                     "{} alive: an operation in flight may look like a fault; verify again at rest\n",

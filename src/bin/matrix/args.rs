@@ -272,8 +272,8 @@ pub(crate) struct Map {
 pub(crate) struct Verify {
     #[command(flatten)]
     pub(crate) one: One,
-    /// Looks, 20 ms apart, of which one without a fault is enough
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    /// Attempts, 20 ms apart, of up to ten looks each; one look without a fault is enough
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) tries: u32,
 }
 
