@@ -98,10 +98,22 @@ impl<T: Payload + ?Sized, M: Mode> Sender<T, M> {
     /// # Errors
     /// [`Unsent`]: not [`Unsent::Full`], nor [`Unsent::Timeout`]. Those that were not sent are in the vector still.
     pub fn send_many(&self, messages: &mut Vec<Message<'_, T>>) -> std::result::Result<(), Unsent> {
+        self.send_many_until(messages, None)
+    }
+
+    /// As [`Sender::send_many`], and waits for room until then, if that is given.
+    ///
+    /// # Errors
+    /// As [`Sender::send_many`], and [`Unsent::Timeout`].
+    pub fn send_many_until(
+        &self,
+        messages: &mut Vec<Message<'_, T>>,
+        until: Option<Instant>,
+    ) -> std::result::Result<(), Unsent> {
         match self.put_many(messages).1 {
             Err(Unsent::Full) => {
                 let in_vain = || self.in_vain();
-                self.end.attached.put_patiently(None, || self.put_many(messages).1, in_vain)
+                self.end.attached.put_patiently(until, || self.put_many(messages).1, in_vain)
             }
             sent => sent,
         }
@@ -253,8 +265,21 @@ impl<T: Payload + ?Sized, M: Mode> Receiver<T, M> {
         most: usize,
         into: &mut Vec<Message<'r, T>>,
     ) -> std::result::Result<usize, Unreceived> {
+        self.recv_many_until(most, into, None)
+    }
+
+    /// As [`Receiver::recv_many`], and waits for the first one until then, if that is given.
+    ///
+    /// # Errors
+    /// As [`Receiver::recv_many`], and [`Unreceived::Timeout`].
+    pub fn recv_many_until<'r>(
+        &'r self,
+        most: usize,
+        into: &mut Vec<Message<'r, T>>,
+        until: Option<Instant>,
+    ) -> std::result::Result<usize, Unreceived> {
         match self.get_many(most, into) {
-            Err(Unreceived::Empty) => self.end.attached.get_patiently(None, || self.try_recv_many(most, into)),
+            Err(Unreceived::Empty) => self.end.attached.get_patiently(until, || self.try_recv_many(most, into)),
             got => got,
         }
     }

@@ -2,6 +2,7 @@ use super::*;
 use crate::ipc::message::Message;
 use crate::ipc::structure::Sort;
 use crate::ipc::testing::{LONG, SOON, handler, nothing_is_left, other};
+use crate::ipc::wait::deadline;
 use crate::matrix::core::AtomicMatrix;
 use std::time::Duration;
 
@@ -279,11 +280,14 @@ fn batches<M: Mode + Send>(handler: &Handler, tx: Sender<u64, M>, rx: Receiver<u
     let mut twelve = messages(12);
     assert_eq!(tx.try_send_many(&mut twelve), Ok(8));
     assert_eq!((twelve.len(), *twelve[0], tx.try_send_many(&mut twelve)), (4, 8, Err(Unsent::Full)));
+    let now = || Some(std::time::Instant::now());
+    assert_eq!((tx.send_many_until(&mut twelve, now()), twelve.len()), (Err(Unsent::Timeout), 4));
     let mut got = vec![];
     assert_eq!((rx.try_recv_many(0, &mut got), rx.try_recv_many(5, &mut got)), (Ok(0), Ok(5)));
     assert_eq!(tx.try_send_many(&mut twelve), Ok(4));
     assert_eq!((tx.try_send_many(&mut twelve), twelve.len()), (Ok(0), 0));
     assert_eq!((rx.recv_many(99, &mut got), rx.try_recv_many(9, &mut got)), (Ok(7), Err(Unreceived::Empty)));
+    assert_eq!((rx.recv_many_until(9, &mut got, now()), got.len()), (Err(Unreceived::Timeout), 12));
     assert_eq!(got.iter().map(|message| **message).collect::<Vec<_>>(), (0..12).collect::<Vec<_>>());
     let foreign = self::handler();
     let mut mixed = messages(2);
@@ -291,9 +295,16 @@ fn batches<M: Mode + Send>(handler: &Handler, tx: Sender<u64, M>, rx: Receiver<u
     assert_eq!((tx.try_send_many(&mut mixed), tx.send_many(&mut mixed)), (Ok(1), Err(Unsent::NotOwn)));
     assert_eq!((mixed.len(), rx.try_iter().count()), (2, 1));
     std::thread::scope(|scope| {
-        scope.spawn(move || tx.send_many(&mut messages(1000)).expect("somebody receives"));
+        let until = deadline(LONG);
+        scope.spawn(move || {
+            let mut all = messages(1000);
+            let rest = all.split_off(500);
+            tx.send_many(&mut all).expect("somebody receives");
+            all = rest;
+            tx.send_many_until(&mut all, until).expect("somebody receives");
+        });
         let (mut sum, mut got) = (0, vec![]);
-        while rx.recv_many(16, &mut got).is_ok() {
+        while rx.recv_many_until(16, &mut got, until).is_ok() {
             sum += got.drain(..).map(|message| *message).sum::<u64>();
         }
         assert_eq!(sum, 499_500, "Q3");

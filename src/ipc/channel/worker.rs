@@ -231,9 +231,21 @@ impl<'w, T: Payload + ?Sized> Delivery<'w, T> {
     /// # Errors
     /// [`ForwardError`] with the delivery: as [`Sender::send`].
     pub fn forward<M: Mode>(self, to: &Sender<T, M>) -> std::result::Result<(), ForwardError<'w, T>> {
+        self.forward_until(to, None)
+    }
+
+    /// As [`Delivery::forward`], and waits for room until then, if that is given.
+    ///
+    /// # Errors
+    /// [`ForwardError`] with the delivery: as [`Sender::send_until`].
+    pub fn forward_until<M: Mode>(
+        self,
+        to: &Sender<T, M>,
+        until: Option<Instant>,
+    ) -> std::result::Result<(), ForwardError<'w, T>> {
         let put = || to.put(&self.message);
         let put = match put() {
-            Err(Unsent::Full) => to.attached().put_patiently(None, put, || to.in_vain()),
+            Err(Unsent::Full) => to.attached().put_patiently(until, put, || to.in_vain()),
             put => put,
         };
         match put {

@@ -25,6 +25,9 @@ fn q2_q3_what_is_not_acknowledged_is_delivered_again() {
     two.forward(&on).expect("room");
     assert_eq!(jobs.unacknowledged(), (0, 0));
     let three = worker.recv().expect("sent");
+    let now = Some(std::time::Instant::now());
+    let ForwardError { delivery: three, why } = three.forward_until(&on, now).expect_err("full, and stays so");
+    assert_eq!((why, *three, jobs.unacknowledged()), (Unsent::Timeout, 3, (1, 0)));
     done.close();
     let ForwardError { delivery, why } = three.forward(&on).expect_err("closed");
     assert_eq!((why, *delivery, delivery.deliveries()), (Unsent::Closed, 3, 1));
