@@ -2,8 +2,8 @@
 //!
 //! Independent processes on a Linux host map one segment in `/dev/shm`. Each of them allocates, reads and
 //! frees blocks of any size in it, without copies and without a kernel call on the hot path. No allocation
-//! and no free waits for another process, which may be stopped or killed at any moment: what it held comes
-//! back.
+//! and no free waits for another process, which may be stopped or killed at any moment. What a killed one held
+//! comes back.
 //!
 //! # Two programs that talk
 //!
@@ -19,14 +19,18 @@
 //! # Whose a block is
 //!
 //! A block belongs to the process that allocated it, until that process frees it or gives it away. If its
-//! owner dies, it is freed, or kept if so asked ([`Options::keep_orphans`]). While a block is unowned no death
-//! frees it.
+//! owner dies, it is freed, or kept if so asked ([`Options::keep_orphans`]). If its owner leaves in good order
+//! (drops its last handler), it stays, unowned, until somebody takes or frees it: while a block is unowned no
+//! death frees it. What was sent or published into a structure is the structure's: taken there, and by no call
+//! that is given its offset ([`Error::InStructure`]).
+//!
+//! Ownership is counted by thread. When a thread ends, its blocks pass to its process.
 //!
 //! ```text
-//!             allocate               send, publish               receive, take               drop, free
-//!  (free) ───────────────▶ sender's ───────────────▶ unowned ───────────────▶ receiver's ───────────────▶ (free)
-//!                              │                                                    │
-//!                              └────── its owner dies: freed, or kept if so asked ──┘
+//!            allocate              send; publish                      receive; take               drop, free
+//!  (free) ──────────────▶ sender's ──────────────▶ channel's; unowned ──────────────▶ receiver's ─────────────▶ (free)
+//!                             │                                                           │
+//!                             └─ it dies: freed, or kept if so asked; it leaves: unowned ─┘
 //! ```
 //!
 //! # The names
