@@ -33,7 +33,7 @@ pub enum Error {
     OutOfMemory {
         /// Bytes asked for.
         requested: u64,
-        /// Bytes free altogether, at most.
+        /// Bytes that are free, parked or in flight, at most.
         free: u64,
         /// Bytes of the largest free block, at most.
         largest: u64,
@@ -197,7 +197,7 @@ pub enum Error {
         /// The name asked for.
         name: String,
     },
-    /// The name is too long for the directory.
+    /// The name is too long for the directory, or empty.
     #[error("the name {name:?} has {length} bytes; names have 1 to {limit}: choose another")]
     NameTooLong {
         /// The name asked for.

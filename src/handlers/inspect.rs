@@ -52,7 +52,8 @@ pub struct Stats {
     pub free_blocks: u64,
     /// Bytes in free blocks.
     pub free_bytes: u64,
-    /// Parked blocks: freed, and waiting unmerged for the next request of their size. They count as free.
+    /// Parked blocks: freed, and waiting unmerged for the next request of their size. They are not among the free
+    /// ones: at rest, what is live, free, parked and in flight is the sector.
     pub parked_blocks: u64,
     /// Bytes in parked blocks.
     pub parked_bytes: u64,
@@ -223,7 +224,8 @@ impl Handler {
         Ok(Stats::of(self.matrix.heap().layout(), &tally))
     }
 
-    /// The state of the block that begins at an offset: FREE → ALLOCATED → ACKED → COALESCING → FREE.
+    /// The state of the block that begins at an offset: FREE → ALLOCATED → ACKED → COALESCING → FREE. `Inside` where no
+    /// block begins; `Typed` and `TypedSmall` are live as `Allocated` is; `Marked` is parked as `Acked` is.
     ///
     /// # Errors
     /// [`Error::BadOffset`].

@@ -32,7 +32,7 @@
 //! before the send is refused afterwards (S5), and a word that names a block that was taken stays void. The
 //! limit is the one of all generations: a taker that is stopped between its look at a link and its
 //! compare-and-swap for exactly a multiple of 2^20 generations of that one block may take what has become
-//! another structure's by then (S3 in `papers/promises.md`).
+//! another structure's by then (S3 in `verification/OBLIGATIONS.md`).
 
 use crate::backend::orderings::{CELL_LOOK, LET_GO, OWN_STORE, TAKE};
 use crate::backend::{Backend, Mutant, Word};

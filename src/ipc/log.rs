@@ -17,7 +17,7 @@
 //!  3    cell w → empty(t)                            join, history of h < n
 //!  4    what was taken is freed, again                1 cursor ← c = tail − h, joins += 1
 //!  5 cell empty(t) → link(A, g+1, B)  ◀ takes effect  2 fence; tail < c + n? else again
-//!  6 header (A, g) → (unowned, g+1)
+//!  6 header (A, g) → (LINKED, g+1)
 //!  7 tail t → t + 1
 //! ```
 //!

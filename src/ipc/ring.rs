@@ -14,7 +14,7 @@
 //!       not void → Full                                    not void → header → (R, g')       ◀ takes effect
 //!       void     → c → empty(t), help head, again          void     → c → empty(h + n), head, again
 //!  3 cell empty(t) → link(A, g+1, B)  ◀ takes effect   3 c → empty(h + n)
-//!  4 header (A, g) → (nobody, g+1)                      4 head h → h + 1
+//!  4 header (A, g) → (LINKED, g+1)                      4 head h → h + 1
 //!  5 tail t → t + 1
 //! ```
 //!

@@ -10,7 +10,7 @@
 //! - **Thief T** (healing, the last try of an allocation): mark the header by compare-and-swap (ACKED by A →
 //!   *marked* by T, a new generation), for many blocks at once; one heavy fence (`membarrier`); then look at
 //!   each owner's slot. If A's slot names the block, A gets it back; else a compare-and-swap from exactly the
-//!   mark makes it T's.
+//!   mark makes it unowned, and anybody (T first) takes it by another.
 //! - **Adopter** of A's live block: much the same (matrix::adoption).
 //! - **Remote free** of A's block by another: ALLOCATED by A → ACKED by A, one compare-and-swap; the index goes home in
 //!   a batch (matrix::outbox). If A frees it at the same moment, both write the same word. (Both are told that they

@@ -11,8 +11,10 @@
 //! A block that can be handed out has as many granules as a span at least; a free one may be shorter, where
 //! it has its span to itself.
 //!
-//! The generation of a word never stands still: its writer gives it the generation after the one found
-//! there (ALLOCATED → ACKED keep it, the state tells them apart). A value therefore does not
+//! A word's generation advances whenever a block begins, ends, changes size, is taken out of parking or marked.
+//! It stands still where a live block is parked (the state tells the two apart), and where a block only changes hands:
+//! a live one is adopted or given, a parked one becomes unowned. So A's word may come back, by way of another owner.
+//! Whoever expects such a word, a recoverer, pins the number first (segment::slot). Any other value does not
 //! return within 2^20 changes of that one word, and a compare-and-swap prepared long ago fails.
 //!
 //! Words without an owner, FREE and INSIDE, have a *tag* of 11 bits where others name their owner. An inside
@@ -27,12 +29,12 @@
 //! | state | owner field | written by | at the sites | becomes |
 //! |---|---|---|---|---|
 //! | FREE | (a tag) | any helper, at the end of an announced operation; the holder | COMMIT; HELD_STORE | COALESCING, INSIDE |
-//! | COALESCING, held | its holder | one claimer; the holder | CLAIM, CARVE; HELD_STORE | FREE, ALLOCATED, ACKED, INSIDE |
+//! | COALESCING, held | its holder | one claimer; the holder | CLAIM, CARVE; HELD_STORE | FREE, ALLOCATED, ACKED, INSIDE; unowned ACKED by its holder's recovery |
 //! | COALESCING, announced | the announcer | the announcer | ANNOUNCE | FREE |
-//! | ALLOCATED, typed or not | its owner; its adopter; 0; KEPT; LINKED | the holder; the owner (B1); a claimer; a giver (B4) | HELD_STORE; OWN_STORE; CLAIM; ADOPT | ACKED; COALESCING, held by its owner, which resizes it |
-//! | ACKED | the cache whose stack it is for; 0 | the owner (B1); a freer (B3); a thief (B2); the end of an adoption (B4) | OWN_STORE; PARK; TAKE_OVER; ADOPT | ALLOCATED, MARKED, COALESCING |
-//! | MARKED | the thief | a thief (B2) | MARK | ACKED; ALLOCATED or COALESCING by its owner |
-//! | INSIDE | (a tag) | the holder; helpers of an announced operation | HELD_STORE; FREEZE, FOOTER | COALESCING |
+//! | ALLOCATED, typed or not | its owner; its adopter; 0; KEPT; LINKED | the holder; the owner (B1); a claimer; a giver (B4); a link's giver or taker; mending | HELD_STORE; OWN_STORE; CLAIM; ADOPT; LET_GO, TAKE; ERASE | ACKED; ALLOCATED of another owner (B4, a link); COALESCING, held by its owner, which resizes it |
+//! | ACKED | the cache whose stack or pool it is for; 0 | the holder; the owner (B1); a freer (B3), a recovery; a thief (B2); the end of an adoption (B4) | HELD_STORE; OWN_STORE; PARK; TAKE_OVER; ADOPT | ALLOCATED, MARKED, COALESCING; ACKED and unowned |
+//! | MARKED | the thief | a thief (B2) | MARK | ACKED; MARKED by another thief; ALLOCATED or COALESCING by its owner |
+//! | INSIDE | (a tag) | the holder; helpers of an announced operation; a recovery, mending | HELD_STORE; FREEZE, FOOTER; ERASE | COALESCING |
 //!
 //! - B1, *owner store*: a cache stores plainly the header of a parkable block of its own, while its slot
 //!   names the granule.
@@ -144,7 +146,7 @@ pub(super) const fn is_nobody(owner: u16) -> bool {
     matches!(owner, 0 | KEPT | LINKED)
 }
 
-/// Bits of the size of a marked block: only parked classes are marked.
+/// Bits of the size of a marked block: only blocks of bins are marked, since large ones are in nobody's bias.
 const MARKED_SIZE_BITS: u32 = 8;
 const MARKED_SIZE: u32 = (1 << MARKED_SIZE_BITS) - 1;
 

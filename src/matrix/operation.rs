@@ -30,7 +30,8 @@
 //!
 //! S4: at every instruction the sizes tile the sector, where a block under a join counts its right neighbour as its
 //! own from the freeze on. C1: a participant that stops for ever leaves at worst an announced operation, which others
-//! finish, and one block that it held alone, no larger than what it asked for or was freeing.
+//! finish, and one block that it held alone: what it asked for, what it was freeing, or a run that it cuts up
+//! (matrix::runs, 72 spans at most).
 //! L1: an announced operation ends after a bounded number of any helper's steps, without waiting.
 
 use super::block_header::{Header, State};
@@ -119,8 +120,7 @@ pub struct Held {
     pub header: Header,
 }
 
-/// Spans of a block that may be held while it is merged: the largest that is ever parked, where a span has
-/// four granules.
+/// Spans of a block that may be held while it is merged: those of the largest bin's, where a span has four granules.
 const LARGEST_HELD: u32 = 30;
 const _: () = assert!(LARGEST_PARKED.div_ceil(4) == LARGEST_HELD);
 

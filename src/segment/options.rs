@@ -234,8 +234,8 @@ impl Options {
     }
     /// Biased parking (default on where the kernel has membarrier(2), private expedited and global: Linux
     /// 4.14, no `nohz_full`): a thread takes and frees blocks of its own without a locked instruction, and
-    /// whoever else takes its parked blocks, or adopts its live ones, pays for a barrier: some microseconds
-    /// within a process, some milliseconds (13 were measured) between two. Stored in the segment: all who
+    /// whoever else takes its parked blocks of at most 1920 bytes, or adopts its live ones, pays for a barrier: some
+    /// microseconds within a process, some milliseconds (13 were measured) between two. Stored in the segment: all who
     /// attach need the call. Off in strict mode, where nothing is parked.
     pub fn biased(mut self, on: bool) -> Self {
         self.biased = Some(on);

@@ -56,8 +56,8 @@ pub const fn at_least(size: u32) -> Class {
 const _: () = assert!(of_size(1).0 == 1 && of_size(8).0 == 8 && of_size(15).0 == 15 && of_size(17).0 == 16);
 const _: () = assert!(at_least(17).size() == 18);
 
-/// Index of a *bin*: a size of the blocks that are parked when they are freed, in granules. Blocks of other
-/// sizes are merged.
+/// Index of a *bin*: a size of the small blocks that are parked when they are freed, in granules. Small blocks of other
+/// sizes are merged; those above the bins' sizes are parked as [`Large`] ones.
 ///
 /// Up to 40 granules each size has a bin, under its own number; then each fourth up to 64, and each eighth up to 120.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,7 +67,7 @@ pub struct Bin(pub usize);
 pub const EXACT: u32 = 41;
 /// Bins; number 0 has no blocks.
 pub const BINS: usize = 54;
-/// Size of the last bin.
+/// The size of the last bin's blocks, the largest that are biased.
 pub const LARGEST_PARKED: u32 = Bin(BINS - 1).size();
 
 impl Bin {
