@@ -197,7 +197,7 @@ pub enum Error {
         /// The name asked for.
         name: String,
     },
-    /// The name is too long for the directory, or empty.
+    /// The name is too long for the directory.
     #[error("the name {name:?} has {length} bytes; names have 1 to {limit}: choose another")]
     NameTooLong {
         /// The name asked for.

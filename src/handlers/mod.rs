@@ -43,4 +43,5 @@ pub(crate) use handler::refused;
 pub use inspect::{BlockInfo, Repaired, Stats};
 pub(crate) use inspect::{each_block, patiently};
 pub use names::Name;
+pub(crate) use names::check_name;
 pub use pointer::{Block, RelativePtr};

@@ -29,19 +29,21 @@ pub struct Name {
 impl Handler {
     /// Publishes a live block under a name of at most 96 bytes, so that other processes find it. The block
     /// then belongs to nobody: it survives its maker, until somebody adopts or frees it. Publish what is your
-    /// own or unowned: a block that another process owns would be taken from it.
+    /// own or unowned: a block that another process owns would be taken from it. O(directory entries); a small block
+    /// of another thread costs what it costs to adopt it ([`Handler::adopt_at`]).
     ///
     /// # Errors
-    /// [`Error::NameTaken`], [`Error::NameTooLong`], [`Error::DirectoryFull`]; for the block
-    /// [`Error::ForeignBlock`], [`Error::NotLive`], [`Error::Stale`] or [`Error::ChangingHands`] (after half
-    /// a second, twice at most); [`Error::NoParticipantSlot`] and [`Error::ForkedChild`].
+    /// [`Error::NameTaken`], [`Error::NameTooLong`], [`Error::BadOption`] for the empty name,
+    /// [`Error::DirectoryFull`]; for the block [`Error::ForeignBlock`], [`Error::BadOffset`], [`Error::NotLive`],
+    /// [`Error::Stale`] or [`Error::ChangingHands`] (after half a second, twice at most); [`Error::NoMembarrier`] if
+    /// it is another thread's and the call is refused by now; [`Error::NoParticipantSlot`] and [`Error::ForkedChild`].
     pub fn publish<T>(&self, name: &str, block: &Block<T>) -> Result<()> {
         self.publish_as(name, &block.pointer.cast(), false).map(|_| ())
     }
 
     /// Publishes a live block under a name that is free, or `replaces` what it stands for: what that was.
     pub(crate) fn publish_as(&self, name: &str, block: &RelativePtr<u8>, replaces: bool) -> Result<Option<NamedBlock>> {
-        self.check_name(name)?;
+        check_name(name)?;
         // Whose it is has to be known, so that nobody else's is taken.
         let mut found = self.live(block);
         patiently(|| {
@@ -86,24 +88,25 @@ impl Handler {
         Err(Error::ChangingHands { offset: entry.offset, participant: heap.look(live.at).holder() })
     }
 
-    /// The block published under a name.
+    /// The block published under a name. O(directory entries).
     ///
     /// # Errors
-    /// [`Error::NameUnknown`], [`Error::TypeMismatch`], and [`Error::NotLive`] or [`Error::Stale`] if the
-    /// block was freed since.
+    /// [`Error::NameUnknown`], [`Error::NameTooLong`], [`Error::BadOption`] for the empty name,
+    /// [`Error::TypeMismatch`], [`Error::TooSmall`], and [`Error::NotLive`] or [`Error::Stale`] if the block was freed
+    /// since.
     pub fn lookup<T: Shared>(&self, name: &str) -> Result<Block<T>> {
         self.find_published(name).map(|(block, _)| block)
     }
 
     /// What is published under a name.
     pub(crate) fn published_under(&self, name: &str) -> Result<NamedBlock> {
-        self.check_name(name)?;
+        check_name(name)?;
         let found = self.directory().lookup(name.as_bytes());
         found.map(|found| found.block).ok_or_else(|| Error::NameUnknown { name: name.to_owned() })
     }
 
     fn find_published<T: Shared>(&self, name: &str) -> Result<(Block<T>, Published)> {
-        self.check_name(name)?;
+        check_name(name)?;
         let found = self.directory().lookup(name.as_bytes());
         let found = found.ok_or_else(|| Error::NameUnknown { name: name.to_owned() })?;
         let NamedBlock { offset, generation: expected, .. } = found.block;
@@ -115,10 +118,11 @@ impl Handler {
     }
 
     /// Takes the block published under a name: of all who try, one gets it, and owns it from then on. The
-    /// name is free again.
+    /// name is free again. O(directory entries).
     ///
     /// # Errors
-    /// As [`Handler::lookup`]; [`Error::NameUnknown`] also if somebody else takes it at the same moment.
+    /// As [`Handler::lookup`]; [`Error::NameUnknown`] also if somebody else takes it at the same moment, or has adopted
+    /// it since; [`Error::NoParticipantSlot`], [`Error::ForkedChild`].
     pub fn take<T: Shared>(&self, name: &str) -> Result<Block<T>> {
         let (block, found) = self.find_published::<T>(name)?;
         let live = self.live(&block.pointer)?;
@@ -127,7 +131,7 @@ impl Handler {
 
     /// As [`Handler::take`], for a block whose type `check` looks at.
     pub(crate) fn take_checked(&self, name: &str, check: impl FnOnce(Live) -> Result<()>) -> Result<RelativePtr<u8>> {
-        self.check_name(name)?;
+        check_name(name)?;
         let found = self.directory().lookup(name.as_bytes());
         let found = found.ok_or_else(|| Error::NameUnknown { name: name.to_owned() })?;
         let live = self.live_of(found.block.offset, Some(found.block.generation))?;
@@ -142,18 +146,19 @@ impl Handler {
         Ok(self.pointer(ours))
     }
 
-    /// Withdraws a name. The block stays allocated.
+    /// Withdraws a name. The block stays allocated. O(directory entries).
     ///
     /// # Errors
-    /// [`Error::NameUnknown`].
+    /// [`Error::NameUnknown`], [`Error::NameTooLong`], [`Error::BadOption`] for the empty name,
+    /// [`Error::ForkedChild`].
     pub fn withdraw(&self, name: &str) -> Result<()> {
         self.matrix.check_process()?;
-        self.check_name(name)?;
+        check_name(name)?;
         let withdrawn = self.directory().withdraw(name.as_bytes());
         if withdrawn { Ok(()) } else { Err(Error::NameUnknown { name: name.to_owned() }) }
     }
 
-    /// Everything that is published just now, in no particular order. Reads only.
+    /// Everything that is published just now, in no particular order. O(directory entries); reads only.
     pub fn names(&self) -> Vec<Name> {
         let mut names = vec![];
         self.directory().each(|name, entry| {
@@ -173,11 +178,17 @@ impl Handler {
     fn directory(&self) -> Directory<'_, MappedRegion> {
         Directory(self.matrix.heap().region())
     }
+}
 
-    pub(crate) fn check_name(&self, name: &str) -> Result<()> {
-        if name.len() <= NAME_LIMIT && !name.is_empty() {
-            return Ok(());
-        }
-        Err(Error::NameTooLong { name: name.to_owned(), length: name.len(), limit: NAME_LIMIT })
+/// Whether a name is one that the directory can hold.
+pub(crate) fn check_name(name: &str) -> Result<()> {
+    match name.len() {
+        0 => Err(Error::BadOption {
+            option: "name",
+            found: "it is empty".to_owned(),
+            allowed: "names have 1 to 96 bytes",
+        }),
+        1..=NAME_LIMIT => Ok(()),
+        length => Err(Error::NameTooLong { name: name.to_owned(), length, limit: NAME_LIMIT }),
     }
 }

@@ -48,8 +48,8 @@ impl Handler {
     ///
     /// # Errors
     /// [`Error::TypeMismatch`] if what has that name is no board of this type; [`Error::OutOfMemory`],
-    /// [`Error::DirectoryFull`], [`Error::NameTooLong`], [`Error::ChangingHands`],
-    /// [`Error::NoParticipantSlot`], [`Error::TooManyHandles`], [`Error::ForkedChild`].
+    /// [`Error::DirectoryFull`], [`Error::NameTooLong`], [`Error::BadOption`] for the empty name,
+    /// [`Error::ChangingHands`], [`Error::NoParticipantSlot`], [`Error::TooManyHandles`], [`Error::ForkedChild`].
     pub fn board<T: Payload + ?Sized>(&self, name: &str) -> Result<Board<T>> {
         Ok(Board { attached: open::<Board<T>>(self, name, Sort::Board, KEPT, 0, T::FINGERPRINT)?, of: PhantomData })
     }

@@ -35,9 +35,9 @@ use super::structure::{Sort, Structure};
 use crate::backend::orderings::COPY_FENCE;
 use crate::backend::{Backend, Native, payload};
 use crate::error::{Error, Result};
-use crate::handlers::{BlockInfo, Name, Participant, Stats, each_block, patiently, refused};
+use crate::handlers::{BlockInfo, Name, Participant, Stats, check_name, each_block, patiently, refused};
 use crate::matrix::heap::{Heap, Live};
-use crate::segment::directory::{Directory, NAME_LIMIT, NamedBlock};
+use crate::segment::directory::{Directory, NamedBlock};
 use crate::segment::offsets::Offsets;
 use crate::segment::{Options, View};
 use crate::shared::Shared;
@@ -179,8 +179,8 @@ impl ReadOnly {
     /// A copy of the value that is published under a name. A mixture if its owner writes it meanwhile.
     ///
     /// # Errors
-    /// [`Error::NameUnknown`], [`Error::NameTooLong`], [`Error::TypeMismatch`], [`Error::NotLive`]
-    /// or [`Error::Stale`] if it was freed, be it meanwhile.
+    /// [`Error::NameUnknown`], [`Error::NameTooLong`], [`Error::BadOption`] for the empty name,
+    /// [`Error::TypeMismatch`], [`Error::NotLive`] or [`Error::Stale`] if it was freed, be it meanwhile.
     pub fn read<T: Shared>(&self, name: &str) -> Result<T> {
         self.published(name, |live| self.copy_value(live))
     }
@@ -198,8 +198,8 @@ impl ReadOnly {
     /// begins anew if it was overwritten meanwhile.
     ///
     /// # Errors
-    /// [`Error::NameUnknown`]; [`Error::TypeMismatch`] if what has that name is no board or topic
-    /// of this type.
+    /// [`Error::NameUnknown`], [`Error::NameTooLong`], [`Error::BadOption`] for the empty name;
+    /// [`Error::TypeMismatch`] if what has that name is no board or topic of this type.
     pub fn latest<T: Shared>(&self, name: &str) -> Result<Option<(u64, T)>> {
         self.newest::<T, _>(name, |live| self.copy_value(live))
     }
@@ -218,9 +218,7 @@ impl ReadOnly {
     }
 
     fn entry(&self, name: &str) -> Result<NamedBlock> {
-        if name.is_empty() || name.len() > NAME_LIMIT {
-            return Err(Error::NameTooLong { name: name.to_owned(), length: name.len(), limit: NAME_LIMIT });
-        }
+        check_name(name)?;
         let found = Directory(self.heap.region()).find_unhelped(name.as_bytes());
         found.ok_or_else(|| Error::NameUnknown { name: name.to_owned() })
     }

@@ -70,7 +70,7 @@ impl<T: Payload + ?Sized> TopicOptions<'_, '_, T> {
     /// Makes the topic, or opens it if there is one, whatever its cells.
     ///
     /// # Errors
-    /// [`Error::TypeMismatch`]; [`Error::BadOption`] for the cells; [`Error::OutOfMemory`],
+    /// [`Error::TypeMismatch`]; [`Error::BadOption`] for the cells or the empty name; [`Error::OutOfMemory`],
     /// [`Error::DirectoryFull`], [`Error::NameTooLong`], [`Error::ChangingHands`],
     /// [`Error::NoParticipantSlot`], [`Error::TooManyHandles`], [`Error::ForkedChild`].
     pub fn open_or_create(self) -> Result<Topic<T>> {

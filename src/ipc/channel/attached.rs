@@ -3,7 +3,7 @@
 use super::error::{Unreceived, Unsent};
 use crate::backend::Reach;
 use crate::error::{Error, Result};
-use crate::handlers::Handler;
+use crate::handlers::{Handler, check_name};
 use crate::ipc::message::Message;
 use crate::ipc::payload::Payload;
 use crate::ipc::ring::{NotSent, Ring};
@@ -102,7 +102,7 @@ impl Attached {
     /// The structure of that name, a `T` to the caller, if there is one; one that is just being made or removed is
     /// waited for, but not for long.
     pub(in crate::ipc) fn find<T: ?Sized>(handler: &Handler, name: &str, shape: Shape) -> Result<Option<Arc<Self>>> {
-        handler.check_name(name)?;
+        check_name(name)?;
         let (matrix, home, begun) = (handler.matrix(), handler.matrix().home()?, Instant::now());
         let mut reaped = false;
         while let Some(found) = Directory(matrix.segment()).lookup(name.as_bytes()) {

@@ -204,7 +204,8 @@ impl<T: Payload + ?Sized, M: Mode> ChannelOptions<'_, T, M> {
     ///
     /// # Errors
     /// [`Error::NameUnknown`]; [`Error::TypeMismatch`] if what has that name is no channel of this type;
-    /// [`Error::ChangingHands`] if it is just being made for half a second; [`Error::NameTooLong`],
+    /// [`Error::ChangingHands`] if it is just being made for half a second; [`Error::NameTooLong`];
+    /// [`Error::BadOption`] for the empty name or an option that [`ChannelOptions::create`] refuses;
     /// [`Error::NoParticipantSlot`], [`Error::TooManyHandles`], [`Error::ForkedChild`].
     pub fn open(self) -> Result<Channel<T, M>> {
         let found = Attached::find::<Channel<T, M>>(self.handler, &self.name, self.shape()?)?;

@@ -92,7 +92,7 @@ impl<Q: Payload + ?Sized, A: Payload + ?Sized> ServiceOptions<'_, '_, Q, A> {
     ///
     /// # Errors
     /// [`Error::TypeMismatch`] if what has that name is no service of these types; [`Error::BadOption`] for the
-    /// capacity; [`Error::OutOfMemory`],
+    /// capacity or the empty name; [`Error::OutOfMemory`],
     /// [`Error::DirectoryFull`], [`Error::NameTooLong`], [`Error::ChangingHands`],
     /// [`Error::NoParticipantSlot`], [`Error::ForkedChild`].
     pub fn open_or_create(self) -> Result<Service<Q, A>> {

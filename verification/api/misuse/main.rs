@@ -371,10 +371,10 @@ fn who_stops_while_it_adopts_keeps_that_one_block() {
 fn an_empty_name_is_refused() {
     let (_scratch, h) = segment();
     let block = h.allocate::<u64>().expect("room");
-    refused!(h, h.publish("", &block), Error::NameTooLong { .. });
-    refused!(h, h.lookup::<u64>(""), Error::NameTooLong { .. });
-    refused!(h, h.take::<u64>(""), Error::NameTooLong { .. });
-    refused!(h, h.withdraw(""), Error::NameTooLong { .. });
+    refused!(h, h.publish("", &block), Error::BadOption { .. });
+    refused!(h, h.lookup::<u64>(""), Error::BadOption { .. });
+    refused!(h, h.take::<u64>(""), Error::BadOption { .. });
+    refused!(h, h.withdraw(""), Error::BadOption { .. });
     assert!(h.withdraw("").expect_err("empty").to_string().contains("1 to 96"));
 }
 

@@ -182,7 +182,7 @@ fn names_are_bounded() {
         refused!(h, h.lookup::<u64>(&name), Error::NameTooLong { .. });
         refused!(h, h.withdraw(&name), Error::NameTooLong { .. });
     }
-    refused!(h, h.publish("", &block), Error::NameTooLong { .. });
+    refused!(h, h.publish("", &block), Error::BadOption { .. });
     let longest = "é".repeat(48);
     h.publish(&longest, &block).expect("96 bytes");
     assert_eq!(h.lookup::<u64>(&longest).expect("published").pointer(), block.pointer());

@@ -57,7 +57,7 @@ fn who_may_only_look_sees_names_values_boards_and_topics() {
 fn who_may_only_look_is_told_why_not() {
     let (id, handler, looker) = pair();
     assert!(matches!(looker.read::<u64>("number"), Err(Error::NameUnknown { .. })));
-    assert!(matches!(looker.latest::<u64>(""), Err(Error::NameTooLong { .. })));
+    assert!(matches!(looker.latest::<u64>(""), Err(Error::BadOption { .. })));
     let number = handler.allocate::<u64>().expect("room");
     handler.publish("number", &number).expect("new");
     assert!(matches!(looker.read::<u32>("number"), Err(Error::TypeMismatch { .. })));
