@@ -19,11 +19,12 @@ const LONG_WALK: u32 = 1 << 20;
 
 /// The four basic calls: allocate, write, read, free.
 pub trait HandlerFunctions {
-    /// Allocates a block for a `T`, uninitialised (whatever bytes were there before). O(1).
+    /// Allocates a block for a `T`, uninitialised (whatever bytes were there before). O(1) amortised: as
+    /// [`Handler::allocate_raw`].
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`], [`Error::ZeroSize`], [`Error::TooLarge`], [`Error::BadAlignment`],
-    /// [`Error::NoParticipantSlot`], [`Error::ForkedChild`].
+    /// [`Error::OutOfMemory`], [`Error::NoMembarrier`], [`Error::ZeroSize`], [`Error::TooLarge`],
+    /// [`Error::BadAlignment`], [`Error::NoParticipantSlot`], [`Error::ForkedChild`].
     fn allocate<T: Shared>(&self) -> Result<Block<T>>;
 
     /// Writes a value. For a copy that checks the block first, see [`Handler::store`].
@@ -44,8 +45,9 @@ pub trait HandlerFunctions {
     /// The block is live, and nobody writes its payload meanwhile.
     unsafe fn read<T: Shared>(&self, block: &Block<T>) -> T;
 
-    /// Frees a block: ALLOCATED → ACKED, and merged at once or when parked blocks flush. If the block was freed
-    /// already through its offset, nothing happens; [`Handler::try_free`] tells.
+    /// Frees a block: ALLOCATED → ACKED, and merged at once or when parked blocks flush. Any refusal is ignored (it
+    /// was freed already through its offset, is another segment's or a structure's by now, or this is a forked
+    /// child): [`Handler::try_free`] tells.
     fn free<T>(&self, block: Block<T>);
 }
 
@@ -73,14 +75,16 @@ impl HandlerFunctions for Handler {
 }
 
 impl Handler {
-    /// Allocates `size` bytes, aligned to the granule at least (16 bytes by default). O(1).
+    /// Allocates `size` bytes, aligned to the granule at least (16 bytes by default). O(1) amortised; before it
+    /// answers [`Error::OutOfMemory`] it looks at every block once (O(blocks)), and may wait milliseconds for a
+    /// barrier.
     ///
     /// # Errors
-    /// [`Error::NoMembarrier`] instead where the call is refused by now, and other threads' parked blocks
-    /// could not be looked through; [`Error::OutOfMemory`] when nothing fits, after everything parked
-    /// anywhere was merged and the dead were recovered (a participant that is stopped inside an operation can
-    /// keep its own block, or one of at most 4.5 KiB by default, from the others, no more);
-    /// [`Error::ZeroSize`]; [`Error::TooLarge`]; [`Error::NoParticipantSlot`]; [`Error::ForkedChild`].
+    /// [`Error::OutOfMemory`] when nothing fits, after everything parked anywhere was merged and the dead were
+    /// recovered (a participant that is stopped inside an operation can keep its own block, or one of at most
+    /// 4.5 KiB by default, from the others, no more). In its place [`Error::NoMembarrier`], if membarrier(2) was
+    /// allowed when this process attached, is refused now, and blocks that other threads have parked could not be
+    /// looked through. [`Error::ZeroSize`]; [`Error::TooLarge`]; [`Error::NoParticipantSlot`]; [`Error::ForkedChild`].
     #[inline]
     pub fn allocate_raw(&self, size: usize) -> Result<RelativePtr<u8>> {
         self.allocate_bytes(size, 1, Kind::Raw)
@@ -225,11 +229,12 @@ impl Handler {
     }
 
     /// Frees a block that [`Handler::allocate_raw`] gave. The caller vouches that nobody holds it as a
-    /// [`Message`](crate::ipc::Message).
+    /// [`Message`](crate::ipc::Message). O(1) amortised. Of two frees of one block at the same instant both may
+    /// succeed: it is freed once.
     ///
     /// # Errors
     /// [`Error::NotLive`], [`Error::Stale`], [`Error::BadOffset`], [`Error::ForeignBlock`];
-    /// [`Error::InStructure`]. Nothing has changed then (S5).
+    /// [`Error::InStructure`]; [`Error::ForkedChild`]. Nothing has changed then (S5).
     #[inline]
     pub fn free_raw(&self, pointer: RelativePtr<u8>) -> Result<()> {
         self.free_pointer(&pointer, Known::Raw(pointer.header))
@@ -288,7 +293,7 @@ impl Handler {
     ///
     /// # Errors
     /// [`Error::NotLive`], [`Error::BadOffset`]; [`Error::InStructure`]; [`Error::Stale`] if another frees it
-    /// at the same moment, and its place is allocated anew. Nothing has changed then (S5).
+    /// at the same moment, and its place is allocated anew; [`Error::ForkedChild`]. Nothing has changed then (S5).
     #[inline]
     pub fn free_at(&self, offset: u32) -> Result<()> {
         if self.free_quick(offset, Known::Offset) { Ok(()) } else { self.free_slow(offset, Known::Offset) }

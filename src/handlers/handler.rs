@@ -33,7 +33,8 @@ impl AtomicMatrix {
     /// processes call this at the same moment. Without an id, a fresh one is made ([`Handler::id`] tells it).
     ///
     /// # Errors
-    /// See [`Error`]; an existing segment of another size is [`Error::SizeMismatch`] and stays as it is.
+    /// As [`Options::open_or_create`]; an existing segment of another size is [`Error::SizeMismatch`] and stays as it
+    /// is.
     pub fn bootstrap(id: Option<Uuid>, size: usize) -> Result<Handler> {
         let options = Options::new().size(size);
         // Without an id, creating makes a fresh one.
@@ -46,7 +47,7 @@ impl AtomicMatrix {
     /// Attaches to an existing segment in `/dev/shm`; never creates one.
     ///
     /// # Errors
-    /// [`Error::NotFound`], and whatever may be wrong with a file.
+    /// As [`Options::attach`].
     pub fn attach(id: Uuid) -> Result<Handler> {
         Options::new().id(id).attach()
     }
@@ -56,14 +57,23 @@ impl Options {
     /// Creates the segment; it must not exist yet.
     ///
     /// # Errors
-    /// [`Error::AlreadyExists`], [`Error::NoSpace`] and others.
+    /// What was asked for: [`Error::BadOption`], [`Error::SegmentTooSmall`], [`Error::SegmentTooLarge`],
+    /// [`Error::NoMembarrier`] (with [`Options::biased`] alone), [`Error::HugePagesRefused`], [`Error::NotPopulated`].
+    /// What is there: [`Error::AlreadyExists`], [`Error::NoSpace`], [`Error::FileSizeLimit`],
+    /// [`Error::PermissionDenied`], [`Error::NoDescriptor`], [`Error::Io`]. No error leaves a file behind.
     pub fn create(&self) -> Result<Handler> {
         Handler::of(self.create_segment_with(AtomicMatrix::format)?)
     }
     /// Attaches to an existing segment.
     ///
     /// # Errors
-    /// [`Error::NotFound`] and others.
+    /// No segment there: [`Error::NotFound`], [`Error::Symlink`], [`Error::NotAFile`], [`Error::NotASegment`],
+    /// [`Error::WrongLength`], [`Error::HeaderDamaged`], [`Error::Corrupt`]. Another than asked for:
+    /// [`Error::IdMismatch`], [`Error::SizeMismatch`], [`Error::LayoutMismatch`], [`Error::WrongVersion`],
+    /// [`Error::WrongEndianness`]. Not to be trusted: [`Error::WrongOwner`], [`Error::NotSealed`]. Not ready:
+    /// [`Error::NotReady`], [`Error::CreatorDied`]. And [`Error::BadOption`], [`Error::PermissionDenied`],
+    /// [`Error::NoMembarrier`], [`Error::NoDescriptor`], [`Error::HugePagesRefused`], [`Error::NotPopulated`],
+    /// [`Error::Io`].
     pub fn attach(&self) -> Result<Handler> {
         Handler::of(self.attach_segment()?)
     }
@@ -91,7 +101,8 @@ impl Options {
     /// Creates the segment, or attaches to it if it exists.
     ///
     /// # Errors
-    /// See [`Error`].
+    /// As [`Options::attach`] and [`Options::create`], but for [`Error::NotFound`] and [`Error::AlreadyExists`];
+    /// [`Error::Raced`] if the name kept coming and going.
     pub fn open_or_create(&self) -> Result<Handler> {
         Handler::of(self.open_or_create_segment_with(AtomicMatrix::format)?)
     }

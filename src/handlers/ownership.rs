@@ -97,8 +97,8 @@ impl Handler {
     /// Recovers participants that have died: finishes what they had begun, frees their blocks (or keeps them,
     /// with [`Options::keep_orphans`](crate::Options::keep_orphans)), releases their slots (but not before
     /// others have ended adoptions from them: [`Recovered::open_adoptions`]). It happens by itself when
-    /// somebody attaches, and before an allocation fails. O(blocks) if somebody has died, else a kernel call or two for
-    /// each process.
+    /// somebody attaches, and before an allocation fails. O(blocks) if somebody has died, else
+    /// O(participants).
     ///
     /// # Errors
     /// [`Error::NoParticipantSlot`], [`Error::ForkedChild`].

@@ -158,7 +158,7 @@ impl<'h, T: Payload + ?Sized> Message<'h, T> {
     /// not free it.
     ///
     /// # Errors
-    /// [`Error::ForkedChild`], [`Error::NoParticipantSlot`]; the block is freed then, if it can be.
+    /// As [`Handler::hand_over`]; the block is freed then, if it can be.
     pub fn into_ref(self) -> Result<Ref<T>> {
         self.handler.hand_over(&self.pointer)?;
         Ok(self.given())
@@ -258,7 +258,8 @@ pub(super) fn write_length(first: *mut u8, items: usize) {
 }
 
 impl Handler {
-    /// A message for a `T`, to be filled through `&mut`; it holds whatever bytes were there before. O(1).
+    /// A message for a `T`, to be filled through `&mut`; it holds whatever bytes were there before. O(1) amortised, as
+    /// [`Handler::allocate_raw`].
     ///
     /// ```
     /// # let handler = atomic_matrix::segment::Options::new().memfd().size(1 << 20).create()?;
@@ -287,7 +288,7 @@ impl Handler {
     }
 
     /// A message of so many items (0 to as many as the segment has room for), which are whatever bytes were
-    /// there before. O(1).
+    /// there before. O(1) amortised.
     ///
     /// # Errors
     /// As [`Handler::message`].
@@ -295,7 +296,7 @@ impl Handler {
         self.filled_message(items, |_| ())
     }
 
-    /// A message with a header and so many items, which are whatever bytes were there before. O(1).
+    /// A message with a header and so many items, which are whatever bytes were there before. O(1) amortised.
     ///
     /// ```
     /// # let handler = atomic_matrix::segment::Options::new().memfd().size(1 << 20).create()?;
