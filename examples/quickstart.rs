@@ -1,4 +1,7 @@
 //! The first ten lines: allocate, write, read, free.
+//!
+//! `Cargo.toml` needs `uuid = { version = "1", features = ["v4"] }` for them, beside this crate. (With `None` in place
+//! of an id, `bootstrap` draws one itself.)
 #![allow(clippy::undocumented_unsafe_blocks, reason = "the block is fresh and its offset is nobody else's")]
 
 use atomic_matrix::handlers::HandlerFunctions;

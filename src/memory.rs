@@ -9,8 +9,9 @@
 //!
 //! ```
 //! use atomic_matrix::memory::{Memory, Site, Word, Words};
-//! use std::sync::atomic::Ordering::{AcqRel, Acquire};
+//! use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 //!
+//! const MAKE: Site = Site::own("MAKE", Relaxed, "nobody: it is not seen yet");
 //! const LOOK: Site = Site::own("LOOK", Acquire, "RAISE");
 //! const RAISE: Site = Site::own("RAISE", AcqRel, "LOOK and RAISE of others");
 //!
@@ -30,8 +31,7 @@
 //! // SAFETY: whoever uses these blocks does it through `Words`.
 //! let memory = unsafe { Words::new(handler) };
 //! let highest = memory.allocate(1).expect("there is room");
-//! memory.word(highest, 0).store(0, &RAISE_NOT_SEEN_YET);
-//! # const RAISE_NOT_SEEN_YET: Site = Site::own("FORMAT", std::sync::atomic::Ordering::Relaxed, "nobody");
+//! memory.word(highest, 0).store(0, &MAKE);
 //! raise(&memory, highest, 7);
 //! assert_eq!(memory.word(highest, 0).load(&LOOK), 7);
 //! # Ok::<(), atomic_matrix::Error>(())

@@ -35,11 +35,10 @@ pub(crate) enum Home {
 /// ```
 /// use atomic_matrix::segment::Options;
 ///
-/// let options = Options::new().size(1 << 20);
-/// let segment = options.create_segment()?;
-/// let other = Options::new().id(segment.id()).attach_segment()?;
-/// assert_eq!(segment.id(), other.id());
-/// segment.unlink()?;
+/// let handler = Options::new().size(1 << 20).create()?;
+/// let other = Options::new().id(handler.id()).attach()?; // in this process or in another
+/// assert_eq!(handler.id(), other.id());
+/// handler.unlink()?;
 /// # Ok::<(), atomic_matrix::Error>(())
 /// ```
 #[derive(Debug, Clone)]
@@ -130,7 +129,12 @@ impl Options {
     /// gets an error if the segment was made with another (the rounded size is accepted as well).
     ///
     /// Metadata takes half of 64 KiB, a seventh of 1 MiB and an eighth of much more. A channel takes 1.5 KiB and more:
-    /// with less than 64 KiB there is hardly room for anything.
+    /// with less than 64 KiB there is hardly room for anything. The largest has 2^28 granules and their metadata: some
+    /// 4.5 GiB with granules of 16 bytes, 16 TiB with those of 64 KiB (unless [`Options::granule`] says which, the
+    /// least that reaches is chosen).
+    ///
+    /// # Errors
+    /// Creating says [`Error::SegmentTooSmall`] and [`Error::SegmentTooLarge`], with the least and the most.
     pub fn size(mut self, bytes: usize) -> Self {
         self.size = Some(bytes);
         self
