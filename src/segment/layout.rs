@@ -7,6 +7,15 @@
 //!
 //! Everything before the sector is an array of 64-bit words, addressed by index. One arithmetic serves the
 //! mapped segment and the models, which only choose smaller [`Params`].
+//!
+//! In a line each (`matrix` has the essays):
+//!
+//! - *granule*: the step of sizes (16 bytes); *span*: 64 bytes, which share one *header* word (not the segment's
+//!   header, which comes first); *sector*: all spans.
+//! - *leaf*, *tree*: bitmaps that hint where free blocks begin.
+//! - *participant*: a number and a *slot*, one for each thread.
+//! - *batch*: up to 14 indices of freed blocks. It waits in a *transfer slot* (unowned blocks) or in a *home* (blocks
+//!   of one participant, whose homes for one bin are its *ring*).
 
 use super::size_class::{BINS, Bin, LARGES, Large, Larges};
 
@@ -43,8 +52,8 @@ impl Granule {
 pub const CHUNK: usize = 64;
 /// The most granules a sector can have: a size takes 28 bits of a header. Whole spans, whatever the granule.
 pub const MAX_GRANULES: usize = (1 << 28) - 4;
-/// The most participants a segment can have: an owner takes 11 bits of a header, one of which tells its
-/// adopter; 0 is nobody.
+/// The most participants a segment can have: an owner takes 11 bits of a header, one bit of which says that this is
+/// not the owner but its adopter; 0 is nobody.
 pub const MAX_PARTICIPANTS: usize = (1 << 10) - 2;
 /// Indices in one batch of the transfer cache.
 pub const BATCH: usize = 14;
@@ -489,15 +498,15 @@ pub enum SlotWord {
     Op = 2,
     /// The right-hand header of a join in force.
     Right = 3,
+    /// The structure that the holder writes although it is not counted among its users: its granule + 1, and
+    /// above 32 bits its generation; or 0. Of nobody's slot: how many structures were ever made
+    /// (ipc::structure).
+    Visiting = 4,
     /// Tells the holder's process from every other one: drawn at random (matrix::bias).
     Process = 5,
     /// The live block of another that the holder is about to give another owner: its granule + 1, and above
     /// 32 bits whose it was; or 0 (matrix::adoption).
     Adopting = 6,
-    /// The structure that the holder writes although it is not counted among its users: its granule + 1, and
-    /// above 32 bits its generation; or 0. Of nobody's slot: how many structures were ever made
-    /// (ipc::structure).
-    Visiting = 4,
     /// The number of a dead participant that the holder walks for, and that must not be released just now, or
     /// 0 (segment::slot).
     Pin = 7,
