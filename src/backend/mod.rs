@@ -3,7 +3,8 @@
 //! The heap is generic over a [`Backend`]; production code runs on [`Native`] (the processor's own
 //! atomics), the model checkers bring their own, and [`decorators`] wrap any of them to count, to stop a
 //! participant at a chosen step, or to make compare-and-swap fail spuriously. Raw atomics and ordering
-//! literals appear in this folder only; every access elsewhere names a [`Site`].
+//! literals appear in this folder only; every access elsewhere names a [`Site`], which says what obligations it serves
+//! (S1, S3, L2 and so on, here and in all of `src`: `verification/OBLIGATIONS.md`).
 //!
 //! From the ground up; each file uses those above it:
 //!
@@ -95,9 +96,9 @@ pub trait Backend: Send + Sync + 'static {
     fn fence_behind_rmw(site: &'static Site) {
         Self::fence(site);
     }
-    /// As [`Backend::fence`], where all that it has to order are loads in front of it and loads behind it, beside
-    /// others who fence between their stores and loads: on x86 loads happen in their order, and only the compiler
-    /// is told.
+    /// A [`Backend::fence`] between loads: this thread only loads in front of it and behind it. (Those whom it looks at
+    /// have their own, full fence between a store and a load.) On x86 loads happen in their order anyway, so only the
+    /// compiler is told.
     #[inline(always)]
     fn fence_between_loads(site: &'static Site) {
         Self::fence(site);

@@ -1,5 +1,5 @@
-//! Allocate: one quick step for a parked block of the thread's own, then one thorough step for all. The calls
-//! are drawn in [`super::heap`].
+//! Allocate: a quick step for a parked block of the thread's own (`_own`), a second one for larger sizes and large
+//! blocks (`_next`), then one thorough step for all. The calls are drawn in [`super::heap`].
 
 use super::block_header::{Header, State, place};
 use super::operation::Held;
@@ -162,6 +162,10 @@ impl<R: Region> Heap<R> {
                 (Header::becoming_live(state, at | size, low), expected)
             }
         };
+        // By an example: this cache is 5, the block is of 7 granules, parked in generation 9. The word is
+        // ACKED(5, 9, 7); one addition makes it `live`, ALLOCATED(5, 10, 7). `expected` is ALLOCATED(5, 0, 7), so
+        // `live` differs from it in the generation alone, 10. Whatever else stood there differs in some other field,
+        // too.
         let revive = |header: Header| {
             let live = header.0.wrapping_add(becoming_live);
             let generation = live ^ expected;

@@ -26,6 +26,16 @@
 //!
 //! # Who may write what
 //!
+//! - B1, *owner store*: a cache stores plainly the header of a parkable block of its own, while its slot
+//!   names the granule.
+//! - B2, *theft*: mark, heavy fence, look at the owner's slot, take over or give back. Each step is a compare-and-swap.
+//! - B3, *remote free*: one compare-and-swap, which keeps the owner. The owner's own free at that moment
+//!   writes the same word.
+//! - B4, *adoption*: the header names the adopter, heavy fence, look at the owner's slot, then it is the new
+//!   owner's, or its owner's again.
+//!
+//! The table is for the second reading:
+//!
 //! | state | owner field | written by | at the sites | becomes |
 //! |---|---|---|---|---|
 //! | FREE | (a tag) | any helper, at the end of an announced operation; the holder | COMMIT; HELD_STORE | COALESCING, INSIDE |
@@ -34,15 +44,7 @@
 //! | ALLOCATED, typed or not | its owner; its adopter; 0; KEPT; LINKED | the holder; the owner (B1); a claimer; a giver (B4); a link's giver or taker; mending | HELD_STORE; OWN_STORE; CLAIM; ADOPT; LET_GO, TAKE; ERASE | ACKED; ALLOCATED of another owner (B4, a link); COALESCING, held by its owner, which resizes it |
 //! | ACKED | the cache whose stack or pool it is for; 0 | the holder; the owner (B1); a freer (B3), a recovery; a thief (B2); the end of an adoption (B4) | HELD_STORE; OWN_STORE; PARK; TAKE_OVER; ADOPT | ALLOCATED, MARKED, COALESCING; ACKED and unowned |
 //! | MARKED | the thief | a thief (B2) | MARK | ACKED; MARKED by another thief; ALLOCATED or COALESCING by its owner |
-//! | INSIDE | (a tag) | the holder; helpers of an announced operation; a recovery, mending | HELD_STORE; FREEZE, FOOTER; ERASE | COALESCING |
-//!
-//! - B1, *owner store*: a cache stores plainly the header of a parkable block of its own, while its slot
-//!   names the granule.
-//! - B2, *theft*: mark, heavy fence, look at the owner's slot, take over or give back. Each step is a compare-and-swap.
-//! - B3, *remote free*: one compare-and-swap, which keeps the owner. The owner's own free at that moment
-//!   writes the same word.
-//! - B4, *adoption*: the header names the adopter, heavy fence, look at the owner's slot, then it is the new
-//!   owner's, or its owner's again.
+//! | INSIDE | (a tag) | the holder; helpers of an announced operation; a recovery, mending | HELD_STORE; FREEZE, FOOTER; ERASE | COALESCING; ALLOCATED (KEPT) by mending |
 //!
 //! Only B1 is a plain store on a word that others may write; HELD_STORE is one on a word that no other may.
 //! All others are compare-and-swaps. B1 is in `matrix::bias`, B2 in `matrix::steal`, B3 in `matrix::free`, B4 in

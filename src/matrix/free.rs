@@ -1,5 +1,5 @@
-//! Free: one quick step for the thread's own small blocks, then one thorough step for all. The calls are
-//! drawn in [`super::heap`].
+//! Free: a quick step for the thread's own small blocks (`_own`), a second one for larger sizes, large blocks and
+//! another cache's small ones (`_next`), then one thorough step for all. The calls are drawn in [`super::heap`].
 
 use super::block_header::{Header, LINKED, State, is_nobody, place};
 use super::thread_cache::ThreadCache;
@@ -17,7 +17,7 @@ pub enum Known {
     Raw(Header),
     /// Its header, as an allocation for a type gave it.
     Typed(Header),
-    /// Where it begins, and that it is untyped.
+    /// Where it begins. Of the cache's own blocks, the quick steps serve those that are untyped.
     Offset,
 }
 
@@ -48,9 +48,9 @@ enum Owner {
     Me,
     /// Another's, which may store its header plainly at this moment.
     Remote,
-    /// Nobody stores its header plainly: it is unowned, or too large to be parked, or there is no bias.
+    /// Nobody stores its header plainly: it is unowned, or of a size that is not parked, or there is no bias.
     Unowned,
-    /// Nor that of a large block, which is parked for whose it is.
+    /// A large block: nobody stores its header plainly either; it is parked for its owner.
     Large,
 }
 
@@ -253,7 +253,7 @@ impl<R: Region> Heap<R> {
             let (parked, size) = match known {
                 Known::Raw(header) | Known::Typed(header) => {
                     let live = self.same_block(now, header)?;
-                    // Another segment's pointer with this one's tag fits no header here.
+                    // Another segment's pointer that bears this one's mark fits no header here.
                     debug_assert!(now != header || header.position() == position);
                     let parked = match known {
                         Known::Raw(_) => live.parked(),

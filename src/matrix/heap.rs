@@ -3,10 +3,12 @@
 //! The quick steps are compiled into the caller and use no locked instruction; where one does not serve,
 //! nothing was done, and the next step does it all.
 //!
-//! What a `Heap` has itself is making, words, allocating, freeing and sweeping. The rest are views of it, each with
-//! one duty and in its own file: `hints()`, `operations()`, `bias()`, `stealing()`, `parking()`, `large()`, `runs()`,
-//! `resizing()`, `transfer_cache()`, `remote_frees()`, `adoption()`, `ownership()`, `news()`, `made()`, `refusing()`,
-//! `recoveries()`, `mending()`, `auditing()`.
+//! What a `Heap` has itself is making (here), words (words.rs), allocating (allocate.rs), freeing (free.rs) and
+//! sweeping (sweep.rs). The rest are views of it, each with one duty and in a file of its own: `hints()`, `bias()`,
+//! `large()`, `runs()`, `transfer_cache()`, `adoption()`, `ownership()`, `news()`, `made()` in the files of those
+//! names; `operations()` in operation.rs, `stealing()` in steal.rs, `parking()` in parked.rs, `resizing()` in
+//! resize.rs, `remote_frees()` in outbox.rs, `refusing()` in refusals.rs, `recoveries()` in recovery.rs, `mending()` in
+//! mend.rs, `auditing()` in audit.rs.
 //!
 //! ```text
 //! allocate ── quick     allocate_own      newest index on the own stack: revive, plain stores   allocate.rs, bias.rs
@@ -25,11 +27,11 @@
 //!
 //! free ────── quick     free_own          own block onto the own stack, plain stores              free.rs, bias.rs
 //!          ├─ second    free_next         the same for larger sizes; a large one by 1 CAS          large.rs
-//!          │                              and free_remote                                          outbox.rs
-//!          └─ thorough  free              live_of, or refuse (S5); then by whose it is, anew if that changed
+//!          │                              and free_remote, for another cache's small one           free.rs
+//!          └─ thorough  free_live         live_of, or refuse (S5); then by whose it is, anew if that changed
 //!             ├─ own         free_local        own stack, plain stores; full: flush_half           parked.rs
 //!             │                                to own homes, a transfer slot, or merge_batch       transfer_cache.rs
-//!             ├─ remote      free_remote       1 CAS; the index goes to the outbox                 outbox.rs
+//!             ├─ remote      free_remote       1 CAS; the index goes to the outbox        free.rs, outbox.rs
 //!             │                                a full batch: to its owner's homes, or it waits     transfer_cache.rs
 //!             ├─ large       free_large        1 CAS; own pool, or its owner's homes               large.rs
 //!             └─ unowned     free_shared       1 CAS; the own stack, or coalesce                   operation.rs

@@ -1,7 +1,7 @@
-//! What a refused cache has made free itself since: the requests that follow need no sweep for it.
+//! What a refused cache has made free itself since: "evict one, allocate one" costs no walk over the blocks.
 //!
-//! A cache follows what it gives back itself (matrix::news has what others do), so that "evict one, allocate one"
-//! does not sweep each time. The sweep has left no free block beside another, and none parked. What this cache
+//! A cache follows what it gives back itself (matrix::news has what others do), so that the requests behind a
+//! refusal need no sweep for it. The sweep has left no free block beside another, and none parked. What this cache
 //! alone has parked since stands on its stacks and in its pool, and the next request merges it; what has become
 //! FREE has passed [`Made::add`], which remembers where it begins, if it is large enough for what was refused. A
 //! request takes what fits of these, and is refused if none does. No other free block can have grown past what

@@ -1,8 +1,9 @@
 //! The outbox: what a cache has freed for others goes home in batches.
 //!
 //! Full batches go to their owner's homes in the transfer cache. What finds no home free waits with the cache
-//! that freed it, and goes home later; more than an eighth of all homes could hold is merged, all behind one
-//! heavy fence.
+//! that freed it, and goes home later. When that is more than an eighth of all homes could hold, what belongs to
+//! threads of this process is merged behind one heavy fence; what belongs to other processes goes into limbo, until it
+//! is worth a fence that reaches them (matrix::steal).
 
 use super::thread_cache::{RemoteBatch, ThreadCache, WAYS};
 use super::transfer_cache::{ALL, places};

@@ -10,10 +10,10 @@
 //!    announced are finished, as by any helper (matrix::operation), and so are their adoptions. Batches of the
 //!    transfer cache and directory entries that they were filling become empty.
 //! 2. A walk over the tiles. Live blocks of the dead become unowned parked blocks, or are kept for an adopter, by
-//!    policy. So do blocks that they had parked, and what they held alone (COALESCING with their number), once the
-//!    heads that they had written ahead inside are erased. The recoverer whose compare-and-swap it was merges the
-//!    block, as any parked one. Every free block is looked at and hinted again: the dead may have stopped between
-//!    a commit or a clear and its recheck.
+//!    policy. What they had parked, and what they held alone (COALESCING with their number), always becomes unowned
+//!    parked blocks, the latter once the heads that they had written ahead inside are erased. The recoverer whose
+//!    compare-and-swap it was merges the block, as any parked one. Every free block is looked at and hinted again: the
+//!    dead may have stopped between a commit or a clear and its recheck.
 //! 3. The first recoverer to come to the end ends the recovery and releases the numbers (segment::slot). Not before:
 //!    a new holder's blocks bear the same number. And not while another is adopting a block of the dead one's,
 //!    which may yet give it back: that recovery stays in force, and the next one walks for it again.

@@ -1,7 +1,8 @@
-//! Refusals: a request that nothing parked or hinted serves, and what a refused one remembers.
+//! Refusals: a second refused request costs no walk over the blocks.
 //!
-//! A refusal has looked at every block. As long as nobody gives anything back (matrix::news), the next request for
-//! as much need not look again: it costs one look at each slot, whatever the number of blocks. What the cache itself
+//! A request that nothing parked or hinted serves is refused once it has looked at every block. As long as nobody gives
+//! anything back (matrix::news), the next request for as much need not look again: it costs one look at each slot,
+//! whatever the number of blocks. What the cache itself
 //! has given back since is followed in matrix::made.
 //!
 //! Why no room is overlooked (L2): the refused one has read the counts before the sweep that was in vain. Let

@@ -128,6 +128,7 @@ impl<R: Region> Runs<'_, R> {
             let for_run = if one_is_large { hints.find(cache, run + line - 1) } else { None };
             let (g, header) = for_run.or_else(|| hints.find(cache, room))?;
             let has_run = header.size() >= run + line - 1;
+            // From the tail, and so much more that the run begins where a header line does.
             let size = if has_run { run + (g.0 + header.size() - run) % line } else { room };
             match self.heap.operations().take(cache, g, header, size) {
                 Some(held) if has_run => {

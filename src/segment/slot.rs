@@ -11,11 +11,12 @@
 //!
 //! **Pins.** A recoverer that has stopped half-way must not meet the next holder of the number. A live block's word may
 //! come back: the dead one's block is adopted, handed over, and adopted by a new holder of the same number,
-//! all under one generation. So a recoverer *pins* the number before it changes a word that bears it, and then looks
-//! again whether the recovery still stands. A number is released, RECOVERED → FREE, only while it has no pin. Each side
-//! fences between its write and its look: either the recoverer sees that the recovery has ended, and changes nothing;
-//! or the releaser sees the pin, and the number waits. A pin of a participant that has been declared dead is void.
-//! What a stopped recoverer keeps from others is a number, not memory.
+//! all under one generation (a live block that changes its owner keeps it). So a recoverer *pins* the number before it
+//! changes a word that bears it, and then looks again whether the recovery still stands. A number is released,
+//! RECOVERED → FREE, only while it has no pin. Each side fences between its write and its look: either the recoverer
+//! sees that the recovery has ended, and changes nothing; or the releaser sees the pin, and the number waits. A pin of
+//! a participant that has been declared dead is void. What a stopped recoverer keeps from others is a number, not
+//! memory.
 //!
 //! **Reserving.** A newcomer that has no number yet *reserves* the number that it walks for: the word of the recovery
 //! names its life. It alone takes or releases the number, unless that life is over.
