@@ -197,11 +197,11 @@ impl Header {
     /// The participant that owns, parked or works on the block; 0 is nobody.
     #[inline(always)]
     pub const fn owner(self) -> u16 {
-        if self.is_unowned() { 0 } else { self.tag() }
+        if self.has_tag() { 0 } else { self.tag() }
     }
-    /// Whether this is a word that nobody ever owns: FREE or INSIDE.
+    /// Whether this is a word that nobody ever owns, and has a tag instead: FREE or INSIDE.
     #[inline(always)]
-    pub const fn is_unowned(self) -> bool {
+    pub const fn has_tag(self) -> bool {
         self.0 >> (STATE_AT + 1) == 0
     }
     /// The tag of a FREE or INSIDE word.
