@@ -42,7 +42,7 @@ use crate::backend::{Backend, Mutant, Word};
 use crate::packed::packed;
 use crate::segment::layout::{Granule, SlotWord};
 use crate::segment::region::Region;
-use crate::segment::size_class::{Class, LARGEST_PARKED, of_size};
+use crate::segment::size_class::{Class, LARGEST_BIN, of_size};
 
 /// An operation as it stands in a slot's word: kind (2 bits), granule (30), size or tag (30).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,7 +122,7 @@ pub struct Held {
 
 /// Spans of a block that may be held while it is merged: those of the largest bin's, where a span has four granules.
 const LARGEST_HELD: u32 = 30;
-const _: () = assert!(LARGEST_PARKED.div_ceil(4) == LARGEST_HELD);
+const _: () = assert!(LARGEST_BIN.div_ceil(4) == LARGEST_HELD);
 
 /// How a join ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

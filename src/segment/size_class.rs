@@ -68,7 +68,7 @@ pub const EXACT: u32 = 41;
 /// Bins; number 0 has no blocks.
 pub const BINS: usize = 54;
 /// The size of the last bin's blocks, the largest that are biased.
-pub const LARGEST_PARKED: u32 = Bin(BINS - 1).size();
+pub const LARGEST_BIN: u32 = Bin(BINS - 1).size();
 
 impl Bin {
     /// The size of the bin's blocks.
@@ -102,7 +102,7 @@ impl Bin {
     }
 }
 
-const _: () = assert!(LARGEST_PARKED == 120 && EXACT as usize <= BINS);
+const _: () = assert!(LARGEST_BIN == 120 && EXACT as usize <= BINS);
 
 /// Index of a *large bin*: parked blocks of more than the bins' sizes, sixteen bins to each power of two
 /// (matrix::large).
@@ -125,7 +125,7 @@ pub struct Larges {
 
 impl Larges {
     /// What sizes every mapped segment has. Models choose smaller ones.
-    pub const USUAL: Self = Self { from: LARGEST_PARKED + 1, part: 32 };
+    pub const USUAL: Self = Self { from: LARGEST_BIN + 1, part: 32 };
 }
 
 /// log2 of the large bins of a power of two.
