@@ -354,7 +354,7 @@ impl Handler {
         if let Ok(live) = found
             && live.header.is_typed()
         {
-            self.is_no_structures(offset, live)?;
+            self.refuse_structures(offset, live)?;
         }
         self.matrix.free(found)?.map_err(|refusal| self.refusal(offset, refusal))
     }

@@ -223,7 +223,7 @@ impl Handler {
 
     /// Refuses a block that is in a structure, or is a structure itself.
     #[inline]
-    pub(crate) fn is_no_structures(&self, offset: u32, live: Live) -> Result<()> {
+    pub(crate) fn refuse_structures(&self, offset: u32, live: Live) -> Result<()> {
         let refused = match live.header.owner() {
             LINKED => true,
             0 => self.matrix.heap().is_structure(live),

@@ -72,7 +72,7 @@ impl Handler {
     /// Gives a live block to `to`, as the participant `me`. Whoever is just freeing or adopting it is waited
     /// for, but not for long.
     fn give(&self, me: u16, offset: u32, live: Live, to: u16) -> Result<()> {
-        self.is_no_structures(offset, live)?;
+        self.refuse_structures(offset, live)?;
         let (mut now, mut given) = (live, Ok(()));
         let give = || {
             patiently(|| {

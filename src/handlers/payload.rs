@@ -179,7 +179,7 @@ impl Handler {
 
     /// Not what is in a structure, which others read where it lies, nor the structure itself.
     fn may_write<T>(&self, pointer: &RelativePtr<T>) -> Result<()> {
-        self.is_no_structures(pointer.offset, self.live(pointer)?)
+        self.refuse_structures(pointer.offset, self.live(pointer)?)
     }
 
     fn has_room<T>(&self, pointer: &RelativePtr<T>, needed: usize) -> Result<()> {

@@ -60,7 +60,7 @@ impl Handler {
         copy: impl FnOnce(*const u8, *mut u8, usize),
     ) -> Result<RelativePtr<u8>> {
         let live = self.live(&pointer)?;
-        self.is_no_structures(pointer.offset, live)?;
+        self.refuse_structures(pointer.offset, live)?;
         if layout.align() > SECTOR_ALIGN {
             return Err(Error::BadAlignment { requested: layout.align(), largest: SECTOR_ALIGN });
         }

@@ -415,7 +415,7 @@ impl Handler {
 
     /// Makes a live block that is unowned this thread's.
     fn take_live(&self, offset: u32, live: Live) -> Result<RelativePtr<u8>> {
-        self.is_no_structures(offset, live)?;
+        self.refuse_structures(offset, live)?;
         let ours = self.matrix().with_cache(|cache| {
             let free = live.header.owner() == 0;
             free.then(|| {
