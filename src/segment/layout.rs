@@ -192,7 +192,7 @@ pub struct Layout {
     slots: usize,
     transfer: usize,
     homes: usize,
-    exchange_maps: usize,
+    batch_maps: usize,
     directory: usize,
     directory_turn: usize,
     first_level: usize,
@@ -265,7 +265,7 @@ impl Layout {
         let large_bins = (beyond.saturating_sub(first_large) as usize).min(LARGES);
         let transfer = take(2 * bins * params.batches * batch_stride);
         let homes = transfer + bins * params.batches * batch_stride;
-        let exchange_maps = take(bins * line);
+        let batch_maps = take(bins * line);
         let directory = take(params.directory * DIRECTORY_WORDS);
         let directory_turn = take(1);
         let first_level = take(1);
@@ -291,7 +291,7 @@ impl Layout {
             slots,
             transfer,
             homes,
-            exchange_maps,
+            batch_maps,
             directory,
             directory_turn,
             first_level,
@@ -470,7 +470,7 @@ impl Layout {
     #[inline(always)]
     pub fn batch_map(&self, bin: usize) -> WordIndex {
         debug_assert!(bin < self.bins);
-        WordIndex(self.exchange_maps + bin * self.params.line_words)
+        WordIndex(self.batch_maps + bin * self.params.line_words)
     }
     /// The word that orders the directory's publications.
     #[inline(always)]
