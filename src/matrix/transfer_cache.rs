@@ -153,7 +153,7 @@ impl<R: Region> TransferCache<'_, R> {
             }
             let found = control.load(&BATCH_LOOK);
             if found & !0xFF == full(cache.owner, bin)
-                && let Some(any) = self.empty(cache, bin, home, found)
+                && let Some(any) = self.unload(cache, bin, home, found)
             {
                 cache.stacks[bin.0].next_home = at as u8 + 1;
                 return any;
@@ -179,7 +179,7 @@ impl<R: Region> TransferCache<'_, R> {
                 }
                 continue;
             }
-            if let Some(any) = self.empty(cache, bin, at, found) {
+            if let Some(any) = self.unload(cache, bin, at, found) {
                 map.fetch_and(!(1 << slot), &BATCH_MAP);
                 return any;
             }
@@ -188,7 +188,7 @@ impl<R: Region> TransferCache<'_, R> {
     }
 
     /// Takes the batch of the slot whose control word says `found`, onto the own stack; None if somebody else did.
-    fn empty(self, cache: &mut ThreadCache, bin: Bin, slot: WordIndex, found: u64) -> Option<bool> {
+    fn unload(self, cache: &mut ThreadCache, bin: Bin, slot: WordIndex, found: u64) -> Option<bool> {
         let granules = self.heap.layout().granules;
         let (items, count) = self.open_batch(cache, slot, found)?;
         for g in items[..count].iter().map(|&g| Granule(g)) {
