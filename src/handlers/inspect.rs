@@ -21,7 +21,7 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
 /// Looks again where a fault may be an operation in flight, which is gone at a later look. (It may be of a thread that
 /// has ended for its scope: the blocks that it kept go home after that.) Nothing in flight explains blocks that do
 /// not tile the sector.
-pub(crate) fn patiently<T>(look: impl Fn() -> std::result::Result<T, Fault>) -> Result<T> {
+pub(crate) fn look_patiently<T>(look: impl Fn() -> std::result::Result<T, Fault>) -> Result<T> {
     let mut looks = 1;
     loop {
         match look() {
@@ -220,7 +220,7 @@ impl Handler {
     /// # Errors
     /// [`Error::Corrupt`] names the first fault of the last look, if each found one.
     pub fn verify(&self) -> Result<Stats> {
-        let tally = patiently(|| self.matrix.heap().verify())?;
+        let tally = look_patiently(|| self.matrix.heap().verify())?;
         Ok(Stats::of(self.matrix.heap().layout(), &tally))
     }
 
@@ -242,7 +242,7 @@ mod tests {
     /// How many looks are taken, and what they come to, if one is clean and all others find this.
     fn looks(clean: u32, fault: Fault) -> (u32, bool) {
         let looks = Cell::new(0);
-        let seen = patiently(|| {
+        let seen = look_patiently(|| {
             looks.set(looks.get() + 1);
             if looks.get() == clean { Ok(()) } else { Err(fault) }
         });

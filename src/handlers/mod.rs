@@ -41,7 +41,7 @@ pub use block::HandlerFunctions;
 pub use handler::Handler;
 pub(crate) use handler::refused;
 pub use inspect::{BlockInfo, Repaired, Stats};
-pub(crate) use inspect::{each_block, patiently};
+pub(crate) use inspect::{each_block, look_patiently};
 pub use names::Name;
 pub(crate) use names::check_name;
 pub use pointer::{Block, RelativePtr};

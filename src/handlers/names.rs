@@ -1,7 +1,7 @@
 //! Names: blocks are published, looked up and taken.
 
 use super::handler::Handler;
-use super::ownership::patiently;
+use super::ownership::until_settled;
 use super::pointer::{Block, RelativePtr};
 use crate::backend::Native;
 use crate::error::{Error, Result};
@@ -46,7 +46,7 @@ impl Handler {
         check_name(name)?;
         // Whose it is has to be known, so that nobody else's is taken.
         let mut found = self.live(block);
-        patiently(|| {
+        until_settled(|| {
             found = self.live(block);
             !found.as_ref().is_ok_and(|live| live.is_changing_hands())
         });
@@ -67,7 +67,7 @@ impl Handler {
                 given = given || heap.ownership().publish_given(owner, live);
                 given || Native::fence_was_refused()
             };
-            patiently(settled);
+            until_settled(settled);
             Ok((given, old))
         };
         let publish = || self.matrix.with_cache(|cache| publish(cache.owner()));

@@ -18,7 +18,7 @@ const GIVE_WAIT: Duration = Duration::from_millis(500);
 const BETWEEN_GIVES: Duration = Duration::from_micros(100);
 
 /// Tries until it is settled; false if it is not for [`GIVE_WAIT`].
-pub(super) fn patiently(mut settled: impl FnMut() -> bool) -> bool {
+pub(super) fn until_settled(mut settled: impl FnMut() -> bool) -> bool {
     let mut begun = None;
     loop {
         if settled() {
@@ -75,7 +75,7 @@ impl Handler {
         self.refuse_structures(offset, live)?;
         let (mut now, mut given) = (live, Ok(()));
         let give = || {
-            patiently(|| {
+            until_settled(|| {
                 given = self.matrix.heap().ownership().give_from(me, now, to);
                 match given {
                     Err(found) if live.is_still(found) => now.header = found,

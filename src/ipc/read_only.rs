@@ -35,7 +35,7 @@ use super::structure::{Sort, Structure};
 use crate::backend::orderings::COPY_FENCE;
 use crate::backend::{Backend, Native, payload};
 use crate::error::{Error, Result};
-use crate::handlers::{BlockInfo, Name, Participant, Stats, check_name, each_block, patiently, refused};
+use crate::handlers::{BlockInfo, Name, Participant, Stats, check_name, each_block, look_patiently, refused};
 use crate::matrix::heap::{Heap, Live};
 use crate::segment::directory::{Directory, NamedBlock};
 use crate::segment::offsets::Offsets;
@@ -130,7 +130,7 @@ impl ReadOnly {
     /// # Errors
     /// As [`Handler::verify`](crate::Handler::verify).
     pub fn verify(&self) -> Result<Stats> {
-        let tally = patiently(|| self.heap.verify())?;
+        let tally = look_patiently(|| self.heap.verify())?;
         Ok(Stats::of(self.heap.layout(), &tally))
     }
 
