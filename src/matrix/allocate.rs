@@ -47,7 +47,7 @@ impl<R: Region> Heap<R> {
         if let Some(live) = self.large().pop_large(cache, size, mask, kind) {
             return Ok(live);
         }
-        self.allocate_slow(reach, cache, Fit { size, align }, kind)
+        self.allocate_by_search(reach, cache, Fit { size, align }, kind)
     }
 
     /// The quick step: the cache's own block of `size` granules (a span's at least) from its own stack,
@@ -219,7 +219,13 @@ impl<R: Region> Heap<R> {
 
     #[cold]
     #[inline(never)]
-    fn allocate_slow(&self, reach: Reach, cache: &mut ThreadCache, fit: Fit, kind: Kind) -> Result<Live, Exhausted> {
+    fn allocate_by_search(
+        &self,
+        reach: Reach,
+        cache: &mut ThreadCache,
+        fit: Fit,
+        kind: Kind,
+    ) -> Result<Live, Exhausted> {
         match self.find_hinted(cache, fit.size, fit.align, kind) {
             Ok(live) => Ok(live),
             Err((asked, _)) if asked.size > self.layout().granules => Err(self.exhausted()),
