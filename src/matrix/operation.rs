@@ -1,4 +1,5 @@
-//! Operations on free blocks that anybody can finish: the *cut*, the *join*, and the *free* of a large block.
+//! Operations on free blocks that anybody can finish: the *cut* takes a part off a free block, the *join* makes one
+//! of two free neighbours, and the *free* is that of a parked block too large to be hidden.
 //!
 //! Nearly all free memory is often one block. If taking a few granules off it hid the whole block for a moment, a
 //! participant stopped in that moment would make an almost empty heap look full (L2). So no participant ever owns a
