@@ -111,7 +111,7 @@ impl Handler {
         match live {
             Some(live) => {
                 let offset = self.matrix.offsets().usual().offset(live.at);
-                Ok(RelativePtr { header: live.header, offset, segment: self.tag(), of: PhantomData })
+                Ok(RelativePtr { header: live.header, offset, segment: self.matrix.serial(), of: PhantomData })
             }
             None => Ok(self.pointer(self.allocate_slow(size, align, kind)?)),
         }
@@ -274,7 +274,7 @@ impl Handler {
 
     #[inline(always)]
     pub(super) fn free_pointer<T>(&self, pointer: &RelativePtr<T>, known: Known) -> Result<()> {
-        if pointer.segment != self.tag() {
+        if !self.points_here(pointer) {
             return Err(Error::ForeignBlock { offset: pointer.offset, segment: self.id() });
         }
         if self.free_quick(pointer.offset, known) {

@@ -167,10 +167,10 @@ impl Handler {
         &self.matrix
     }
 
-    /// Marks this segment's pointers, so that another segment's are refused.
+    /// Whether a pointer is of this segment: another segment's are refused.
     #[inline(always)]
-    pub(super) fn tag(&self) -> u32 {
-        self.matrix.tag()
+    pub(super) fn points_here<T>(&self, pointer: &RelativePtr<T>) -> bool {
+        pointer.segment == self.matrix.serial()
     }
 
     #[inline(always)]
@@ -178,7 +178,7 @@ impl Handler {
         RelativePtr {
             header: live.header,
             offset: self.matrix.offsets().offset(live.at),
-            segment: self.tag(),
+            segment: self.matrix.serial(),
             of: PhantomData,
         }
     }
@@ -208,7 +208,7 @@ impl Handler {
     }
 
     pub(crate) fn live<T>(&self, pointer: &RelativePtr<T>) -> Result<Live> {
-        if pointer.segment != self.tag() {
+        if !self.points_here(pointer) {
             return Err(Error::ForeignBlock { offset: pointer.offset, segment: self.id() });
         }
         self.live_of(pointer.offset, Some(pointer.generation()))

@@ -14,7 +14,7 @@ impl Handler {
     /// A pointer of another segment gets a null pointer.
     #[inline]
     pub fn resolve<T>(&self, pointer: &RelativePtr<T>) -> *mut T {
-        if pointer.segment != self.tag() {
+        if !self.points_here(pointer) {
             return std::ptr::null_mut();
         }
         self.address(pointer.offset).cast()
@@ -35,7 +35,7 @@ impl Handler {
     /// accessed.
     #[inline(always)]
     pub(super) fn own<T>(&self, block: &Block<T>) -> *mut T {
-        if block.pointer.segment != self.tag() {
+        if !self.points_here(&block.pointer) {
             self.foreign(block.offset());
         }
         self.address(block.offset()).cast()

@@ -33,7 +33,7 @@ const SPARE: usize = 16;
 pub struct AtomicMatrix {
     // The heap's region points into the segment's mapping: declared first, dropped first.
     heap: Heap<MappedRegion>,
-    tag: u32,
+    serial: u32,
     offset_shift: u32,
     offsets: Offsets,
     /// Its threads' caches. The quickest steps find them in a matrix of the usual sort, which they are compiled
@@ -139,7 +139,7 @@ impl AtomicMatrix {
             instance,
             seats: Seats::new(is_usual),
             wiped,
-            tag: segment.serial(),
+            serial: segment.serial(),
             offset_shift,
             segment,
             caches: Mutex::default(),
@@ -170,10 +170,10 @@ impl AtomicMatrix {
         &self.segment
     }
 
-    /// Marks this segment's pointers in this process: another segment's have another mark.
+    /// Marks this segment's pointers in this process: another segment's have another.
     #[inline(always)]
-    pub(crate) fn tag(&self) -> u32 {
-        self.tag
+    pub(crate) fn serial(&self) -> u32 {
+        self.serial
     }
     /// What its offsets mean.
     #[inline(always)]
