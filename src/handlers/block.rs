@@ -4,8 +4,9 @@ use super::handler::Handler;
 use super::pointer::{Block, RelativePtr};
 use crate::backend::{Native, Reach};
 use crate::error::{Error, Result};
-use crate::matrix::heap::{Exhausted, Kind, Known, Live, ThreadCache};
-use crate::segment::layout::{Geometry, SECTOR_ALIGN, SPAN_BYTES, Usual};
+use crate::matrix::block_header::Header;
+use crate::matrix::heap::{Exhausted, Kind, Live, ThreadCache};
+use crate::segment::layout::{Geometry, Granule, SECTOR_ALIGN, SPAN_BYTES, Usual};
 use crate::shared::Shared;
 use std::marker::PhantomData;
 
@@ -237,7 +238,7 @@ impl Handler {
     /// [`Error::InStructure`]; [`Error::ForkedChild`]. Nothing has changed then (S5).
     #[inline]
     pub fn free_raw(&self, pointer: RelativePtr<u8>) -> Result<()> {
-        self.free_pointer(&pointer, Known::Raw(pointer.header))
+        self.free_pointer(&pointer, false)
     }
 
     /// Frees a typed block and says whether it was live. The caller vouches that nobody holds it as a
@@ -247,7 +248,7 @@ impl Handler {
     /// As [`Handler::free_raw`].
     #[inline]
     pub fn try_free<T>(&self, block: Block<T>) -> Result<()> {
-        self.free_pointer(&block.pointer, Known::Typed(block.pointer.header))
+        self.free_pointer(&block.pointer, true)
     }
 
     /// Another name for freeing: ALLOCATED → ACKED, merged at once or when parked blocks flush.
@@ -261,7 +262,7 @@ impl Handler {
     /// Frees a message's block.
     #[inline]
     pub(crate) fn free_message(&self, pointer: &RelativePtr<u8>) -> Result<()> {
-        self.free_pointer(pointer, Known::Typed(pointer.header))
+        self.free_pointer(pointer, true)
     }
 
     /// Frees a message's block into the hands of the participant that it came from, if that is this thread's
@@ -273,14 +274,20 @@ impl Handler {
     }
 
     #[inline(always)]
-    pub(super) fn free_pointer<T>(&self, pointer: &RelativePtr<T>, known: Known) -> Result<()> {
+    pub(super) fn free_pointer<T>(&self, pointer: &RelativePtr<T>, typed: bool) -> Result<()> {
         if !self.points_here(pointer) {
             return Err(Error::ForeignBlock { offset: pointer.offset, segment: self.id() });
         }
-        if self.free_quick(pointer.offset, known) {
-            return Ok(());
+        self.free_known(pointer.offset, Some(pointer.header), typed)
+    }
+
+    /// Frees the live block at an offset, whose header is known to whoever has a pointer.
+    #[inline(always)]
+    fn free_known(&self, offset: u32, known: Option<Header>, typed: bool) -> Result<()> {
+        match self.free_quick(offset, known, typed) {
+            Ok(()) => Ok(()),
+            Err(header) => self.free_slow(offset, header, known.map(Header::generation)),
         }
-        self.free_slow(pointer.offset, known)
     }
 
     /// Frees the live block at an offset that another process passed on.
@@ -296,7 +303,15 @@ impl Handler {
     /// at the same moment, and its place is allocated anew; [`Error::ForkedChild`]. Nothing has changed then (S5).
     #[inline]
     pub fn free_at(&self, offset: u32) -> Result<()> {
-        if self.free_quick(offset, Known::Offset) { Ok(()) } else { self.free_slow(offset, Known::Offset) }
+        self.free_known(offset, None, false)
+    }
+
+    /// This thread's cache, and the granule at an offset, in a matrix of the sort that the quick steps are
+    /// compiled for.
+    #[inline(always)]
+    fn usual(&self, offset: u32) -> Option<(&mut ThreadCache, Granule)> {
+        let cache = self.matrix.usual_cache()?;
+        Some((cache, self.matrix.offsets().usual().granule(offset)))
     }
 
     /// Tells that the block at an offset will be freed here soon: fetches the cache line of its header, which
@@ -321,29 +336,30 @@ impl Handler {
         self.matrix.heap().will_free(self.matrix.offsets().granule(offset));
     }
 
-    /// Parks a block of this thread's own, if that is all it takes. (Inlined as in `allocate_quick`.)
+    /// Parks a block of this thread's own, if that is all it takes. Else its header, as it was known or found.
+    /// (Inlined as in `allocate_quick`.)
     #[cfg_attr(debug_assertions, inline(never))]
     #[cfg_attr(not(debug_assertions), inline(always))]
-    fn free_quick(&self, offset: u32, known: Known) -> bool {
-        let matrix = &*self.matrix;
-        let Some(cache) = matrix.usual_cache() else { return false };
-        let g = matrix.offsets().usual().granule(offset);
-        // SAFETY: as in `allocate_quick`; and pointers keep the header that an allocation gave with their offset.
-        unsafe { matrix.heap().free_own(cache, g, known, &Usual) }
+    fn free_quick(&self, offset: u32, known: Option<Header>, typed: bool) -> std::result::Result<(), Header> {
+        let (heap, usual) = (self.matrix.heap(), self.usual(offset));
+        let Some((cache, g)) = usual else { return Err(known.unwrap_or(Header(0))) };
+        // SAFETY: as in `allocate_quick`.
+        unsafe {
+            let header = known.unwrap_or_else(|| heap.look_to_free(cache, g, &Usual));
+            if heap.free_own(cache, g, header, typed, &Usual) { Ok(()) } else { Err(header) }
+        }
     }
 
     /// The second step for sizes above the quickest ones, then all others.
     #[inline(never)]
-    fn free_slow(&self, offset: u32, known: Known) -> Result<()> {
-        let matrix = &*self.matrix;
-        if let Some(cache) = matrix.usual_cache() {
-            let g = matrix.offsets().usual().granule(offset);
-            // SAFETY: as in `free_quick`.
-            if unsafe { matrix.heap().free_next(cache, g, known, &Usual) } {
+    fn free_slow(&self, offset: u32, header: Header, generation: Option<u32>) -> Result<()> {
+        if let Some((cache, g)) = self.usual(offset) {
+            // SAFETY: as in `allocate_quick`.
+            if unsafe { self.matrix.heap().free_next(cache, g, header, &Usual) } {
                 return Ok(());
             }
         }
-        self.free_thorough(offset, known.generation())
+        self.free_thorough(offset, generation)
     }
 
     #[inline(never)]

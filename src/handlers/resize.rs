@@ -77,10 +77,10 @@ impl Handler {
         let kind = self.matrix.heap().fingerprint(live).map_or(Kind::Raw, Kind::Typed);
         let moved: RelativePtr<u8> = self.allocate_bytes(layout.size(), layout.align(), kind)?;
         copy(self.address(pointer.offset), self.address(moved.offset), has.min(layout.size()));
-        match self.free_pointer(&pointer, kind.known(live.header)) {
+        match self.free_pointer(&pointer, kind != Kind::Raw) {
             Ok(()) => Ok(moved),
             Err(error) => {
-                let _ = self.free_pointer(&moved, kind.known(moved.header));
+                let _ = self.free_pointer(&moved, kind != Kind::Raw);
                 Err(error)
             }
         }

@@ -120,7 +120,7 @@ impl<R: Region> Heap<R> {
         // SAFETY: the cache is bound, to this heap, says the caller: it has as many granules, spans like
         // these, and these words.
         let header = unsafe {
-            let word = self.region().header_in_range(g, shift);
+            let word = self.region().header_in_range(g, geometry);
             self.revive(hazard, own_live_header, g, word, size, kind, shift)
         }?;
         stack.top = newest;
@@ -131,7 +131,7 @@ impl<R: Region> Heap<R> {
     /// granules. The live header.
     ///
     /// # Safety
-    /// As for `Bias::change_own`: `hazard` is the index of a word of this heap's region. `word` is the header of `g`.
+    /// As for `Bias::change_own`. `word` is the header of `g`.
     #[inline(always)]
     #[expect(
         clippy::too_many_arguments,
@@ -176,11 +176,11 @@ impl<R: Region> Heap<R> {
         // Two closures: one that is small is compiled into its place.
         match kind {
             // SAFETY: the caller's.
-            Kind::Raw => unsafe { self.bias().change_own(hazard, g, word, revive) },
+            Kind::Raw => unsafe { self.bias().change_own(hazard, g, word, false, revive) },
             Kind::Typed(_) => {
                 let change = |header| revive(header).inspect(|(_, live)| self.label(g, live.state(), kind));
                 // SAFETY: the caller's.
-                unsafe { self.bias().change_own(hazard, g, word, change) }
+                unsafe { self.bias().change_own(hazard, g, word, false, change) }
             }
         }
     }

@@ -67,44 +67,44 @@ impl<R: Region> Bias<'_, R> {
     /// The owner's way to change a header of its own without a locked instruction: stores what `change` makes
     /// of it, if anything. No other thread uses the cache's number; the cache is bound. `word` is the header
     /// of `g`. Once `change` has found the header as it should be, the block is this cache's alone until the
-    /// store.
+    /// store. `gives`: a live block becomes a parked one, which is counted (matrix::news).
     ///
     /// # Safety
-    /// `hazard` is the index of a word of this heap's region.
+    /// `hazard` is the index of a slot's hazard word, of this heap's.
     #[inline(always)]
     pub(super) unsafe fn change_own<T>(
         self,
         hazard: u32,
         g: Granule,
         word: &<R::Backend as Backend>::Word,
+        gives: bool,
         change: impl FnOnce(Header) -> Option<(Header, T)>,
     ) -> Option<T> {
         // SAFETY: the caller's.
-        unsafe { self.change_and_tell(hazard, g, word, change, || ()) }
-    }
-
-    /// As [`Bias::change_own`], of a live block that becomes a parked one: that it was given back is counted
-    /// (matrix::news).
-    ///
-    /// # Safety
-    /// As there, and the word is a slot's hazard word.
-    #[inline(always)]
-    pub(super) unsafe fn give_own<T>(
-        &self,
-        hazard: u32,
-        g: Granule,
-        word: &<R::Backend as Backend>::Word,
-        change: impl FnOnce(Header) -> Option<(Header, T)>,
-    ) -> Option<T> {
-        // SAFETY: the caller's.
-        let given = unsafe { self.given_beside(hazard) };
-        if !R::Backend::takes(Mutant::NewsToldEarly) {
-            self.heap.news().count(given);
-            // SAFETY: the caller's.
-            return unsafe { self.change_own(hazard, g, word, change) };
+        let (slot, given) =
+            unsafe { (self.heap.region().word_in_range(WordIndex(hazard as usize)), self.given_beside(hazard)) };
+        let count = |if_early| {
+            if gives && R::Backend::mutated(Mutant::NewsToldEarly) == if_early {
+                self.heap.news().count(given);
+            }
+        };
+        count(true);
+        // 1. Name the granule in the own slot.
+        if R::Backend::takes(Mutant::HazardUnset) {
+            slot.store(g.0 as u64 + 1, &HAZARD_SET);
         }
-        // SAFETY: the caller's.
-        unsafe { self.change_and_tell(hazard, g, word, change, || self.heap.news().count(given)) }
+        if R::Backend::takes(Mutant::OwnFenceDropped) {
+            R::Backend::light_fence(&OWN_FENCE);
+        }
+        // 2. Look at the header, and 3. if it is as it should be, store it. 4. Count what was given back.
+        let changed = change(Header(word.load(&OWN_LOOK))).map(|(header, result)| {
+            word.store(header.0, &OWN_STORE);
+            count(false);
+            result
+        });
+        // 5. Clear the name.
+        slot.store(0, &HAZARD_CLEAR);
+        changed
     }
 
     /// Where the participant whose hazard word this is counts what it gives back.
@@ -118,36 +118,6 @@ impl<R: Region> Bias<'_, R> {
         unsafe { self.heap.region().word_in_range(WordIndex(hazard as usize + BESIDE)) }
     }
 
-    /// Names the granule, looks, stores, tells, clears the name.
-    ///
-    /// # Safety
-    /// As for [`Bias::change_own`].
-    #[inline(always)]
-    unsafe fn change_and_tell<T>(
-        &self,
-        hazard: u32,
-        g: Granule,
-        word: &<R::Backend as Backend>::Word,
-        change: impl FnOnce(Header) -> Option<(Header, T)>,
-        tell: impl FnOnce(),
-    ) -> Option<T> {
-        // SAFETY: the caller's.
-        let hazard = unsafe { self.heap.region().word_in_range(WordIndex(hazard as usize)) };
-        if R::Backend::takes(Mutant::HazardUnset) {
-            hazard.store(g.0 as u64 + 1, &HAZARD_SET);
-        }
-        if R::Backend::takes(Mutant::OwnFenceDropped) {
-            R::Backend::light_fence(&OWN_FENCE);
-        }
-        let changed = change(Header(word.load(&OWN_LOOK))).map(|(header, result)| {
-            word.store(header.0, &OWN_STORE);
-            tell();
-            result
-        });
-        hazard.store(0, &HAZARD_CLEAR);
-        changed
-    }
-
     /// Makes a parked block of this cache unowned: from now on any cache may take it by compare-and-swap.
     pub(super) fn renounce(self, cache: &ThreadCache, bin: Bin, g: Granule) {
         let place = self.heap.place(g, bin.size());
@@ -157,7 +127,7 @@ impl<R: Region> Bias<'_, R> {
             (header.meaning() == parked.0).then_some((unowned, ()))
         };
         // SAFETY: `hazard_of` is in range.
-        let _ = unsafe { self.change_own(self.hazard_of(cache), g, self.heap.header(g), change) };
+        let _ = unsafe { self.change_own(self.hazard_of(cache), g, self.heap.header(g), false, change) };
     }
 
     /// Whether `owner` may take a parked block by one compare-and-swap: no other cache stores its header plainly.

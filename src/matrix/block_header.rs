@@ -302,10 +302,19 @@ impl Header {
     pub const fn held_by_same(self, other: Self) -> bool {
         self.0 >> OWNER_AT == other.0 >> OWNER_AT
     }
-    /// An untyped live block's word once it is parked by its owner.
+    /// The size of a live block, where it is known whether it is typed.
     #[inline(always)]
-    pub const fn parked(self) -> Self {
-        Self(self.0 | (State::Acked as u64 ^ State::Allocated as u64) << STATE_AT)
+    pub const fn live_size(self, typed: bool) -> u32 {
+        if typed { self.size() } else { self.low_size() }
+    }
+    /// A live block's word once its owner has parked it, where it is known whether it is typed.
+    #[inline(always)]
+    pub const fn parked(self, typed: bool) -> Self {
+        if typed {
+            Self::new(State::Acked, self.owner(), self.generation(), place(self.position(), self.size()))
+        } else {
+            Self(self.0 | (State::Acked as u64 ^ State::Allocated as u64) << STATE_AT)
+        }
     }
     /// The word without its generation.
     #[inline(always)]

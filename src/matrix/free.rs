@@ -1,53 +1,21 @@
 //! Free: a quick step for the thread's own small blocks (`_own`), a second one for larger sizes, large blocks and
 //! another cache's small ones (`_next`), then one thorough step for all. The calls are drawn in [`super::heap`].
 
-use super::block_header::{Header, LINKED, State, is_nobody, place};
+use super::block_header::{Header, LINKED, State, is_nobody};
 use super::thread_cache::ThreadCache;
-use super::words::{Heap, Kind, Live, Refusal};
+use super::words::{Heap, Live, Refusal};
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
-use crate::segment::layout::{Geometry, Granule};
+use crate::segment::layout::{Geometry, Granule, SlotWord};
 use crate::segment::region::Region;
-use crate::segment::size_class::EXACT;
-
-/// What the caller of the quick step knows of the block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Known {
-    /// Its header, as an allocation of untyped bytes gave it.
-    Raw(Header),
-    /// Its header, as an allocation for a type gave it.
-    Typed(Header),
-    /// Where it begins. Of the cache's own blocks, the quick steps serve those that are untyped.
-    Offset,
-}
-
-impl Kind {
-    /// What is known of a block of this kind whose header an allocation gave.
-    pub(crate) const fn known(self, header: Header) -> Known {
-        match self {
-            Self::Raw => Known::Raw(header),
-            Self::Typed(_) => Known::Typed(header),
-        }
-    }
-}
-
-impl Known {
-    /// The generation, if it is known.
-    #[inline(always)]
-    pub(crate) fn generation(self) -> Option<u32> {
-        match self {
-            Self::Raw(header) | Self::Typed(header) => Some(header.generation()),
-            Self::Offset => None,
-        }
-    }
-}
+use crate::segment::size_class::{Bin, EXACT};
 
 /// Whose block it is, as far as a free asks.
 enum Owner {
     /// This cache's, which parks it by a plain store.
     Me,
-    /// Another's, which may store its header plainly at this moment.
-    Remote,
+    /// Another's, which may store its header plainly at this moment, and has it in this bin.
+    Remote(Bin),
     /// Nobody stores its header plainly: it is unowned, or of a size that is not parked, or there is no bias.
     Unowned,
     /// A large block: nobody stores its header plainly either; it is parked for its owner.
@@ -81,7 +49,7 @@ impl<R: Region> Heap<R> {
             }
             let freed = match self.owner_of(cache, live.header) {
                 Owner::Me => self.free_local(cache, live),
-                Owner::Remote => self.free_remote(cache, live),
+                Owner::Remote(bin) => self.free_remote(cache, live, bin, self.slot(cache.owner, SlotWord::Given)),
                 Owner::Unowned => self.free_shared(cache, live),
                 Owner::Large => self.large().free_large(cache, live),
             };
@@ -99,12 +67,13 @@ impl<R: Region> Heap<R> {
 
     #[inline(always)]
     fn owner_of(&self, cache: &ThreadCache, live: Header) -> Owner {
-        match live.owner() {
-            _ if cache.parks() && self.layout().large_bin(live.size()).is_some() => Owner::Large,
-            _ if !self.biased() || self.layout().bin_of(live.size()).is_none() => Owner::Unowned,
-            owner if owner == cache.owner && cache.parks() => Owner::Me,
-            owner if owner == cache.owner || is_nobody(owner) => Owner::Unowned,
-            _ => Owner::Remote,
+        match (self.layout().bin_of(live.size()), live.owner()) {
+            (Some(_), _) if !self.biased() => Owner::Unowned,
+            (Some(_), owner) if owner == cache.owner && cache.parks() => Owner::Me,
+            (Some(_), owner) if owner == cache.owner || is_nobody(owner) => Owner::Unowned,
+            (Some(bin), _) => Owner::Remote(bin),
+            (None, _) if cache.parks() && self.layout().large_bin(live.size()).is_some() => Owner::Large,
+            (None, _) => Owner::Unowned,
         }
     }
 
@@ -123,7 +92,7 @@ impl<R: Region> Heap<R> {
         let parked = Header::new(State::Acked, header.owner(), header.generation(), self.place(g, header.size()));
         let change = |now: Header| (now == header && cache.stacks[bin.0].push(g)).then_some((parked, ()));
         // SAFETY: `hazard_of` is in range.
-        unsafe { self.bias().give_own(hazard, g, self.header(g), change) }.is_some()
+        unsafe { self.bias().change_own(hazard, g, self.header(g), true, change) }.is_some()
     }
 
     /// Frees the cache's own block into the hands of `home`, the cache that it came from: it is parked as
@@ -150,30 +119,37 @@ impl<R: Region> Heap<R> {
         let parked = Header::new(State::Acked, home, header.generation(), self.place(g, size));
         let change = |now: Header| (now == header).then_some((parked, ()));
         // SAFETY: `hazard_of` is in range.
-        if unsafe { self.bias().give_own(hazard, g, self.header(g), change) }.is_none() {
+        if unsafe { self.bias().change_own(hazard, g, self.header(g), true, change) }.is_none() {
             return false;
         }
         self.remote_frees().send_home(cache, bin, home, g);
         true
     }
 
-    /// Gives another cache's block back to that cache's parked blocks. False: it has changed, and nothing was done.
+    /// Gives another cache's block back to that cache's parked blocks. False: it has changed, and nothing was
+    /// done. `given` is where this cache counts what it gives back.
     #[inline(never)]
-    fn free_remote(&self, cache: &mut ThreadCache, live: Live) -> bool {
+    fn free_remote(
+        &self,
+        cache: &mut ThreadCache,
+        live: Live,
+        bin: Bin,
+        given: &<R::Backend as Backend>::Word,
+    ) -> bool {
         let Live { at: g, header } = live;
-        let (owner, size) = (header.owner(), header.size());
-        let acked = Header::new(State::Acked, owner, header.generation(), self.place(g, size));
+        let owner = header.owner();
+        let acked = Header::new(State::Acked, owner, header.generation(), self.place(g, bin.size()));
         if self.header(g).cas(header.0, acked.0, &PARK).is_err() {
             return false;
         }
-        self.news().gave(cache);
-        match self.parking().parking_bin(cache, size) {
+        self.news().count(given);
+        if self.bias().is_adopting(owner) && R::Backend::takes(Mutant::AdoptedSentHome) {
             // Whoever adopts it says what becomes of it.
-            _ if self.bias().is_adopting(owner) && R::Backend::takes(Mutant::AdoptedSentHome) => {
-                self.made().sent(cache)
-            }
-            Some(bin) => self.remote_frees().send_home(cache, bin, owner, g),
-            None => self.stealing().merge_batch(cache, &[g.0]),
+            self.made().sent(cache);
+        } else if cache.parks() {
+            self.remote_frees().send_home(cache, bin, owner, g);
+        } else {
+            self.stealing().merge_batch(cache, &[g.0]);
         }
         true
     }
@@ -218,63 +194,63 @@ impl<R: Region> Heap<R> {
         }
     }
 
-    /// The quick step: parks the live block at `g` on the cache's own stack, if it is the cache's own, what
-    /// the caller knows, of a size that has a stack to itself (less than `EXACT` granules), and there is room.
-    /// No locked instruction. False: nothing was done.
+    /// The quick step: parks the cache's own live block at `g` on its stack. The caller knows its header, and
+    /// whether it is typed. No locked instruction. False: it is another's, or has changed, or its size has no
+    /// stack to itself, or there is no room; nothing was done.
     ///
-    /// Where the caller knows the header, what is stored, and where, follows from that: nothing waits for the
-    /// one in memory, which is only compared.
+    /// What is stored, and where, follows from the known header: nothing waits for the one in memory, which is
+    /// only compared.
     ///
     /// # Safety
-    /// As for [`Heap::allocate_own`], and a known header's position is that of the granule in its span, as an
-    /// allocation gave them.
+    /// As for [`Heap::allocate_own`].
     #[inline(always)]
-    pub unsafe fn free_own(&self, cache: &mut ThreadCache, g: Granule, known: Known, geometry: &impl Geometry) -> bool {
-        let (own, hazard, shift) = (Header(cache.own_live_header), cache.hazard, geometry.span_shift());
-        let (is_own, size) = match known {
-            Known::Raw(header) => (header.held_by_same(own), header.low_size()),
-            Known::Typed(header) => (header.is_typed() && header.owner() == own.owner(), header.size()),
-            Known::Offset => (true, 0),
+    pub unsafe fn free_own(
+        &self,
+        cache: &mut ThreadCache,
+        g: Granule,
+        header: Header,
+        typed: bool,
+        geometry: &impl Geometry,
+    ) -> bool {
+        let Some(stack) = cache.own_stack(g, header, typed) else { return false };
+        let hazard = cache.hazard;
+        // SAFETY: the cache is bound, to this heap, says the caller: it has as many granules, and this geometry.
+        let word = unsafe { self.region().header_in_range(g, geometry) };
+        let park = |now: Header| {
+            let live = self.same_block(now, header)?;
+            // Another segment's pointer with this one's serial fits no header here.
+            debug_assert!(now != header || self.header_at(g, now) == now);
+            cache.stacks.get_mut(stack)?.push(g).then(|| (live.parked(typed), ()))
         };
-        if g.0 >= cache.free_limit || !is_own || size >= EXACT {
-            return false;
-        }
-        // SAFETY: the cache is bound, to this heap, says the caller: it has as many granules, spans like
-        // these, and this word.
-        let word = unsafe { self.region().header_in_range(g, shift) };
-        if known == Known::Offset {
-            // Another cache may have written it last, or may own it: then one transfer of its line serves the
-            // look and the change.
-            word.expect_write();
-        }
-        let position = g.0 & ((1 << shift) - 1);
-        let expected = own.0 | u64::from(place(position, 0));
-        let change = |now: Header| {
-            let (parked, size) = match known {
-                Known::Raw(header) | Known::Typed(header) => {
-                    let live = self.same_block(now, header)?;
-                    // Another segment's pointer that bears this one's mark fits no header here.
-                    debug_assert!(now != header || header.position() == position);
-                    let parked = match known {
-                        Known::Raw(_) => live.parked(),
-                        _ => Header::new(State::Acked, live.owner(), live.generation(), place(live.position(), size)),
-                    };
-                    (parked, size as usize)
-                }
-                Known::Offset => {
-                    // The size, if everything else is as it should be.
-                    let size = now.meaning() ^ expected;
-                    (size.wrapping_sub(1) < EXACT as u64 - 1).then_some((now.parked(), size as usize))?
-                }
-            };
-            cache.stacks.get_mut(size)?.push(g).then_some((parked, ()))
-        };
-        // SAFETY: the cache is bound, to this heap, says the caller: its slot's word is one of the region's.
-        unsafe { self.bias().give_own(hazard, g, word, change) }.is_some()
+        // SAFETY: the cache is bound, to this heap, says the caller: `hazard` is its slot's word there.
+        unsafe { self.bias().change_own(hazard, g, word, true, park) }.is_some()
     }
 
-    /// As [`Heap::free_own`], for an untyped block of more granules: onto the own stack, or a large one by
-    /// one compare-and-swap; and for another cache's small block.
+    /// What begins at `g`, for who has its offset alone and is about to free it: the free compares it once more.
+    ///
+    /// # Safety
+    /// As for [`Heap::free_own`].
+    #[inline(always)]
+    pub unsafe fn look_to_free(&self, cache: &ThreadCache, g: Granule, geometry: &impl Geometry) -> Header {
+        if g.0 >= cache.granules {
+            return Header(0);
+        }
+        // SAFETY: as in `free_own`.
+        let word = unsafe { self.region().header_in_range(g, geometry) };
+        // Another cache may have written it last, or may own it: then one transfer of its line serves the look
+        // and the change.
+        word.expect_write();
+        let header = Header(word.load(&HEADER_HINT));
+        let here = header.position() == g.0 & ((1 << geometry.span_shift()) - 1);
+        // A size of 0 has no stack: the word comes from shared memory (C2).
+        if R::Backend::check(here, Mutant::PositionUnchecked) && header.low_size() != 0 {
+            return header;
+        }
+        Header(0)
+    }
+
+    /// The second step: as [`Heap::free_own`] for an untyped block of more granules, onto the own stack, or a
+    /// large one by one compare-and-swap; and for another cache's small block.
     ///
     /// # Safety
     /// As for [`Heap::free_own`].
@@ -283,64 +259,38 @@ impl<R: Region> Heap<R> {
         &self,
         cache: &mut ThreadCache,
         g: Granule,
-        known: Known,
+        header: Header,
         geometry: &impl Geometry,
     ) -> bool {
-        if g.0 >= cache.granules {
+        let size = header.size();
+        // An offset's header comes from shared memory (C2).
+        if g.0 >= cache.granules || size > cache.granules - g.0 || !header.is_live() {
             return false;
         }
-        let generation = match known {
-            // A large one: that its header is as the caller knows it, the compare-and-swap sees.
-            Known::Raw(header) if header.held_by_same(Header(cache.own_live_header)) && header.low_size() >= EXACT => {
-                // The cache's next user writes it: its first line comes while its header does.
-                self.region().expect_payload(g);
-                let size = header.low_size();
-                if self.layout().bin_of(size).is_none() {
-                    // SAFETY: as in `free_own`.
-                    return unsafe {
-                        let word = self.region().header_in_range(g, geometry.span_shift());
-                        self.large().free_own_large(cache, (g, word), header, size)
-                    };
-                }
-                Some(header.generation())
-            }
-            _ => known.generation(),
-        };
-        let (own, hazard, shift) = (cache.own_live_header, cache.hazard, geometry.span_shift());
+        if !cache.owns(header, false) {
+            let Owner::Remote(bin) = self.owner_of(cache, header) else { return false };
+            let bias = self.bias();
+            // SAFETY: the cache is bound, to this heap, says the caller: that is its slot's word there.
+            let given = unsafe { bias.given_beside(cache.hazard) };
+            return self.spans(g, size) > 0 && self.free_remote(cache, Live { at: g, header }, bin, given);
+        }
         // SAFETY: as in `free_own`.
-        let word = unsafe { self.region().header_in_range(g, shift) };
-        let header = Header(word.load(&HEADER_HINT));
-        // The size, if everything else is as it should be.
-        let size = header.meaning() ^ (own | u64::from(place(g.0 & ((1 << shift) - 1), 0)));
-        let current = generation.is_none_or(|held| held == header.generation());
-        if !current {
-            return false;
+        let word = unsafe { self.region().header_in_range(g, geometry) };
+        if size >= EXACT {
+            // The cache's next user writes it: its first line comes while its header does.
+            self.region().expect_payload(g);
         }
-        if size > u64::from(cache.granules - g.0) {
-            return self.free_if_remote(cache, g, header);
-        }
-        let size = size as u32;
         let Some(bin) = self.layout().bin_of(size) else {
             // SAFETY: a cache that has granules is bound, to this heap, says the caller.
             return unsafe { self.large().free_own_large(cache, (g, word), header, size) };
         };
-        let stack = &mut cache.stacks[bin.0];
+        let (hazard, stack) = (cache.hazard, &mut cache.stacks[bin.0]);
         if !stack.has_room() {
             return false;
         }
-        let change = |now: Header| (now == header).then(|| (header.parked(), ()));
-        // SAFETY: `hazard` is the index that the cache was bound with, to this heap, says the caller.
-        unsafe { self.bias().give_own(hazard, g, word, change) }.is_some_and(|()| stack.push(g))
-    }
-
-    /// Gives a block back whose header says that it is another cache's small one. False: nothing was done.
-    #[inline(always)]
-    fn free_if_remote(&self, cache: &mut ThreadCache, g: Granule, header: Header) -> bool {
-        let header = self.header_at(g, header);
-        header.is_live()
-            && self.fits_sector(g, header)
-            && matches!(self.owner_of(cache, header), Owner::Remote)
-            && self.free_remote(cache, Live { at: g, header })
+        let park = |now: Header| (now == header).then(|| (header.parked(false), ()));
+        // SAFETY: as in `free_own`.
+        unsafe { self.bias().change_own(hazard, g, word, true, park) }.is_some_and(|()| stack.push(g))
     }
 
     /// The header of the block that the caller knows, if it still stands.
@@ -387,20 +337,23 @@ mod tests {
             let block = heap.allocate(&mut owner, size, 1, Kind::Raw).expect("room");
             let stale = Header(block.header.0 ^ Header::new(State::Inside, 0, 1, 0).0);
             // SAFETY: one heap for the cache, which is bound to it, and the heap's own geometry.
-            let mut free = |at, known| unsafe { heap.free_next(&mut freer, at, known, heap.layout()) };
-            assert!(!free(block.at, Known::Raw(stale)), "S5: another generation");
-            assert!(!free(block.at.plus(1), Known::Offset), "S5: nothing begins there");
+            let mut free = |at, header: Option<Header>| unsafe {
+                let header = header.unwrap_or_else(|| heap.look_to_free(&freer, at, heap.layout()));
+                heap.free_next(&mut freer, at, header, heap.layout())
+            };
+            assert!(!free(block.at, Some(stale)), "S5: another generation");
+            assert!(!free(block.at.plus(1), None), "S5: nothing begins there");
+            assert!(!free(Granule(u32::MAX), None), "S5: out of range");
+            heap.header(block.at).store(block.header.0 & !u64::from(Header(u64::MAX).low_size()), &HELD_STORE);
+            assert!(!free(block.at, None), "C2: a live block of nothing");
+            heap.header(block.at).store(block.header.0, &HELD_STORE);
             assert_eq!(heap.look(block.at), block.header, "S5: nothing has changed");
             let small = heap.layout().bin_of(size).is_some();
-            assert_eq!(
-                free(block.at, if size == 40 { Known::Raw(block.header) } else { Known::Offset }),
-                small,
-                "{size}"
-            );
+            assert_eq!(free(block.at, (size == 40).then_some(block.header)), small, "{size}");
             if small {
                 let parked = heap.look(block.at);
                 assert_eq!((parked.state(), parked.owner(), parked.size()), (State::Acked, 1, size));
-                assert!(!free(block.at, Known::Offset), "S5: it is free");
+                assert!(!free(block.at, None), "S5: it is free");
             }
         }
     }
@@ -416,18 +369,21 @@ mod tests {
                 assert_eq!(thorough.allocate(&mut other, size, 1, Kind::Raw), Ok(block));
                 let stale = Header(block.header.0 ^ Header::new(State::Inside, 0, 1, 0).0);
                 // SAFETY: one heap for each cache, and its own geometry.
-                let mut free = |known| unsafe { quick.free_next(&mut cache, block.at, known, quick.layout()) };
-                assert!(!free(Known::Raw(stale)), "S5: another generation");
+                let mut free = |header: Option<Header>| unsafe {
+                    let header = header.unwrap_or_else(|| quick.look_to_free(&cache, block.at, quick.layout()));
+                    quick.free_next(&mut cache, block.at, header, quick.layout())
+                };
+                assert!(!free(Some(stale)), "S5: another generation");
                 assert_eq!(quick.look(block.at), block.header, "S5: nothing has changed");
-                let known = if round == 1 { Known::Offset } else { Known::Raw(block.header) };
+                let known = (round != 1).then_some(block.header);
                 // The first large one makes the pool.
                 if !free(known) {
                     assert!(round == 0 && size == 121, "{size}");
                     quick.free(&mut cache, block.at, Some(block.header.generation())).expect("live");
                 }
                 // SAFETY: one heap for each cache, and its own geometry.
-                let mut again = |known| unsafe { quick.free_next(&mut cache, block.at, known, quick.layout()) };
-                assert!(!again(known), "S5: a second time");
+                let again = unsafe { quick.free_next(&mut cache, block.at, block.header, quick.layout()) };
+                assert!(!again, "S5: a second time");
                 thorough.free(&mut other, block.at, Some(block.header.generation())).expect("live");
                 assert_eq!(quick.look(block.at), thorough.look(block.at), "{size}");
             }
@@ -454,22 +410,15 @@ mod tests {
                     let typed = kind != Kind::Raw;
                     assert_eq!(typed, block.header.is_typed());
                     let stale = Header(block.header.0 ^ Header::new(State::Inside, 0, 1, 0).0);
-                    let known = |header, typed| if typed { Known::Typed(header) } else { Known::Raw(header) };
                     // SAFETY: one heap for each cache, and its own geometry.
-                    unsafe {
-                        assert!(
-                            !quick.free_own(&mut cache, block.at, known(stale, typed), layout),
-                            "S5: another generation"
-                        );
-                        assert!(
-                            !quick.free_own(&mut cache, block.at, known(block.header, !typed), layout),
-                            "S5: of another kind"
-                        );
-                        let freed = quick.free_own(&mut cache, block.at, known(block.header, typed), layout);
-                        assert!(freed || !cache.stacks[size as usize].has_room(), "{size} {kind:?}");
-                        if !freed {
-                            quick.free(&mut cache, block.at, Some(block.header.generation())).expect("live");
-                        }
+                    let mut free =
+                        |header, typed| unsafe { quick.free_own(&mut cache, block.at, header, typed, layout) };
+                    assert!(!free(stale, typed), "S5: another generation");
+                    assert!(!free(block.header, !typed), "S5: of another kind");
+                    let freed = free(block.header, typed);
+                    assert!(freed || !cache.stacks[size as usize].has_room(), "{size} {kind:?}");
+                    if !freed {
+                        quick.free(&mut cache, block.at, Some(block.header.generation())).expect("live");
                     }
                     thorough.free(&mut other, block.at, Some(block.header.generation())).expect("live");
                     assert_eq!(quick.look(block.at), thorough.look(block.at), "{size} {kind:?}");

@@ -26,6 +26,7 @@
 //!                                              help, steal, coalesce, take                         sweep.rs, steal.rs
 //!
 //! free ────── quick     free_own          own block onto the own stack, plain stores              free.rs, bias.rs
+//!          │                              (who has an offset alone looks first: look_to_free)
 //!          ├─ second    free_next         the same for larger sizes; a large one by 1 CAS          large.rs
 //!          │                              and free_remote, for another cache's small one           free.rs
 //!          └─ thorough  free_live         live_of, or refuse (S5); then by whose it is, anew if that changed
@@ -39,7 +40,6 @@
 //! ```
 
 use super::block_header::{Header, State};
-pub use super::free::Known;
 pub use super::thread_cache::ThreadCache;
 pub use super::words::{Exhausted, Heap, Kind, Live, Refusal};
 use crate::backend::Word;

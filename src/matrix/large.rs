@@ -135,7 +135,7 @@ impl<R: Region> LargeBlocks<'_, R> {
         size: u32,
     ) -> bool {
         let Some(bin) = self.heap.layout().large_bin(size) else { return false };
-        let parked = cache.large.is_some() && word.cas(header.0, header.parked().0, &PARK).is_ok();
+        let parked = cache.large.is_some() && word.cas(header.0, header.parked(false).0, &PARK).is_ok();
         if parked {
             let bias = self.heap.bias();
             // SAFETY: its hazard word is one of this heap's slots', says the caller.

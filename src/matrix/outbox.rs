@@ -27,12 +27,12 @@ impl<R: Region> RemoteFrees<'_, R> {
     pub(super) fn send_home(self, cache: &mut ThreadCache, bin: Bin, owner: u16, g: Granule) {
         let full = BATCH.min(cache.stacks[bin.0].ceiling());
         let at = bin.0 * WAYS + owner as usize % WAYS;
-        let way = cache.way(at);
+        let mut way = cache.way(at);
         if way.length as usize >= full || way.length > 0 && way.owner != owner {
             self.dispatch(cache, at);
             self.heap.stealing().empty_full_limbo(cache);
+            way = cache.way(at);
         }
-        let way = cache.way(at);
         if way.length as usize + 4 == BATCH
             && let Some(next) = places(way.next_home, self.heap.layout().ring()).next()
         {

@@ -138,7 +138,7 @@ mod tests {
     use crate::backend::decorators::{Counts, Probe, stopped_at};
     use crate::backend::orderings::FORMAT;
     use crate::backend::{Native, Word};
-    use crate::matrix::heap::{Kind, Known, Live};
+    use crate::matrix::heap::{Kind, Live};
     use crate::matrix::recovery::Policy;
     use crate::segment::layout::{Layout, Params};
     use crate::segment::region::BoxedRegion;
@@ -166,16 +166,15 @@ mod tests {
     const WAYS: &[(&str, [u32; 2], Give)] = &[
         ("freed by its owner", [40; 2], free),
         ("freed by its owner at once", [40; 2], |heap, cache, block| {
-            let known = Known::Raw(block.header);
             // SAFETY: one heap, and its own geometry.
-            let quick = unsafe { heap.free_own(cache, block.at, known, heap.layout()) };
+            let quick = unsafe { heap.free_own(cache, block.at, block.header, false, heap.layout()) };
             if !quick {
                 free(heap, cache, block);
             }
         }),
         ("freed by its owner, of a middle size", [104; 2], |heap, cache, block| {
             // SAFETY: one heap, and its own geometry.
-            let quick = unsafe { heap.free_next(cache, block.at, Known::Offset, heap.layout()) };
+            let quick = unsafe { heap.free_next(cache, block.at, block.header, heap.layout()) };
             if !quick {
                 free(heap, cache, block);
             }
@@ -184,7 +183,7 @@ mod tests {
             let mut other = ThreadCache::new(OTHER);
             heap.bias().bind(&mut other);
             // SAFETY: one heap, to which the cache is bound, and its own geometry.
-            let quick = unsafe { heap.free_next(&mut other, block.at, Known::Offset, heap.layout()) };
+            let quick = unsafe { heap.free_next(&mut other, block.at, block.header, heap.layout()) };
             if !quick {
                 free(heap, &mut other, block);
             }
@@ -194,24 +193,11 @@ mod tests {
             free(heap, cache, block);
             let again = heap.allocate(cache, 300, 1, Kind::Raw).expect("it is parked");
             // SAFETY: one heap, and its own geometry.
-            let quick = unsafe { heap.free_next(cache, again.at, Known::Offset, heap.layout()) };
+            let quick = unsafe { heap.free_next(cache, again.at, again.header, heap.layout()) };
             if !quick {
                 free(heap, cache, again);
             }
         }),
-        (
-            "large, freed by its owner for the second time, by a pointer that keeps the header",
-            [300; 2],
-            |heap, cache, block| {
-                free(heap, cache, block);
-                let again = heap.allocate(cache, 300, 1, Kind::Raw).expect("it is parked");
-                // SAFETY: one heap, and its own geometry.
-                let quick = unsafe { heap.free_next(cache, again.at, Known::Raw(again.header), heap.layout()) };
-                if !quick {
-                    free(heap, cache, again);
-                }
-            },
-        ),
         ("very large", [3000; 2], free),
         ("of no bin's size", [123; 2], free),
         ("freed by another", [40; 2], |heap, _, block| free(heap, &mut ThreadCache::new(OTHER), block)),

@@ -7,7 +7,7 @@
 use super::block_header::{Header, State, TAGS};
 use super::pool::Pool;
 use crate::segment::layout::{BATCH, Granule};
-use crate::segment::size_class::{BINS, Bin};
+use crate::segment::size_class::{BINS, Bin, EXACT};
 
 /// Indices that a stack can hold.
 pub(super) const STACK: usize = 30;
@@ -221,6 +221,24 @@ impl ThreadCache {
     pub(super) fn next_tag(&mut self) -> u16 {
         self.tag = if self.tag < TAGS { self.tag + 1 } else { 1 };
         self.tag
+    }
+    /// Whether this is the header of a live block of this cache's, typed or not as the caller knows.
+    #[inline(always)]
+    pub(super) fn owns(&self, header: Header, typed: bool) -> bool {
+        match typed {
+            true => header.is_typed() && header.owner() == self.owner,
+            false => header.held_by_same(Header(self.own_live_header)),
+        }
+    }
+    /// The number of the stack for the live block of this cache's with this header at `g`, if it is one, and of
+    /// a small size: each of those has a stack to itself.
+    #[inline(always)]
+    pub(super) fn own_stack(&self, g: Granule, header: Header, typed: bool) -> Option<usize> {
+        if g.0 >= self.free_limit || !self.owns(header, typed) {
+            return None;
+        }
+        let size = header.live_size(typed);
+        (size < EXACT).then_some(size as usize)
     }
     pub(super) fn way(&mut self, at: usize) -> &mut RemoteBatch {
         let ways = self.remote.get_or_insert_with(|| vec![RemoteBatch::default(); WAYS * BINS].into());

@@ -2,7 +2,7 @@
 
 use crate::backend::{Backend, Native, NativeWord};
 pub use crate::segment::layout::WordIndex;
-use crate::segment::layout::{Granule, Layout};
+use crate::segment::layout::{Geometry, Granule, Layout};
 use std::ptr::NonNull;
 
 /// The memory of one heap: words of a [`Backend`], and a stand-in for each granule's payload.
@@ -32,9 +32,9 @@ pub trait Region: Send + Sync {
     /// As [`Region::header`], without a look at the range.
     ///
     /// # Safety
-    /// The sector has this granule, and the layout's spans are of 1 << `span_shift` granules.
+    /// The sector has this granule, and the geometry is the layout's.
     #[inline(always)]
-    unsafe fn header_in_range(&self, g: Granule, _span_shift: u32) -> &<Self::Backend as Backend>::Word {
+    unsafe fn header_in_range(&self, g: Granule, _geometry: &impl Geometry) -> &<Self::Backend as Backend>::Word {
         self.header(g)
     }
     /// Notes an exclusive access to `granules` granules of payload from `first` on (S1, S3). Free in production.
@@ -72,9 +72,9 @@ impl<R: Region> Region for &R {
         R::header(self, g)
     }
     #[inline(always)]
-    unsafe fn header_in_range(&self, g: Granule, span_shift: u32) -> &<Self::Backend as Backend>::Word {
+    unsafe fn header_in_range(&self, g: Granule, geometry: &impl Geometry) -> &<Self::Backend as Backend>::Word {
         // SAFETY: the caller's.
-        unsafe { R::header_in_range(self, g, span_shift) }
+        unsafe { R::header_in_range(self, g, geometry) }
     }
     #[inline(always)]
     fn touch(&self, first: Granule, granules: u32) {
@@ -192,7 +192,8 @@ impl Region for MappedRegion {
         unsafe { self.headers.add((g.0.min(self.layout.granules) >> self.layout.span_shift) as usize).as_ref() }
     }
     #[inline(always)]
-    unsafe fn header_in_range(&self, g: Granule, span_shift: u32) -> &NativeWord {
+    unsafe fn header_in_range(&self, g: Granule, geometry: &impl Geometry) -> &NativeWord {
+        let span_shift = geometry.span_shift();
         debug_assert!(g < Granule(self.layout.granules) && span_shift == self.layout.span_shift);
         // SAFETY: there are headers for all spans; the granule is the sector's, says the caller.
         unsafe { self.headers.add((g.0 >> span_shift) as usize).as_ref() }

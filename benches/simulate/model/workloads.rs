@@ -2,7 +2,7 @@
 
 use super::costs::Costs;
 use super::machine::{self, Access, EXTRA, Place, Seen, Simulated, now, spend, touch};
-use atomic_matrix::matrix::heap::{Heap, Kind, Known, Live, ThreadCache};
+use atomic_matrix::matrix::heap::{Heap, Kind, Live, ThreadCache};
 use atomic_matrix::segment::layout::{Layout, Params, Usual};
 use atomic_matrix::segment::region::BoxedRegion;
 use fastrand::Rng;
@@ -110,10 +110,8 @@ fn free(heap: &SimulatedHeap, cache: &mut ThreadCache, live: Live, exact: bool) 
     let generation = exact.then(|| live.header.generation());
     // SAFETY: as above.
     let freed = unsafe {
-        match exact {
-            true => heap.free_own(cache, live.at, Known::Raw(live.header), &Usual),
-            false => heap.free_own(cache, live.at, Known::Offset, &Usual),
-        }
+        let header = if exact { live.header } else { heap.look_to_free(cache, live.at, &Usual) };
+        heap.free_own(cache, live.at, header, false, &Usual)
     };
     if !freed {
         heap.free(cache, live.at, generation).expect("the block is live");

@@ -5,7 +5,8 @@ use crate::turns::{Player, Scheduled, Scheduling, play_buffered, unseen};
 use crate::world::World;
 use atomic_matrix::backend::orderings::{JOIN_FENCE, OWN_STORE, THIEF_FENCE};
 use atomic_matrix::backend::{Backend, Reach, Site};
-use atomic_matrix::matrix::heap::{Kind, Known, ThreadCache};
+use atomic_matrix::matrix::block_header::Header;
+use atomic_matrix::matrix::heap::{Kind, Live, ThreadCache};
 use atomic_matrix::matrix::recovery::Policy as Give;
 use atomic_matrix::segment::layout::Granule;
 use fastrand::Rng;
@@ -36,9 +37,7 @@ pub(crate) fn adopters(seed: u64) -> [bool; 3] {
             let cache_ref = &mut cache.borrow_mut();
             let freed = match quick {
                 // SAFETY: every cache of this world is used with its heap alone.
-                true => unsafe {
-                    world.heap.free_own(cache_ref, block.at, Known::Raw(block.header), world.heap.layout())
-                },
+                true => unsafe { world.heap.free_own(cache_ref, block.at, block.header, false, world.heap.layout()) },
                 false => world.heap.free_local(cache_ref, block),
             };
             if freed {
@@ -93,8 +92,11 @@ pub(crate) fn adopters(seed: u64) -> [bool; 3] {
         let body = move || {
             for _ in 0..3 {
                 let (cache, layout) = (&mut cache.borrow_mut(), world.heap.layout());
+                // By a pointer to a block that stood there before and was its own.
+                let Live { at, header } = block;
+                let before = Header::new(header.state(), cache.owner(), header.generation(), header.low());
                 // SAFETY: every cache of this world is used with its heap alone.
-                let freed = unsafe { world.heap.free_own(cache, block.at, Known::Offset, layout) };
+                let freed = unsafe { world.heap.free_own(cache, at, before, false, layout) };
                 assert!(!freed, "S1: it was never this one's");
             }
         };
@@ -191,9 +193,7 @@ pub(crate) fn leavers(seed: u64) -> [bool; 3] {
             let _dead = AtEnd(|| dead.set(true));
             let _ = match quick {
                 // SAFETY: every cache of this world is used with its heap alone.
-                true => unsafe {
-                    world.heap.free_own(&mut cache, block.at, Known::Raw(block.header), world.heap.layout())
-                },
+                true => unsafe { world.heap.free_own(&mut cache, block.at, block.header, false, world.heap.layout()) },
                 false => world.heap.free_local(&mut cache, block),
             };
             if leaves {

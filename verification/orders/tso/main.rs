@@ -27,7 +27,7 @@ use atomic_matrix::backend::orderings::{BATCH_INDEX, BATCH_PASS, HELD_STORE, OWN
 use atomic_matrix::backend::{Backend, Mutant, Reach, Site, Word};
 use atomic_matrix::check::turns;
 use atomic_matrix::matrix::block_header::Header;
-use atomic_matrix::matrix::heap::{Kind, Known, Live, ThreadCache};
+use atomic_matrix::matrix::heap::{Kind, Live, ThreadCache};
 use atomic_matrix::matrix::recovery::Policy as Give;
 use atomic_matrix::segment::layout::Granule;
 use common::setting;
@@ -135,9 +135,10 @@ impl Scene {
                 world.give_up(block, owner);
                 let generation = Some(block.header.generation());
                 let layout = world.heap.layout();
-                let known = if block.header.is_typed() { Known::Typed(block.header) } else { Known::Raw(block.header) };
+                let Live { at, header } = block;
                 // SAFETY: as above.
-                let quick = random.bool() && unsafe { world.heap.free_own(cache, block.at, known, layout) };
+                let quick =
+                    random.bool() && unsafe { world.heap.free_own(cache, at, header, header.is_typed(), layout) };
                 match quick {
                     true => self.quick.set(self.quick.get() + 1),
                     false => world.heap.free(cache, block.at, generation).expect("S5: it is live"),
