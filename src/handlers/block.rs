@@ -105,15 +105,19 @@ impl Handler {
             Kind::Raw if align > LEAST_ALIGN => self.allocate_aligned(size, align),
             Kind::Raw | Kind::Typed(_) => self.allocate_quick(size, align, kind),
         };
-        let live = quick.or_else(|| match kind {
+        let usual = |live: Live| {
+            let offset = self.matrix.offsets().usual().offset(live.at);
+            RelativePtr { header: live.header, offset, segment: self.matrix.serial(), of: PhantomData }
+        };
+        if let Some(live) = quick {
+            return Ok(usual(live));
+        }
+        let next = match kind {
             Kind::Raw => self.allocate_raw_next(size, align),
             Kind::Typed(fingerprint) => self.allocate_typed_next(size, align, fingerprint),
-        });
-        match live {
-            Some(live) => {
-                let offset = self.matrix.offsets().usual().offset(live.at);
-                Ok(RelativePtr { header: live.header, offset, segment: self.matrix.serial(), of: PhantomData })
-            }
+        };
+        match next {
+            Some(live) => Ok(usual(live)),
             None => Ok(self.pointer(self.allocate_slow(size, align, kind)?)),
         }
     }

@@ -195,9 +195,9 @@ impl AtomicMatrix {
     #[inline(always)]
     #[expect(clippy::mut_from_ref, reason = "the cache is not part of the matrix: it is this thread's own page")]
     pub(crate) fn usual_cache(&self) -> Option<&mut ThreadCache> {
-        let page = self.seats.usual(self.instance);
+        let page = self.seats.usual(self.instance)?;
         // SAFETY: as in `cache`; and a cache of zeros is a cache.
-        (!page.is_null()).then(|| unsafe { &mut (*page).cache })
+        Some(unsafe { &mut (*page.as_ptr()).cache })
     }
 
     /// This thread's cache in this matrix, if it has one.

@@ -9,7 +9,7 @@
 use super::heap::ThreadCache;
 use crate::backend::seats::{self, SEATS};
 use std::cell::{Cell, RefCell};
-use std::ptr::null_mut;
+use std::ptr::{NonNull, null_mut};
 use std::sync::Weak;
 
 /// A cache, in memory of its own that a forked child finds zeroed.
@@ -68,9 +68,9 @@ unsafe impl Send for Seats {}
 #[derive(Clone, Copy)]
 struct Last {
     instance: u64,
-    page: *mut CachePage,
+    page: NonNull<CachePage>,
 }
-const NONE: Last = Last { instance: 0, page: null_mut() };
+const NONE: Last = Last { instance: 0, page: NonNull::dangling() };
 
 thread_local! {
     /// The cache that was used last: where that is most often the one that is wanted, a comparison is quicker
@@ -116,18 +116,16 @@ impl Seats {
     }
 
     /// This thread's cache in the matrix of this instance, whose table this is, if it has a seat and the
-    /// matrix is of the usual sort; else null.
+    /// matrix is of the usual sort.
     #[inline(always)]
-    pub(super) fn usual(&self, instance: u64) -> *mut CachePage {
+    pub(super) fn usual(&self, instance: u64) -> Option<NonNull<CachePage>> {
         let last = LAST.get();
         if last.instance == instance {
-            return last.page;
+            return Some(last.page);
         }
-        let page = self.usual[usize::from(SEAT.get())].get();
-        if !page.is_null() {
-            LAST.set(Last { instance, page });
-        }
-        page
+        let page = NonNull::new(self.usual[usize::from(SEAT.get())].get())?;
+        LAST.set(Last { instance, page });
+        Some(page)
     }
 
     /// The same of any matrix, and where the thread has no seat.
@@ -202,7 +200,8 @@ mod tests {
                 let block = handler.allocate_raw(100).expect("room");
                 let found = page_of(handler);
                 assert!(
-                    !found.is_null() && found == handler.matrix().seats().usual(handler.matrix().instance()),
+                    !found.is_null()
+                        && NonNull::new(found) == handler.matrix().seats().usual(handler.matrix().instance()),
                     "it has just been used"
                 );
                 // SAFETY: this thread's page, which nobody uses just now.
