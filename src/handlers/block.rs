@@ -354,7 +354,7 @@ impl Handler {
         }
     }
 
-    /// The second step for sizes above the quickest ones, then all others.
+    /// The second step, for larger sizes and for another's small block, then the thorough one.
     #[inline(never)]
     fn free_slow(&self, offset: u32, header: Header, generation: Option<u32>) -> Result<()> {
         if let Some((cache, g)) = self.usual(offset) {

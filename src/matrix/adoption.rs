@@ -89,8 +89,8 @@ impl<R: Region> Adoption<'_, R> {
     }
 
     /// Fences, and says whether `owner`, whose block at `g` is being adopted, may be about to store its
-    /// header. No other may, whatever slots name it: a stale index or an offset leads many to a block that
-    /// was never theirs. Where there is no fence to be had, it may.
+    /// header. No other may, whatever slots name it: a stale index, or a pointer to a block that was
+    /// theirs, leads many to one that is not. Where there is no fence to be had, it may.
     fn still_names(self, caller: u16, owner: u16, g: Granule) -> Option<u16> {
         let fenced = R::Backend::heavy_fence(&THIEF_FENCE, self.heap.bias().reach(caller, std::iter::once(owner)));
         if R::Backend::mutated(Mutant::BystanderBelieved) {

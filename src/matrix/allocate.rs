@@ -206,7 +206,7 @@ impl<R: Region> Heap<R> {
     fn pop(&self, cache: &mut ThreadCache, bin: Bin, mask: u32, kind: Kind) -> Option<Live> {
         let (hazard, shift, size) = (self.bias().hazard_of(cache), self.layout().span_shift, bin.size());
         while let Some(g) = cache.stacks[bin.0].pop_aligned(mask) {
-            // SAFETY: `hazard_of` is in range.
+            // SAFETY: `hazard_of`, if it is not 0, is this heap's word of the cache's slot.
             let own = || unsafe { self.revive(hazard, cache.own_live_header, g, self.header(g), size, kind, shift) };
             let own = if hazard == 0 { None } else { own() };
             if let Some(header) = own.or_else(|| self.claim_parked(cache.owner, g, size, kind)) {

@@ -126,7 +126,7 @@ impl<R: Region> Bias<'_, R> {
             let unowned = Header::new(State::Acked, 0, header.generation(), place);
             (header.meaning() == parked.0).then_some((unowned, ()))
         };
-        // SAFETY: `hazard_of` is in range.
+        // SAFETY: a cache that has parked under bias is bound: `hazard_of` is its slot's word in this heap.
         let _ = unsafe { self.change_own(self.hazard_of(cache), g, self.heap.header(g), false, change) };
     }
 

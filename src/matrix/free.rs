@@ -91,7 +91,7 @@ impl<R: Region> Heap<R> {
         }
         let parked = Header::new(State::Acked, header.owner(), header.generation(), self.place(g, header.size()));
         let change = |now: Header| (now == header && cache.stacks[bin.0].push(g)).then_some((parked, ()));
-        // SAFETY: `hazard_of` is in range.
+        // SAFETY: `hazard_of`, if it is not 0, is this heap's word of the cache's slot.
         unsafe { self.bias().change_own(hazard, g, self.header(g), true, change) }.is_some()
     }
 
@@ -118,7 +118,7 @@ impl<R: Region> Heap<R> {
         let Some(bin) = bin else { return false };
         let parked = Header::new(State::Acked, home, header.generation(), self.place(g, size));
         let change = |now: Header| (now == header).then_some((parked, ()));
-        // SAFETY: `hazard_of` is in range.
+        // SAFETY: `hazard_of`, if it is not 0, is this heap's word of the cache's slot.
         if unsafe { self.bias().change_own(hazard, g, self.header(g), true, change) }.is_none() {
             return false;
         }
@@ -202,7 +202,8 @@ impl<R: Region> Heap<R> {
     /// only compared.
     ///
     /// # Safety
-    /// As for [`Heap::allocate_own`].
+    /// As for [`Heap::allocate_own`], and the header's position is that of `g` in its span, as an allocation or a
+    /// look gave them.
     #[inline(always)]
     pub unsafe fn free_own(
         &self,
@@ -229,7 +230,7 @@ impl<R: Region> Heap<R> {
     /// What begins at `g`, for who has its offset alone and is about to free it: the free compares it once more.
     ///
     /// # Safety
-    /// As for [`Heap::free_own`].
+    /// As for [`Heap::allocate_own`].
     #[inline(always)]
     pub unsafe fn look_to_free(&self, cache: &ThreadCache, g: Granule, geometry: &impl Geometry) -> Header {
         if g.0 >= cache.granules {
@@ -253,7 +254,7 @@ impl<R: Region> Heap<R> {
     /// large one by one compare-and-swap; and for another cache's small block.
     ///
     /// # Safety
-    /// As for [`Heap::free_own`].
+    /// As for [`Heap::allocate_own`].
     #[inline(always)]
     pub unsafe fn free_next(
         &self,
@@ -263,8 +264,9 @@ impl<R: Region> Heap<R> {
         geometry: &impl Geometry,
     ) -> bool {
         let size = header.size();
+        let here = header.position() == g.0 & ((1 << geometry.span_shift()) - 1);
         // An offset's header comes from shared memory (C2).
-        if g.0 >= cache.granules || size > cache.granules - g.0 || !header.is_live() {
+        if g.0 >= cache.granules || size > cache.granules - g.0 || !header.is_live() || !here {
             return false;
         }
         if !cache.owns(header, false) {
@@ -343,9 +345,15 @@ mod tests {
             };
             assert!(!free(block.at, Some(stale)), "S5: another generation");
             assert!(!free(block.at.plus(1), None), "S5: nothing begins there");
+            assert!(!free(block.at.plus(1), Some(block.header)), "S5: it begins elsewhere");
             assert!(!free(Granule(u32::MAX), None), "S5: out of range");
             heap.header(block.at).store(block.header.0 & !u64::from(Header(u64::MAX).low_size()), &HELD_STORE);
             assert!(!free(block.at, None), "C2: a live block of nothing");
+            // Its owner looks, and frees what it has found. SAFETY: as above.
+            let found = unsafe { heap.look_to_free(&owner, block.at, heap.layout()) };
+            // SAFETY: as above.
+            let freed = unsafe { heap.free_own(&mut owner, block.at, found, false, heap.layout()) };
+            assert!(!freed, "C2: nor does its owner free it");
             heap.header(block.at).store(block.header.0, &HELD_STORE);
             assert_eq!(heap.look(block.at), block.header, "S5: nothing has changed");
             let small = heap.layout().bin_of(size).is_some();
@@ -382,8 +390,11 @@ mod tests {
                     quick.free(&mut cache, block.at, Some(block.header.generation())).expect("live");
                 }
                 // SAFETY: one heap for each cache, and its own geometry.
-                let again = unsafe { quick.free_next(&mut cache, block.at, block.header, quick.layout()) };
-                assert!(!again, "S5: a second time");
+                let again = unsafe {
+                    let found = quick.look_to_free(&cache, block.at, quick.layout());
+                    [block.header, found].map(|header| quick.free_next(&mut cache, block.at, header, quick.layout()))
+                };
+                assert_eq!(again, [false; 2], "S5: a second time");
                 thorough.free(&mut other, block.at, Some(block.header.generation())).expect("live");
                 assert_eq!(quick.look(block.at), thorough.look(block.at), "{size}");
             }

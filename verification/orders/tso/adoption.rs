@@ -14,7 +14,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 /// An owner frees its block by a plain store while others adopt it, one from the other, or free it for its
-/// owner and take what is free. A bystander, to whom the block never belongs, names it all the same; it, or
+/// owner and take what is free. A bystander, to whom the block belonged once, names it all the same; it, or
 /// an adopter, may stop for ever.
 pub(crate) fn adopters(seed: u64) -> [bool; 3] {
     let random = &mut Rng::with_seed(seed);
@@ -30,14 +30,19 @@ pub(crate) fn adopters(seed: u64) -> [bool; 3] {
     let holder = Rc::new(Cell::new(0));
     let another_frees = random.bool();
     // As a handler frees what it has a pointer to, or by the offset.
-    let quick = random.bool();
+    let (quick, by_offset) = (random.bool(), random.bool());
     let owner = {
         let (world, cache, holder) = (world.clone(), caches[0].clone(), holder.clone());
         Player::new(move || {
             let cache_ref = &mut cache.borrow_mut();
             let freed = match quick {
                 // SAFETY: every cache of this world is used with its heap alone.
-                true => unsafe { world.heap.free_own(cache_ref, block.at, block.header, false, world.heap.layout()) },
+                true => unsafe {
+                    let layout = world.heap.layout();
+                    let looks = |cache: &ThreadCache| world.heap.look_to_free(cache, block.at, layout);
+                    let header = if by_offset { looks(cache_ref) } else { block.header };
+                    world.heap.free_own(cache_ref, block.at, header, false, layout)
+                },
                 false => world.heap.free_local(cache_ref, block),
             };
             if freed {
@@ -98,12 +103,12 @@ pub(crate) fn adopters(seed: u64) -> [bool; 3] {
         let body = move || {
             for _ in 0..3 {
                 let (cache, layout) = (&mut cache.borrow_mut(), world.heap.layout());
-                // By a pointer to a block that stood there before and was its own.
+                // By a pointer from when it had the block itself, before others adopted it: the same generation.
                 let Live { at, header } = block;
                 let before = Header::new(header.state(), cache.owner(), header.generation(), header.low());
                 // SAFETY: every cache of this world is used with its heap alone.
                 let freed = unsafe { world.heap.free_own(cache, at, before, false, layout) };
-                assert!(!freed, "S1: it was never this one's");
+                assert!(!freed, "S1: it is this one's no longer");
             }
         };
         player(3, Box::new(body))

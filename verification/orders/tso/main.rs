@@ -136,9 +136,13 @@ impl Scene {
                 let generation = Some(block.header.generation());
                 let layout = world.heap.layout();
                 let Live { at, header } = block;
+                let (quick, by_offset) = (random.bool(), !header.is_typed() && random.bool());
                 // SAFETY: as above.
-                let quick =
-                    random.bool() && unsafe { world.heap.free_own(cache, at, header, header.is_typed(), layout) };
+                let quick = quick
+                    && unsafe {
+                        let header = if by_offset { world.heap.look_to_free(cache, at, layout) } else { header };
+                        world.heap.free_own(cache, at, header, header.is_typed(), layout)
+                    };
                 match quick {
                     true => self.quick.set(self.quick.get() + 1),
                     false => world.heap.free(cache, block.at, generation).expect("S5: it is live"),
