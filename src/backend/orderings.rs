@@ -67,8 +67,7 @@ sites! {
     // Headers: the only truth.
     HEADER_LOOK Acquire "S4 L3" "reads a header to act on it: pairs with the release of whoever wrote it, so \
         that the words it announces (footer, operation, smaller heads) are seen";
-    HEADER_HINT Relaxed "-" "reads a header only to choose what a compare-and-swap expects, or what the owner's own look \
-        is compared with: that decides";
+    HEADER_HINT Relaxed "-" "reads a header for what a compare-and-swap, or the owner's look, then expects and decides";
     HEADER_WALK Acquire "S4" "a walker's read: pairs with the release of the block's writer";
     HEADER_RECHECK Acquire "S4" "reads a header a second time, after a word that is only meaningful while the \
         first reading stands";

@@ -349,10 +349,12 @@ mod tests {
             assert!(!free(Granule(u32::MAX), None), "S5: out of range");
             heap.header(block.at).store(block.header.0 & !u64::from(Header(u64::MAX).low_size()), &HELD_STORE);
             assert!(!free(block.at, None), "C2: a live block of nothing");
-            // Its owner looks, and frees what it has found. SAFETY: as above.
-            let found = unsafe { heap.look_to_free(&owner, block.at, heap.layout()) };
-            // SAFETY: as above.
-            let freed = unsafe { heap.free_own(&mut owner, block.at, found, false, heap.layout()) };
+            // Its owner looks, and frees what it has found.
+            // SAFETY: one heap for each cache, and its own geometry.
+            let freed = unsafe {
+                let found = heap.look_to_free(&owner, block.at, heap.layout());
+                heap.free_own(&mut owner, block.at, found, false, heap.layout())
+            };
             assert!(!freed, "C2: nor does its owner free it");
             heap.header(block.at).store(block.header.0, &HELD_STORE);
             assert_eq!(heap.look(block.at), block.header, "S5: nothing has changed");

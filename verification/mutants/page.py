@@ -1,13 +1,15 @@
 """The page of generated mutants, from what `run` has recorded."""
 
+import collections
+import re
 import subprocess
 
 ABOUT = """# Generated mutants
 
 Written by `verification/mutants/run` (`--report` writes it again). [cargo-mutants](https://mutants.rs) says which lines of `src` can be
-changed, and how; each change is tried against the tests one after the other, the quick ones first, until one fails, twice. All tests of a
-file may take four times what they take unchanged, on a machine as loaded as it is then, and a minute at least; one that is not done by then is
-run again alone, and may take as long again: only what does not end then either counts as noticed. The order is shuffled, so that what has
+changed, and how. All changes are built at once, each behind a switch (`verification/mutants/src`); each is tried with the tests that reach it, the
+quick ones first, until one fails, twice. A test may use four times the processor time that it uses unchanged, and four seconds; and last four times as long, and
+ten seconds: who does not end by then has been noticed. Tests that take more than a minute alone are left out. The order is shuffled, so that what has
 been tried of a sample is a fair part of it. Not changed: the checkers' own backends and `Debug` (`verification/mutants/config.toml`). The faults and orderings that were chosen by hand are in [mutants.md](mutants.md).
 """
 
@@ -25,20 +27,19 @@ def cell(text):
     return text.replace("|", "\\|")
 
 
-# Tests that were written because of what was missed.
-WRITTEN = ("stats::", "homes::", "limits::")
+def plain(name):
+    """A mutant's name without its place in the file, which the next change of it moves."""
+    return re.sub(r":\d+:\d+:", ":", name, count=1)
 
 
-def later(here, last):
-    """Those that the unit tests missed: what became of each."""
+def left(here, last):
+    """Those that no test has noticed: why."""
     for name, record in last.items():
-        if record["fate"] == "noticed" and record["test"] != "lib":
-            by = f"{record['test']}: `{record['by']}`" if record["by"] else f"{record['test']}, which does not end"
-            yield name, f"noticed since, by a new test: {by}" if (record["by"] or "").startswith(WRITTEN) else f"noticed by {by}"
-        elif record["fate"] in ("missed", "waiting"):
-            tried = ", ".join(record["tests"])
-            why = said(here / "argued.txt", name)
-            yield name, f"argued: {why}" if why else f"**open**: not noticed by {tried}"
+        if record["fate"] == "missed":
+            why = said(here / "argued.txt", plain(name))
+            reached = record.get("of")
+            tried = "reached by no test" if reached == 0 else f"not noticed by the {reached} tests that reach it" if reached else "not noticed"
+            yield name, f"argued: {why}" if why else f"**open**: {tried}"
 
 
 def table(rows):
@@ -47,35 +48,41 @@ def table(rows):
 
 def generated(root, kept, records):
     here, last = root / "verification/mutants", {record["name"]: record for record in records}
-    left = list(later(here, last))
+    rest = sorted(left(here, last))
     of = lambda fate: sum(record["fate"] == fate for record in last.values())
-    count = lambda start: sum(fate.startswith(start) for _, fate in left)
-    unit = sum(record["fate"] == "noticed" and record["test"] == "lib" for record in last.values())
+    count = lambda start: sum(fate.startswith(start) for _, fate in rest)
     endless = sum(bool(record.get("endless")) for record in last.values())
     commit = ["git", "log", "-1", "--format=%h", "--", "src"]
     commit = subprocess.run(commit, cwd=root, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
     asked = ", ".join(f"`{line}`" for line in (kept / "asked.txt").read_text().splitlines())
+    decided = len(last) - of("apart") - of("waiting")
+    by = collections.Counter(record["test"] for record in last.values() if record["fate"] == "noticed")
     figures = [
         ("", ""),
         ("---", "---"),
         ("sources", f"of commit {commit}"),
         ("generated from all of `src`", (kept / "generated").read_text().strip()),
-        ("asked for, evenly spread", asked),
-        ("tried", len(last)),
+        ("asked for", asked),
+        ("decided", decided),
         ("the compiler refuses", of("unviable")),
-        ("noticed by unit tests", unit),
-        ("missed by unit tests", len(left)),
-        ("of these noticed by other tests", count("noticed by")),
-        ("of these noticed since, by tests that were written for them", count("noticed since")),
-        ("of these argued", count("argued")),
-        ("of these open", count("**open")),
-        ("noticed, of all, by a test that does not end, twice", endless),
+        ("noticed", of("noticed")),
+        ("of these by a test that does not end", endless),
+        ("of these by", ", ".join(f"{test} {number}" for test, number in by.most_common())),
+        ("argued", count("argued")),
+        ("open", count("**open")),
+        ("of what compiles, noticed or argued", share(of("noticed") + count("argued"), of("noticed") + len(rest))),
+        ("not decided: the quick tests have missed it, and the long ones have not been tried", of("waiting")),
+        ("not tried: what the compiler computes has no switch, and takes a build of its own", of("apart")),
     ]
-    line = f"{len(last)} tried, {of('unviable')} no program, {count('argued')} argued, {count('**open')} missed"
-    text = f"\n## Figures\n\n{table(figures)}\n{line}.\n\n## Missed by the unit tests\n\n"
-    rows = [("mutant", "then"), ("---", "---")]
-    text += table(rows + [(f"`{cell(name)}`", fate) for name, fate in left]) if left else "None.\n"
+    line = f"{decided} decided, {of('unviable')} no program, {count('argued')} argued, {count('**open')} missed"
+    text = f"\n## Figures\n\n{table(figures)}\n{line}.\n\n## What no test has noticed\n\n"
+    rows = [("mutant", "why"), ("---", "---")]
+    text += table(rows + [(f"`{cell(name)}`", fate) for name, fate in rest]) if rest else "None.\n"
     return text + "\n" + (here / "taught.md").read_text(), line
+
+
+def share(part, of):
+    return f"{100 * part / of:.1f} %" if of else "none"
 
 
 def constants(here, records):

@@ -1,0 +1,315 @@
+"""All mutants in one build, each behind a switch: who reaches it, and who notices it.
+
+A mutant is tried with the tests that reach it, each alone in a process, the quick ones first, until one fails twice. A test may use
+four times the processor time that it uses unchanged, and three seconds; and take four times as long, and ten seconds.
+"""
+
+import concurrent.futures
+import contextlib
+import json
+import os
+import pathlib
+import queue
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+CHECKED = [
+    ["-p", "atomic-matrix", "--lib", "--features", "internals,check,allocator-api2"],
+    ["-p", "atomic-matrix", "--bin", "matrix", "--features", "cli,internals"],
+]
+BUILT = [["-p", "atomic-matrix", "-p", "verification"], ["-p", "atomic-matrix", "--features", "cli,internals", "--test", "cli"]]
+APART = ["unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child"]
+APART += [] if os.getuid() == 0 else ["--map-root-user"]
+# A test that takes longer unchanged, alone and noting what it reaches, is left out.
+MOST_SECONDS = 60
+
+
+class Copy:
+    """The tree with all mutants in it."""
+
+    def __init__(self, root, kept, target, mutants):
+        self.root, self.kept, self.target, self.mutants = root, kept, target, mutants
+        self.tree = kept / "switched"
+        self.environment = {
+            **os.environ,
+            "CARGO_TARGET_DIR": str(self.target),
+            "RUSTC_BOOTSTRAP": "1",
+            "RUSTFLAGS": "--cap-lints=allow",
+            "CARGO_PROFILE_MUTANTS_INCREMENTAL": "false",
+        }
+        # Refused by the compiler; and those that it refuses beside the others, perhaps not alone.
+        self.left_out, self.placed = kept / "left-out.json", []
+        known = json.loads(self.left_out.read_text()) if self.left_out.exists() else [[], []]
+        self.unviable, self.beside = map(set, known)
+
+    def copy_rest(self, files):
+        changed = {mutant["file"] for mutant in self.mutants} | {"src/lib.rs", "src/bin/matrix/main.rs"}
+        for file in set(files) - changed:
+            source, here = self.root / file, self.tree / file
+            if source.exists() and not (here.exists() and here.read_bytes() == source.read_bytes()):
+                here.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(source, here)
+
+    def cargo(self, *arguments):
+        """The messages of a build."""
+        command = ["cargo", *arguments, "--locked", "--profile", "mutants", "--message-format", "json"]
+        ran = subprocess.run(command, cwd=self.tree, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        return ran.returncode, [json.loads(line) for line in ran.stdout.splitlines() if line.startswith("{")], ran.stderr
+
+    def put_in(self):
+        (self.kept / "list.json").write_text(json.dumps(self.mutants))
+        left_out = self.kept / "left-out.txt"
+        left_out.write_text("".join(f"{number}\n" for number in sorted(self.unviable | self.beside)))
+        program = ["cargo", "run", "-q", "--locked", "-p", "mutants", "--"]
+        arguments = [self.kept / "list.json", self.root, self.tree, left_out]
+        out = subprocess.run([*program, *map(str, arguments)], cwd=self.root, check=True, stdout=subprocess.PIPE, text=True).stdout
+        self.placed = json.loads(out)
+
+    def build(self):
+        """Leaves out what the compiler refuses, until all builds. The tests' programs."""
+        while True:
+            self.put_in()
+            refused = set()
+            for check in CHECKED:
+                code, messages, text = self.cargo("check", *check)
+                found = self.blamed(messages)
+                if code != 0 and not found:
+                    raise SystemExit(f"run: the copy does not build, and no mutant is the cause: {self.shown(messages) or text[-3000:]}")
+                refused |= found
+                if found:
+                    break
+            print(f"   {len({p['number'] for p in self.placed})} in the copy, {len(refused)} more refused by the compiler", flush=True)
+            if not refused:
+                break
+            self.unviable |= refused - self.beside
+        self.left_out.write_text(json.dumps([sorted(self.unviable), sorted(self.beside)]))
+        programs = []
+        for build in BUILT:
+            code, messages, text = self.cargo("test", "--no-run", *build)
+            if code != 0:
+                raise SystemExit(f"run: the tests do not build: {self.shown(messages) or text[-3000:]}")
+            for message in messages:
+                if message.get("reason") == "compiler-artifact" and message.get("executable") and message["profile"]["test"]:
+                    folder = pathlib.Path(message["manifest_path"]).parent
+                    programs.append((message["target"]["name"], message["executable"], str(folder)))
+        return list(dict.fromkeys(programs))
+
+    @staticmethod
+    def shown(messages):
+        errors = [m["message"]["rendered"] for m in messages if m.get("message", {}).get("level") == "error"]
+        return "\n".join(errors[:3])
+
+    def blamed(self, messages):
+        """The mutants at whose text there is an error: the innermost of each place."""
+        by_file = {}
+        for place in self.placed:
+            by_file.setdefault(place["file"], []).append(place)
+        refused = set()
+        for message in messages:
+            message = message.get("message") or {}
+            if message.get("level") != "error":
+                continue
+            spans = list(message.get("spans", []))
+            spans += [span for child in message.get("children", []) for span in child.get("spans", [])]
+            spans.sort(key=lambda span: not span["is_primary"])
+            if (message.get("code") or {}).get("code") == "E0004":
+                refused |= self.arms(spans, by_file)
+                continue
+            found = next((found for span in spans if (found := self.within(span, by_file)) is not None), None)
+            if found is None:
+                # What a function returns is said only by what it returned first.
+                found = next((found for span in spans if (found := self.before(span, by_file)) is not None), None)
+                self.beside |= {found} - {None}
+            if found is not None:
+                refused.add(found)
+        return refused
+
+    @staticmethod
+    def within(span, by_file):
+        places = by_file.get(os.path.normpath(span["file_name"]), [])
+        around = [place for place in places if place["start"] <= span["byte_start"] and span["byte_end"] <= place["end"]]
+        return min(around, key=lambda place: place["end"] - place["start"])["number"] if around else None
+
+    def arms(self, spans, by_file):
+        """The arms that a match can't do without."""
+        first, end = spans[0], max(span["byte_end"] for span in spans if span["file_name"] == spans[0]["file_name"])
+        places = by_file.get(os.path.normpath(first["file_name"]), [])
+        arms = [place["number"] for place in places if first["byte_start"] <= place["start"] <= end]
+        return {number for number in arms if self.mutants[number]["genre"] == "MatchArm"}
+
+    def before(self, span, by_file):
+        places = by_file.get(os.path.normpath(span["file_name"]), [])
+        values = [p for p in places if p["end"] <= span["byte_start"] and self.mutants[p["number"]]["genre"] == "FnValue"]
+        return max(values, key=lambda place: place["end"])["number"] if values else None
+
+
+def tests_of(programs):
+    """Each test that is not only a role of another: program, name."""
+    for target, program, folder in programs:
+        listed = {}
+        for ignored in ([], ["--ignored"]):
+            out = subprocess.run([program, "--list", "--format", "terse", *ignored], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+            listed[bool(ignored)] = re.findall(r"^(.*): test$", out.stdout, re.M) if out.returncode == 0 else []
+        for name in listed[False]:
+            if name not in listed[True]:
+                yield {"target": target, "program": program, "folder": folder, "name": name}
+
+
+class Worker:
+    """A process in namespaces of its own, with a /dev/shm of its own, that runs one test after the other."""
+
+    def __init__(self):
+        command = [*APART, sys.executable, "-B", __file__]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def run(self, test, environment, seconds, cpu):
+        asked = {**test, "environment": environment, "seconds": seconds, "cpu": cpu}
+        self.process.stdin.write(json.dumps(asked) + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+
+def serve():
+    """What runs in the namespaces: the first process there, so that all others can be ended."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4g", "none", "/dev/shm"], check=True)
+    for line in sys.stdin:
+        asked = json.loads(line)
+
+        def limit():
+            os.setsid()
+            resource.setrlimit(resource.RLIMIT_CPU, (asked["cpu"], asked["cpu"] + 1))
+
+        environment = {**os.environ, **asked["environment"], "CARGO_MANIFEST_DIR": asked["folder"], "RUST_BACKTRACE": "0"}
+        environment.pop("RUSTFLAGS", None)
+        started, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
+        child = subprocess.Popen(
+            [asked["program"], "--exact", asked["name"], "--test-threads", "1"],
+            cwd=asked["folder"], env=environment, preexec_fn=limit,
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )
+        try:
+            code = child.wait(asked["seconds"])
+        except subprocess.TimeoutExpired:
+            code = None
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(-1, signal.SIGKILL)
+        child.wait()
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, 0):
+                pass
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        for file in os.scandir("/dev/shm"):
+            shutil.rmtree(file.path) if file.is_dir(follow_symlinks=False) else os.unlink(file.path)
+        code = "slow" if code in (None, -signal.SIGXCPU) else "passed" if code == 0 else "failed"
+        cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        print(json.dumps({"said": code, "seconds": time.monotonic() - started, "cpu": cpu}), flush=True)
+
+
+class Reach:
+    """What each test reaches, and how long it takes."""
+
+    def __init__(self, copy, programs, workers):
+        self.tests, self.of = [], {}
+        file = copy.kept / "reach.json"
+        if file.exists():
+            kept = json.loads(file.read_text())
+            if kept["programs"] == [list(program) for program in programs]:
+                self.tests = kept["tests"]
+        if not self.tests:
+            self.note(copy, programs, workers)
+            file.write_text(json.dumps({"programs": programs, "tests": self.tests}))
+        self.tests.sort(key=lambda test: test["seconds"])
+        for at, test in enumerate(self.tests):
+            for number in test["reached"]:
+                self.of.setdefault(number, []).append(at)
+
+    def note(self, copy, programs, workers):
+        todo = list(tests_of(programs))
+        print(f"== unchanged: {len(todo)} tests", flush=True)
+        done = 0
+
+        def one(test):
+            nonlocal done
+            worker = workers.get()
+            with tempfile.NamedTemporaryFile(dir=copy.kept) as file:
+                file.truncate(len(copy.mutants))
+                said = worker.run(test, {"MATRIX_REACHED": file.name}, MOST_SECONDS, MOST_SECONDS)
+                reached = [number for number, byte in enumerate(pathlib.Path(file.name).read_bytes()) if byte]
+            workers.put(worker)
+            done += 1
+            if done % 50 == 0:
+                print(f"   {done} of {len(todo)}", flush=True)
+            return {**test, **said, "reached": reached}
+
+        with concurrent.futures.ThreadPoolExecutor(workers.qsize()) as pool:
+            noted = list(pool.map(one, todo))
+        for test in noted:
+            if test["said"] != "passed":
+                print(f"   unchanged, {test['target']} {test['name']} {test['said']}: it is left out", flush=True)
+        self.tests = [test for test in noted if test["said"] == "passed" and test["reached"]]
+
+
+def try_one(worker, reach, number, budget):
+    """The fate of a mutant, and the seconds that it took. `budget`: the seconds of tests, as they take unchanged."""
+    tests, spent, tried = reach.of.get(number, []), 0.0, 0
+    environment = {"MATRIX_MUTANT": str(number)}
+    for at in tests:
+        test = reach.tests[at]
+        if spent > 0 and spent + test["seconds"] > budget:
+            return {"fate": "waiting", "tests": tried, "of": len(tests)}
+        spent += test["seconds"]
+        tried += 1
+        seconds, cpu = 10 + 4 * test["seconds"], int(4 + 4 * test["cpu"])
+        said = worker.run(test, environment, seconds, cpu)["said"]
+        if said == "passed":
+            continue
+        if said == "failed" and worker.run(test, environment, seconds, cpu)["said"] == "passed":
+            continue
+        return {"fate": "noticed", "test": test["target"], "by": test["name"], "endless": said == "slow", "tests": tried}
+    return {"fate": "missed", "tests": tried, "of": len(tests)}
+
+
+def try_all(root, kept, target, files, mutants, chosen, record, budget, jobs):
+    """Tries the chosen ones, by number; `record` is called with what is found."""
+    copy = Copy(root, kept, target, mutants)
+    copy.copy_rest(files)
+    programs = copy.build()
+    placed = {place["number"] for place in copy.placed}
+    workers = queue.Queue()
+    for _ in range(jobs):
+        workers.put(Worker())
+    reach = Reach(copy, programs, workers)
+    print(f"== {len(reach.tests)} tests reach {len(reach.of)} of {len(placed)} mutants; {sum(t['seconds'] for t in reach.tests):.0f} s in all", flush=True)
+    started, done, lock = time.monotonic(), 0, threading.Lock()
+    counts = {}
+
+    def one(number):
+        nonlocal done
+        if number in copy.unviable:
+            found = {"fate": "unviable"}
+        elif number not in placed:
+            found = {"fate": "apart"}
+        else:
+            worker = workers.get()
+            found = try_one(worker, reach, number, budget)
+            workers.put(worker)
+        with lock:
+            done += 1
+            counts[found["fate"]] = counts.get(found["fate"], 0) + 1
+            record(number, found)
+            if done % 25 == 0 or found["fate"] in ("missed", "waiting"):
+                print(f"[{done}/{len(chosen)}, {time.monotonic() - started:.0f} s, {counts}] {mutants[number]['name']}: {found['fate']}", flush=True)
+
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(one, chosen))
+
+
+if __name__ == "__main__":
+    serve()
