@@ -129,6 +129,12 @@ impl Native {
     }
 }
 
+#[cfg(test)]
+thread_local! {
+    /// Sleeps of this thread that no ring has ended.
+    pub(crate) static NAPS: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
+}
+
 impl Backend for Native {
     type Word = NativeWord;
     type Cell = ();
@@ -186,7 +192,11 @@ impl Backend for Native {
         // The time is relative, and FUTEX_WAIT counts it by CLOCK_MONOTONIC.
         match futex::wait(word.low_half(), futex::Flags::empty(), expected as u32, Some(&timeout)) {
             Ok(()) | Err(Errno::AGAIN | Errno::INTR) => false,
-            Err(Errno::TIMEDOUT) => true,
+            Err(Errno::TIMEDOUT) => {
+                #[cfg(test)]
+                NAPS.set(NAPS.get() + 1);
+                true
+            }
             // Refused (a filter of system calls): whoever waits looks again before long, and does not spin.
             Err(_) => {
                 crate::kernel::nap(BLIND_SLEEP.min(at_most));

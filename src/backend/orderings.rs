@@ -379,6 +379,8 @@ pub enum Mutant {
     HelperUntold,
     /// A future that is dropped does not wait until the helper thread has left its bell.
     HelperUnawaited,
+    /// The helper thread keeps a call that it had for a descriptor, which nobody may look at.
+    WatchKeepsCall,
     /// A lock that is released is no longer poisoned.
     PoisonForgotten,
     /// A lookup that finds no entry does not look whether something was published meanwhile.
@@ -472,21 +474,13 @@ pub enum Mutant {
 }
 
 /// Every mutant of waiting, of locks and of names that are replaced.
+#[rustfmt::skip]
 pub const WAITING_MUTANTS: &[Mutant] = &[
-    Mutant::WakeBeforePut,
-    Mutant::SleepersFenceDropped,
-    Mutant::RingFenceDropped,
-    Mutant::StoreFenceDropped,
-    Mutant::CountedPlainly,
-    Mutant::ResetSilently,
-    Mutant::ResetUnnoticed,
-    Mutant::CallKept,
-    Mutant::AcknowledgementUntold,
-    Mutant::HoldLeftUntold,
-    Mutant::SecondPollDropped,
-    Mutant::HelperUntold,
-    Mutant::HelperUnawaited,
-    Mutant::PoisonForgotten,
+    Mutant::WakeBeforePut, Mutant::SleepersFenceDropped, Mutant::RingFenceDropped,
+    Mutant::StoreFenceDropped, Mutant::CountedPlainly, Mutant::ResetSilently,
+    Mutant::ResetUnnoticed, Mutant::CallKept, Mutant::AcknowledgementUntold,
+    Mutant::HoldLeftUntold, Mutant::SecondPollDropped, Mutant::HelperUntold,
+    Mutant::HelperUnawaited, Mutant::WatchKeepsCall, Mutant::PoisonForgotten,
     Mutant::TurnUnvalidated,
 ];
 

@@ -23,7 +23,8 @@
 //! something was put since, or its structure was closed, or a peer has left or died; and after 50 ms in any
 //! case, for a look around. Nothing is lost, whatever the order: what was put before is found by the tries
 //! behind [`Readable::arm`], what is put later makes it readable. Whoever does not arm it again finds it
-//! readable for ever. *Forked child*: refused.
+//! readable for ever. It delays nobody: who waits for the same in another way is called for what was put as well,
+//! whether or not somebody looks at the descriptor. *Forked child*: refused.
 
 use super::board::Board;
 use super::channel::attached::Attached;
@@ -47,6 +48,8 @@ pub struct Readable<'a> {
     waiting: Waiting<'a>,
     call: Arc<WakeFd>,
     waker: Waker,
+    /// Behind `waiting`. Where this is forgotten, the structure stays: the helper may write its bell still.
+    _stays: Arc<Attached>,
 }
 
 struct WakeFd(OwnedFd);
@@ -59,12 +62,12 @@ impl Wake for WakeFd {
 }
 
 impl<'a> Readable<'a> {
-    fn of(attached: &'a Attached, role: Role) -> Result<Self> {
+    fn of(attached: &'a Arc<Attached>, role: Role) -> Result<Self> {
         attached.structure()?;
         let fd = crate::kernel::open_off_streams(|| eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK));
         let call = Arc::new(WakeFd(fd.map_err(|errno| Error::io("create an eventfd", errno))?));
         let waker = Waker::from(Arc::clone(&call));
-        let mut this = Self { waiting: Waiting::at(attached, role), call, waker };
+        let mut this = Self { waiting: Waiting::at(attached, role), call, waker, _stays: Arc::clone(attached) };
         this.arm()?;
         Ok(this)
     }
@@ -90,7 +93,7 @@ impl<'a> Readable<'a> {
         if let Some(sleeper) = asleep.take() {
             sleeper.leave(&bell);
         }
-        *asleep = Some(Sleeper::begin(helper, &bell, || rings(attached, *role), &self.waker));
+        *asleep = Some(Sleeper::watch(helper, &bell, || rings(attached, *role), &self.waker));
         Ok(())
     }
 }

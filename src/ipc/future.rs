@@ -52,8 +52,8 @@ use super::payload::Payload;
 use super::service::{Request, Responses, Server};
 use super::structure::{Places, Role, Shape, Structure};
 use super::topic::{Reading, Subscriber, Topic};
-use super::wait::Look;
-use crate::backend::{Native, NativeWord};
+use super::wait::{Bell, Look};
+use crate::backend::Native;
 use crate::error::{Error, Result};
 use crate::handlers::Handler;
 use crate::segment::layout::Granule;
@@ -95,8 +95,8 @@ struct BellOf {
 }
 
 impl Rings<Native> for BellOf {
-    fn rings(&self) -> &NativeWord {
-        Structure::known(self.handler.matrix().heap(), self.at, self.shape, self.places).bell(self.role).rings
+    fn bell(&self) -> Bell<'_, Native> {
+        Structure::known(self.handler.matrix().heap(), self.at, self.shape, self.places).bell(self.role)
     }
 }
 

@@ -14,6 +14,13 @@
 //!  5 tellings += 1, wake                      5 takes out those that have rung (under the lock), wakes their wakers
 //! ```
 //!
+//! **A watch** is for somebody who may not come for what was put: a descriptor (`ipc::descriptor`), which says that
+//! something may be there, whoever takes it. A bell that calls one of its sleepers may call the helper for a watch
+//! alone. So the helper leaves the bell in the watch's stead and passes the call on, before it wakes its waker: a
+//! thread that sleeps at the same bell has it, and need not nap beside what was put. What passes through several
+//! watches ends, since none has another call before it was armed again. A future is polled or dropped: it does
+//! that itself. *Killed* before it passes a call on: the others look again after their nap.
+//!
 //! **Dropped.** A future takes its wait out, and, if the helper may be asleep for it, waits until the helper
 //! has begun another round (some microseconds). So from then on the helper is nobody's sleeper at that bell;
 //! and if the bell was rung, the future passes the call on, which may have been its own. Nothing was taken:
@@ -34,16 +41,27 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-/// Where a bell's `rings` stand, for as long as this lives. The helper only reads them.
+/// Where a bell is, for as long as this lives. Of a future's the helper only reads `rings`; a watch's it writes, until
+/// that is left or given up.
 pub trait Rings<B: Backend>: Send + Sync {
-    /// How often the bell was rung.
-    fn rings(&self) -> &B::Word;
+    /// The bell.
+    fn bell(&self) -> Bell<'_, B>;
 }
 
-/// Something that is waited for on behalf of a future.
+/// Who comes for what is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Comes {
+    /// A future, which is polled or dropped.
+    Surely,
+    /// Nobody, perhaps: it is a watch.
+    Perhaps,
+}
+
+/// Something that is waited for on behalf of a future, or a watch.
 pub struct Wait<B: Backend> {
     bell: Box<dyn Rings<B>>,
-    heard: u64,
+    counted: CountedIn,
+    comes: Comes,
     since: Instant,
     state: Mutex<Progress>,
 }
@@ -72,7 +90,16 @@ impl<B: Backend> Wait<B> {
         if B::TIME_PASSES { self.since.elapsed() } else { Duration::ZERO }
     }
     fn has_rung(&self) -> bool {
-        self.bell.rings().load(&BELL_LOOK) != self.heard
+        self.bell.bell().has_rung(self.counted)
+    }
+    /// The helper's step for a watch: it leaves the bell, and another has the call, if there was one.
+    fn leave_watch(&self) {
+        let bell = self.bell.bell();
+        if B::takes(Mutant::WatchKeepsCall) {
+            bell.leave_for_good(self.counted);
+        } else {
+            bell.leave(self.counted);
+        }
     }
     fn end(&self, look: Look) {
         let before = std::mem::replace(&mut *locked(&self.state), Progress::Over(look));
@@ -92,8 +119,16 @@ pub struct Helper<B: Backend> {
     rounds: B::Word,
 }
 
+struct Listed<B: Backend> {
+    wait: Arc<Wait<B>>,
+    /// Whether the helper may be asleep for it, or may write its bell.
+    slept_for: bool,
+    /// Of a watch: whether the helper leaves its bell, or has.
+    left: bool,
+}
+
 struct List<B: Backend> {
-    waits: BTreeMap<u64, (Arc<Wait<B>>, bool)>,
+    waits: BTreeMap<u64, Listed<B>>,
     next: u64,
     round: u64,
     /// Those who wait for the next round.
@@ -118,9 +153,9 @@ impl<B: Backend> Helper<B> {
                 return false;
             }
             list.round += 1;
-            let waits = list.waits.iter_mut().map(|(id, (wait, slept_for))| {
-                *slept_for = true;
-                (*id, Arc::clone(wait))
+            let waits = list.waits.iter_mut().map(|(id, entry)| {
+                entry.slept_for = true;
+                (*id, Arc::clone(&entry.wait))
             });
             (waits.collect::<Vec<_>>(), std::mem::take(&mut list.leavers))
         };
@@ -133,10 +168,10 @@ impl<B: Backend> Helper<B> {
         if !left.is_zero() && !waits.iter().any(|(_, wait)| wait.has_rung()) {
             let mut words = vec![(&self.tellings, told)];
             for (_, wait) in &waits {
-                let rings = wait.bell.rings();
+                let rings = wait.bell.bell().rings;
                 // None has rung: what was heard of one bell is the same.
                 if !words.iter().any(|(word, _)| std::ptr::eq(*word, rings)) {
-                    words.push((rings, wait.heard));
+                    words.push((rings, wait.counted.heard));
                 }
             }
             B::wait_any(&words, left);
@@ -152,6 +187,14 @@ impl<B: Backend> Helper<B> {
             let (rung, napped) = (wait.has_rung(), wait.age() >= NAP);
             if !(rung || napped) {
                 continue;
+            }
+            if wait.comes == Comes::Perhaps {
+                // In the list all the while: whoever drops it waits for the next round.
+                let mut list = locked(&self.list);
+                let Some(entry) = list.waits.get_mut(id) else { continue };
+                entry.left = true;
+                drop(list);
+                wait.leave_watch();
             }
             // Dropped meanwhile.
             let mut list = locked(&self.list);
@@ -185,22 +228,23 @@ impl<B: Backend> Helper<B> {
         let mut list = locked(&self.list);
         list.next += 1;
         let id = list.next;
-        list.waits.insert(id, (Arc::clone(wait), false));
+        list.waits.insert(id, Listed { wait: Arc::clone(wait), slept_for: false, left: false });
         drop(list);
         self.tell();
         id
     }
 
-    /// The helper does not wait for it any more.
-    fn remove(&self, id: u64) {
-        let round = {
+    /// The helper does not wait for it any more. Whether it has seen to its end; then it has left a watch's bell.
+    fn remove(&self, id: u64) -> bool {
+        let (round, left) = {
             let mut list = locked(&self.list);
             match list.waits.remove(&id) {
-                Some((_, true)) if B::takes(Mutant::HelperUnawaited) => {
+                None => return true,
+                Some(Listed { slept_for: true, left, .. }) if B::takes(Mutant::HelperUnawaited) => {
                     list.leavers += 1;
-                    list.round
+                    (list.round, left)
                 }
-                _ => return,
+                Some(entry) => return entry.left,
             }
         };
         self.tell();
@@ -208,7 +252,7 @@ impl<B: Backend> Helper<B> {
             let rounds = self.rounds.load(&BELL_LOOK);
             let list = locked(&self.list);
             if list.round > round || list.ended {
-                return;
+                return left;
             }
             drop(list);
             B::wait(&self.rounds, rounds, NAP);
@@ -216,23 +260,28 @@ impl<B: Backend> Helper<B> {
     }
 }
 
-/// A future's place: counted as asleep at its bell, and waited for by the helper.
+/// A future's place, or a watch's: counted as asleep at its bell, and waited for by the helper.
 pub struct Sleeper<B: Backend> {
     helper: Arc<Helper<B>>,
     id: u64,
     wait: Arc<Wait<B>>,
-    counted: CountedIn,
 }
 
 impl<B: Backend> Sleeper<B> {
-    fn new(helper: &Arc<Helper<B>>, rings: Box<dyn Rings<B>>, counted: CountedIn, waker: &Waker) -> Self {
+    fn new(
+        helper: &Arc<Helper<B>>,
+        bell: Box<dyn Rings<B>>,
+        (counted, comes): (CountedIn, Comes),
+        waker: &Waker,
+    ) -> Self {
         let state = Mutex::new(Progress::Waiting(waker.clone()));
-        let wait = Arc::new(Wait { bell: rings, heard: counted.heard, since: Instant::now(), state });
-        Self { id: helper.add(&wait), helper: Arc::clone(helper), wait, counted }
+        let wait = Arc::new(Wait { bell, counted, comes, since: Instant::now(), state });
+        Self { id: helper.add(&wait), helper: Arc::clone(helper), wait }
     }
-    /// Counts as asleep, and leaves the waiting to the helper, which wakes the waker when the bell has rung
-    /// since. Whoever calls this tries once more behind it.
-    pub fn begin(
+    /// Begins a watch: counts as asleep, and leaves the waiting to the helper, which wakes the waker when the bell has
+    /// rung since. Whoever calls this tries once more behind it. The structure stays as long as this is neither left
+    /// nor given up.
+    pub fn watch(
         helper: &Arc<Helper<B>>,
         bell: &Bell<'_, B>,
         rings: impl FnOnce() -> Box<dyn Rings<B>>,
@@ -244,21 +293,28 @@ impl<B: Backend> Sleeper<B> {
             counted = bell.count_in();
         }
         fence_of_sleepers::<B>();
-        Self::new(helper, rings(), counted, waker)
+        Self::new(helper, rings(), (counted, Comes::Perhaps), waker)
     }
     /// How to look, if its wait is over. If not, this waker is the one to be woken from now on.
     pub fn over(&self, waker: &Waker) -> Option<Look> {
         self.wait.over(waker)
     }
+    /// The helper leaves its bell. Whether this has to do so as well: not a watch that the helper has seen to.
+    fn leaves_helper(&self) -> bool {
+        let seen_to = self.helper.remove(self.id);
+        !(seen_to && self.wait.comes == Comes::Perhaps)
+    }
     /// It sleeps no more, and looks at what was put meanwhile.
     pub fn leave(self, bell: &Bell<'_, B>) {
-        self.helper.remove(self.id);
-        bell.leave(self.counted);
+        if self.leaves_helper() {
+            bell.leave(self.wait.counted);
+        }
     }
     /// It is dropped: the helper leaves its bell, and the call goes to another, if there was one.
     pub fn give_up(self, bell: &Bell<'_, B>) {
-        self.helper.remove(self.id);
-        bell.leave_for_good(self.counted);
+        if self.leaves_helper() {
+            bell.leave_for_good(self.wait.counted);
+        }
     }
 }
 
@@ -288,7 +344,7 @@ pub fn poll<B: Backend, T>(
         fence_of_sleepers::<B>();
         let found = if B::mutated(Mutant::SecondPollDropped) { None } else { attempt(Look::Quick) };
         if found.is_none() && counted.counts {
-            *asleep = Some(Sleeper::new(helper, rings(), counted, waker));
+            *asleep = Some(Sleeper::new(helper, rings(), (counted, Comes::Surely), waker));
             return None;
         }
         bell.leave(counted);

@@ -83,6 +83,8 @@ pub mod message;
 #[doc(hidden)]
 pub mod named;
 mod names;
+#[cfg(test)]
+mod nap_tests;
 #[doc(hidden)]
 pub mod payload;
 #[doc(hidden)]

@@ -10,6 +10,7 @@ use atomic_matrix::backend::orderings::{BELL_LOOK, BELL_RING};
 use atomic_matrix::backend::{Backend, Word};
 use atomic_matrix::ipc::helper::{Helper, Rings, Sleeper, poll};
 use atomic_matrix::ipc::several::wait_for_any;
+use atomic_matrix::ipc::wait::Bell;
 use std::sync::Arc;
 use std::task::{Wake, Waker};
 
@@ -17,8 +18,8 @@ use std::task::{Wake, Waker};
 struct Of(Arc<Words>);
 
 impl Rings<Loom> for Of {
-    fn rings(&self) -> &LoomWord {
-        &self.0.rings
+    fn bell(&self) -> Bell<'_, Loom> {
+        self.0.bell()
     }
 }
 
@@ -29,6 +30,15 @@ impl Wake for Runtime {
     fn wake(self: Arc<Self>) {
         self.0.fetch_add(1, &BELL_RING);
         Loom::wake(&self.0, 1);
+    }
+}
+
+/// A descriptor that nobody looks at.
+struct Unseen;
+
+impl Wake for Unseen {
+    fn wake(self: Arc<Self>) {
+        mark("readable");
     }
 }
 
@@ -147,6 +157,47 @@ scenarios! {
                     asleep.give_up(&world.words[0].bell());
                 }
                 assert!(world.words[0].permits().take(None));
+                world.helper.end();
+            },
+            |world| world.helper.run(),
+            |world| world.give(0),
+        ]);
+        world.at_rest();
+    }
+
+    // A descriptor is armed, and nobody looks at it; who sleeps at the same bell has what is put, in this process
+    // or another.
+    loom_q5_a_descriptor_keeps_no_call Some(1), Some(2), 20, [Mark("readable")] => {
+        let world = World::new();
+        world.run([
+            |world| {
+                let words = &world.words[0];
+                let waker = Waker::from(Arc::new(Unseen));
+                let armed =
+                    Sleeper::watch(&world.helper, &words.bell(), || Box::new(Of(Arc::clone(words))), &waker);
+                assert!(words.permits().take(None));
+                armed.give_up(&words.bell());
+                world.helper.end();
+            },
+            |world| world.helper.run(),
+            |world| world.give(0),
+        ]);
+        world.at_rest();
+    }
+
+    // The same of two descriptors of two processes: a call passes through both.
+    loom_q5_a_call_passes_through_descriptors Some(1), Some(1), 20, [Mark("readable")] => {
+        let world = World::new();
+        world.run([
+            |world| {
+                let words = &world.words[0];
+                let waker = Waker::from(Arc::new(Unseen));
+                let arm = || Sleeper::watch(&world.helper, &words.bell(), || Box::new(Of(Arc::clone(words))), &waker);
+                let armed = [arm(), arm()];
+                assert!(words.permits().take(None));
+                for armed in armed {
+                    armed.leave(&words.bell());
+                }
                 world.helper.end();
             },
             |world| world.helper.run(),

@@ -1,0 +1,159 @@
+//! Who waits naps beside nothing: not where a descriptor that nobody looks at is there for the same. Counted in naps, not in time.
+
+use super::channel::attached::Attached;
+use super::descriptor::Readable;
+use super::service::Request;
+use super::structure::Role;
+use super::testing::{LONG, handler, nothing_is_left};
+use crate::backend::Word;
+use crate::backend::native::NAPS;
+use crate::backend::orderings::SLEEPERS_LOOK;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+const ROUNDS: u32 = 8;
+/// Long enough for a thread to fall asleep that is about to.
+const SETTLED: Duration = Duration::from_millis(2);
+
+/// In each round a descriptor is armed, `wait` sleeps at the same bell, and `put` puts what both are for; nobody
+/// looks at the descriptor. How many of those who waited napped to the end.
+fn naps_beside<P, G>(
+    (attached, role): (&Arc<Attached>, Role),
+    readable: crate::Result<Readable<'_>>,
+    (before, wait): (impl Fn() -> P, impl Fn() + Sync),
+    put: impl Fn(P) -> G,
+) -> u32 {
+    let mut readable = readable.expect("a descriptor");
+    let bell = attached.structure().expect("no fork").bell(role);
+    let round = |_| {
+        let prepared = before();
+        readable.arm().expect("a thread");
+        // The helper is the first to fall asleep, and so the first to be called.
+        std::thread::sleep(SETTLED);
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| {
+                wait();
+                NAPS.get()
+            });
+            while (bell.sleepers.load(&SLEEPERS_LOOK) as u32) < 2 && !waits.is_finished() {
+                // The last round's watch may have ended just now.
+                readable.arm().expect("a thread");
+                std::thread::yield_now();
+            }
+            std::thread::sleep(SETTLED);
+            let _stays = put(prepared);
+            u32::from(waits.join().expect("it waits") > 0)
+        })
+    };
+    (0..ROUNDS).map(round).sum()
+}
+
+/// A machine that is busy elsewhere may take a nap's time between falling asleep and what is put.
+fn few(what: &str, naps: u32) {
+    assert!(naps <= ROUNDS / 4, "Q5: {naps} of {ROUNDS} who waited for a {what} napped");
+}
+
+#[test]
+fn q5_descriptors_delay_no_receiver_sender_or_worker() {
+    let handler = handler();
+    let channel = handler.channel::<u64>("channel").capacity(1).create().expect("made");
+    let (sender, receiver) = (channel.sender().expect("a sender"), channel.receiver().expect("a receiver"));
+    let recv = || drop(receiver.recv().expect("it is sent"));
+    let send = |()| sender.send_value(1).expect("room");
+    few(
+        "message beside a descriptor",
+        naps_beside((receiver.attached(), Role::Receiver), receiver.readable(), (|| (), recv), send),
+    );
+    send(());
+    let take = |()| drop(receiver.try_recv().expect("it was sent"));
+    let room = (|| (), || sender.send_value(1).expect("room"));
+    few("room beside a descriptor", naps_beside((sender.attached(), Role::Sender), sender.readable(), room, take));
+    let jobs = handler.channel::<u64>("jobs").capacity(1).redeliver(2).create().expect("made");
+    let (giver, worker) = (jobs.sender().expect("a sender"), jobs.worker().expect("a worker"));
+    let work = || worker.recv().expect("it is sent").ack();
+    let give = |()| giver.send_value(1).expect("room");
+    few(
+        "job beside a descriptor",
+        naps_beside((worker.attached(), Role::Receiver), worker.readable(), (|| (), work), give),
+    );
+    drop((sender, receiver, giver, worker));
+    channel.remove().and(jobs.remove()).expect("ours");
+    drop((channel, jobs));
+    nothing_is_left(&handler);
+}
+
+#[test]
+fn q5_descriptors_delay_nobody_who_awaits_a_publication_an_event_or_a_permit() {
+    let handler = handler();
+    let topic = handler.topic::<u64>("topic").open_or_create().expect("made");
+    let next = || {
+        let mut subscriber = topic.subscribe(0).expect("a cursor");
+        assert!(subscriber.next_timeout(LONG).expect("not closed").is_some());
+    };
+    let publish = |()| topic.publish_value(1).expect("room");
+    few(
+        "publication beside a descriptor",
+        naps_beside((topic.attached(), Role::Receiver), topic.readable(), (|| (), next), publish),
+    );
+    let board = handler.board::<u64>("board").expect("made");
+    let changed = || {
+        let mut seen = 0;
+        board.changed(&mut seen, Duration::ZERO).expect("no fork");
+        assert!(board.changed(&mut seen, LONG).expect("no fork").is_some());
+    };
+    let set = |()| board.set(1).expect("room");
+    few(
+        "value beside a descriptor",
+        naps_beside((board.attached(), Role::Receiver), board.readable(), (|| (), changed), set),
+    );
+    let event = handler.event("event").expect("made");
+    let clear = || assert!(event.wait_and_clear(LONG).expect("no fork"));
+    let set = |()| event.set().expect("no fork");
+    few(
+        "event beside a descriptor",
+        naps_beside((event.attached(), Role::Receiver), event.readable(), (|| (), clear), set),
+    );
+    let permits = handler.semaphore("permits", 0).expect("made");
+    let take = || assert!(permits.take(LONG).expect("no fork"));
+    let give = |()| permits.give(1).expect("no fork");
+    few(
+        "permit beside a descriptor",
+        naps_beside((permits.attached(), Role::Receiver), permits.readable(), (|| (), take), give),
+    );
+    topic.remove().and(board.remove()).and(event.remove()).and(permits.remove()).expect("ours");
+    drop((topic, board, event, permits));
+    nothing_is_left(&handler);
+}
+
+#[test]
+fn q5_descriptors_delay_no_server_and_no_client() {
+    let handler = handler();
+    let service = handler.service::<u64, u64>("service").open_or_create().expect("made");
+    let (client, server) = (service.client().expect("a client"), service.server().expect("a server"));
+    let ask = || client.stream(handler.message_of(1).expect("room"), LONG).expect("there is a server");
+    let next = || drop(server.next().expect("it is sent"));
+    few(
+        "request beside a descriptor",
+        naps_beside((server.attached(), Role::Receiver), server.readable(), (|| (), next), |()| ask()),
+    );
+    let asked = Mutex::new(None);
+    let call = || {
+        *asked.lock().expect("no panic") = Some(ask());
+        server.next().expect("it is sent")
+    };
+    let response = || {
+        let mut responses = asked.lock().expect("no panic").take().expect("it is asked");
+        assert!(responses.next_timeout(LONG).expect("it is answered").is_some());
+    };
+    let respond = |request: Request<'_, u64, u64>| {
+        request.respond(handler.message_of(2).expect("room")).expect("it is awaited");
+    };
+    few(
+        "response beside a descriptor",
+        naps_beside((client.responses(), Role::Receiver), client.readable(), (call, response), respond),
+    );
+    drop(asked);
+    service.remove().expect("ours");
+    drop((client, server, service));
+    nothing_is_left(&handler);
+}
