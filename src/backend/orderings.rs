@@ -471,6 +471,8 @@ pub enum Mutant {
     CallUnchecked,
     /// A server that visits a client's ring does not look whether it has to free it.
     RingLeft,
+    /// A recovery rings for clients before it has freed the requests of the dead, and not behind that.
+    RungEarly,
 }
 
 /// Every mutant of waiting, of locks and of names that are replaced.
@@ -533,7 +535,7 @@ pub const MAP_MUTANTS: &[Mutant] = &[
 
 /// Mutants that calls have to notice.
 pub const CALL_MUTANTS: &[Mutant] =
-    &[Mutant::GoneUnchecked, Mutant::CallUnchecked, Mutant::RingLeft, Mutant::BlocksBeforeLinks];
+    &[Mutant::GoneUnchecked, Mutant::CallUnchecked, Mutant::RingLeft, Mutant::RungEarly, Mutant::BlocksBeforeLinks];
 
 /// Mutants that the checks of resizing have to notice.
 pub const RESIZE_MUTANTS: &[Mutant] =

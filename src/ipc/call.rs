@@ -35,7 +35,7 @@ use super::ring::{NotSent, Ring};
 use super::structure::{AWAITED, Role, Sort, Structure};
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
-use crate::matrix::block_header::LINKED;
+use crate::matrix::block_header::{KEPT, LINKED};
 use crate::matrix::heap::{Heap, Live, ThreadCache};
 use crate::segment::layout::Granule;
 use crate::segment::region::Region;
@@ -265,10 +265,13 @@ impl<'a, R: Region> Calls<'a, R> {
             return CallStatus::Response(taken, part);
         }
         match self.heap.live_at(asked.at) {
-            Ok(live) if live.header.generation() == asked.generation => match live.header.owner() {
-                LINKED => CallStatus::Waits,
-                owner => CallStatus::Worked(owner),
-            },
+            // What is kept of a dead server's nobody works at.
+            Ok(live) if live.header.generation() == asked.generation && live.header.owner() != KEPT => {
+                match live.header.owner() {
+                    LINKED => CallStatus::Waits,
+                    owner => CallStatus::Worked(owner),
+                }
+            }
             // A response was sent before that, if one was.
             _ if R::Backend::mutated(Mutant::GoneUnchecked) => CallStatus::Unanswered,
             _ => match self.response(cache, asked) {

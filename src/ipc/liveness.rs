@@ -71,6 +71,13 @@ impl Handler {
         here() && current() && self.matrix().is_alive(number) && current()
     }
 
+    /// Whether a participant has left, or has been declared dead: what the segment says, without a system call.
+    pub(in crate::ipc) fn is_gone(&self, participant: ParticipantId) -> bool {
+        let ParticipantId { number, epoch } = participant;
+        let here = (1..=self.matrix().heap().layout().params.participants).contains(&number.into());
+        !here || !self.matrix().segment().holds(number, epoch)
+    }
+
     /// Whether the segment's name still means this segment. It is removed by [`Handler::unlink`] here or
     /// elsewhere, or by the system (logind's RemoveIPC, a cleaner of /dev/shm): then those attached go on,
     /// and nobody new comes; replaced, it means another segment that was made under the same name, with which

@@ -18,8 +18,8 @@
 //! ```
 //!
 //! These wait by nature, each no longer than it is told. What a death does to each: `ipc::sync`. A [`Mutex`]
-//! passes from a dead holder to one of those who wait, after a nap of 50 ms, poisoned; permits that a dead
-//! process had taken are gone; a barrier counts who has arrived, dead or alive.
+//! passes from a dead holder to one of those who wait, poisoned, after its recovery or a nap of 50 ms; permits
+//! that a dead process had taken are gone; a barrier counts who has arrived, dead or alive.
 
 use super::ParticipantId;
 use super::channel::attached::Attached;
@@ -29,7 +29,7 @@ use super::sync::event::Flag;
 use super::sync::lock::{Busy, Lock};
 use super::sync::semaphore::Permits;
 use super::topic::open;
-use super::wait::deadline;
+use super::wait::{Look, deadline};
 use crate::backend::Native;
 use crate::error::{Error, Result};
 use crate::handlers::Handler;
@@ -257,7 +257,12 @@ impl<T: Shared> Mutex<T> {
     /// [`Error::LockedByCaller`]: this thread has it. [`Error::NoParticipantSlot`], [`Error::ForkedChild`].
     pub fn lock(&self, timeout: Duration) -> Result<Option<MutexGuard<'_, T>>> {
         let me = self.attached.handler.join()?.to_bits();
-        self.guard(self.words()?.take(me, deadline(timeout), |holder| self.is_dead(holder)))
+        let is_dead = |holder, look| match look {
+            Look::Thorough => self.is_dead(holder),
+            // No system call: what a recovery has declared before it rang.
+            Look::Quick => self.attached.handler.is_gone(ParticipantId::from_bits(holder)),
+        };
+        self.guard(self.words()?.take(me, deadline(timeout), is_dead))
     }
 
     fn guard(&self, taken: std::result::Result<bool, Busy>) -> Result<Option<MutexGuard<'_, T>>> {

@@ -1,13 +1,16 @@
-//! Who waits naps beside nothing: not where a descriptor that nobody looks at is there for the same. Counted in naps, not in time.
+//! Who waits naps beside nothing: not where a descriptor that nobody looks at is there for the same, nor where a
+//! dead one is recovered. Counted in naps, not in time.
 
 use super::channel::attached::Attached;
 use super::descriptor::Readable;
-use super::service::Request;
+use super::service::{Failed, Request};
 use super::structure::Role;
-use super::testing::{LONG, handler, nothing_is_left};
+use super::testing::{LONG, handler, nothing_is_left, other};
 use crate::backend::Word;
 use crate::backend::native::NAPS;
 use crate::backend::orderings::SLEEPERS_LOOK;
+use crate::segment::Options;
+use std::mem::ManuallyDrop;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -156,4 +159,66 @@ fn q5_descriptors_delay_no_server_and_no_client() {
     service.remove().expect("ours");
     drop((client, server, service));
     nothing_is_left(&handler);
+}
+
+/// The holder of a lock dies, and somebody else recovers it: who waits for the lock has it then.
+#[test]
+fn q5_c1_a_recovery_ends_the_wait_for_a_dead_ones_lock() {
+    let made = handler();
+    let lock = made.mutex::<u64>("lock").expect("made");
+    let bell = lock.attached().structure().expect("no fork").bell(Role::Receiver);
+    let round = |_| {
+        let dying = ManuallyDrop::new(other(&made));
+        let theirs = ManuallyDrop::new(dying.mutex::<u64>("lock").expect("it is there"));
+        // A thread of its own has the lock as its own participant.
+        std::thread::scope(|scope| {
+            let lives = scope.spawn(|| std::mem::forget(theirs.lock(LONG).expect("a slot").expect("it is free")));
+            lives.join().expect("it is locked");
+            let waits = scope.spawn(|| {
+                let guard = lock.lock(LONG).expect("a slot").expect("its holder is dead");
+                assert!(guard.is_poisoned());
+                drop(guard);
+                NAPS.get()
+            });
+            while bell.sleepers.load(&SLEEPERS_LOOK) as u32 == 0 && !waits.is_finished() {
+                std::thread::yield_now();
+            }
+            std::thread::sleep(SETTLED);
+            // SAFETY: no handle of it is used or dropped from here on.
+            unsafe { dying.matrix().segment().end_life() };
+            made.reap().expect("a slot");
+            u32::from(waits.join().expect("it waits") > 0)
+        })
+    };
+    few("dead one's lock", (0..ROUNDS).map(round).sum());
+}
+
+/// A server dies with a request in its hands, and somebody else recovers it: its client is told then, also where
+/// what the dead had is kept for who adopts it.
+#[test]
+fn q5_c1_a_recovery_ends_the_wait_for_a_dead_server() {
+    for keeps in [false, true] {
+        let made = Options::new().memfd().size(4 << 20).keep_orphans(keeps).create().expect("created");
+        let service = made.service::<u64, u64>("service").open_or_create().expect("made");
+        let client = service.client().expect("a client");
+        let round = |_| {
+            let dying = ManuallyDrop::new(other(&made));
+            let theirs = ManuallyDrop::new(dying.service::<u64, u64>("service").open_or_create().expect("there"));
+            let server = ManuallyDrop::new(theirs.server().expect("a server"));
+            std::thread::scope(|scope| {
+                let waits = scope.spawn(|| {
+                    let failed = client.call(made.message_of(1).expect("room"), LONG).expect_err("it has died");
+                    assert_eq!(failed.why, Failed::Unanswered { died: true });
+                    NAPS.get()
+                });
+                std::mem::forget(server.next_timeout(LONG).expect("one comes"));
+                std::thread::sleep(SETTLED);
+                // SAFETY: no handle of it is used or dropped from here on.
+                unsafe { dying.matrix().segment().end_life() };
+                made.reap().expect("a slot");
+                u32::from(waits.join().expect("it waits") > 0)
+            })
+        };
+        few("dead server", (0..ROUNDS).map(round).sum());
+    }
 }

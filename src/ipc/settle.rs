@@ -5,6 +5,11 @@
 //! they held, where a channel delivers that again ([`held`](super::held)). Whoever sends on what it
 //! holds puts a link to it into another structure first; if that stands, it is complete by the
 //! second walk, and so the hold is void: the message is in one of the two.
+//!
+//! It rings for what it has settled. What the walk behind it does, the freeing of blocks, is awaited as well: a
+//! request's header tells its client that nobody works at it any more. A client that was called before that
+//! falls asleep again. So its bell is rung once more, behind the walk (`Heap::ring_clients`) and before the recovery
+//! ends: if the recoverer dies in between, the next one walks and rings again.
 
 use super::log::Log;
 use super::ring::Ring;
@@ -107,19 +112,34 @@ impl<R: Region> Heap<R> {
                         // Who waits for the dead one looks again.
                         [Role::Sender, Role::Receiver].iter().for_each(|&role| structure.bell(role).ring(u32::MAX));
                         settled.structures += u64::from(step == SettlingWalk::Links);
+                        if step == SettlingWalk::Links && structure.is_hidden() {
+                            settled.clients.push(live);
+                        }
                     }
                 });
-                // It may have been the last one, or have died on its way out; or the last one left
-                // during this visit.
-                if let Some(cache) = cache
-                    && Structure::at(self, live).is_some_and(|structure| structure.is_removed())
-                {
-                    Structure::drain_removed(self, cache, live);
-                    Structure::free_if_unused(self, cache, live);
-                }
+                self.free_if_left(cache, live);
             }
             true
         });
         holds
+    }
+
+    /// Behind a visit: the last user may have died, on its way out perhaps; or it left during this visit.
+    fn free_if_left(&self, cache: &mut Option<&mut ThreadCache>, live: Live) {
+        if let Some(cache) = cache
+            && Structure::at(self, live).is_some_and(|structure| structure.is_removed())
+        {
+            Structure::drain_removed(self, cache, live);
+            Structure::free_if_unused(self, cache, live);
+        }
+    }
+
+    /// Clients look again, whose requests the dead may have had: to be called behind the walk that has freed those,
+    /// and before the recovery ends. `rings` are theirs, as the settling has found them.
+    pub(crate) fn ring_clients(&self, me: u16, mut cache: Option<&mut ThreadCache>, rings: &[Live]) {
+        for &live in rings.iter().filter(|_| R::Backend::takes(Mutant::RungEarly)) {
+            let _ = Structure::visit(self, me, live, |ring| ring.bell(Role::Receiver).ring(u32::MAX));
+            self.free_if_left(&mut cache, live);
+        }
     }
 }

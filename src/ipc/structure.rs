@@ -200,7 +200,7 @@ pub enum NotJoined {
 }
 
 /// What settling the links of the dead found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Settled {
     /// Structures that were looked at.
     pub structures: u64,
@@ -210,6 +210,8 @@ pub struct Settled {
     pub void_words: u64,
     /// Messages that workers held, and that wait to be delivered again.
     pub returned: u64,
+    /// Rings of clients, who may wait for what the dead worked at.
+    pub clients: Vec<Live>,
 }
 
 /// A structure that its caller may read; and write, while it is counted among its users, or visits it.
@@ -425,6 +427,11 @@ impl<'a, R: Region> Structure<'a, R> {
     /// Its users may go on, and newcomers are turned away. The block is freed after the last user.
     pub fn remove(&self) {
         self.field(STATE).fetch_or(REMOVED | CLOSED, &STRUCTURE_CHANGE);
+    }
+
+    /// Whether it is a ring without a name, of somebody who uses it.
+    pub(super) fn is_hidden(&self) -> bool {
+        self.shape.sort == Sort::Channel && self.state() & (REMOVED | CLOSED) == REMOVED
     }
 
     /// It has no users but its maker, and is freed after that, visited or not. For a structure without a

@@ -14,7 +14,8 @@
 //!    parked blocks, the latter once the heads that they had written ahead inside are erased. The recoverer whose
 //!    compare-and-swap it was merges the block, as any parked one. Every free block is looked at and hinted again: the
 //!    dead may have stopped between a commit or a clear and its recheck.
-//! 3. The first recoverer to come to the end ends the recovery and releases the numbers (segment::slot). Not before:
+//! 3. Clients whose requests the dead had are told that those are gone (ipc::settle).
+//! 4. The first recoverer to come to the end ends the recovery and releases the numbers (segment::slot). Not before:
 //!    a new holder's blocks bear the same number. And not while another is adopting a block of the dead one's,
 //!    which may yet give it back: that recovery stays in force, and the next one walks for it again.
 //!
@@ -62,6 +63,7 @@ impl<'a, R: Region> Recoveries<'a, R> {
         self.begin_recovery(None, recovery);
         while !self.recover_tiles(None, recovery, u32::MAX) {}
         self.heap.news().gave_unaided();
+        self.ring_clients(None, recovery);
         self.end_walked(recovery);
         recovery.total().open_adoptions == 0
     }
@@ -101,7 +103,16 @@ impl<'a, R: Region> Recoveries<'a, R> {
         let dead: Vec<u16> = recovery.dead.iter().map(|dead| dead.number).collect();
         let me = cache.as_deref().map(ThreadCache::owner);
         let Some(visitor) = me.or(dead.first().copied()) else { return };
-        let _ = self.heap.settle_links_of(visitor, cache, &dead, |number| self.pins(me, recovery, number));
+        let settled = self.heap.settle_links_of(visitor, cache, &dead, |number| self.pins(me, recovery, number));
+        recovery.clients = settled.clients;
+    }
+
+    /// Who waits until blocks of the dead are freed looks again, behind the walk. A newcomer visits as above.
+    fn ring_clients(self, cache: Option<&mut ThreadCache>, recovery: &Recovery) {
+        let me = cache.as_deref().map(ThreadCache::owner);
+        if let Some(visitor) = me.or(recovery.dead.first().map(|dead| dead.number)) {
+            self.heap.ring_clients(visitor, cache, &recovery.clients);
+        }
     }
 
     /// Walks on, over so many tiles at most; true at the end. Without a cache nothing is merged: see
@@ -136,6 +147,7 @@ impl<'a, R: Region> Recoveries<'a, R> {
         // The dead may have stopped between giving something back and counting it.
         self.heap.news().gave(cache);
         self.heap.made().forget(cache);
+        self.ring_clients(Some(&mut *cache), recovery);
         self.end_walked(recovery);
         let walked = recovery.dead.iter().filter(|dead| recovery.found[dead.number as usize].open_adoptions == 0);
         slots.release(cache.owner(), &walked.copied().collect::<Vec<_>>());

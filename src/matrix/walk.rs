@@ -1,6 +1,7 @@
 //! One walker's way through a recovery of several dead participants, in its own memory.
 
 use super::recovered::{Policy, Recovered};
+use super::words::Live;
 use crate::segment::layout::Granule;
 use crate::segment::slot::Dead;
 
@@ -20,6 +21,8 @@ pub struct Recovery {
     pub(super) behind: Granule,
     /// The number that is pinned; 0 is none.
     pub(super) pinned: u16,
+    /// Rings of clients, who may wait until blocks of the dead are freed.
+    pub(super) clients: Vec<Live>,
 }
 
 impl Recovery {
@@ -31,7 +34,7 @@ impl Recovery {
             by_number[dead.number as usize] = Some(*dead);
         }
         let found = vec![Recovered::default(); numbers];
-        Self { dead, by_number, found, policy, at: 0, behind: Granule(0), pinned: 0 }
+        Self { dead, by_number, found, policy, at: 0, behind: Granule(0), pinned: 0, clients: vec![] }
     }
     /// The recovery in force for a number.
     pub(super) fn of_number(&self, number: u16) -> Option<Dead> {

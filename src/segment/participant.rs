@@ -157,6 +157,12 @@ impl Segment {
         epoch(self.slot(number, SlotWord::State).load(&SLOT_LOOK))
     }
 
+    /// Whether that holder has the slot, and nobody has declared it dead.
+    pub(crate) fn holds(&self, number: u16, held: u32) -> bool {
+        let state = self.slot(number, SlotWord::State).load(&SLOT_LOOK);
+        state & KIND == HELD && epoch(state) == held
+    }
+
     /// Whether a slot is held, and its holder is dead. A life begins before its first slot is taken and ends
     /// after its last one is given up: so this one is gone, unless the slot has changed hands since the word
     /// was read, which the caller's compare-and-swap notices.

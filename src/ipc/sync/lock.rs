@@ -2,7 +2,8 @@
 //!
 //! Taking a lock that is free is one compare-and-swap, and releasing it one read-modify-write; whoever finds
 //! it held waits. *Killed* while it holds the lock: whoever waits looks after each nap whether the holder
-//! lives; if not, it takes the lock over, poisoned: what the lock protects may be half-written. Killed before
+//! lives, and whenever it is called, as a recovery does, whether it is known to be dead; if so, it takes the lock
+//! over, poisoned: what the lock protects may be half-written. Killed before
 //! the compare-and-swap: nothing has happened. Killed after the release and before it wakes anybody: the lock
 //! is free, and found so after a nap. Nobody living ever loses it: no clock decides.
 
@@ -57,20 +58,23 @@ impl<B: Backend> Lock<'_, B> {
         Err(Busy::Held(holder))
     }
 
-    /// Takes the lock, waiting for it; `is_dead` is asked about its holder after each nap.
+    /// Takes the lock, waiting for it; `is_dead` is asked about its holder, and thoroughly after each nap.
     ///
     /// # Errors
     /// [`Busy`] when the deadline has passed, or at once if the caller has it.
-    pub fn take(&self, me: u64, deadline: Option<Instant>, mut is_dead: impl FnMut(u64) -> bool) -> Result<bool, Busy> {
+    pub fn take(
+        &self,
+        me: u64,
+        deadline: Option<Instant>,
+        mut is_dead: impl FnMut(u64, Look) -> bool,
+    ) -> Result<bool, Busy> {
         let mut held_by = Busy::Held(0);
-        let taken = self.bell.wait(deadline, |look| {
-            match self.try_take(me, |holder| look == Look::Thorough && is_dead(holder)) {
-                Err(Busy::Held(holder)) => {
-                    held_by = Busy::Held(holder);
-                    None
-                }
-                done => Some(done),
+        let taken = self.bell.wait(deadline, |look| match self.try_take(me, |holder| is_dead(holder, look)) {
+            Err(Busy::Held(holder)) => {
+                held_by = Busy::Held(holder);
+                None
             }
+            done => Some(done),
         });
         taken.unwrap_or(Err(held_by))
     }

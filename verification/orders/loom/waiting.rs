@@ -145,7 +145,7 @@ scenarios! {
     loom_q5_lock_passes_on Some(3), Some(3), 50, [Mark("had it")] => {
         let words = Words::new(0);
         fn part(words: &Words, me: u64) {
-            assert_eq!(words.lock().take(me, None, |_| false), Ok(false));
+            assert_eq!(words.lock().take(me, None, |_, _| false), Ok(false));
             Loom::touch(&words.payload);
             mark("had it");
             words.lock().release();

@@ -115,6 +115,11 @@ pub(crate) fn run<B: Stage>(what: Option<(Act, u64)>, still: bool, seed: u64, ta
             false => vec![Player::new(body)],
         };
         players.extend(others(1, random));
+        // Nobody else rings for a sleeper; and half of the time nobody takes what stands half.
+        if still && random.bool() {
+            let scene = scene.clone();
+            players.push(Player::new(move || scene.sleep(CLIENTS[0])));
+        }
         if B::play(players, policy, random)[0] {
             tally.killed.set(tally.killed.get() + 1);
             dead.push(first);
@@ -122,6 +127,7 @@ pub(crate) fn run<B: Stage>(what: Option<(Act, u64)>, still: bool, seed: u64, ta
         }
         users.retain(|user| !dead.contains(user));
     }
+    scene.nobody_oversleeps();
     scene.calls_have_ended();
     scene.nothing_is_left(LAST, &users);
     tally.most.set(tally.most.get().max(scene.most.get()));

@@ -2,12 +2,14 @@
 //! asked and answered.
 
 use crate::stage;
-use atomic_matrix::backend::Backend;
+use atomic_matrix::backend::orderings::BELL_LOOK;
+use atomic_matrix::backend::{Backend, Word};
 use atomic_matrix::check::turns::{accesses, unseen};
 use atomic_matrix::ipc::call::{Asked, CallStatus, Caller, Calls, NotAnswered, Part};
 use atomic_matrix::ipc::link::Standing;
 use atomic_matrix::ipc::ring::{NotSent, Ring};
 use atomic_matrix::ipc::structure::{Role, Shape, Sort, Structure};
+use atomic_matrix::ipc::wait::{Bell, fence_of_sleepers};
 use atomic_matrix::matrix::heap::{Heap, Kind, Live, ThreadCache};
 use atomic_matrix::segment::region::BoxedRegion;
 use std::cell::{Cell, RefCell};
@@ -16,6 +18,9 @@ use std::collections::BTreeMap;
 const NUMBERS: usize = 10;
 const GRANULES: u32 = 128;
 const RESPONSES: u32 = 9;
+/// Looks of a sleeper whether it was rung for, and sleeps.
+const SLEEP: u64 = 400;
+const SLEEPS: u64 = 4;
 
 /// What became of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +43,8 @@ pub(crate) struct Scene<B: Backend> {
     /// What each server works at.
     works: Vec<Cell<Option<Live>>>,
     marks: RefCell<Vec<u16>>,
+    /// A client that sleeps, and how often its bell was rung before.
+    asleep: Cell<Option<(u16, u64)>>,
     pub(crate) most: Cell<u64>,
     pub(crate) told: Cell<u64>,
     pub(crate) late: Cell<u64>,
@@ -57,6 +64,7 @@ impl<B: Backend> Scene<B> {
             dropped: RefCell::default(),
             works: (0..=NUMBERS).map(|_| Cell::default()).collect(),
             marks: RefCell::new(vec![0; GRANULES as usize]),
+            asleep: Cell::default(),
             most: Cell::new(0),
             told: Cell::new(0),
             late: Cell::new(0),
@@ -156,6 +164,37 @@ impl<B: Backend> Scene<B> {
         };
         self.calls.borrow_mut().insert(me, (call, fate));
         true
+    }
+
+    fn bell(&self, me: u16) -> Bell<'_, B> {
+        let ring = self.rings.borrow()[&me];
+        unseen(|| Structure::at(&self.heap, ring).expect("it is there")).bell(Role::Receiver)
+    }
+    /// The client sleeps until its call has ended, or until it was rung for so often.
+    pub(crate) fn sleep(&self, me: u16) {
+        for _ in 0..SLEEPS {
+            let counted = self.bell(me).count_in();
+            fence_of_sleepers::<B>();
+            let ended = self.look(me);
+            self.asleep.set((!ended && counted.counts).then_some((me, counted.heard)));
+            let rung = ended || !counted.counts || (0..SLEEP).any(|_| self.bell(me).has_rung(counted));
+            if !rung {
+                return;
+            }
+            self.bell(me).leave(counted);
+            if ended {
+                return;
+            }
+        }
+    }
+    /// At rest: a client that sleeps, and was not rung for since it fell asleep, waits for what is still to come.
+    pub(crate) fn nobody_oversleeps(&self) {
+        unseen(|| {
+            let Some((me, heard)) = self.asleep.take() else { return };
+            if self.bell(me).rings.load(&BELL_LOOK) == heard {
+                assert!(!self.look(me), "Q5: a client sleeps on, and its call has ended");
+            }
+        });
     }
 
     /// Whose ring a request names.
