@@ -171,8 +171,12 @@ pub trait Structure: Sized + Copy + Eq + Hash + Debug + Send + Sync + 'static {
         false
     }
     /// Whether somebody sleeps beside what it is waiting for. Asked where nobody goes on.
-    fn is_owed(&self, _words: &[Word], _: &World<Self::Spec>) -> bool {
+    fn is_owed(&self, _headers: &[Word], _words: &[Word], _: &World<Self::Spec>) -> bool {
         false
+    }
+    /// How often that may be: each death costs a nap at most, and without one nobody sleeps beside what it is waiting for.
+    fn naps(world: &World<Self::Spec>) -> u32 {
+        world.dead.count_ones()
     }
     /// Whether its own memory is as it should be. Asked where nobody goes on.
     fn is_whole(&self, _words: &[Word], _: &World<Self::Spec>) -> bool {

@@ -97,8 +97,8 @@ impl<S: Structure> Explored<S> {
     }
     /// Nobody goes on, and somebody sleeps beside what it is waiting for.
     fn oversleeps(&self, state: &State<S>) -> bool {
-        let words = &state.memory[self.scenario.count()..];
-        self.rests(state) && self.scenario.structure.is_owed(words, &state.world)
+        let (headers, words) = state.memory.split_at(self.scenario.count());
+        self.rests(state) && self.scenario.structure.is_owed(headers, words, &state.world)
     }
 
     fn step(&self, state: &mut State<S>, by: usize) {
@@ -265,8 +265,7 @@ impl<S: Structure> Model for Explored<S> {
             let fault = state.world.fault;
             fault.map_or_else(|| !model.rests(state) || model.balance(state), |fault| !fault.starts_with("Q3"))
         }));
-        // A death costs a nap at most, and without one nobody sleeps beside what it is waiting for.
-        let naps = |_: &Self, state: &State<S>| u32::from(state.world.naps) <= state.world.dead.count_ones();
+        let naps = |_: &Self, state: &State<S>| u32::from(state.world.naps) <= S::naps(&state.world);
         properties.push(Property::always("Q5", naps));
         properties.push(Property::always("Q4", |model: &Self, state: &State<S>| {
             let living = |&by: &usize| model.may_go_on(state, by);

@@ -12,6 +12,8 @@ mod explored;
 mod exploring;
 mod map;
 mod scenarios;
+mod stream;
+mod stream_recovery;
 mod sync;
 mod topic;
 mod waiting;
@@ -72,6 +74,7 @@ fn main() -> ExitCode {
         explore("map", scenarios::MAP, scenarios::DEEP_MAP, map::FAULTS, &args),
         explore("waiting", scenarios::WAITING, scenarios::DEEP_WAITING, waiting::FAULTS, &args),
         explore("call", scenarios::CALLS, scenarios::DEEP_CALLS, call::FAULTS, &args),
+        explore("stream", scenarios::STREAMS, scenarios::DEEP_STREAMS, stream::FAULTS, &args),
     ];
     if sound.into_iter().all(|sound| sound) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -4,6 +4,7 @@ use crate::call::{Call as K, Calls};
 use crate::channel::{Call as C, Channel};
 use crate::explored::Scenario;
 use crate::map::{Call as M, Map};
+use crate::stream::{Call as S, Part, Streams};
 use crate::topic::{Call as T, Topic};
 use crate::waiting::{Call as W, Waiting};
 
@@ -321,5 +322,96 @@ pub const DEEP_CALLS: &[Scenario<Calls>] = &[
         &[&[K::Ask, K::Look, K::Leave], &[K::Serve, K::Answer, K::Finish], &[K::Allocate]],
     )
     .blocks(&[1, 1])
+    .deaths(2, &[1, 2]),
+];
+
+const MORE: S = S::Send(Part::More);
+const LAST: S = S::Send(Part::Last);
+const END: S = S::Send(Part::End);
+
+pub const STREAMS: &[Scenario<Streams>] = &[
+    Scenario::new(
+        "a client takes two responses and the last one, a server",
+        Streams,
+        &[&[S::Ask, S::Next, S::Next, S::Next, S::Next], &[S::Serve, MORE, MORE, LAST, S::Finish]],
+    )
+    .blocks(&[1, 3]),
+    Scenario::new(
+        "a client takes a response and the end; one dies, another recovers",
+        Streams,
+        &[&[S::Ask, S::Next, S::Next, S::Next], &[S::Serve, MORE, END, S::Finish], &[]],
+    )
+    .blocks(&[1, 2])
+    .deaths(1, &[1, 2]),
+    Scenario::new(
+        "a client waits, its server dies, and one of two who recover it",
+        Streams,
+        &[&[S::Ask, S::Next, S::Next], &[S::Serve, LAST, S::Finish], &[], &[]],
+    )
+    .blocks(&[1, 1])
+    .deaths(2, &[2, 3]),
+    Scenario::new(
+        "a client takes a response, drops its stream and asks again, a server",
+        Streams,
+        &[
+            &[S::Ask, S::Next, S::Drop, S::Ask, S::Next, S::Next],
+            &[S::Serve, MORE, MORE, MORE, S::Finish, S::Serve, LAST, S::Finish],
+        ],
+    )
+    .blocks(&[2, 4]),
+    Scenario::new(
+        "a stream goes on without a number and with one again, a server",
+        Streams,
+        &[
+            &[S::Ask, S::Next, S::Unseat, S::Next, S::Next, S::Seat, S::Next, S::Next],
+            &[S::Serve, MORE, LAST, S::Finish],
+        ],
+    )
+    .blocks(&[1, 2]),
+    Scenario::new(
+        "a stream is dropped without a number, a server",
+        Streams,
+        &[&[S::Ask, S::Next, S::Unseat, S::Drop], &[S::Serve, MORE, MORE, MORE, S::Finish]],
+    )
+    .blocks(&[1, 3]),
+    Scenario::new(
+        "a client takes two responses beside its descriptor, a server",
+        Streams,
+        &[&[S::Ask, S::Next, S::Next], &[S::Serve, MORE, LAST, S::Finish], &[S::Watch]],
+    )
+    .blocks(&[1, 2]),
+    Scenario::new(
+        "a client waits for two responses, and its server drops the request behind the first",
+        Streams,
+        &[&[S::Ask, S::Next, S::Next, S::Next], &[S::Serve, MORE, S::Finish]],
+    )
+    .blocks(&[1, 1]),
+    Scenario::new(
+        "a client takes one of three responses and dies, another recovers",
+        Streams,
+        &[&[S::Ask, S::Next], &[S::Serve, MORE, MORE, MORE, S::Finish], &[]],
+    )
+    .blocks(&[1, 3])
+    .deaths(1, &[1]),
+];
+
+pub const DEEP_STREAMS: &[Scenario<Streams>] = &[
+    Scenario::new(
+        "a client drops its stream and asks again; one dies, another recovers",
+        Streams,
+        &[
+            &[S::Ask, S::Next, S::Drop, S::Ask, S::Next, S::Next],
+            &[S::Serve, MORE, MORE, S::Finish, S::Serve, LAST, S::Finish],
+            &[],
+        ],
+    )
+    .blocks(&[2, 3])
+    .deaths(1, &[1, 2]),
+    Scenario::new(
+        "a client takes a stream beside its descriptor; both die, two recover",
+        Streams,
+        &[&[S::Ask, S::Next, S::Next, S::Next], &[S::Serve, MORE, LAST, S::Finish], &[S::Watch], &[]],
+    )
+    .blocks(&[1, 2])
     .deaths(2, &[1, 2]),
 ];

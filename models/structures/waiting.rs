@@ -478,7 +478,7 @@ impl Structure for Waiting {
     fn sleeps(spec: &Seen, who: u8) -> bool {
         spec.asleep.iter().any(|sleeper| sleeper.who == who && !sleeper.call.may_be_late())
     }
-    fn is_owed(&self, words: &[Word], world: &World<Seen>) -> bool {
+    fn is_owed(&self, _: &[Word], words: &[Word], world: &World<Seen>) -> bool {
         world.spec.asleep.iter().any(|sleeper| match sleeper.call {
             Call::Lock | Call::LockInTime => {
                 let holder = words[STATE].pair().1;

@@ -123,6 +123,19 @@ pub enum NotAnswered {
     NotOwn,
 }
 
+impl From<NotSent> for NotAnswered {
+    fn from(why: NotSent) -> Self {
+        match why {
+            NotSent::Full => Self::Full,
+            NotSent::NotOwn => Self::NotOwn,
+            NotSent::Closed | NotSent::Damaged => Self::Gone,
+        }
+    }
+}
+
+/// A try to put a response into its caller's ring.
+pub type Attempt<'a> = &'a mut dyn FnMut() -> Result<(), NotAnswered>;
+
 type Tail<'h, R> = &'h [<<R as Region>::Backend as Backend>::Word];
 
 impl<R: Region> Heap<R> {
@@ -197,22 +210,21 @@ impl<R: Region> Heap<R> {
         caller: Caller,
         content: u32,
         (block, part): (Live, Part),
-        wait: impl FnOnce(&Structure<'_, R>, &mut dyn FnMut() -> Result<(), NotSent>) -> Result<(), NotSent>,
+        wait: impl FnOnce(&Structure<'_, R>, Attempt<'_>) -> Result<(), NotAnswered>,
     ) -> Result<(), NotAnswered> {
         let me = cache.owner();
         if block.header.owner() != me || !self.write_tail(block, [0, caller.call, part.word()]) {
             return Err(NotAnswered::NotOwn);
         }
         let sent = self.visit_ring(cache, caller, |ring| {
-            if !awaits(&ring, caller, content) {
-                return Err(NotAnswered::GivenUp);
-            }
-            let sent = wait(&ring, &mut || Ring::of(ring).send(me, block));
-            sent.map_err(|why| match why {
-                NotSent::Full => NotAnswered::Full,
-                NotSent::NotOwn => NotAnswered::NotOwn,
-                NotSent::Closed | NotSent::Damaged => NotAnswered::Gone,
-            })
+            // Each time: who waits for room is called when the caller gives up.
+            let mut attempt = || {
+                if !awaits(&ring, caller, content) {
+                    return Err(NotAnswered::GivenUp);
+                }
+                Ok(Ring::of(ring).send(me, block)?)
+            };
+            wait(&ring, &mut attempt)
         });
         sent.unwrap_or(Err(NotAnswered::Gone))
     }
@@ -293,6 +305,8 @@ impl<'a, R: Region> Calls<'a, R> {
                 return Some((taken, Part::of(part)));
             }
             let _ = self.heap.free(cache, taken.live.at, Some(taken.live.header.generation()));
+            // There is room for one to this call.
+            self.responses.bell(Role::Sender).ring(1);
         }
     }
 }

@@ -1,10 +1,10 @@
 //! Who waits naps beside nothing: not where a descriptor that nobody looks at is there for the same, nor where a
-//! dead one is recovered. Counted in naps, not in time.
+//! dead one is recovered, nor in a server whose client gives up. Counted in naps, not in time.
 
 use super::channel::attached::Attached;
 use super::descriptor::Readable;
-use super::service::{Failed, Request};
-use super::structure::Role;
+use super::service::{Failed, Request, Unanswered};
+use super::structure::{Role, Shape, Sort, Structure};
 use super::testing::{LONG, handler, nothing_is_left, other};
 use crate::backend::Word;
 use crate::backend::native::NAPS;
@@ -12,6 +12,7 @@ use crate::backend::orderings::SLEEPERS_LOOK;
 use crate::segment::Options;
 use std::mem::ManuallyDrop;
 use std::sync::{Arc, Mutex};
+use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
 const ROUNDS: u32 = 8;
@@ -159,6 +160,73 @@ fn q5_descriptors_delay_no_server_and_no_client() {
     service.remove().expect("ours");
     drop((client, server, service));
     nothing_is_left(&handler);
+}
+
+/// A server waits for room in the ring of a client: that gives the stream up, or frees what is left of an earlier one.
+#[test]
+fn q5_a_server_that_waits_for_room_is_told_of_whatever_ends_that() {
+    let handler = handler();
+    let service = handler.service::<u64, u64>("service").open_or_create().expect("made");
+    let (client, server) = (service.client().expect("a client"), service.server().expect("a server"));
+    let bell = client.responses().structure().expect("no fork").bell(Role::Sender);
+    let message = |value| handler.message_of(value).expect("room");
+    let asleep = |waits: &ScopedJoinHandle<'_, u32>| {
+        while bell.sleepers.load(&SLEEPERS_LOOK) as u32 == 0 && !waits.is_finished() {
+            std::thread::yield_now();
+        }
+        std::thread::sleep(SETTLED);
+    };
+    let napped = |waits: ScopedJoinHandle<'_, u32>| u32::from(waits.join().expect("it waits") > 0);
+    let (mut given_up, mut late) = (0, 0);
+    for _ in 0..ROUNDS {
+        let stream = client.stream(message(1), LONG).expect("there is a server");
+        let request = server.next().expect("it is sent");
+        while request.send(message(2), Duration::ZERO).is_ok() {}
+        given_up += std::thread::scope(|scope| {
+            let waits = scope.spawn(|| {
+                let refused = request.send(message(3), LONG).expect_err("it is given up");
+                assert_eq!(refused.why, Unanswered::GivenUp);
+                NAPS.get()
+            });
+            asleep(&waits);
+            drop(stream);
+            napped(waits)
+        });
+        drop(request);
+        // The ring is full of responses to that call.
+        let mut stream = client.stream(message(4), LONG).expect("there is a server");
+        let request = server.next().expect("it is sent");
+        late += std::thread::scope(|scope| {
+            let waits = scope.spawn(|| {
+                request.respond(message(5)).expect("it is awaited");
+                NAPS.get()
+            });
+            asleep(&waits);
+            assert_eq!(stream.next_timeout(LONG).expect("it is answered").as_deref(), Some(&5));
+            napped(waits)
+        });
+    }
+    few("room, and the stream was given up", given_up);
+    few("room, and it came from late responses", late);
+    service.remove().expect("ours");
+    drop((client, server, service));
+    nothing_is_left(&handler);
+}
+
+/// The ring of a client that is gone is drained and sealed: who waits for room in it, in a visit, is called then.
+#[test]
+fn q5_who_waits_for_room_is_called_when_a_ring_is_sealed() {
+    let handler = handler();
+    let shape = Shape { sort: Sort::Channel, cells_shift: 0, readers: 0, content: 0 };
+    let ring = Attached::make_hidden(&handler, shape).expect("room");
+    let (structure, live) = (ring.structure().expect("no fork"), ring.live);
+    let counted = structure.bell(Role::Sender).count_in();
+    structure.leave(ring.home(), Role::User);
+    let heap = handler.matrix().heap();
+    handler.matrix().with_cache(|cache| Structure::drain_removed(heap, cache, live)).expect("a slot");
+    assert!(structure.bell(Role::Sender).has_rung(counted), "Q5: it sleeps on, and finds the seal after its nap");
+    // It has left already.
+    std::mem::forget(ring);
 }
 
 /// The holder of a lock dies, and somebody else recovers it: who waits for the lock has it then.

@@ -21,7 +21,7 @@
 
 use super::log::Log;
 use super::ring::Ring;
-use super::structure::{REMOVED, Sort, Structure};
+use super::structure::{REMOVED, Role, Sort, Structure};
 use super::table::Table;
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
@@ -75,7 +75,11 @@ impl<'a, R: Region> Structure<'a, R> {
             // A hidden one is not closed yet.
             structure.remove();
             match structure.shape.sort {
-                Sort::Channel | Sort::Single | Sort::Redelivering => Ring::of(structure).drain(cache),
+                Sort::Channel | Sort::Single | Sort::Redelivering => {
+                    Ring::of(structure).drain(cache);
+                    // A visitor that waits for room finds the seal.
+                    structure.bell(Role::Sender).ring(u32::MAX);
+                }
                 Sort::Topic | Sort::Board => Log::of(structure).drain(cache),
                 Sort::Map => Table::of(structure).drain(cache),
                 Sort::Event | Sort::Semaphore | Sort::Barrier | Sort::Lock => {}

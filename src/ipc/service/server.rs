@@ -5,12 +5,12 @@ use super::error::{RespondError, Unanswered};
 use crate::error::{Error, Result};
 use crate::handlers::Handler;
 use crate::ipc::Unreceived;
-use crate::ipc::call::{Caller, NotAnswered, Part, TAIL_WORDS};
+use crate::ipc::call::{Attempt, Caller, NotAnswered, Part, TAIL_WORDS};
 use crate::ipc::channel::attached::{Attached, End};
 use crate::ipc::link::Taken;
 use crate::ipc::message::Message;
 use crate::ipc::payload::Payload;
-use crate::ipc::ring::{NotReceived, NotSent, Ring};
+use crate::ipc::ring::{NotReceived, Ring};
 use crate::ipc::structure::{Role, Structure};
 use crate::ipc::wait::{NAP, deadline};
 use crate::matrix::heap::{Kind, ThreadCache};
@@ -244,16 +244,14 @@ impl<Q: Payload + ?Sized, A: Payload + ?Sized> Request<'_, Q, A> {
         let until = deadline(timeout);
         let left = || until.map_or(NAP, |until| until.saturating_duration_since(Instant::now()));
         // In a visit of the caller's ring, which is not freed meanwhile: so no longer than a nap each time.
-        let wait = |ring: &Structure<'_, MappedRegion>,
-                    attempt: &mut dyn FnMut() -> std::result::Result<(), NotSent>| {
+        let wait = |ring: &Structure<'_, MappedRegion>, attempt: Attempt<'_>| {
             let patient = |_| match attempt() {
-                Err(NotSent::Full) => None,
+                Err(NotAnswered::Full) => None,
                 other => Some(other),
             };
             let sent = ring.bell(Role::Sender).wait(deadline(left().min(NAP)), patient);
-            // All that sleep there, which are the client's: the one that takes it, and its descriptor.
-            ring.bell(Role::Receiver).ring(u32::MAX);
-            sent.unwrap_or(Err(NotSent::Full))
+            ring.bell(Role::Receiver).ring(1);
+            sent.unwrap_or(Err(NotAnswered::Full))
         };
         loop {
             let answer = |cache: &mut ThreadCache, _| {
