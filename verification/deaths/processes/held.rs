@@ -3,20 +3,35 @@
 //! What the kernel takes from a thread is not the library's: a thread that was preempted, or stopped, was off the processor
 //! although it asked for nothing. So a call that does not wait counts with the processor time that it took (`held`), unless
 //! it went to sleep by itself (a voluntary switch, which a worker that was stopped meanwhile has as well): then with all its
-//! time. A call that may wait for others counts with its processor time. The clock's own time of all calls that do not wait
-//! is kept beside it.
+//! time but what it was ready to run and had no processor (`schedstat` says so, in nanoseconds). A call that may wait for
+//! others counts with its processor time. The clock's own time of all calls that do not wait is kept beside it.
+//!
+//! *Where* a call sleeps a second thread tells, which looks each millisecond in which system call the first one is.
 
 use rustix::time::{ClockId, clock_gettime};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::{Duration, Instant};
 
 /// Eight buckets an octave, of nanoseconds.
 const BUCKETS: usize = 320;
-/// Of the calls of structures, then of those of the heap alone: how long they were held up, by the clock, and how many slept.
-const HEAP: usize = 2 * BUCKETS + 1;
+/// Of the calls of structures, then of those of the heap alone: how long they were held up, by the clock, how many slept, how
+/// many of those were seen asleep at each place, and the longest of those ([`Longest`]).
+const HEAP: usize = 2 * BUCKETS + 2 + PLACES_OF_SLEEP.len();
 const WALL: usize = BUCKETS;
 const SLEPT: usize = 2 * BUCKETS;
+const SEEN: usize = SLEPT + 1;
+const LONGEST: usize = HEAP - 1;
+/// Where a thread may be asleep: in these system calls, or in none, which is a page that is brought.
+const PLACES_OF_SLEEP: [(&str, &[i64]); 4] = [
+    ("membarrier", &[libc::SYS_membarrier]),
+    ("futex", &[libc::SYS_futex, libc::SYS_futex_waitv]),
+    ("a page", &[-1]),
+    ("another call", &[]),
+];
 /// How often each process was stopped, and went on again: odd while it is. A worker's place is that of its process's number.
 const STOPS: usize = 2 * HEAP;
 const PLACES: usize = 512;
@@ -46,7 +61,67 @@ struct Moment {
     wall: Instant,
     cpu: Duration,
     slept: i64,
+    /// How long it was ready to run and had no processor.
+    ready: Duration,
     stops: u64,
+}
+
+/// The longest sleep: in microseconds, in the upper half by itself, in the lower by the clock.
+struct Longest(u64);
+
+impl Longest {
+    fn of(asleep: Duration, wall: Duration) -> Self {
+        let micros = |time: Duration| u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
+        Self(u64::from(micros(asleep)) << 32 | u64::from(micros(wall)))
+    }
+}
+
+/// The thread whose calls are timed, and where its looker has seen it asleep in the call that it makes now: a bit each.
+struct Looked {
+    schedstat: File,
+    places: Arc<AtomicU64>,
+}
+
+impl Looked {
+    /// This thread, which a second one looks at from now on.
+    fn this() -> Self {
+        let thread = rustix::thread::gettid().as_raw_nonzero().get();
+        let open = |name| File::open(format!("/proc/self/task/{thread}/{name}"));
+        let (schedstat, syscall) = (open("schedstat").expect("a kernel that tells"), open("syscall"));
+        let places = Arc::new(AtomicU64::new(0));
+        // Where only root may look, nobody is seen.
+        if let Ok(syscall) = syscall {
+            let seen = Arc::clone(&places);
+            std::thread::spawn(move || look(&syscall, &seen));
+        }
+        Self { schedstat, places }
+    }
+    fn ready(&self) -> Duration {
+        let text = read(&self.schedstat).unwrap_or_default();
+        let ready = text.split_whitespace().nth(1).and_then(|ns| ns.parse().ok());
+        Duration::from_nanos(ready.expect("the second number of schedstat"))
+    }
+}
+
+fn read(file: &File) -> Option<String> {
+    let mut text = [0; 256];
+    let length = file.read_at(&mut text, 0).ok()?;
+    Some(String::from_utf8_lossy(&text[..length]).into_owned())
+}
+
+/// Looks until the thread has ended.
+fn look(syscall: &File, seen: &AtomicU64) {
+    while let Some(text) = read(syscall) {
+        if let Some(call) = text.split_whitespace().next().and_then(|call| call.parse().ok()) {
+            let known = PLACES_OF_SLEEP.iter().position(|(_, calls)| calls.contains(&call));
+            seen.fetch_or(1 << known.unwrap_or(PLACES_OF_SLEEP.len() - 1), SeqCst);
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+thread_local! {
+    static LOOKED: Looked = Looked::this();
 }
 
 impl<'b> Clocks<'b> {
@@ -60,12 +135,13 @@ impl<'b> Clocks<'b> {
         // SAFETY: it is there to be filled.
         let failed = unsafe { libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage) };
         assert_eq!(failed, 0, "there is a thread");
-        Moment {
+        LOOKED.with(|looked| Moment {
+            ready: looked.ready(),
             cpu: Duration::new(cpu.tv_sec as u64, cpu.tv_nsec as u32),
             slept: usage.ru_nvcsw,
             stops: self.stops_of(std::process::id()).load(SeqCst),
             wall: Instant::now(),
-        }
+        })
     }
     fn count(self, histogram: usize, time: Duration) {
         self.0[histogram + bucket(time.as_nanos() as u64)].fetch_add(1, Relaxed);
@@ -80,19 +156,27 @@ impl<'b> Clocks<'b> {
         self.timed_as(HEAP, call)
     }
     fn timed_as<T>(self, of: usize, call: impl FnOnce() -> T) -> T {
+        LOOKED.with(|looked| looked.places.store(0, SeqCst));
+        let begun = Instant::now();
         let before = self.now();
         let result = call();
         let wall = before.wall.elapsed();
         let after = self.now();
         let was_stopped = before.stops % 2 == 1 || after.stops != before.stops;
         let sleeps = after.slept > before.slept && !was_stopped;
+        // What it was ready for lies between the outermost looks at the clock; and a look itself may sleep.
+        let held = after.wall.duration_since(begun).saturating_sub(after.ready - before.ready).min(wall);
         if sleeps {
             self.0[of + SLEPT].fetch_add(1, Relaxed);
+            let places = LOOKED.with(|looked| looked.places.load(SeqCst));
+            let seen = (0..PLACES_OF_SLEEP.len()).filter(|place| places >> place & 1 == 1);
+            seen.for_each(|place| _ = self.0[of + SEEN + place].fetch_add(1, Relaxed));
+            self.0[of + LONGEST].fetch_max(Longest::of(held, wall).0, Relaxed);
         }
         if !was_stopped {
             self.count(of + WALL, wall);
         }
-        self.count(of, if sleeps { wall } else { after.cpu - before.cpu });
+        self.count(of, if sleeps { held } else { after.cpu - before.cpu });
         result
     }
     /// Makes a call that may sleep until others have done something.
@@ -118,7 +202,9 @@ pub(crate) struct Times(Vec<u64>);
 impl Times {
     pub(crate) fn add(&mut self, other: &Self) {
         self.0.resize(2 * HEAP, 0);
-        self.0.iter_mut().zip(&other.0).for_each(|(mine, other)| *mine += other);
+        for (at, (mine, other)) in self.0.iter_mut().zip(&other.0).enumerate() {
+            *mine = if at % HEAP == LONGEST { (*mine).max(*other) } else { *mine + other };
+        }
     }
 }
 
@@ -142,6 +228,11 @@ impl std::fmt::Display for Times {
         for (what, of) in [("held up, but for preemption", 0), ("the same, of allocations and frees", HEAP)] {
             let words = &self.0[of..of + HEAP];
             writeln!(f, "  {what}: {}; {} slept", quantiles(&words[..BUCKETS]), words[SLEPT])?;
+            let seen =
+                PLACES_OF_SLEEP.iter().zip(&words[SEEN..]).map(|((place, _), seen)| format!("{seen} in {place}"));
+            let [asleep, wall] = [words[LONGEST] >> 32, words[LONGEST] & 0xFFFF_FFFF].map(|us| us as f64 / 1e3);
+            let seen = seen.collect::<Vec<_>>().join(", ");
+            writeln!(f, "    of those were seen asleep: {seen}; the longest {asleep:.1} ms, by the clock {wall:.1}")?;
             writeln!(f, "    by the clock, preemption included: {}", quantiles(&words[WALL..SLEPT]))?;
         }
         Ok(())
@@ -168,4 +259,37 @@ fn a_sleep_is_told_from_work() {
     let Times(words) = clocks.times();
     let long = |from: usize| words[from + bucket(3_000_000)..from + BUCKETS].iter().sum::<u64>();
     assert_eq!((long(0), long(WALL), words[SLEPT]), (1, 1, 1));
+    assert!(words[LONGEST] >> 32 >= 3000, "it slept by itself");
+}
+
+/// A thread that sleeps for a moment and then is ready to run beside another on one processor: that is not its sleep.
+#[test]
+fn what_a_thread_is_ready_for_is_not_its_sleep() {
+    let words = std::array::from_fn(|_| AtomicU64::new(0));
+    let (clocks, stop) = (Clocks(&words), AtomicU64::new(0));
+    let here = rustix::thread::sched_getaffinity(None).expect("its own");
+    let first = (0..rustix::thread::CpuSet::MAX_CPU).find(|&cpu| here.is_set(cpu)).expect("one at least");
+    let mut one = rustix::thread::CpuSet::new();
+    one.set(first);
+    let pinned = || rustix::thread::sched_setaffinity(None, &one).expect("one of its own");
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                pinned();
+                while stop.load(SeqCst) == 0 {}
+            });
+        }
+        scope.spawn(|| {
+            pinned();
+            clocks.timed(|| {
+                std::thread::sleep(Duration::from_millis(1));
+                let begun = Instant::now();
+                while begun.elapsed() < Duration::from_millis(100) {}
+            });
+            stop.store(1, SeqCst);
+        });
+    });
+    let Times(words) = clocks.times();
+    let [asleep, wall] = [words[LONGEST] >> 32, words[LONGEST] & 0xFFFF_FFFF];
+    assert!(words[SLEPT] == 1 && asleep < wall * 3 / 4, "{asleep} of {wall} us, beside three others");
 }
