@@ -81,6 +81,8 @@ pub enum Todo {
     Drop,
     Seat(bool),
     Watch,
+    /// Somebody else is woken, who slept behind the same ring.
+    PassOn,
     Serve,
     ClearRequest {
         link: Link,
@@ -232,15 +234,16 @@ pub struct Own {
 pub type Run<'a> = Cpu<'a, Streams>;
 pub type Seer = World<Seen>;
 
+fn wake(world: &mut Seer, role: Role, most: u8) {
+    let mut left = most;
+    world.spec.asleep.retain(|sleeper| {
+        let wakes = sleeper.1 == role && left > 0;
+        left -= u8::from(wakes);
+        !wakes
+    });
+}
 pub fn ring(cpu: &mut Run<'_>, role: Role, most: u8) -> Step<()> {
-    let wake = |_: Word, world: &mut Seer| {
-        let mut left = most;
-        world.spec.asleep.retain(|sleeper| {
-            let wakes = sleeper.1 == role && left > 0;
-            left -= u8::from(wakes);
-            !wakes
-        });
-    };
+    let wake = |_: Word, world: &mut Seer| wake(world, role, most);
     cpu.change_and(RINGS[role as usize], |rings| Word::Number(rings.number() + 1), wake).map(drop)
 }
 fn hear(cpu: &mut Run<'_>, role: Role) -> Step<Word> {
@@ -548,7 +551,14 @@ impl Structure for Streams {
                 let heard = hear(cpu, Role::Receiver)?;
                 sleep(cpu, Role::Receiver, heard)?;
                 let keeps = cpu.planted(Fault::WatchKeepsCall);
-                Ok(if keeps { Todo::Done } else { Todo::Ring { role: Role::Receiver, most: 1 } })
+                Ok(if keeps { Todo::Done } else { Todo::PassOn })
+            }
+            Todo::PassOn => {
+                let woken = cpu.access(|cpu| {
+                    wake(cpu.world, Role::Receiver, 1);
+                    NO
+                });
+                woken.map(|_| Todo::Done)
             }
             Todo::Serve => {
                 (cpu.own.is_answered, cpu.own.is_refused) = (false, false);

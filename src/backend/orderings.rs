@@ -381,6 +381,8 @@ pub enum Mutant {
     HelperUnawaited,
     /// The helper thread keeps a call that it had for a descriptor, which nobody may look at.
     WatchKeepsCall,
+    /// The helper thread rings again for a call that it had for a descriptor.
+    WatchRings,
     /// A lock that is released is no longer poisoned.
     PoisonForgotten,
     /// A lookup that finds no entry does not look whether something was published meanwhile.
@@ -483,7 +485,7 @@ pub const WAITING_MUTANTS: &[Mutant] = &[
     Mutant::ResetUnnoticed, Mutant::CallKept, Mutant::AcknowledgementUntold,
     Mutant::HoldLeftUntold, Mutant::SecondPollDropped, Mutant::HelperUntold,
     Mutant::HelperUnawaited, Mutant::WatchKeepsCall, Mutant::PoisonForgotten,
-    Mutant::TurnUnvalidated,
+    Mutant::TurnUnvalidated, Mutant::WatchRings,
 ];
 
 /// Every mutant of the channel and of structures.

@@ -24,7 +24,8 @@
 //! case, for a look around. Nothing is lost, whatever the order: what was put before is found by the tries
 //! behind [`Readable::arm`], what is put later makes it readable. Whoever does not arm it again finds it
 //! readable for ever. It delays nobody: who waits for the same in another way is called for what was put as well,
-//! whether or not somebody looks at the descriptor. *Forked child*: refused.
+//! whether or not somebody looks at the descriptor (but where one of both processes has a real-time priority: there
+//! it may be called 50 ms later). One call makes a descriptor readable once at most. *Forked child*: refused.
 
 use super::board::Board;
 use super::channel::attached::Attached;

@@ -16,10 +16,12 @@
 //!
 //! **A watch** is for somebody who may not come for what was put: a descriptor (`ipc::descriptor`), which says that
 //! something may be there, whoever takes it. A bell that calls one of its sleepers may call the helper for a watch
-//! alone. So the helper leaves the bell in the watch's stead and passes the call on, before it wakes its waker: a
-//! thread that sleeps at the same bell has it, and need not nap beside what was put. What passes through several
-//! watches ends, since none has another call before it was armed again. A future is polled or dropped: it does
-//! that itself. *Killed* before it passes a call on: the others look again after their nap.
+//! alone. So the helper leaves the bell in the watch's stead and wakes one more of those who sleep there, before it
+//! wakes its waker: a thread that sleeps at the same bell has the call, and need not nap beside what was put. That is
+//! no ring: called is who has not heard the last one. So a call passes through each watch once at most, however soon
+//! it is armed again: then it has heard the ring. (The kernel wakes who has slept longest; whose
+//! priority is a real-time one comes first, and may have a call that it has heard: then the other naps.) A future is
+//! polled or dropped: it does that itself. *Killed* before it passes a call on: the others look again after their nap.
 //!
 //! **Dropped.** A future takes its wait out, and, if the helper may be asleep for it, waits until the helper
 //! has begun another round (some microseconds). So from then on the helper is nobody's sleeper at that bell;
@@ -96,7 +98,7 @@ impl<B: Backend> Wait<B> {
     fn leave_watch(&self) {
         let bell = self.bell.bell();
         if B::takes(Mutant::WatchKeepsCall) {
-            bell.leave_for_good(self.counted);
+            bell.leave_to_others(self.counted);
         } else {
             bell.leave(self.counted);
         }

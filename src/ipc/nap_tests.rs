@@ -8,9 +8,11 @@ use super::structure::{Role, Shape, Sort, Structure};
 use super::testing::{LONG, handler, nothing_is_left, other};
 use crate::backend::Word;
 use crate::backend::native::NAPS;
-use crate::backend::orderings::SLEEPERS_LOOK;
+use crate::backend::orderings::{BELL_LOOK, SLEEPERS_LOOK};
 use crate::segment::Options;
+use rustix::event::{PollFd, PollFlags, poll};
 use std::mem::ManuallyDrop;
+use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex};
 use std::thread::ScopedJoinHandle;
 use std::time::Duration;
@@ -159,6 +161,31 @@ fn q5_descriptors_delay_no_server_and_no_client() {
     drop(asked);
     service.remove().expect("ours");
     drop((client, server, service));
+    nothing_is_left(&handler);
+}
+
+/// Each descriptor is armed again as soon as it is readable: what was put once is called for once.
+#[test]
+fn q5_a_call_ends_at_descriptors_that_are_armed_again() {
+    let handler = handler();
+    let permits = handler.semaphore("permits", 0).expect("made");
+    let mut armed: [_; 4] = std::array::from_fn(|_| permits.readable().expect("a descriptor"));
+    let bell = permits.attached().structure().expect("no fork").bell(Role::Receiver);
+    // Nobody takes it.
+    permits.give(1).expect("no fork");
+    for _ in 0..ROUNDS {
+        let mut polled: Vec<_> = armed.iter().map(|one| PollFd::from_borrowed_fd(one.as_fd(), PollFlags::IN)).collect();
+        poll(&mut polled, None).expect("after a nap at the latest");
+        let readable: Vec<_> = polled.iter().map(|one| one.revents().contains(PollFlags::IN)).collect();
+        let again = armed.iter_mut().zip(readable).filter(|(_, readable)| *readable);
+        again.for_each(|(one, _)| one.arm().expect("a thread"));
+    }
+    let rings = bell.rings.load(&BELL_LOOK);
+    assert!(rings <= 2, "Q5: {rings} rings for one permit; two are where the count of sleepers begins anew");
+    drop(armed);
+    assert!(permits.take(LONG).expect("no fork"));
+    permits.remove().expect("ours");
+    drop(permits);
     nothing_is_left(&handler);
 }
 

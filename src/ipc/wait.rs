@@ -168,6 +168,19 @@ impl<'a, B: Backend> Bell<'a, B> {
         }
     }
 
+    /// Leaves, and the call, if there was one, goes to one more who slept when it came; that is no ring. Who sleeps
+    /// since then has heard the ring, and so has seen what was put; who has not heard it is woken, or does not fall
+    /// asleep over it.
+    pub fn leave_to_others(&self, counted: CountedIn) {
+        let rung = self.has_rung(counted);
+        self.leave(counted);
+        if rung && B::mutated(Mutant::WatchRings) {
+            self.ring(1);
+        } else if rung {
+            B::wake(self.rings, 1);
+        }
+    }
+
     /// Another sleeper gets the call that this one had.
     pub fn pass_on(&self) {
         if B::takes(Mutant::CallKept) {

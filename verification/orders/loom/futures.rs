@@ -205,4 +205,40 @@ scenarios! {
         ]);
         world.at_rest();
     }
+
+    // Three descriptors, each armed again as soon as it is readable: one call passes through each once, and ends.
+    loom_q5_a_call_ends_at_descriptors_that_are_armed_again Some(1), Some(1), 20, [Mark("again")] => {
+        let world = World::new();
+        world.run([
+            |world| {
+                let words = &world.words[0];
+                let runtime = Arc::new(Runtime(Loom::word(0)));
+                let waker = Waker::from(Arc::clone(&runtime));
+                let arm = || Sleeper::watch(&world.helper, &words.bell(), || Box::new(Of(Arc::clone(words))), &waker);
+                let mut armed = [arm(), arm(), arm()];
+                // What is there already may have been put before anybody was called.
+                let called = words.permits().available() == 0;
+                for watch in armed.iter_mut().filter(|_| called) {
+                    loop {
+                        let heard = runtime.0.load(&BELL_LOOK);
+                        if watch.over(&waker).is_some() {
+                            break;
+                        }
+                        Loom::wait(&runtime.0, heard, std::time::Duration::MAX);
+                    }
+                    std::mem::replace(watch, arm()).leave(&words.bell());
+                    mark("again");
+                }
+                for watch in armed {
+                    watch.leave(&words.bell());
+                }
+                world.helper.end();
+            },
+            |world| world.helper.run(),
+            |world| world.give(0),
+        ]);
+        assert!(world.words[0].rings.load(&BELL_LOOK) <= 2, "Q5: one call, and once more where the count begins anew");
+        assert!(world.words[0].permits().try_take());
+        world.at_rest();
+    }
 }

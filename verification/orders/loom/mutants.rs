@@ -78,6 +78,7 @@ mutants! {
     mutant_helper_untold_is_caught HelperUntold "loom_q5_a_future_is_woken";
     mutant_helper_unawaited_is_caught HelperUnawaited "loom_q5_a_dropped_future_keeps_no_call";
     mutant_watch_keeps_call_is_caught WatchKeepsCall "loom_q5_a_descriptor_keeps_no_call";
+    mutant_watch_rings_is_caught WatchRings "loom_q5_a_call_ends_at_descriptors_that_are_armed_again";
     mutant_acknowledgement_untold_is_caught AcknowledgementUntold "loom_q5_who_waits_for_a_hold_is_woken";
     mutant_hold_left_untold_is_caught HoldLeftUntold "loom_q5_a_hold_that_was_claimed_in_vain_is_told";
     mutant_hold_claimed_plainly_is_caught HoldClaimedPlainly "loom_q3_a_hold_has_one_holder";
@@ -380,6 +381,7 @@ const FAULTS: &[(Mutant, &str)] = &[
     (Mutant::HelperUntold, "`mutant_helper_untold_is_caught`"),
     (Mutant::HelperUnawaited, "`mutant_helper_unawaited_is_caught`"),
     (Mutant::WatchKeepsCall, "`mutant_watch_keeps_call_is_caught`"),
+    (Mutant::WatchRings, "`mutant_watch_rings_is_caught`"),
     (Mutant::PoisonForgotten, "`mutant_poison_forgotten_is_caught`"),
     (Mutant::TurnUnvalidated, "`mutant_turn_unvalidated_is_caught`"),
     (Mutant::BlocksBeforeLinks, "`mutant_channel_table`; `mutant_map_table`"),
