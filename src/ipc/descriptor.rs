@@ -88,7 +88,7 @@ impl<'a> Readable<'a> {
             match sleeper.over(&self.waker) {
                 None => return Ok(()),
                 Some(Look::Thorough) => attached.look_after_the_dead(),
-                Some(Look::Quick) => {}
+                Some(Look::Quick | Look::Spinning) => {}
             }
         }
         if let Some(sleeper) = asleep.take() {

@@ -258,6 +258,8 @@ impl<T: Shared> Mutex<T> {
     pub fn lock(&self, timeout: Duration) -> Result<Option<MutexGuard<'_, T>>> {
         let me = self.attached.handler.join()?.to_bits();
         let is_dead = |holder, look| match look {
+            // A holder's slot has what it does: it is not read beside it.
+            Look::Spinning => false,
             Look::Thorough => self.is_dead(holder),
             // No system call: what a recovery has declared before it rang.
             Look::Quick => self.attached.handler.is_gone(ParticipantId::from_bits(holder)),

@@ -26,7 +26,7 @@ pub fn wait_for_any<B: Backend, T>(
         order.find_map(|at| attempt(at, look).map(|found| (at, found)))
     };
     for _ in 0..B::SPINS {
-        if let Some(found) = try_all(Look::Quick) {
+        if let Some(found) = try_all(Look::Spinning) {
             return Some(found);
         }
         B::pause();

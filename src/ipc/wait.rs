@@ -36,6 +36,8 @@ pub const NAP: Duration = Duration::from_millis(50);
 /// How a try looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Look {
+    /// The same as `Quick`, again and again before sleeping: no more is read than the word that is waited for.
+    Spinning,
     /// Whether it is there.
     Quick,
     /// A nap is over without a ring: also whether those that should put it are alive.
@@ -112,7 +114,7 @@ impl<'a, B: Backend> Bell<'a, B> {
     /// `attempt` takes what it finds: it must see whatever was put before a ring.
     pub fn wait<T>(&self, deadline: Option<Instant>, mut attempt: impl FnMut(Look) -> Option<T>) -> Option<T> {
         for _ in 0..B::SPINS {
-            if let Some(found) = attempt(Look::Quick) {
+            if let Some(found) = attempt(Look::Spinning) {
                 return Some(found);
             }
             B::pause();
