@@ -9,6 +9,7 @@ use super::testing::{LONG, handler, nothing_is_left, other};
 use crate::backend::Word;
 use crate::backend::native::NAPS;
 use crate::backend::orderings::{BELL_LOOK, SLEEPERS_LOOK};
+use crate::matrix::recovery::{Policy, Recovery};
 use crate::segment::Options;
 use rustix::event::{PollFd, PollFlags, poll};
 use std::mem::ManuallyDrop;
@@ -316,4 +317,40 @@ fn q5_c1_a_recovery_ends_the_wait_for_a_dead_server() {
         };
         few("dead server", (0..ROUNDS).map(round).sum());
     }
+}
+
+/// A recovery is set aside behind the request that a dead server had: its client is told already.
+#[test]
+fn q5_c1_a_recovery_that_is_set_aside_rings_for_what_it_has_freed() {
+    let made = handler();
+    let service = made.service::<u64, u64>("service").open_or_create().expect("made");
+    let client = service.client().expect("a client");
+    let dying = ManuallyDrop::new(other(&made));
+    let theirs = ManuallyDrop::new(dying.service::<u64, u64>("service").open_or_create().expect("there"));
+    let server = ManuallyDrop::new(theirs.server().expect("a server"));
+    let mut stream = client.stream(made.message_of(1).expect("room"), LONG).expect("there is a server");
+    std::mem::forget(server.next_timeout(LONG).expect("one comes"));
+    // SAFETY: no handle of it is used or dropped from here on.
+    unsafe { dying.matrix().segment().end_life() };
+    let (matrix, bell) = (made.matrix(), client.responses().structure().expect("no fork").bell(Role::Receiver));
+    let called = matrix.with_cache(|cache| {
+        let mut recovery = Recovery::of(matrix.segment().take_dead(cache.owner()), Policy::GiveBack);
+        let recoveries = matrix.heap().recoveries();
+        recoveries.begin_recovery(Some(&mut *cache), &mut recovery);
+        while recovery.total().live_blocks == 0 {
+            assert!(!recoveries.recover_tiles(Some(&mut *cache), &mut recovery, 1), "C1: the request is freed");
+        }
+        let asleep = bell.count_in();
+        recoveries.pause_recovery(cache, &mut recovery);
+        let called = bell.has_rung(asleep);
+        bell.leave(asleep);
+        called
+    });
+    assert!(called.expect("a slot"), "Q5: the client naps beside it");
+    assert!(stream.next_timeout(LONG).is_err(), "nobody answers");
+    made.reap().expect("a slot");
+    drop(stream);
+    service.remove().expect("ours");
+    drop((client, service));
+    nothing_is_left(&made);
 }

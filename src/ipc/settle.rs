@@ -9,7 +9,8 @@
 //! It rings for what it has settled. What the walk behind it does, the freeing of blocks, is awaited as well: a
 //! request's header tells its client that nobody works at it any more. A client that was called before that
 //! falls asleep again. So its bell is rung once more, behind the walk (`Heap::ring_clients`) and before the recovery
-//! ends: if the recoverer dies in between, the next one walks and rings again.
+//! ends: if the recoverer dies in between, the next one walks and rings again. A walk that is set aside, where an
+//! allocation has found room, rings for what it has freed so far.
 
 use super::log::Log;
 use super::ring::Ring;
@@ -135,7 +136,7 @@ impl<R: Region> Heap<R> {
     }
 
     /// Clients look again, whose requests the dead may have had: to be called behind the walk that has freed those,
-    /// and before the recovery ends. `rings` are theirs, as the settling has found them.
+    /// or where it is set aside, and before the recovery ends. `rings` are theirs, as the settling has found them.
     pub(crate) fn ring_clients(&self, me: u16, mut cache: Option<&mut ThreadCache>, rings: &[Live]) {
         for &live in rings.iter().filter(|_| R::Backend::takes(Mutant::RungEarly)) {
             let _ = Structure::visit(self, me, live, |ring| ring.bell(Role::Receiver).ring(u32::MAX));

@@ -142,7 +142,7 @@ impl<'a, R: Region> Recoveries<'a, R> {
             self.recover_links(Some(cache), recovery);
         }
         let slots = self.slots();
-        self.pause_recovery(cache, recovery);
+        self.unpin(cache, recovery);
         let unlooked = recovery.dead.iter().any(|dead| dead.is_recovered());
         // The dead may have stopped between giving something back and counting it.
         self.heap.news().gave(cache);
@@ -156,8 +156,14 @@ impl<'a, R: Region> Recoveries<'a, R> {
         }
     }
 
-    /// Sets a recovery aside that may go on later, or never: it keeps no number back meanwhile.
-    pub fn pause_recovery(self, cache: &ThreadCache, recovery: &mut Recovery) {
+    /// Sets a recovery aside that may go on later, or never: it keeps no number back meanwhile, and clients look
+    /// again whose requests it has freed so far.
+    pub fn pause_recovery(self, cache: &mut ThreadCache, recovery: &mut Recovery) {
+        self.unpin(cache, recovery);
+        self.ring_clients(Some(cache), recovery);
+    }
+
+    fn unpin(self, cache: &ThreadCache, recovery: &mut Recovery) {
         self.slots().unpin(cache.owner());
         recovery.pinned = 0;
     }
