@@ -277,7 +277,8 @@ impl<'a, R: Region> Calls<'a, R> {
             return CallStatus::Response(taken, part);
         }
         match self.heap.live_at(asked.at) {
-            // What is kept of a dead server's nobody works at.
+            // What is kept of a dead server's nobody works at. Whoever adopts it before this looks is taken for a
+            // server: the owner may change while the request is worked at, too, where the server's thread ends.
             Ok(live) if live.header.generation() == asked.generation && live.header.owner() != KEPT => {
                 match live.header.owner() {
                     LINKED => CallStatus::Waits,
