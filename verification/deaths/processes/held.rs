@@ -295,7 +295,9 @@ fn what_a_thread_is_ready_for_is_not_its_sleep() {
         for _ in 0..3 {
             scope.spawn(|| {
                 pinned();
-                while !stop.load(SeqCst) {}
+                while !stop.load(SeqCst) {
+                    std::hint::spin_loop();
+                }
             });
         }
         let waits = scope.spawn(|| {
