@@ -172,7 +172,8 @@ fn q5_a_call_ends_at_descriptors_that_are_armed_again() {
     let permits = handler.semaphore("permits", 0).expect("made");
     let mut armed: [_; 4] = std::array::from_fn(|_| permits.readable().expect("a descriptor"));
     let bell = permits.attached().structure().expect("no fork").bell(Role::Receiver);
-    // Nobody takes it.
+    // The helper is asleep: else the count of sleepers begins anew. Nobody takes the permit.
+    std::thread::sleep(SETTLED);
     permits.give(1).expect("no fork");
     for _ in 0..ROUNDS {
         let mut polled: Vec<_> = armed.iter().map(|one| PollFd::from_borrowed_fd(one.as_fd(), PollFlags::IN)).collect();
