@@ -170,9 +170,12 @@ fn q5_descriptors_delay_no_server_and_no_client() {
 fn q5_a_call_ends_at_descriptors_that_are_armed_again() {
     let handler = handler();
     let permits = handler.semaphore("permits", 0).expect("made");
-    let mut armed: [_; 4] = std::array::from_fn(|_| permits.readable().expect("a descriptor"));
+    // Two helpers: each rings while the other sleeps.
+    let elsewhere = other(&handler);
+    let same = elsewhere.semaphore("permits", 0).expect("it is there");
+    let mut armed: [_; 4] = std::array::from_fn(|k| [&permits, &same][k % 2].readable().expect("a descriptor"));
     let bell = permits.attached().structure().expect("no fork").bell(Role::Receiver);
-    // The helper is asleep: else the count of sleepers begins anew. Nobody takes the permit.
+    // The helpers are asleep: else the count of sleepers begins anew. Nobody takes the permit.
     std::thread::sleep(SETTLED);
     permits.give(1).expect("no fork");
     for _ in 0..ROUNDS {
@@ -185,6 +188,7 @@ fn q5_a_call_ends_at_descriptors_that_are_armed_again() {
     let rings = bell.rings.load(&BELL_LOOK);
     assert!(rings <= 2, "Q5: {rings} rings for one permit; two are where the count of sleepers begins anew");
     drop(armed);
+    drop((same, elsewhere));
     assert!(permits.take(LONG).expect("no fork"));
     permits.remove().expect("ours");
     drop(permits);
