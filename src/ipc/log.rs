@@ -225,15 +225,6 @@ impl<'a, R: Region> Log<'a, R> {
         self.cursors().filter_map(move |word| held(word.load(&CURSOR_LOOK)))
     }
 
-    /// The readers that hold publishers up: participants whose cursors are at the oldest ticket, or before it.
-    pub fn laggards(&self) -> impl Iterator<Item = u16> {
-        let oldest = self.tail().load(&TICKET_LOOK).wrapping_sub(self.cells.n());
-        self.cursors().filter_map(move |word| {
-            let word = word.load(&CURSOR_LOOK);
-            (word != 0 && ticket(word) <= oldest).then(|| owner(word))
-        })
-    }
-
     /// Becomes a reader, as `me`, of the last `history` publications (n − 1 at most) and all that come: which
     /// cursor is its own. None if all are held.
     pub fn join(&self, me: u16, history: u64) -> Option<usize> {

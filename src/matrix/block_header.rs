@@ -280,16 +280,11 @@ impl Header {
         matches!(self.state(), State::Acked | State::Marked)
     }
     /// What to add to a parked block's word so that it is live in `state` with `low` instead of its `place`,
-    /// and one generation on. Where the generation wraps, the sum counts the owner up;
-    /// [`Header::is_of_its_generation`] tells.
+    /// and one generation on. Where the generation wraps, it is 0, and the sum counts the owner up: no such header is
+    /// taken (S1).
     #[inline(always)]
     pub const fn becoming_live(state: State, place: u32, low: u32) -> u64 {
         Self::new(state, 0, 1, low).0.wrapping_sub(Self::new(State::Acked, 0, 0, place).0)
-    }
-    /// Whether a word that [`Header::becoming_live`] was added to is a header: its generation has not wrapped (S1).
-    #[inline(always)]
-    pub const fn is_of_its_generation(self) -> bool {
-        self.0 & GENERATION_MASK << GENERATION_AT != 0
     }
     /// The low field of a typed block of one span.
     #[inline(always)]

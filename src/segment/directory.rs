@@ -130,7 +130,8 @@ impl Turn {
         self.0 as usize % MAX_ENTRIES
     }
     fn next(self, entry: usize) -> Self {
-        Self((self.version() + 1) << TURN_BITS | (entry % MAX_ENTRIES) as u64)
+        debug_assert!(entry < MAX_ENTRIES);
+        Self((self.version() + 1) << TURN_BITS | entry as u64)
     }
 }
 

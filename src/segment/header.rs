@@ -237,10 +237,7 @@ pub(crate) fn wrong_endianness(name: &Path) -> Error {
 }
 
 fn checksum(words: &Copy) -> u64 {
-    let mut bytes = [0; (CHECKSUM - 2) * 8];
-    for (to, word) in bytes.chunks_exact_mut(8).zip(&words[2..CHECKSUM]) {
-        to.copy_from_slice(&word.to_ne_bytes());
-    }
+    let bytes: Vec<u8> = words[2..CHECKSUM].iter().flat_map(|word| word.to_ne_bytes()).collect();
     const_fnv1a_hash::fnv1a_hash_64(&bytes, None)
 }
 

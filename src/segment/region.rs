@@ -81,10 +81,6 @@ impl<R: Region> Region for &R {
         R::touch(self, first, granules);
     }
     #[inline(always)]
-    fn expect_payload(&self, first: Granule) {
-        R::expect_payload(self, first);
-    }
-    #[inline(always)]
     fn payload(&self, first: Granule, count: usize) -> Option<&[<Self::Backend as Backend>::Word]> {
         R::payload(self, first, count)
     }
