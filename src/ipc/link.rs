@@ -267,6 +267,9 @@ impl<R: Region> Heap<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::Native;
+    use crate::matrix::block_header::State;
+    use crate::segment::region::BoxedRegion;
 
     #[test]
     fn q1_fields_of_a_link_do_not_touch_each_other() {
@@ -279,5 +282,23 @@ mod tests {
         for cell in [Cell::Empty(0), Cell::Empty(TICKET), Cell::Sealed(0), Cell::Sealed(7), Cell::Link(none)] {
             assert_eq!(Cell::of(cell.word()), cell);
         }
+    }
+
+    #[test]
+    fn q1_a_links_block_is_there_is_its_givers_still_or_is_none_of_it() {
+        const GIVER: u16 = 5;
+        let link = Link::new(3, GIVER, 8, Granule(7));
+        let read = |owner, generation| Header::new(State::Allocated, owner, generation, 1);
+        let present = read(LINKED, 8);
+        let pending = read(GIVER, 7);
+        let of = |header| Heap::<BoxedRegion<Native>>::standing_of(link, header);
+        assert_eq!((of(present), of(pending)), (Standing::Present(present), Standing::Pending(pending)));
+        for (owner, generation) in
+            [(LINKED, 7), (LINKED, 9), (GIVER, 8), (GIVER, 6), (GIVER + 1, 7), (GIVER + 1, 8), (0, 7), (0, 8)]
+        {
+            assert_eq!(of(read(owner, generation)), Standing::Void, "of {owner}, generation {generation}");
+        }
+        let nobodys = Link::new(3, 0, 8, Granule(7));
+        assert_eq!(Heap::<BoxedRegion<Native>>::standing_of(nobodys, read(0, 7)), Standing::Void);
     }
 }

@@ -37,6 +37,8 @@
 //! - `liveness`: who is alive; `named`: locks and their like by name; `inspect`, `read_only`: looking without changing;
 //! - `several`: waiting at several bells; `helper`: the thread that sleeps for `future`; `select`, `descriptor`.
 
+#[cfg(test)]
+mod bells;
 #[doc(hidden)]
 pub mod board;
 #[cfg(feature = "internals")]

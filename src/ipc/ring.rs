@@ -450,3 +450,33 @@ impl<'a, R: Region> Ring<'a, R> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Native;
+    use crate::ipc::structure::Shape;
+    use crate::matrix::heap::Kind;
+    use crate::segment::layout::{Layout, Params};
+    use crate::segment::region::BoxedRegion;
+
+    /// A link of this lap was put in, and the tail is one behind; of the lap before, it is full; of another, nobody has
+    /// put it there.
+    #[test]
+    fn c2_a_link_of_no_lap_that_can_be_is_damage() {
+        let params = Params { participants: 4, ..Params::for_segment(1 << 20) };
+        let layout = Layout::fit(1 << 20, params).expect("room for a sector");
+        let heap = Heap::format(BoxedRegion::<Native>::with_payload(layout, 256));
+        let mut cache = ThreadCache::new(1);
+        let shape = Shape { sort: Sort::Channel, cells_shift: 1, readers: 0, content: 7 };
+        let made = Structure::make(&heap, &mut cache, shape).expect("room");
+        let mut block = || heap.allocate(&mut cache, 4, 1, Kind::Raw).expect("room");
+        let ring = Ring::of(Structure::at(&heap, made).expect("it was made"));
+        let (first, second, third) = (block(), block(), block());
+        ring.send(1, first).and_then(|()| ring.send(1, second)).expect("room for two");
+        assert_eq!(ring.send(1, third), Err(NotSent::Full));
+        let link = ring.link(ring.cells.n() * 7, 1, third);
+        ring.cells.at(2).store(Cell::Link(link).word(), &STRUCTURE_WRITE);
+        assert_eq!(ring.send(1, third), Err(NotSent::Damaged));
+    }
+}

@@ -107,6 +107,27 @@ fn q1_a_message_of_another_thread_or_segment() {
     assert_eq!((refused.why, *refused.message), (Unsent::NotOwn, 6));
 }
 
+/// So its block goes back there when it is dropped, by way of another language's binding as well.
+#[test]
+fn l4_a_received_message_knows_its_giver() {
+    let made = handler();
+    let channel = made.channel::<u64>("numbers").create().expect("made");
+    let rx = channel.receiver().expect("a receiver");
+    let give = |handler: &Handler| {
+        let channel = handler.channel::<u64>("numbers").open_or_create().expect("it is there");
+        channel.sender().expect("a sender").send_value(7).expect("room");
+        handler.matrix().home().expect("a slot")
+    };
+    let theirs = std::thread::scope(|scope| scope.spawn(|| give(&other(&made))).join().expect("it ends"));
+    let mine = give(&made);
+    assert_ne!(theirs, mine);
+    for giver in [theirs, mine] {
+        let received = rx.try_recv().expect("it was sent");
+        assert_eq!(received.giver(), giver);
+        assert_eq!(received.unbind().bind(&made).expect("it is here").giver(), giver);
+    }
+}
+
 /// Whoever was killed with a sender is told of, and counted no more.
 #[test]
 fn q6_a_sender_that_dies_is_told() {

@@ -51,6 +51,14 @@ fn q3_every_call_gets_its_own_response() {
     nothing_is_left(&made);
 }
 
+/// A server asks a caller's ring whether it takes what this service answers.
+#[test]
+fn c2_rings_of_responses_differ_by_what_they_hold() {
+    use super::client::responses_of;
+    let contents = [responses_of::<u64>(), responses_of::<u32>(), responses_of::<[u64]>(), u64::FINGERPRINT, 0];
+    assert_eq!(contents.iter().collect::<std::collections::HashSet<_>>().len(), contents.len(), "{contents:?}");
+}
+
 #[test]
 fn q3_a_stream_comes_in_order_and_ends() {
     let made = handler();
