@@ -384,6 +384,38 @@ impl Handler {
 mod tests {
     use crate::matrix::sweep::SWEPT;
     use crate::segment::Options;
+    use std::alloc::Layout;
+
+    /// Parked blocks of every place are asked for again, at multiples that not all of them have.
+    #[test]
+    fn what_was_parked_is_handed_out_aligned() {
+        let handler = Options::new().memfd().size(16 << 20).create().expect("created");
+        for size in [100, 640, 700, 1000, 1900, 6000, 40_000] {
+            for align in (5..=12).map(|log| 1 << log) {
+                let raw = |size| handler.allocate_raw(size).expect("room");
+                let blocks: Vec<_> = (0..24).map(|k| (raw(64 * (1 + k % 3)), raw(size))).collect();
+                let (spacers, parked): (Vec<_>, Vec<_>) = blocks.into_iter().unzip();
+                parked.into_iter().for_each(|block| handler.free_raw(block).expect("live"));
+                let layout = Layout::from_size_align(size, align).expect("a power of two");
+                let aligned: Vec<_> = (0..24).map(|_| handler.allocate_layout(layout).expect("room")).collect();
+                for block in &aligned {
+                    assert_eq!(handler.resolve(block) as usize % align, 0, "{size} bytes at {align}");
+                }
+                aligned.into_iter().chain(spacers).for_each(|block| handler.free_raw(block).expect("live"));
+            }
+        }
+    }
+
+    /// A thread whose first operation is a free gets its slot, as by any other.
+    #[test]
+    fn who_frees_first_takes_part() {
+        let handler = Options::new().memfd().size(1 << 20).create().expect("created");
+        let block = handler.allocate_raw(100).expect("room");
+        let there = || handler.participants().len();
+        let before = there();
+        let free = || handler.free_raw(block).map(|()| there()).expect("live");
+        assert_eq!(std::thread::scope(|scope| scope.spawn(free).join().expect("it ends")), before + 1);
+    }
 
     /// In a large heap the dead are looked for before all blocks are walked over, which takes seconds there. In
     /// any heap what they hold is found.

@@ -166,6 +166,53 @@ mod tests {
     use crate::segment::layout::{Layout, Params};
     use crate::segment::region::BoxedRegion;
 
+    /// Only where there is a bias does an owner name blocks, and only another's name matters.
+    #[test]
+    fn s1_another_owners_name_stands_in_the_way() {
+        for biased in [true, false] {
+            let params = Params { biased, participants: 8, ..Params::for_segment(64 << 10) };
+            let layout = Layout::fit(64 << 10, params).expect("room for a sector");
+            let heap = Heap::format(BoxedRegion::<Native>::new(layout));
+            let block = heap.allocate(&mut ThreadCache::new(1), 8, 1, Kind::Raw).expect("room");
+            let is_named = |me, owner| {
+                let header = Header::new(block.header.state(), owner, block.header.generation(), block.header.low());
+                heap.adoption().is_named(me, Live { header, ..block })
+            };
+            assert!(!is_named(1, 1) && !is_named(2, 1));
+            heap.slot(1, SlotWord::Hazard).store(block.at.0 as u64 + 1, &HAZARD_SET);
+            assert_eq!([is_named(2, 1), is_named(1, 1), is_named(2, 0), is_named(1, 2)], [biased, false, false, false]);
+            let ours = heap.ownership().give_from(1, block, 1);
+            assert!(ours.is_ok(), "its owner gives it");
+        }
+    }
+
+    /// What its slot names besides, a participant does not adopt: before its first step it names a block that is
+    /// another's still, and behind its last one a block that is its own.
+    #[test]
+    fn c1_a_block_is_being_adopted_as_long_as_its_header_says_so() {
+        let params = Params { biased: true, participants: 8, ..Params::for_segment(64 << 10) };
+        let heap = Heap::format(BoxedRegion::<Native>::new(Layout::fit(64 << 10, params).expect("room for a sector")));
+        let mut owner = ThreadCache::new(1);
+        let Live { at, header } = heap.allocate(&mut owner, 8, 1, Kind::Raw).expect("room");
+        let names = |number, from: u64, g: Granule| {
+            let named = Adopting::FROM.of(from) | Adopting::NAMED.of(g.0 as u64 + 1);
+            heap.slot(number, SlotWord::Adopting).store(named, &ADOPTING);
+        };
+        let from = |header| heap.adoption().adopted_from(at, header);
+        names(1, 3, at);
+        assert_eq!(from(header), Some(0), "its own by now");
+        names(2, 1, at);
+        assert_eq!(from(header), Some(0), "its owner's still");
+        let adopted = heap.adoption().rename(at, header, adopter(2)).expect("it is as it was");
+        assert_eq!(from(adopted), Some(1));
+        names(2, 1, Granule(at.0 + 4));
+        assert_eq!(from(adopted), Some(0), "no adoption wrote that");
+        heap.adoption().rename(at, adopted, 1).expect("it is as it was");
+        assert_eq!(from(adopted), None, "it has changed");
+        let strangers = Header::new(header.state(), adopter(9), header.generation(), header.low());
+        assert_eq!(from(strangers), Some(0), "no participant has that number");
+    }
+
     /// An adopter is killed at each of its accesses, beside an owner that names the block or does not, and a
     /// third that frees it then or does not; its recoverer as well, at each of its own. The block is its
     /// owner's or freed, and no byte is lost.

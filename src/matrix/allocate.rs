@@ -321,10 +321,26 @@ mod tests {
     use crate::backend::decorators::{Probe, stopped_at};
     use crate::backend::orderings::HELD_STORE;
     use crate::backend::{Native, Word};
+    use crate::matrix::sweep::SWEPT;
     use crate::matrix::tests::biased;
     use crate::matrix::thread_cache::STACK;
     use crate::segment::layout::{Layout, Params};
     use crate::segment::region::BoxedRegion;
+    use crate::segment::size_class::of_size;
+
+    /// The only free block is of the asked size's class, and smaller ones are as well: it is found by its hint.
+    #[test]
+    fn l2_a_block_of_the_sizes_own_class_is_found_without_a_walk() {
+        let sectors = (33..64).filter_map(|kib| Layout::fit(kib << 10, Params::for_segment(kib << 10)));
+        let size = |layout: &Layout| layout.granules - 4;
+        let in_one_class = |layout: &Layout| of_size(size(layout)) == of_size(layout.granules);
+        let layout = sectors.into_iter().find(in_one_class).expect("most do not end where a class begins");
+        let size = size(&layout);
+        let heap = Heap::format(BoxedRegion::<Native>::new(layout));
+        let before = SWEPT.get();
+        let block = heap.allocate(&mut ThreadCache::new(1), size, 1, Kind::Raw).expect("there is one");
+        assert_eq!((block.header.size() >= size, SWEPT.get()), (true, before));
+    }
 
     /// A block that is live has its fingerprint, at whichever access its allocation stopped, on whichever way
     /// it was found: whoever frees it by its offset may have merged it before the allocation goes on.

@@ -108,3 +108,40 @@ impl<R: Region> Made<'_, R> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::orderings::HELD_STORE;
+    use crate::backend::{Native, Word};
+    use crate::matrix::heap::Kind;
+    use crate::segment::layout::{Layout, Params};
+    use crate::segment::region::BoxedRegion;
+
+    /// Nobody joins it with its right-hand neighbour who does not count that first: what lives stays, and what this
+    /// cache itself has parked or coalesces.
+    #[test]
+    fn l2_a_free_block_is_alone_beside_what_lives_or_is_the_caches_own() {
+        let layout = Layout::fit(64 << 10, Params::for_segment(64 << 10)).expect("room for a sector");
+        let heap = Heap::format(BoxedRegion::<Native>::new(layout));
+        let mut cache = ThreadCache::with_ceiling(1, 0);
+        let mut blocks = [(); 3].map(|()| heap.allocate(&mut cache, 8, 1, Kind::Raw).expect("room").at);
+        blocks.sort();
+        let [left, middle, right] = blocks;
+        assert_eq!((left.plus(8), middle.plus(8)), (middle, right), "side by side");
+        let live = heap.look(right);
+        for (state, owner, alone) in [
+            (State::Allocated, 1, true),
+            (State::Allocated, 2, true),
+            (State::Acked, 1, true),
+            (State::Acked, 2, false),
+            (State::Coalescing, 1, true),
+            (State::Coalescing, 2, false),
+            (State::Free, 0, false),
+            (State::Free, 1, false),
+        ] {
+            heap.header(right).store(Header::new(state, owner, live.generation(), live.low()).0, &HELD_STORE);
+            assert_eq!(heap.made().is_alone(&cache, middle, right), alone, "{state:?} of {owner}");
+        }
+    }
+}

@@ -118,10 +118,22 @@ mod tests {
     use super::*;
     use crate::backend::Native;
     use crate::backend::decorators::{Counts, Probe};
+    use crate::backend::orderings::BATCH_MAP;
     use crate::matrix::heap::{Kind, Live};
     use crate::matrix::thread_cache::STACK;
     use crate::segment::layout::{Layout, Params};
     use crate::segment::region::BoxedRegion;
+
+    /// A bit of the map that leads to no batch is cleared by the first that follows it.
+    #[test]
+    fn l4_who_finds_no_batch_where_the_map_says_one_clears_its_bit() {
+        let params = Params { biased: true, ..Params::for_segment(16 << 20) };
+        let heap = Heap::format(BoxedRegion::<Native>::new(Layout::fit(16 << 20, params).expect("room for a sector")));
+        let map = heap.word(heap.layout().batch_map(8));
+        map.fetch_or(0b101, &BATCH_MAP);
+        assert!(!heap.transfer_cache().get_batch(&mut ThreadCache::new(1), Bin(8)));
+        assert_eq!(map.load(&BATCH_MAP), 0);
+    }
 
     /// What is freed for a cache that takes nothing waits, without a fence, and is cut no second time when
     /// that cache takes again; more than that is merged, many blocks behind one fence.

@@ -218,6 +218,18 @@ mod tests {
         assert!(page_of(&make()).is_null());
     }
 
+    /// A thread that goes from matrix to matrix remembers none that is gone.
+    #[test]
+    fn a_thread_forgets_the_matrices_that_are_gone() {
+        let kept = make();
+        for _ in 0..20 {
+            for handler in [&kept, &make()] {
+                handler.free_raw(handler.allocate_raw(100).expect("room")).expect("live");
+            }
+            assert!(MINE.with_borrow(|mine| mine.caches.len()) <= 3);
+        }
+    }
+
     /// Threads with seats, and some that got none: each has one cache in each matrix, and finds it again.
     #[test]
     fn threads_with_any_seat_or_none_have_caches() {
