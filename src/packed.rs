@@ -107,6 +107,8 @@ mod tests {
     #[test]
     fn a_words_width_is_counted() {
         assert_eq!(total(&[("A", 60), ("B", 4)]), 64);
-        assert_eq!(field(&[("A", 60), ("AB", 4)], "AB"), BitField { at: 60, bits: 4 });
+        for fields in [[("A", 60), ("AB", 4)], [("BB", 60), ("AB", 4)], [("AA", 60), ("AB", 4)]] {
+            assert_eq!(field(&fields, "AB"), BitField { at: 60, bits: 4 }, "{fields:?}");
+        }
     }
 }

@@ -177,4 +177,21 @@ mod tests {
         assert_eq!(distinct.len(), prints.len());
         assert!(prints.iter().all(|&print| print <= crate::matrix::block_header::FINGERPRINT_MASK));
     }
+
+    /// Two binaries compute the same: what would be one of the library's own is the one sixteen below.
+    #[test]
+    fn no_type_has_a_fingerprint_of_the_librarys_own() {
+        let all = |part: u32| {
+            let (name, part) = (fnv1a_hash_str_32("type").to_le_bytes(), part.to_le_bytes());
+            fnv1a_hash_32(&[name, part].concat(), None) & crate::matrix::block_header::FINGERPRINT_MASK
+        };
+        let last = crate::matrix::block_header::FINGERPRINT_MASK - RESERVED;
+        let reserved: Vec<u32> = (0..1 << 24).filter(|&part| all(part) > last).take(3).collect();
+        assert_eq!(reserved.len(), 3, "of so many some are among the last sixteen");
+        for part in reserved {
+            assert_eq!(mix("type", &[part]), all(part) - RESERVED);
+        }
+        let ordinary = (0..9).filter(|&part| all(part) <= last);
+        ordinary.for_each(|part| assert_eq!(mix("type", &[part]), all(part)));
+    }
 }

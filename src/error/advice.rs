@@ -55,6 +55,26 @@ mod tests {
     use crate::error::Error;
 
     #[test]
+    fn each_refusal_has_its_advice() {
+        let cases: [(&[Errno], &str); 8] = [
+            (&[Errno::PERM, Errno::ACCESS, Errno::NOSYS], "allow it there"),
+            (&[Errno::INTR], "signals interrupt it"),
+            (&[Errno::AGAIN], "ulimit -l"),
+            (&[Errno::NOMEM], "ulimit -v"),
+            (&[Errno::NOLCK], "no lock left"),
+            (&[Errno::NOSPC, Errno::DQUOT, Errno::FBIG], "make room or a smaller segment"),
+            (&[Errno::IO, Errno::ROFS, Errno::NODEV, Errno::INVAL, Errno::OPNOTSUPP], "/dev/shm for instance"),
+            (&[Errno::BADF], "see the call's manual page"),
+        ];
+        for (errnos, part) in cases {
+            for &errno in errnos {
+                let told = advice(&errno.into());
+                assert!(told.contains(part), "{errno:?}: {told}");
+            }
+        }
+    }
+
+    #[test]
     fn nobody_is_advised_to_trust_the_overflow_user() {
         let told = |owner| Error::WrongOwner { name: "segment".into(), owner, user: 0 }.to_string();
         assert!(told(12_345).contains("Options::trust_owner(12345)"));

@@ -207,6 +207,20 @@ mod tests {
     }
 
     #[test]
+    fn what_is_full_is_told_with_what_helps() {
+        let told = |huge, in_memory, room| {
+            let system = FileSystem { page: 4096, huge, in_memory, room };
+            let Error::NoSpace { needed: 9, free: 7, hint } = system.full(9, 7) else { panic!("there is no space") };
+            hint
+        };
+        let room = Some((7, 8));
+        assert!(told(true, false, room).starts_with("the hugetlbfs of 8 bytes needs more huge pages"));
+        assert!(told(false, true, room).starts_with("the tmpfs of 8 bytes is too small or full: remove stale"));
+        assert!(told(false, false, room).starts_with("the file system of 8 bytes is too small or full: choose"));
+        assert!(told(false, true, None).starts_with("the tmpfs without a limit"));
+    }
+
+    #[test]
     fn a_control_groups_limit_is_read() {
         let dir = std::env::temp_dir().join(format!("atomic-matrix-group-{}", uuid::Uuid::new_v4()));
         std::fs::create_dir(&dir).expect("a temporary directory");
