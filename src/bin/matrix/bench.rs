@@ -213,20 +213,16 @@ fn measure(handler: &Handler, work: Work, threads: usize, time: Duration) -> Res
 type Done = atomic_matrix::Result<u64>;
 
 fn mix(handler: &Handler, stop: &AtomicBool, seed: u64) -> Done {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0x2545_F491_4F6C_DD1D;
-    let mut below = |bound: u64| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (((state >> 32) * bound) >> 32) as usize
-    };
+    let mut dice = fastrand::Rng::with_seed(seed);
     let mut live = Vec::with_capacity(LIVE);
     let mut operations = 0;
     while !stop.load(Ordering::Relaxed) {
         for _ in 0..BURST {
-            if live.len() < LIVE && below(10) < 7 {
-                let Ok(block) = handler.allocate_raw(32 + below(513)) else { continue };
+            if live.len() < LIVE && dice.u8(0..10) < 7 {
+                let Ok(block) = handler.allocate_raw(dice.usize(32..=544)) else { continue };
                 live.push(block);
             } else if !live.is_empty() {
-                handler.free_raw(live.swap_remove(below(live.len() as u64)))?;
+                handler.free_raw(live.swap_remove(dice.usize(0..live.len())))?;
             } else {
                 continue;
             }

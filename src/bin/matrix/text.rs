@@ -154,6 +154,7 @@ mod tests {
             [percent(0, 5), percent(1, 100_000), percent(99_999, 100_000), percent(5, 5)].join(" "),
             "0 % <0.1 % >99.9 % 100 %"
         );
+        assert_eq!([percent(1, 1000), percent(999, 1000), percent(1, 3)].join(" "), "0.1 % 99.9 % 33.3 %");
         assert_eq!(
             (bar(1, 1_000_000, 10), bar(5, 5, 3), bar(0, 5, 3)),
             ("▏".to_owned(), "███".to_owned(), String::new())

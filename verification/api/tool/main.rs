@@ -1,5 +1,6 @@
 //! The tool `matrix`, run as its users run it: on segments of a scratch directory that goes away with the test.
 
+mod drawing;
 mod load;
 mod looking;
 mod others;
@@ -11,7 +12,7 @@ use serde_json::Value;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 const MIB: usize = 1 << 20;
@@ -541,8 +542,10 @@ fn healing_merges_what_is_parked() {
 fn watching_ends_when_the_segment_is_removed() {
     let dir = Dir::new();
     let handler = dir.segment(MIB);
-    let ran = dir.matrix(&["watch", &handler.id().to_string(), "--count", "2", "--interval", "0.01"]);
-    assert_eq!((ran.code, ran.out.matches("segment ").count()), (Some(0), 2), "{ran:?}");
+    let since = Instant::now();
+    let ran = dir.matrix(&["watch", &handler.id().to_string(), "--count", "3", "--interval", "0.05"]);
+    assert_eq!((ran.code, ran.out.matches("segment ").count()), (Some(0), 3), "{ran:?}");
+    assert!(since.elapsed() >= 2 * Duration::from_millis(50), "an interval at least lies between two views");
     let child = Command::new(env!("CARGO_BIN_EXE_matrix"))
         .args(["watch", "--interval", "0.05"])
         .arg(dir.file(handler.id()))

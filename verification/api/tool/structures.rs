@@ -63,6 +63,7 @@ fn structures_are_listed_with_what_is_in_them_and_who_uses_them() {
     for part in ["NAME", "PUT/s", "lines", "2/4", "0/s", "1s 1r", "+3", &format!("({me})")] {
         assert!(table.out.contains(part), "{part}: {}", table.out);
     }
+    assert!(!table.out.contains("wait to"), "nobody waits: {}", table.out);
 
     let peeked = dir.json(&["peek", &id, "lines"], 0);
     let values: Vec<_> = peeked["contents"].as_array().expect("a list").iter().map(|one| &one["value"]).collect();
