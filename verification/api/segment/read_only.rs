@@ -8,6 +8,7 @@ use atomic_matrix::backend::orderings::{DIR_LOOK, DIR_WRITE, STRUCTURE_WRITE};
 use atomic_matrix::handlers::{Handler, HandlerFunctions};
 use atomic_matrix::ipc::{Board, ReadOnly};
 use atomic_matrix::segment::Options;
+use atomic_matrix::segment::directory::NAME_LIMIT;
 use atomic_matrix::segment::layout::Granule;
 use atomic_matrix::segment::region::Region;
 use std::os::fd::AsFd;
@@ -58,6 +59,11 @@ fn who_may_only_look_is_told_why_not() {
     let (id, handler, looker) = pair();
     assert!(matches!(looker.read::<u64>("number"), Err(Error::NameUnknown { .. })));
     assert!(matches!(looker.latest::<u64>(""), Err(Error::BadOption { .. })));
+    let name = |length| looker.read::<u64>(&"n".repeat(length));
+    assert!(matches!(name(NAME_LIMIT), Err(Error::NameUnknown { .. })));
+    for length in [NAME_LIMIT + 1, NAME_LIMIT + 2, 1000] {
+        assert!(matches!(name(length), Err(Error::NameTooLong { length: told, .. }) if told == length));
+    }
     let number = handler.allocate::<u64>().expect("room");
     handler.publish("number", &number).expect("new");
     assert!(matches!(looker.read::<u32>("number"), Err(Error::TypeMismatch { .. })));

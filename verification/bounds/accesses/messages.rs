@@ -1,13 +1,15 @@
 //! Locked instructions of a message, counted.
 
-use atomic_matrix::backend::Native;
 use atomic_matrix::backend::decorators::{Counts, Probe};
+use atomic_matrix::backend::orderings::*;
+use atomic_matrix::backend::{Backend, Native, Reach, Word};
 use atomic_matrix::ipc::ring::Ring;
 use atomic_matrix::ipc::structure::{Shape, Sort, Structure};
 use atomic_matrix::matrix::heap::{Heap, Kind, Live, ThreadCache};
 use atomic_matrix::segment::layout::{Layout, Params};
 use atomic_matrix::segment::region::BoxedRegion;
 use atomic_matrix::segment::size_class::Larges;
+use std::time::Duration;
 
 const MESSAGES: u64 = 64;
 
@@ -51,6 +53,46 @@ fn locked(sort: Sort, batch: usize) -> (u64, u64) {
         }
     }
     (sends, receipts)
+}
+
+/// What the figures of this test stand on: each access is counted once, as what it is.
+#[test]
+fn bounded_l4_each_access_is_counted_once() {
+    type Counting = Probe<Native>;
+    let word = Counting::word(0);
+    let counted = |access: &dyn Fn()| {
+        Counts::reset();
+        access();
+        Counts::get()
+    };
+    let none = counted(&|| ());
+    let load = Counts { loads: 1, ..none };
+    let store = Counts { stores: 1, ..none };
+    let rmw = Counts { rmws: 1, ..none };
+    let fence = Counts { fences: 1, ..none };
+    let heavy = Counts { heavy_fences: 1, ..none };
+    let call = Counts { sleeps_and_wakes: 1, ..none };
+    let soon = Duration::ZERO;
+    let accesses: [(&str, Counts, &dyn Fn()); 15] = [
+        ("load", load, &|| _ = word.load(&SLEEPERS_LOOK)),
+        ("store", store, &|| word.store(0, &STRUCTURE_WRITE)),
+        ("cas", rmw, &|| _ = word.cas(0, 0, &SLEEPERS_LEAVE)),
+        ("a cas that fails", rmw, &|| _ = word.cas(9, 0, &SLEEPERS_LEAVE)),
+        ("fetch_or", rmw, &|| _ = word.fetch_or(0, &STRUCTURE_CHANGE)),
+        ("fetch_and", rmw, &|| _ = word.fetch_and(0, &STRUCTURE_CHANGE)),
+        ("fetch_add", rmw, &|| _ = word.fetch_add(0, &STRUCTURE_CHANGE)),
+        ("fence", fence, &|| Counting::fence(&RING_FENCE)),
+        ("fence_behind_rmw", fence, &|| Counting::fence_behind_rmw(&RING_FENCE)),
+        ("fence_between_loads", fence, &|| Counting::fence_between_loads(&CURSOR_FENCE)),
+        ("light_fence", none, &|| Counting::light_fence(&RING_FENCE)),
+        ("heavy_fence", heavy, &|| _ = Counting::heavy_fence(&THIEF_FENCE, Reach::Process)),
+        ("wait", call, &|| _ = Counting::wait(&word, 1, soon)),
+        ("wait_any", call, &|| _ = Counting::wait_any(&[(&word, 1)], soon)),
+        ("wake", call, &|| _ = Counting::wake(&word, 1)),
+    ];
+    for (what, expected, access) in accesses {
+        assert_eq!(counted(access), expected, "{what}");
+    }
 }
 
 #[test]

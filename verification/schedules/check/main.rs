@@ -2,9 +2,17 @@
 //! fault each, and the same without it.
 #![allow(missing_docs)]
 
+use atomic_matrix::backend::Backend;
+use atomic_matrix::check::turns::{Player, Scheduled, Scheduling, play};
 use atomic_matrix::check::{Failure, Scenario, explore, explore_kills, store_buffers};
 use atomic_matrix::memory::{Memory, Site, Word};
+use fastrand::Rng;
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::rc::Rc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 const MAKE: Site = Site::own("MAKE", Relaxed, "nobody has seen it");
 const LOOK: Site = Site::own("LOOK", Acquire, "PUT");
@@ -108,6 +116,74 @@ fn whoever_waits_is_set_aside_and_a_lock_of_a_dead_one_is_found() {
     assert!(dies.message.contains("livelock"), "{dies}");
     assert_eq!(dies.how, "without a preemption");
     assert_eq!(dies.steps[..2], ["thread 0 at SWAP changes a[0] from 0 to 1", "thread 0 is killed before LOOK"]);
+}
+
+/// Waits, without a look, for what never comes.
+struct Waits;
+impl Part for Waits {
+    fn play<M: Memory>(&self, _: usize, memory: &M, _: u32) -> u64 {
+        loop {
+            memory.pause();
+        }
+    }
+}
+
+#[test]
+fn who_waits_without_a_look_does_not_wait_for_ever() {
+    let waits = explore(Two { thread: Waits, end: both_counted }, 0).expect_err("nobody goes on");
+    assert!(waits.message.contains("livelock"), "{waits}");
+    let (first, second) = (Scheduled::word(0), Scheduled::word(0));
+    assert!(!Scheduled::wait(&first, 0, Duration::ZERO), "no time passes here");
+    assert!(!Scheduled::wait_any(&[(&first, 0), (&second, 0)], Duration::ZERO), "no time passes here");
+    assert_eq!(Scheduled::wake(&first, 1), 0, "nobody sleeps");
+}
+
+/// Says by a store that it was here.
+struct Marks;
+impl Part for Marks {
+    fn play<M: Memory>(&self, number: usize, memory: &M, block: u32) -> u64 {
+        memory.word(block, number).store(1, &PUT);
+        7
+    }
+}
+
+#[test]
+fn whoever_is_killed_behind_its_last_access_has_no_outcome() {
+    let seen = Arc::new(Mutex::new(BTreeSet::new()));
+    let ends = seen.clone();
+    let note = move |words: &[u64], outcomes: &[Option<u64>], _: u64| {
+        let of = |number: usize| (words[number], outcomes[number]);
+        ends.lock().expect("no panic").extend([of(0), of(1)]);
+    };
+    explore_kills(Two { thread: Marks, end: note }, 0).expect("nothing is wrong");
+    let seen = seen.lock().expect("no panic").clone();
+    assert_eq!(seen.into_iter().collect::<Vec<_>>(), [(0, None), (1, None), (1, Some(7))]);
+}
+
+/// Who plays, access by access.
+fn played(changes: usize, seed: u64) -> Vec<usize> {
+    let order = Rc::new(RefCell::new(vec![]));
+    let players = (0..2).map(|number| {
+        let (order, word) = (order.clone(), Scheduled::word(0));
+        Player::new(move || {
+            for _ in 0..20 {
+                word.load(&LOOK);
+                order.borrow_mut().push(number);
+            }
+        })
+    });
+    play(players.collect(), Scheduling::Priorities { changes, length: 20 }, &mut Rng::with_seed(seed));
+    Rc::into_inner(order).expect("all have ended").into_inner()
+}
+
+#[test]
+fn whose_priority_changes_plays_last() {
+    let runs = |order: Vec<usize>| order.chunk_by(|one, next| one == next).count();
+    for seed in 0..50 {
+        assert_eq!(runs(played(0, seed)), 2, "one after the other");
+    }
+    let most = |changes| (0..50).map(|seed| runs(played(changes, seed))).max();
+    assert_eq!((most(1), most(2)), (Some(3), Some(4)), "each change is one more switch");
 }
 
 /// Puts a block of its own in the place, as one that is still its owner's, or as unowned.
