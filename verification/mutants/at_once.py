@@ -24,7 +24,7 @@ CHECKED = [
     ["-p", "atomic-matrix", "--lib", "--features", "internals,check,allocator-api2"],
     ["-p", "atomic-matrix", "--bin", "matrix", "--features", "cli,internals"],
 ]
-BUILT = [["-p", "atomic-matrix", "-p", "verification"], ["-p", "atomic-matrix", "--features", "cli,internals", "--test", "cli"]]
+BUILT = [["-p", "atomic-matrix", "-p", "verification"], ["-p", "atomic-matrix", "--features", "cli,internals", "--bin", "matrix", "--test", "cli"]]
 APART = ["unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child"]
 APART += [] if os.getuid() == 0 else ["--map-root-user"]
 # A test that takes longer unchanged, alone and noting what it reaches, is left out.
