@@ -415,3 +415,36 @@ impl<R: Region> Directory<'_, R> {
         NamedBlock { offset, generation, fingerprint }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Native;
+    use crate::backend::decorators::{Probe, stopped_at};
+    use crate::matrix::heap::Heap;
+    use crate::segment::layout::{Layout, Params};
+    use crate::segment::region::BoxedRegion;
+
+    /// Wherever its publisher dies: what was seen under the name is seen behind the next publication, too.
+    #[test]
+    fn c1_a_publication_that_was_seen_stays() {
+        let block = |offset| NamedBlock { offset, generation: 1, fingerprint: None };
+        let params = Params { participants: 4, ..Params::for_segment(64 << 10) };
+        let layout = Layout::fit(64 << 10, params).expect("room for a sector");
+        let (mut seen, mut ended) = (0, false);
+        for k in 0.. {
+            if ended {
+                break;
+            }
+            let heap = Heap::format(BoxedRegion::<Probe<Native>>::new(layout.clone()));
+            let directory = Directory(heap.region());
+            ended = stopped_at(k, || directory.publish(1, b"first", block(64))).is_some();
+            let there = directory.find_unhelped(b"first");
+            directory.publish(2, b"second", block(128)).expect("there is an entry");
+            directory.publish(2, b"third", block(192)).expect("there is an entry");
+            assert_eq!(directory.find_unhelped(b"first"), there, "stopped at {k}");
+            seen += u32::from(there.is_some() && !ended);
+        }
+        assert!(seen > 0, "it is seen before its publisher is done");
+    }
+}

@@ -1,6 +1,6 @@
 //! Many creators at the same moment: one formats, all get the same segment, nothing stays behind.
 
-use crate::support::{Dir, Id, MIB, argument, child, mark, succeed};
+use crate::support::{Dir, Id, MIB, Mount, argument, child, mark, succeed};
 use atomic_matrix::Error;
 use atomic_matrix::backend::{Word, orderings};
 use atomic_matrix::segment::Options;
@@ -54,6 +54,43 @@ fn threads_race_to_create() {
         assert_eq!(join(&last), THREADS as u64, "all were in the same segment");
         assert_eq!(dir.names().len(), 1);
     }
+}
+
+/// There is room for one, and its maker has just taken that: it will be there before long. Rounds in which that took
+/// long do not count.
+#[test]
+fn whose_space_this_very_segments_maker_has_taken_waits_for_it() {
+    const SOON: Duration = Duration::from_millis(50);
+    let Some(mount) = Mount::new("tmpfs", "size=1m") else { return };
+    let mut counted = 0;
+    for _ in 0..100 {
+        let options = Options::new().path(mount.path()).id(Uuid::new_v4()).size(MIB * 3 / 4);
+        let (begun, mut since) = (Barrier::new(2), Instant::now());
+        std::thread::scope(|scope| {
+            let other = scope.spawn(|| {
+                begun.wait();
+                options.open_or_create_segment_with(format)
+            });
+            let made = options.create_segment_with(|region| {
+                format(region);
+                since = Instant::now();
+                begun.wait();
+                std::thread::sleep(Duration::from_millis(5));
+            });
+            let made = made.expect("there is room for one");
+            let took = since.elapsed();
+            let found = other.join().expect("no panic");
+            if took < SOON {
+                assert!(!found.expect("it is there by now").created());
+                counted += 1;
+            }
+            made.unlink().expect("it is ours");
+        });
+        if counted == 5 {
+            return;
+        }
+    }
+    println!("{counted} rounds count: a busy machine");
 }
 
 #[test]
