@@ -1,7 +1,7 @@
 """All mutants in one build, each behind a switch: who reaches it, and who notices it.
 
 A mutant is tried with the tests that reach it, each alone in a process, the quick ones first, until one fails twice. A test may use
-four times the processor time that it uses unchanged, and three seconds; and take four times as long, and ten seconds.
+four times the processor time that it uses unchanged, and four seconds; and take four times as long, and ten seconds.
 """
 
 import concurrent.futures
@@ -257,7 +257,7 @@ class Reach:
 
 
 def try_one(worker, reach, number, budget):
-    """The fate of a mutant, and the seconds that it took. `budget`: the seconds of tests, as they take unchanged."""
+    """The fate of a mutant. `budget`: the seconds of tests, as they take unchanged."""
     tests, spent, tried = reach.of.get(number, []), 0.0, 0
     environment = {"MATRIX_MUTANT": str(number)}
     for at in tests:
