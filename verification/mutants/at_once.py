@@ -256,11 +256,11 @@ class Reach:
         self.tests = [test for test in noted if test["said"] == "passed" and test["reached"]]
 
 
-def try_one(worker, reach, number, budget):
-    """The fate of a mutant. `budget`: the seconds of tests, as they take unchanged."""
-    tests, spent, tried = reach.of.get(number, []), 0.0, 0
+def try_one(worker, reach, number, budget, tried=0):
+    """The fate of a mutant. `budget`: the seconds of tests, as they take unchanged; `tried`: how many passed already."""
+    tests, spent = reach.of.get(number, []), 0.0
     environment = {"MATRIX_MUTANT": str(number)}
-    for at in tests:
+    for at in tests[tried:]:
         test = reach.tests[at]
         if spent > 0 and spent + test["seconds"] > budget:
             return {"fate": "waiting", "tests": tried, "of": len(tests)}
@@ -276,8 +276,8 @@ def try_one(worker, reach, number, budget):
     return {"fate": "missed", "tests": tried, "of": len(tests)}
 
 
-def try_all(root, kept, target, files, mutants, chosen, record, budget, jobs):
-    """Tries the chosen ones, by number; `record` is called with what is found."""
+def try_all(root, kept, target, files, mutants, chosen, record, budgets, jobs):
+    """Tries the chosen ones, by number: all with the first budget, what passed that with the next. `record` is called with what is found."""
     copy = Copy(root, kept, target, mutants)
     copy.copy_rest(files)
     programs = copy.build()
@@ -287,28 +287,38 @@ def try_all(root, kept, target, files, mutants, chosen, record, budget, jobs):
         workers.put(Worker())
     reach = Reach(copy, programs, workers)
     print(f"== {len(reach.tests)} tests reach {len(reach.of)} of {len(placed)} mutants; {sum(t['seconds'] for t in reach.tests):.0f} s in all", flush=True)
-    started, done, lock = time.monotonic(), 0, threading.Lock()
-    counts = {}
+    passed, lock = {}, threading.Lock()
 
-    def one(number):
-        nonlocal done
+    def one(number, budget):
         if number in copy.unviable:
-            found = {"fate": "unviable"}
-        elif number not in placed:
-            found = {"fate": "apart"}
-        else:
-            worker = workers.get()
-            found = try_one(worker, reach, number, budget)
-            workers.put(worker)
-        with lock:
-            done += 1
-            counts[found["fate"]] = counts.get(found["fate"], 0) + 1
-            record(number, found)
-            if done % 25 == 0 or found["fate"] in ("missed", "waiting"):
-                print(f"[{done}/{len(chosen)}, {time.monotonic() - started:.0f} s, {counts}] {mutants[number]['name']}: {found['fate']}", flush=True)
+            return {"fate": "unviable"}
+        if number not in placed:
+            return {"fate": "apart"}
+        worker = workers.get()
+        found = try_one(worker, reach, number, budget, passed.get(number, 0))
+        workers.put(worker)
+        passed[number] = found["tests"]
+        return found
 
-    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        list(pool.map(one, chosen))
+    for budget in budgets:
+        started, counts, left = time.monotonic(), {}, []
+        print(f"== {len(chosen)} mutants, {budget} s of tests each at most", flush=True)
+
+        def told(number):
+            found = one(number, budget)
+            fate = found["fate"]
+            with lock:
+                counts[fate] = counts.get(fate, 0) + 1
+                record(number, found)
+                if fate == "waiting":
+                    left.append(number)
+                done = sum(counts.values())
+                if done % 25 == 0 or fate in ("missed", "waiting"):
+                    print(f"[{done}/{len(chosen)}, {time.monotonic() - started:.0f} s, {counts}] {mutants[number]['name']}: {fate}", flush=True)
+
+        with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+            list(pool.map(told, chosen))
+        chosen = left
 
 
 if __name__ == "__main__":
