@@ -16,13 +16,14 @@
 //! section that fails does not keep the others from being measured and drawn. A section's file is written
 //! when the section ends; `--resume` skips those that this commit, machine and profile have measured already.
 //! Rows that the package in `benches/peers` wrote into `papers/data/peers-package.csv` are drawn beside them, if
-//! they are there; its `drift-package.csv` instead of the tree's own. The plot of bounded work (`bounded-work.svg`) is made by its own check.
+//! they are there; its `drift-package.csv` instead of the tree's own; and its `mixes.csv`, which nothing else measures. The plot of bounded work (`bounded-work.svg`) is made by its own check.
 
 #[path = "../simulate/calibrate.rs"]
 mod calibrate;
 mod endurance;
 mod files;
 mod latency;
+mod mixes;
 #[path = "../simulate/model/mod.rs"]
 mod model;
 mod packing;

@@ -3,6 +3,7 @@
 use crate::endurance::Sample;
 use crate::files::{self, Folders};
 use crate::latency::{PERCENTILES, Point};
+use crate::mixes;
 use crate::packing::{GRANULES, Packed, RANGES};
 use crate::plan::Section;
 use crate::predict;
@@ -17,13 +18,13 @@ use std::path::Path;
 
 /// All runs of one peer in one workload with so many workers.
 #[derive(Debug, Clone)]
-struct Group {
-    workload: String,
-    workers: usize,
-    peer: String,
+pub(crate) struct Group {
+    pub(crate) workload: String,
+    pub(crate) workers: usize,
+    pub(crate) peer: String,
     unit: String,
     /// Sorted.
-    values: Vec<f64>,
+    pub(crate) values: Vec<f64>,
     end: String,
 }
 
@@ -35,13 +36,13 @@ impl Group {
         let n = self.values.len();
         if n == 0 { f64::NAN } else { (self.values[(n - 1) / 2] + self.values[n / 2]) / 2.0 }
     }
-    fn least(&self) -> f64 {
+    pub(crate) fn least(&self) -> f64 {
         self.values.first().copied().unwrap_or(f64::NAN)
     }
-    fn most(&self) -> f64 {
+    pub(crate) fn most(&self) -> f64 {
         self.values.last().copied().unwrap_or(f64::NAN)
     }
-    fn best(&self) -> f64 {
+    pub(crate) fn best(&self) -> f64 {
         if self.rising() { self.most() } else { self.least() }
     }
 }
@@ -110,6 +111,10 @@ pub(crate) fn all(folders: &Folders) -> Outcome<()> {
     if let Some((rows, origin)) = load::<Packed>(folders, Section::Packing.file())? {
         packing(&rows, &origin, &folders.figures.join("packing.svg"))?;
         drawn.push("packing.svg");
+    }
+    if let Some((rows, origin)) = load::<Row>(folders, "mixes")? {
+        mixes::draw(&groups(&rows), &origin, &folders.figures.join("mixes.svg"))?;
+        drawn.push("mixes.svg");
     }
     let package = load::<Phase>(folders, "drift-package")?;
     let own = load::<Phase>(folders, Section::Drift.file())?;
