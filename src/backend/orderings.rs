@@ -471,6 +471,8 @@ pub enum Mutant {
     GoneUnchecked,
     /// A response to another call is taken for this one's.
     CallUnchecked,
+    /// A client that frees a response to an earlier call does not look at what is behind it.
+    LateEndsLook,
     /// A server that visits a client's ring does not look whether it has to free it.
     RingLeft,
     /// A recovery rings for clients before it has freed the requests of the dead, and not behind that.
@@ -489,33 +491,21 @@ pub const WAITING_MUTANTS: &[Mutant] = &[
 ];
 
 /// Every mutant of the channel and of structures.
+#[rustfmt::skip]
 pub const CHANNEL_MUTANTS: &[Mutant] = &[
-    Mutant::BlocksBeforeLinks,
-    Mutant::LinksUnsettled,
-    Mutant::VoidWordsKept,
-    Mutant::HeaderBeforeCell,
-    Mutant::LetGoPlain,
-    Mutant::SentUnderOneGeneration,
-    Mutant::HeadUnvalidated,
-    Mutant::TailUnvalidated,
-    Mutant::TakenBeforeCleared,
-    Mutant::PendingTakenForVoid,
-    Mutant::VisitIgnored,
-    Mutant::HeadToldEarly,
-    Mutant::OldLinkIgnored,
-    Mutant::RolesKept,
+    Mutant::BlocksBeforeLinks, Mutant::LinksUnsettled, Mutant::VoidWordsKept,
+    Mutant::HeaderBeforeCell, Mutant::LetGoPlain, Mutant::SentUnderOneGeneration,
+    Mutant::HeadUnvalidated, Mutant::TailUnvalidated, Mutant::TakenBeforeCleared,
+    Mutant::PendingTakenForVoid, Mutant::VisitIgnored, Mutant::HeadToldEarly,
+    Mutant::OldLinkIgnored, Mutant::RolesKept,
 ];
 
 /// Mutants that a channel has to notice which delivers again what dead workers held.
+#[rustfmt::skip]
 pub const HOLD_MUTANTS: &[Mutant] = &[
-    Mutant::HoldWrittenLate,
-    Mutant::HoldsUnsettled,
-    Mutant::HoldsBeforeLinks,
-    Mutant::ReturnedBeforeHold,
-    Mutant::ReturnUncounted,
-    Mutant::ReturnUnhelped,
-    Mutant::ScanOvertold,
-    Mutant::HoldClaimedPlainly,
+    Mutant::HoldWrittenLate, Mutant::HoldsUnsettled, Mutant::HoldsBeforeLinks,
+    Mutant::ReturnedBeforeHold, Mutant::ReturnUncounted, Mutant::ReturnUnhelped,
+    Mutant::ScanOvertold, Mutant::HoldClaimedPlainly,
 ];
 
 /// Mutants that a log has to notice.
@@ -536,8 +526,11 @@ pub const MAP_MUTANTS: &[Mutant] = &[
 ];
 
 /// Mutants that calls have to notice.
-pub const CALL_MUTANTS: &[Mutant] =
-    &[Mutant::GoneUnchecked, Mutant::CallUnchecked, Mutant::RingLeft, Mutant::RungEarly, Mutant::BlocksBeforeLinks];
+#[rustfmt::skip]
+pub const CALL_MUTANTS: &[Mutant] = &[
+    Mutant::GoneUnchecked, Mutant::CallUnchecked, Mutant::LateEndsLook,
+    Mutant::RingLeft, Mutant::RungEarly, Mutant::BlocksBeforeLinks,
+];
 
 /// Mutants that the checks of resizing have to notice.
 pub const RESIZE_MUTANTS: &[Mutant] =

@@ -308,6 +308,9 @@ impl<'a, R: Region> Calls<'a, R> {
             let _ = self.heap.free(cache, taken.live.at, Some(taken.live.header.generation()));
             // There is room for one to this call.
             self.responses.bell(Role::Sender).ring(1);
+            if R::Backend::mutated(Mutant::LateEndsLook) {
+                return None;
+            }
         }
     }
 }

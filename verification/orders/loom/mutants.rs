@@ -367,6 +367,7 @@ const FAULTS: &[(Mutant, &str)] = &[
     (Mutant::DeadLeaveNothing, "`mutant_map_table`"),
     (Mutant::GoneUnchecked, "`mutant_call_table`"),
     (Mutant::CallUnchecked, "`mutant_call_table`"),
+    (Mutant::LateEndsLook, "`mutant_call_table`"),
     (Mutant::RingLeft, "`mutant_call_table`"),
     (Mutant::RungEarly, "`mutant_call_table`"),
     (Mutant::WakeBeforePut, "`mutant_wake_before_put_is_caught`"),

@@ -37,11 +37,14 @@ fn crash_q3_q6_every_party_of_a_call_stopped_at_every_access() {
     enumerate(seeds, false, &tally);
     enumerate(seeds, true, &tally);
     let (stops, killed, told) = (tally.stops.get(), tally.killed.get(), tally.told.get());
+    let (streams, full) = (tally.streams.get(), tally.full.get());
     println!(
-        "{stops} stops, {killed} recoveries killed, {told} told that nobody answers; accesses: {}",
+        "{stops} stops, {killed} recoveries killed, {told} told that nobody answers, {streams} streams taken to their end, \
+         {full} without room; accesses: {}",
         tally.most.get()
     );
     assert!(stops > 1000 && killed > 100 && told > 100, "{stops} {killed} {told}");
+    assert!(streams > 100 && full > 100, "{streams} {full}");
     assert!(tally.most.get() <= 300, "Q4: {}", tally.most.get());
 }
 
@@ -51,8 +54,9 @@ fn schedules_q3_calls_in_any_order() {
     for seed in 0..setting("MATRIX_CALL_RUNS", 4000) {
         naming(|| format!("seed {seed}"), || run::<Scheduled>(None, false, seed, &tally));
     }
-    println!("{} dropped, {} answered too late", tally.told.get(), tally.late.get());
-    assert!(tally.told.get() > 100 && tally.late.get() > 5);
+    let (told, late, streams) = (tally.told.get(), tally.late.get(), tally.streams.get());
+    println!("{told} dropped, {late} answered too late, {streams} streams taken to their end");
+    assert!(told > 100 && late > 5 && streams > 100);
 }
 
 /// Which check notices each planted fault, and where first. Any that survives fails.

@@ -5,8 +5,9 @@ pub(crate) mod scene;
 
 use crate::stage::{self, Player, Stage};
 use atomic_matrix::check::turns::Scheduling;
+use atomic_matrix::ipc::call::Part;
 use fastrand::Rng;
-use scene::Scene;
+use scene::{Found, Scene};
 use std::cell::Cell;
 use std::rc::Rc;
 
@@ -25,9 +26,34 @@ pub(crate) enum Act {
     Leave,
     Serve,
     Drop,
+    /// Several responses: to their end, which says itself that it is the last one, or comes by itself; and broken off.
+    Stream,
+    StreamAndEnd,
+    BreakOff,
 }
 
-pub(crate) const ACTS: [Act; 5] = [Act::MakeAndAsk, Act::AskAndLook, Act::Leave, Act::Serve, Act::Drop];
+pub(crate) const ACTS: [Act; 8] = [
+    Act::MakeAndAsk,
+    Act::AskAndLook,
+    Act::Leave,
+    Act::Serve,
+    Act::Drop,
+    Act::Stream,
+    Act::StreamAndEnd,
+    Act::BreakOff,
+];
+
+/// What servers answer with. Of those with fewer than one that says so no client learns that it has all.
+const ANSWERS: [&[Part]; 8] = [
+    &[],
+    &[Part::Last],
+    &[Part::Last],
+    &[Part::More, Part::Last],
+    &[Part::More, Part::More, Part::Last],
+    &[Part::More, Part::More, Part::More, Part::End],
+    &[Part::End],
+    &[Part::More, Part::More],
+];
 
 #[derive(Default)]
 pub(crate) struct Tally {
@@ -36,24 +62,29 @@ pub(crate) struct Tally {
     pub(crate) most: Cell<u64>,
     pub(crate) told: Cell<u64>,
     pub(crate) late: Cell<u64>,
+    pub(crate) streams: Cell<u64>,
+    pub(crate) full: Cell<u64>,
 }
 
 fn act<B: Stage>(scene: &Scene<B>, act: Act) {
     match act {
         Act::MakeAndAsk => {
-            scene.make_ring(VICTIM);
+            scene.make_ring(VICTIM, 0);
             scene.ask(VICTIM);
         }
         Act::AskAndLook => {
             scene.ask(VICTIM);
-            (0..3).for_each(|_| _ = scene.look(VICTIM));
+            (0..6).for_each(|_| _ = scene.look(VICTIM));
         }
         Act::Leave => {
             scene.ask(VICTIM);
             scene.leave(VICTIM);
         }
-        Act::Serve => _ = scene.serve(VICTIM, true),
-        Act::Drop => _ = scene.serve(VICTIM, false),
+        Act::Serve => _ = scene.serve(VICTIM, ANSWERS[1]),
+        Act::Drop => _ = scene.serve(VICTIM, ANSWERS[0]),
+        Act::Stream => _ = scene.serve(VICTIM, ANSWERS[4]),
+        Act::StreamAndEnd => _ = scene.serve(VICTIM, ANSWERS[5]),
+        Act::BreakOff => _ = scene.serve(VICTIM, ANSWERS[7]),
     }
 }
 
@@ -62,16 +93,19 @@ fn client<B: Stage>(scene: &Rc<Scene<B>>, me: u16, calls: usize, random: &mut Rn
     Player::new(move || {
         for _ in 0..calls {
             scene.ask(me);
-            // Gives up, sometimes.
-            let patience = random.usize(0..12);
-            (0..patience).any(|_| scene.look(me));
+            // Gives up, sometimes: by asking anew, or in so many words.
+            let patience = random.usize(0..16);
+            let ends = (0..patience).any(|_| scene.look(me) == Found::End);
+            if !ends && random.bool() {
+                scene.give_up(me);
+            }
         }
     })
 }
 
 fn server<B: Stage>(scene: &Rc<Scene<B>>, me: u16, calls: usize, random: &mut Rng) -> Player {
     let (scene, mut random) = (scene.clone(), random.fork());
-    Player::new(move || (0..calls).for_each(|_| _ = scene.serve(me, random.u32(0..6) > 0)))
+    Player::new(move || (0..calls).for_each(|_| _ = scene.serve(me, ANSWERS[random.usize(0..ANSWERS.len())])))
 }
 
 /// One scenario from its seed. True if the victim came to its end.
@@ -80,13 +114,14 @@ pub(crate) fn run<B: Stage>(what: Option<(Act, u64)>, still: bool, seed: u64, ta
     let scene = Rc::new(Scene::<B>::new(random.u32(0..=2), random.bool()));
     let mut users = [&[VICTIM, LAST], &CLIENTS[..], &SERVERS].concat();
     users.iter().for_each(|&me| scene.enter(me));
-    CLIENTS.iter().for_each(|&me| scene.make_ring(me));
+    let cells_shift = random.u32(0..=2);
+    CLIENTS.iter().for_each(|&me| scene.make_ring(me, cells_shift));
     scene.ask(CLIENTS[0]);
     let policy = Scheduling::draw(random, 80);
     let mut players = vec![];
     if let Some((what, k)) = what {
         if matches!(what, Act::AskAndLook | Act::Leave) {
-            scene.make_ring(VICTIM);
+            scene.make_ring(VICTIM, cells_shift);
         }
         let scene = scene.clone();
         players.push(Player::stopped_at(move || act(&scene, what), k));
@@ -106,7 +141,7 @@ pub(crate) fn run<B: Stage>(what: Option<(Act, u64)>, still: bool, seed: u64, ta
     if !finished {
         tally.stops.set(tally.stops.get() + 1);
         let (mut dead, first, second) = (vec![VICTIM], RECOVERERS[0], RECOVERERS[1]);
-        scene.forget_answers_of(VICTIM);
+        scene.settle_answers_of(VICTIM);
         scene.bury(VICTIM);
         let recoverer = scene.clone();
         let body = move || stage::recover(&recoverer.heap, first, &[VICTIM]);
@@ -133,5 +168,7 @@ pub(crate) fn run<B: Stage>(what: Option<(Act, u64)>, still: bool, seed: u64, ta
     tally.most.set(tally.most.get().max(scene.most.get()));
     tally.told.set(tally.told.get() + scene.told.get());
     tally.late.set(tally.late.get() + scene.late.get());
+    tally.streams.set(tally.streams.get() + scene.streams.get());
+    tally.full.set(tally.full.get() + scene.full.get());
     finished
 }

@@ -172,7 +172,8 @@ fn shuttle_q3_q6_service() {
 /// Which faults these schedules notice. The survivors are printed, too: SURVIVORS are known, any other fails the test.
 #[test]
 fn mutant_shuttle_structures_table() {
-    // They take a rarer race, laps that pass, a structure that is removed, or somebody asleep: the schedules notice them.
+    // They take a rarer race, laps that pass, a structure that is removed, several responses, or somebody asleep: the
+    // schedules notice them.
     const SURVIVORS: &[Mutant] = &[
         Mutant::HeadUnvalidated,
         Mutant::TailUnvalidated,
@@ -181,6 +182,8 @@ fn mutant_shuttle_structures_table() {
         Mutant::LapBelieved,
         Mutant::AbsentUnvalidated,
         Mutant::CursorDroppedEarly,
+        Mutant::GoneUnchecked,
+        Mutant::LateEndsLook,
         Mutant::RingLeft,
         Mutant::RungEarly,
     ];
