@@ -64,6 +64,18 @@ pub(crate) fn nap(time: Duration) {
     }
 }
 
+/// Whose rights this process has: its effective user id.
+pub(crate) fn user() -> u32 {
+    // SAFETY: it takes nothing and can't fail.
+    unsafe { libc::geteuid() }
+}
+
+/// Whether the kernel knows no process of this number, as far as this process can see. (0 and below are groups.)
+pub(crate) fn is_no_process(pid: i32) -> bool {
+    // SAFETY: signal 0 is sent to nobody; the call only says whether it could be.
+    pid > 0 && unsafe { libc::kill(pid, 0) } != 0 && std::io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH)
+}
+
 /// Fills `into` with the file's bytes from `offset` on; false if the file ends before.
 pub(crate) fn read_at(file: impl AsFd, into: &mut [u8], offset: u64) -> Result<bool, Errno> {
     let mut done = 0;
@@ -116,6 +128,16 @@ mod tests {
         assert_eq!(again(|| interrupted(10)), Ok(10));
         assert_eq!(again(|| interrupted(u32::MAX)), Err(Errno::INTR));
         assert_eq!(calls, 10 + TRIES);
+    }
+
+    #[test]
+    fn a_process_that_is_waited_for_is_none() {
+        let mut child = std::process::Command::new("true").spawn().expect("a child");
+        let (own, pid) = (std::process::id() as i32, child.id() as i32);
+        assert!(!is_no_process(own) && !is_no_process(pid), "a zombie has its number");
+        child.wait().expect("it ends");
+        assert!(is_no_process(pid));
+        assert!(!is_no_process(0) && !is_no_process(-1), "no process's numbers");
     }
 
     #[test]

@@ -14,10 +14,9 @@ use super::space::FileSystem;
 use super::view::View;
 use crate::backend::Native;
 use crate::error::{Error, Result};
-use crate::kernel::{nap, read_at};
+use crate::kernel::{is_no_process, nap, read_at, user};
 use rustix::fs::{FileType, FlockOperation, OFlags, Stat};
 use rustix::io::Errno;
-use rustix::process::Pid;
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
@@ -109,7 +108,7 @@ impl Options {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(Error::NotAFile { name: name.into(), kind: kind(stat.st_mode) });
         }
-        let (owner, user) = (stat.st_uid, rustix::process::geteuid().as_raw());
+        let (owner, user) = (stat.st_uid, user());
         if owner != user && owner != 0 && !self.trusted.contains(&owner) {
             return Err(Error::WrongOwner { name: name.into(), owner, user });
         }
@@ -246,8 +245,7 @@ fn read_header(file: &File, name: &Path) -> Result<Option<header::Copy>> {
 /// namespace) nobody holds the lock under which a file is formatted. A number that can't be a process's
 /// counts as alive: the wait is bounded anyway.
 fn died(pid: u64, file: &File) -> bool {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    let gone = pid.is_some_and(|pid| rustix::process::test_kill_process(pid) == Err(Errno::SRCH));
+    let gone = i32::try_from(pid).is_ok_and(is_no_process);
     gone && match rustix::fs::flock(file, FlockOperation::NonBlockingLockShared) {
         Ok(()) => rustix::fs::flock(file, FlockOperation::Unlock).is_ok(),
         Err(errno) => errno != Errno::WOULDBLOCK,
