@@ -33,7 +33,7 @@ pub(crate) fn again<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, 
 
 /// Opens a file that is to be written, as [`again`] makes a call. It does not get the number of a standard stream:
 /// where a program has closed those, whatever it prints or logs would go into the segment's first bytes.
-pub(crate) fn open_off_streams(open: impl FnMut() -> Result<OwnedFd, Errno>) -> Result<OwnedFd, Errno> {
+pub(crate) fn open_off_streams(open: &mut dyn FnMut() -> Result<OwnedFd, Errno>) -> Result<OwnedFd, Errno> {
     // Closed streams' numbers go to descriptors that can't be written meanwhile: what other threads print now goes
     // nowhere, as before.
     let mut kept = vec![];

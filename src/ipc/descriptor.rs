@@ -65,7 +65,7 @@ impl Wake for WakeFd {
 impl<'a> Readable<'a> {
     fn of(attached: &'a Arc<Attached>, role: Role) -> Result<Self> {
         attached.structure()?;
-        let fd = crate::kernel::open_off_streams(|| eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK));
+        let fd = crate::kernel::open_off_streams(&mut || eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK));
         let call = Arc::new(WakeFd(fd.map_err(|errno| Error::io("create an eventfd", errno))?));
         let waker = Waker::from(Arc::clone(&call));
         let mut this = Self { waiting: Waiting::at(attached, role), call, waker, _stays: Arc::clone(attached) };

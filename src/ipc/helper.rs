@@ -37,7 +37,6 @@
 use super::wait::{Bell, CountedIn, Look, NAP, fence_of_sleepers};
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
-use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
@@ -122,6 +121,7 @@ pub struct Helper<B: Backend> {
 }
 
 struct Listed<B: Backend> {
+    id: u64,
     wait: Arc<Wait<B>>,
     /// Whether the helper may be asleep for it, or may write its bell.
     slept_for: bool,
@@ -130,7 +130,8 @@ struct Listed<B: Backend> {
 }
 
 struct List<B: Backend> {
-    waits: BTreeMap<u64, Listed<B>>,
+    /// In the order of their ids.
+    waits: Vec<Listed<B>>,
     next: u64,
     round: u64,
     /// Those who wait for the next round.
@@ -138,9 +139,18 @@ struct List<B: Backend> {
     ended: bool,
 }
 
+impl<B: Backend> List<B> {
+    fn place(&self, id: u64) -> Option<usize> {
+        self.waits.binary_search_by_key(&id, |entry| entry.id).ok()
+    }
+    fn remove(&mut self, id: u64) -> Option<Listed<B>> {
+        self.place(id).map(|at| self.waits.remove(at))
+    }
+}
+
 impl<B: Backend> Default for Helper<B> {
     fn default() -> Self {
-        let list = List { waits: BTreeMap::new(), next: 0, round: 0, leavers: 0, ended: false };
+        let list = List { waits: vec![], next: 0, round: 0, leavers: 0, ended: false };
         Self { list: Mutex::new(list), tellings: B::word(0), rounds: B::word(0) }
     }
 }
@@ -155,9 +165,9 @@ impl<B: Backend> Helper<B> {
                 return false;
             }
             list.round += 1;
-            let waits = list.waits.iter_mut().map(|(id, entry)| {
+            let waits = list.waits.iter_mut().map(|entry| {
                 entry.slept_for = true;
-                (*id, Arc::clone(&entry.wait))
+                (entry.id, Arc::clone(&entry.wait))
             });
             (waits.collect::<Vec<_>>(), std::mem::take(&mut list.leavers))
         };
@@ -185,7 +195,7 @@ impl<B: Backend> Helper<B> {
     fn end_those_due(&self, waits: &[(u64, Arc<Wait<B>>)]) {
         // After a nap one of them looks whether everybody is alive.
         let mut look = Look::Thorough;
-        for (id, wait) in waits {
+        for &(id, ref wait) in waits {
             let (rung, napped) = (wait.has_rung(), wait.age() >= NAP);
             if !(rung || napped) {
                 continue;
@@ -193,14 +203,14 @@ impl<B: Backend> Helper<B> {
             if wait.comes == Comes::Perhaps {
                 // In the list all the while: whoever drops it waits for the next round.
                 let mut list = locked(&self.list);
-                let Some(entry) = list.waits.get_mut(id) else { continue };
-                entry.left = true;
+                let Some(at) = list.place(id) else { continue };
+                list.waits[at].left = true;
                 drop(list);
                 wait.leave_watch();
             }
             // Dropped meanwhile.
             let mut list = locked(&self.list);
-            if list.waits.remove(id).is_none() {
+            if list.remove(id).is_none() {
                 continue;
             }
             drop(list);
@@ -230,7 +240,7 @@ impl<B: Backend> Helper<B> {
         let mut list = locked(&self.list);
         list.next += 1;
         let id = list.next;
-        list.waits.insert(id, Listed { wait: Arc::clone(wait), slept_for: false, left: false });
+        list.waits.push(Listed { id, wait: Arc::clone(wait), slept_for: false, left: false });
         drop(list);
         self.tell();
         id
@@ -240,7 +250,7 @@ impl<B: Backend> Helper<B> {
     fn remove(&self, id: u64) -> bool {
         let (round, left) = {
             let mut list = locked(&self.list);
-            match list.waits.remove(&id) {
+            match list.remove(id) {
                 None => return true,
                 Some(Listed { slept_for: true, left, .. }) if B::takes(Mutant::HelperUnawaited) => {
                     list.leavers += 1;

@@ -41,6 +41,7 @@ use crate::segment::directory::{Directory, NamedBlock};
 use crate::segment::offsets::Offsets;
 use crate::segment::{Options, View};
 use crate::shared::Shared;
+use std::any::type_name;
 use std::num::NonZeroU64;
 use uuid::Uuid;
 
@@ -240,7 +241,7 @@ impl ReadOnly {
         let Some(structure) = found.filter(fits) else {
             let found = found.map(|found| (found.shape.sort, found.shape.content));
             let (at, sorts) = ((name, entry.offset), [Sort::Topic, Sort::Board]);
-            return Err(Error::not_the_structure::<Board<T>>(at, &sorts, T::FINGERPRINT, found));
+            return Err(Error::not_the_structure(type_name::<Board<T>>(), at, &sorts, T::FINGERPRINT, found));
         };
         let log = Log::of(structure);
         while let Some((block, link, ticket)) = log.newest_unhelped() {

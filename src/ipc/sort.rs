@@ -1,7 +1,6 @@
 //! What sorts of structures there are, and what they are called.
 
 use crate::error::Error;
-use std::any::type_name;
 
 /// What a structure is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,8 +80,9 @@ impl Sort {
 
 impl Error {
     /// What is under a name, at an offset, is none of the `sorts` asked for, or not of the type asked for: it is of
-    /// the sort and content `found`, or no structure at all.
-    pub(super) fn not_the_structure<T: ?Sized>(
+    /// the sort and content `found`, or no structure at all. `expected`: what it is to the caller.
+    pub(super) fn not_the_structure(
+        expected: &'static str,
         (name, offset): (&str, u32),
         sorts: &[Sort],
         content: u32,
@@ -91,7 +91,7 @@ impl Error {
         Self::TypeMismatch {
             offset,
             name: Some(name.to_owned()),
-            expected: type_name::<T>(),
+            expected,
             expected_fingerprint: content,
             // Where it is of another sort, its type does not matter.
             found_fingerprint: found.filter(|(sort, _)| sorts.contains(sort)).map(|(_, content)| content),

@@ -258,6 +258,18 @@ impl AtomicMatrix {
     #[cold]
     #[inline(never)]
     fn with_new_cache<T>(self: &Arc<Self>, wait: Duration, operation: impl FnOnce(&mut ThreadCache) -> T) -> Result<T> {
+        let (page, kept) = self.new_cache(wait)?;
+        // SAFETY: the page is this thread's, says `new_cache`.
+        let result = operation(unsafe { &mut (*page).cache });
+        if !kept {
+            // The thread is ending and keeps nothing any more.
+            self.give_back_cache(page);
+        }
+        Ok(result)
+    }
+
+    /// A cache for this thread alone, and whether the thread keeps it.
+    fn new_cache(self: &Arc<Self>, wait: Duration) -> Result<(*mut CachePage, bool)> {
         self.check_process()?;
         let mut told = Told::default();
         let page = match self.idle_cache(wait, &mut told) {
@@ -273,13 +285,8 @@ impl AtomicMatrix {
         let kept = threads::keep(self.instance, page, keeper);
         // The cache is on record: who listens may use it, and may panic.
         self.tell(&told);
-        // SAFETY: the page is this thread's: it was just taken from the idle ones, or made.
-        let result = operation(unsafe { &mut (*page).cache });
-        if !kept {
-            // The thread is ending and keeps nothing any more.
-            self.give_back_cache(page);
-        }
-        Ok(result)
+        // The page is this thread's: it was just taken from the idle ones, or made.
+        Ok((page, kept))
     }
 
     /// A thread of this process has no use for its cache any more. Its slot goes back to the segment, unless

@@ -107,7 +107,8 @@ impl<R: Region> RemoteFrees<'_, R> {
     /// Merges what waits for a home.
     pub(super) fn merge_outbox(self, cache: &mut ThreadCache) {
         if let Some(outbox) = cache.outbox.take() {
-            let blocks: Vec<u32> = outbox.0.iter().flat_map(RemoteBatch::batch).copied().collect();
+            let mut blocks = vec![];
+            outbox.0.iter().for_each(|batch| blocks.extend_from_slice(batch.batch()));
             self.heap.stealing().merge_batch(cache, &blocks);
         }
     }

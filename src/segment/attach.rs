@@ -41,7 +41,7 @@ impl Options {
                 if self.sealed {
                     check_seals(fd, &name)?;
                 }
-                self.attach_file(own_description(fd)?, &name, || false)
+                self.attach_file(own_description(fd)?, &name, &|| false)
             }
             Home::MemoryFile => {
                 let (found, allowed) =
@@ -62,11 +62,11 @@ impl Options {
         };
         // A name may come before its segment only where there are no unnamed files (or in tests).
         let early = || self.named || matches!(place.open_unnamed(), Ok(None));
-        let segment = self.attach_file(file, place.path(), early)?;
+        let segment = self.attach_file(file, place.path(), &early)?;
         Ok(segment.named(&place))
     }
 
-    fn attach_file(&self, file: File, name: &Path, early: impl FnOnce() -> bool) -> Result<Segment> {
+    fn attach_file(&self, file: File, name: &Path, early: &dyn Fn() -> bool) -> Result<Segment> {
         self.check_owner(&file, name)?;
         let words = self.await_ready(&file, name, early)?;
         let length = stat(&file, name)?.st_size as u64;
@@ -95,7 +95,7 @@ impl Options {
         let file = place.open_for(OFlags::RDONLY)?;
         self.check_owner(&file, place.path())?;
         let early = || self.named || matches!(place.open_unnamed(), Ok(None));
-        let words = self.await_ready(&file, place.path(), early)?;
+        let words = self.await_ready(&file, place.path(), &early)?;
         let length = stat(&file, place.path())?.st_size as u64;
         let header = SegmentHeader::decode(&words, length, place.path())?;
         self.compare(&header)?;
@@ -116,8 +116,10 @@ impl Options {
     }
 
     /// Waits until the guard says ready, if there is somebody to wait for; returns the copy of guard and header.
-    fn await_ready(&self, file: &File, name: &Path, early: impl FnOnce() -> bool) -> Result<header::Copy> {
-        let (start, mut early) = (Instant::now(), Early::Unasked(early));
+    ///
+    /// `early`: whether a name may be there before its segment; asked once, and only if it matters.
+    fn await_ready(&self, file: &File, name: &Path, early: &dyn Fn() -> bool) -> Result<header::Copy> {
+        let (start, mut may_be_early) = (Instant::now(), None);
         loop {
             let creator = match look(file, name)? {
                 Readiness::Ready(words) => return Ok(words),
@@ -129,7 +131,7 @@ impl Options {
                     }
                 }
                 Readiness::Formatting { pid } => Some(pid),
-                Readiness::Raw(problem) if !early.may_be() => return Err(problem),
+                Readiness::Raw(problem) if !*may_be_early.get_or_insert_with(early) => return Err(problem),
                 Readiness::Raw(_) => None,
             };
             let waited = start.elapsed();
@@ -170,25 +172,6 @@ impl Options {
 
 fn stat(file: &File, name: &Path) -> Result<Stat> {
     rustix::fs::fstat(file).map_err(|e| Error::io(format!("look at {} with fstat(2)", name.display()), e))
-}
-
-/// Whether a name may be there before its segment: asked once, and only if it matters.
-enum Early<F> {
-    Unasked(F),
-    Asking,
-    Known(bool),
-}
-
-impl<F: FnOnce() -> bool> Early<F> {
-    fn may_be(&mut self) -> bool {
-        let known = match std::mem::replace(self, Self::Asking) {
-            Self::Unasked(ask) => ask(),
-            Self::Known(known) => known,
-            Self::Asking => false,
-        };
-        *self = Self::Known(known);
-        known
-    }
 }
 
 /// What one look at a file's guard tells.

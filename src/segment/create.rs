@@ -42,9 +42,9 @@ impl Options {
     /// # Errors
     /// As [`Options::create_segment`].
     #[doc(hidden)]
-    pub fn create_segment_with(&self, format: impl FnOnce(&MappedRegion)) -> Result<Segment> {
+    pub fn create_segment_with(&self, mut format: impl FnMut(&MappedRegion)) -> Result<Segment> {
         self.check()?;
-        Maker::new(self, format)?.make()
+        Maker::new(self, &mut format)?.make()
     }
 
     /// Attaches to the segment, or creates it if there is none, however many processes do so at the same moment.
@@ -63,7 +63,11 @@ impl Options {
     /// # Errors
     /// As [`Options::open_or_create_segment`].
     #[doc(hidden)]
-    pub fn open_or_create_segment_with(&self, format: impl FnOnce(&MappedRegion)) -> Result<Segment> {
+    pub fn open_or_create_segment_with(&self, mut format: impl FnMut(&MappedRegion)) -> Result<Segment> {
+        self.attach_or_make(&mut format)
+    }
+
+    fn attach_or_make(&self, format: &mut dyn FnMut(&MappedRegion)) -> Result<Segment> {
         self.check()?;
         if let Home::Descriptor(_) = self.home {
             return self.attach_segment();
@@ -107,24 +111,24 @@ fn draw(what: &str) -> Result<u128> {
 }
 
 /// One creation, which may take several attempts at the name.
-struct Maker<'a, F> {
+struct Maker<'a> {
     options: &'a Options,
     id: Uuid,
     place: Option<Arc<Place>>,
-    format: Option<F>,
+    format: &'a mut dyn FnMut(&MappedRegion),
     /// Formatted already, waiting for its name.
     ready: Option<Segment>,
 }
 
-impl<'a, F: FnOnce(&MappedRegion)> Maker<'a, F> {
-    fn new(options: &'a Options, format: F) -> Result<Self> {
+impl<'a> Maker<'a> {
+    fn new(options: &'a Options, format: &'a mut dyn FnMut(&MappedRegion)) -> Result<Self> {
         if let Home::Descriptor(_) = options.home {
             let (found, allowed) = ("an existing file".to_owned(), "attach to it, or create with Options::memfd");
             return Err(Error::BadOption { option: "from_fd", found, allowed });
         }
         let id = options.id.map_or_else(fresh_id, Ok)?;
         let place = Place::of(options, Some(id))?.map(Arc::new);
-        Ok(Self { options, id, place, format: Some(format), ready: None })
+        Ok(Self { options, id, place, format, ready: None })
     }
 
     fn make(&mut self) -> Result<Segment> {
@@ -166,7 +170,7 @@ impl<'a, F: FnOnce(&MappedRegion)> Maker<'a, F> {
     fn make_memory_file(&mut self) -> Result<Segment> {
         let name = format!("atomic-matrix-{}", self.id);
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-        let made = open_off_streams(|| match rustix::fs::memfd_create(&name, flags | MemfdFlags::NOEXEC_SEAL) {
+        let made = open_off_streams(&mut || match rustix::fs::memfd_create(&name, flags | MemfdFlags::NOEXEC_SEAL) {
             // Linux before 6.3.
             Err(Errno::INVAL) => rustix::fs::memfd_create(&name, flags),
             made => made,
@@ -202,9 +206,7 @@ impl<'a, F: FnOnce(&MappedRegion)> Maker<'a, F> {
         }
         segment.settle(self.options, system.huge)?;
         segment.header().write(segment.mapped());
-        if let Some(format) = self.format.take() {
-            format(segment.mapped());
-        }
+        (self.format)(segment.mapped());
         header::ready(segment.mapped());
         Ok(segment)
     }

@@ -20,7 +20,7 @@ pub(super) fn own_description(fd: &OwnedFd) -> Result<File> {
     }
     let by_number = format!("/proc/self/fd/{}", fd.as_raw_fd());
     let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let own = open_off_streams(|| rustix::fs::open(by_number.as_str(), flags, Mode::empty()))
+    let own = open_off_streams(&mut || rustix::fs::open(by_number.as_str(), flags, Mode::empty()))
         .map_err(|e| failed("open anew with open(2), through /proc, the file of", e))?;
     Ok(own.into())
 }

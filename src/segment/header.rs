@@ -237,7 +237,10 @@ pub(crate) fn wrong_endianness(name: &Path) -> Error {
 }
 
 fn checksum(words: &Copy) -> u64 {
-    let bytes: Vec<u8> = words[2..CHECKSUM].iter().flat_map(|word| word.to_ne_bytes()).collect();
+    let mut bytes = [0; 8 * (CHECKSUM - 2)];
+    for (bytes, word) in bytes.as_chunks_mut().0.iter_mut().zip(&words[2..CHECKSUM]) {
+        *bytes = word.to_ne_bytes();
+    }
     const_fnv1a_hash::fnv1a_hash_64(&bytes, None)
 }
 

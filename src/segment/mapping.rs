@@ -261,7 +261,7 @@ impl Segment {
         let by_number = PathBuf::from(format!("/proc/self/fd/{}", self.file().as_raw_fd()));
         let mut failed = Errno::BADF;
         for (path, flags) in [(Some(&*by_number), flags - OFlags::NOFOLLOW), (self.path(), flags)] {
-            match path.map(|path| open_off_streams(|| rustix::fs::open(path, flags, Mode::empty()))) {
+            match path.map(|path| open_off_streams(&mut || rustix::fs::open(path, flags, Mode::empty()))) {
                 Some(Ok(again)) if self.descriptor.is_same(&again) => return Ok(again),
                 Some(Err(Errno::MFILE | Errno::NFILE)) => failed = Errno::MFILE,
                 _ => {}

@@ -85,7 +85,7 @@ fn nameless(descriptor: &Path, device: u64, id: Uuid) -> Result<Option<(Identity
         return Ok(None);
     }
     let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let opened = open_off_streams(|| rustix::fs::open(descriptor, flags, Mode::empty()));
+    let opened = open_off_streams(&mut || rustix::fs::open(descriptor, flags, Mode::empty()));
     let opened = match opened {
         // By now another file has that number, or it is a program that runs.
         Err(Errno::ISDIR | Errno::NXIO | Errno::TXTBSY) => None,

@@ -161,7 +161,7 @@ impl Place {
         // Non-blocking, so that a device or a pipe under this name can't hold the caller up.
         let flags = access | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         let dir = self.dir()?;
-        match open_off_streams(|| rustix::fs::openat(&dir, &self.name, flags, Mode::empty())) {
+        match open_off_streams(&mut || rustix::fs::openat(&dir, &self.name, flags, Mode::empty())) {
             Ok(file) => Ok(file.into()),
             Err(Errno::NOENT) => Err(Error::NotFound { asked: self.asked.clone(), name: name() }),
             Err(Errno::LOOP) => Err(Error::Symlink { name: name() }),
@@ -175,7 +175,7 @@ impl Place {
     pub(crate) fn open_unnamed(&self) -> Result<Option<File>> {
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         let dir = self.dir()?;
-        match open_off_streams(|| rustix::fs::openat(&dir, ".", flags, PRIVATE)) {
+        match open_off_streams(&mut || rustix::fs::openat(&dir, ".", flags, PRIVATE)) {
             Ok(file) => Ok(Some(file.into())),
             Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => Ok(None),
             Err(errno) => Err(self.not_created(errno)),
@@ -191,7 +191,8 @@ impl Place {
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let dir = self.dir()?;
         let mut made = false;
-        let new = open_off_streams(|| rustix::fs::openat(&dir, &self.name, flags, PRIVATE).inspect(|_| made = true));
+        let new =
+            open_off_streams(&mut || rustix::fs::openat(&dir, &self.name, flags, PRIVATE).inspect(|_| made = true));
         match new {
             Ok(file) => Ok(file.into()),
             Err(Errno::EXIST) => Err(self.exists()),

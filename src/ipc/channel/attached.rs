@@ -14,6 +14,7 @@ use crate::ipc::wait::Look;
 use crate::matrix::heap::{Exhausted, Live, ThreadCache};
 use crate::segment::directory::Directory;
 use crate::segment::region::MappedRegion;
+use std::any::type_name;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -101,7 +102,12 @@ impl Attached {
 
     /// The structure of that name, a `T` to the caller, if there is one; one that is just being made or removed is
     /// waited for, but not for long.
+    #[inline]
     pub(in crate::ipc) fn find<T: ?Sized>(handler: &Handler, name: &str, shape: Shape) -> Result<Option<Arc<Self>>> {
+        Self::find_shaped(handler, name, shape, type_name::<T>())
+    }
+
+    fn find_shaped(handler: &Handler, name: &str, shape: Shape, expected: &'static str) -> Result<Option<Arc<Self>>> {
         check_name(name)?;
         let (matrix, home, begun) = (handler.matrix(), handler.matrix().home()?, Instant::now());
         let mut reaped = false;
@@ -113,7 +119,8 @@ impl Attached {
                 Directory(matrix.segment()).withdraw_this(found);
                 continue;
             };
-            let another = |found| Error::not_the_structure::<T>((name, offset), &[shape.sort], shape.content, found);
+            let another =
+                |found| Error::not_the_structure(expected, (name, offset), &[shape.sort], shape.content, found);
             if found.block.fingerprint != Some(STRUCTURE) {
                 return Err(another(None));
             }
