@@ -16,6 +16,7 @@ mod common;
 mod homes;
 mod messages;
 mod plot;
+mod times;
 
 use atomic_matrix::backend::decorators::{Counts, Probe, ProbeWord};
 use atomic_matrix::backend::{Native, NativeWord};
