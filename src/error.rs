@@ -148,8 +148,8 @@ pub enum Error {
     },
     /// Somebody has the block.
     #[error(
-        "the block at offset {offset} belongs to participant {participant}; it can be taken once that one has \
-            let it go, and by one alone"
+        "the block at offset {offset} is participant {participant}'s, and can be taken once that one has let it go, \
+            by one alone; if that is 0, it is unowned: take it with `take_ref` or `adopt_at`"
     )]
     Owned {
         /// The block's offset.

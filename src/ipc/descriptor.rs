@@ -81,7 +81,8 @@ impl<'a> Readable<'a> {
     pub fn arm(&mut self) -> Result<()> {
         let Waiting { attached, role, asleep } = &mut self.waiting;
         let bell = attached.structure()?.bell(*role);
-        let no_thread = || Error::io("start a thread", std::io::ErrorKind::OutOfMemory);
+        let refused = std::io::ErrorKind::WouldBlock;
+        let no_thread = || Error::io("start a thread (see `ulimit -u`, and pids.max of the control group)", refused);
         let helper = helper(&attached.handler).ok_or_else(no_thread)?;
         let _ = rustix::io::read(&self.call.0, &mut [0; 8]);
         if let Some(sleeper) = asleep.as_ref() {

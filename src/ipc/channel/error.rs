@@ -11,7 +11,7 @@ errors! {
 #[non_exhaustive]
 pub enum Unsent {
     /// There is no room now.
-    #[error("the channel is full; wait with `send`, or receive more")]
+    #[error("it is full; wait with `send` or `publish_timeout`, or receive more")]
     Full,
     /// There was no room for as long as was to be waited.
     #[error("the channel was full until the time was over; receive faster, or make it larger")]
@@ -111,6 +111,9 @@ impl std::error::Error for Unsent {}
 impl std::error::Error for Unreceived {}
 
 /// A message that was not sent, and why.
+///
+/// Its message borrows the handler. Where the function returns `Box<dyn Error>`, which borrows nothing, say
+/// `.map_err(atomic_matrix::Error::from)?`: the message is freed then.
 pub struct SendError<'h, T: Payload + ?Sized> {
     /// The message: nothing is lost.
     pub message: Message<'h, T>,
