@@ -11,9 +11,12 @@
 //! the buffer. Caches have no end, and there is one distance between any two cores.
 
 use super::costs::Costs;
+pub(crate) use super::lines::Made;
+use super::lines::{Kinds, Lines};
+pub(crate) use super::region::SimulatedRegion;
 use atomic_matrix::backend::orderings::{HAZARD_CLEAR, HAZARD_SET, NEWS_COUNT, NEWS_OWN, OWN_LOOK, OWN_STORE};
 use atomic_matrix::backend::{Backend, Native, NativeWord, Reach, Site, Word};
-use atomic_matrix::segment::layout::{Granule, Layout, SlotWord};
+use atomic_matrix::segment::layout::Granule;
 use atomic_matrix::segment::region::{Region, WordIndex};
 use corosensei::stack::DefaultStack;
 use corosensei::{Coroutine, CoroutineResult, Yielder};
@@ -24,7 +27,7 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 /// Cores that a machine can have: a line's holders are bits of one word.
 pub(crate) const MOST: usize = 128;
 /// Words of a line.
-const LINE: usize = 8;
+pub(super) const LINE: usize = 8;
 /// Lines of the workloads' own, behind the heap's.
 pub(crate) const EXTRA: usize = 80 * MOST;
 
@@ -54,20 +57,6 @@ pub(crate) enum Access {
 pub(crate) enum Place {
     Payload(Granule),
     Extra(usize),
-}
-
-#[derive(Clone, Copy, Default)]
-struct Line {
-    holders: u128,
-    /// One core has it to write; it is the only holder.
-    written: bool,
-    /// Who asked last, and when it comes there.
-    last: u8,
-    comes: u64,
-    /// When the next transfer may begin.
-    free_at: u64,
-    /// All that cores have waited for it.
-    waited: u64,
 }
 
 #[derive(Default)]
@@ -114,14 +103,10 @@ impl Seen {
 
 struct Machine {
     costs: Costs,
-    layout: Layout,
     /// Address of the heap's first word.
     base: usize,
-    lines: Vec<Line>,
-    payload: usize,
-    extra: usize,
-    /// First line and name of each kind, in order.
-    kinds: Vec<(usize, &'static str)>,
+    lines: Lines,
+    kinds: Kinds,
     cores: Vec<Core>,
     /// Before this nothing is counted.
     from: u64,
@@ -142,63 +127,18 @@ thread_local! {
 }
 
 impl Machine {
-    fn new<R: Region<Backend = Simulated>>(region: &R, costs: Costs, cores: usize, from: u64) -> Self {
-        let layout = region.layout().clone();
-        let payload = layout.words.div_ceil(LINE);
-        // A line for each span: 64 bytes.
-        let extra = payload + layout.spans() as usize;
-        let line = |index: WordIndex| index.0 / LINE;
-        let kinds = vec![
-            (0, "header"),
-            (line(layout.slot(0, SlotWord::State)), "participant slots"),
-            (line(layout.transfer_slot(0, 0)), "transfer cache: transfer slots"),
-            (line(layout.home(0)), "transfer cache: homes"),
-            (line(layout.batch_map(0)), "transfer cache: maps"),
-            (line(layout.directory(0, 0)), "directory"),
-            (line(layout.first_level()), "hints: first level"),
-            (line(layout.second_level(0)), "hints: second level"),
-            (line(layout.tree(0, 0, 0)), "hints: class trees"),
-            (line(layout.leaf(0)), "hints: leaves"),
-            (line(layout.header(Granule(0))), "headers"),
-            (payload, "payload"),
-            (extra, "the workload's own"),
-        ];
+    fn new(region: &SimulatedRegion, structures: &[Made], costs: Costs, cores: usize, from: u64) -> Self {
         let base = std::ptr::from_ref(region.word(WordIndex(0))).addr();
-        let lines = vec![Line::default(); extra + EXTRA];
+        let kinds = Kinds::new(region, structures);
+        let lines = Lines::new(kinds.extra + EXTRA);
         let cores = (0..cores).map(|_| Core::default()).collect();
-        Self { costs, layout, base, lines, payload, extra, kinds, cores, from, seen: Seen::default() }
-    }
-
-    fn kind(&self, line: usize) -> usize {
-        self.kinds.partition_point(|&(first, _)| first <= line) - 1
-    }
-
-    fn name(&self, line: usize) -> String {
-        let (first, kind) = self.kinds[self.kind(line)];
-        let place = line - first;
-        match kind {
-            "participant slots" => {
-                let what = if place.is_multiple_of(2) { "operation" } else { "hazard" };
-                format!("slot {}: {what}", place / 2)
-            }
-            "transfer cache: transfer slots" => {
-                let slots = self.layout.params.batches;
-                format!("transfer cache: bin {}, transfer slot {}", place / slots, place % slots)
-            }
-            "transfer cache: maps" => format!("transfer cache: map of bin {place}"),
-            "hints: class trees" => {
-                let stride = (self.layout.tree(1, 0, 0).0 - self.layout.tree(0, 0, 0).0) / LINE;
-                format!("hints: tree of class {}, line {}", place / stride, place % stride)
-            }
-            "headers" => format!("headers of spans {} to {}", place * LINE, place * LINE + LINE - 1),
-            _ => format!("{kind}, line {place}"),
-        }
+        Self { costs, base, lines, kinds, cores, from, seen: Seen::default() }
     }
 
     /// When the line comes to `core`, which asks for it now.
     fn acquire(&mut self, core: usize, at: usize, write: bool, now: u64, site: &'static str) -> u64 {
         let (costs, own) = (self.costs, 1u128 << core);
-        let line = &mut self.lines[at];
+        let line = self.lines.at(at);
         let has = line.holders & own != 0;
         let others = (line.holders & !own).count_ones();
         if has && (!write || others == 0) {
@@ -223,7 +163,7 @@ impl Machine {
                 self.seen.fetched += 1;
             } else {
                 line.waited += end - now;
-                let kind = self.kinds[self.kind(at)].1;
+                let kind = self.kinds.kind(at);
                 let waits = self.seen.waits.entry((kind, site)).or_default();
                 waits.transfers += 1;
                 waits.waited += end - now;
@@ -272,10 +212,11 @@ impl Machine {
     }
 
     fn hottest(&self) -> Vec<(String, u64)> {
-        let mut hot: Vec<usize> = (0..self.lines.len()).filter(|&at| self.lines[at].waited > 0).collect();
-        hot.sort_by_key(|&at| (Reverse(self.lines[at].waited), at));
+        let lines = self.lines.all().map(|(at, line)| (at, line.waited));
+        let mut hot: Vec<_> = lines.filter(|&(_, waited)| waited > 0).collect();
+        hot.sort_by_key(|&(at, waited)| (Reverse(waited), at));
         hot.truncate(8);
-        hot.into_iter().map(|at| (self.name(at), self.lines[at].waited)).collect()
+        hot.into_iter().map(|(at, waited)| (self.kinds.name(at), waited)).collect()
     }
 }
 
@@ -303,8 +244,8 @@ fn in_turn<T>(act: impl FnOnce(&mut Machine, usize) -> T) -> Option<T> {
 pub(crate) fn touch(place: Place, access: Access) {
     in_turn(|machine, core| {
         let at = match place {
-            Place::Payload(g) => machine.payload + machine.layout.span(g) as usize,
-            Place::Extra(n) => machine.extra + n,
+            Place::Payload(g) => machine.kinds.payload_of(g),
+            Place::Extra(n) => machine.kinds.extra + n,
         };
         machine.access(core, at, access, WORKLOAD);
     });
@@ -326,8 +267,9 @@ pub(crate) fn now() -> f64 {
 }
 
 /// Runs a body on each core to its end. Counts from `from` nanoseconds on.
-pub(crate) fn run<R: Region<Backend = Simulated>>(
-    region: &R,
+pub(crate) fn run(
+    region: &SimulatedRegion,
+    structures: &[Made],
     costs: Costs,
     from: f64,
     bodies: Vec<Box<dyn FnOnce()>>,
@@ -340,7 +282,7 @@ pub(crate) fn run<R: Region<Backend = Simulated>>(
         }
     }
     assert!(bodies.len() <= MOST, "at most {MOST} cores");
-    MACHINE.set(Some(Machine::new(region, costs, bodies.len(), ps(from))));
+    MACHINE.set(Some(Machine::new(region, structures, costs, bodies.len(), ps(from))));
     let clear = Clear;
     let yielders: Vec<_> = bodies.iter().map(|_| std::rc::Rc::new(Cell::new(std::ptr::null()))).collect();
     let mut coroutines: Vec<_> = bodies
@@ -383,6 +325,9 @@ pub(crate) struct Simulated;
 /// A word of [`Simulated`]: one of the processor's, so that the layout is the true one.
 #[repr(transparent)]
 pub(crate) struct SimulatedWord(NativeWord);
+
+const _: () =
+    assert!(size_of::<SimulatedWord>() == size_of::<u64>() && align_of::<SimulatedWord>() == align_of::<u64>());
 
 impl SimulatedWord {
     fn access(&self, access: Access, site: &'static str) -> &NativeWord {

@@ -2,5 +2,7 @@
 #![allow(dead_code, reason = "the benchmark and the test are made of these parts, and neither needs all")]
 
 pub(crate) mod costs;
+mod lines;
 pub(crate) mod machine;
+mod region;
 pub(crate) mod workloads;

@@ -1,10 +1,9 @@
 //! The workloads on the simulated machine, with the production heap.
 
 use super::costs::Costs;
-use super::machine::{self, Access, EXTRA, Place, Seen, Simulated, now, spend, touch};
+use super::machine::{self, Access, EXTRA, Place, Seen, SimulatedRegion, now, spend, touch};
 use atomic_matrix::matrix::heap::{Heap, Kind, Live, ThreadCache};
 use atomic_matrix::segment::layout::{Layout, Params, Usual};
-use atomic_matrix::segment::region::BoxedRegion;
 use fastrand::Rng;
 use serde::{Deserialize, Serialize};
 use std::cell::{Cell, RefCell};
@@ -89,13 +88,13 @@ const ENTRIES: u32 = 16;
 const RING: usize = SLOTS as usize / ENTRIES as usize + 2;
 const _: () = assert!(RING * machine::MOST / 2 <= EXTRA);
 
-type SimulatedHeap = Heap<BoxedRegion<Simulated>>;
+type SimulatedHeap = Heap<SimulatedRegion>;
 
 fn heap(biased: bool, batches: Option<usize>) -> Rc<SimulatedHeap> {
     let usual = Params::for_segment(ARENA);
     let params = Params { biased, batches: batches.unwrap_or(usual.batches), ..usual };
     let layout = Layout::fit(ARENA, params).expect("a segment of 64 MiB has a sector");
-    Rc::new(Heap::format(BoxedRegion::new(layout)))
+    Rc::new(Heap::format(SimulatedRegion::new(layout, 0)))
 }
 
 /// As `Handler::allocate_raw` does it.
@@ -351,6 +350,6 @@ pub(crate) fn simulate(workload: Workload, costs: Costs, plan: Plan) -> Outcome 
             }
         }
     }
-    let seen = machine::run(heap.region(), costs, from, bodies);
+    let seen = machine::run(heap.region(), &[], costs, from, bodies);
     Outcome { rate: count.done.get() as f64 / counted, seen }
 }
