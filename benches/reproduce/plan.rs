@@ -1,6 +1,7 @@
 //! The sections of a run, their lengths, and the order of things.
 
 use crate::files::{self, Folders};
+use crate::model::family::Family;
 use crate::support::arguments::{Arguments as Runner, Cargo};
 use crate::support::conductor::{self, Progress};
 use crate::support::drift::{self, Phase};
@@ -311,7 +312,7 @@ fn one(section: Section, profile: &Profile, folders: &Folders, origin: &Origin, 
                 predict::keep(folders, costs, &points, &Origin { profile: "calibrate".to_owned(), ..origin.clone() })?;
                 progress.done(CALIBRATED * CALIBRATE * profile.calibrate as f64);
             }
-            let task = predict::Task::new(folders, profile.cores, warm_up, counted)?;
+            let task = predict::Task::new(folders, Family::Heap, profile.cores, (warm_up, counted))?;
             let step = seconds / task.runs().len() as f64;
             let (rows, lines) = task.run(folders, |what| {
                 progress.say(what);

@@ -4,6 +4,7 @@ use crate::endurance::Sample;
 use crate::files::{self, Folders};
 use crate::latency::{PERCENTILES, Point};
 use crate::mixes;
+use crate::model::family::Family;
 use crate::packing::{GRANULES, Packed, RANGES};
 use crate::plan::Section;
 use crate::predict;
@@ -122,9 +123,8 @@ pub(crate) fn all(folders: &Folders) -> Outcome<()> {
         drift(&rows, &origin, &folders.figures.join("drift.svg"))?;
         drawn.push("drift.svg");
     }
-    if predict::draw(folders)? {
-        drawn.push("simulated-scaling.svg");
-    }
+    let simulated: Vec<_> = Family::ALL.iter().map(|&family| predict::draw(folders, family)).collect::<Outcome<_>>()?;
+    drawn.extend(simulated.iter().flatten().map(String::as_str));
     if let Some((noises, _)) = load::<Noise>(folders, "noise")? {
         report::noise(&noises);
     }

@@ -1,7 +1,7 @@
 //! Predicts how the heap scales on machines larger than this one: a simulation, not a measurement.
 //!
 //! ```console
-//! cargo bench --bench simulate                  # A, C and strict at 1 to 128 cores: papers/data, papers/figures; a quarter of an hour
+//! cargo bench --bench simulate                  # everything at 1 to 128 cores: papers/data, papers/figures; 20 min
 //! cargo bench --bench simulate -- --quick       # up to 8 cores, a second
 //! cargo bench --bench simulate -- --calibrate   # measures this machine first
 //! ```
@@ -24,6 +24,7 @@ mod support;
 use clap::Parser;
 use files::Folders;
 use indicatif::{ProgressBar, ProgressStyle};
+use model::family::Family;
 use model::machine::MOST;
 use model::workloads::Workload;
 use predict::{SEEDS, Task};
@@ -41,12 +42,13 @@ struct Arguments {
     /// Up to 8 cores and a short virtual time: shows that it runs.
     #[arg(long)]
     quick: bool,
-    /// Numbers of cores; C leaves out those below 2, and gives each pair two of them.
+    /// Numbers of cores; what needs two or more leaves out those below.
     #[arg(long, value_delimiter = ',', value_name = "N,...",
           value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=MOST as u64))]
     cores: Vec<usize>,
     /// Workloads; `lock` is the mix behind one lock, to see that the simulation tells good from bad.
-    #[arg(long, value_enum, ignore_case = true, value_delimiter = ',', default_values = ["A", "C", "strict"])]
+    #[arg(long, value_enum, ignore_case = true, value_delimiter = ',',
+          default_values = ["A", "C", "strict", "4KiB", "64KiB", "log", "channel", "pairs", "topic"])]
     workload: Vec<Workload>,
     /// The same seed gives the same figures; one sample each.
     #[arg(long, value_delimiter = ',', default_values_t = SEEDS, value_name = "N,...")]
@@ -92,11 +94,15 @@ fn run(arguments: &Arguments) -> Outcome<()> {
     }
     let quick = arguments.quick || arguments.cargo.only_tests();
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../papers");
-    let all = [Workload::A, Workload::C, Workload::Strict];
+    // What of each family is asked for.
+    let of =
+        |family: Family| arguments.workload.iter().copied().filter(move |&workload| Family::of(workload) == family);
+    let families: Vec<_> = Family::ALL.into_iter().filter(|&family| of(family).next().is_some()).collect();
     let whole = !quick
         && (arguments.cores.is_empty() && arguments.transfer.is_empty() && arguments.warm_up.is_none())
         && arguments.batches.is_none()
-        && (arguments.workload == all && arguments.seed == SEEDS);
+        && (families.iter().all(|&family| of(family).eq(family.workloads().iter().copied())))
+        && arguments.seed == SEEDS;
     let papers = arguments.papers.clone().unwrap_or_else(|| match whole {
         true => root.clone(),
         false => PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("papers"),
@@ -115,19 +121,28 @@ fn run(arguments: &Arguments) -> Outcome<()> {
     if cores.is_empty() {
         cores = if quick { vec![1, 2, 8] } else { vec![1, 2, 4, 8, 16, 32, 64, 128] };
     }
-    let (warm_up, counted) = if quick { (300.0, 100.0) } else { (12_000.0, 300.0) };
-    let mut task = Task::new(&machine, &cores, arguments.warm_up.unwrap_or(warm_up), counted)?;
-    (task.workloads, task.seeds, task.batches) =
-        (arguments.workload.clone(), arguments.seed.clone(), arguments.batches);
-    if !arguments.transfer.is_empty() {
-        task.transfers = arguments.transfer.clone();
+    let mut tasks = vec![];
+    for &family in &families {
+        let (warm_up, counted) = if quick { (300.0, 100.0) } else { family.length() };
+        let length = (arguments.warm_up.unwrap_or(warm_up), counted);
+        let mut task = Task::new(&machine, family, &cores, length)?;
+        (task.workloads, task.seeds, task.batches) = (of(family).collect(), arguments.seed.clone(), arguments.batches);
+        if !arguments.transfer.is_empty() {
+            task.transfers = arguments.transfer.clone();
+        }
+        tasks.push(task);
     }
-    bar.set_length(task.runs().len() as u64);
+    bar.set_length(tasks.iter().map(|task| task.runs().len() as u64).sum());
     let folders = Folders::make(&papers)?;
-    let (rows, lines) = task.run(&folders, |what| {
-        bar.set_message(what.to_owned());
-        bar.inc(1);
-    })?;
+    let (mut rows, mut lines) = (vec![], vec![]);
+    for task in &tasks {
+        let (of_rows, of_lines) = task.run(&folders, |what| {
+            bar.set_message(what.to_owned());
+            bar.inc(1);
+        })?;
+        rows.extend(of_rows);
+        lines.extend(of_lines);
+    }
     bar.finish_and_clear();
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&(rows, lines))?);
@@ -137,11 +152,7 @@ fn run(arguments: &Arguments) -> Outcome<()> {
         writer.flush()?;
     } else {
         predict::print(&rows, &lines);
-        println!(
-            "data: {}\nfigure: {}",
-            folders.data.display(),
-            folders.figures.join("simulated-scaling.svg").display()
-        );
+        println!("data: {}\nfigures: {}", folders.data.display(), folders.figures.display());
     }
     Ok(())
 }

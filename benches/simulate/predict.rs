@@ -3,6 +3,7 @@
 use crate::calibrate::Measured;
 use crate::files::{self, Folders};
 use crate::model::costs::Costs;
+use crate::model::family::Family;
 use crate::model::workloads::{self, Plan, Workload, simulate};
 use crate::style::{self, Mark, Panel, Scale, Words};
 use crate::support::Outcome;
@@ -36,7 +37,7 @@ pub(crate) struct Row {
     pub(crate) seed: u64,
     pub(crate) simulated: f64,
     pub(crate) unit: String,
-    /// The rate of the fewest cores, times the cores.
+    /// The rate of the fewest cores, times the cores; of a topic, which has one publisher, that rate.
     pub(crate) ideal: f64,
     /// Share of the cores' time between asking for lines and their coming (some of it behind the cores' back:
     /// stores and prefetches),
@@ -99,6 +100,7 @@ pub(crate) struct Run {
 /// What is to be simulated.
 #[derive(Debug, Clone)]
 pub(crate) struct Task {
+    family: Family,
     pub(crate) workloads: Vec<Workload>,
     pub(crate) cores: Vec<usize>,
     pub(crate) transfers: Vec<f64>,
@@ -115,12 +117,13 @@ pub(crate) struct Task {
 }
 
 impl Task {
-    /// All workloads, near and far, and what was measured.
-    pub(crate) fn new(folders: &Folders, cores: &[usize], warm_up: f64, counted: f64) -> Outcome<Self> {
+    /// All workloads of a family, near and far, and what was measured.
+    pub(crate) fn new(folders: &Folders, family: Family, cores: &[usize], length: (f64, f64)) -> Outcome<Self> {
         let calibrated = machine(folders)?.0.transfer;
-        let workloads = vec![Workload::A, Workload::C, Workload::Strict];
+        let (warm_up, counted) = length;
         Ok(Self {
-            workloads,
+            family,
+            workloads: family.workloads().to_vec(),
             cores: cores.to_vec(),
             transfers: [DISTANCES.as_slice(), &[calibrated]].concat(),
             calibrated,
@@ -134,8 +137,8 @@ impl Task {
     pub(crate) fn run(&self, folders: &Folders, say: impl Fn(&str) + Sync) -> Outcome<(Vec<Row>, Vec<Traffic>)> {
         let (costs, points, origin) = machine(folders)?;
         let (rows, lines) = predict(self, costs, &points, say);
-        write(folders, &rows, &lines, &origin)?;
-        draw(folders)?;
+        write(folders, self.family, &rows, &lines, &origin)?;
+        draw(folders, self.family)?;
         Ok((rows, lines))
     }
     pub(crate) fn runs(&self) -> Vec<Run> {
@@ -144,7 +147,11 @@ impl Task {
             for &transfer in &self.transfers {
                 let most = if transfer == self.calibrated { 2 } else { usize::MAX };
                 let cores = self.cores.iter().filter(|&&cores| (workload.least_cores()..=most).contains(&cores));
-                let each = |&cores| self.seeds.iter().map(move |&seed| Run { workload, transfer, cores, seed });
+                let seeds = |cores| match cores > self.family.most_cores_of_all_seeds() {
+                    true => &self.seeds[..1],
+                    false => &self.seeds[..],
+                };
+                let each = |&cores| seeds(cores).iter().map(move |&seed| Run { workload, transfer, cores, seed });
                 runs.extend(cores.flat_map(each));
             }
         }
@@ -201,7 +208,8 @@ fn predict(task: &Task, costs: Costs, measured: &[Measured], say: impl Fn(&str) 
     let (mut rows, mut lines) = (Vec::<Row>::new(), vec![]);
     for (Run { workload, transfer, cores, seed }, outcome) in runs.into_iter().zip(outcomes.into_iter().flatten()) {
         let first = rows.iter().find(|row| (row.workload, row.transfer_ns, row.seed) == (workload, transfer, seed));
-        let each = first.map_or(outcome.rate / cores as f64, |row| row.simulated / row.cores as f64);
+        let (least, rate) = first.map_or((cores, outcome.rate), |row| (row.cores, row.simulated));
+        let gain = if workload.may_gain() { cores as f64 / least as f64 } else { 1.0 };
         // The points were measured at this machine's own distance.
         let point = measured.iter().find(|point| point.workload == workload && point.cores == cores);
         // Nor does one that others disturbed say anything.
@@ -218,7 +226,7 @@ fn predict(task: &Task, costs: Costs, measured: &[Measured], say: impl Fn(&str) 
             seed,
             simulated: outcome.rate,
             unit: workload.unit().to_owned(),
-            ideal: each * cores as f64,
+            ideal: rate * gain,
             waiting: outcome.seen.waited() as f64 / time,
             queued: queued as f64 / time,
             barriers: outcome.seen.barriers,
@@ -335,17 +343,41 @@ fn hot_runs(lines: &[Traffic]) -> Vec<(Workload, f64, usize)> {
     runs
 }
 
-fn write(folders: &Folders, rows: &[Row], lines: &[Traffic], origin: &Origin) -> Outcome<()> {
-    files::write(&folders.csv("simulated-scaling"), &rows.iter().map(|row| (row, origin)).collect::<Vec<_>>())?;
-    files::write(&folders.csv("simulated-lines"), &lines.iter().map(|line| (line, origin)).collect::<Vec<_>>())
+fn write(folders: &Folders, family: Family, rows: &[Row], lines: &[Traffic], origin: &Origin) -> Outcome<()> {
+    files::write(&folders.csv(family.rates()), &rows.iter().map(|row| (row, origin)).collect::<Vec<_>>())?;
+    files::write(&folders.csv(family.lines()), &lines.iter().map(|line| (line, origin)).collect::<Vec<_>>())
 }
 
-/// Draws the plot from the file, if it is there.
-pub(crate) fn draw(folders: &Folders) -> Outcome<bool> {
-    let path = folders.csv("simulated-scaling");
-    let Some(origin) = files::read::<Origin>(&path)?.first().map(Origin::caption) else { return Ok(false) };
-    plot(&files::read::<Row>(&path)?, &origin, &folders.figures.join("simulated-scaling.svg"))?;
-    Ok(true)
+/// Draws a family's plot from its file, if that is there.
+pub(crate) fn draw(folders: &Folders, family: Family) -> Outcome<Option<String>> {
+    let path = folders.csv(family.rates());
+    let Some(origin) = files::read::<Origin>(&path)?.first().map(Origin::caption) else { return Ok(None) };
+    let name = format!("{}.svg", family.rates());
+    plot(&files::read::<Row>(&path)?, &origin, &folders.figures.join(&name))?;
+    Ok(Some(name))
+}
+
+fn title_of(workload: Workload) -> &'static str {
+    match workload {
+        Workload::A => "Simulation of A, mix of sizes",
+        Workload::C => "Simulation of C, hand-over in pairs",
+        Workload::Strict => "Simulation of A in strict mode",
+        Workload::Small => "Simulation of blocks of 4 KiB, 200 live",
+        Workload::Large => "Simulation of blocks of 64 KiB, 100 live",
+        Workload::Log => "Simulation of 64 B to 256 KiB, 200 live",
+        Workload::Channel => "Simulation of one channel for all",
+        Workload::Pairs => "Simulation of channels in pairs",
+        Workload::Topic => "Simulation of one topic, all but one read",
+        Workload::Lock => "Simulation of A behind one lock",
+        Workload::PingPong => "Simulation of a word between two cores",
+    }
+}
+
+fn axis_of(workload: Workload) -> &'static str {
+    match workload.unit() {
+        "Mmsg/s" => "million messages a second (logarithmic)",
+        _ => "million operations a second (logarithmic)",
+    }
 }
 
 fn plot(rows: &[Row], origin: &str, path: &Path) -> Outcome<()> {
@@ -381,12 +413,7 @@ fn plot(rows: &[Row], origin: &str, path: &Path) -> Outcome<()> {
             let mut cores: Vec<f64> = own.iter().map(|row| row.cores as f64).collect();
             cores.sort_by(f64::total_cmp);
             cores.dedup();
-            let (name, unit) = match workload {
-                Workload::A => ("Simulation of A, mix of sizes", "million operations a second (logarithmic)"),
-                Workload::C => ("Simulation of C, hand-over in pairs", "million messages a second (logarithmic)"),
-                Workload::Strict => ("Simulation of A in strict mode", "million operations a second (logarithmic)"),
-                _ => ("Simulation of A behind one lock", "million operations a second (logarithmic)"),
-            };
+            let (name, unit) = (title_of(workload), axis_of(workload));
             let values = own.iter().flat_map(|row| [row.simulated, row.ideal]);
             let words = Words { title: name, x: "cores (logarithmic)", y: unit, left: 52 };
             let panel = Panel::new(area, &words, Scale::places(&cores), Scale::log(values))?;

@@ -2,7 +2,9 @@
 #![allow(dead_code, reason = "the benchmark and the test are made of these parts, and neither needs all")]
 
 pub(crate) mod costs;
+pub(crate) mod family;
 mod lines;
 pub(crate) mod machine;
 mod region;
+mod structures;
 pub(crate) mod workloads;

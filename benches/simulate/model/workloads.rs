@@ -2,6 +2,8 @@
 
 use super::costs::Costs;
 use super::machine::{self, Access, EXTRA, Place, Seen, SimulatedRegion, now, spend, touch};
+use super::structures;
+pub(crate) use super::structures::Books;
 use atomic_matrix::matrix::heap::{Heap, Kind, Live, ThreadCache};
 use atomic_matrix::segment::layout::{Layout, Params, Usual};
 use fastrand::Rng;
@@ -22,6 +24,30 @@ pub(crate) enum Workload {
     #[value(name = "strict")]
     #[serde(rename = "strict")]
     Strict,
+    /// Blocks of 4 KiB.
+    #[value(name = "4KiB")]
+    #[serde(rename = "4KiB")]
+    Small,
+    /// Blocks of 64 KiB.
+    #[value(name = "64KiB")]
+    #[serde(rename = "64KiB")]
+    Large,
+    /// Sizes from 64 bytes to 256 KiB, log-uniform.
+    #[value(name = "log")]
+    #[serde(rename = "log")]
+    Log,
+    /// A channel: half of the cores send, half receive.
+    #[value(name = "channel")]
+    #[serde(rename = "channel")]
+    Channel,
+    /// Channels of one sender and one receiver, one for each two cores.
+    #[value(name = "pairs")]
+    #[serde(rename = "pairs")]
+    Pairs,
+    /// A lossless topic: one core publishes, all others subscribe.
+    #[value(name = "topic")]
+    #[serde(rename = "topic")]
+    Topic,
     /// The mix in one heap behind one spin lock: a design that cannot scale, against which the simulation is checked.
     #[value(name = "lock")]
     #[serde(rename = "lock")]
@@ -37,19 +63,32 @@ impl Workload {
             Self::A => "A",
             Self::C => "C",
             Self::Strict => "strict",
+            Self::Small => "4KiB",
+            Self::Large => "64KiB",
+            Self::Log => "log",
+            Self::Channel => "channel",
+            Self::Pairs => "pairs",
+            Self::Topic => "topic",
             Self::Lock => "lock",
             Self::PingPong => "ping-pong",
         }
     }
     pub(crate) fn unit(self) -> &'static str {
         match self {
-            Self::C => "Mmsg/s",
+            Self::C | Self::Channel | Self::Pairs | Self::Topic => "Mmsg/s",
             Self::PingPong => "M round trips/s",
             _ => "Mop/s",
         }
     }
     pub(crate) fn least_cores(self) -> usize {
-        if matches!(self, Self::C | Self::PingPong) { 2 } else { 1 }
+        match self {
+            Self::C | Self::PingPong | Self::Channel | Self::Pairs | Self::Topic => 2,
+            _ => 1,
+        }
+    }
+    /// Whether more cores could do more: a topic's one publisher does what it can.
+    pub(crate) fn may_gain(self) -> bool {
+        self != Self::Topic
     }
 }
 
@@ -70,12 +109,14 @@ pub(crate) struct Outcome {
     /// Operations or messages, millions a second.
     pub(crate) rate: f64,
     pub(crate) seen: Seen,
+    /// Of a channel or topic.
+    pub(crate) books: Option<Books>,
 }
 
 /// Bytes of the simulated segment, as in the benchmarks.
 const ARENA: u64 = 64 << 20;
-/// Live blocks that a core keeps at most.
-const LIVE: usize = 200;
+/// The same for larger sizes: the largest sector that there is, a ninth of it live at most at 128 cores.
+const LARGE_ARENA: u64 = 4 << 30;
 /// Granules of a message.
 const MESSAGE: u32 = 128 / 16;
 /// The benchmarks' ring: messages that it holds, and after how many each side tells where it is.
@@ -88,13 +129,56 @@ const ENTRIES: u32 = 16;
 const RING: usize = SLOTS as usize / ENTRIES as usize + 2;
 const _: () = assert!(RING * machine::MOST / 2 <= EXTRA);
 
-type SimulatedHeap = Heap<SimulatedRegion>;
+pub(super) type SimulatedHeap = Heap<SimulatedRegion>;
 
-fn heap(biased: bool, batches: Option<usize>) -> Rc<SimulatedHeap> {
-    let usual = Params::for_segment(ARENA);
+fn heap(workload: Workload, batches: Option<usize>) -> Rc<SimulatedHeap> {
+    let arena = if Draw::of(workload).is_beyond_small() { LARGE_ARENA } else { ARENA };
+    let usual = Params::for_segment(arena);
+    let biased = !matches!(workload, Workload::Strict | Workload::Lock | Workload::PingPong);
     let params = Params { biased, batches: batches.unwrap_or(usual.batches), ..usual };
-    let layout = Layout::fit(ARENA, params).expect("a segment of 64 MiB has a sector");
+    let layout = Layout::fit(arena, params).expect("the segment has a sector");
     Rc::new(Heap::format(SimulatedRegion::new(layout, 0)))
+}
+
+/// How sizes are drawn, in bytes, and how many blocks a core keeps at most.
+#[derive(Debug, Clone, Copy)]
+enum Draw {
+    /// 32 to 544, 200 live.
+    Mix,
+    /// One size.
+    One { size: u32, live: usize },
+    /// Each power of two from `1 << from` to `1 << to` (exclusive) as often as the others, uniform within; 200 live.
+    Log { from: u32, to: u32 },
+}
+
+impl Draw {
+    /// Those of `benches/support/mixes.rs`.
+    fn of(workload: Workload) -> Self {
+        match workload {
+            Workload::Small => Self::One { size: 4 << 10, live: 200 },
+            Workload::Large => Self::One { size: 64 << 10, live: 100 },
+            Workload::Log => Self::Log { from: 6, to: 18 },
+            _ => Self::Mix,
+        }
+    }
+    fn is_beyond_small(self) -> bool {
+        !matches!(self, Self::Mix)
+    }
+    fn live(self) -> usize {
+        if let Self::One { live, .. } = self { live } else { 200 }
+    }
+    /// Granules of a block: a span at least.
+    fn granules(self, random: &mut Rng) -> u32 {
+        let bytes = match self {
+            Self::Mix => random.u32(32..=544),
+            Self::One { size, .. } => size,
+            Self::Log { from, to } => {
+                let least = 1 << random.u32(from..to);
+                least + random.u32(0..least)
+            }
+        };
+        bytes.div_ceil(16).max(4)
+    }
 }
 
 /// As `Handler::allocate_raw` does it.
@@ -117,42 +201,60 @@ fn free(heap: &SimulatedHeap, cache: &mut ThreadCache, live: Live, exact: bool) 
     }
 }
 
+/// The same two with the second step, which the small sizes of A seldom need.
+fn allocate_any(heap: &SimulatedHeap, cache: &mut ThreadCache, granules: u32) -> Option<Live> {
+    // SAFETY: there is one heap.
+    let next = |cache: &mut ThreadCache| unsafe {
+        let own = heap.allocate_own(cache, granules as usize, 0, Kind::Raw, &Usual);
+        own.or_else(|| heap.allocate_next(cache, granules as usize, 0, Kind::Raw, &Usual))
+    };
+    next(cache).or_else(|| heap.allocate(cache, granules, 1, Kind::Raw).ok())
+}
+
+fn free_any(heap: &SimulatedHeap, cache: &mut ThreadCache, live: Live) {
+    // SAFETY: as above.
+    let freed = unsafe {
+        heap.free_own(cache, live.at, live.header, false, &Usual) || heap.free_next(cache, live.at, live.header, &Usual)
+    };
+    if !freed {
+        heap.free(cache, live.at, Some(live.header.generation())).expect("the block is live");
+    }
+}
+
 /// Counts what is done in the counted part of a run.
 #[derive(Clone)]
-struct Count {
-    from: f64,
+pub(super) struct Count {
+    pub(super) from: f64,
     to: f64,
     done: Rc<Cell<u64>>,
 }
 
 impl Count {
     /// Notes one operation. False: the run is over.
-    fn one(&self) -> bool {
+    pub(super) fn one(&self) -> bool {
         let now = now();
         if now >= self.from && now < self.to {
             self.done.set(self.done.get() + 1);
         }
         now < self.to
     }
-    fn goes_on(&self) -> bool {
+    pub(super) fn goes_on(&self) -> bool {
         now() < self.to
     }
 }
 
 fn mix(
     count: &Count,
-    random: &mut Rng,
+    (random, draw): (&mut Rng, Draw),
     costs: Costs,
     mut allocate: impl FnMut(u32) -> Option<Live>,
     mut free: impl FnMut(Live),
 ) {
-    let mut live = Vec::with_capacity(LIVE);
+    let mut live = Vec::with_capacity(draw.live());
     loop {
         spend(costs.harness);
-        if live.len() < LIVE && random.u32(0..10) < 7 {
-            // A span at least.
-            let granules = random.u32(32..=544).div_ceil(16).max(4);
-            let block = allocate(granules).expect("there is room for everybody");
+        if live.len() < draw.live() && random.u32(0..10) < 7 {
+            let block = allocate(draw.granules(random)).expect("there is room for everybody");
             touch(Place::Payload(block.at), Access::Store);
             live.push(block);
         } else if !live.is_empty() {
@@ -298,10 +400,14 @@ fn ping_pong(words: &[Cell<u32>; 2], own: usize, count: &Count, costs: Costs) {
 pub(crate) fn simulate(workload: Workload, costs: Costs, plan: Plan) -> Outcome {
     let Plan { cores, seed, batches, warm_up, counted } = plan;
     assert!(cores >= workload.least_cores());
-    let heap = heap(matches!(workload, Workload::A | Workload::C), batches);
     let (from, to) = (warm_up * 1000.0, (warm_up + counted) * 1000.0);
     let count = Count { from, to, done: Rc::default() };
     let mut seeds = Rng::with_seed(seed);
+    if matches!(workload, Workload::Channel | Workload::Pairs | Workload::Topic) {
+        let (seen, books) = structures::simulate(workload, cores, costs, count.clone(), &mut seeds);
+        return Outcome { rate: count.done.get() as f64 / counted, seen, books: Some(books) };
+    }
+    let (heap, draw) = (heap(workload, batches), Draw::of(workload));
     let mut bodies: Vec<Box<dyn FnOnce()>> = vec![];
     let shared = Rc::new((Cell::new(false), RefCell::new(ThreadCache::new(1))));
     let words = Rc::new([Cell::new(0), Cell::new(0)]);
@@ -317,14 +423,19 @@ pub(crate) fn simulate(workload: Workload, costs: Costs, plan: Plan) -> Outcome 
                 };
                 let cache = RefCell::new(cache);
                 let take = |granules| allocate(&heap, &mut cache.borrow_mut(), granules);
-                mix(&count, &mut random, costs, take, |live| free(&heap, &mut cache.borrow_mut(), live, true));
+                mix(&count, (&mut random, draw), costs, take, |live| free(&heap, &mut cache.borrow_mut(), live, true));
+            })),
+            Workload::Small | Workload::Large | Workload::Log => bodies.push(Box::new(move || {
+                let cache = RefCell::new(ThreadCache::new(owner));
+                let take = |granules| allocate_any(&heap, &mut cache.borrow_mut(), granules);
+                mix(&count, (&mut random, draw), costs, take, |live| free_any(&heap, &mut cache.borrow_mut(), live));
             })),
             Workload::Lock => {
                 let shared = shared.clone();
                 bodies.push(Box::new(move || {
                     let (lock, cache) = &*shared;
                     let take = |granules| locked(lock, costs, || allocate(&heap, &mut cache.borrow_mut(), granules));
-                    mix(&count, &mut random, costs, take, |live| {
+                    mix(&count, (&mut random, draw), costs, take, |live| {
                         locked(lock, costs, || free(&heap, &mut cache.borrow_mut(), live, true));
                     });
                 }));
@@ -344,6 +455,7 @@ pub(crate) fn simulate(workload: Workload, costs: Costs, plan: Plan) -> Outcome 
                     }
                 }));
             }
+            Workload::Channel | Workload::Pairs | Workload::Topic => unreachable!("simulated above"),
             Workload::PingPong => {
                 let words = words.clone();
                 bodies.push(Box::new(move || ping_pong(&words, core % 2, &count, costs)));
@@ -351,5 +463,5 @@ pub(crate) fn simulate(workload: Workload, costs: Costs, plan: Plan) -> Outcome 
         }
     }
     let seen = machine::run(heap.region(), &[], costs, from, bodies);
-    Outcome { rate: count.done.get() as f64 / counted, seen }
+    Outcome { rate: count.done.get() as f64 / counted, seen, books: None }
 }
