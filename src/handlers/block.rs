@@ -6,7 +6,7 @@ use crate::backend::{Native, Reach};
 use crate::error::{Error, Result};
 use crate::matrix::block_header::Header;
 use crate::matrix::heap::{Exhausted, Kind, Live, ThreadCache};
-use crate::segment::layout::{Geometry, Granule, SECTOR_ALIGN, SPAN_BYTES, Usual};
+use crate::segment::layout::{Granule, SECTOR_ALIGN, SPAN_BYTES, Usual};
 use crate::shared::Shared;
 use std::marker::PhantomData;
 

@@ -38,14 +38,6 @@ impl Granule {
     pub const fn plus(self, n: u32) -> Self {
         Self(self.0.saturating_add(n))
     }
-    /// The granule `n` before, or none before the sector's start.
-    #[inline(always)]
-    pub const fn minus(self, n: u32) -> Option<Self> {
-        match self.0.checked_sub(n) {
-            Some(g) => Some(Self(g)),
-            None => None,
-        }
-    }
 }
 
 /// Spans whose hints share one leaf word.
@@ -131,8 +123,6 @@ impl Params {
 /// How granules and spans lie, as far as the quickest paths ask: a [`Layout`] knows it when it is made,
 /// [`Usual`] when it is compiled.
 pub trait Geometry {
-    /// log2 of the granule in bytes.
-    fn granule_shift(&self) -> u32;
     /// log2 of the granules of a span.
     fn span_shift(&self) -> u32;
 }
@@ -141,11 +131,14 @@ pub trait Geometry {
 #[derive(Debug, Clone, Copy)]
 pub struct Usual;
 
-impl Geometry for Usual {
+impl Usual {
+    /// log2 of the granule in bytes.
     #[inline(always)]
-    fn granule_shift(&self) -> u32 {
+    pub const fn granule_shift(self) -> u32 {
         4
     }
+}
+impl Geometry for Usual {
     #[inline(always)]
     fn span_shift(&self) -> u32 {
         2
@@ -153,10 +146,6 @@ impl Geometry for Usual {
 }
 
 impl Geometry for Layout {
-    #[inline(always)]
-    fn granule_shift(&self) -> u32 {
-        self.params.granule_shift
-    }
     #[inline(always)]
     fn span_shift(&self) -> u32 {
         self.span_shift
