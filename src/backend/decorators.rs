@@ -31,6 +31,13 @@ thread_local! {
     static STOP_AFTER: Cell<Option<u64>> = const { Cell::new(None) };
     static MUTANT: Cell<Option<Mutant>> = const { Cell::new(None) };
 }
+/// What happens, and before which access.
+#[cfg(test)]
+type Interruption = (u64, Box<dyn FnOnce()>);
+#[cfg(test)]
+thread_local! {
+    static MEANWHILE: Cell<Option<Interruption>> = const { Cell::new(None) };
+}
 
 impl Counts {
     const NONE: Self =
@@ -90,7 +97,29 @@ pub fn set_mutant(mutant: Option<Mutant>) {
     MUTANT.set(mutant);
 }
 
+/// Runs `operation`, and all of `meanwhile`, another's, before its access number `k` (from 0): whether it came to that.
+#[cfg(test)]
+pub(crate) fn interrupted_at<T>(
+    k: u64,
+    meanwhile: impl FnOnce() + 'static,
+    operation: impl FnOnce() -> T,
+) -> (T, bool) {
+    MEANWHILE.set(Some((k, Box::new(meanwhile))));
+    let result = operation();
+    (result, MEANWHILE.take().is_none())
+}
+
+#[cfg(test)]
+fn interrupt() {
+    match MEANWHILE.take() {
+        Some((0, meanwhile)) => meanwhile(),
+        left => MEANWHILE.set(left.map(|(k, meanwhile)| (k - 1, meanwhile))),
+    }
+}
+
 fn note(count: impl FnOnce(&mut Counts)) {
+    #[cfg(test)]
+    interrupt();
     STOP_AFTER.with(count_down);
     let mut counts = COUNTS.get();
     count(&mut counts);

@@ -12,8 +12,11 @@
 //!   change;
 //! - `random`, `identities`, `seats`: the kernel's random numbers; serials of a process; small numbers of its threads;
 //! - `process`: which process this is, also behind a fork; `native`: the production backend;
-//! - [`decorators`]: to count, to stop, to plant faults; `loom` and `shuttle`: the model checkers' backends.
+//! - [`decorators`]: to count, to stop, to plant faults; `loom` and `shuttle`: the model checkers' backends; `awake`:
+//!   one for tests, of which nobody sleeps.
 
+#[cfg(test)]
+pub(crate) mod awake;
 pub mod decorators;
 pub(crate) mod identities;
 pub(crate) mod native;

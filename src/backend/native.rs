@@ -76,6 +76,13 @@ pub(crate) fn expect_write(address: *const u8) {
     let _ = address;
 }
 
+/// Where the system refuses to wait on a word, whoever waits looks again before long, and does not spin. Whether the
+/// time is over.
+fn sleep_blindly(at_most: Duration) -> bool {
+    crate::kernel::nap(BLIND_SLEEP.min(at_most));
+    at_most <= BLIND_SLEEP
+}
+
 thread_local! {
     /// Set where a heavy fence was refused. The algorithm goes on without it, and leaves to others what is
     /// theirs; the user is told.
@@ -197,11 +204,8 @@ impl Backend for Native {
                 NAPS.set(NAPS.get() + 1);
                 true
             }
-            // Refused (a filter of system calls): whoever waits looks again before long, and does not spin.
-            Err(_) => {
-                crate::kernel::nap(BLIND_SLEEP.min(at_most));
-                at_most <= BLIND_SLEEP
-            }
+            // A filter of system calls.
+            Err(_) => sleep_blindly(at_most),
         }
     }
     // FUTEX_WAITV, Linux 5.16. Without it, or for more words than it takes, whoever waits looks at all of them
@@ -223,14 +227,36 @@ impl Backend for Native {
         match futex::waitv(&sleepers, futex::WaitvFlags::empty(), until.as_ref(), ClockId::Monotonic) {
             Ok(_) | Err(Errno::AGAIN | Errno::INTR) => false,
             Err(Errno::TIMEDOUT) => true,
-            Err(_) => {
-                crate::kernel::nap(BLIND_SLEEP.min(at_most));
-                at_most <= BLIND_SLEEP
-            }
+            Err(_) => sleep_blindly(at_most),
         }
     }
     #[cold]
     fn wake(word: &NativeWord, most: u32) -> usize {
         futex::wake(word.low_half(), futex::Flags::empty(), most.min(i32::MAX as u32)).unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether the time was over, where the kernel waits on a word or on several, and where it refuses that.
+    #[test]
+    fn a_sleep_says_whether_its_time_is_over() {
+        const HOUR: Duration = Duration::from_secs(3600);
+        let word = Native::word(7);
+        assert!(!Native::wait(&word, 8, HOUR) && Native::wait(&word, 7, BLIND_SLEEP));
+        assert!(!Native::wait_any(&[(&word, 7), (&word, 8)], HOUR) && Native::wait_any(&[(&word, 7)], BLIND_SLEEP));
+        assert!(!sleep_blindly(HOUR) && sleep_blindly(BLIND_SLEEP) && sleep_blindly(Duration::ZERO));
+    }
+
+    #[test]
+    fn a_refused_fence_is_noted_until_the_next_operation() {
+        let refused = || {
+            FENCE_REFUSED.set(true);
+            Native::fence_was_refused()
+        };
+        assert_eq!(Native::noting_refused_fences(refused), (true, true));
+        assert_eq!(Native::noting_refused_fences(Native::fence_was_refused), (false, false));
     }
 }

@@ -107,5 +107,38 @@ fn draw() -> u64 {
 /// process id only in another PID namespace, and then was hardly made in the same nanosecond.
 fn without_random() -> u64 {
     let now = std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_nanos() as u64);
-    now.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ u64::from(std::process::id()) << 32
+    of_time_and_process(now, std::process::id())
+}
+
+fn of_time_and_process(now: u64, process: u32) -> u64 {
+    now.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ u64::from(process) << 32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn s1_processes_and_moments_have_numbers_of_their_own() {
+        let numbers: HashSet<_> =
+            (1..65).flat_map(|now| (1..65).map(move |process| of_time_and_process(now, process))).collect();
+        assert_eq!(numbers.len(), 64 * 64);
+        let before = without_random();
+        std::thread::sleep(std::time::Duration::from_millis(1));
+        assert_ne!(without_random(), before);
+    }
+
+    /// Where the number is kept beside the process id: a child forgets it, and has another.
+    #[test]
+    fn s1_a_number_that_was_forgotten_is_another() {
+        if !wipes() {
+            // It is this process's number.
+            return;
+        }
+        let before = kept();
+        assert_eq!((kept(), before as u32), (before, std::process::id()));
+        forget();
+        assert_ne!(kept(), before);
+    }
 }
