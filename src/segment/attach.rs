@@ -234,3 +234,65 @@ fn died(pid: u64, file: &File) -> bool {
         Err(errno) => errno != Errno::WOULDBLOCK,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::FileExt;
+
+    const SOON: Duration = Duration::from_millis(20);
+
+    /// A file that is gone with this.
+    struct Begun(PathBuf);
+    impl Begun {
+        /// Whoever formats it, as its guard says, is this process.
+        fn by(pid: Option<u32>) -> Self {
+            let path = std::env::temp_dir().join(format!("atomic-matrix-begun-{}", uuid::Uuid::new_v4()));
+            let file = File::create_new(&path).expect("a temporary file");
+            if let Some(pid) = pid {
+                let mut words = [0; header::BYTES];
+                words[..8].copy_from_slice(&header::guard::FORMATTING.to_ne_bytes());
+                words[8..16].copy_from_slice(&u64::from(pid).to_ne_bytes());
+                file.write_all_at(&words, 0).expect("written");
+            }
+            Self(path)
+        }
+        fn options(&self) -> Options {
+            Options::new().path(&self.0).patience(SOON)
+        }
+    }
+    impl Drop for Begun {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_file(&self.0);
+        }
+    }
+
+    /// C2: a creator is dead that has no process any more, nor holds the lock under which it formats.
+    #[test]
+    fn c2_a_creator_is_dead_that_has_neither_process_nor_lock() {
+        let mut child = std::process::Command::new("true").spawn().expect("a process");
+        let dead = child.id();
+        child.wait().expect("it ends");
+        let attached = |begun: &Begun| begun.options().attach_segment().map(drop);
+        let lives = Begun::by(Some(std::process::id()));
+        assert!(matches!(attached(&lives), Err(Error::NotReady { .. })), "it lives, and has no lock yet");
+        let invisible = Begun::by(Some(dead));
+        let lock = File::open(&invisible.0).expect("it is there");
+        rustix::fs::flock(&lock, FlockOperation::LockExclusive).expect("a lock");
+        assert!(matches!(attached(&invisible), Err(Error::NotReady { .. })), "it has the lock");
+        drop(lock);
+        assert!(matches!(attached(&invisible), Err(Error::CreatorDied { pid, .. }) if pid == dead.into()));
+    }
+
+    /// Where a name may come before its segment, whoever only looks waits for that as well.
+    #[test]
+    fn c2_an_early_name_is_waited_for_by_whoever_looks() {
+        let empty = Begun::by(None);
+        let viewed = |named| empty.options().named_creation(named).view().map(drop);
+        assert!(matches!(viewed(true), Err(Error::NotReady { .. })));
+        let unnamed = Place::of(&empty.options(), None).expect("a place").expect("a path").open_unnamed();
+        if matches!(unnamed, Ok(Some(_))) {
+            assert!(matches!(viewed(false), Err(Error::WrongLength { .. })), "here a name comes when it is ready");
+        }
+    }
+}

@@ -420,23 +420,44 @@ impl<R: Region> Directory<'_, R> {
 mod tests {
     use super::*;
     use crate::backend::Native;
-    use crate::backend::decorators::{Probe, stopped_at};
+    use crate::backend::decorators::{Probe, interrupted_at, stopped_at};
     use crate::matrix::heap::Heap;
     use crate::segment::layout::{Layout, Params};
     use crate::segment::region::BoxedRegion;
+    use std::sync::Arc;
+
+    type OwnHeap = Heap<BoxedRegion<Probe<Native>>>;
+
+    fn block(offset: u32) -> NamedBlock {
+        NamedBlock { offset, generation: 1, fingerprint: None }
+    }
+    fn heap() -> OwnHeap {
+        let params = Params { participants: 4, ..Params::for_segment(64 << 10) };
+        let layout = Layout::fit(64 << 10, params).expect("room for a sector");
+        Heap::format(BoxedRegion::new(layout))
+    }
+    /// What is seen by whoever may not write: each name's offset.
+    fn seen(directory: &Directory<'_, BoxedRegion<Probe<Native>>>) -> Vec<(String, u32)> {
+        let mut seen = vec![];
+        directory.each(|name, block| seen.push((String::from_utf8_lossy(name).into_owned(), block.offset)));
+        seen.sort();
+        seen
+    }
+    /// Of each entry the kind, as far as it is in use.
+    fn kinds(directory: &Directory<'_, BoxedRegion<Probe<Native>>>) -> Vec<u64> {
+        let states = (0..directory.entries()).map(|entry| directory.word(entry, STATE).load(&DIR_LOOK));
+        states.filter(|&state| state != EMPTY).map(|state| state & KIND).collect()
+    }
 
     /// Wherever its publisher dies: what was seen under the name is seen behind the next publication, too.
     #[test]
     fn c1_a_publication_that_was_seen_stays() {
-        let block = |offset| NamedBlock { offset, generation: 1, fingerprint: None };
-        let params = Params { participants: 4, ..Params::for_segment(64 << 10) };
-        let layout = Layout::fit(64 << 10, params).expect("room for a sector");
         let (mut seen, mut ended) = (0, false);
         for k in 0.. {
             if ended {
                 break;
             }
-            let heap = Heap::format(BoxedRegion::<Probe<Native>>::new(layout.clone()));
+            let heap = heap();
             let directory = Directory(heap.region());
             ended = stopped_at(k, || directory.publish(1, b"first", block(64))).is_some();
             let there = directory.find_unhelped(b"first");
@@ -446,5 +467,111 @@ mod tests {
             seen += u32::from(there.is_some() && !ended);
         }
         assert!(seen > 0, "it is seen before its publisher is done");
+    }
+
+    /// Wherever it ends: the name stands for one block throughout, seen by whoever helps and whoever may not write; and
+    /// what it had begun is emptied by its recovery.
+    #[test]
+    fn c1_of_a_replacement_one_block_is_seen_and_nothing_is_left() {
+        let (mut ended, mut helped) = (false, 0);
+        for k in 0.. {
+            if ended {
+                break;
+            }
+            let heap = heap();
+            let directory = Directory(heap.region());
+            directory.publish(1, b"name", block(64)).expect("there is an entry");
+            ended = stopped_at(k, || directory.replace(2, b"name", block(128))).is_some();
+            let now = seen(&directory);
+            assert_eq!(now.len(), 1, "stopped at {k}: {now:?}");
+            assert_eq!(directory.find_unhelped(b"name").map(|found| found.offset), Some(now[0].1));
+            assert_eq!(directory.lookup(b"name").map(|found| found.block.offset), Some(now[0].1), "stopped at {k}");
+            helped += u32::from(kinds(&directory).contains(&CLAIMED) && now[0].1 == 128);
+            assert_eq!(seen(&directory), now);
+            directory.recover(2);
+            assert_eq!((seen(&directory), kinds(&directory)), (now, vec![READY]), "stopped at {k}");
+        }
+        assert!(helped > 0, "somebody else makes it READY, and empties nothing: that is its replacer's");
+        let held = held_by(PREPARED | by(5) | 77, READY | by(3) | 33);
+        assert_eq!((held & KIND, EntryState::FILLER.get(held), held & VERSION), (CLAIMED, 5, 33));
+        assert_eq!(held_by(PREPARED | by(OWNERS) | VERSION, READY), CLAIMED | by(OWNERS));
+        assert_eq!(held_by(PREPARED, READY | VERSION), CLAIMED | VERSION);
+    }
+
+    /// Who has prepared an entry for a turn that another gets is not seen.
+    #[test]
+    fn c1_a_turn_publishes_one_entry() {
+        let (mut ended, mut same) = (false, 0);
+        for k in 0.. {
+            if ended {
+                break;
+            }
+            let heap = heap();
+            let directory = Directory(heap.region());
+            directory.publish(1, b"before", block(64)).expect("there is an entry");
+            ended = stopped_at(k, || directory.publish(1, b"stopped", block(128))).is_some();
+            let there = directory.find_unhelped(b"stopped");
+            directory.publish(2, b"other", block(192)).expect("there is an entry");
+            assert_eq!(directory.find_unhelped(b"stopped"), there, "stopped at {k}");
+            same += u32::from(kinds(&directory).contains(&PREPARED));
+        }
+        assert!(same > 0, "two were prepared for the same turn");
+    }
+
+    /// Whoever completes a publication changes the entry that it replaces, and not what stands there by now.
+    #[test]
+    fn c1_what_has_changed_since_is_not_replaced() {
+        let heap = heap();
+        let directory = Directory(heap.region());
+        directory.publish(1, b"old", block(64)).expect("there is an entry");
+        let (old, state) = directory.find(b"old").expect("it was published");
+        let later = state + EntryState::VERSION.of(1);
+        for now in [later, CLAIMED | state & VERSION, PREPARED | state & VERSION, EMPTY] {
+            let prepared = PREPARED | by(2) | 9;
+            directory.word(old, STATE).store(now, &DIR_WRITE);
+            directory.word(old + 1, LENGTH).store(length_word(3, Some((old, state))), &DIR_WRITE);
+            directory.word(old + 1, STATE).store(prepared, &DIR_WRITE);
+            directory.complete(old + 1, prepared);
+            assert_eq!(directory.word(old, STATE).load(&DIR_LOOK), now);
+            assert_eq!(directory.word(old + 1, STATE).load(&DIR_LOOK), READY | 9);
+        }
+    }
+
+    /// A turn that names the place behind the last entry, as no publication writes it: nothing is read there (C2).
+    #[test]
+    fn c2_a_turn_of_no_entry_names_nothing() {
+        let heap = heap();
+        let directory = Directory(heap.region());
+        directory.publish(1, b"name", block(64)).expect("there is an entry");
+        let turn = Turn(9 << TURN_BITS | directory.entries() as u64);
+        directory.turn_word().store(turn.0, &DIR_WRITE);
+        assert!(directory.lookup(b"name").is_some() && directory.find_unhelped(b"name").is_some());
+        assert_eq!((directory.replaced_in(turn), directory.turn_word().load(&DIR_LOOK)), (None, turn.0));
+    }
+
+    /// A reader is overtaken at any place by one who replaces what it looks for, by an entry in front of it.
+    #[test]
+    fn c1_a_name_that_is_replaced_meanwhile_is_found() {
+        let mut met = 0;
+        for k in 0.. {
+            let heap = Arc::new(heap());
+            let directory = Directory(heap.region());
+            directory.publish(1, b"front", block(64)).expect("there is an entry");
+            directory.publish(1, b"name", block(128)).expect("there is an entry");
+            assert!(directory.withdraw(b"front"));
+            let other = Arc::clone(&heap);
+            let replace = move || {
+                let replaced = Directory(other.region()).replace(2, b"name", block(192));
+                assert_eq!(replaced.map(|old| old.map(|old| old.offset)), Ok(Some(128)));
+            };
+            let (found, interrupted) = interrupted_at(k, replace, || directory.lookup(b"name"));
+            let found = found.map(|found| found.block.offset);
+            assert!(matches!(found, Some(128 | 192)), "it is there throughout; overtaken at {k}");
+            met += u32::from(found == Some(192));
+            if !interrupted {
+                break;
+            }
+        }
+        assert!(met > 1);
     }
 }

@@ -339,6 +339,23 @@ mod tests {
     }
 
     #[test]
+    fn c2_another_byte_order_is_told_from_no_segment() {
+        let (header, length) = example();
+        let mut words = header.encode();
+        words[4] = MARKER.swap_bytes();
+        assert!(matches!(decode(&words, length), Err(Error::WrongEndianness { .. })));
+        words[2] = MAGIC.swap_bytes();
+        assert!(matches!(decode(&words, length), Err(Error::WrongEndianness { .. })));
+        words[2] = 7;
+        assert!(matches!(decode(&words, length), Err(Error::NotASegment { .. })));
+    }
+
+    #[test]
+    fn a_segment_that_had_a_name_has_no_creator_any_more() {
+        assert!(had_name(&[guard::READY, 0]) && !had_name(&[guard::READY, 7]));
+    }
+
+    #[test]
     fn the_guard_is_told_from_garbage() {
         assert_eq!(Guard::of(&[0, 7]), Guard::Raw);
         assert_eq!(Guard::of(&[guard::FORMATTING, 7]), Guard::Formatting { pid: 7 });

@@ -423,4 +423,22 @@ mod tests {
         segment.unlink().expect("the opener may");
         assert!(!segment.path().is_some_and(Path::exists));
     }
+
+    /// Huge pages are asked for where the file has none of itself: the kernel notes that of the mapping, or refuses.
+    #[test]
+    fn huge_pages_are_asked_for() {
+        let asked = |on| Options::new().memfd().size(4 << 20).huge_pages(on).create_segment();
+        let noted = |segment: &Segment| {
+            let maps = std::fs::read_to_string("/proc/self/smaps").expect("it can be read");
+            let begins = format!("{:x}-", segment.base().addr());
+            let flags =
+                maps.lines().skip_while(|line| !line.starts_with(&begins)).find(|line| line.starts_with("VmFlags"));
+            flags.is_some_and(|flags| flags.contains(" hg"))
+        };
+        assert!(!noted(&asked(false).expect("created")));
+        match asked(true) {
+            Ok(segment) => assert!(noted(&segment)),
+            Err(refused) => assert!(matches!(refused, Error::HugePagesRefused { .. })),
+        }
+    }
 }

@@ -265,4 +265,31 @@ mod tests {
         // They never come back, not even to leave.
         std::mem::forget((first, second));
     }
+
+    /// A newcomer has reserved a dead one's number: it keeps it, whoever else comes, for as long as it lives.
+    #[test]
+    fn c1_a_reserved_number_is_a_living_newcomers() {
+        use super::{NO_LIFE, Slots};
+        use crate::segment::Options;
+        let made = Options::new().memfd().size(1 << 20).create().expect("created");
+        let attach = || {
+            let fd = made.matrix().segment().fd().try_clone_to_owned().expect("duplicated");
+            Options::from_fd(fd).inspect().expect("attached")
+        };
+        let me = made.join().expect("a slot").number;
+        let (dying, newcomer) = (attach(), attach());
+        let dead = dying.join().expect("a slot").number;
+        // SAFETY: only slots are touched from here on, and the handlers are forgotten.
+        unsafe { dying.matrix().segment().end_life() };
+        let segment = made.matrix().segment();
+        let (slots, life) = (Slots(segment), newcomer.matrix().segment().life().expect("a life"));
+        slots.declare_dead(dead, slots.state(dead), me, life).expect("nobody else has");
+        let reserved =
+            || segment.take_dead(me).iter().find(|taken| taken.number == dead).map(|taken| taken.reserved_by());
+        assert_eq!(reserved(), Some(life));
+        // SAFETY: only slots are touched from here on, and the handlers are forgotten.
+        unsafe { newcomer.matrix().segment().end_life() };
+        assert_eq!(reserved(), Some(NO_LIFE));
+        std::mem::forget((dying, newcomer));
+    }
 }

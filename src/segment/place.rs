@@ -271,3 +271,40 @@ pub(crate) fn kind(mode: u32) -> &'static str {
         _ => "special file",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_regular_file_is_called_by_its_name() {
+        let kinds = [
+            (FileType::Directory, "directory"),
+            (FileType::Symlink, "symbolic link"),
+            (FileType::Fifo, "pipe"),
+            (FileType::Socket, "socket"),
+            (FileType::CharacterDevice, "character device"),
+            (FileType::BlockDevice, "block device"),
+            (FileType::RegularFile, "special file"),
+        ];
+        for (file, name) in kinds {
+            assert_eq!(kind(file.as_raw_mode() | 0o640), name);
+        }
+    }
+
+    /// A name that was made in vain is taken back; a file is not taken for the directory of one.
+    #[test]
+    fn a_place_is_made_and_taken_back() {
+        let dir = std::env::temp_dir().join(format!("atomic-matrix-place-{}", uuid::Uuid::new_v4()));
+        std::fs::create_dir(&dir).expect("a temporary directory");
+        let place = Place::new(&dir, OsStr::new("segment"), None).expect("a directory");
+        drop(place.open_new().expect("the name is free"));
+        let made = place.identity().expect("it can be looked at");
+        let under = Place::new(place.path(), OsStr::new("segment"), None).map(drop).map_err(|error| error.to_string());
+        place.remove_new();
+        let left = place.identity().expect("it can be looked at");
+        std::fs::remove_dir(&dir).expect("removed, and empty");
+        assert_eq!((made.is_some(), left), (true, None));
+        assert!(under.is_err_and(|error| error.contains("open the directory") && error.contains("with open(2)")));
+    }
+}

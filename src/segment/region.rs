@@ -217,3 +217,48 @@ impl Region for MappedRegion {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::segment::Options;
+    use crate::segment::layout::Params;
+
+    /// A region that says nothing of payload.
+    struct WithoutPayload(BoxedRegion<Native>);
+    impl Region for WithoutPayload {
+        type Backend = Native;
+        fn layout(&self) -> &Layout {
+            self.0.layout()
+        }
+        fn word(&self, index: WordIndex) -> &NativeWord {
+            self.0.word(index)
+        }
+        fn touch(&self, _: Granule, _: u32) {}
+    }
+
+    /// C2: payload is given where a region has it, as far as it has it, and the same by whatever leads to the region.
+    #[test]
+    fn c2_payload_is_what_lies_there_or_none() {
+        let params = Params { participants: 4, ..Params::for_segment(64 << 10) };
+        let layout = Layout::fit(64 << 10, params).expect("room for a sector");
+        let last = Granule(layout.granules - 1);
+        let region = BoxedRegion::<Native>::with_payload(layout.clone(), 2);
+        let words = |region: &dyn Fn(Granule, usize) -> Option<(*const NativeWord, usize)>| {
+            [(last, 2), (Granule(last.0 - 1), 4), (Granule(last.0 - 2), 1), (last, 3)]
+                .map(|(at, count)| region(at, count))
+        };
+        let plain = words(&|at, count| region.payload(at, count).map(|words| (words.as_ptr(), words.len())));
+        assert_eq!(plain.map(|words| words.map(|(_, count)| count)), [Some(2), Some(4), None, None]);
+        let by_reference = &region;
+        let led =
+            words(&|at, count| Region::payload(&by_reference, at, count).map(|words| (words.as_ptr(), words.len())));
+        assert_eq!(led, plain);
+        assert!(WithoutPayload(BoxedRegion::new(layout)).payload(last, 0).is_none());
+        let segment = Options::new().memfd().size(1 << 20).create_segment().expect("created");
+        let first = segment.payload(Granule(0), 3).expect("it has so many words");
+        let sector = segment.base().as_ptr().wrapping_add(segment.layout().sector as usize);
+        assert_eq!((first.as_ptr().cast(), first.len()), (sector.cast_const(), 3));
+        assert!(segment.payload(Granule(segment.layout().granules), 1).is_none());
+    }
+}

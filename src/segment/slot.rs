@@ -244,3 +244,29 @@ impl<'a, R: Region> Slots<'a, R> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Native;
+    use crate::backend::orderings::SLOT_WRITE;
+    use crate::segment::layout::{Layout, Params};
+    use crate::segment::region::BoxedRegion;
+
+    /// C1: what a dead one visited is let go behind the end of its recovery, while no newcomer acts under its number.
+    #[test]
+    fn c1_a_visit_of_the_dead_ends_behind_their_recovery() {
+        let params = Params { participants: 4, ..Params::for_segment(64 << 10) };
+        let region = BoxedRegion::<Native>::new(Layout::fit(64 << 10, params).expect("room for a sector"));
+        let slots = Slots(&region);
+        let (visiting, state) = (slots.slot(2, SlotWord::Visiting), slots.slot(2, SlotWord::State));
+        let newcomer = 7 & LIFE;
+        for (word, visits) in [(RECOVERING, 9), (RECOVERED | newcomer, 9), (RECOVERED, 0)] {
+            state.store(word, &SLOT_WRITE);
+            visiting.store(9, &VISIT);
+            slots.release(1, &[slots.begun(2).expect("it has begun")]);
+            assert_eq!(visiting.load(&VISIT_LOOK), visits);
+            assert_eq!(slots.is_free(2), word == RECOVERED);
+        }
+    }
+}

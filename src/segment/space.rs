@@ -69,7 +69,8 @@ impl FileSystem {
         match errno {
             Errno::NOSPC | Errno::NOMEM | Errno::DQUOT => {
                 let room = self.room.map(|(free, _)| free);
-                let pages = if self.huge { free_huge_pages() } else { None };
+                let table = if self.huge { text("/proc/meminfo") } else { None };
+                let pages = table.and_then(|table| free_huge_pages(&table));
                 self.full(total, room.into_iter().chain(pages).min().unwrap_or(0))
             }
             _ => Error::io(format!("reserve {total} bytes for {} with {call}", name.display()), errno),
@@ -187,10 +188,9 @@ fn available_in_old_group(dir: &Path) -> Option<u64> {
 }
 
 /// Bytes of huge pages (of the default size) that are neither in use nor promised.
-fn free_huge_pages() -> Option<u64> {
-    let table = text("/proc/meminfo")?;
-    let free = meminfo(&table, "HugePages_Free")?.saturating_sub(meminfo(&table, "HugePages_Rsvd")?);
-    Some(free * meminfo(&table, "Hugepagesize")?)
+fn free_huge_pages(table: &str) -> Option<u64> {
+    let free = meminfo(table, "HugePages_Free")?.saturating_sub(meminfo(table, "HugePages_Rsvd")?);
+    Some(free * meminfo(table, "Hugepagesize")?)
 }
 
 #[cfg(test)]
@@ -203,7 +203,17 @@ mod tests {
         assert_eq!(meminfo(table, "MemAvailable"), Some(3 << 10));
         assert_eq!(meminfo(table, "HugePages_Free"), Some(7));
         assert_eq!(meminfo(table, "Mem"), None);
+        let huge = "HugePages_Free:       7\nHugePages_Rsvd:        2\nHugepagesize:       2048 kB\n";
+        assert_eq!((free_huge_pages(huge), free_huge_pages(table)), (Some(5 << 21), None));
         assert!(available_memory().is_none_or(|bytes| bytes > 0));
+    }
+
+    /// Up to the last byte.
+    #[test]
+    fn what_has_room_just_so_is_not_refused() {
+        let system = FileSystem { page: 4096, huge: false, in_memory: false, room: Some((7, 8)) };
+        let refused = |total, reserve| system.check_room(total, reserve).is_err();
+        assert_eq!([refused(7, true), refused(8, true), refused(8, false)], [false, true, false]);
     }
 
     #[test]
