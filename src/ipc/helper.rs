@@ -229,6 +229,11 @@ impl<B: Backend> Helper<B> {
         self.tell();
     }
 
+    #[cfg(test)]
+    pub(super) fn has_ended(&self) -> bool {
+        locked(&self.list).ended
+    }
+
     fn tell(&self) {
         if B::takes(Mutant::HelperUntold) {
             self.tellings.fetch_add(1, &BELL_RING);
@@ -363,5 +368,141 @@ pub fn poll<B: Backend, T>(
         if found.is_some() {
             return found;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::awake::{Awake, meanwhile, slept};
+
+    type Words = <Awake as Backend>::Word;
+
+    /// A bell of a process's own.
+    #[derive(Clone)]
+    struct Own(Arc<[Words; 2]>);
+    impl Own {
+        fn new() -> Self {
+            Self(Arc::new([0, 0].map(Awake::word)))
+        }
+        fn rung(&self) -> u64 {
+            self.0[0].load(&BELL_LOOK)
+        }
+        fn asleep(&self) -> u32 {
+            self.0[1].load(&SLEEPERS_LOOK) as u32
+        }
+        fn watched_by(&self, helper: &Arc<Helper<Awake>>) -> Sleeper<Awake> {
+            Sleeper::watch(helper, &self.bell(), || Box::new(self.clone()), Waker::noop())
+        }
+        /// A future that is polled for the first time, and finds nothing.
+        fn awaited_by(&self, helper: &Arc<Helper<Awake>>) -> Sleeper<Awake> {
+            let mut asleep = None;
+            let rings = || Box::new(self.clone()) as _;
+            let found = poll(helper, self.bell(), rings, &mut asleep, Waker::noop(), |_| None::<()>);
+            assert!(found.is_none());
+            asleep.expect("it sleeps")
+        }
+    }
+    impl Rings<Awake> for Own {
+        fn bell(&self) -> Bell<'_, Awake> {
+            Bell::new(&self.0[0], &self.0[1])
+        }
+    }
+
+    fn helper() -> Arc<Helper<Awake>> {
+        slept();
+        Arc::default()
+    }
+
+    #[test]
+    fn q5_a_round_is_slept_at_each_bell_unless_one_has_rung() {
+        let helper = helper();
+        assert!(helper.round());
+        assert_eq!(slept(), [1], "for news alone");
+        let (one, two) = (Own::new(), Own::new());
+        let (first, again, second) = (one.watched_by(&helper), one.watched_by(&helper), two.watched_by(&helper));
+        assert!(helper.round());
+        assert_eq!(slept(), [3], "news, and each bell once");
+        assert_eq!([&first, &again, &second].map(|one| one.over(Waker::noop())), [None; 3]);
+        one.bell().ring(1);
+        assert!(helper.round());
+        assert_eq!(slept(), [0; 0], "one has rung");
+        let over = [&first, &again, &second].map(|one| one.over(Waker::noop()));
+        assert_eq!(over, [Some(Look::Quick), Some(Look::Quick), None]);
+        assert_eq!(helper.rounds.load(&BELL_LOOK), 0, "nobody waits for a round");
+        first.leave(&one.bell());
+        again.leave(&one.bell());
+        meanwhile(move || assert!(helper.round()));
+        second.leave(&two.bell());
+    }
+
+    /// A watch, whose bell the helper leaves, and a future, which does that itself; each with another beside it, that
+    /// counts still.
+    #[test]
+    fn q5_each_sleeper_leaves_its_bell_once() {
+        let (helper, bell) = (helper(), Own::new());
+        let _beside = bell.bell().count_in();
+        for by in [Own::watched_by, Own::awaited_by] {
+            for gives_up in [false, true] {
+                let leave = |sleeper: Sleeper<Awake>| {
+                    if gives_up { sleeper.give_up(&bell.bell()) } else { sleeper.leave(&bell.bell()) }
+                };
+                // Before the helper has heard of it; when it may be asleep for it; when it has seen to it.
+                leave(by(&bell, &helper));
+                assert_eq!((bell.asleep(), locked(&helper.list).waits.len()), (1, 0));
+                let sleeper = by(&bell, &helper);
+                helper.round();
+                let again = Arc::clone(&helper);
+                meanwhile(move || assert!(again.round()));
+                leave(sleeper);
+                assert_eq!((bell.asleep(), locked(&helper.list).waits.len()), (1, 0));
+                let sleeper = by(&bell, &helper);
+                bell.bell().ring(1);
+                helper.round();
+                leave(sleeper);
+                assert_eq!((bell.asleep(), locked(&helper.list).waits.len()), (1, 0));
+            }
+        }
+    }
+
+    /// Who does not look passes the call on, which may have been its own: to the one beside it.
+    #[test]
+    fn q5_a_future_that_is_dropped_passes_a_call_on() {
+        let (helper, bell) = (helper(), Own::new());
+        let _beside = bell.bell().count_in();
+        bell.awaited_by(&helper).give_up(&bell.bell());
+        assert_eq!(bell.rung(), 0, "there was no call");
+        let (looks, dropped) = (bell.awaited_by(&helper), bell.awaited_by(&helper));
+        bell.bell().ring(1);
+        looks.leave(&bell.bell());
+        assert_eq!(bell.rung(), 1);
+        dropped.give_up(&bell.bell());
+        assert_eq!(bell.rung(), 2);
+    }
+
+    /// The helper may be asleep at its bell: whoever leaves waits until another round has begun, and is called then.
+    #[test]
+    fn q5_who_leaves_a_helper_that_may_be_asleep_for_it_waits_for_its_next_round() {
+        let (helper, bell) = (helper(), Own::new());
+        bell.watched_by(&helper).leave(&bell.bell());
+        assert_eq!(slept(), [0; 0], "the helper has not heard of it");
+        let sleeper = bell.watched_by(&helper);
+        helper.round();
+        assert_eq!(slept(), [2]);
+        let again = Arc::clone(&helper);
+        meanwhile(move || assert!(again.round()));
+        sleeper.leave(&bell.bell());
+        assert_eq!(slept(), [0, 1], "it waits; the helper begins a round without it");
+        assert_eq!((helper.rounds.load(&BELL_LOOK), locked(&helper.list).leavers), (1, 0), "who waits is called once");
+    }
+
+    #[test]
+    fn q5_a_helper_that_is_to_end_begins_no_round() {
+        let helper = helper();
+        let told = helper.tellings.load(&BELL_LOOK);
+        helper.end();
+        assert_eq!(helper.tellings.load(&BELL_LOOK), told + 1, "it is called");
+        assert!(!helper.round());
+        assert_eq!(slept(), [0; 0]);
     }
 }

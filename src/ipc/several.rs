@@ -62,3 +62,55 @@ pub fn wait_for_any<B: Backend, T>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Word;
+    use crate::backend::awake::{Awake, meanwhile, slept};
+    use crate::backend::orderings::BELL_LOOK;
+    use std::sync::Arc;
+
+    /// Two bells, at each of which another sleeps as well, and how often each is rung in the end.
+    fn rung(act: impl FnOnce(&[Bell<'_, Awake>; 2], Arc<[<Awake as Backend>::Word; 4]>)) -> [u64; 2] {
+        let words = Arc::new([0; 4].map(Awake::word));
+        let [one, asleep_there, two, asleep_here] = &*words;
+        let bells = [Bell::new(one, asleep_there), Bell::new(two, asleep_here)];
+        let _others = bells.map(|bell| bell.count_in());
+        slept();
+        act(&bells, Arc::clone(&words));
+        [one, two].map(|rings| rings.load(&BELL_LOOK))
+    }
+
+    #[test]
+    fn q5_who_finds_something_at_once_does_not_sleep() {
+        let rung = rung(|bells, _| {
+            assert_eq!(wait_for_any(bells, 1, None, |at, _| Some(at)), Some((1, 1)));
+            assert_eq!(slept(), [0; 0]);
+            assert_eq!(wait_for_any(bells, 0, Some(Instant::now()), |_, _| None::<()>), None);
+            assert_eq!(slept(), [0; 0], "the time is over");
+        });
+        assert_eq!(rung, [0, 0]);
+    }
+
+    /// Called at both bells while it slept, it takes from one: the other's call goes to who else sleeps there.
+    #[test]
+    fn q5_of_two_calls_the_one_that_is_not_used_is_passed_on() {
+        for (rings, passed_on) in [([true, true], [1, 2]), ([true, false], [1, 0])] {
+            let rung = rung(|bells, words| {
+                meanwhile(move || {
+                    let bells = [Bell::<Awake>::new(&words[0], &words[1]), Bell::new(&words[2], &words[3])];
+                    bells.iter().zip(rings).filter(|(_, rings)| *rings).for_each(|(bell, _)| bell.ring(1));
+                });
+                let mut tries = 0;
+                let mut third = |at, _| {
+                    tries += 1;
+                    (tries > 2).then_some(at)
+                };
+                assert_eq!(wait_for_any(bells, 0, None, &mut third), Some((0, 0)));
+                assert_eq!(slept(), [2]);
+            });
+            assert_eq!(rung, passed_on);
+        }
+    }
+}

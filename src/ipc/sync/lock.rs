@@ -98,3 +98,32 @@ impl<B: Backend> Lock<'_, B> {
         (Some(word & !POISONED).filter(|&holder| holder != 0), word & POISONED != 0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Native;
+
+    /// Free, held, poisoned by who has it or by its death, and cured: what it says of itself, and to whom it is given.
+    #[test]
+    fn c1_a_lock_says_who_has_it_and_stays_poisoned_until_it_is_cured() {
+        let [word, rings, asleep] = [0; 3].map(Native::word);
+        let lock = Lock::<Native> { word: &word, bell: Bell::new(&rings, &asleep) };
+        let (alive, dead) = (|_| false, |_| true);
+        assert_eq!((lock.look(), lock.try_take(5, alive), lock.look()), ((None, false), Ok(false), (Some(5), false)));
+        assert_eq!((lock.try_take(5, dead), lock.try_take(6, alive)), (Err(Busy::Mine), Err(Busy::Held(5))));
+        lock.poison();
+        assert_eq!(lock.look(), (Some(5), true));
+        lock.release();
+        assert_eq!((lock.look(), lock.try_take(6, alive), lock.look()), ((None, true), Ok(true), (Some(6), true)));
+        lock.cure();
+        assert_eq!(lock.look(), (Some(6), false), "it is held still");
+        lock.release();
+        assert_eq!((lock.look(), lock.try_take(6, alive)), ((None, false), Ok(false)));
+        assert_eq!(
+            (lock.try_take(7, |holder| holder == 6), lock.look()),
+            (Ok(true), (Some(7), true)),
+            "it is taken over"
+        );
+    }
+}
