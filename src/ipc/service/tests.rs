@@ -185,3 +185,133 @@ fn q6_a_dead_client_is_missed() {
     drop(service);
     nothing_is_left(&made);
 }
+
+/// The room that its tail takes is behind the value, whatever its size: what was made with room is sent where it lies,
+/// and of the rest a copy, whole; nothing is left of the original.
+#[test]
+fn q3_requests_and_responses_of_any_size_come_whole_and_with_room_uncopied() {
+    const WORDS: usize = 6;
+    let made = handler();
+    let slices = made.service::<[u8], [u8]>("slices").open_or_create().expect("made");
+    let (client, server) = (slices.client().expect("a client"), slices.server().expect("a server"));
+    for items in 0..200_usize {
+        let value: Vec<u8> = (0..items).map(|k| (items + k) as u8).collect();
+        for with_room in [true, false] {
+            let mut request = match with_room {
+                true => client.request_slice(items).expect("room"),
+                false => made.message_slice(items).expect("room"),
+            };
+            request.copy_from_slice(&value);
+            let lies = request.as_ptr();
+            let mut responses = client.stream(request, LONG).expect("it is sent");
+            let request = server.try_next().expect("it is there");
+            assert_eq!((&*request, with_room && request.as_ptr() != lies), (&*value, false), "{items} items");
+            let mut response = match with_room {
+                true => request.response_slice(items).expect("room"),
+                false => made.message_slice(items).expect("room"),
+            };
+            response.copy_from_slice(&value);
+            let lies = response.as_ptr();
+            request.respond(response).expect("it is awaited");
+            let response = responses.next_timeout(LONG).expect("answered").expect("it is there");
+            assert_eq!((&*response, with_room && response.as_ptr() != lies), (&*value, false), "{items} items");
+        }
+    }
+    let words = made.service::<[u64; WORDS], [u64; WORDS]>("words").open_or_create().expect("made");
+    let (fixed, serves) = (words.client().expect("a client"), words.server().expect("a server"));
+    let mut request = fixed.request().expect("room");
+    *request = [7; WORDS];
+    let lies = request.as_ptr();
+    let mut responses = fixed.stream(request, LONG).expect("it is sent");
+    let request = serves.try_next().expect("it is there");
+    assert_eq!((*request, request.as_ptr()), ([7; WORDS], lies));
+    let mut response = request.response().expect("room");
+    *response = [8; WORDS];
+    let lies = response.as_ptr();
+    request.respond(response).expect("it is awaited");
+    let response = responses.next_timeout(LONG).expect("answered").expect("it is there");
+    assert_eq!((*response, response.as_ptr()), ([8; WORDS], lies));
+    drop((response, responses));
+    drop((client, server, fixed, serves));
+    slices.remove().and(words.remove()).expect("ours");
+    drop((slices, words));
+    nothing_is_left(&made);
+}
+
+/// A caller whose request is dropped is called, and one that has its last response is not called again.
+#[test]
+fn q5_a_caller_is_called_for_the_end_once() {
+    let made = handler();
+    let service = made.service::<u64, u64>("echo").open_or_create().expect("made");
+    let (client, server) = (service.client().expect("a client"), service.server().expect("a server"));
+    let bell = client.responses().structure().expect("no fork").bell(crate::ipc::structure::Role::Receiver);
+    for answers in 0..3 {
+        let stream = client.stream(made.message_of(1).expect("room"), LONG).expect("it is sent");
+        let mut request = server.try_next().expect("it is there");
+        let asleep = bell.count_in();
+        match answers {
+            0 => {}
+            1 => request.respond_and_keep(made.message_of(2).expect("room")).expect("it is awaited"),
+            _ => request.finish_and_keep().expect("it is awaited"),
+        }
+        assert_eq!(bell.has_rung(asleep), answers > 0);
+        bell.leave(asleep);
+        let asleep = bell.count_in();
+        drop(request);
+        assert_eq!(bell.has_rung(asleep), answers == 0, "Q5: it is told of the end once");
+        bell.leave(asleep);
+        drop(stream);
+    }
+}
+
+/// A response waits for room as long as its server says, and not for one nap alone.
+#[test]
+fn q5_a_response_waits_for_a_slow_caller() {
+    let made = handler();
+    let service = made.service::<u64, u64>("slow").open_or_create().expect("made");
+    let (client, server) = (service.client().expect("a client"), service.server().expect("a server"));
+    let mut stream = client.stream(made.message_of(1).expect("room"), LONG).expect("it is sent");
+    let request = server.try_next().expect("it is there");
+    while request.send(made.message_of(2).expect("room"), std::time::Duration::ZERO).is_ok() {}
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| request.send(made.message_of(3).expect("room"), LONG).map_err(|error| error.why));
+        std::thread::sleep(3 * crate::ipc::wait::NAP);
+        drop(stream.next_timeout(LONG).expect("it is there"));
+        assert_eq!(waits.join().expect("it waits"), Ok(()));
+    });
+}
+
+/// What cannot be sent comes back, and says why.
+#[test]
+fn q3_what_is_not_sent_says_why() {
+    let made = handler();
+    let service = made.service::<[u8], [u8]>("echo").open_or_create().expect("made");
+    let (client, server) = (service.client().expect("a client"), service.server().expect("a server"));
+    // A block without room for more.
+    let full = || made.message_from(&[7_u8; 48]).expect("room");
+    let freed = full();
+    made.free_at(freed.offset()).expect("it is live");
+    let refused = client.stream(freed, LONG).map(drop).expect_err("it was freed");
+    assert_eq!(refused.why, Failed::Unsent { why: Unsent::NotOwn });
+    assert_eq!(refused.to_string(), refused.why.to_string());
+    let (asks, answers) = (full(), full());
+    let stream = client.stream(full(), LONG).expect("it is sent");
+    let request = server.try_next().expect("it is there");
+    let freed = full();
+    made.free_at(freed.offset()).expect("it is live");
+    let refused = request.send(freed, LONG).expect_err("it was freed");
+    assert_eq!((refused.why, refused.to_string()), (Unanswered::NotOwn, Unanswered::NotOwn.to_string()));
+    drop(refused);
+    let fill = || {
+        for size in [1 << 16, 1 << 10, 64] {
+            while made.allocate_raw(size).is_ok() {}
+        }
+    };
+    fill();
+    let refused = request.send(answers, LONG).expect_err("there is no memory");
+    assert_eq!((refused.why, refused.message.len()), (Unanswered::OutOfMemory, 48));
+    drop((request, stream));
+    fill();
+    let refused = client.stream(asks, LONG).map(drop).expect_err("there is no memory");
+    assert_eq!((refused.why, refused.request.is_some()), (Failed::OutOfMemory, true));
+}
