@@ -113,6 +113,8 @@ pub mod several;
 pub(crate) mod several;
 mod single;
 pub(crate) mod sort;
+#[cfg(test)]
+mod steps_tests;
 #[cfg(feature = "internals")]
 pub mod structure;
 #[cfg(not(feature = "internals"))]
@@ -133,10 +135,14 @@ pub mod text;
 pub mod topic;
 #[doc(hidden)]
 pub mod unbound;
+#[cfg(test)]
+mod values_tests;
 #[cfg(feature = "internals")]
 pub mod wait;
 #[cfg(not(feature = "internals"))]
 pub(crate) mod wait;
+#[cfg(test)]
+mod waiting_tests;
 
 #[doc(inline)]
 pub use board::Board;

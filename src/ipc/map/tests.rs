@@ -1,5 +1,7 @@
 use super::*;
+use crate::ipc::structure::Role;
 use crate::ipc::testing::{LONG, SOON, handler, nothing_is_left, other};
+use crate::ipc::waiting_tests::looks_after_the_dead;
 use std::collections::HashMap;
 
 /// Random calls, each answered as a HashMap answers it.
@@ -188,4 +190,57 @@ fn m1_many_threads_count_in_one_map() {
     });
     let sum: u64 = (0..3_u8).map(|key| map.get_value(&[key]).expect("a guard").expect("it is there")).sum();
     assert_eq!(sum, 3 * EACH);
+}
+
+/// Who waits for a value's last reader looks after those who die meanwhile.
+#[test]
+fn l1_who_waits_for_a_reader_looks_after_the_dead() {
+    let made = handler();
+    let map = made.map::<u64>("map").open_or_create().expect("made");
+    map.insert_value(b"key", 1).expect("room");
+    let read = map.get(b"key").expect("a guard").expect("it is there");
+    let displaced = map.take(b"key").expect("a guard").expect("it is there");
+    let own = || assert_eq!(displaced.into_message(LONG).map(|own| *own).ok(), Some(1));
+    looks_after_the_dead(&made, "reader's end", (&map.attached, Role::Sender), own, || drop(read));
+}
+
+/// The only guard is a dead one's: it is had back, and given back.
+#[test]
+fn m1_a_dead_ones_guard_is_had_again() {
+    let made = handler();
+    let map = made.map::<u64>("map").guards(1).open_or_create().expect("made");
+    map.insert_value(b"key", 1).expect("room");
+    for key in [b"key", b"not"] {
+        let dying = std::mem::ManuallyDrop::new(other(&made));
+        let theirs = std::mem::ManuallyDrop::new(dying.map::<u64>("map").open_or_create().expect("it is there"));
+        std::mem::forget(theirs.get(b"key").expect("a guard").expect("it is there"));
+        assert!(map.contains(key).is_err(), "it is held");
+        // SAFETY: no handle of it is used or dropped from here on.
+        unsafe { dying.matrix().segment().end_life() };
+        let found = map.get(key).expect("it is nobody's any more");
+        assert_eq!(found.as_deref(), (key == b"key").then_some(&1));
+        let refused = map.get(b"key").map(|entry| entry.is_some());
+        match found {
+            Some(_) => assert!(matches!(refused, Err(Error::MapRefused { why: Refused::NoGuard }))),
+            None => assert!(refused.is_ok_and(|there| there)),
+        }
+        drop(found);
+        assert!(map.contains(b"key").expect("a guard") && !map.contains(b"not").expect("a guard"));
+    }
+}
+
+/// A value that was made with room for its key stays where it lies.
+#[test]
+fn m1_a_value_with_room_for_its_key_is_not_copied() {
+    let made = handler();
+    let map = made.map::<[u64; 5]>("map").open_or_create().expect("made");
+    for length in 0..=80 {
+        let key = vec![7; length];
+        let mut message = map.message(&key).expect("room");
+        *message = [length as u64; 5];
+        let lies = message.as_ptr();
+        drop(map.insert(&key, message).expect("room"));
+        let found = map.get(&key).expect("a guard").expect("it is there");
+        assert_eq!((*found, found.as_ptr()), ([length as u64; 5], lies));
+    }
 }
