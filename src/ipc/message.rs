@@ -457,3 +457,20 @@ impl Handler {
         Ok((live, self.items_of::<T>(live)?))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::error::Error;
+    use crate::ipc::testing::handler;
+
+    /// S5: behind the copy of a value it is asked once more whether its block is still the reference's.
+    #[test]
+    fn s5_a_block_that_was_freed_meanwhile_is_not_still_there() {
+        let made = handler();
+        let message = made.message_of(7_u64).expect("room");
+        let reference = message.into_ref().expect("it is ours");
+        made.is_still(reference).expect("it is there");
+        made.free_ref(reference).expect("it is nobody's");
+        assert!(matches!(made.is_still(reference), Err(Error::NotLive { .. } | Error::Stale { .. })));
+    }
+}

@@ -96,3 +96,16 @@ unsafe impl<H: Shared, T: Shared> Payload for Framed<H, T> {
         std::ptr::slice_from_raw_parts_mut(first.cast::<T>(), items) as *mut Self
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s1_a_value_has_its_bytes_and_its_alignment() {
+        assert_eq!((<[u64; 6]>::bytes(1), u8::bytes(1)), (Some(48), Some(1)));
+        assert_eq!((head(8), head(16), head(64)), (16, 16, 64));
+        assert_eq!((max(1, 2), max(2, 1), max(2, 2)), (2, 2, 2));
+        assert_eq!((Framed::<u8, u64>::ALIGN, Framed::<u64, u8>::ALIGN), (8, 8));
+    }
+}

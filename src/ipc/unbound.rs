@@ -63,3 +63,22 @@ impl<T: Payload + ?Sized> Unbound<T> {
         Ok(Message::<T>::over(handler, pointer, items).with_giver(giver))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ipc::testing::handler;
+
+    /// A copy that another language kept of what is in a structure by now, under whatever generation.
+    #[test]
+    fn s5_what_was_sent_is_bound_no_more() {
+        let made = handler();
+        let channel = made.channel::<u64>("channel").create().expect("made");
+        let message = made.message_of(7_u64).expect("room");
+        let before = message.offset();
+        channel.sender().expect("a sender").send(message).expect("room");
+        let linked = made.pointer(made.live_at(before).expect("it is linked"));
+        let kept = Unbound::<u64> { pointer: linked, giver: 0, of: PhantomData };
+        assert!(matches!(kept.bind(&made).map(drop), Err(Error::InStructure { offset }) if offset == before));
+    }
+}
