@@ -436,4 +436,53 @@ mod tests {
             alive.free_raw(block).expect("live");
         }
     }
+
+    /// Of larger blocks, too: whichever was freed last serves only where it lies at the multiple that is asked for.
+    #[test]
+    fn a_larger_block_that_was_freed_last_is_handed_out_aligned() {
+        let handler = Options::new().memfd().size(4 << 20).create().expect("created");
+        for size in [2300, 4000] {
+            let mut blocks: Vec<_> = std::iter::from_fn(|| handler.allocate_raw(size).ok()).collect();
+            for align in [128, 4096] {
+                let layout = Layout::from_size_align(size, align).expect("a power of two");
+                for block in &mut blocks {
+                    handler.free_raw(*block).expect("live");
+                    let aligned = handler.allocate_layout(layout).ok();
+                    let at = aligned.as_ref().map(|aligned| handler.resolve(aligned) as usize % align);
+                    assert!(at.unwrap_or(0) == 0, "{size} bytes at {align}");
+                    aligned.into_iter().for_each(|block| handler.free_raw(block).expect("live"));
+                    *block = handler.allocate_raw(size).expect("it was freed");
+                }
+            }
+            blocks.into_iter().for_each(|block| handler.free_raw(block).expect("live"));
+        }
+    }
+
+    #[test]
+    fn s1_a_value_lies_in_its_block() {
+        use crate::handlers::HandlerFunctions;
+        let handler = Options::new().memfd().size(1 << 20).create().expect("created");
+        let mut block = handler.allocate::<u64>().expect("room");
+        // SAFETY: the block is this test's alone, and was written.
+        let (written, lies) = unsafe {
+            handler.write(&mut block, 7);
+            (handler.read(&block), handler.own(&block))
+        };
+        assert_eq!((written, lies.cast()), (7, handler.resolve_at(block.offset()).expect("live")));
+        handler.free(block);
+    }
+
+    /// A small request is not served with a large block that was freed last.
+    #[test]
+    fn what_was_parked_serves_its_own_size() {
+        let handler = Options::new().memfd().size(4 << 20).create().expect("created");
+        let raw = |size| handler.allocate_raw(size).expect("room");
+        let (parked, _between): (Vec<_>, Vec<_>) = (10..160).map(|spans| (raw(64 * spans), raw(64))).unzip();
+        parked.into_iter().for_each(|block| handler.free_raw(block).expect("live"));
+        for size in (1..80).chain([600, 640, 641, 1920]) {
+            let block = handler.allocate_raw(size).expect("room");
+            let has = handler.usable_size(&block).expect("live");
+            assert!(has >= size && has <= (size + size / 9).next_multiple_of(64), "{has} bytes for {size}");
+        }
+    }
 }

@@ -161,3 +161,24 @@ impl Handler {
         self.matrix.participants()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::error::Error;
+    use crate::segment::Options;
+
+    /// S5: what was freed meanwhile, and is another's block by now, is given to nobody.
+    #[test]
+    fn s5_a_later_block_in_the_same_place_is_not_given() {
+        let made = Options::new().memfd().size(4 << 20).create().expect("created");
+        let me = made.join().expect("a slot").number;
+        let before = made.allocate_raw(5000).expect("room");
+        let live = made.live(&before).expect("it is live");
+        made.free_raw(before).expect("it is ours");
+        assert!(matches!(made.give(me, before.offset, live, 0), Err(Error::NotLive { .. })));
+        let again = made.allocate_raw(5000).expect("room");
+        assert_eq!(again.offset, before.offset, "the place that was freed last");
+        assert!(matches!(made.give(me, before.offset, live, 0), Err(Error::Stale { .. })));
+        assert_eq!(made.live(&again).expect("it is live").header.owner(), me);
+    }
+}

@@ -135,3 +135,83 @@ impl Handler {
         Ok(self.pointer(self.live_at(offset)?))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::segment::Options;
+
+    fn handler() -> Handler {
+        Options::new().memfd().size(4 << 20).create().expect("created")
+    }
+
+    /// S1: as many bytes are copied as both blocks have, whatever lies behind them.
+    #[test]
+    fn s1_a_block_that_moves_takes_its_own_bytes_with_it() {
+        let made = handler();
+        let filled = |bytes: usize, with: u8| {
+            let block = made.allocate_raw(bytes).expect("room");
+            made.store_bytes(&block, &vec![with; bytes]).expect("it is live");
+            block
+        };
+        let (one, block, other) = (filled(20_000, 2), filled(5008, 1), filled(20_000, 2));
+        let behind = |other: u32| (5008..5200).contains(&other.wrapping_sub(block.offset()));
+        assert!(behind(one.offset()) || behind(other.offset()), "one behind the other");
+        let moved = made.resize(block, Layout::array::<u8>(12_000).expect("small")).expect("room");
+        let mut bytes = vec![0; 12_000];
+        made.load_bytes(&moved, &mut bytes).expect("it is live");
+        assert!(bytes[..5008].iter().all(|&byte| byte == 1) && !bytes.contains(&2));
+    }
+
+    /// Typed or not, a block that moves is freed, and what it becomes is of its kind.
+    #[test]
+    fn s1_a_block_that_moves_keeps_its_kind_and_leaves_its_place() {
+        let made = handler();
+        let live_blocks = || made.stats().expect("sound").live_blocks;
+        for size in [100, 5000] {
+            let raw = made.allocate_raw(size).expect("room");
+            let typed = made.allocate_bytes::<u8>(size, 8, Kind::Typed(77)).expect("room");
+            let _between = made.allocate_raw(size).expect("room");
+            for (pointer, kind) in [(raw, None), (typed, Some(77))] {
+                let before = live_blocks();
+                let moved = made.resize(pointer, Layout::array::<u8>(8 * size).expect("small")).expect("room");
+                assert!(moved.offset() != pointer.offset() && live_blocks() == before);
+                assert_eq!(made.matrix().heap().fingerprint(made.live(&moved).expect("it is live")), kind);
+                made.free_pointer(&moved, kind.is_some()).expect("it is ours");
+            }
+        }
+    }
+
+    /// The block is freed by somebody who had no right to while it moves: neither it nor its copy is left.
+    #[test]
+    fn s1_a_move_that_fails_leaves_nothing() {
+        let made = handler();
+        let live_blocks = || made.stats().expect("sound").live_blocks;
+        for kind in [Kind::Raw, Kind::Typed(77)] {
+            for size in [100, 5000] {
+                let before = live_blocks();
+                let pointer = made.allocate_bytes::<u8>(size, 8, kind).expect("room");
+                let _behind = made.allocate_raw(64).expect("room");
+                let layout = Layout::array::<u8>(8 * size).expect("small");
+                let frees = |_, _, _| made.free_at(pointer.offset()).expect("it is live");
+                assert!(matches!(
+                    made.resize_with(pointer, layout, frees),
+                    Err(Error::NotLive { .. } | Error::Stale { .. })
+                ));
+                assert_eq!(live_blocks(), before + 1);
+            }
+        }
+    }
+
+    /// In a segment whose offsets are granules, too.
+    #[test]
+    fn s1_an_address_leads_to_its_block_in_a_large_segment() {
+        let large = Options::new().memfd().size(5 << 30).reserve(false).create().expect("created");
+        assert!(large.matrix().segment().offset_unit() > 1);
+        let block = large.allocate_raw(100).expect("room");
+        let address = large.resolve(&block);
+        assert_eq!(large.pointer_to(address).expect("it begins there"), block);
+        let refused = large.pointer_to(address.wrapping_add(1));
+        assert!(matches!(refused, Err(Error::BadOffset { offset, .. }) if offset == block.offset()));
+    }
+}
