@@ -91,16 +91,18 @@ impl<'a, R: Region> Ring<'a, R> {
     /// One ticket on, unless somebody was quicker.
     #[inline(always)]
     pub(super) fn step(&self, word: &<R::Backend as Backend>::Word, ticket: u64) {
-        let _ = word.cas(ticket, ticket + 1, &TICKET_STEP);
+        let _ = word.cas(ticket, ticket.wrapping_add(1), &TICKET_STEP);
+    }
+    /// The ticket that a ticket's cell waits for next. Whatever the words say (C2').
+    #[inline(always)]
+    pub(super) fn next_lap(&self, ticket: u64) -> u64 {
+        ticket.wrapping_add(self.cells.n())
     }
     /// The cell of a ticket, read as this link, is emptied for its next ticket, unless somebody was quicker.
     #[inline(always)]
     fn clear(&self, ticket: u64, link: Link) {
-        let _ = self.cells.at(ticket).cas(
-            Cell::Link(link).word(),
-            Cell::Empty(ticket + self.cells.n()).word(),
-            &CELL_CLEAR,
-        );
+        let _ =
+            self.cells.at(ticket).cas(Cell::Link(link).word(), Cell::Empty(self.next_lap(ticket)).word(), &CELL_CLEAR);
     }
 
     /// Sends a live block of `me`'s, whatever it holds.
@@ -158,7 +160,7 @@ impl<'a, R: Region> Ring<'a, R> {
                 }
             }
             // Sent with this ticket, and taken already.
-            Cell::Empty(ticket) if ticket == t + self.cells.n() => self.step(self.tail(), t),
+            Cell::Empty(ticket) if ticket == self.next_lap(t) => self.step(self.tail(), t),
             Cell::Link(link) if link.lap() == self.cells.lap(t) => self.step(self.tail(), t),
             Cell::Link(link) if link.lap() == self.cells.lap(t.wrapping_sub(self.cells.n())) => {
                 if self.has_moved(self.tail(), t, Mutant::TailUnvalidated) {
@@ -239,8 +241,8 @@ impl<'a, R: Region> Ring<'a, R> {
                 return taken.map(Ok);
             }
             // Taken with this ticket, and perhaps filled again.
-            Cell::Empty(ticket) if ticket == h + self.cells.n() => self.step(self.head(), h),
-            Cell::Link(link) if link.lap() == self.cells.lap(h + self.cells.n()) => self.step(self.head(), h),
+            Cell::Empty(ticket) if ticket == self.next_lap(h) => self.step(self.head(), h),
+            Cell::Link(link) if link.lap() == self.cells.lap(self.next_lap(h)) => self.step(self.head(), h),
             // Read long after the head; or no ring at all.
             Cell::Empty(_) | Cell::Link(_) => {
                 let damaged = !self.has_moved(self.head(), h, Mutant::HeadUnvalidated);
@@ -265,7 +267,7 @@ impl<'a, R: Region> Ring<'a, R> {
             let first = self.tail().load(&TICKET_LOOK);
             let mut t = first;
             while let Some(live) = block
-                && t < first + self.cells.n()
+                && t.wrapping_sub(first) < self.cells.n()
                 && self.may_send(me, live).is_ok()
                 && self.put(t, me, live)
             {
@@ -321,9 +323,9 @@ impl<'a, R: Region> Ring<'a, R> {
         loop {
             let first = self.head().load(&TICKET_LOOK);
             let most = (most as u64).min(self.cells.n());
-            let taken = (first..first + most).map_while(|h| self.take_at(me, h)).map(&mut take).count();
+            let taken = (0..most).map_while(|k| self.take_at(me, first.wrapping_add(k))).map(&mut take).count();
             if taken > 0 {
-                self.move_on(self.head(), first + taken as u64);
+                self.move_on(self.head(), first.wrapping_add(taken as u64));
                 return Ok(taken);
             }
             match self.receive_at_head(me, &mut |_| true) {
@@ -387,7 +389,8 @@ impl<'a, R: Region> Ring<'a, R> {
     pub fn links(&self) -> impl Iterator<Item = (Link, Standing)> + use<'a, R> {
         let (heap, cells, single) = (self.heap, self.cells, self.is_single());
         let head = self.head().load(&TICKET_LOOK);
-        let tickets = (head..head + cells.n()).map(move |ticket| (cells.at(ticket), cells.lap(ticket)));
+        let tickets = (0..cells.n()).map(move |k| head.wrapping_add(k));
+        let tickets = tickets.map(move |ticket| (cells.at(ticket), cells.lap(ticket)));
         let link = move |(cell, lap): (&<R::Backend as Backend>::Word, u64)| match Cell::of(cell.load(&CELL_LOOK)) {
             // Before the head a single sender's ring keeps the links of what was taken.
             Cell::Link(link) if !single || link.lap() == lap => Some((link, heap.standing(link))),
@@ -429,8 +432,8 @@ impl<'a, R: Region> Ring<'a, R> {
                     self.clear(h, link);
                 }
                 // Of a batch the dead one may have taken several, and the first cells may be filled again by now.
-                Cell::Empty(ticket) if ticket == h + self.cells.n() => {}
-                Cell::Link(link) if link.lap() == self.cells.lap(h + self.cells.n()) => {}
+                Cell::Empty(ticket) if ticket == self.next_lap(h) => {}
+                Cell::Link(link) if link.lap() == self.cells.lap(self.next_lap(h)) => {}
                 _ => return,
             }
             self.step(self.head(), h);
@@ -460,23 +463,67 @@ mod tests {
     use crate::segment::layout::{Layout, Params};
     use crate::segment::region::BoxedRegion;
 
+    fn heap() -> Heap<BoxedRegion<Native>> {
+        let params = Params { participants: 4, ..Params::for_segment(1 << 20) };
+        let layout = Layout::fit(1 << 20, params).expect("room for a sector");
+        Heap::format(BoxedRegion::<Native>::with_payload(layout, 256))
+    }
+
+    /// A ring of two cells.
+    fn ring<'a>(
+        heap: &'a Heap<BoxedRegion<Native>>,
+        cache: &mut ThreadCache,
+        sort: Sort,
+    ) -> Ring<'a, BoxedRegion<Native>> {
+        let made = Structure::make(heap, cache, Shape { sort, cells_shift: 1, readers: 0, content: 7 }).expect("room");
+        Ring::of(Structure::at(heap, made).expect("it was made"))
+    }
+
     /// A link of this lap was put in, and the tail is one behind; of the lap before, it is full; of another, nobody has
     /// put it there.
     #[test]
     fn c2_a_link_of_no_lap_that_can_be_is_damage() {
-        let params = Params { participants: 4, ..Params::for_segment(1 << 20) };
-        let layout = Layout::fit(1 << 20, params).expect("room for a sector");
-        let heap = Heap::format(BoxedRegion::<Native>::with_payload(layout, 256));
-        let mut cache = ThreadCache::new(1);
-        let shape = Shape { sort: Sort::Channel, cells_shift: 1, readers: 0, content: 7 };
-        let made = Structure::make(&heap, &mut cache, shape).expect("room");
+        let (heap, mut cache) = (heap(), ThreadCache::new(1));
+        let ring = ring(&heap, &mut cache, Sort::Channel);
         let mut block = || heap.allocate(&mut cache, 4, 1, Kind::Raw).expect("room");
-        let ring = Ring::of(Structure::at(&heap, made).expect("it was made"));
         let (first, second, third) = (block(), block(), block());
         ring.send(1, first).and_then(|()| ring.send(1, second)).expect("room for two");
         assert_eq!(ring.send(1, third), Err(NotSent::Full));
         let link = ring.link(ring.cells.n() * 7, 1, third);
         ring.cells.at(2).store(Cell::Link(link).word(), &STRUCTURE_WRITE);
         assert_eq!(ring.send(1, third), Err(NotSent::Damaged));
+    }
+
+    /// Somebody has written the last ticket to head and tail, and a message into its cell: the first comes next.
+    #[test]
+    fn c2p_behind_the_last_ticket_comes_the_first() {
+        const LAST: u64 = u64::MAX;
+        for sort in [Sort::Channel, Sort::Single] {
+            for many in [false, true] {
+                let (heap, mut cache) = (heap(), ThreadCache::new(1));
+                let ring = ring(&heap, &mut cache, sort);
+                let mut block = || heap.allocate(&mut cache, 4, 1, Kind::Raw).expect("room");
+                let (first, second) = (block(), block());
+                let link = ring.link(LAST, 1, first);
+                ring.cells.at(LAST).store(Cell::Link(link).word(), &STRUCTURE_WRITE);
+                assert!(heap.let_go(link, first.header));
+                ring.head().store(LAST, &STRUCTURE_WRITE);
+                ring.tail().store(LAST, &STRUCTURE_WRITE);
+                // Sent by somebody who did not say so.
+                ring.send(1, second).expect("room for two");
+                assert_eq!(ring.tail().load(&TICKET_LOOK), 1);
+                let mut taken = vec![];
+                while taken.len() < 2 {
+                    let receive = match (many, sort) {
+                        (true, _) => ring.receive_many(1, 2, |it| taken.push(it.live.at)).map(drop),
+                        (false, Sort::Single) => ring.receive_beside_others(1).map(|it| taken.push(it.live.at)),
+                        (false, _) => ring.receive(1).map(|it| taken.push(it.live.at)),
+                    };
+                    receive.expect("sent");
+                }
+                assert_eq!(taken, [first.at, second.at]);
+                assert_eq!(ring.head().load(&TICKET_LOOK), 1);
+            }
+        }
     }
 }

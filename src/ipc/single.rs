@@ -97,7 +97,7 @@ impl<'a, R: Region> Ring<'a, R> {
                 Cell::Empty(ticket) if ticket == *t => {}
                 // Sent by one that died before it said so.
                 Cell::Link(link) if link.lap() == self.cells.lap(*t) => {
-                    *t += 1;
+                    *t = t.wrapping_add(1);
                     self.tail().store(*t, &TICKET_TELL);
                     continue;
                 }
@@ -146,7 +146,7 @@ impl<'a, R: Region> Ring<'a, R> {
 
     /// The same by several at once, to empty a ring that has no user.
     pub(super) fn receive_beside_others(&self, me: u16) -> Result<Taken, NotReceived> {
-        self.take_alone(me, |h| self.step(self.head(), h - 1))
+        self.take_alone(me, |h| self.step(self.head(), h.wrapping_sub(1)))
     }
 
     /// [`Ring::receive_many`] by the one receiver.
@@ -172,28 +172,28 @@ impl<'a, R: Region> Ring<'a, R> {
                 Cell::Link(link) if link.lap() == self.cells.lap(h) => {
                     let early = R::Backend::mutated(Mutant::HeadToldEarly);
                     if early {
-                        tell(h + 1);
+                        tell(h.wrapping_add(1));
                     }
                     match self.heap.standing(link) {
                         Standing::Pending(header) | Standing::Present(header) => {
                             // Only the sender that lets go is quicker, or another that empties the ring.
                             if let Some(taken) = self.heap.take_link(me, link, header) {
                                 if !early {
-                                    tell(h + 1);
+                                    tell(h.wrapping_add(1));
                                 }
                                 return Ok(taken);
                             }
                         }
                         // Taken by one that died before it said so.
                         Standing::Void => {
-                            h += 1;
+                            h = h.wrapping_add(1);
                             tell(h);
                         }
                     }
                 }
                 // Taken, and filled again, before it was said.
-                Cell::Link(link) if link.lap() == self.cells.lap(h + self.cells.n()) => {
-                    h += 1;
+                Cell::Link(link) if link.lap() == self.cells.lap(self.next_lap(h)) => {
+                    h = h.wrapping_add(1);
                     tell(h);
                 }
                 Cell::Empty(ticket) if ticket != h => return Err(NotReceived::Damaged),
@@ -216,7 +216,7 @@ impl<'a, R: Region> Ring<'a, R> {
         loop {
             let h = self.head().load(&TICKET_LOOK);
             let Cell::Link(link) = Cell::of(self.cells.at(h).load(&CELL_LOOK)) else { return };
-            let lapped = link.lap() == self.cells.lap(h + self.cells.n());
+            let lapped = link.lap() == self.cells.lap(self.next_lap(h));
             let taken = link.lap() == self.cells.lap(h) && self.heap.standing(link) == Standing::Void;
             if !(lapped || taken) {
                 return;
