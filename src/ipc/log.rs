@@ -114,7 +114,7 @@ impl<'a, R: Region> Log<'a, R> {
     }
     #[inline(always)]
     fn step(&self, ticket: u64) {
-        let _ = self.tail().cas(ticket, ticket + 1, &TICKET_STEP);
+        let _ = self.tail().cas(ticket, ticket.wrapping_add(1), &TICKET_STEP);
     }
     #[inline(always)]
     fn has_moved(&self, ticket: u64) -> bool {
@@ -238,7 +238,7 @@ impl<'a, R: Region> Log<'a, R> {
             self.joins().fetch_add(1, &CURSOR_JOIN);
             R::Backend::fence(&CURSOR_FENCE);
             let tail = self.tail().load(&TICKET_LOOK);
-            if R::Backend::check(tail < from + self.cells.n(), Mutant::JoinUnvalidated) {
+            if R::Backend::check(tail.min(TICKETS) < from + self.cells.n(), Mutant::JoinUnvalidated) {
                 return Some(index);
             }
             from = self.begin(history);
@@ -257,6 +257,9 @@ impl<'a, R: Region> Log<'a, R> {
     /// void there is told as one lost, and the cursor moves only if that one is at it.
     pub fn look_ahead(&self, index: usize, ahead: u64) -> ReadStatus {
         let Some(mine) = self.structure.reader(index) else { return ReadStatus::Closed };
+        if ahead >= self.cells.n() {
+            return self.nothing();
+        }
         let word = mine.load(&CURSOR_OWN);
         let mut c = ticket(word) + ahead;
         let found = self.look_at(&mut c, self.is_lossless());
@@ -313,19 +316,20 @@ impl<'a, R: Region> Log<'a, R> {
     pub fn advance(&self, index: usize) {
         if let Some(mine) = self.structure.reader(index) {
             let word = mine.load(&CURSOR_OWN);
-            mine.store(word + 1, &CURSOR_STEP);
+            mine.store(cursor(owner(word), ticket(word) + 1), &CURSOR_STEP);
         }
     }
 
     /// A reader was overrun: it goes to the oldest that is there, and `least` further at least.
     fn overrun(&self, c: &mut u64, least: u64) -> ReadStatus {
-        let tail = self.tail().load(&TICKET_LOOK);
+        let tail = self.tail().load(&TICKET_LOOK).min(TICKETS);
         let oldest = (tail + 1).saturating_sub(self.cells.n()).max(*c + least);
-        let lost = oldest - *c;
+        // No cursor goes beyond the last ticket (C2').
+        let lost = oldest.min(TICKETS).saturating_sub(*c);
         if lost == 0 {
             return self.nothing();
         }
-        *c = oldest;
+        *c += lost;
         ReadStatus::Lagged(if R::Backend::mutated(Mutant::LagMiscounted) { lost - 1 } else { lost })
     }
 
@@ -345,10 +349,13 @@ impl<'a, R: Region> Log<'a, R> {
                 Cell::Link(link) if link.lap() == self.cells.lap(t) => self.step(t),
                 _ => {
                     let last = t.checked_sub(1)?;
-                    if let Cell::Link(link) = Cell::of(self.cells.at(last).load(&CELL_LOOK))
-                        && link.lap() == self.cells.lap(last)
-                        && self.tail().load(&TICKET_RECHECK) == t
-                    {
+                    let found = match Cell::of(self.cells.at(last).load(&CELL_LOOK)) {
+                        Cell::Link(link) if link.lap() == self.cells.lap(last) => Some(link),
+                        _ => None,
+                    };
+                    if self.tail().load(&TICKET_RECHECK) == t {
+                        // Its cell loses it only behind the tail's next lap: none that is a log's (C2').
+                        let link = found?;
                         match self.heap.live_at(link.at()) {
                             Ok(live) => return Some((live, link, last)),
                             // Freed by somebody who had no right to: there is none.
@@ -374,15 +381,17 @@ impl<'a, R: Region> Log<'a, R> {
             };
             // No more than there are cells (C2).
             for _ in 0..self.cells.n() {
-                t += u64::from(named(t).is_some());
+                t = t.wrapping_add(named(t).is_some().into());
             }
             let last = t.checked_sub(1)?;
             match named(last) {
-                Some(link) if self.is_tail_within(last + self.cells.n()) => match self.heap.live_at(link.at()) {
-                    Ok(live) => return Some((live, link, last)),
-                    Err(_) if self.is_still_at(last, link) => return None,
-                    Err(_) => {}
-                },
+                Some(link) if self.is_tail_within(last.saturating_add(self.cells.n())) => {
+                    match self.heap.live_at(link.at()) {
+                        Ok(live) => return Some((live, link, last)),
+                        Err(_) if self.is_still_at(last, link) => return None,
+                        Err(_) => {}
+                    }
+                }
                 // No publication moves the tail past a cell without a link.
                 None if self.tail().load(&TICKET_RECHECK) == t => return None,
                 _ => {}
@@ -413,7 +422,7 @@ impl<'a, R: Region> Log<'a, R> {
 
     /// The ticket of the oldest of the last `history` publications (n − 1 at most), as far as there are so many.
     pub fn begin(&self, history: u64) -> u64 {
-        self.published().saturating_sub(history.min(self.cells.n() - 1))
+        self.published().min(TICKETS).saturating_sub(history.min(self.cells.n() - 1))
     }
 
     /// Publications so far.
@@ -469,5 +478,62 @@ impl<'a, R: Region> Log<'a, R> {
     /// Whether no cell names a block any more.
     pub(super) fn is_drained(&self) -> bool {
         self.cells.links().next().is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Native;
+    use crate::ipc::structure::Shape;
+    use crate::segment::layout::{Layout, Params};
+    use crate::segment::region::BoxedRegion;
+
+    fn heap() -> Heap<BoxedRegion<Native>> {
+        let params = Params { participants: 4, ..Params::for_segment(1 << 20) };
+        let layout = Layout::fit(1 << 20, params).expect("room for a sector");
+        Heap::format(BoxedRegion::<Native>::with_payload(layout, 256))
+    }
+
+    /// A topic of four cells.
+    fn log<'a>(heap: &'a Heap<BoxedRegion<Native>>, cache: &mut ThreadCache) -> Log<'a, BoxedRegion<Native>> {
+        let shape = Shape { sort: Sort::Topic, cells_shift: 2, readers: 1, content: 7 };
+        let made = Structure::make(heap, cache, shape).expect("room");
+        Log::of(Structure::at(heap, made).expect("it was made"))
+    }
+
+    /// Somebody has written the last ticket to a cursor: it stays its reader's.
+    #[test]
+    fn c2p_a_cursor_behind_its_last_ticket_is_its_readers_still() {
+        let (heap, mut cache) = (heap(), ThreadCache::new(1));
+        let log = log(&heap, &mut cache);
+        let index = log.join(1, 0).expect("a cursor");
+        log.structure.reader(index).expect("its own").store(cursor(1, TICKETS), &CURSOR_STEP);
+        log.advance(index);
+        assert!(log.is_held(index, 1));
+    }
+
+    /// Somebody has written the last ticket to the tail, and a link of its lap into its cell.
+    #[test]
+    fn c2p_the_newest_behind_the_last_ticket_is_none() {
+        let (heap, mut cache) = (heap(), ThreadCache::new(1));
+        let log = log(&heap, &mut cache);
+        log.tail().store(u64::MAX, &STRUCTURE_WRITE);
+        log.cells.at(u64::MAX).store(u64::MAX, &STRUCTURE_WRITE);
+        assert!(log.newest_unhelped().is_none());
+        assert!(log.newest().is_none());
+    }
+
+    /// Somebody has written over the cells behind samples that are held, and a tail far ahead: no more are looked for
+    /// than there are cells.
+    #[test]
+    fn c2p_nobody_looks_further_ahead_than_there_are_cells() {
+        let (heap, mut cache) = (heap(), ThreadCache::new(1));
+        let log = log(&heap, &mut cache);
+        let index = log.join(1, 0).expect("a cursor");
+        log.tail().store(TICKETS, &STRUCTURE_WRITE);
+        (0..4).for_each(|cell| log.cells.at(cell).store(0, &STRUCTURE_WRITE));
+        assert!(matches!(log.look_ahead(index, 3), ReadStatus::Lagged(_)));
+        assert!(matches!(log.look_ahead(index, 4), ReadStatus::Nothing));
     }
 }
