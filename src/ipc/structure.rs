@@ -52,7 +52,9 @@ impl Shape {
         let sort = Sort::of(word >> 56)?;
         let (cells_shift, readers) = ((word >> 48) as u32 & 0xFF, (word >> 32) as u16);
         let shape = Self { sort, cells_shift, readers, content: word as u32 };
-        (shape.cells_shift <= MAX_CELLS_SHIFT && shape.word() == word).then_some(shape)
+        // A map's bucket is a turn and a place at least.
+        let least = u32::from(sort == Sort::Map);
+        ((least..=MAX_CELLS_SHIFT).contains(&cells_shift) && shape.word() == word).then_some(shape)
     }
     /// A checksum: splitmix64's finalizer.
     fn seal(self) -> u64 {
@@ -291,6 +293,13 @@ impl<'a, R: Region> Structure<'a, R> {
         let Places { cells, readers, words } = shape.places(layout);
         let words = heap.region().payload(live.at, words).filter(|_| fits)?;
         Some(Self { heap, words, shape, at: live.at, cells, readers })
+    }
+
+    /// Whether this block, which has a structure's fingerprint and is unowned still, has no whole header: its maker has
+    /// written that before it let the block go, and whoever frees it changes the block's header first (C2').
+    pub(super) fn is_damaged(heap: &'a Heap<R>, live: Live) -> bool {
+        let structure = heap.is_structure(live) && live.header.owner() == 0;
+        structure && Self::at(heap, live).is_none() && heap.look(live.at) == live.header
     }
 
     /// A structure that the caller is counted among the users of, without a look at its header: its shape,

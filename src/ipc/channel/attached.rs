@@ -154,6 +154,10 @@ impl Attached {
                 Some(Come::Another(other)) => return Err(another(Some((other.sort, other.content)))),
                 Some(Come::TooMany) => return Err(Error::TooManyHandles { most: MOST_COUNTED }),
                 Some(Come::Removed) => _ = Directory(matrix.segment()).withdraw_this(found),
+                None if Structure::is_damaged(matrix.heap(), live) => {
+                    let what = format!("the structure at offset {offset} has no whole header");
+                    return Err(Error::Corrupt { what });
+                }
                 None if begun.elapsed() < MAKING_WAIT => crate::kernel::nap(BETWEEN_LOOKS),
                 None if !reaped => {
                     handler.reap()?;
