@@ -113,7 +113,14 @@ impl Handler {
         if words > MOST_WORDS {
             return Err(Error::TooLarge { requested: size_of::<T>() as u64, largest: MOST_WORDS as u64 * 8 });
         }
-        Ok(Mutex { attached: open::<Mutex<T>>(self, name, Sort::Lock, words, 0, content)?, of: PhantomData })
+        let attached = open::<Mutex<T>>(self, name, Sort::Lock, words, 0, content)?;
+        let found = attached.shape.cells();
+        if found < words {
+            // Its content says that it is for a `T` (C2').
+            let what = format!("the mutex {name:?} has {found} words for a value of {words}");
+            return Err(Error::Corrupt { what });
+        }
+        Ok(Mutex { attached, of: PhantomData })
     }
 }
 
