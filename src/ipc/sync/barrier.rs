@@ -43,7 +43,7 @@ impl<B: Backend> Gate<'_, B> {
     pub fn meet(&self, deadline: Option<Instant>) -> Option<Passed> {
         let mut now = self.round.load(&SYNC_HINT);
         let arrived = loop {
-            let last = Rounds::ARRIVED.get(now) as u32 + 1 >= self.parties;
+            let last = Rounds::ARRIVED.get(now) + 1 >= self.parties.into();
             let next = if last { Rounds::ROUND.of(round(now) + 1) } else { now + 1 };
             match self.round.cas(now, next, &SYNC_PASS) {
                 Ok(_) if last => {
@@ -62,11 +62,25 @@ impl<B: Backend> Gate<'_, B> {
     fn give_up(&self, arrived: u64) -> Option<Passed> {
         let mut now = self.round.load(&SYNC_LOOK);
         while round(now) == arrived {
-            match self.round.cas(now, now - 1, &SYNC_PASS) {
+            match self.round.cas(now, now.wrapping_sub(1), &SYNC_PASS) {
                 Ok(_) => return None,
                 Err(found) => now = found,
             }
         }
         Some(Passed::Follower)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Native;
+
+    /// Somebody has written 0 while one waits.
+    #[test]
+    fn c2p_an_arrival_that_is_not_counted_any_more_is_taken_back() {
+        let (round, rings, asleep) = (Native::word(0), Native::word(0), Native::word(0));
+        let gate = Gate::<Native> { round: &round, bell: Bell::new(&rings, &asleep), parties: 2 };
+        assert_eq!(gate.give_up(0), None);
     }
 }
