@@ -120,7 +120,7 @@ impl Case {
 }
 
 /// The value, or none after a look at the error's message.
-fn accepted<T>(result: Result<T>) -> Option<T> {
+pub(super) fn accepted<T>(result: Result<T>) -> Option<T> {
     match result {
         Ok(value) => Some(value),
         Err(error) => {
@@ -137,7 +137,7 @@ fn accepted<T>(result: Result<T>) -> Option<T> {
 }
 
 /// All calls that write nothing.
-fn look(handler: &Handler) {
+pub(super) fn look(handler: &Handler) {
     accepted(handler.stats());
     accepted(handler.verify());
     let mut blocks = 0;
@@ -171,12 +171,12 @@ fn look_up(handler: &Handler) {
 }
 
 /// A page behind a mapping that nobody may touch, where the kernel has one to give.
-struct Guard(Option<*mut core::ffi::c_void>);
+pub(super) struct Guard(Option<*mut core::ffi::c_void>);
 
 const PAGE: usize = 4096;
 
 impl Guard {
-    fn behind(handler: &Handler) -> Self {
+    pub(super) fn behind(handler: &Handler) -> Self {
         let segment = handler.matrix().segment();
         let end = segment.base().as_ptr().wrapping_add(segment.len().next_multiple_of(PAGE)).cast();
         // SAFETY: a fresh mapping; NOREPLACE leaves whatever is there alone.

@@ -125,7 +125,7 @@ pub(crate) enum Life {
 }
 
 impl Value {
-    fn of(&self, words: &[u64], old: u64) -> u64 {
+    pub(super) fn of(&self, words: &[u64], old: u64) -> u64 {
         match *self {
             Self::Set(value) => value,
             Self::Small(value) => value.into(),
@@ -140,13 +140,15 @@ impl Value {
 
 /// A segment file as words, with the layout that it was made with.
 #[derive(Clone)]
-struct Sound {
-    layout: Layout,
-    words: Vec<u64>,
+pub(super) struct Sound {
+    pub(super) layout: Layout,
+    pub(super) words: Vec<u64>,
 }
 
 const GUARD_READY: u64 = MAGIC.rotate_left(34);
 const MAGIC: u64 = u64::from_be_bytes(*b"AtMatrix");
+/// The word of the number that is drawn when a segment is made.
+pub(super) const CREATION: usize = 19;
 const CHECKSUM: usize = 20;
 
 /// The sound segments that changes begin from.
@@ -180,14 +182,8 @@ impl Sound {
     fn of(options: Options, use_it: impl Fn(&Handler)) -> Self {
         let handler = options.create().expect("memory");
         use_it(&handler);
-        let segment = handler.matrix().segment();
-        let layout = segment.layout().clone();
         // While its participant still holds its slot, and with what it has parked.
-        let file = std::fs::File::from(segment.fd().try_clone_to_owned().expect("a descriptor"));
-        let mut bytes = vec![0; segment.len()];
-        file.read_exact_at(&mut bytes, 0).expect("read");
-        let words = bytes.as_chunks().0.iter().map(|&word| u64::from_ne_bytes(word)).collect();
-        let mut sound = Self { layout, words };
+        let mut sound = Self::read(&handler);
         // Nothing in it may depend on this process: an input means the same in every run.
         for number in 0..=3 {
             for word in [SlotWord::State, SlotWord::Pid] {
@@ -197,6 +193,26 @@ impl Sound {
         }
         sound.words[1] = 0;
         sound
+    }
+
+    /// A segment as it stands.
+    pub(super) fn read(handler: &Handler) -> Self {
+        let segment = handler.matrix().segment();
+        let layout = segment.layout().clone();
+        let file = std::fs::File::from(segment.fd().try_clone_to_owned().expect("a descriptor"));
+        let mut bytes = vec![0; segment.len()];
+        file.read_exact_at(&mut bytes, 0).expect("read");
+        let words = bytes.as_chunks().0.iter().map(|&word| u64::from_ne_bytes(word)).collect();
+        Self { layout, words }
+    }
+
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        self.words.iter().flat_map(|word| word.to_ne_bytes()).collect()
+    }
+
+    /// What stands in a granule's header.
+    pub(super) fn header(&self, granule: u32) -> u64 {
+        self.words[self.layout.header(Granule(granule)).0]
     }
 
     fn made(parameters: &Parameters, formatted: bool) -> Self {
@@ -250,7 +266,7 @@ impl Sound {
         made
     }
 
-    fn seal(&mut self) {
+    pub(super) fn seal(&mut self) {
         let bytes: Vec<u8> = self.words[2..CHECKSUM].iter().flat_map(|word| word.to_ne_bytes()).collect();
         self.words[CHECKSUM] = const_fnv1a_hash::fnv1a_hash_64(&bytes, None);
     }
@@ -294,7 +310,7 @@ impl Sound {
         }
     }
 
-    fn edit(&mut self, edit: &Edit, length: &mut i64) {
+    pub(super) fn edit(&mut self, edit: &Edit, length: &mut i64) {
         let owners = self.layout.params.participants as u16 + 2;
         match edit {
             Edit::SegmentHeader { word, value } => {
@@ -422,7 +438,7 @@ impl Segment {
         for edit in edits {
             sound.edit(edit, &mut length);
         }
-        let mut bytes: Vec<u8> = sound.words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        let mut bytes = sound.bytes();
         bytes.resize(usize::try_from(length).unwrap_or(0).min(1 << 20), 0);
         bytes
     }

@@ -1,13 +1,15 @@
-//! Hostile segments (C2) and hostile offsets (S5), made from a few bytes that a fuzzer chooses.
+//! Hostile segments (C2), structures (C2') and offsets (S5), made from a few bytes that a fuzzer chooses.
 //!
-//! [`file`] says how such bytes become a segment file, [`calls`] what is then done with it, [`offsets`] plays
-//! forged offsets against a sound heap. The fuzz targets (`verification/hostile/fuzz`) and the ordinary tests
-//! (`verification/hostile/corpus`) share all of it, so that an input found by one is replayed by the other.
+//! [`file`] says how such bytes become a segment file, [`calls`] what is then done with it, [`structures`] does both
+//! for what lies in it, [`offsets`] plays forged offsets against a sound heap. The fuzz targets
+//! (`verification/hostile/fuzz`) and the ordinary tests (`verification/hostile/corpus`) share all of it, so that an input
+//! found by one is replayed by the other.
 #![allow(dead_code, reason = "each user takes a part")]
 
 pub(crate) mod calls;
 pub(crate) mod file;
 pub(crate) mod offsets;
+pub(crate) mod structures;
 
 use arbitrary::{Arbitrary, Unstructured};
 use atomic_matrix::segment::Options;
@@ -35,6 +37,10 @@ impl Memory {
     pub(crate) fn put(&self, bytes: &[u8]) {
         self.0.set_len(0).expect("cut");
         self.0.write_all_at(bytes, 0).expect("written");
+    }
+    /// Changes a word, for whoever has the file mapped as well.
+    pub(crate) fn set(&self, word: usize, value: u64) {
+        self.0.write_all_at(&value.to_ne_bytes(), word as u64 * 8).expect("written");
     }
     pub(crate) fn get(&self) -> Vec<u8> {
         let length = self.0.metadata().expect("known").len() as usize;
