@@ -1,4 +1,5 @@
-//! A workload for ThreadSanitizer: threads that use one segment and access payload plainly (S1, S3).
+//! A workload for ThreadSanitizer: threads that use one segment and access payload plainly (S1, S3), and the same of
+//! structures ([`structures`]).
 //!
 //! `verification/orders/tsan/run` builds it with the sanitizer, runs it, and runs the controls, which must be
 //! reported: they show that a missing happens-before would be seen. Without a harness, since libtest itself
@@ -11,8 +12,10 @@
     reason = "threads pass offsets on without any ordering, which no site of the table does"
 )]
 
+mod structures;
+
 use atomic_matrix::Error;
-use atomic_matrix::backend::orderings::{HAZARD_CLEAR, HAZARD_SET, OWN_STORE, PARK};
+use atomic_matrix::backend::orderings::{CELL_PUT, HAZARD_CLEAR, HAZARD_SET, LET_GO, OWN_STORE, PARK, TICKET_STEP};
 use atomic_matrix::backend::{Backend, Native, NativeWord, Site, Word};
 use atomic_matrix::handlers::{Handler, HandlerFunctions, Policy, RelativePtr};
 use atomic_matrix::matrix::heap::{Heap, Kind, ThreadCache};
@@ -318,7 +321,7 @@ struct WeakWord<const SITE: usize>(NativeWord);
 /// The sites that can be weakened, and what they become. (Most releases and acquires of a block's way are
 /// there twice, at the free and at the merge for instance: that each is needed where it stands, is shown by
 /// loom's schedules.)
-const WEAK: [&[(&Site, &Site)]; 3] = [
+const WEAK: [&[(&Site, &Site)]; 4] = [
     &[(&PARK, &Site { order: Ordering::Acquire, ..PARK })],
     // The thief reads the owner's slot as well as the header: either alone is enough. (To the sanitizer a
     // word's release outlasts later relaxed stores, so that the name's would hide the missing one of its
@@ -328,10 +331,16 @@ const WEAK: [&[(&Site, &Site)]; 3] = [
         (&OWN_STORE, &Site { order: Ordering::Relaxed, ..OWN_STORE }),
         (&HAZARD_CLEAR, &Site { order: Ordering::Relaxed, ..HAZARD_CLEAR }),
     ],
+    // The receiver reads the cell, the header and the tail: each alone is enough.
+    &[
+        (&CELL_PUT, &Site { order: Ordering::Relaxed, ..CELL_PUT }),
+        (&LET_GO, &Site { order: Ordering::Relaxed, ..LET_GO }),
+        (&TICKET_STEP, &Site { order: Ordering::Relaxed, ..TICKET_STEP }),
+    ],
     // Nothing: the same workload as it is.
     &[],
 ];
-const UNCHANGED: usize = 2;
+const UNCHANGED: usize = 3;
 
 /// What an access at `site` becomes.
 const fn weakened<const SITE: usize>(site: &'static Site) -> &'static Site {
@@ -499,14 +508,17 @@ fn main() -> ExitCode {
             on_a_heap::<UNCHANGED>();
             handed_on::<UNCHANGED>(false);
             handed_on::<UNCHANGED>(true);
+            structures::clean(Duration::from_secs(seconds));
+            structures::sent::<UNCHANGED>();
         }
         "unadopted" => unadopted(),
         // Without bias a block is parked by compare-and-swap, with it by a plain store.
         "park" => handed_on::<0>(false),
         "own" => handed_on::<1>(true),
+        "link" => structures::sent::<2>(),
         "fences" => fenced(),
         other => {
-            eprintln!("no workload {other:?}: clean, unadopted, park, own or fences");
+            eprintln!("no workload {other:?}: clean, unadopted, park, own, link or fences");
             return ExitCode::from(2);
         }
     }
