@@ -51,11 +51,13 @@ struct Shared {
     done: [AtomicU64; NAMES.len()],
 }
 
+type SingleEnds = (Option<Sender<Value, Single>>, Option<Receiver<Value, Single>>);
+
 /// What a thread has of each structure.
 struct Ends {
     handler: &'static Handler,
     queue: (Sender<Value>, Receiver<Value>),
-    single: (Option<Sender<Value, Single>>, Option<Receiver<Value, Single>>),
+    single: SingleEnds,
     jobs: (Sender<Value, Redelivering>, Worker<Value>),
     topic: Topic<Value>,
     subscriber: Subscriber<Value>,
