@@ -34,23 +34,35 @@ view! {
     pub(super) struct Made, made
 }
 
+/// A free block and its neighbours, as they were seen once the block was free.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Vicinity {
+    pub(super) block: Header,
+    pub(super) right: Header,
+    /// None: the left-hand neighbour has no footer, so it was never free.
+    pub(super) left: Option<Header>,
+}
+
 impl<R: Region> Made<'_, R> {
-    /// This cache has made a free block that begins at `g`, or changed its size, and has looked at both neighbours.
+    /// This cache has made a free block that begins at `g`, or changed its size, and has `seen` it and both neighbours
+    /// behind a fence. None: somebody else has taken it by now.
     #[inline]
-    pub(super) fn add(self, cache: &mut ThreadCache, g: Granule) {
+    pub(super) fn add(self, cache: &mut ThreadCache, g: Granule, seen: Option<Vicinity>) {
         if cache.refused.is_some() && R::Backend::takes(Mutant::MadeUntold) {
-            self.remember_made(cache, g);
+            self.remember_made(cache, g, seen);
         }
     }
 
     #[inline(never)]
-    fn remember_made(self, cache: &mut ThreadCache, g: Granule) {
-        let header = self.heap.look(g);
-        let (size, end) = (header.size(), g.plus(header.size()));
-        let known = header.is_free()
-            && self.heap.fits_sector(g, header)
-            && R::Backend::check(self.is_alone(cache, g, end), Mutant::MadeBesideOperation);
-        let Some(refused) = cache.refused.as_deref_mut().filter(|_| known) else { return self.forget(cache) };
+    fn remember_made(self, cache: &mut ThreadCache, g: Granule, seen: Option<Vicinity>) {
+        let known = seen.filter(|seen| {
+            let end = g.plus(seen.block.size());
+            R::Backend::check(self.is_alone(cache, end, seen), Mutant::MadeBesideOperation)
+        });
+        let (Some(Vicinity { block, .. }), Some(refused)) = (known, cache.refused.as_deref_mut()) else {
+            return self.forget(cache);
+        };
+        let (size, end) = (block.size(), g.plus(block.size()));
         refused.largest = refused.largest.max(size.into());
         refused.made.retain(|&(at, _)| at < g.0 || at >= end.0);
         if refused.asked.least() <= size {
@@ -61,15 +73,14 @@ impl<R: Region> Made<'_, R> {
         }
     }
 
-    /// Whether nobody joins the free block from `g` to `end` with a neighbour, but this cache, or who counts first what
-    /// it gives back: no operation of another's is in flight on either.
-    fn is_alone(self, cache: &ThreadCache, g: Granule, end: Granule) -> bool {
+    /// Whether nobody joins the free block that ends at `end` with a neighbour, but this cache, or who counts first
+    /// what it gives back: no operation of another's was in flight on either.
+    fn is_alone(self, cache: &ThreadCache, end: Granule, seen: &Vicinity) -> bool {
         let own = |header: Header| {
             header.owner() == cache.owner && matches!(header.state(), State::Acked | State::Coalescing)
         };
-        let right = self.heap.look(end);
+        let Vicinity { right, left, .. } = *seen;
         let right_stays = end.0 >= self.heap.layout().granules || right.is_live() || own(right);
-        let left = self.heap.footed_before(g).map(|(_, left)| left);
         let left_stays = left.is_none_or(|left| own(left) || !matches!(left.state(), State::Free | State::Coalescing));
         right_stays && left_stays
     }
@@ -141,7 +152,9 @@ mod tests {
             (State::Free, 1, false),
         ] {
             heap.header(right).store(Header::new(state, owner, live.generation(), live.low()).0, &HELD_STORE);
-            assert_eq!(heap.made().is_alone(&cache, middle, right), alone, "{state:?} of {owner}");
+            let left = heap.footed_before(middle).map(|(_, left)| left);
+            let seen = Vicinity { block: heap.look(middle), right: heap.look(right), left };
+            assert_eq!(heap.made().is_alone(&cache, right, &seen), alone, "{state:?} of {owner}");
         }
     }
 }

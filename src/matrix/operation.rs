@@ -36,6 +36,7 @@
 //! L1: an announced operation ends after a bounded number of any helper's steps, without waiting.
 
 use super::block_header::{Header, State};
+use super::made::Vicinity;
 use super::thread_cache::ThreadCache;
 use super::words::{Heap, view};
 use crate::backend::orderings::*;
@@ -482,12 +483,19 @@ impl<R: Region> Operations<'_, R> {
     /// Either way they are one block: a contradiction. A look that meets an operation in flight may leave it:
     /// that operation ends with a transition of its own.
     pub(super) fn publish_free(self, cache: &mut ThreadCache, g: Granule, size: u32, hinted: Option<Class>) -> Granule {
-        let at = self.recheck(cache, g, size, hinted);
-        self.heap.made().add(cache, at);
+        let (at, seen) = self.recheck(cache, g, size, hinted);
+        self.heap.made().add(cache, at, seen);
         at
     }
 
-    fn recheck(self, cache: &mut ThreadCache, mut g: Granule, size: u32, mut hinted: Option<Class>) -> Granule {
+    /// Where the block begins at the end, and what the last look saw: none if somebody else has taken it by then.
+    fn recheck(
+        self,
+        cache: &mut ThreadCache,
+        mut g: Granule,
+        size: u32,
+        mut hinted: Option<Class>,
+    ) -> (Granule, Option<Vicinity>) {
         let hint = |g: Granule, size: u32, hinted: &mut Option<Class>| {
             let class = of_size(size);
             if *hinted != Some(class) {
@@ -497,7 +505,7 @@ impl<R: Region> Operations<'_, R> {
         };
         hint(g, size, &mut hinted);
         if R::Backend::mutated(Mutant::RecheckDropped) {
-            return g;
+            return (g, None);
         }
         loop {
             if R::Backend::takes(Mutant::LookFenceDropped) {
@@ -505,7 +513,7 @@ impl<R: Region> Operations<'_, R> {
             }
             let header = self.heap.look(g);
             if !header.is_free() || !self.heap.fits_sector(g, header) {
-                return g;
+                return (g, None);
             }
             hint(g, header.size(), &mut hinted);
             let beyond = g.plus(header.size());
@@ -517,7 +525,10 @@ impl<R: Region> Operations<'_, R> {
                 R::Backend::pause();
                 continue;
             }
-            let Some((l, left)) = self.left_of(g) else { return g };
+            let footed = self.heap.footed_before(g);
+            let Some((l, left)) = footed.filter(|(_, left)| left.is_free()) else {
+                return (g, Some(Vicinity { block: header, right, left: footed.map(|(_, left)| left) }));
+            };
             match self.join(cache, l, left, header) {
                 Joined::Whole(size) | Joined::Elsewhere(size) => {
                     hinted = Some(of_size(left.size()));
