@@ -125,6 +125,8 @@ impl Params {
 pub trait Geometry {
     /// log2 of the granules of a span.
     fn span_shift(&self) -> u32;
+    /// Granules from which on a block is large.
+    fn larges_from(&self) -> u32;
 }
 
 /// The default geometry: granules of 16 bytes, spans of four.
@@ -143,12 +145,20 @@ impl Geometry for Usual {
     fn span_shift(&self) -> u32 {
         2
     }
+    #[inline(always)]
+    fn larges_from(&self) -> u32 {
+        Larges::USUAL.from
+    }
 }
 
 impl Geometry for Layout {
     #[inline(always)]
     fn span_shift(&self) -> u32 {
         self.span_shift
+    }
+    #[inline(always)]
+    fn larges_from(&self) -> u32 {
+        self.params.larges.from
     }
 }
 
@@ -167,9 +177,10 @@ pub struct Layout {
     pub classes: usize,
     /// Bins that a block of this sector can be parked in.
     pub bins: usize,
-    /// Large bins that a block of this sector can be parked in, and the sixteenth that the first of them is.
+    /// Large bins that a block of this sector can be parked in.
     pub large_bins: usize,
-    first_large: u32,
+    /// Sizes in them: so many from `params.larges.from` on.
+    large_sizes: u32,
     /// Words of level `i` of a class tree, the leaves' parents first; 0 above the root.
     pub level_words: [usize; MAX_LEVELS],
     /// Levels in use.
@@ -252,6 +263,7 @@ impl Layout {
         let first_large = Large::sixteenth(params.larges.from);
         let beyond = Large::sixteenth(granules / params.larges.part) + 1;
         let large_bins = (beyond.saturating_sub(first_large) as usize).min(LARGES);
+        let large_sizes = Large::smallest(first_large + large_bins as u32).saturating_sub(params.larges.from);
         let transfer = take(2 * bins * params.batches * batch_stride);
         let homes = transfer + bins * params.batches * batch_stride;
         let batch_maps = take(bins * line);
@@ -270,7 +282,7 @@ impl Layout {
             classes,
             bins,
             large_bins,
-            first_large,
+            large_sizes: if large_bins == 0 { 0 } else { large_sizes },
             level_words,
             levels,
             level_base,
@@ -312,7 +324,9 @@ impl Layout {
 
     /// Whether this is how [`Usual`] has it.
     pub fn is_usual(&self) -> bool {
-        self.params.granule_shift == Usual.granule_shift() && self.span_shift == Usual.span_shift()
+        self.params.granule_shift == Usual.granule_shift()
+            && self.span_shift == Usual.span_shift()
+            && self.params.larges.from == Usual.larges_from()
     }
 
     /// Bytes of a segment with this layout.
@@ -352,13 +366,19 @@ impl Layout {
     }
     /// The large bin that a block of this size is parked in, if there is one.
     #[inline(always)]
-    pub const fn large_bin(&self, size: u32) -> Option<Large> {
-        if size < self.params.larges.from {
+    pub fn large_bin(&self, size: u32) -> Option<Large> {
+        self.large_bin_of(size as usize, self)
+    }
+    /// The same for any number of granules, where the geometry is the layout's.
+    #[inline(always)]
+    pub fn large_bin_of(&self, size: usize, geometry: &impl Geometry) -> Option<Large> {
+        let from = geometry.larges_from();
+        if size.wrapping_sub(from as usize) >= self.large_sizes as usize {
             return None;
         }
-        let bin = Large::sixteenth(size).wrapping_sub(self.first_large) as usize;
+        let bin = Large::above(size as u32, from) as usize;
         // There are no more than `LARGES`: so that whoever uses it as an index needs no look at its range.
-        if bin < self.large_bins { Some(Large(bin % LARGES)) } else { None }
+        Some(Large(bin % LARGES))
     }
 
     /// The header of a granule's span. Out-of-range granules get the sentinel's, a live block that is unowned,
@@ -527,6 +547,24 @@ mod tests {
                     alone > 2 * shared && used.iter().all(|&rings| rings < 6),
                     "bin {bin}, each {step}: {alone}, {shared}"
                 );
+            }
+        }
+    }
+
+    #[test]
+    fn a_large_size_has_the_bin_of_its_sixteenth() {
+        for (from, bytes) in
+            [(2, 1 << 20), (16, 1 << 20), (Larges::USUAL.from, 64 << 10), (Larges::USUAL.from, 64 << 20)]
+        {
+            let params = Params { larges: Larges { from, ..Larges::USUAL }, ..Params::for_segment(bytes) };
+            let layout = Layout::fit(bytes, params).expect("room for a sector");
+            for size in (0..=layout.granules).chain([u32::MAX]) {
+                let bin = Large::sixteenth(size).wrapping_sub(Large::sixteenth(from)) as usize;
+                let expected = (size >= from && bin < layout.large_bins).then_some(bin);
+                assert_eq!(layout.large_bin(size).map(|large| large.0), expected, "{size}");
+                let quick =
+                    [0, 1 << 32].map(|more| layout.large_bin_of(more + size as usize, &Usual).map(|large| large.0));
+                assert!(!layout.is_usual() || quick == [expected, None], "{size}");
             }
         }
     }

@@ -136,11 +136,22 @@ impl Large {
     /// The number of a size among all sixteenths of powers of two; below 32 each size has its own.
     #[inline(always)]
     pub const fn sixteenth(size: u32) -> u32 {
-        if size < 2 * SIXTEENTHS {
-            return size;
-        }
-        let log = size.ilog2();
-        (log - SIXTEENTHS_LOG2 + 1) * SIXTEENTHS + (size >> (log - SIXTEENTHS_LOG2) & (SIXTEENTHS - 1))
+        if size < 2 * SIXTEENTHS { size } else { Self::sixteenth_of_more(size) }
+    }
+    /// The same for a size of 16 or more.
+    #[inline(always)]
+    const fn sixteenth_of_more(size: u32) -> u32 {
+        // As processors find the highest bit.
+        let log = 31 ^ size.leading_zeros();
+        // 16 to 31.
+        let leading = ((size as u64) << SIXTEENTHS_LOG2 >> log) as u32;
+        (log - SIXTEENTHS_LOG2) * SIXTEENTHS + leading
+    }
+    /// How far a size's sixteenth is above that of the first large size, which is often known when this is compiled.
+    #[inline(always)]
+    pub(super) const fn above(size: u32, from: u32) -> u32 {
+        let of_size = if from < SIXTEENTHS { Self::sixteenth(size) } else { Self::sixteenth_of_more(size) };
+        of_size.wrapping_sub(Self::sixteenth(from))
     }
     /// The smallest size of a sixteenth.
     #[inline(always)]
