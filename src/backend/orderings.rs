@@ -348,6 +348,10 @@ pub enum Mutant {
     LargeFitUnchecked,
     /// A cache parks large blocks whatever room it has for them.
     PoolUnbounded,
+    /// A large block is taken by a store, whatever has become of it since it was remembered.
+    LargeTakenUnasked,
+    /// A large block parked in the last generation is taken although the sum counts its owner up.
+    OwnerCountedUp,
     /// An owner that resizes its block does not take it into its hands, where others may free it meanwhile.
     ResizedUnheld,
     /// What is taken for a block to grow over is as large as it may be, and hidden meanwhile.
@@ -588,4 +592,6 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant::InFlightUnsettled,
     Mutant::LargeFitUnchecked,
     Mutant::PoolUnbounded,
+    Mutant::LargeTakenUnasked,
+    Mutant::OwnerCountedUp,
 ];

@@ -6,7 +6,7 @@ use crate::backend::{Native, Reach};
 use crate::error::{Error, Result};
 use crate::matrix::block_header::Header;
 use crate::matrix::heap::{Exhausted, Kind, Live, ThreadCache};
-use crate::segment::layout::{Granule, SECTOR_ALIGN, SPAN_BYTES, Usual};
+use crate::segment::layout::{Geometry, Granule, SECTOR_ALIGN, SPAN_BYTES, Usual};
 use crate::shared::Shared;
 use std::marker::PhantomData;
 
@@ -113,10 +113,11 @@ impl Handler {
             return Ok(usual(live));
         }
         let next = match kind {
-            Kind::Raw => self.allocate_raw_next(size, align),
+            Kind::Raw if align > LEAST_ALIGN => self.allocate_aligned_next(size, align),
+            Kind::Raw => self.allocate_raw_next(size),
             Kind::Typed(fingerprint) => self.allocate_typed_next(size, align, fingerprint),
         };
-        match next {
+        match next.some() {
             Some(live) => Ok(usual(live)),
             None => Ok(self.pointer(self.allocate_slow(size, align, kind)?)),
         }
@@ -148,26 +149,31 @@ impl Handler {
     }
 
     #[inline(never)]
-    fn allocate_raw_next(&self, size: usize, align: usize) -> Option<Live> {
+    fn allocate_raw_next(&self, size: usize) -> Live {
+        self.allocate_next(size, LEAST_ALIGN, Kind::Raw)
+    }
+
+    #[inline(never)]
+    fn allocate_aligned_next(&self, size: usize, align: usize) -> Live {
         self.allocate_next(size, align, Kind::Raw)
     }
 
     #[inline(never)]
-    fn allocate_typed_next(&self, size: usize, align: usize, fingerprint: u32) -> Option<Live> {
+    fn allocate_typed_next(&self, size: usize, align: usize, fingerprint: u32) -> Live {
         self.allocate_next(size, align, Kind::Typed(fingerprint))
     }
 
     /// The second step, for sizes above the quickest ones: a parked block of this thread's, if the newest one serves.
     #[inline(always)]
-    fn allocate_next(&self, size: usize, align: usize, kind: Kind) -> Option<Live> {
+    fn allocate_next(&self, size: usize, align: usize, kind: Kind) -> Live {
         let matrix = &*self.matrix;
         let shift = Usual.granule_shift();
         // A size of 0 becomes the largest of all.
         let granules = (size.wrapping_sub(1) >> shift).wrapping_add(1);
         if align > SECTOR_ALIGN || !align.is_power_of_two() {
-            return None;
+            return Live::NONE;
         }
-        let cache = matrix.usual_cache()?;
+        let Some(cache) = matrix.usual_cache() else { return Live::NONE };
         // SAFETY: as in `allocate_quick`.
         unsafe { matrix.heap().allocate_next(cache, granules, ((align - 1) >> shift) as u32, kind, &Usual) }
     }
@@ -288,10 +294,15 @@ impl Handler {
     /// Frees the live block at an offset, whose header is known to whoever has a pointer.
     #[inline(always)]
     fn free_known(&self, offset: u32, known: Option<Header>, typed: bool) -> Result<()> {
-        match self.free_quick(offset, known, typed) {
-            Ok(()) => Ok(()),
-            Err(header) => self.free_slow(offset, header, known.map(Header::generation)),
+        if let Some(cache) = self.matrix.usual_cache() {
+            let g = self.matrix.offsets().usual().granule(offset);
+            match self.free_quick(cache, g, known, typed) {
+                Ok(()) => return Ok(()),
+                Err(header) if self.free_next(cache, g, header) => return Ok(()),
+                Err(_) => {}
+            }
         }
+        self.free_thorough(offset, known.map(Header::generation))
     }
 
     /// Frees the live block at an offset that another process passed on.
@@ -308,14 +319,6 @@ impl Handler {
     #[inline]
     pub fn free_at(&self, offset: u32) -> Result<()> {
         self.free_known(offset, None, false)
-    }
-
-    /// This thread's cache, and the granule at an offset, in a matrix of the sort that the quick steps are
-    /// compiled for.
-    #[inline(always)]
-    fn usual(&self, offset: u32) -> Option<(&mut ThreadCache, Granule)> {
-        let cache = self.matrix.usual_cache()?;
-        Some((cache, self.matrix.offsets().usual().granule(offset)))
     }
 
     /// Tells that the block at an offset will be freed here soon: fetches the cache line of its header, which
@@ -344,9 +347,14 @@ impl Handler {
     /// (Inlined as in `allocate_quick`.)
     #[cfg_attr(debug_assertions, inline(never))]
     #[cfg_attr(not(debug_assertions), inline(always))]
-    fn free_quick(&self, offset: u32, known: Option<Header>, typed: bool) -> std::result::Result<(), Header> {
-        let (heap, usual) = (self.matrix.heap(), self.usual(offset));
-        let Some((cache, g)) = usual else { return Err(known.unwrap_or(Header(0))) };
+    fn free_quick(
+        &self,
+        cache: &mut ThreadCache,
+        g: Granule,
+        known: Option<Header>,
+        typed: bool,
+    ) -> std::result::Result<(), Header> {
+        let heap = self.matrix.heap();
         // SAFETY: as in `allocate_quick`.
         unsafe {
             let header = known.unwrap_or_else(|| heap.look_to_free(cache, g, &Usual));
@@ -354,16 +362,11 @@ impl Handler {
         }
     }
 
-    /// The second step, for larger sizes and for another's small block, then the thorough one.
+    /// The second step, for larger sizes and for another's small block.
     #[inline(never)]
-    fn free_slow(&self, offset: u32, header: Header, generation: Option<u32>) -> Result<()> {
-        if let Some((cache, g)) = self.usual(offset) {
-            // SAFETY: as in `allocate_quick`.
-            if unsafe { self.matrix.heap().free_next(cache, g, header, &Usual) } {
-                return Ok(());
-            }
-        }
-        self.free_thorough(offset, generation)
+    fn free_next(&self, cache: &mut ThreadCache, g: Granule, header: Header) -> bool {
+        // SAFETY: as in `allocate_quick`.
+        unsafe { self.matrix.heap().free_next(cache, g, header, &Usual) }
     }
 
     #[inline(never)]

@@ -9,7 +9,7 @@ use super::words::{Exhausted, Heap, Kind, Live};
 use crate::backend::{Backend, Reach};
 use crate::segment::layout::{Geometry, Granule};
 use crate::segment::region::Region;
-use crate::segment::size_class::{Bin, EXACT};
+use crate::segment::size_class::{Bin, EXACT, LARGEST_BIN};
 
 impl<R: Region> Heap<R> {
     /// Allocates at least `size` granules at a multiple of `align` granules (a power of two).
@@ -73,7 +73,7 @@ impl<R: Region> Heap<R> {
     }
 
     /// As [`Heap::allocate_own`], for a block of more granules: from the own stack, or a large one by one
-    /// compare-and-swap.
+    /// compare-and-swap. [`Live::NONE`]: nothing was done.
     ///
     /// # Safety
     /// As for [`Heap::allocate_own`].
@@ -85,15 +85,33 @@ impl<R: Region> Heap<R> {
         mask: u32,
         kind: Kind,
         geometry: &impl Geometry,
-    ) -> Option<Live> {
-        if size < EXACT as usize || size > self.layout().granules as usize {
-            return None;
+    ) -> Live {
+        if let Some(bin) = self.layout().large_bin_of(size, geometry) {
+            return self.large().pop_large_from(cache, bin, size as u32, mask, kind);
         }
-        let Some(bin) = self.layout().bin_at_least(size as u32) else {
-            return self.large().pop_large(cache, size as u32, mask, kind);
-        };
         // SAFETY: the caller's.
-        unsafe { self.revive_newest(cache, (bin.0, bin.size()), mask, kind, geometry) }
+        unsafe { self.allocate_middle(cache, size, mask, kind, geometry) }
+    }
+
+    /// The same for a block of a bin that several sizes share.
+    ///
+    /// # Safety
+    /// As for [`Heap::allocate_own`].
+    #[inline(never)]
+    unsafe fn allocate_middle(
+        &self,
+        cache: &mut ThreadCache,
+        size: usize,
+        mask: u32,
+        kind: Kind,
+        geometry: &impl Geometry,
+    ) -> Live {
+        if size < EXACT as usize || size > LARGEST_BIN as usize {
+            return Live::NONE;
+        }
+        let Some(bin) = self.layout().bin_at_least(size as u32) else { return Live::NONE };
+        // SAFETY: the caller's.
+        unsafe { self.revive_newest(cache, (bin.0, bin.size()), mask, kind, geometry) }.unwrap_or(Live::NONE)
     }
 
     /// The newest block of the stack, whose blocks have `size` granules.

@@ -14,7 +14,8 @@
 //! A word's generation advances whenever a block begins, ends, changes size, is taken out of parking or marked.
 //! It stands still where a live block is parked (the state tells the two apart), and where a block only changes hands:
 //! a live one is adopted or given, a parked one becomes unowned. So A's word may come back, by way of another owner.
-//! Whoever expects such a word, a recoverer, pins the number first (segment::slot). Any other value does not
+//! Whoever expects such a word, a recoverer, pins the number first (segment::slot). (A cache that remembers the
+//! words of large blocks needs no more than that a block is parked so by now, matrix::large.) Any other value does not
 //! return within 2^20 changes of that one word, and a compare-and-swap prepared long ago fails.
 //!
 //! Words without an owner, FREE and INSIDE, have a *tag* of 11 bits where others name their owner. An inside

@@ -242,7 +242,7 @@ impl<R: Region> Heap<R> {
         // and the change.
         word.expect_write();
         let header = Header(word.load(&HEADER_HINT));
-        let here = header.position() == g.0 & ((1 << geometry.span_shift()) - 1);
+        let here = is_at(header, g, geometry);
         // A size of 0 has no stack: the word comes from shared memory (C2).
         if R::Backend::check(here, Mutant::PositionUnchecked) && header.low_size() != 0 {
             return header;
@@ -263,36 +263,77 @@ impl<R: Region> Heap<R> {
         header: Header,
         geometry: &impl Geometry,
     ) -> bool {
-        let size = header.size();
-        let here = header.position() == g.0 & ((1 << geometry.span_shift()) - 1);
-        // An offset's header comes from shared memory (C2).
-        if g.0 >= cache.granules || size > cache.granules - g.0 || !header.is_live() || !here {
+        if !cache.owns(header, false) {
+            // SAFETY: the caller's.
+            return unsafe { self.free_anothers(cache, g, header, geometry) };
+        }
+        let size = header.low_size();
+        let Some(bin) = self.layout().large_bin_of(size as usize, geometry) else {
+            // SAFETY: the caller's.
+            return unsafe { self.free_middle(cache, g, header, geometry) };
+        };
+        if !cache.has_room_for(g, size) || !is_at(header, g, geometry) {
             return false;
         }
-        if !cache.owns(header, false) {
-            let Owner::Remote(bin) = self.owner_of(cache, header) else { return false };
-            let bias = self.bias();
-            // SAFETY: the cache is bound, to this heap, says the caller: that is its slot's word there.
-            let given = unsafe { bias.given_beside(cache.hazard) };
-            return self.spans(g, size) > 0 && self.free_remote(cache, Live { at: g, header }, bin, given);
+        // SAFETY: as in `free_own`.
+        let word = unsafe { self.region().header_in_range(g, geometry) };
+        // The cache's next user writes it: its first line comes while its header does.
+        self.region().expect_payload(g, geometry);
+        // SAFETY: a cache that has granules is bound, to this heap, says the caller.
+        unsafe { self.large().free_own_large(cache, (g, word), header, bin) }
+    }
+
+    /// The same of the cache's own block of a bin, untyped.
+    ///
+    /// # Safety
+    /// As for [`Heap::allocate_own`].
+    #[inline(never)]
+    unsafe fn free_middle(
+        &self,
+        cache: &mut ThreadCache,
+        g: Granule,
+        header: Header,
+        geometry: &impl Geometry,
+    ) -> bool {
+        let size = header.low_size();
+        let Some(bin) = self.layout().bin_of(size) else { return false };
+        let stack = &cache.stacks[bin.0];
+        if !cache.has_room_for(g, size) || !is_at(header, g, geometry) || !stack.has_room() {
+            return false;
         }
         // SAFETY: as in `free_own`.
         let word = unsafe { self.region().header_in_range(g, geometry) };
         if size >= EXACT {
-            // The cache's next user writes it: its first line comes while its header does.
-            self.region().expect_payload(g);
+            self.region().expect_payload(g, geometry);
         }
-        let Some(bin) = self.layout().bin_of(size) else {
-            // SAFETY: a cache that has granules is bound, to this heap, says the caller.
-            return unsafe { self.large().free_own_large(cache, (g, word), header, size) };
-        };
         let (hazard, stack) = (cache.hazard, &mut cache.stacks[bin.0]);
-        if !stack.has_room() {
-            return false;
-        }
         let park = |now: Header| (now == header).then(|| (header.parked(false), ()));
         // SAFETY: as in `free_own`.
         unsafe { self.bias().change_own(hazard, g, word, true, park) }.is_some_and(|()| stack.push(g))
+    }
+
+    /// The same of another cache's small block.
+    ///
+    /// # Safety
+    /// As for [`Heap::allocate_own`].
+    #[inline(never)]
+    unsafe fn free_anothers(
+        &self,
+        cache: &mut ThreadCache,
+        g: Granule,
+        header: Header,
+        geometry: &impl Geometry,
+    ) -> bool {
+        // An offset's header comes from shared memory (C2).
+        let size = header.size();
+        if !header.is_live() || !cache.has_room_for(g, size) || !is_at(header, g, geometry) {
+            return false;
+        }
+        let Owner::Remote(bin) = self.owner_of(cache, header) else { return false };
+        let bias = self.bias();
+        // SAFETY: the cache is bound, to this heap, says the caller: that is its slot's word there.
+        let given = unsafe { bias.given_beside(cache.hazard) };
+        self.spans(g, size) > 0 && self.free_remote(cache, Live { at: g, header }, bin, given)
     }
 
     /// The header of the block that the caller knows, if it still stands.
@@ -309,6 +350,12 @@ impl<R: Region> Heap<R> {
     pub fn will_free(&self, g: Granule) {
         self.header(g).expect_write();
     }
+}
+
+/// Whether the header says that its block begins at `g`, of the granules of its span.
+#[inline(always)]
+fn is_at(header: Header, g: Granule, geometry: &impl Geometry) -> bool {
+    header.position() == g.0 & ((1 << geometry.span_shift()) - 1)
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ use super::thread_cache::{FEW, MOST_SHORT_LOOKS, ThreadCache};
 use super::transfer_cache::{ALL, full, places};
 use super::words::view;
 use super::words::{Heap, Kind, Live};
-use crate::backend::orderings::{BATCH_LOOK, CLAIM, HEADER_HINT, PARK, SLOT_LOOK};
+use crate::backend::orderings::{BATCH_LOOK, CLAIM, HELD_STORE, PARK, SLOT_LOOK};
 use crate::backend::{Backend, Mutant, Word};
 use crate::segment::layout::{BATCH, Granule, SlotWord};
 use crate::segment::region::Region;
@@ -66,63 +66,82 @@ impl<R: Region> LargeBlocks<'_, R> {
     #[inline(always)]
     pub fn pop_large(self, cache: &mut ThreadCache, size: u32, mask: u32, kind: Kind) -> Option<Live> {
         let bin = self.heap.layout().large_bin(size)?;
-        let next = Large(bin.0 + 1);
-        let pool = cache.large.as_deref_mut()?;
+        self.pop_large_from(cache, bin, size, mask, kind).some()
+    }
+
+    /// The same for a size of this bin. [`Live::NONE`] if there is none.
+    #[inline(always)]
+    pub(super) fn pop_large_from(self, cache: &mut ThreadCache, bin: Large, size: u32, mask: u32, kind: Kind) -> Live {
+        let Some(pool) = cache.large.as_deref_mut() else { return Live::NONE };
         if kind == Kind::Raw {
-            let own = pool.newest(bin).filter(|block| R::Backend::check(block.size >= size, Mutant::LargeFitUnchecked));
-            let (from, block) = match own {
-                Some(block) => (bin, block),
-                None => (next, pool.newest(next)?),
-            };
+            let own = pool.newest_or_none(bin);
+            let fits = R::Backend::check(own.size() >= size, Mutant::LargeFitUnchecked);
+            let from = if fits { bin } else { Large(bin.0 + 1) };
+            let block = if fits { own } else { pool.newest_or_none(from) };
             if block.at.0 & mask == 0
                 && let Some(header) = self.take_own(cache.own_live_header, block)
             {
-                pool.take_newest(from);
-                return Some(Live { at: block.at, header });
+                pool.take_newest(from, block);
+                return Live { at: block.at, header };
             }
         }
-        self.pop_any_large(cache, [bin, next], (size, mask), kind)
+        self.pop_any_large(cache, bin, size, mask, kind)
     }
 
-    /// Takes the block, untyped, if it is parked by whose live blocks' headers are like `own_live_header`.
+    /// Takes the block, untyped, if there is one, and its header is as it was remembered: one compare-and-swap without
+    /// a look before it.
+    ///
+    /// S1, by events: let T remember W = ACKED(P, generation n, position, size), and let T's compare-and-swap succeed.
+    /// - At that event the header is W. A header word is all there is to know of a block: here one of this size begins,
+    ///   and is parked; nobody stores the header of a large block plainly. So T takes a parked block that is large
+    ///   enough, and whoever else expects W, to take the block, to merge it or to make it unowned, fails from then on.
+    /// - W may be another parking's than the one that was remembered: the block was taken, or merged, and W came back
+    ///   by 2^20 changes. T relies on nothing that it knew of the former one, so that does not matter.
+    /// - Whoever wrote W last parked the block behind all uses of it (PARK, released), or carried that on: CLAIM
+    ///   acquires it.
+    /// - Who adopts or frees the block beside T expects a live header, so T's event is before or behind theirs. If T is
+    ///   killed before the event nothing has changed, and the pool is gone with its process; behind it, the block is
+    ///   live and T's, as any that its user has.
+    /// - The new word is ALLOCATED(T, n + 1). In the last generation the sum counts the owner up instead: (P + 1, 0).
+    ///   If that is T, it is the word that a claim would write. Else nothing is done here, and who looks takes the
+    ///   block (`LargeBlocks::pop_any_large`). So it is with all that T has parked itself, and, since a header of 0
+    ///   becomes none of T's either, where there is no block.
     #[inline(always)]
     fn take_own(self, own_live_header: u64, block: Parked) -> Option<Header> {
+        let live = Header(block.header.0.wrapping_add(const { Header::becoming_live(State::Allocated, 0, 0) }));
+        if !R::Backend::check(live.held_by_same(Header(own_live_header)), Mutant::OwnerCountedUp) {
+            return None;
+        }
         let word = self.heap.header(block.at);
-        let header = word.load(&HEADER_HINT);
-        let live = header.wrapping_add(const { Header::becoming_live(State::Allocated, 0, 0) });
-        let generation = live ^ (own_live_header | u64::from(self.heap.place(block.at, block.size)));
-        let as_parked = Header(generation).meaning() == 0 && generation != 0;
-        (as_parked && word.cas(header, live, &CLAIM).is_ok()).then_some(Header(live))
+        if R::Backend::mutated(Mutant::LargeTakenUnasked) {
+            word.store(live.0, &HELD_STORE);
+            return Some(live);
+        }
+        word.cas(block.header.0, live.0, &CLAIM).is_ok().then_some(live)
     }
 
-    /// As `LargeBlocks::pop_large`, of any kind, and from whomever the block was parked. Indices that have gone
+    /// As `LargeBlocks::pop_large_from`, of any kind, and from whomever the block was parked. Indices that have gone
     /// stale are dropped.
     #[inline(never)]
-    fn pop_any_large(
-        self,
-        cache: &mut ThreadCache,
-        bins: [Large; 2],
-        (size, mask): (u32, u32),
-        kind: Kind,
-    ) -> Option<Live> {
-        for bin in bins {
+    fn pop_any_large(self, cache: &mut ThreadCache, bin: Large, size: u32, mask: u32, kind: Kind) -> Live {
+        for bin in [bin, Large(bin.0 + 1)] {
             while let Some(block) = cache.large.as_deref().and_then(|pool| pool.newest(bin)) {
-                let fits = R::Backend::check(block.size >= size, Mutant::LargeFitUnchecked);
+                let fits = R::Backend::check(block.size() >= size, Mutant::LargeFitUnchecked);
                 if !fits || block.at.0 & mask != 0 {
                     break;
                 }
-                self.pool(cache).take_newest(bin);
-                if let Some(header) = self.heap.claim_parked(cache.owner, block.at, block.size, kind) {
-                    return Some(Live { at: block.at, header });
+                self.pool(cache).take_newest(bin, block);
+                if let Some(header) = self.heap.claim_parked(cache.owner, block.at, block.size(), kind) {
+                    return Live { at: block.at, header };
                 }
                 self.heap.made().dropped(cache);
             }
         }
-        None
+        Live::NONE
     }
 
-    /// Parks the cache's own live block of `size` granules, which has this header as far as the caller knows, if
-    /// that is a large bin's. False: nothing was done.
+    /// Parks the cache's own live block, of a large bin's size, which has this header as far as the caller knows.
+    /// False: nothing was done.
     ///
     /// # Safety
     /// The cache is bound, to this heap.
@@ -132,17 +151,17 @@ impl<R: Region> LargeBlocks<'_, R> {
         cache: &mut ThreadCache,
         (g, word): (Granule, &<R::Backend as Backend>::Word),
         header: Header,
-        size: u32,
+        bin: Large,
     ) -> bool {
-        let Some(bin) = self.heap.layout().large_bin(size) else { return false };
-        let parked = cache.large.is_some() && word.cas(header.0, header.parked(false).0, &PARK).is_ok();
-        if parked {
-            let bias = self.heap.bias();
-            // SAFETY: its hazard word is one of this heap's slots', says the caller.
-            self.heap.news().count(unsafe { bias.given_beside(cache.hazard) });
-            self.keep_large(cache, bin, Parked { at: g, size });
+        let parked = header.parked(false);
+        let Some(pool) = cache.large.as_deref_mut() else { return false };
+        if word.cas(header.0, parked.0, &PARK).is_err() {
+            return false;
         }
-        parked
+        let (bias, block) = (self.heap.bias(), Parked { at: g, header: parked });
+        // SAFETY: its hazard word is one of this heap's slots', says the caller.
+        self.heap.news().count(unsafe { bias.given_beside(cache.hazard) });
+        pool.push_first(bin, block) || self.keep_large(cache, bin, block)
     }
 
     /// Parks a live large block, here or for whose it is, by one compare-and-swap. False: it has changed, and
@@ -163,10 +182,10 @@ impl<R: Region> LargeBlocks<'_, R> {
             return false;
         }
         self.heap.news().gave(cache);
-        let block = Parked { at: g, size };
+        let block = Parked { at: g, header: acked };
         match self.heap.layout().large_bin(size) {
             _ if whose != cache.owner => self.send_large_home(cache, whose, block),
-            Some(bin) => self.keep_large(cache, bin, block),
+            Some(bin) => _ = self.keep_large(cache, bin, block),
             None => self.merge_large(cache, block),
         }
         true
@@ -182,36 +201,41 @@ impl<R: Region> LargeBlocks<'_, R> {
         if rounded { up } else { size }
     }
 
-    /// Remembers a parked block of the bin. Without room, others are merged first.
-    #[inline(always)]
-    fn keep_large(self, cache: &mut ThreadCache, bin: Large, block: Parked) {
-        if !cache.large.as_deref_mut().is_some_and(|pool| pool.push(bin, block)) {
-            self.make_room(cache, bin, block);
+    /// Remembers a parked block of the bin. Without room, others are merged first. Always true, which is what the free
+    /// ends with.
+    #[inline(never)]
+    fn keep_large(self, cache: &mut ThreadCache, bin: Large, block: Parked) -> bool {
+        if let Some(pool) = cache.large.as_deref_mut()
+            && pool.push(bin, block)
+        {
+            return true;
         }
+        self.make_room(cache, bin, block)
     }
 
     #[cold]
     #[inline(never)]
-    fn make_room(self, cache: &mut ThreadCache, bin: Large, block: Parked) {
+    fn make_room(self, cache: &mut ThreadCache, bin: Large, block: Parked) -> bool {
         if R::Backend::mutated(Mutant::PoolUnbounded) {
             self.pool(cache).set_budget(u32::MAX, true);
         }
         for _ in 0..EVICTIONS {
             let pool = self.pool(cache);
-            if pool.push(bin, block) {
-                return;
+            if pool.push_after_all(bin, block) {
+                return true;
             }
-            if !pool.may_have(block.size) {
+            if !pool.may_have(block.size()) {
                 break;
             }
             let Some(evicted) = pool.evict() else { break };
             self.merge_large(cache, evicted);
-            self.moved(cache, evicted.size);
+            self.moved(cache, evicted.size());
         }
-        if !self.pool(cache).push(bin, block) {
+        if !self.pool(cache).push_after_all(bin, block) {
             self.pool(cache).came_back(bin);
             self.merge_large(cache, block);
         }
+        true
     }
 
     fn pool(self, cache: &mut ThreadCache) -> &mut Pool {
@@ -252,7 +276,10 @@ impl<R: Region> LargeBlocks<'_, R> {
     /// Merges a block that was parked, if it still is.
     fn merge_large(self, cache: &mut ThreadCache, block: Parked) {
         let header = self.heap.look(block.at);
-        if header.is_given_up() && header.size() == block.size && self.heap.layout().large_bin(block.size).is_some() {
+        if header.is_given_up()
+            && header.size() == block.size()
+            && self.heap.layout().large_bin(header.size()).is_some()
+        {
             self.heap.operations().coalesce(cache, block.at, header);
         }
     }
@@ -264,14 +291,14 @@ impl<R: Region> LargeBlocks<'_, R> {
         let is_full = |way: &Way, more: u32| way.length == BATCH || way.granules + more > most;
         self.heap.made().sent(cache);
         let way = &mut self.pool(cache).ways[at];
-        if way.length > 0 && (way.owner != owner || is_full(way, block.size)) {
+        if way.length > 0 && (way.owner != owner || is_full(way, block.size())) {
             self.dispatch_large(cache, at);
         }
         let way = &mut self.pool(cache).ways[at];
         way.owner = owner;
         way.items[way.length % BATCH] = block.at.0;
         way.length += 1;
-        way.granules += block.size;
+        way.granules += block.size();
         if is_full(way, 0) {
             self.dispatch_large(cache, at);
         }
@@ -298,11 +325,11 @@ impl<R: Region> LargeBlocks<'_, R> {
     /// the block may be gone (C2).
     fn receive_large(self, cache: &mut ThreadCache, g: Granule) {
         let header = self.heap.look(g);
-        if let Some(bin) = self.heap.layout().large_bin(header.size())
-            && header.is_given_up()
+        if let Some(bin) = self.heap.layout().large_bin(header.low_size())
+            && header.state() == State::Acked
             && self.heap.fits_sector(g, header)
         {
-            self.keep_large(cache, bin, Parked { at: g, size: header.size() });
+            self.keep_large(cache, bin, Parked { at: g, header });
         }
     }
 
@@ -357,8 +384,8 @@ impl<R: Region> LargeBlocks<'_, R> {
         self.merge_pool(cache);
         let Some(pool) = cache.large.take() else { return };
         for g in pool.ways.iter().flat_map(Way::batch).map(|&g| Granule(g)) {
-            let size = self.heap.look(g).size();
-            self.merge_large(cache, Parked { at: g, size });
+            let header = self.heap.look(g);
+            self.merge_large(cache, Parked { at: g, header });
         }
     }
 }
@@ -367,7 +394,7 @@ impl<R: Region> LargeBlocks<'_, R> {
 mod tests {
     use super::*;
     use crate::backend::Native;
-    use crate::backend::decorators::{Counts, Probe};
+    use crate::backend::decorators::{Counts, Probe, set_mutant};
     use crate::segment::layout::{Layout, Params};
     use crate::segment::region::BoxedRegion;
 
@@ -420,6 +447,36 @@ mod tests {
             });
             Counts::get().accesses() as f64 / (rounds * self.caches as usize) as f64
         }
+    }
+
+    /// Whoever parked it, in whatever generation: it is this cache's then, one generation on.
+    fn takes_in_every_generation() -> bool {
+        const LAST: u32 = (1 << 20) - 1;
+        let churn = Churn { what: "", mebibytes: 1, caches: 3, live: 0, sizes: LARGE };
+        let takes = |parker: u16, generation: u32| {
+            let (heap, mut cache) = (churn.heap(), ThreadCache::new(2));
+            let Live { at, header } = heap.allocate(&mut cache, 200, 1, Kind::Raw).expect("room");
+            let parked = Header::new(State::Acked, parker, generation, header.low());
+            heap.header(at).store(parked.0, &HELD_STORE);
+            heap.large().receive_large(&mut cache, at);
+            let again = heap.allocate(&mut cache, 200, 1, Kind::Raw).expect("room");
+            let expected = Header::new(State::Allocated, 2, generation.wrapping_add(1), header.low());
+            (again.at, again.header, heap.look(at)) == (at, expected, expected)
+        };
+        (0..=3).all(|parker| [0, 1, LAST - 1, LAST].into_iter().all(|generation| takes(parker, generation)))
+    }
+
+    #[test]
+    fn s1_a_large_block_is_taken_in_the_last_generation_as_in_any() {
+        assert!(takes_in_every_generation());
+    }
+
+    #[test]
+    fn mutant_owner_counted_up_is_caught() {
+        set_mutant(Some(Mutant::OwnerCountedUp));
+        let caught = !takes_in_every_generation();
+        set_mutant(None);
+        assert!(caught, "OwnerCountedUp survives");
     }
 
     /// Where blocks of many sizes come and go, hardly any is cut or merged, whatever their order, and however much of

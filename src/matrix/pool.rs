@@ -2,6 +2,7 @@
 //!
 //! It is plain memory of one process, and an aid: the blocks are in the headers, open to everybody (matrix::large).
 
+use super::block_header::Header;
 use super::size_class::{LARGES, Large};
 use crate::segment::layout::{BATCH, Granule};
 
@@ -14,11 +15,18 @@ const ROUNDED: u8 = 8;
 /// Other caches whose blocks are collected at a time; a cache's place is its number's last bits.
 pub(super) const WAYS: usize = 4;
 
-/// A parked block, as it was when it was parked.
+/// A parked block, and its header when it was parked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Parked {
     pub(super) at: Granule,
-    pub(super) size: u32,
+    pub(super) header: Header,
+}
+
+impl Parked {
+    #[inline(always)]
+    pub(super) fn size(self) -> u32 {
+        self.header.low_size()
+    }
 }
 
 /// A block of a bin's list; number 0 is nobody's, and ends every list.
@@ -31,23 +39,36 @@ struct Node {
 
 /// One bin's blocks: the newest here, since it is the one that is mostly asked for, the others in a list.
 #[derive(Debug, Clone, Copy)]
+#[repr(C)]
 struct Row {
-    /// Of no size where there is none; then there is no list either.
-    newest: Parked,
-    /// The list's ends.
+    /// The newest one's header, 0 where there is none (then there is no list either), and where it begins.
+    header: Header,
+    at: Granule,
+    /// The list's first.
     next: u16,
-    oldest: u16,
-    /// Its length.
-    length: u16,
     /// How many requests are rounded up to it from now on.
     rounded: u8,
+    /// [`LISTED`] and [`ASKED`]: whether the pool's sets have it.
+    marks: u8,
 }
 
+const LISTED: u8 = 1;
+const ASKED: u8 = 2;
+
 /// No block.
-const NONE: Parked = Parked { at: Granule(u32::MAX), size: 0 };
+const NONE: Parked = Parked { at: Granule(u32::MAX), header: Header(0) };
 
 impl Row {
-    const EMPTY: Self = Self { newest: NONE, next: 0, oldest: 0, length: 0, rounded: 0 };
+    const EMPTY: Self = Self { header: NONE.header, at: NONE.at, next: 0, rounded: 0, marks: 0 };
+}
+
+const _: () = assert!(size_of::<Row>() == 16);
+
+/// What only longer lists need: a list's last, and its length.
+#[derive(Debug, Clone, Copy, Default)]
+struct ListEnd {
+    oldest: u16,
+    length: u16,
 }
 
 /// Bins, one bit each.
@@ -106,13 +127,14 @@ pub(super) struct Pool {
     /// Whether memory was plentiful at the last look, and granules cut and merged since.
     plenty: bool,
     pub(super) moved: u32,
-    /// Bins that have blocks, or had some lately; bins that were asked for since the hand last began anew; the bin
-    /// that it looks at next.
+    /// Bins that have blocks, or had some lately; bins that were asked for since the hand last began anew (a row's
+    /// marks say the same, so that these are written when that changes); the bin that it looks at next.
     occupied: Set,
     asked: Set,
     hand: usize,
     /// One bin more than there are: the one above the last is asked for, too.
     rows: [Row; LARGES + 1],
+    ends: [ListEnd; LARGES + 1],
     nodes: Vec<Node>,
     unused: u16,
     /// Where the next batch is expected in the own ring of homes, and how many searches will look there alone.
@@ -131,8 +153,8 @@ impl Pool {
         // All fields, or this does not compile.
         #[rustfmt::skip]
         let _ = |Self {
-            budget: _, room: _, plenty: _, moved: _, occupied: _, asked: _, hand: _, rows: _, nodes: _, unused: _,
-            next_home: _, short_looks: _, patience: _, ways: _,
+            budget: _, room: _, plenty: _, moved: _, occupied: _, asked: _, hand: _, rows: _, ends: _, nodes: _,
+            unused: _, next_home: _, short_looks: _, patience: _, ways: _,
         }: &Self| ();
         // SAFETY: fields of a place that is ours alone; all of them.
         unsafe {
@@ -145,6 +167,7 @@ impl Pool {
             (&raw mut (*place).hand).write(0);
             for bin in 0..=LARGES {
                 (&raw mut (*place).rows[bin]).write(Row::EMPTY);
+                (&raw mut (*place).ends[bin]).write(ListEnd::default());
             }
             (&raw mut (*place).nodes).write(vec![Node { block: NONE, newer: 0, older: 0 }]);
             (&raw mut (*place).unused).write(0);
@@ -177,7 +200,7 @@ impl Pool {
         (0..LARGES).map(|bin| self.list(bin).count()).sum()
     }
     fn list(&self, bin: usize) -> impl Iterator<Item = Parked> {
-        let Row { newest, mut next, .. } = self.rows[bin];
+        let mut next = self.rows[bin].next;
         let others = std::iter::from_fn(move || {
             let node = self.nodes[next as usize];
             (next != 0).then(|| {
@@ -185,7 +208,7 @@ impl Pool {
                 node.block
             })
         });
-        (newest.size != 0).then_some(newest).into_iter().chain(others)
+        self.newest(Large(bin)).into_iter().chain(others)
     }
 
     #[inline(always)]
@@ -194,38 +217,75 @@ impl Pool {
         &mut self.rows[bin.min(LARGES)]
     }
 
+    #[inline(always)]
+    fn end(&mut self, bin: usize) -> &mut ListEnd {
+        &mut self.ends[bin.min(LARGES)]
+    }
+
     /// The bin's newest block.
     #[inline(always)]
     pub(super) fn newest(&self, bin: Large) -> Option<Parked> {
-        let newest = self.rows[bin.0.min(LARGES)].newest;
-        (newest.size != 0).then_some(newest)
+        let newest = self.newest_or_none(bin);
+        (newest.header != NONE.header).then_some(newest)
     }
 
-    /// Takes it, if there is one.
+    /// The same; where there is none, one of no size, with a header that no parked block has.
     #[inline(always)]
-    pub(super) fn take_newest(&mut self, bin: Large) {
-        self.asked.add(bin.0);
+    pub(super) fn newest_or_none(&self, bin: Large) -> Parked {
+        let row = &self.rows[bin.0.min(LARGES)];
+        Parked { at: row.at, header: row.header }
+    }
+
+    /// Takes it, which is this one.
+    #[inline(always)]
+    pub(super) fn take_newest(&mut self, bin: Large, newest: Parked) {
+        self.room += i64::from(newest.size());
         let row = self.row(bin.0);
-        let size = std::mem::replace(&mut row.newest.size, 0);
-        let next = row.next;
-        self.room += i64::from(size);
-        if next != 0 {
-            self.advance(bin.0, next);
+        row.header = NONE.header;
+        if row.marks & ASKED == 0 {
+            self.mark_asked(bin.0);
+        }
+        self.advance(bin.0);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn mark_asked(&mut self, bin: usize) {
+        self.row(bin).marks |= ASKED;
+        self.asked.add(bin);
+    }
+
+    /// The bin has no block.
+    fn strike_off(&mut self, bin: usize) {
+        self.row(bin).marks &= !LISTED;
+        self.occupied.remove(bin);
+    }
+
+    /// No bin was asked for since.
+    fn ask_anew(&mut self) {
+        while let Some(bin) = self.asked.first_from(0) {
+            self.row(bin).marks &= !ASKED;
+            self.asked.remove(bin);
         }
     }
 
-    /// The list's first block becomes the bin's newest.
-    #[inline(never)]
-    fn advance(&mut self, bin: usize, at: u16) {
-        let Node { block, older, .. } = self.nodes[at as usize];
+    /// The list's first block, if it has one, becomes the bin's newest.
+    #[inline(always)]
+    fn advance(&mut self, bin: usize) {
         let row = self.row(bin);
-        (row.newest, row.next) = (block, older);
-        row.length -= 1;
-        match older {
-            0 => row.oldest = 0,
-            older => self.nodes[older as usize].newer = 0,
+        let at = row.next;
+        if at == 0 {
+            return;
         }
-        self.give_back(at);
+        let node = &mut self.nodes[at as usize];
+        let Node { block, older, .. } = *node;
+        node.older = std::mem::replace(&mut self.unused, at);
+        let row = self.row(bin);
+        (row.header, row.at, row.next) = (block.header, block.at, older);
+        self.end(bin).length -= 1;
+        if older != 0 {
+            self.nodes[older as usize].newer = 0;
+        }
     }
 
     fn give_back(&mut self, at: u16) {
@@ -233,53 +293,86 @@ impl Pool {
         self.unused = at;
     }
 
+    /// Remembers a block of the bin that has none, if there is room. False: nothing was done.
+    #[inline(always)]
+    pub(super) fn push_first(&mut self, bin: Large, block: Parked) -> bool {
+        let room = self.room - i64::from(block.size());
+        let row = self.row(bin.0);
+        if room < 0 || row.header.0 != 0 || row.marks & LISTED == 0 {
+            return false;
+        }
+        (row.header, row.at, row.rounded) = (block.header, block.at, ROUNDED);
+        self.room = room;
+        true
+    }
+
+    /// The same, for whoever has made room.
+    #[inline(never)]
+    pub(super) fn push_after_all(&mut self, bin: Large, block: Parked) -> bool {
+        self.push(bin, block)
+    }
+
     /// Remembers a block of the bin. False if there is no room.
     #[inline(always)]
     pub(super) fn push(&mut self, bin: Large, block: Parked) -> bool {
-        let room = self.room - i64::from(block.size);
-        if room < 0 || (self.row(bin.0).newest.size != 0 && !self.spill(bin.0)) {
+        let room = self.room - i64::from(block.size());
+        if room < 0 || (self.row(bin.0).header.0 != 0 && !self.spill(bin.0)) {
             return false;
         }
         self.room = room;
-        self.occupied.add(bin.0);
         let row = self.row(bin.0);
-        row.newest = block;
         // Whoever asks for a little less than the bin's smallest can have it.
-        row.rounded = ROUNDED;
+        (row.header, row.at, row.rounded) = (block.header, block.at, ROUNDED);
+        if row.marks & LISTED == 0 {
+            row.marks |= LISTED;
+            self.occupied.add(bin.0);
+        }
         true
     }
 
     /// The bin's newest block becomes the list's first. False if there is no room.
-    #[inline(never)]
+    #[inline(always)]
     fn spill(&mut self, bin: usize) -> bool {
-        let at = match self.unused {
-            0 if self.nodes.len() > NODES => return false,
-            0 => {
-                self.nodes.push(self.nodes[0]);
-                (self.nodes.len() - 1) as u16
-            }
-            at => {
-                self.unused = self.nodes[at as usize].older;
-                at
-            }
-        };
+        let Some(at) = self.unused_node() else { return false };
         let row = self.row(bin);
-        let (block, older) = (row.newest, row.next);
+        let (block, older) = (Parked { at: row.at, header: row.header }, row.next);
         row.next = at;
-        row.length += 1;
+        let end = self.end(bin);
+        end.length += 1;
         match older {
-            0 => row.oldest = at,
+            0 => end.oldest = at,
             older => self.nodes[older as usize].newer = at,
         }
         self.nodes[at as usize] = Node { block, newer: 0, older };
         true
     }
 
+    #[inline(always)]
+    fn unused_node(&mut self) -> Option<u16> {
+        match self.unused {
+            0 => self.new_node(),
+            at => {
+                self.unused = self.nodes[at as usize].older;
+                Some(at)
+            }
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn new_node(&mut self) -> Option<u16> {
+        let at = self.nodes.len();
+        (at <= NODES).then(|| {
+            self.nodes.push(Node { block: NONE, newer: 0, older: 0 });
+            at as u16
+        })
+    }
+
     /// Takes the block that is to go first, a bin's oldest.
     pub(super) fn evict(&mut self) -> Option<Parked> {
         let bin = if self.plenty { self.fullest()? } else { self.next_idle()? };
         let block = self.take_oldest(bin);
-        self.room += i64::from(block.size);
+        self.room += i64::from(block.size());
         Some(block)
     }
 
@@ -290,16 +383,16 @@ impl Pool {
         while looks < LOOKS || fullest.is_none() {
             let bin = self.occupied.first_from(self.hand)?;
             if bin < self.hand {
-                self.asked = Set::default();
+                self.ask_anew();
             }
             self.hand = bin + 1;
             looks += 1;
-            let Row { newest, length, .. } = self.rows[bin];
-            if newest.size == 0 {
-                self.occupied.remove(bin);
-            } else {
-                let granules = (u64::from(length) + 1) * u64::from(newest.size);
-                fullest = fullest.max(Some((!asked.has(bin), granules, bin)));
+            match self.newest(Large(bin)) {
+                None => self.strike_off(bin),
+                Some(newest) => {
+                    let granules = (u64::from(self.ends[bin].length) + 1) * u64::from(newest.size());
+                    fullest = fullest.max(Some((!asked.has(bin), granules, bin)));
+                }
             }
         }
         fullest.map(|(.., bin)| bin)
@@ -311,26 +404,26 @@ impl Pool {
         loop {
             let idle = self.occupied.without(self.asked);
             let bin = idle.first_from(self.hand).or_else(|| {
-                self.asked = Set::default();
+                self.ask_anew();
                 self.occupied.first_from(self.hand)
             })?;
             self.hand = bin;
-            if self.rows[bin].newest.size != 0 {
+            if self.newest(Large(bin)).is_some() {
                 return Some(bin);
             }
-            self.occupied.remove(bin);
+            self.strike_off(bin);
         }
     }
 
     fn take_oldest(&mut self, bin: usize) -> Parked {
-        let row = &mut self.rows[bin];
-        let at = row.oldest;
-        if at == 0 {
-            return std::mem::replace(&mut row.newest, NONE);
+        let (row, end) = (&mut self.rows[bin], &mut self.ends[bin]);
+        if row.next == 0 {
+            return Parked { at: row.at, header: std::mem::replace(&mut row.header, NONE.header) };
         }
+        let at = end.oldest;
         let Node { block, newer, .. } = self.nodes[at as usize];
-        row.oldest = newer;
-        row.length -= 1;
+        end.oldest = newer;
+        end.length -= 1;
         match newer {
             0 => row.next = 0,
             newer => self.nodes[newer as usize].older = 0,
@@ -359,7 +452,12 @@ impl Pool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::matrix::block_header::State;
     use std::collections::VecDeque;
+
+    fn block(at: u32, size: u32) -> Parked {
+        Parked { at: Granule(at), header: Header::new(State::Acked, 1, at, size) }
+    }
 
     /// Against a list for each bin: what is taken and evicted, what there is, and that nothing exceeds the budget.
     #[test]
@@ -373,17 +471,17 @@ mod tests {
                 let bin = [0, 1, 63, 64, 200, LARGES - 1][random.usize(0..6)];
                 match random.u32(0..10) {
                     0..5 => {
-                        let block = Parked { at: Granule(step), size: random.u32(1..20) };
+                        let block = block(step, random.u32(1..20));
                         let before = pool.parked();
                         match pool.push(Large(bin), block) {
                             true => lists[bin].push_back(block),
-                            false => assert!(before + block.size > budget || pool.length() >= NODES),
+                            false => assert!(before + block.size() > budget || pool.length() >= NODES),
                         }
                     }
                     5..8 => {
                         assert_eq!(pool.newest(Large(bin)), lists[bin].back().copied());
-                        if lists[bin].pop_back().is_some() {
-                            pool.take_newest(Large(bin));
+                        if let Some(newest) = lists[bin].pop_back() {
+                            pool.take_newest(Large(bin), newest);
                         }
                     }
                     _ => match pool.evict() {
@@ -394,7 +492,7 @@ mod tests {
                         None => assert!(lists.iter().all(VecDeque::is_empty)),
                     },
                 }
-                let granules: u32 = lists.iter().flatten().map(|block| block.size).sum();
+                let granules: u32 = lists.iter().flatten().map(|block| block.size()).sum();
                 assert_eq!(pool.parked(), granules);
                 assert!(granules <= budget);
             }
@@ -408,11 +506,11 @@ mod tests {
         for plenty in [false, true] {
             let mut pool = Pool::new();
             pool.set_budget(100, plenty);
-            let block = |at| Parked { at: Granule(at), size: 1 };
+            let block = |at| block(at, 1);
             (0..50).for_each(|at| assert!(pool.push(Large(7), block(at))));
             (50..100).for_each(|at| assert!(pool.push(Large(90), block(at))));
             for at in 100..150 {
-                pool.take_newest(Large(90));
+                pool.take_newest(Large(90), block(at - 1));
                 assert!(pool.push(Large(90), block(at)));
                 assert!(!pool.push(Large(90), block(at)));
                 assert_eq!(pool.evict(), Some(block(at - 100)));
@@ -430,7 +528,7 @@ mod tests {
         let bins: [(usize, u32); 3] = [(3, 1), (70, 10), (200, 100)];
         for at in 0..2000 {
             let (bin, size) = bins[at as usize % 3];
-            while !pool.push(Large(bin), Parked { at: Granule(at), size }) {
+            while !pool.push(Large(bin), block(at, size)) {
                 pool.evict().expect("something is parked");
             }
         }

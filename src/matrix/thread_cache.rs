@@ -222,6 +222,11 @@ impl ThreadCache {
         self.tag = if self.tag < TAGS { self.tag + 1 } else { 1 };
         self.tag
     }
+    /// Whether so many granules fit from `g` on in the heap that the cache is bound to.
+    #[inline(always)]
+    pub(super) fn has_room_for(&self, g: Granule, size: u32) -> bool {
+        g.0 < self.granules && size <= self.granules - g.0
+    }
     /// Whether this is the header of a live block of this cache's, typed or not as the caller knows.
     #[inline(always)]
     pub(super) fn owns(&self, header: Header, typed: bool) -> bool {

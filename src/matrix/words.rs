@@ -47,6 +47,15 @@ pub struct Live {
 }
 
 impl Live {
+    /// No block: what the steps between a caller and the heap hand on in registers, where an `Option` would take
+    /// memory.
+    pub const NONE: Self = Self { at: Granule(0), header: Header(0) };
+
+    /// The block, if this is one.
+    #[inline(always)]
+    pub fn some(self) -> Option<Self> {
+        (self.header != Self::NONE.header).then_some(self)
+    }
     /// The same block as somebody else's.
     pub(crate) fn of(self, owner: u16) -> Self {
         let Self { at, header } = self;

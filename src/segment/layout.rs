@@ -123,6 +123,8 @@ impl Params {
 /// How granules and spans lie, as far as the quickest paths ask: a [`Layout`] knows it when it is made,
 /// [`Usual`] when it is compiled.
 pub trait Geometry {
+    /// log2 of the granule in bytes.
+    fn granule_shift(&self) -> u32;
     /// log2 of the granules of a span.
     fn span_shift(&self) -> u32;
     /// Granules from which on a block is large.
@@ -133,14 +135,11 @@ pub trait Geometry {
 #[derive(Debug, Clone, Copy)]
 pub struct Usual;
 
-impl Usual {
-    /// log2 of the granule in bytes.
+impl Geometry for Usual {
     #[inline(always)]
-    pub const fn granule_shift(self) -> u32 {
+    fn granule_shift(&self) -> u32 {
         4
     }
-}
-impl Geometry for Usual {
     #[inline(always)]
     fn span_shift(&self) -> u32 {
         2
@@ -152,6 +151,10 @@ impl Geometry for Usual {
 }
 
 impl Geometry for Layout {
+    #[inline(always)]
+    fn granule_shift(&self) -> u32 {
+        self.params.granule_shift
+    }
     #[inline(always)]
     fn span_shift(&self) -> u32 {
         self.span_shift

@@ -1,6 +1,6 @@
 //! Offsets: positions as users pass them on, and the granules that they mean. One becomes the other here alone.
 
-use super::layout::{Granule, Layout, Usual};
+use super::layout::{Geometry, Granule, Layout, Usual};
 
 /// How the offsets of one segment are counted: in bytes, or in granules where those would not fit.
 #[derive(Debug, Clone, Copy)]

@@ -42,7 +42,7 @@ pub trait Region: Send + Sync {
     /// The payload that begins here will be written before long, by whoever gets the block next: fetches its first
     /// line. A hint, for any granule.
     #[inline(always)]
-    fn expect_payload(&self, _first: Granule) {}
+    fn expect_payload(&self, _first: Granule, _geometry: &impl Geometry) {}
     /// The first `count` words of the payload that begins at `first`, for structures that lie in a block of
     /// their own. None where the sector has not so many there, or the region has no payload.
     ///
@@ -197,8 +197,8 @@ impl Region for MappedRegion {
     #[inline(always)]
     fn touch(&self, _: Granule, _: u32) {}
     #[inline(always)]
-    fn expect_payload(&self, first: Granule) {
-        let bytes = self.layout.sector as usize + first.index() * self.layout.granule_words() * size_of::<NativeWord>();
+    fn expect_payload(&self, first: Granule, geometry: &impl Geometry) {
+        let bytes = self.layout.sector as usize + (first.index() << geometry.granule_shift());
         crate::backend::native::expect_write(self.words.as_ptr().cast::<u8>().wrapping_add(bytes));
     }
     #[inline(always)]

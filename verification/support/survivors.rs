@@ -31,6 +31,7 @@ const SURVIVORS: &[Mutant] = &[
     Mutant::PassedIgnored,
     // Takes a million changes of one word: `matrix::stalled`.
     Mutant::TagDropped,
+    Mutant::OwnerCountedUp,
     // Have tests of their own: `matrix::audit`, `schedules_s4_a_walker_counts_a_join_once`.
     Mutant::LimboForgotten,
     Mutant::AdoptedSentHome,

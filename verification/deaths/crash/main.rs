@@ -423,6 +423,8 @@ fn mutant_crash_table() {
         // Everybody heals at the end, and nobody counts.
         Mutant::LargeFitUnchecked,
         Mutant::PoolUnbounded,
+        // Nobody here comes back to what it remembers.
+        Mutant::LargeTakenUnasked,
     ];
     let mut lost = vec![];
     for &mutant in MUTANTS {

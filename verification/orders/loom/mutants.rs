@@ -342,6 +342,8 @@ const FAULTS: &[(Mutant, &str)] = &[
     (Mutant::InFlightUnsettled, "`schedules_l2_c1_what_the_dead_had_freed_is_hinted_beside_a_merge`"),
     (Mutant::LargeFitUnchecked, "`mutant_schedules_table`, sort Large"),
     (Mutant::PoolUnbounded, "`mutant_schedules_table`, sort Large"),
+    (Mutant::LargeTakenUnasked, "`mutant_schedules_table`, sort Large"),
+    (Mutant::OwnerCountedUp, "`mutant_owner_counted_up_is_caught` of the library"),
     (
         Mutant::ResizedUnheld,
         "`mutant_resized_unheld_is_caught`; `schedules_s1_s4_c1_blocks_are_resized_and_freed_meanwhile`",
