@@ -216,10 +216,11 @@ impl Header {
         let count = self.0.wrapping_add(1 << GENERATION_AT) & ((1 << STATE_AT) - (1 << GENERATION_AT));
         Self(count | low as u64 & LOW_MASK)
     }
-    /// The participant that has the block, or is just adopting it; 0 is nobody.
+    /// The participant that has the block, or is just adopting it; 0 is nobody, as KEPT and LINKED are.
     #[inline(always)]
     pub const fn holder(self) -> u16 {
-        self.owner() & !ADOPTER
+        let owner = self.owner();
+        if is_adopter(owner) { owner & !ADOPTER } else { owner }
     }
     /// The generation.
     #[inline(always)]
@@ -362,6 +363,8 @@ mod tests {
         let last = Header::new(State::Inside, OWNER_MASK as u16, GENERATION_MASK as u32, 5).next_inside(9);
         assert_eq!((last, last.owner()), (Header::new(State::Inside, 0, 0, 9), 0));
         assert_eq!((inside.owner(), inside.tag(), full.owner()), (0, 8, 2047));
+        let held = |owner| Header::new(State::Allocated, owner, 1, 1).holder();
+        assert_eq!([7, adopter(7), 0, KEPT, LINKED].map(held), [7, 7, 0, KEPT, LINKED]);
         for (position, size) in [(0, 1), (3, 4), (1, 6), (0, 7), (2, 120)] {
             let parked = Header::new(State::Acked, 5, 9, place(position, size));
             let marked = parked.marked(2047);

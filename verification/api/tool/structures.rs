@@ -1,7 +1,7 @@
 //! What the tool says of structures, and of segments that nobody uses.
 
 use crate::{Dir, Holder, MIB, run};
-use atomic_matrix::handlers::Handler;
+use atomic_matrix::handlers::{Handler, LINKED};
 use atomic_matrix::ipc::Channel;
 use serde_json::{Value, json};
 use std::io::Write;
@@ -74,6 +74,14 @@ fn structures_are_listed_with_what_is_in_them_and_who_uses_them() {
     assert!(refused.code == Some(4) && refused.err.contains("event"), "{refused:?}");
     assert_eq!(dir.matrix(&["peek", &id, "nothing"]).code, Some(3));
     assert_eq!(&*receiver.try_recv().expect("peeking took nothing"), b"one");
+
+    // What stands in structures is nobody's loss.
+    let all = dir.json(&["blocks", &id, "--limit", "0", "--owner", &LINKED.to_string()], 0);
+    assert!(all["matching"].as_u64().is_some_and(|matching| matching > 0), "{all}");
+    assert_eq!(dir.json(&["blocks", &id, "--dead"], 0)["matching"], 0);
+    assert_eq!(dir.json(&["stat", &id], 0)["kept_from_the_dead"]["live"]["blocks"], 0);
+    assert!(dir.matrix(&["stat", &id]).out.contains("in structures"));
+    assert_eq!(handler.orphans().expect("sound"), []);
 
     drop(subscriber);
     topic.remove().and(board.remove()).and(semaphore.remove()).and(event.remove()).and(mutex.remove()).expect("ours");
