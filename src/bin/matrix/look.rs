@@ -156,6 +156,11 @@ pub(crate) fn amount(s: &Stats, state: State) -> Amount {
     Amount { blocks, bytes }
 }
 
+/// How many blocks there are.
+pub(crate) fn blocks(stats: &Stats) -> u64 {
+    State::ALL.into_iter().map(|state| amount(stats, state).blocks).sum()
+}
+
 fn participant_json(p: &Participant) -> Value {
     json!({ "number": p.number, "pid": p.pid, "alive": p.alive, "recovered_by": p.recovered_by })
 }

@@ -112,9 +112,9 @@ impl Cells {
                 let cell = (at as u128 * count as u128 / sector as u128) as usize;
                 // The first byte of the next cell.
                 let next = ((cell as u128 + 1) * sector as u128).div_ceil(count as u128) as u64;
-                let step = next.min(end) - at;
-                parts[cell.min(count - 1)][State::of(block.state) as usize] += step;
-                at += step.max(1);
+                let next = next.min(end);
+                parts[cell][State::of(block.state) as usize] += next - at;
+                at = next;
             }
         })?;
         Ok(Self { parts: filled, sector })
@@ -216,10 +216,11 @@ pub(crate) fn picture(looker: &ReadOnly, width: usize, rows: usize) -> Result<St
     Ok(out)
 }
 
-/// A rectangle of a row: from and to as shares of the sector.
+/// A rectangle: from and to as parts of so many that make up the sector.
 struct Piece {
-    from: f64,
-    to: f64,
+    from: u64,
+    to: u64,
+    of: u64,
     fill: &'static str,
     opacity: f64,
     title: Option<String>,
@@ -228,7 +229,7 @@ struct Piece {
 fn svg(looker: &ReadOnly, rows: usize) -> Result<String, Failure> {
     let sight = Sight::of(looker)?;
     let stats = &sight.stats;
-    let blocks = stats.live_blocks + stats.free_blocks + stats.parked_blocks + stats.in_flight_blocks;
+    let blocks = look::blocks(stats);
     let exact = blocks <= EXACT;
     let pieces = if exact { each_block(looker, stats.sector_bytes)? } else { each_run(looker, rows)? };
 
@@ -332,12 +333,12 @@ fn each_block(looker: &ReadOnly, sector: u64) -> Result<Vec<Piece>, Failure> {
         if state == State::Free {
             return;
         }
-        let share = |bytes: u64| bytes as f64 / sector as f64;
         let title =
             format!("{} at offset {}: {}, owner {}", text::bytes(block.bytes), block.offset, state.name(), block.owner);
         pieces.push(Piece {
-            from: share(block.position),
-            to: share(block.position + block.bytes),
+            from: block.position,
+            to: (block.position + block.bytes).min(sector),
+            of: sector,
             fill: fill(state),
             opacity: 1.0,
             title: Some(title),
@@ -354,10 +355,10 @@ fn each_run(looker: &ReadOnly, rows: usize) -> Result<Vec<Piece>, Failure> {
         let look = cells.look(at);
         let run = (at..count).take_while(|cell| cells.look(*cell) == look).count();
         if look != Look::Mostly(State::Free) {
-            let share = |cell: usize| cell as f64 / count as f64;
             pieces.push(Piece {
-                from: share(at),
-                to: share(at + run),
+                from: at as u64,
+                to: (at + run) as u64,
+                of: count as u64,
                 fill: look.fill(),
                 opacity: look.opacity(),
                 title: None,
@@ -370,30 +371,72 @@ fn each_run(looker: &ReadOnly, rows: usize) -> Result<Vec<Piece>, Failure> {
 
 /// A piece, cut at the ends of rows.
 fn rectangles(out: &mut String, piece: &Piece, rows: usize) {
-    let (from, to) = (piece.from * rows as f64, piece.to.min(1.0) * rows as f64);
-    let mut row = from.floor();
-    while row < to && row < rows as f64 {
-        let left = (from - row).max(0.0) * COLUMNS as f64;
-        let right = (to - row).min(1.0) * COLUMNS as f64;
+    // A row is so long, and the rows lie one behind the other.
+    let long = u128::from(piece.of);
+    let (from, to) = (u128::from(piece.from) * rows as u128, u128::from(piece.to) * rows as u128);
+    for row in from / long..to.div_ceil(long) {
+        let place = |at: u128| (at - row * long) as f64 / long as f64 * COLUMNS as f64;
+        let (left, right) = (place(from.max(row * long)), place(to.min((row + 1) * long)));
         // Blocks side by side are told apart where there is room; the smallest are still seen.
         let room = right - left;
         let seam = if piece.title.is_some() && room > 3.0 { 0.6 } else { 0.0 };
-        let y = TOP + row * (ROW + GAP);
-        if room > 1e-6 {
-            let (x, wide) = (LEFT + left, (room - seam).max(0.7));
-            let _ = write!(
-                out,
-                "<rect x=\"{x:.2}\" y=\"{y:.1}\" width=\"{wide:.2}\" height=\"{ROW}\" fill=\"{}\"",
-                piece.fill
-            );
-            if piece.opacity < 1.0 {
-                let _ = write!(out, " fill-opacity=\"{:.1}\"", piece.opacity);
-            }
-            let _ = match &piece.title {
-                Some(title) => writeln!(out, "><title>{title}</title></rect>"),
-                None => writeln!(out, "/>"),
-            };
+        let (x, y, wide) = (LEFT + left, TOP + row as f64 * (ROW + GAP), (room - seam).max(0.7));
+        let _ =
+            write!(out, "<rect x=\"{x:.2}\" y=\"{y:.1}\" width=\"{wide:.2}\" height=\"{ROW}\" fill=\"{}\"", piece.fill);
+        if piece.opacity < 1.0 {
+            let _ = write!(out, " fill-opacity=\"{:.1}\"", piece.opacity);
         }
-        row += 1.0;
+        let _ = match &piece.title {
+            Some(title) => writeln!(out, "><title>{title}</title></rect>"),
+            None => writeln!(out, "/>"),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_looks_like_most_of_it_and_full_only_where_nothing_else_is() {
+        // Live, free, parked, in flight: in the order of State.
+        let parts = vec![[0, 8, 0, 0], [1, 99, 0, 0], [4, 4, 0, 0], [99, 1, 0, 0], [8, 0, 0, 0]];
+        let more = [[3, 0, 5, 0], [3, 0, 0, 5], [0, 0, 0, 0], [7, 1, 0, 0]];
+        let cells = Cells { parts: [parts, more.to_vec()].concat(), sector: 90 };
+        let drawn: String = (0..9).map(|cell| cells.look(cell).glyph()).collect();
+        assert_eq!(drawn, "·▁▄▇█▒╳·▇");
+        assert_eq!((cells.look(3), cells.look(4)), (Look::Partly(7), Look::Mostly(State::Live)));
+        assert_eq!((cells.position(0), cells.position(4)), (0, 40));
+    }
+
+    fn drawn(from: u64, to: u64, opacity: f64, title: Option<&str>) -> String {
+        let mut out = String::new();
+        let piece = Piece { from, to, of: 2000, fill: "red", opacity, title: title.map(str::to_owned) };
+        rectangles(&mut out, &piece, 2);
+        out
+    }
+
+    #[test]
+    fn a_piece_is_cut_at_the_ends_of_rows_and_nowhere_else() {
+        let plain = |x: &str, y: &str, width: &str| {
+            format!("<rect x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"22\" fill=\"red\"/>\n")
+        };
+        assert_eq!(drawn(0, 1000, 1.0, None), plain("90.00", "84.0", "1000.00"));
+        assert_eq!(drawn(1000, 2000, 1.0, None), plain("90.00", "111.0", "1000.00"));
+        let cut = plain("1080.00", "84.0", "10.00") + &plain("90.00", "111.0", "25.00");
+        assert_eq!(drawn(990, 1025, 1.0, None), cut);
+    }
+
+    #[test]
+    fn blocks_are_told_apart_where_there_is_room() {
+        let titled = |width: &str| {
+            format!(
+                "<rect x=\"90.00\" y=\"84.0\" width=\"{width}\" height=\"22\" fill=\"red\"><title>b</title></rect>\n"
+            )
+        };
+        let widths = [(1, "1.00"), (3, "3.00"), (4, "3.40")];
+        widths.iter().for_each(|(to, width)| assert_eq!(drawn(0, *to, 1.0, Some("b")), titled(width)));
+        let dense = drawn(0, 4, 0.5, None);
+        assert!(dense.contains(" width=\"4.00\"") && dense.ends_with(" fill-opacity=\"0.5\"/>\n"), "{dense}");
     }
 }

@@ -31,7 +31,7 @@ pub(crate) fn stat(asked: &Stat) -> Outcome {
 
 pub(crate) fn watch(asked: &Watch) -> Outcome {
     let (found, looker) = asked.one.target.look()?;
-    let terminal = std::io::stdout().is_terminal() && !asked.one.json;
+    let terminal = std::io::stdout().is_terminal();
     let mut before: Option<u64> = None;
     let mut views = 0;
     while asked.count.is_none_or(|count| views < count) {

@@ -10,7 +10,8 @@ pub(crate) fn bytes(n: u64) -> String {
         return format!("{n} B");
     }
     let (mut value, mut unit) = (n as f64 / 1024.0, 0);
-    while value >= 1023.95 && unit + 1 < UNITS.len() {
+    // The last unit is large enough for every number.
+    while value >= 1023.95 {
         value /= 1024.0;
         unit += 1;
     }
@@ -88,7 +89,7 @@ pub(crate) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\n' { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
-/// As many lines of a view as fit on the terminal.
+/// As many lines of a view as fit on the terminal; all where that is not known, or makes no sense.
 pub(crate) fn on_screen(view: &str) -> String {
     let rows = rustix::termios::tcgetwinsize(std::io::stdout()).map_or(0, |size| usize::from(size.ws_row));
     let shown = if rows > 1 { rows - 1 } else { usize::MAX };
@@ -141,11 +142,17 @@ mod tests {
     fn sizes_are_written_and_read() {
         let written = [0, 1023, 1024, 1536, (1 << 20) - 1, 1 << 20, u64::MAX].map(bytes);
         assert_eq!(written, ["0 B", "1023 B", "1 KiB", "1.5 KiB", "1.0 MiB", "1 MiB", "16 EiB"].map(str::to_owned));
-        let read = ["7", "64K", "1MiB", "2 g"].map(parse_bytes);
-        assert_eq!(read, [Ok(7), Ok(65_536), Ok(1 << 20), Ok(2 << 30)]);
+        let read = ["7", "64K", "1MiB", "2 g", "3t"].map(parse_bytes);
+        assert_eq!(read, [Ok(7), Ok(65_536), Ok(1 << 20), Ok(2 << 30), Ok(3 << 40)]);
         for wrong in ["", "K", "-1", "1x", "99999999999999999999", "99999999999T", "ä"] {
             assert!(parse_bytes(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn an_age_is_told_in_its_largest_unit() {
+        let told = [0, 59, 60, 3599, 3600, 86_399, 86_400, 1_000_000].map(age).join(", ");
+        assert_eq!(told, "0 s, 59 s, 1 min, 59 min, 1 h, 23 h, 1 d, 11 d");
     }
 
     #[test]
