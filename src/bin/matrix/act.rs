@@ -5,7 +5,7 @@ use crate::look::{alive_and_dead, identity, merged};
 use crate::target::{files, is_mapped, reason};
 use crate::{FAILED, FAULT, FINE, Failure, Outcome, code_of, look, text};
 use atomic_matrix::Error;
-use atomic_matrix::handlers::{Policy, Recovered};
+use atomic_matrix::handlers::{Policy, Recovered, Repaired};
 use serde_json::{Value, json};
 
 pub(crate) fn verify(asked: &Verify) -> Outcome {
@@ -20,32 +20,32 @@ pub(crate) fn verify(asked: &Verify) -> Outcome {
     }
     let out = match seen {
         Ok(stats) => {
-            let blocks = stats.live_blocks + stats.free_blocks + stats.parked_blocks + stats.in_flight_blocks;
             format!(
                 "sound: {} tile the sector of {}, every free one can be found, none is left unmerged\n",
-                text::count(blocks, "block"),
+                text::count(look::blocks(&stats), "block"),
                 text::bytes(stats.sector_bytes)
             )
         }
         Err(error) => {
-            let mut out =
-                format!("fault: {} (seen by each of {})\n", fault(&error), text::count(asked.tries as u64, "attempt"));
-            if alive > 0 {
-                out += &format!(
-                    "{} alive: an operation in flight may look like a fault; verify again at rest\n",
-                    text::count(alive, "participant")
-                );
-            }
-            if dead > 0 {
-                out += &format!(
-                    "{} dead: matrix reap finishes what was left half-way\n",
-                    text::count(dead, "participant")
-                );
-            }
-            out
+            let seen = text::count(asked.tries as u64, "attempt");
+            format!("fault: {} (seen by each of {seen})\n{}", fault(&error), who_may_be_at_it(alive, dead))
         }
     };
     Ok((out, code))
+}
+
+/// What may explain a fault.
+fn who_may_be_at_it(alive: u64, dead: u64) -> String {
+    let mut out = String::new();
+    if alive > 0 {
+        let alive = text::count(alive, "participant");
+        out += &format!("{alive} alive: an operation in flight may look like a fault; verify again at rest\n");
+    }
+    if dead > 0 {
+        let dead = text::count(dead, "participant");
+        out += &format!("{dead} dead: matrix reap finishes what was left half-way\n");
+    }
+    out
 }
 
 /// What was found, without the library's advice.
@@ -64,8 +64,8 @@ pub(crate) fn reap(asked: &Reap) -> Outcome {
     // Without anybody dead, not even a slot is taken.
     let recovered = if dead == 0 { Default::default() } else { handler.reap_with(policy)? };
     let granule = looker.info().granule_bytes;
-    let (live, in_flight) = (recovered.live_granules * granule, recovered.in_flight_granules * granule);
     if asked.one.json {
+        let (live, in_flight) = bytes(&recovered, granule);
         let more = json!({
             "recovered": recovered.participants,
             "kept": keep,
@@ -75,9 +75,15 @@ pub(crate) fn reap(asked: &Reap) -> Outcome {
         });
         return Ok((text::json(&merged(identity(&found, &looker), more)), FINE));
     }
-    if recovered == Recovered::default() {
-        return Ok(("no participant is dead\n".to_owned(), FINE));
+    Ok((reaped(&recovered, keep, granule, &asked.one.target.segment), FINE))
+}
+
+/// What a recovery has found, in words.
+fn reaped(recovered: &Recovered, keep: bool, granule: u64, segment: &str) -> String {
+    if *recovered == Recovered::default() {
+        return "no participant is dead\n".to_owned();
     }
+    let (live, in_flight) = bytes(recovered, granule);
     let blocks = text::count(recovered.live_blocks, "live block");
     let mut out = format!("recovered {}\n", text::count(recovered.participants, "dead participant"));
     out += &match (recovered.live_blocks, keep) {
@@ -87,7 +93,7 @@ pub(crate) fn reap(asked: &Reap) -> Outcome {
             "  kept {blocks}, {}: allocated still, and unowned until somebody adopts or frees them (adopt_at, \
             free_at);\n  matrix blocks {} --dead lists them\n",
             text::bytes(live),
-            text::plain(&asked.one.target.segment)
+            text::plain(segment)
         ),
     };
     if recovered.in_flight_blocks > 0 {
@@ -98,7 +104,12 @@ pub(crate) fn reap(asked: &Reap) -> Outcome {
         let blocks = text::count(recovered.open_adoptions, "block");
         out += &format!("  {blocks} of the dead being adopted just now: reap again when that has ended\n");
     }
-    Ok((out, FINE))
+    out
+}
+
+/// Bytes of the live blocks, and of those in flight.
+fn bytes(recovered: &Recovered, granule: u64) -> (u64, u64) {
+    (recovered.live_granules * granule, recovered.in_flight_granules * granule)
 }
 
 pub(crate) fn heal(asked: &One) -> Outcome {
@@ -126,13 +137,19 @@ pub(crate) fn heal(asked: &One) -> Outcome {
         format!("{free} and {parked}")
     };
     let largest = |s: &atomic_matrix::handlers::Stats| text::bytes(s.largest_free);
-    let mut out = format!(
+    let out = format!(
         "{} before, {} after; the largest free block has {} (before: {})\n",
         before.as_ref().map_or_else(|| "damaged".into(), blocks),
         blocks(&after),
         largest(&after),
         before.as_ref().map_or_else(|| "unknown".into(), largest),
     );
+    Ok((out + &damage(&healed), FINE))
+}
+
+/// What was mended, in words; nothing if nothing was.
+fn damage(healed: &Repaired) -> String {
+    let mut out = String::new();
     if healed.set_aside_blocks > 0 {
         let (blocks, bytes) = (text::count(healed.set_aside_blocks, "block"), text::bytes(healed.set_aside_bytes));
         out += &format!(
@@ -142,7 +159,7 @@ pub(crate) fn heal(asked: &One) -> Outcome {
     if healed.shortened_blocks > 0 {
         out += &format!("damage: {} reached over others\n", text::count(healed.shortened_blocks, "free block"));
     }
-    Ok((out, FINE))
+    out
 }
 
 pub(crate) fn rm(asked: &Rm) -> Outcome {
@@ -215,4 +232,53 @@ fn rm_stale(asked: &Rm) -> Outcome {
         return Ok(("no segment is stale\n".to_owned(), FINE));
     }
     Ok((removed.iter().map(|path| format!("removed {path}\n")).collect(), FINE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recovery_is_told_with_each_of_its_parts_or_without() {
+        let all = Recovered {
+            participants: 2,
+            live_blocks: 3,
+            live_granules: 40,
+            in_flight_blocks: 1,
+            in_flight_granules: 5,
+            open_adoptions: 2,
+        };
+        assert_eq!(
+            reaped(&all, false, 16, "x"),
+            "recovered 2 dead participants\n  freed 3 live blocks, 640 B\n  freed 1 block, 80 B, that they were just \
+            allocating or freeing\n  2 blocks of the dead being adopted just now: reap again when that has ended\n"
+        );
+        let none = Recovered { participants: 1, ..Recovered::default() };
+        assert_eq!(reaped(&none, true, 16, "x"), "recovered 1 dead participant\n  held no live block\n");
+        assert_eq!(reaped(&Recovered::default(), true, 16, "x"), "no participant is dead\n");
+        let kept = reaped(&Recovered { live_blocks: 1, live_granules: 1, ..none }, true, 64, "x\x1b");
+        assert!(
+            kept.contains("  kept 1 live block, 64 B: ")
+                && kept.ends_with("matrix blocks x\u{fffd} --dead lists them\n")
+        );
+    }
+
+    #[test]
+    fn damage_and_who_may_have_done_it_are_told_where_there_is_any() {
+        let mut healed = Repaired::default();
+        assert_eq!(damage(&healed), "");
+        healed.shortened_blocks = 1;
+        assert_eq!(damage(&healed), "damage: 1 free block reached over others\n");
+        (healed.set_aside_blocks, healed.set_aside_bytes, healed.shortened_blocks) = (2, 2048, 0);
+        assert_eq!(
+            damage(&healed),
+            "damage: 2 blocks, 2 KiB, set aside, since nobody can tell who uses them; matrix blocks lists them\n"
+        );
+        let alive = "1 participant alive: an operation in flight may look like a fault; verify again at rest\n";
+        let dead = "2 participants dead: matrix reap finishes what was left half-way\n";
+        let told = [(0, 0), (1, 0), (0, 2), (1, 2)].map(|(alive, dead)| who_may_be_at_it(alive, dead));
+        assert_eq!(told, ["".to_owned(), alive.to_owned(), dead.to_owned(), alive.to_owned() + dead]);
+        assert_eq!(fault(&Error::Corrupt { what: "a hole".to_owned() }), "a hole");
+        assert!(fault(&Error::NoParticipantSlot { participants: 3 }).contains("participant slot"));
+    }
 }

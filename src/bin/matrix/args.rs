@@ -379,3 +379,16 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::State;
+    use atomic_matrix::handlers::BlockState as B;
+
+    #[test]
+    fn each_state_of_a_block_is_one_of_four() {
+        use State::{Free, InFlight, Live, Parked};
+        let seen = [B::Free, B::Acked, B::Marked, B::Coalescing, B::Allocated, B::Typed, B::TypedSmall].map(State::of);
+        assert_eq!(seen, [Free, Parked, Parked, InFlight, Live, Live, Live]);
+    }
+}

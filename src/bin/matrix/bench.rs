@@ -74,28 +74,19 @@ pub(crate) fn bench(asked: &Bench) -> Outcome {
     let threads = asked.threads.map_or(cores, usize::from);
     let size =
         usize::try_from(asked.size).map_err(|_| Failure::new(FAILED, "the size is more than this machine has"))?;
-    // Without a name: nothing stays behind, however this ends. A slot for each thread that there ever is.
-    let slots = (3 * threads + 3).clamp(32, Options::MAX_PARTICIPANTS);
+    // Without a name: nothing stays behind, however this ends. A slot for each thread, and for this one.
+    let slots = (threads + 1).max(32);
     let handler = Options::new().memfd().size(size).participants(slots).strict(asked.strict).create();
     let handler = handler.map_err(|error| Failure::new(FAILED, error.to_string()))?;
-    let mut rows: Vec<Row> = Work::ALL
-        .into_iter()
-        .flat_map(|work| {
-            match work {
-                Work::HandOver => vec![2],
-                _ if threads == 1 => vec![1],
-                _ => vec![1, threads],
-            }
-            .into_iter()
-            .map(move |threads| Row { work, threads, rates: vec![] })
-        })
-        .collect();
+    handler.heal()?;
+    let mut rows = rows(threads);
     let each_turn = rows.len();
     let runs = asked.repeat as usize * each_turn;
     // In turns, so that what slows the machine down for a while slows all of them down.
     for turn in 0..asked.repeat as usize {
         for (i, row) in rows.iter_mut().enumerate() {
-            progress(&format!("{} of {runs}: {}, {}", turn * each_turn + i + 1, row.work.name(), row.work.what()));
+            let number = turn * each_turn + i + 1;
+            progress(&format!("{number} of {runs}: {}, {}", row.work.name(), row.work.what()));
             row.rates.push(measure(&handler, row.work, row.threads, Duration::from_secs_f64(asked.seconds))?);
         }
     }
@@ -132,6 +123,17 @@ pub(crate) fn bench(asked: &Bench) -> Outcome {
         "fault: afterwards the heap was not whole\n"
     };
     Ok((out, code))
+}
+
+/// Each workload on one thread and on so many; the hand-over is always from one to another.
+fn rows(threads: usize) -> Vec<Row> {
+    let of = |work| match work {
+        Work::HandOver => vec![2],
+        _ if threads == 1 => vec![1],
+        _ => vec![1, threads],
+    };
+    let row = |work| of(work).into_iter().map(move |threads| Row { work, threads, rates: vec![] });
+    Work::ALL.into_iter().flat_map(row).collect()
 }
 
 fn cells(row: &Row) -> Vec<String> {
@@ -179,8 +181,7 @@ fn measure(handler: &Handler, work: Work, threads: usize, time: Duration) -> Res
                     match work {
                         Work::Mix => mix(&handler, stop, number as u64),
                         Work::Pairs => pairs(&handler, stop),
-                        Work::HandOver if number == 0 => send(&handler, stop, ring),
-                        Work::HandOver => receive(&handler, stop, ring),
+                        Work::HandOver => [send, receive][number](&handler, stop, ring),
                     }
                 })
             })
@@ -206,8 +207,12 @@ fn measure(handler: &Handler, work: Work, threads: usize, time: Duration) -> Res
     }
     match done? {
         0 => Err(Failure::new(FAILED, "nothing could be allocated: give a larger --size")),
-        done => Ok(done as f64 / passed.as_secs_f64()),
+        done => Ok(rate(done, passed)),
     }
+}
+
+fn rate(done: u64, passed: Duration) -> f64 {
+    done as f64 / passed.as_secs_f64()
 }
 
 type Done = atomic_matrix::Result<u64>;
@@ -218,7 +223,7 @@ fn mix(handler: &Handler, stop: &AtomicBool, seed: u64) -> Done {
     let mut operations = 0;
     while !stop.load(Ordering::Relaxed) {
         for _ in 0..BURST {
-            if live.len() < LIVE && dice.u8(0..10) < 7 {
+            if takes(live.len(), dice.u8(0..10)) {
                 let Ok(block) = handler.allocate_raw(dice.usize(32..=544)) else { continue };
                 live.push(block);
             } else if !live.is_empty() {
@@ -231,6 +236,11 @@ fn mix(handler: &Handler, stop: &AtomicBool, seed: u64) -> Done {
     }
     live.into_iter().try_for_each(|block| handler.free_raw(block))?;
     Ok(operations)
+}
+
+/// Whether the mix allocates, with so many blocks live, at a throw of 0 to 9.
+fn takes(live: usize, thrown: u8) -> bool {
+    live < LIVE && thrown < 7
 }
 
 fn pairs(handler: &Handler, stop: &AtomicBool) -> Done {
@@ -291,4 +301,84 @@ fn receive(handler: &Handler, stop: &AtomicBool, ring: &[AtomicUsize]) -> Done {
         }
     }
     Ok(messages)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    fn row(work: Work, threads: usize, rates: &[f64]) -> Row {
+        Row { work, threads, rates: rates.to_vec() }
+    }
+
+    #[test]
+    fn a_row_says_best_and_median_and_the_time_of_one() {
+        let mix = row(Work::Mix, 2, &[4e6, 1e6, 2e6]);
+        assert_eq!((mix.best(), mix.median()), (4e6, 2e6));
+        let told = ["A", "32 to 544 bytes at random, 200 live", "2", "4.0 M/s", "2.0 M/s", "500.0 ns"];
+        assert_eq!(cells(&mix), told);
+        let pairs = row(Work::Pairs, 1, &[8e6]);
+        assert_eq!(cells(&pairs)[1..], ["64 bytes allocated and freed", "1", "8.0 M/s", "8.0 M/s", "125.0 ns"]);
+        let messages = row(Work::HandOver, 2, &[1e6, 3e6]);
+        assert_eq!(cells(&messages)[1..], ["128 bytes allocated here, freed there", "2", "3.0 M/s", "3.0 M/s", "-"]);
+        let units = [mix, pairs, messages].map(|row| value(&row)["unit"].clone());
+        assert_eq!(units, ["operations per second", "pairs per second", "messages per second"]);
+        assert_eq!(rate(30, Duration::from_millis(500)), 60.0);
+    }
+
+    #[test]
+    fn each_workload_has_its_rows() {
+        let of = |threads| rows(threads).iter().map(|row| (row.work.name(), row.threads)).collect::<Vec<_>>();
+        assert_eq!(of(1), [("A", 1), ("B", 1), ("C", 2)]);
+        assert_eq!(of(7), [("A", 1), ("A", 7), ("B", 1), ("B", 7), ("C", 2)]);
+    }
+
+    #[test]
+    fn the_mix_allocates_seven_times_of_ten_up_to_its_bound() {
+        let times = |live| (0..10).filter(|thrown| takes(live, *thrown)).count();
+        assert_eq!([0, LIVE - 1, LIVE, LIVE + 1].map(times), [7, 7, 0, 0]);
+    }
+
+    /// A segment without any room, and what takes it.
+    fn full() -> (Handler, Vec<atomic_matrix::RelativePtr<u8>>) {
+        let handler = Options::new().memfd().size(1 << 20).create().expect("created");
+        let held = std::iter::from_fn(|| handler.allocate_raw(128).ok()).collect();
+        (handler, held)
+    }
+
+    /// Runs it on a thread of its own; fails if it does not end.
+    fn ends<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> T {
+        let (done, wait) = mpsc::channel();
+        std::thread::spawn(move || done.send(run()));
+        wait.recv_timeout(Duration::from_secs(60)).expect("it ends")
+    }
+
+    #[test]
+    fn who_waits_for_room_or_a_message_ends_when_told() {
+        let ring = || [AtomicUsize::new(0), AtomicUsize::new(0)];
+        let sent = ends(move || send(&full().0, &AtomicBool::new(true), &ring()));
+        assert_eq!(sent.expect("no failure"), 0);
+        let received = ends(move || receive(&full().0, &AtomicBool::new(true), &ring()));
+        assert_eq!(received.expect("no failure"), 0);
+    }
+
+    #[test]
+    fn who_sends_waits_for_room() {
+        static STOP: AtomicBool = AtomicBool::new(false);
+        static PLACE: [AtomicUsize; 1] = [AtomicUsize::new(0)];
+        let (handler, held) = full();
+        let sender = handler.clone();
+        let sends = std::thread::spawn(move || send(&sender, &STOP, &PLACE));
+        // Long enough to be refused, on most machines.
+        std::thread::sleep(Duration::from_millis(50));
+        held.into_iter().for_each(|block| handler.free_raw(block).expect("live"));
+        let until = Instant::now() + Duration::from_secs(60);
+        while PLACE[0].load(Ordering::Relaxed) == 0 {
+            assert!(Instant::now() < until && !sends.is_finished(), "it has given up");
+            std::thread::yield_now();
+        }
+        STOP.store(true, Ordering::Relaxed);
+        assert_eq!(sends.join().expect("no panic").expect("no failure"), 0);
+    }
 }

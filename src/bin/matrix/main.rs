@@ -130,3 +130,21 @@ fn print(text: &str) -> std::io::Result<()> {
     out.write_all(text.as_bytes())?;
     out.flush()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_damage_is_a_fault() {
+        let name = || "segment".into();
+        let codes = [
+            Error::Corrupt { what: String::new() },
+            Error::NoParticipantSlot { participants: 1 },
+            Error::NameReplaced { name: name() },
+            Error::PermissionDenied { what: String::new() },
+        ]
+        .map(|error| code_of(&error));
+        assert_eq!(codes, [FAULT, FAILED, FAILED, NO_SEGMENT]);
+    }
+}

@@ -52,11 +52,11 @@ pub(crate) fn structures(asked: &Structures) -> Outcome {
     if let Some(seconds) = asked.seconds {
         std::thread::sleep(Duration::from_secs_f64(seconds));
         let before = std::mem::replace(&mut seen, all()?);
-        let rate = |now: &StructureInfo| {
+        let since = |now: &StructureInfo| {
             let before = before.iter().find(|before| (before.offset, &before.names) == (now.offset, &now.names))?;
-            Some(now.ever?.checked_sub(before.ever?)? as f64 / seconds)
+            rate(before.ever?, now.ever?, seconds)
         };
-        rates = seen.iter().map(rate).collect();
+        rates = seen.iter().map(since).collect();
     }
     let participants = looker.participants();
     if asked.one.json {
@@ -81,6 +81,11 @@ pub(crate) fn structures(asked: &Structures) -> Outcome {
     });
     let put = if asked.seconds.is_some() { "PUT/s" } else { "PUT" };
     Ok((text::table(&["NAME", "KIND", "TYPE", "DEPTH", put, "USERS", "NOTE"], &[3, 4], rows), FINE))
+}
+
+/// How many a second; none if it is another structure by now.
+fn rate(before: u64, now: u64, seconds: f64) -> Option<f64> {
+    Some(now.checked_sub(before)? as f64 / seconds)
 }
 
 /// "camera (1234)", "1234, dead".
@@ -314,4 +319,33 @@ fn receive<T: atomic_matrix::ipc::Payload + ?Sized>(
         out.flush()?;
     }
     Ok((String::new(), FINE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_are_known_by_their_names() {
+        let print = |name: &str| atomic_matrix::fingerprint(name, &[]);
+        assert_eq!([0, u16::FINGERPRINT, text_print(), 0xabc].map(content_name), ["-", "u16", "str", "0x00000abc"]);
+        assert_eq!((text_print(), type_name(f64::FINGERPRINT)), (print("text"), Some("f64")));
+    }
+
+    #[test]
+    fn a_process_is_told_by_its_name_and_whether_it_lives() {
+        let own = std::process::id();
+        let one = |number, pid, alive| Participant { number, pid, alive, recovered_by: None };
+        let all = [one(1, own, true), one(2, own, false), one(3, u32::MAX, true)];
+        let called = std::fs::read_to_string(format!("/proc/{own}/comm")).expect("readable");
+        let told = [1, 2, 3, 4].map(|number| process(number, &all));
+        let expected = [format!("{} ({own})", called.trim_end()), format!("{own}, dead")];
+        assert_eq!(told[..2], expected);
+        assert_eq!(told[2..], [u32::MAX.to_string(), "participant 4".to_owned()]);
+    }
+
+    #[test]
+    fn a_rate_is_of_a_second() {
+        assert_eq!([rate(10, 13, 0.5), rate(4, 4, 2.0), rate(4, 3, 2.0)], [Some(6.0), Some(0.0), None]);
+    }
 }

@@ -183,3 +183,23 @@ pub(crate) fn is_mapped(path: &Path) -> bool {
     };
     std::fs::read_dir("/proc").is_ok_and(|mut processes| processes.any(|process| process.is_ok_and(maps)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_told_to_trust_the_overflow_user() {
+        let overflow = std::fs::read_to_string("/proc/sys/kernel/overflowuid").expect("readable");
+        let overflow: u32 = overflow.trim().parse().expect("a number");
+        let told = |owner| reason(&Error::WrongOwner { name: "segment".into(), owner, user: 1 });
+        assert_eq!(
+            told(overflow - 1),
+            format!(
+                "segment belongs to user {0}, and this is user 1; to open it all the same: --trust-owner {0}",
+                overflow - 1
+            )
+        );
+        assert!(!told(overflow).contains("trust-owner"), "{}", told(overflow));
+    }
+}
