@@ -7,7 +7,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 use std::fs::File;
 use std::io::Read;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// Live blocks of these sizes, with free ones of the others between and behind them.
 fn holes(handler: &Handler, sizes: impl Iterator<Item = (usize, usize)>) {
@@ -104,21 +104,19 @@ fn the_histogram_has_every_free_block_and_hints_stand_where_they_are_due() {
     }
 }
 
-/// Runs the tool with a terminal of 50 columns for its output; none where there are no terminals to be had.
-fn on_a_terminal(dir: &Dir, arguments: &[&str], no_color: Option<&str>) -> Option<String> {
+/// Runs the tool with a terminal of so many rows and columns for its output and its errors; none where there are no
+/// terminals to be had.
+pub(crate) fn on_a_terminal(command: &mut Command, (rows, columns): (u16, u16)) -> Option<String> {
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).ok()?;
     grantpt(&master).and_then(|()| unlockpt(&master)).expect("a terminal");
     let name = ptsname(&master, vec![]).expect("it has a name");
     let slave =
         rustix::fs::open(&name, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty()).expect("it opens");
-    tcsetwinsize(&slave, Winsize { ws_row: 40, ws_col: 50, ws_xpixel: 0, ws_ypixel: 0 }).expect("a terminal");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_matrix"));
-    command.arg(arguments[0]).arg("--dir").arg(&dir.0).args(&arguments[1..]).env_remove("NO_COLOR").stdout(slave);
-    if let Some(value) = no_color {
-        command.env("NO_COLOR", value);
-    }
-    let mut child = command.spawn().expect("it runs");
-    drop(command);
+    tcsetwinsize(&slave, Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }).expect("a terminal");
+    let errors = slave.try_clone().expect("a descriptor");
+    let mut child = command.stdout(slave).stderr(errors).spawn().expect("it runs");
+    // The command has the other side open, too.
+    command.stdout(Stdio::null()).stderr(Stdio::null());
     let (mut master, mut out, mut part) = (File::from(master), vec![], [0; 4096]);
     // It ends by an error: nobody has the other side open any more.
     while let Ok(length @ 1..) = master.read(&mut part) {
@@ -135,7 +133,9 @@ fn a_terminal_gets_colours_unless_they_are_not_wanted() {
     let id = handler.id().to_string();
     handler.allocate_raw(100_000).expect("room");
     for (no_color, coloured) in [(None, true), (Some(""), true), (Some("1"), false)] {
-        let Some(out) = on_a_terminal(&dir, &["map", &id, "--rows", "5"], no_color) else {
+        let mut command = dir.command(&["map", &id, "--rows", "5"]);
+        command.env_remove("NO_COLOR").envs(no_color.map(|value| ("NO_COLOR", value)));
+        let Some(out) = on_a_terminal(&mut command, (40, 50)) else {
             return println!("skipped: there is no terminal to be had");
         };
         assert_eq!(out.contains("\x1b[38;5;32m█"), coloured, "{no_color:?}: {out}");

@@ -1,8 +1,10 @@
 //! What the tool says of structures, and of segments that nobody uses.
 
+use crate::kept::compare;
 use crate::{Dir, Holder, MIB, run};
+use atomic_matrix::Shared;
 use atomic_matrix::handlers::{Handler, LINKED};
-use atomic_matrix::ipc::Channel;
+use atomic_matrix::ipc::{Board, Channel};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -64,6 +66,7 @@ fn structures_are_listed_with_what_is_in_them_and_who_uses_them() {
         assert!(table.out.contains(part), "{part}: {}", table.out);
     }
     assert!(!table.out.contains("wait to"), "nobody waits: {}", table.out);
+    compare(&dir, "structures.txt", &table.out);
 
     let peeked = dir.json(&["peek", &id, "lines"], 0);
     let values: Vec<_> = peeked["contents"].as_array().expect("a list").iter().map(|one| &one["value"]).collect();
@@ -90,6 +93,59 @@ fn structures_are_listed_with_what_is_in_them_and_who_uses_them() {
 }
 
 #[test]
+fn a_value_is_shown_as_what_it_is() {
+    let dir = Dir::new();
+    let handler = dir.segment(MIB);
+    let id = handler.id().to_string();
+    fn board<T: Shared + Copy>(handler: &Handler, name: &str, value: T) -> Board<T> {
+        let board = handler.board(name).expect("made");
+        board.set(value).expect("room");
+        board
+    }
+    let _eight = board(&handler, "eight", 200u8);
+    // The only one that counts what is put there.
+    let alone = dir.json(&["structures", &id, "--seconds", "0.01"], 0);
+    assert_eq!((&alone["structures"][0]["ever"], &alone["structures"][0]["per_second"]), (&json!(1), &json!(0.0)));
+    let boards = (
+        board(&handler, "sixteen", 50_000u16),
+        board(&handler, "thirty-two", 4_000_000_000u32),
+        board(&handler, "sixty-four", u64::MAX),
+        board(&handler, "real", 0.5f64),
+    );
+    let texts = handler.channel::<[u8]>("bytes").capacity(8).create().expect("made");
+    let sender = texts.sender().expect("a sender");
+    for bytes in [&b"short"[..], &[b'x'; 64], &[b'y'; 65], &[0, 255, 16], &[254; 70], b""] {
+        sender.send(handler.message_from(bytes).expect("room")).expect("room");
+    }
+    let mut told = String::new();
+    for name in ["eight", "sixteen", "thirty-two", "sixty-four", "real", "bytes"] {
+        let ran = dir.matrix(&["peek", &id, name]);
+        assert_eq!(ran.code, Some(0), "{name}: {ran:?}");
+        told += &ran.out;
+    }
+    compare(&dir, "peek.txt", &told);
+    drop(boards);
+}
+
+#[test]
+fn who_waits_is_told() {
+    let dir = Dir::new();
+    let handler = dir.segment(MIB);
+    let id = handler.id().to_string();
+    let lines = lines(&handler);
+    let (sender, receiver) = (lines.sender().expect("a sender"), lines.receiver().expect("a receiver"));
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| receiver.recv_timeout(Duration::from_secs(60)).map(|message| message.to_vec()));
+        let told = |_: &u32| dir.matrix(&["structures", &id]).out.contains("1 wait to take\n");
+        let told = (0..1000).find(told);
+        sender.send(handler.message_from(b"wake up").expect("room")).expect("room");
+        assert_eq!(waits.join().expect("no panic").expect("sent"), b"wake up");
+        assert!(told.is_some(), "who waits is not told");
+    });
+    assert!(!dir.matrix(&["structures", &id]).out.contains("wait"));
+}
+
+#[test]
 fn text_is_sent_and_received() {
     let dir = Dir::new();
     let handler = dir.segment(2 * MIB);
@@ -107,6 +163,11 @@ fn text_is_sent_and_received() {
         let received = dir.matrix(&["recv", &id, name]);
         assert_eq!((received.code, &*received.out), (Some(0), "hello there"), "{received:?}");
     }
+    for line in ["one", "two"] {
+        assert_eq!(dir.matrix(&["send", &id, "lines", line]).code, Some(0));
+    }
+    let both = dir.matrix(&["recv", &id, "lines", "--count", "2"]);
+    assert_eq!((both.code, &*both.out), (Some(0), "one\ntwo\n"), "each on a line of its own: {both:?}");
     // The senders have left.
     let none = dir.matrix(&["recv", &id, "lines", "--timeout", "0.05"]);
     assert!(none.code == Some(4) && none.err.contains("no sender"), "{none:?}");
