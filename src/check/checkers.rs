@@ -1,7 +1,7 @@
 //! The same scenarios under the model checkers loom and shuttle.
 
 use super::scenario::Scenario;
-use super::space::{Member, Space};
+use super::space::{Member, Numbers, Space};
 use crate::backend::Backend;
 use std::sync::Arc;
 
@@ -13,14 +13,17 @@ fn model<B: Backend, S: Scenario>(
     scenario: &Arc<S>,
     spawn: impl Fn(Box<dyn FnOnce() -> S::Outcome + Send>) -> Join<S::Outcome>,
 ) {
-    let threads = scenario.threads();
-    let space = Space::<B>::new(scenario.granules(), threads + 2);
-    let observer = Member::new(&space, threads as u16 + 2);
+    let numbers = Numbers::new(scenario.threads());
+    let space = Space::<B>::new(scenario.granules(), &numbers);
+    let observer = Member::new(&space, numbers.observer);
     let shared = scenario.begin(&observer);
-    let running: Vec<_> = (0..threads)
-        .map(|number| {
+    let running: Vec<_> = numbers
+        .threads
+        .into_iter()
+        .enumerate()
+        .map(|(thread, me)| {
             let (scenario, space, shared) = (scenario.clone(), space.clone(), shared.clone());
-            spawn(Box::new(move || scenario.thread(number, &Member::new(&space, number as u16 + 1), &shared)))
+            spawn(Box::new(move || scenario.thread(thread, &Member::new(&space, me), &shared)))
         })
         .collect();
     let outcomes: Vec<_> = running.into_iter().map(|join| Some(join())).collect();

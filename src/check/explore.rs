@@ -1,7 +1,7 @@
 //! The search: every interleaving within a bound of preemptions, and the shortest that fails.
 
 use super::scenario::{Explored, Failure, Scenario};
-use super::space::{Member, Space};
+use super::space::{Member, Numbers, Space};
 use super::trace::{self, Call, Trace};
 use super::turns::{self, Moment, Player, Scheduled, Scheduling, play_buffered, play_by};
 use fastrand::Rng;
@@ -81,20 +81,21 @@ struct Outcome {
 
 /// One play of a scenario. `run` plays the players, and is told when the recovery may begin.
 fn once<S: Scenario>(scenario: &Arc<S>, kill: Option<Kill>, run: impl FnOnce(Vec<Player>, &Cell<bool>)) -> Outcome {
-    let threads = scenario.threads();
-    let space = Space::<Scheduled>::new(scenario.granules(), threads + 2);
+    let numbers = Numbers::new(scenario.threads());
+    let space = Space::<Scheduled>::new(scenario.granules(), &numbers);
     turns::begin();
     trace::begin(space.payload());
     let failed = turns::message(|| {
-        let observer = Member::new(&space, threads as u16 + 2);
+        let observer = Member::new(&space, numbers.observer);
         let shared = scenario.begin(&observer);
         let outcomes: Rc<RefCell<Vec<Option<S::Outcome>>>> =
-            Rc::new(RefCell::new((0..threads).map(|_| None).collect()));
-        let player = |number: usize| {
+            Rc::new(RefCell::new(numbers.threads.iter().map(|_| None).collect()));
+        let player = |(number, me): (usize, &u16)| {
+            let me = *me;
             let (scenario, space, shared, outcomes) =
                 (scenario.clone(), space.clone(), shared.clone(), outcomes.clone());
             let body = move || {
-                let outcome = scenario.thread(number, &Member::new(&space, number as u16 + 1), &shared);
+                let outcome = scenario.thread(number, &Member::new(&space, me), &shared);
                 turns::may_stop_at_its_end();
                 outcomes.borrow_mut()[number] = Some(outcome);
             };
@@ -103,13 +104,14 @@ fn once<S: Scenario>(scenario: &Arc<S>, kill: Option<Kill>, run: impl FnOnce(Vec
                 _ => Player::new(body),
             }
         };
-        let mut players: Vec<Player> = (0..threads).map(player).collect();
+        let mut players: Vec<Player> = numbers.threads.iter().enumerate().map(player).collect();
         let died = Rc::new(Cell::new(false));
         if let Some((victim, _)) = kill {
             let (space, died) = (space.clone(), died.clone());
+            let (me, dead) = (numbers.recoverer, numbers.threads[victim]);
             players.push(Player::new(move || {
                 if died.get() {
-                    space.recover(threads as u16 + 1, victim as u16 + 1);
+                    space.recover(me, dead);
                     trace::called(turns::seat_of_running(), Call::Recovers(victim));
                 }
             }));

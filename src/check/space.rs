@@ -18,17 +18,34 @@ const GRANULE_WORDS: usize = 8;
 /// Blocks of a size that a participant parks for itself: it gets the one that it freed last.
 const PARKED: usize = 2;
 
+/// The participants of a model, by number.
+pub(super) struct Numbers {
+    pub(super) threads: Vec<u16>,
+    pub(super) recoverer: u16,
+    /// Who begins, and looks on at the end.
+    pub(super) observer: u16,
+}
+
+impl Numbers {
+    pub(super) fn new(threads: usize) -> Self {
+        let mut all = 1..;
+        let threads = all.by_ref().take(threads).collect();
+        let mut next = || all.next().expect("the numbers do not end");
+        Self { threads, recoverer: next(), observer: next() }
+    }
+}
+
 /// A segment in a model.
 pub(super) struct Space<B: Backend> {
     heap: Heap<BoxedRegion<B>>,
 }
 
 impl<B: Backend> Space<B> {
-    /// Of so many granules, for so many participants.
-    pub(super) fn new(granules: u32, participants: usize) -> Arc<Self> {
+    /// Of so many granules.
+    pub(super) fn new(granules: u32, numbers: &Numbers) -> Arc<Self> {
         let params = Params {
             granule_shift: GRANULE_SHIFT,
-            participants,
+            participants: numbers.observer.into(),
             batches: 0,
             directory: 0,
             header_words: 1,

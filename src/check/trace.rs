@@ -200,3 +200,32 @@ impl Event {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trace_is_as_long_as_its_changes_of_thread_and_its_steps() {
+        let length = |seats: &[usize]| {
+            begin(Payload::default());
+            seats.iter().for_each(|seat| called(Some(*seat), Call::Frees(1)));
+            end().length()
+        };
+        assert_eq!([&[][..], &[0], &[1, 1, 1], &[0, 2, 2, 0, 1]].map(length), [(0, 0), (0, 1), (0, 3), (3, 5)]);
+    }
+
+    #[test]
+    fn blocks_are_named_in_their_order_and_words_by_their_blocks() {
+        let blocks: Vec<(u32, u32)> = (0..53).map(|at| (2 * at + 1, 1)).collect();
+        let names = Names(&blocks);
+        let told = [1, 51, 53, 103, 105].map(|offset| names.block(offset).unwrap_or_default());
+        assert_eq!((told, names.block(2)), (["a", "z", "a1", "z1", "a2"].map(str::to_owned), None));
+
+        let names = Names(&[(1, 1), (2, 2), (5, 1)]);
+        let payload = Payload { base: 4096, each: 8 };
+        let told = [0, 7, 8, 23, 24, 32, 39, 40].map(|index| names.word(payload, 4096 + index * 8));
+        let expected = ["a[0]", "a[7]", "b[0]", "b[15]", "word 24 of no block", "c[0]", "c[7]", "word 40 of no block"];
+        assert_eq!(told, expected);
+    }
+}

@@ -2,6 +2,8 @@
 //! fault each, and the same without it.
 #![allow(missing_docs)]
 
+mod search;
+
 use atomic_matrix::backend::Backend;
 use atomic_matrix::check::turns::{Player, Scheduled, Scheduling, play};
 use atomic_matrix::check::{Failure, Scenario, explore, explore_kills, store_buffers};
@@ -241,5 +243,9 @@ fn a_failure_is_the_same_each_time_and_as_short_as_can_be() {
     let failure: Box<Failure> = run();
     assert_eq!(*failure, *run());
     assert_eq!((failure.how.as_str(), failure.steps.len()), ("with one preemption", 4), "{failure}");
-    assert_eq!(format!("{failure:?}"), format!("{failure}"), "what `unwrap` prints is the text");
+    let steps =
+        ["0 at LOOK reads a[1]: 0", "1 at LOOK reads a[1]: 0", "1 at PUT writes a[1]: 1", "0 at PUT writes a[1]: 1"];
+    let lines: String = (1..).zip(steps).map(|(number, step)| format!("{number:>4}. thread {step}\n")).collect();
+    let text = format!("fails with one preemption, in 4 steps:\n{lines}      an increment is lost");
+    assert_eq!((failure.to_string(), format!("{failure:?}")), (text.clone(), text), "what `unwrap` prints is the text");
 }
