@@ -75,6 +75,12 @@ mod tests {
     }
 
     #[test]
+    fn the_overflow_user_is_the_kernels() {
+        let kernels = std::fs::read_to_string("/proc/sys/kernel/overflowuid").expect("readable");
+        assert_eq!(overflow_user().to_string(), kernels.trim());
+    }
+
+    #[test]
     fn nobody_is_advised_to_trust_the_overflow_user() {
         let told = |owner| Error::WrongOwner { name: "segment".into(), owner, user: 0 }.to_string();
         assert!(told(12_345).contains("Options::trust_owner(12345)"));

@@ -23,3 +23,27 @@ impl Error {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::error::Error as _;
+
+    #[test]
+    fn a_refusal_keeps_what_the_system_said() {
+        for errno in [Errno::ACCESS, Errno::PERM] {
+            assert!(matches!(Error::file("open it", errno), Error::PermissionDenied { .. }));
+            assert!(matches!(Error::io("lock it", errno), Error::Io { .. }));
+        }
+        assert!(matches!(Error::file("open it", Errno::MFILE), Error::NoDescriptor { .. }));
+        let source = || std::io::Error::from(Errno::NOMEM);
+        let with = [
+            Error::file("map it", Errno::NOMEM),
+            Error::HugePagesRefused { source: source() },
+            Error::NotPopulated { bytes: 1, source: source() },
+        ];
+        let said = source().to_string();
+        assert!(with.iter().all(|error| error.source().is_some_and(|source| source.to_string() == said)));
+        assert!(Error::Corrupt { what: String::new() }.source().is_none());
+    }
+}
