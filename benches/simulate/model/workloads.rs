@@ -206,7 +206,7 @@ fn allocate_any(heap: &SimulatedHeap, cache: &mut ThreadCache, granules: u32) ->
     // SAFETY: there is one heap.
     let next = |cache: &mut ThreadCache| unsafe {
         let own = heap.allocate_own(cache, granules as usize, 0, Kind::Raw, &Usual);
-        own.or_else(|| heap.allocate_next(cache, granules as usize, 0, Kind::Raw, &Usual))
+        own.or_else(|| heap.allocate_next(cache, granules as usize, 0, Kind::Raw, &Usual).some())
     };
     next(cache).or_else(|| heap.allocate(cache, granules, 1, Kind::Raw).ok())
 }
