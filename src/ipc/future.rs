@@ -96,7 +96,9 @@ struct BellOf {
 
 impl Rings<Native> for BellOf {
     fn bell(&self) -> Bell<'_, Native> {
-        Structure::known(self.handler.matrix().heap(), self.at, self.shape, self.places).bell(self.role)
+        let heap = self.handler.matrix().heap();
+        let words = Structure::words_at(heap, self.at, self.places);
+        Structure::known(heap, words, self.at, self.shape, self.places).bell(self.role)
     }
 }
 

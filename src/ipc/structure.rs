@@ -77,7 +77,7 @@ impl Shape {
         let end = cells + self.cells();
         // The cursors of readers have a pair of cache lines each; in their place there may be holds.
         let readers = if self.cursors() + self.holds() == 0 { end } else { end.next_multiple_of(group) };
-        Places { cells, readers, words: readers + self.cursors() * group + self.holds() }
+        Places { cells, readers, words: readers + self.cursors() * group + self.holds(), group }
     }
     /// Whether it knows what its receivers hold.
     pub(super) fn has_holds(self) -> bool {
@@ -107,6 +107,8 @@ pub(super) struct Places {
     cells: usize,
     readers: usize,
     words: usize,
+    /// Words of a group of the header, and of a cursor's pair of cache lines.
+    group: usize,
 }
 
 /// The words of a structure's header: the group, of which each begins a pair of cache lines, and the word in it.
@@ -226,6 +228,7 @@ pub struct Structure<'a, R: Region> {
     pub at: Granule,
     pub(super) cells: usize,
     readers: usize,
+    group: usize,
 }
 
 impl<R: Region> Clone for Structure<'_, R> {
@@ -290,9 +293,9 @@ impl<'a, R: Region> Structure<'a, R> {
         let field = |Field(first, word): Field| header[first * group(layout) + word].load(&STRUCTURE_LOOK);
         let shape = Shape::of(field(SHAPE)).filter(|shape| shape.seal() == field(SEAL))?;
         let fits = shape.granules(layout) <= live.header.size();
-        let Places { cells, readers, words } = shape.places(layout);
+        let Places { cells, readers, words, group } = shape.places(layout);
         let words = heap.region().payload(live.at, words).filter(|_| fits)?;
-        Some(Self { heap, words, shape, at: live.at, cells, readers })
+        Some(Self { heap, words, shape, at: live.at, cells, readers, group })
     }
 
     /// Whether this block, which has a structure's fingerprint and is unowned still, has no whole header: its maker has
@@ -302,28 +305,38 @@ impl<'a, R: Region> Structure<'a, R> {
         structure && Self::at(heap, live).is_none() && heap.look(live.at) == live.header
     }
 
-    /// A structure that the caller is counted among the users of, without a look at its header: its shape,
+    /// The words of a structure that the caller is counted among the users of.
+    pub(super) fn words_at(heap: &'a Heap<R>, at: Granule, places: Places) -> &'a [<R::Backend as Backend>::Word] {
+        heap.region().payload(at, places.words).unwrap_or_default()
+    }
+
+    /// A structure that the caller is counted among the users of, without a look at its header: its words, its shape,
     /// and where what lies of that shape.
     #[inline(always)]
-    pub(super) fn known(heap: &'a Heap<R>, at: Granule, shape: Shape, places: Places) -> Self {
-        let Places { cells, readers, words } = places;
-        let words = heap.region().payload(at, words).unwrap_or_default();
-        Self { heap, words, shape, at, cells, readers }
+    pub(super) fn known(
+        heap: &'a Heap<R>,
+        words: &'a [<R::Backend as Backend>::Word],
+        at: Granule,
+        shape: Shape,
+        places: Places,
+    ) -> Self {
+        let Places { cells, readers, group, .. } = places;
+        Self { heap, words, shape, at, cells, readers, group }
     }
 
     #[inline(always)]
     pub(super) fn field(&self, Field(first, word): Field) -> &'a <R::Backend as Backend>::Word {
-        &self.words[first * group(self.heap.layout()) + word]
+        &self.words[first * self.group + word]
     }
     /// The cursors of readers.
     pub(super) fn readers(&self) -> impl Iterator<Item = &'a <R::Backend as Backend>::Word> + use<'a, R> {
-        let (words, first, group) = (self.words, self.readers, group(self.heap.layout()));
+        let (words, first, group) = (self.words, self.readers, self.group);
         (0..self.shape.cursors()).map_while(move |reader| words.get(first + reader * group))
     }
     /// One of them.
     #[inline(always)]
     pub(super) fn reader(&self, reader: usize) -> Option<&'a <R::Backend as Backend>::Word> {
-        let at = self.readers + reader * group(self.heap.layout());
+        let at = self.readers + reader * self.group;
         if reader < self.shape.cursors() { self.words.get(at) } else { None }
     }
     /// The holds of receivers.

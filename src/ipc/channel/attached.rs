@@ -1,7 +1,7 @@
 //! A process's part in a structure: how it comes, what it is counted as, how it leaves.
 
 use super::error::{Unreceived, Unsent};
-use crate::backend::Reach;
+use crate::backend::{NativeWord, Reach};
 use crate::error::{Error, Result};
 use crate::handlers::{Handler, check_name};
 use crate::ipc::message::Message;
@@ -37,11 +37,24 @@ pub(in crate::ipc) struct Attached {
     pub(in crate::ipc) shape: Shape,
     /// Where what lies of that shape.
     pub(in crate::ipc) places: Places,
+    /// The structure's words, lent no longer than the handler is there.
+    words: &'static [NativeWord],
     /// The participant that is counted.
     number: u16,
 }
 
 impl Attached {
+    /// Of a process whose participant `number` is counted among a structure's users.
+    fn counted(handler: &Handler, live: Live, shape: Shape, number: u16) -> Arc<Self> {
+        let heap = handler.matrix().heap();
+        let places = shape.places(heap.layout());
+        let words = Structure::words_at(heap, live.at, places);
+        // SAFETY: they lie in the mapping, which stays as long as the handler beside them, and `known` lends them no
+        // longer than that.
+        let words = unsafe { &*std::ptr::from_ref(words) };
+        Arc::new(Self { handler: handler.clone(), live, shape, places, words, number })
+    }
+
     pub(in crate::ipc) fn make(handler: &Handler, name: &str, shape: Shape) -> Result<Arc<Self>> {
         let (matrix, home) = (handler.matrix(), handler.matrix().home()?);
         let make = |reach, cache: &mut ThreadCache| {
@@ -57,8 +70,7 @@ impl Attached {
             let _ = handler.free_message(&pointer);
             return Err(error);
         }
-        let places = shape.places(matrix.heap().layout());
-        Ok(Arc::new(Self { handler: handler.clone(), live: made.of(0), shape, places, number: home }))
+        Ok(Self::counted(handler, made.of(0), shape, home))
     }
 
     /// Makes a structure; where memory is short, once more after the dead have been recovered.
@@ -96,8 +108,7 @@ impl Attached {
         };
         let made = Self::made(handler, shape, make)?;
         let live = made.ok_or(Error::NotLive { offset: 0, state: "freed by somebody who had no right to" })?;
-        let places = shape.places(matrix.heap().layout());
-        Ok(Arc::new(Self { handler: handler.clone(), live, shape, places, number: home }))
+        Ok(Self::counted(handler, live, shape, home))
     }
 
     /// The structure of that name, a `T` to the caller, if there is one; one that is just being made or removed is
@@ -148,8 +159,7 @@ impl Attached {
             };
             match matrix.with_cache(come)? {
                 Some(Come::Counted(shape)) => {
-                    let places = shape.places(matrix.heap().layout());
-                    return Ok(Some(Arc::new(Self { handler: handler.clone(), live, shape, places, number: home })));
+                    return Ok(Some(Self::counted(handler, live, shape, home)));
                 }
                 Some(Come::Another(other)) => return Err(another(Some((other.sort, other.content)))),
                 Some(Come::TooMany) => return Err(Error::TooManyHandles { most: MOST_COUNTED }),
@@ -197,7 +207,7 @@ impl Attached {
 
     #[inline(always)]
     fn known(&self) -> Structure<'_, MappedRegion> {
-        Structure::known(self.handler.matrix().heap(), self.live.at, self.shape, self.places)
+        Structure::known(self.handler.matrix().heap(), self.words, self.live.at, self.shape, self.places)
     }
 
     /// The participant that is counted.
