@@ -200,6 +200,8 @@ sites! {
     TICKET_STEP Release "Q2" "moves head or tail on by one: release publishes that the cell is filled, or empty";
     TICKET_TELL Relaxed "-" "the one sender or the one receiver says how far it is. An aid: what the cells and \
         headers say decides, and whoever finds it behind goes on from there";
+    WHOLE_SEEN Relaxed "-" "which link of a board this process has copied a whole value of, which nobody else \
+        reads: the word says all";
     TICKET_SEEN Relaxed "-" "the head as the one sender has seen it, which nobody else reads";
     // Structures: their users, and when one may be freed (ipc::structure).
     STRUCTURE_WRITE Release "Q3" "writes a structure that nobody else has seen: whoever makes it publishes its \

@@ -20,16 +20,19 @@
 //! A `Board<[T]>` shows items of any number: it is set by a message, and read as a vector.
 
 use super::channel::attached::Attached;
+use super::link::Link;
 use super::log::{Log, Lowest};
 use super::message::Message;
 use super::payload::Payload;
 use super::structure::{Role, Sort};
 use super::topic::{open, put};
 use super::wait::deadline;
+use crate::backend::orderings::WHOLE_SEEN;
+use crate::backend::{Backend, Native, NativeWord, Word};
 use crate::error::{Error, Result};
 use crate::handlers::Handler;
 use crate::matrix::heap::Live;
-use crate::shared::Shared;
+use crate::shared::{Shared, zeroed};
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +43,8 @@ const KEPT: usize = 8;
 /// A board that this process has open. Any thread may read and write it.
 pub struct Board<T: ?Sized> {
     attached: Arc<Attached>,
+    /// The word of the link whose value was copied last: its block is a `T`, and need not be looked at again.
+    whole: NativeWord,
     of: PhantomData<fn() -> Box<T>>,
 }
 
@@ -51,7 +56,8 @@ impl Handler {
     /// [`Error::DirectoryFull`], [`Error::NameTooLong`], [`Error::BadOption`] for the empty name,
     /// [`Error::ChangingHands`], [`Error::NoParticipantSlot`], [`Error::TooManyHandles`], [`Error::ForkedChild`].
     pub fn board<T: Payload + ?Sized>(&self, name: &str) -> Result<Board<T>> {
-        Ok(Board { attached: open::<Board<T>>(self, name, Sort::Board, KEPT, 0, T::FINGERPRINT)?, of: PhantomData })
+        let attached = open::<Board<T>>(self, name, Sort::Board, KEPT, 0, T::FINGERPRINT)?;
+        Ok(Board { attached, whole: Native::word(0), of: PhantomData })
     }
 }
 
@@ -77,10 +83,10 @@ impl<T: Payload + ?Sized> Board<T> {
     /// What `copy` makes of the newest value, and which of those that were ever set that is, from 1 on.
     /// Others may free the block while it is copied: then the copy is dropped, whatever it is, and the next
     /// one made.
-    fn newest<V>(&self, copy: impl Fn(&Handler, Live) -> Result<V>) -> Result<Option<(V, u64)>> {
+    fn newest<V>(&self, mut copy: impl FnMut(&Handler, Live, Link) -> Result<V>) -> Result<Option<(V, u64)>> {
         let log = Log::of(self.attached.structure()?);
         while let Some((live, link, ticket)) = log.newest() {
-            let copied = copy(&self.attached.handler, live);
+            let copied = copy(&self.attached.handler, live, link);
             if log.is_still_at(ticket, link) {
                 return copied.map(|value| Some((value, ticket + 1)));
             }
@@ -127,8 +133,10 @@ impl<T: Shared> Board<T> {
     ///
     /// # Errors
     /// As [`Handler::read_ref`], if what was set is not a `T`; [`Error::ForkedChild`].
+    #[inline]
     pub fn get(&self) -> Result<Option<T>> {
-        Ok(self.newest(Handler::copy_value)?.map(|(value, _)| value))
+        let mut value = zeroed::<T>();
+        Ok(self.newest_into(&mut value)?.map(|_| value))
     }
 
     /// A copy of the newest value once it is not the one that `seen` says, or none if there was no other
@@ -142,7 +150,39 @@ impl<T: Shared> Board<T> {
 
     /// The newest value, unless it is the one that `seen` says.
     pub(super) fn unseen(&self, seen: &mut u64) -> Option<Result<T>> {
-        self.unless_seen(seen, self.newest(Handler::copy_value))
+        let mut value = zeroed::<T>();
+        let newest = self.newest_into(&mut value).map(|newest| newest.map(|number| (value, number)));
+        self.unless_seen(seen, newest)
+    }
+
+    /// Copies the newest value to where it is wanted, and says which of those that were ever set it is; none was set, none
+    /// is said.
+    #[inline(always)]
+    fn newest_into(&self, value: &mut T) -> Result<Option<u64>> {
+        let log = Log::of(self.attached.structure()?);
+        match log.newest_link() {
+            None => return Ok(None),
+            // The same as the last time, and so is its block, as long as the cell names it.
+            Some((link, ticket)) if link.word() == self.whole.load(&WHOLE_SEEN) => {
+                // SAFETY: a value of this link's block was copied before it was kept.
+                unsafe { self.attached.handler.copy_value_again(link.at(), value) };
+                if log.is_still_at(ticket, link) {
+                    return Ok(Some(ticket + 1));
+                }
+            }
+            Some(_) => {}
+        }
+        self.another_into(value)
+    }
+
+    /// As [`Board::newest_into`], of a block that is looked at.
+    #[inline(never)]
+    fn another_into(&self, value: &mut T) -> Result<Option<u64>> {
+        let newest = self.newest(|handler, live, link| handler.copy_value_into(live, value).map(|()| link))?;
+        Ok(newest.map(|(link, number)| {
+            self.whole.store(link.word(), &WHOLE_SEEN);
+            number
+        }))
     }
 }
 
@@ -162,7 +202,11 @@ impl<T: Shared> Board<[T]> {
     /// # Errors
     /// As [`Handler::read_slice`], if what was set is no `[T]`; [`Error::ForkedChild`].
     pub fn get_items(&self) -> Result<Option<Vec<T>>> {
-        Ok(self.newest(Handler::copy_items::<T, [T]>)?.map(|(items, _)| items))
+        Ok(self.newest_items()?.map(|(items, _)| items))
+    }
+
+    fn newest_items(&self) -> Result<Option<(Vec<T>, u64)>> {
+        self.newest(|handler, live, _| handler.copy_items::<T, [T]>(live))
     }
 
     /// A copy of the newest items once they are not those that `seen` says: as [`Board::changed`].
@@ -170,6 +214,6 @@ impl<T: Shared> Board<[T]> {
     /// # Errors
     /// As [`Board::get_items`].
     pub fn changed_items(&self, seen: &mut u64, timeout: Duration) -> Result<Option<Vec<T>>> {
-        self.await_change(timeout, || self.unless_seen(seen, self.newest(Handler::copy_items::<T, [T]>)))
+        self.await_change(timeout, || self.unless_seen(seen, self.newest_items()))
     }
 }

@@ -8,6 +8,7 @@ use crate::backend::payload;
 use crate::error::{Error, Result};
 use crate::handlers::Handler;
 use crate::matrix::heap::{Heap, Live};
+use crate::segment::layout::Granule;
 use crate::segment::region::Region;
 use crate::shared::{Shared, bytes_mut, zeroed};
 
@@ -21,14 +22,53 @@ impl Handler {
 
     /// A copy of a live block's value. Others may free the block meanwhile: then it is whatever it is.
     pub(super) fn copy_value<T: Shared>(&self, live: Live) -> Result<T> {
+        let mut value = zeroed::<T>();
+        self.copy_value_into(live, &mut value)?;
+        Ok(value)
+    }
+
+    /// As [`Handler::copy_value`], to where it is wanted.
+    #[inline]
+    pub(super) fn copy_value_into<T: Shared>(&self, live: Live, value: &mut T) -> Result<()> {
         let offset = self.matrix().offsets().offset(live.at);
-        copied_value(self.matrix().heap(), live, offset, self.address(offset))
+        let first = self.address(offset);
+        items_in::<T, _>(self.matrix().heap(), live, offset, first)?;
+        // SAFETY: the block was live and has a `T`'s bytes, inside the mapping, and is aligned as that.
+        unsafe { copy_value_from(first, value) };
+        Ok(())
+    }
+
+    /// As [`Handler::copy_value_into`], of a block that was found to be a `T` before.
+    ///
+    /// # Safety
+    /// That function has copied from the block that began here, at some time.
+    #[inline]
+    pub(super) unsafe fn copy_value_again<T: Shared>(&self, at: Granule, value: &mut T) {
+        let first = self.address(self.matrix().offsets().offset(at));
+        // SAFETY: a `T`'s bytes begin here, inside the mapping, which stays as long as the handler.
+        unsafe { copy_value_from(first, value) };
     }
 
     /// A copy of the items of `T` that a live block has one after the other, as [`Handler::copy_value`].
     pub(super) fn copy_items<T: Shared, P: Payload + ?Sized>(&self, live: Live) -> Result<Vec<T>> {
         let offset = self.matrix().offsets().offset(live.at);
         copied_items::<T, P, _>(self.matrix().heap(), live, offset, self.address(offset))
+    }
+}
+
+/// Copies a value byte for byte atomic.
+///
+/// # Safety
+/// So many bytes lie there inside a mapping, as a `T` is aligned.
+#[inline(always)]
+unsafe fn copy_value_from<T: Shared>(first: *mut u8, value: &mut T) {
+    let bytes = bytes_mut(std::slice::from_mut(value));
+    // SAFETY: the caller's; all who use payload meanwhile do so atomically, or from another process.
+    unsafe {
+        match align_of::<T>().is_multiple_of(8) {
+            true => payload::copy_aligned_out(first, bytes),
+            false => payload::copy_out(first, bytes),
+        }
     }
 }
 

@@ -169,6 +169,11 @@ impl Link {
                 | Linked::GRANULE.of(at.0 as u64),
         )
     }
+    /// Its word, which is not 0.
+    #[inline(always)]
+    pub const fn word(self) -> u64 {
+        self.0
+    }
     /// The lap, modulo [`LAPS`].
     #[inline(always)]
     pub const fn lap(self) -> u64 {

@@ -344,6 +344,21 @@ impl<'a, R: Region> Log<'a, R> {
     /// least: it begins anew only if others have published n − 1 meanwhile.
     pub fn newest(&self) -> Option<(Live, Link, u64)> {
         loop {
+            let (link, last) = self.newest_link()?;
+            match self.heap.live_at(link.at()) {
+                Ok(live) => return Some((live, link, last)),
+                // Freed by somebody who had no right to: there is none.
+                Err(_) if self.is_still_at(last, link) => return None,
+                // Overwritten meanwhile: there is a newer one.
+                Err(_) => R::Backend::pause(),
+            }
+        }
+    }
+
+    /// The newest publication's link and its ticket, without a look at the block.
+    #[inline]
+    pub fn newest_link(&self) -> Option<(Link, u64)> {
+        loop {
             let t = self.tail().load(&TICKET_LOOK);
             match Cell::of(self.cells.at(t).load(&CELL_LOOK)) {
                 Cell::Link(link) if link.lap() == self.cells.lap(t) => self.step(t),
@@ -355,14 +370,7 @@ impl<'a, R: Region> Log<'a, R> {
                     };
                     if self.tail().load(&TICKET_RECHECK) == t {
                         // Its cell loses it only behind the tail's next lap: none that is a log's (C2').
-                        let link = found?;
-                        match self.heap.live_at(link.at()) {
-                            Ok(live) => return Some((live, link, last)),
-                            // Freed by somebody who had no right to: there is none.
-                            Err(_) if self.is_still_at(last, link) => return None,
-                            // Overwritten meanwhile: there is a newer one.
-                            Err(_) => {}
-                        }
+                        return Some((found?, last));
                     }
                 }
             }
@@ -401,6 +409,7 @@ impl<'a, R: Region> Log<'a, R> {
     }
 
     /// Whether the cell of a ticket still names this block: then a copy of it that was made before is whole.
+    #[inline]
     pub fn is_still_at(&self, ticket: u64, link: Link) -> bool {
         R::Backend::fence(&COPY_FENCE);
         self.cells.at(ticket).load(&CELL_LOOK) == Cell::Link(link).word()

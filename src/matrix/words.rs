@@ -341,6 +341,7 @@ impl<R: Region> Heap<R> {
     }
 
     /// The fingerprint that a typed block was allocated with.
+    #[inline]
     pub fn fingerprint(&self, live: Live) -> Option<u32> {
         match live.header.state() {
             State::TypedSmall => Some(live.header.low() & FINGERPRINT_MASK),
