@@ -83,6 +83,18 @@ fn sleep_blindly(at_most: Duration) -> bool {
     at_most <= BLIND_SLEEP
 }
 
+/// The line at this address will be read before long.
+#[inline(always)]
+pub(crate) fn expect_look(address: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint, about any address.
+    unsafe {
+        std::arch::asm!("prefetcht0 [{}]", in(reg) address, options(nostack, preserves_flags, readonly));
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
+
 thread_local! {
     /// Set where a heavy fence was refused. The algorithm goes on without it, and leaves to others what is
     /// theirs; the user is told.

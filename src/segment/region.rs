@@ -43,6 +43,10 @@ pub trait Region: Send + Sync {
     /// line. A hint, for any granule.
     #[inline(always)]
     fn expect_payload(&self, _first: Granule, _geometry: &impl Geometry) {}
+    /// The block that begins here will be read before long: fetches its header and its first lines. A hint, for any
+    /// granule.
+    #[inline(always)]
+    fn expect_look(&self, _first: Granule) {}
     /// The first `count` words of the payload that begins at `first`, for structures that lie in a block of
     /// their own. None where the sector has not so many there, or the region has no payload.
     ///
@@ -200,6 +204,16 @@ impl Region for MappedRegion {
     fn expect_payload(&self, first: Granule, geometry: &impl Geometry) {
         let bytes = self.layout.sector as usize + (first.index() << geometry.granule_shift());
         crate::backend::native::expect_write(self.words.as_ptr().cast::<u8>().wrapping_add(bytes));
+    }
+    #[inline(always)]
+    fn expect_look(&self, first: Granule) {
+        /// Of the processors that have the hint.
+        const LINE: usize = 64;
+        let bytes = self.layout.sector as usize + first.index() * self.layout.granule_words() * size_of::<NativeWord>();
+        let begins = self.words.as_ptr().cast::<u8>().cast_const().wrapping_add(bytes);
+        crate::backend::native::expect_look(std::ptr::from_ref(self.header(first)).cast());
+        crate::backend::native::expect_look(begins);
+        crate::backend::native::expect_look(begins.wrapping_add(LINE));
     }
     #[inline(always)]
     fn payload(&self, first: Granule, count: usize) -> Option<&[NativeWord]> {

@@ -51,7 +51,7 @@ use super::link::Link;
 use super::message::Message;
 use super::payload::Payload;
 use super::structure::Sort;
-use super::table::{BUCKET_SHIFT, By, Key, MAX_KEY, Table, When};
+use super::table::{BUCKET_SHIFT, By, Key, MAX_KEY, Table, When, label_words};
 use super::topic::open;
 use crate::error::{Error, Result};
 use crate::handlers::Handler;
@@ -361,7 +361,7 @@ impl<T: Shared> Map<[T]> {
     /// # Errors
     /// As [`Handler::message_slice`].
     pub fn message_slice(&self, key: &[u8], items: usize) -> Result<Message<'_, [T]>> {
-        self.handler().filled_message_with(items, self.key(key).label_words() * 8, |_| ())
+        self.handler().filled_message_with(items, label_words(key) * 8, |_| ())
     }
 }
 
@@ -371,7 +371,7 @@ impl<T: Shared> Map<T> {
     /// # Errors
     /// As [`Handler::message`].
     pub fn message(&self, key: &[u8]) -> Result<Message<'_, T>> {
-        self.handler().filled_message_with(1, self.key(key).label_words() * 8, |_| ())
+        self.handler().filled_message_with(1, label_words(key) * 8, |_| ())
     }
 
     /// Puts a value under a key: a copy of what was there, if anything was.

@@ -47,7 +47,7 @@ mod label;
 mod settle;
 mod words;
 
-pub use words::{By, Key, MAX_KEY, NotPut, Owned, When};
+pub use words::{By, Key, MAX_KEY, NotPut, Owned, When, label_words};
 
 use super::link::{Cell, Link, Standing};
 use super::structure::{CLOSED, Structure};
@@ -66,7 +66,7 @@ const IN: u64 = 1;
 /// What a look at a bucket's places found.
 enum Seen {
     /// The key, at a place; the cursor names the block.
-    At(usize, Link),
+    At(usize, Link, Live),
     /// Not the key.
     Nothing,
     /// The turn has changed.
@@ -138,7 +138,7 @@ impl<'a, R: Region> Table<'a, R> {
                 continue;
             }
             let (old, was) = match self.seek(bucket, turn, key, by) {
-                Seen::At(old, was) => (old, Some(was)),
+                Seen::At(old, was, _) => (old, Some(was)),
                 Seen::Nothing => (0, None),
                 Seen::Moved => {
                     R::Backend::pause();
@@ -177,7 +177,7 @@ impl<'a, R: Region> Table<'a, R> {
             let turn = Self::turn(bucket);
             if self.complete(bucket, turn) {
                 match self.seek(bucket, turn, key, by) {
-                    Seen::At(old, was) => {
+                    Seen::At(old, was, _) => {
                         let next = turn.next(0, old);
                         if bucket[0].cas(turn.0, next.0, &TURN_CHANGE).is_ok() {
                             self.complete(bucket, next);
@@ -199,19 +199,16 @@ impl<'a, R: Region> Table<'a, R> {
         loop {
             let turn = Self::turn(bucket);
             match self.seek(bucket, turn, key, by) {
-                // Freed by somebody who had no right to: it is not there.
-                Seen::At(_, link) => match self.heap.live_at(link.at()) {
-                    Ok(live)
-                        if Heap::<R>::standing_of(link, live.header) != Standing::Void
-                            || Self::is_retired(link, live.header) =>
+                Seen::At(_, link, live) => {
+                    if Heap::<R>::standing_of(link, live.header) != Standing::Void
+                        || Self::is_retired(link, live.header)
                     {
                         return Some((live, link));
                     }
-                    _ => {
-                        self.unname(by, Some(link));
-                        return None;
-                    }
-                },
+                    // Freed by somebody who had no right to: it is not there.
+                    self.unname(by, Some(link));
+                    return None;
+                }
                 Seen::Nothing if Self::is_turn(bucket, turn, Mutant::AbsentUnvalidated) => return None,
                 Seen::Nothing | Seen::Moved => {}
             }
@@ -268,17 +265,22 @@ impl<'a, R: Region> Table<'a, R> {
         })
     }
 
+    /// Those of them that may be a key's, by the words' own bits: most places are empty, or another key's.
+    #[inline(always)]
+    fn wanted(bucket: Bucket<'a, R>, turn: BucketTurn, key: &Key<'_>) -> impl Iterator<Item = (usize, Link)> {
+        let (mask, wanted) = Link::bits_of_lap(!IN, key.tag() << 1);
+        Self::current_of(bucket, turn, move |word: u64| word & mask == wanted)
+    }
+
     /// Looks for a key under a turn. What is found the cursor names.
     fn seek(&self, bucket: Bucket<'a, R>, turn: BucketTurn, key: &Key<'_>, by: &mut By<'_>) -> Seen {
-        // By the word's own bits first: most places are empty, or another key's.
-        let (mask, wanted) = Link::bits_of_lap(!IN, key.tag() << 1);
-        let may_be = |word: u64| word & mask == wanted;
-        for (place, link) in Self::current_of(bucket, turn, may_be) {
+        for (place, link) in Self::wanted(bucket, turn, key) {
+            self.heap.region().expect_look(link.at());
             if !self.name(by, bucket, turn, link) {
                 return Seen::Moved;
             }
-            if self.is_labelled(link, key) {
-                return Seen::At(place, link);
+            if let Some(live) = self.labelled(link, key) {
+                return Seen::At(place, link, live);
             }
             self.unname(by, Some(link));
         }

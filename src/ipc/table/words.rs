@@ -21,16 +21,22 @@ pub struct Key<'k> {
     pub bytes: &'k [u8],
 }
 
+/// Words that a block must have behind its value for a key of these bytes.
+pub fn label_words(key: &[u8]) -> usize {
+    key.len().div_ceil(8) + LABEL_WORDS
+}
+
 impl Key<'_> {
     /// Words that a block must have behind its value.
     pub fn label_words(&self) -> usize {
-        self.bytes.len().div_ceil(8) + LABEL_WORDS
+        label_words(self.bytes)
     }
-    pub(super) fn words(&self) -> impl Iterator<Item = u64> {
-        self.bytes.chunks(8).map(|chunk| match chunk.try_into() {
-            Ok(whole) => u64::from_le_bytes(whole),
-            Err(_) => chunk.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte)),
-        })
+    /// Its whole words; and the last one, if there are bytes behind them.
+    #[inline]
+    pub(super) fn words(&self) -> (impl ExactSizeIterator<Item = u64>, Option<u64>) {
+        let (whole, rest) = self.bytes.as_chunks::<8>();
+        let last = rest.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte));
+        (whole.iter().map(|bytes| u64::from_le_bytes(*bytes)), (!rest.is_empty()).then_some(last))
     }
     /// The bits of the hash that a link shows.
     pub(super) fn tag(&self) -> u64 {
