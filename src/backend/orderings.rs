@@ -170,7 +170,7 @@ sites! {
     BELL_RING Release "Q5" "something was put, or sleepers count anew: who hears this sees SLEEPERS_RESET";
     BELL_LOOK Acquire "Q5" "what a sleeper has heard: pairs with BELL_RING";
     // Copies of what another may free meanwhile.
-    COPY_FENCE Acquire "S5 B1" "between copying another's payload and the recheck at its header, or at what \
+    COPY_FENCE Acquire "S5 B1 M1" "between copying another's payload and the recheck at its header, or at what \
         leads to it: if the copy has bytes of the next owner, which wrote them behind its claim, the look sees \
         the claim";
     // Locks, events, semaphores, barriers (ipc::sync).
@@ -235,8 +235,11 @@ sites! {
         complete. The turn expected was read with acquire, and does not return";
     RETIRE Release "M1 M2" "a displaced block is in the hands of those whose cursors name it: whoever finds it \
         so, behind a fence, comes behind the turn";
-    LABEL_WRITE Relaxed "-" "writes the key into a block of the caller's own: CELL_PUT publishes it";
-    LABEL_LOOK Relaxed "-" "reads the key of a block that the caller's cursor names: CELL_LOOK has found its link";
+    LABEL_WRITE Release "M1" "writes the key into a block of the caller's own: CELL_PUT publishes it. Release, since \
+        whoever named nothing may read it in the place of an earlier one: behind COPY_FENCE that one sees the turn of \
+        whoever displaced the block";
+    LABEL_LOOK Relaxed "-" "reads the key of a block that the caller's cursor names: CELL_LOOK has found its link. Or \
+        of one that nothing keeps: then COPY_FENCE stands between this and the turn";
     // Calls: what a request and a response say beside their values (ipc::call).
     AWAITED_WRITE Relaxed "-" "says which call is waited for: an aid, so that nobody works for who has given up";
     AWAITED_LOOK Relaxed "-" "whether a call is waited for still: an aid; what comes too late is freed by who \
@@ -459,6 +462,8 @@ pub enum Mutant {
     AbsentUnvalidated,
     /// A cursor names a block without a look behind the fence whether it is in still.
     NameUnvalidated,
+    /// A copy counts without a look whether the bucket has changed meanwhile.
+    CopyUnvalidated,
     /// A block that is being displaced is shown.
     DisplacedShown,
     /// A new block is in before its giver lets it go.
@@ -528,7 +533,7 @@ pub const MAP_MUTANTS: &[Mutant] = &[
     Mutant::TurnUnchecked, Mutant::AbsentUnvalidated, Mutant::NameUnvalidated,
     Mutant::DisplacedShown, Mutant::InBeforeLetGo, Mutant::EmptiedBeforeRetired,
     Mutant::ReadersIgnored, Mutant::CursorDroppedEarly, Mutant::RetiredForgotten,
-    Mutant::DeadLeaveNothing, Mutant::BlocksBeforeLinks, Mutant::LinksUnsettled,
+    Mutant::DeadLeaveNothing, Mutant::BlocksBeforeLinks, Mutant::LinksUnsettled, Mutant::CopyUnvalidated,
 ];
 
 /// Mutants that calls have to notice.

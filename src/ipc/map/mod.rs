@@ -57,7 +57,7 @@ use crate::error::{Error, Result};
 use crate::handlers::Handler;
 use crate::matrix::heap::Live;
 use crate::segment::region::MappedRegion;
-use crate::shared::Shared;
+use crate::shared::{Shared, zeroed};
 use guard::Pinned;
 use std::marker::PhantomData;
 
@@ -272,12 +272,12 @@ impl<T: Payload + ?Sized> Map<T> {
         Ok(found?.map(|(live, link)| (held, live, link)))
     }
 
-    /// Whether a key is there.
+    /// Whether a key is there. Takes no guard, and writes nothing. Lock-free.
     ///
     /// # Errors
-    /// As [`Map::get`].
+    /// [`Error::ForkedChild`].
     pub fn contains(&self, key: &[u8]) -> Result<bool> {
-        Ok(self.get(key)?.is_some())
+        Ok(self.copied(key, |_| Ok(()))?.is_some())
     }
 
     /// Takes the value under a key out: of several who try, one gets it. Lock-free.
@@ -384,11 +384,14 @@ impl<T: Shared> Map<T> {
         Ok(self.insert(key, message)?.map(|displaced| displaced.value()))
     }
 
-    /// A copy of the value under a key, if it is there.
+    /// A copy of the value under a key, if it is there. Takes no guard, and writes nothing: for values of no more than
+    /// some hundred bytes the quickest look-up, and the one that any number may do at once. Lock-free.
     ///
     /// # Errors
-    /// As [`Map::get`].
+    /// [`Error::ForkedChild`].
     pub fn get_value(&self, key: &[u8]) -> Result<Option<T>> {
-        Ok(self.get(key)?.map(|entry| entry.value()))
+        let mut value = zeroed::<T>();
+        let copied = self.copied(key, |live| self.handler().copy_value_into(live, &mut value))?;
+        Ok(copied.map(|()| value))
     }
 }

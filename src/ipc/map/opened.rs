@@ -8,6 +8,7 @@ use crate::ipc::link::Link;
 use crate::ipc::payload::Payload;
 use crate::ipc::structure::{Role, Structure};
 use crate::ipc::table::{By, Key, Table};
+use crate::matrix::heap::Live;
 use crate::segment::region::MappedRegion;
 use siphasher::sip::SipHasher13;
 use std::marker::PhantomData;
@@ -33,6 +34,7 @@ impl<T: Payload + ?Sized> Map<T> {
     pub fn handler(&self) -> &Handler {
         &self.attached.handler
     }
+    #[inline(always)]
     pub(super) fn table(&self) -> Result<Table<'_, MappedRegion>> {
         Ok(Table::of(self.attached.structure()?))
     }
@@ -43,6 +45,12 @@ impl<T: Payload + ?Sized> Map<T> {
         call: impl FnOnce(&Table<'_, MappedRegion>, &mut By<'_>) -> A,
     ) -> Result<A> {
         self.attached.with(|cache, structure| call(&Table::of(structure), &mut By { cache, cursor, home }))
+    }
+    /// What `copy` makes of what is under a key, without a cursor; of what was freed meanwhile nothing is told.
+    #[inline]
+    pub(super) fn copied<V>(&self, key: &[u8], mut copy: impl FnMut(Live) -> Result<V>) -> Result<Option<V>> {
+        let copied = self.table()?.copied(&self.key(key), |live, _| copy(live));
+        Ok(copied.and_then(Result::ok))
     }
     pub(super) fn drop_cursor(&self, cursor: usize) {
         if let Ok(table) = self.table() {

@@ -46,7 +46,10 @@ fn m1_a_map_is_a_map() {
                 }
             },
             3 => assert_eq!(map.take(&key).expect("a slot").as_deref().map(<[u8]>::to_vec), model.remove(&key)),
-            _ => assert_eq!(map.get(&key).expect("a slot").as_deref(), model.get(&key).map(|value| &value[..])),
+            _ => {
+                assert_eq!(map.contains(&key).expect("ours"), model.contains_key(&key));
+                assert_eq!(map.get(&key).expect("a slot").as_deref(), model.get(&key).map(|value| &value[..]));
+            }
         }
         if step % 512 == 0 {
             assert_eq!(map.len(), model.len());
@@ -214,7 +217,7 @@ fn m1_a_dead_ones_guard_is_had_again() {
         let dying = std::mem::ManuallyDrop::new(other(&made));
         let theirs = std::mem::ManuallyDrop::new(dying.map::<u64>("map").open_or_create().expect("it is there"));
         std::mem::forget(theirs.get(b"key").expect("a guard").expect("it is there"));
-        assert!(map.contains(key).is_err(), "it is held");
+        assert!(map.get(key).is_err(), "it is held");
         // SAFETY: no handle of it is used or dropped from here on.
         unsafe { dying.matrix().segment().end_life() };
         let found = map.get(key).expect("it is nobody's any more");
@@ -243,4 +246,37 @@ fn m1_a_value_with_room_for_its_key_is_not_copied() {
         let found = map.get(&key).expect("a guard").expect("it is there");
         assert_eq!((*found, found.as_ptr()), ([length as u64; 5], lies));
     }
+}
+
+/// Values that are replaced all the time: each copy is one of them, and the key is there throughout.
+#[test]
+fn m1_copies_are_whole() {
+    const EACH: u64 = 20_000;
+    let made = handler();
+    let map = made.map::<[u64; 9]>("values").open_or_create().expect("made");
+    for key in 0..2_u8 {
+        map.insert_value(&[key], [0; 9]).expect("room");
+    }
+    std::thread::scope(|scope| {
+        for writer in 0..2_u8 {
+            let handler = if writer == 0 { other(&made) } else { made.clone() };
+            scope.spawn(move || {
+                let map = handler.map::<[u64; 9]>("values").open_or_create().expect("it is there");
+                for k in 1..=EACH {
+                    map.insert_value(&[writer], [k; 9]).expect("room");
+                }
+            });
+        }
+        scope.spawn(|| {
+            let mut seen = [0; 2];
+            while seen != [EACH; 2] {
+                for key in 0..2_u8 {
+                    let value = map.get_value(&[key]).expect("ours").expect("it is there throughout");
+                    let last = &mut seen[usize::from(key)];
+                    assert!(value == [value[0]; 9] && value[0] >= *last, "{value:?} behind {last}");
+                    *last = value[0];
+                }
+            }
+        });
+    });
 }

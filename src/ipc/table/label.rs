@@ -37,7 +37,7 @@ impl<'a, R: Region> Table<'a, R> {
     }
 
     /// The block of a link, the words of the key that it is labelled with, its hash, and how many bytes it has. The
-    /// cursor names the block.
+    /// cursor names the block; or what is made of it counts only if it is in behind that still.
     #[inline]
     fn label(&self, link: Link) -> Option<(Live, Words<'a, R>, u64, usize)> {
         let (live, words) = self.words(link.at())?;

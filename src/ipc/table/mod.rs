@@ -30,6 +30,9 @@
 //! call waits for one that has stopped: a change that stands is completed by the next caller that meets it. A stopped
 //! caller hides a place of its bucket at most, and its cursor.
 //!
+//! `copied(key, copy)` names nothing: it does `copy` in the place of 2's naming, and counts if the turn is the same
+//! behind a fence behind that.
+//!
 //! **Who has a block (M1).** A block in a place that is in, or the turn's new one, is the table's. A retired
 //! block is *in the hands of the cursors that name it*: of the putter that displaced it, which has named it since
 //! before the turn, and of its readers. The last to leave has it, by one compare-and-swap. A cursor that names L
@@ -211,6 +214,26 @@ impl<'a, R: Region> Table<'a, R> {
                 }
                 Seen::Nothing if Self::is_turn(bucket, turn, Mutant::AbsentUnvalidated) => return None,
                 Seen::Nothing | Seen::Moved => {}
+            }
+            R::Backend::pause();
+        }
+    }
+
+    /// What `copy` makes of what is under a key, of which nothing is named: whoever displaces the block may free it
+    /// meanwhile. So it counts only if the bucket has not changed behind it: then the block was in it throughout.
+    #[inline]
+    pub fn copied<V>(&self, key: &Key<'_>, mut copy: impl FnMut(Live, Link) -> V) -> Option<V> {
+        let bucket = self.bucket(key.hash);
+        loop {
+            let turn = Self::turn(bucket);
+            let copied = Self::wanted(bucket, turn, key).find_map(|(_, link)| {
+                self.heap.region().expect_look(link.at());
+                let live = self.labelled(link, key)?;
+                (Heap::<R>::standing_of(link, live.header) != Standing::Void).then(|| copy(live, link))
+            });
+            R::Backend::fence(&COPY_FENCE);
+            if Self::is_turn(bucket, turn, Mutant::CopyUnvalidated) {
+                return copied;
             }
             R::Backend::pause();
         }

@@ -65,6 +65,8 @@ fn who_reads_a_map_keeps_nobody_waiting() {
     let third = map.get(b"key").expect("a guard").expect("it is there");
     assert!(matches!(map.get(b"key"), Err(Error::MapRefused { why: Refused::NoGuard })));
     assert!(matches!(map.keys(), Err(Error::MapRefused { why: Refused::NoGuard })));
+    assert_eq!((map.get_value(b"key").expect("ours"), map.get_value(b"other").expect("ours")), (Some(2), None));
+    assert!(map.contains(b"key").expect("ours") && !map.contains(b"other").expect("ours"));
     let refused = map.insert(b"key", handler.message_of(3).expect("room")).expect_err("no guard");
     assert_eq!((refused.why, *refused.message), (Refused::NoGuard, 3));
     drop((refused, first));

@@ -233,6 +233,26 @@ scenarios! {
         nothing_is_left(&world, map);
     }
 
+    // What is read without a cursor is displaced, freed and labelled with another key meanwhile: the reader finds the old
+    // value, or begins anew and finds the new one.
+    loom_m1_a_copy_is_made_beside_another_use Some(2), Some(3), 30, [Mark("old"), Mark("new")] => {
+        let (world, map) = table(3, 2, 2);
+        let mut one = Player::new(&world, map, 1);
+        let (old, new) = (one.block(&world, map, 0), one.block(&world, map, 0));
+        assert_eq!(one.put(&world, map, old, 0), Some(None));
+        world.run([
+            part(move |w: &World| {
+                let was = one.put(w, map, new, 0).flatten().expect("M1: it was there");
+                one.end(w, map, was);
+                assert_eq!(one.block(w, map, 1).at, old.at);
+            }),
+            part(move |w: &World| {
+                let copied = at(w, map).copied(&key(0), |live, _| live.at).expect("M1: there is one throughout");
+                mark(if copied == old.at { "old" } else { "new" });
+            }),
+        ]);
+    }
+
     // Two leave what was displaced meanwhile: the last one has it, behind all that the other has read.
     loom_m1_the_last_to_leave_has_it Some(3), Some(3), 30, [Mark("first"), Mark("second")] => {
         let (world, map) = table(1, 3, 2);

@@ -253,6 +253,7 @@ const FATES: &[(&Site, &str, Fate)] = &[
     (&TURN_LOOK, "Relaxed", Killed("loom_m1_what_is_read_is_not_written")),
     (&TURN_CHANGE, "Relaxed", Killed("loom_m1_the_next_change_completes_the_last")),
     (&RETIRE, "Relaxed", Killed("loom_m1_a_reader_comes_while_two_leave")),
+    (&LABEL_WRITE, "Relaxed", Argued(LABEL)),
     (&GUARD_WRITE, "Relaxed", Argued(LINK)),
 ];
 
@@ -282,6 +283,9 @@ const COPIES: &str = "Not modelled: payload is no words of a model. Without it t
     copy: on ARM, not on x86. With it, a copy that has a byte of \
                       the next owner comes behind that one's claim of the block wherever stores are seen by all in one order (x86, ARMv8), since the claim \
                       acquires, and so precedes, the next owner's stores.";
+const LABEL: &str = "Not in a model: there whoever displaced a block labels it anew itself, and CURSOR_FENCE, which \
+    stands between its turn and its free, releases as well. Needed where another takes the block: its claim acquires \
+    the free, but nothing stands between that and the label that releases it.";
 const LINK: &str = "Not modelled: a segment is formatted before its file is linked under its name, and the \
     kernel orders that before anybody's opening of \
                     it; the guard tells a file that was never finished. With real processes: `--test segment racing`.";
@@ -360,6 +364,7 @@ const FAULTS: &[(Mutant, &str)] = &[
     (Mutant::TurnUnchecked, "`mutant_map_table`"),
     (Mutant::AbsentUnvalidated, "`mutant_map_table`"),
     (Mutant::NameUnvalidated, "`mutant_map_table`"),
+    (Mutant::CopyUnvalidated, "`mutant_map_table`"),
     (Mutant::DisplacedShown, "`mutant_map_table`"),
     (Mutant::InBeforeLetGo, "`mutant_map_table`"),
     (Mutant::EmptiedBeforeRetired, "`mutant_map_table`"),

@@ -35,10 +35,11 @@ pub(crate) enum Act {
     PutIfAbsent,
     Take,
     Get,
+    Copy,
     Keys,
 }
 
-pub(crate) const ACTS: [Act; 5] = [Act::Put, Act::PutIfAbsent, Act::Take, Act::Get, Act::Keys];
+pub(crate) const ACTS: [Act; 6] = [Act::Put, Act::PutIfAbsent, Act::Take, Act::Get, Act::Copy, Act::Keys];
 
 #[derive(Default)]
 pub(crate) struct Tally {
@@ -56,6 +57,7 @@ fn act<B: Stage>(scene: &Scene<B>, cache: &mut ThreadCache, act: Act, which: usi
         Act::PutIfAbsent => scene.put(cache, which, When::Absent),
         Act::Take => scene.take(cache, which),
         Act::Get => scene.get(cache, which),
+        Act::Copy => scene.copy(cache, which),
         Act::Keys => scene.keys(cache),
     }
 }
@@ -76,7 +78,8 @@ fn survive<B: Stage>(scene: &Scene<B>, me: u16, calls: usize, random: &mut Rng) 
                 scene.put(cache, which, when);
             }
             4..7 => scene.take(cache, which),
-            7..10 => scene.get(cache, which),
+            7..9 => scene.get(cache, which),
+            9 => scene.copy(cache, which),
             10 => scene.keys(cache),
             _ => scene.free(cache, random),
         }

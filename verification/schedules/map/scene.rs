@@ -244,6 +244,19 @@ impl<B: Backend> Scene<B> {
             }
         });
     }
+    /// Copies while others may have the block: what it returns was in at an instant of the call, and nobody's own.
+    pub(crate) fn copy(&self, cache: &mut ThreadCache, which: usize) {
+        let me = cache.owner();
+        let before = self.begin(me, Call::Nothing);
+        let copied = self.table().copied(&key(which), |_, link| {
+            for _ in 0..3 {
+                self.heap.look(link.at());
+            }
+            (id_of(link), self.marks.borrow()[link.at().index()])
+        });
+        self.end(me, Call::Got(which, copied.map(|(id, _)| id)), before);
+        assert!(copied.is_none_or(|(_, owner)| owner == 0), "M1: {me} has copied what is somebody's: {copied:?}");
+    }
     /// Reads for a while: nobody has the block meanwhile.
     fn read(&self, me: u16, link: Link) {
         self.reads[me as usize].set(link.at().index());
