@@ -155,8 +155,8 @@ impl<T: Shared> Board<T> {
         self.unless_seen(seen, newest)
     }
 
-    /// Copies the newest value to where it is wanted, and says which of those that were ever set it is; none was set, none
-    /// is said.
+    /// Copies the newest value to where it is wanted, and says which of those that were ever set it is: none, if none
+    /// was.
     #[inline(always)]
     fn newest_into(&self, value: &mut T) -> Result<Option<u64>> {
         let log = Log::of(self.attached.structure()?);

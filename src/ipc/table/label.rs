@@ -9,12 +9,12 @@ use crate::matrix::heap::Live;
 use crate::segment::layout::Granule;
 use crate::segment::region::Region;
 
-type Words<'a, R> = &'a [<<R as Region>::Backend as Backend>::Word];
+type LabelWords<'a, R> = &'a [<<R as Region>::Backend as Backend>::Word];
 
 impl<'a, R: Region> Table<'a, R> {
     /// A block and its words, if it is live.
     #[inline]
-    fn words(&self, at: Granule) -> Option<(Live, Words<'a, R>)> {
+    fn words(&self, at: Granule) -> Option<(Live, LabelWords<'a, R>)> {
         let live = self.heap.live_at(at).ok()?;
         let words = live.header.size() as usize * self.heap.layout().granule_words();
         Some((live, self.heap.region().payload(at, words)?))
@@ -39,7 +39,7 @@ impl<'a, R: Region> Table<'a, R> {
     /// The block of a link, the words of the key that it is labelled with, its hash, and how many bytes it has. The
     /// cursor names the block; or what is made of it counts only if it is in behind that still.
     #[inline]
-    fn label(&self, link: Link) -> Option<(Live, Words<'a, R>, u64, usize)> {
+    fn label(&self, link: Link) -> Option<(Live, LabelWords<'a, R>, u64, usize)> {
         let (live, words) = self.words(link.at())?;
         let (rest, last) = words.split_at(words.len().checked_sub(LABEL_WORDS)?);
         let bytes = last[1].load(&LABEL_LOOK) as usize;
