@@ -182,6 +182,7 @@ fn mutant_shuttle_structures_table() {
         Mutant::LapBelieved,
         Mutant::AbsentUnvalidated,
         Mutant::CursorDroppedEarly,
+        Mutant::CopyUnvalidated,
         Mutant::GoneUnchecked,
         Mutant::LateEndsLook,
         Mutant::RingLeft,
