@@ -31,11 +31,7 @@ impl Handler {
     #[inline]
     pub(super) fn copy_value_into<T: Shared>(&self, live: Live, value: &mut T) -> Result<()> {
         let offset = self.matrix().offsets().offset(live.at);
-        let first = self.address(offset);
-        items_in::<T, _>(self.matrix().heap(), live, offset, first)?;
-        // SAFETY: the block was live and has a `T`'s bytes, inside the mapping, and is aligned as that.
-        unsafe { copy_value_from(first, value) };
-        Ok(())
+        copied_value_into(self.matrix().heap(), live, offset, self.address(offset), value)
     }
 
     /// As [`Handler::copy_value_into`], of a block that was found to be a `T` before.
@@ -74,11 +70,24 @@ unsafe fn copy_value_from<T: Shared>(first: *mut u8, value: &mut T) {
 
 /// A copy of a live block's value.
 pub(super) fn copied_value<T: Shared, R: Region>(heap: &Heap<R>, live: Live, offset: u32, first: *mut u8) -> Result<T> {
-    items_in::<T, _>(heap, live, offset, first)?;
     let mut value = zeroed::<T>();
-    // SAFETY: the block was live and has a `T`'s bytes, inside the mapping; copies are atomic byte for byte.
-    unsafe { payload::copy_out(first, bytes_mut(std::slice::from_mut(&mut value))) };
+    copied_value_into(heap, live, offset, first, &mut value)?;
     Ok(value)
+}
+
+/// As [`copied_value`], to where it is wanted.
+#[inline]
+fn copied_value_into<T: Shared, R: Region>(
+    heap: &Heap<R>,
+    live: Live,
+    offset: u32,
+    first: *mut u8,
+    value: &mut T,
+) -> Result<()> {
+    items_in::<T, _>(heap, live, offset, first)?;
+    // SAFETY: the block was live and has a `T`'s bytes, inside the mapping, and is aligned as that.
+    unsafe { copy_value_from(first, value) };
+    Ok(())
 }
 
 /// A copy of the items of `T` that a live block has one after the other.
