@@ -166,6 +166,13 @@ impl MappedRegion {
         let headers = unsafe { words.add(layout.header(Granule(0)).0) };
         Self { layout, words, headers }
     }
+
+    /// Where the payload of a granule begins, for hints: of any granule.
+    #[inline(always)]
+    fn payload_at(&self, first: Granule, geometry: &impl Geometry) -> *mut u8 {
+        let bytes = self.layout.sector as usize + (first.index() << geometry.granule_shift());
+        self.words.as_ptr().cast::<u8>().wrapping_add(bytes)
+    }
 }
 
 impl Region for MappedRegion {
@@ -202,15 +209,13 @@ impl Region for MappedRegion {
     fn touch(&self, _: Granule, _: u32) {}
     #[inline(always)]
     fn expect_payload(&self, first: Granule, geometry: &impl Geometry) {
-        let bytes = self.layout.sector as usize + (first.index() << geometry.granule_shift());
-        crate::backend::native::expect_write(self.words.as_ptr().cast::<u8>().wrapping_add(bytes));
+        crate::backend::native::expect_write(self.payload_at(first, geometry));
     }
     #[inline(always)]
     fn expect_look(&self, first: Granule) {
         /// Of the processors that have the hint.
         const LINE: usize = 64;
-        let bytes = self.layout.sector as usize + first.index() * self.layout.granule_words() * size_of::<NativeWord>();
-        let begins = self.words.as_ptr().cast::<u8>().cast_const().wrapping_add(bytes);
+        let begins = self.payload_at(first, &self.layout).cast_const();
         crate::backend::native::expect_look(std::ptr::from_ref(self.header(first)).cast());
         crate::backend::native::expect_look(begins);
         crate::backend::native::expect_look(begins.wrapping_add(LINE));
