@@ -495,14 +495,8 @@ mod tests {
     use super::*;
     use crate::backend::Native;
     use crate::ipc::structure::Shape;
-    use crate::segment::layout::{Layout, Params};
+    use crate::ipc::testing::heap;
     use crate::segment::region::BoxedRegion;
-
-    fn heap() -> Heap<BoxedRegion<Native>> {
-        let params = Params { participants: 4, ..Params::for_segment(1 << 20) };
-        let layout = Layout::fit(1 << 20, params).expect("room for a sector");
-        Heap::format(BoxedRegion::<Native>::with_payload(layout, 256))
-    }
 
     /// A topic of four cells.
     fn log<'a>(heap: &'a Heap<BoxedRegion<Native>>, cache: &mut ThreadCache) -> Log<'a, BoxedRegion<Native>> {

@@ -459,15 +459,9 @@ mod tests {
     use super::*;
     use crate::backend::Native;
     use crate::ipc::structure::Shape;
+    use crate::ipc::testing::heap;
     use crate::matrix::heap::Kind;
-    use crate::segment::layout::{Layout, Params};
     use crate::segment::region::BoxedRegion;
-
-    fn heap() -> Heap<BoxedRegion<Native>> {
-        let params = Params { participants: 4, ..Params::for_segment(1 << 20) };
-        let layout = Layout::fit(1 << 20, params).expect("room for a sector");
-        Heap::format(BoxedRegion::<Native>::with_payload(layout, 256))
-    }
 
     /// A ring of two cells.
     fn ring<'a>(

@@ -10,17 +10,14 @@ use crate::backend::decorators::{Probe, interrupted_at};
 use crate::backend::orderings::*;
 use crate::backend::{Native, Word};
 use crate::matrix::heap::{Heap, Kind, Live, ThreadCache};
-use crate::segment::layout::{Granule, Layout, Params, SlotWord};
+use crate::segment::layout::{Granule, SlotWord};
 use crate::segment::region::{BoxedRegion, Region};
 use std::sync::Arc;
 
 type Own = BoxedRegion<Probe<Native>>;
 
-/// A heap of which every word is payload that a structure may want.
 fn heap() -> Arc<Heap<Own>> {
-    let params = Params { participants: 4, ..Params::for_segment(1 << 20) };
-    let layout = Layout::fit(1 << 20, params).expect("room for a sector");
-    Arc::new(Heap::format(BoxedRegion::with_payload(layout, 1024)))
+    Arc::new(super::testing::heap())
 }
 
 /// A structure that is everybody's.

@@ -1,7 +1,11 @@
 //! What the tests of several structures begin and end with.
 
+use crate::backend::Backend;
 use crate::handlers::Handler;
+use crate::matrix::heap::Heap;
 use crate::segment::Options;
+use crate::segment::layout::{Layout, Params};
+use crate::segment::region::BoxedRegion;
 use std::time::{Duration, Instant};
 
 pub(super) const SOON: Duration = Duration::from_millis(20);
@@ -9,6 +13,13 @@ pub(super) const LONG: Duration = Duration::from_secs(20);
 
 pub(super) fn handler() -> Handler {
     Options::new().memfd().size(4 << 20).create().expect("created")
+}
+
+/// A heap of which every word is payload that a structure may want.
+pub(super) fn heap<B: Backend>() -> Heap<BoxedRegion<B>> {
+    let params = Params { participants: 4, ..Params::for_segment(1 << 20) };
+    let layout = Layout::fit(1 << 20, params).expect("room for a sector");
+    Heap::format(BoxedRegion::with_payload(layout, 1024))
 }
 
 /// Another process's handler, as far as the segment can tell.
