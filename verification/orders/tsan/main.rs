@@ -438,10 +438,9 @@ fn on_a_heap<const SITE: usize>() {
     println!("a heap of its own: 4 threads, 12000 rounds");
 }
 
-/// One thread uses a block and parks it; another takes it in a sweep, told by a number without an ordering that it may.
-/// The sweep heals: one that looks for room first reads the counts of what was given back, which order it as well.
-fn handed_on<const SITE: usize>(biased: bool) {
-    let params = Params {
+/// A sector with two participants and nothing else.
+const fn for_two(biased: bool) -> Params {
+    Params {
         granule_shift: 6,
         participants: 2,
         batches: 0,
@@ -450,8 +449,13 @@ fn handed_on<const SITE: usize>(biased: bool) {
         line_words: 8,
         biased,
         larges: Larges::USUAL,
-    };
-    let heap = forever(Heap::format(BoxedRegion::<Weakened<SITE>>::new(Layout::new(1, params))));
+    }
+}
+
+/// One thread uses a block and parks it; another takes it in a sweep, told by a number without an ordering that it may.
+/// The sweep heals: one that looks for room first reads the counts of what was given back, which order it as well.
+fn handed_on<const SITE: usize>(biased: bool) {
+    let heap = forever(Heap::format(BoxedRegion::<Weakened<SITE>>::new(Layout::new(1, for_two(biased)))));
     let parked = forever(AtomicBool::new(false));
     spawn(|| {
         let mut cache = ThreadCache::new(1);

@@ -3,7 +3,7 @@
 //! Without copies of what nothing protects (boards, lossy subscribers): those race with the next write by design, and
 //! the cell tells afterwards (B1).
 
-use super::{Weakened, forever, join, spawn};
+use super::{Weakened, for_two, forever, join, spawn};
 use atomic_matrix::handlers::Handler;
 use atomic_matrix::ipc::ring::Ring;
 use atomic_matrix::ipc::structure::{Shape, Sort, Structure};
@@ -12,9 +12,8 @@ use atomic_matrix::ipc::{
 };
 use atomic_matrix::matrix::heap::{Heap, Kind, ThreadCache};
 use atomic_matrix::segment::Options;
-use atomic_matrix::segment::layout::{Layout, Params};
+use atomic_matrix::segment::layout::Layout;
 use atomic_matrix::segment::region::{BoxedRegion, Region};
-use atomic_matrix::segment::size_class::Larges;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -217,17 +216,8 @@ pub(crate) fn clean(time: Duration) {
 
 /// One thread uses a block and sends it; another receives and uses it.
 pub(crate) fn sent<const SITE: usize>() {
-    let params = Params {
-        granule_shift: 6,
-        participants: 2,
-        batches: 0,
-        directory: 0,
-        header_words: 0,
-        line_words: 8,
-        biased: true,
-        larges: Larges::USUAL,
-    };
-    let heap = forever(Heap::format(BoxedRegion::<Weakened<SITE>>::with_payload(Layout::new(256, params), 256)));
+    let layout = Layout::new(256, for_two(true));
+    let heap = forever(Heap::format(BoxedRegion::<Weakened<SITE>>::with_payload(layout, 256)));
     let shape = Shape { sort: Sort::Channel, cells_shift: 1, readers: 0, content: 7 };
     let made = Structure::make(heap, &mut ThreadCache::new(1), shape).expect("room");
     let ring = move || Ring::of(Structure::at(heap, made).expect("it was made"));
