@@ -54,6 +54,12 @@ pub trait Word: Send + Sync {
     /// This thread is about to write the word: its cache line may come now, once and for good. No access.
     #[inline(always)]
     fn expect_write(&self) {}
+    /// What the word may be, to say by it what else is about to be read; 0 if that is not known. No access: nothing
+    /// may depend on it.
+    #[inline(always)]
+    fn guess(&self) -> u64 {
+        0
+    }
 }
 
 /// Whose threads a heavy fence makes pass a barrier.

@@ -62,6 +62,10 @@ impl Word for NativeWord {
     fn expect_write(&self) {
         expect_write((&raw const self.0).cast());
     }
+    #[inline(always)]
+    fn guess(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// The line at this address will be written before long.

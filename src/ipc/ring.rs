@@ -230,7 +230,9 @@ impl<'a, R: Region> Ring<'a, R> {
                         if !note(link) {
                             return Some(Err(NotReceived::AllHeld));
                         }
-                        Some(self.heap.take_link(me, link, header)?)
+                        let taken = self.heap.take_link(me, link, header)?;
+                        self.expect_next(h);
+                        Some(taken)
                     }
                     Standing::Void => None,
                 };
@@ -250,6 +252,16 @@ impl<'a, R: Region> Ring<'a, R> {
             }
         }
         None
+    }
+
+    /// The message behind a ticket that was taken is asked for before long: its lines come meanwhile.
+    #[inline(always)]
+    pub(super) fn expect_next(&self, taken: u64) {
+        if let Cell::Link(link) = Cell::of(self.cells.at(taken.wrapping_add(1)).guess())
+            && link.lap() == self.cells.lap(taken.wrapping_add(1))
+        {
+            self.heap.region().expect_take(link.at());
+        }
     }
 
     /// Sends the blocks that `next` gives, in their order, as long as there is room: how many, and why no more if
@@ -348,6 +360,7 @@ impl<'a, R: Region> Ring<'a, R> {
         }
         let (Standing::Pending(header) | Standing::Present(header)) = self.heap.standing(link) else { return None };
         let taken = self.heap.take_link(me, link, header)?;
+        self.expect_next(h);
         self.clear(h, link);
         Some(taken)
     }

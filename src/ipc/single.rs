@@ -178,6 +178,7 @@ impl<'a, R: Region> Ring<'a, R> {
                         Standing::Pending(header) | Standing::Present(header) => {
                             // Only the sender that lets go is quicker, or another that empties the ring.
                             if let Some(taken) = self.heap.take_link(me, link, header) {
+                                self.expect_next(h);
                                 if !early {
                                     tell(h.wrapping_add(1));
                                 }

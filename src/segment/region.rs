@@ -47,6 +47,10 @@ pub trait Region: Send + Sync {
     /// granule.
     #[inline(always)]
     fn expect_look(&self, _first: Granule) {}
+    /// The block that begins here will be taken before long, and read: its header's line may come to be written, and
+    /// its first one. A hint, for any granule.
+    #[inline(always)]
+    fn expect_take(&self, _first: Granule) {}
     /// The first `count` words of the payload that begins at `first`, for structures that lie in a block of
     /// their own. None where the sector has not so many there, or the region has no payload.
     ///
@@ -219,6 +223,11 @@ impl Region for MappedRegion {
         crate::backend::native::expect_look(std::ptr::from_ref(self.header(first)).cast());
         crate::backend::native::expect_look(begins);
         crate::backend::native::expect_look(begins.wrapping_add(LINE));
+    }
+    #[inline(always)]
+    fn expect_take(&self, first: Granule) {
+        crate::backend::native::expect_write(std::ptr::from_ref(self.header(first)).cast());
+        crate::backend::native::expect_look(self.payload_at(first, &self.layout));
     }
     #[inline(always)]
     fn payload(&self, first: Granule, count: usize) -> Option<&[NativeWord]> {
