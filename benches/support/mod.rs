@@ -41,10 +41,12 @@ pub(crate) struct Arena {
 impl Arena {
     /// The same in every run of the workloads of small blocks.
     pub(crate) const SMALL: Self = Self { bytes: ARENA, warm: true };
-    /// For the other mixes: several thousand blocks of each.
-    pub(crate) const WIDE: Self = Self { bytes: 512 << 20, warm: true };
     /// Filled up by each mix.
     pub(crate) const FILLED: Self = Self { bytes: 128 << 20, warm: true };
     /// 1 GiB of blocks, and what they cost.
     pub(crate) const FIRST: Self = Self { bytes: 1280 << 20, warm: false };
+    /// For the other mixes: several thousand blocks of each worker.
+    pub(crate) fn wide(workers: usize) -> Self {
+        Self { bytes: workers.max(2) * (256 << 20), warm: true }
+    }
 }

@@ -171,7 +171,7 @@ impl Entry {
 
 /// What the peer gets for a run; all its roles need the same.
 pub(crate) fn arena_of(roles: &[Role]) -> Arena {
-    roles.first().map_or(Arena::SMALL, |role| role.arena())
+    roles.first().map_or(Arena::SMALL, |role| role.arena(roles.len()))
 }
 
 /// The peers that need nothing installed.

@@ -177,8 +177,10 @@ fn wide(figures: &Figures, mix: Mix) -> Vec<Target> {
     add(format!("1 thread, at least {times} × talc"), times, of(1, MATRIX), of(1, TALC));
     add("1 thread, no slower than glibc".to_owned(), 1.0, of(1, MATRIX), of(1, MALLOC));
     if mix.live >= MANY {
-        add(format!("1 thread, at least 0.8 × {ACCESSES}"), 0.8, of(1, MATRIX), of(1, ACCESSES));
-        add(format!("2 threads, at least 0.8 × {ACCESSES}"), 0.8, of(2, MATRIX), of(2, ACCESSES));
+        for workers in [1, 2, 4, 8] {
+            let threads = if workers == 1 { "1 thread".to_owned() } else { format!("{workers} threads") };
+            add(format!("{threads}, at least 0.8 × {ACCESSES}"), 0.8, of(workers, MATRIX), of(workers, ACCESSES));
+        }
     }
     for (peer, how) in [(MATRIX, "threads"), (PROCESSES, "processes")] {
         add(format!("2 {how}, at least 1.8 × 1"), 1.8, of(2, peer), of(1, peer));

@@ -29,10 +29,10 @@ pub(crate) enum Role {
 
 impl Role {
     /// What the peer gets for it.
-    pub(crate) fn arena(self) -> Arena {
+    pub(crate) fn arena(self, workers: usize) -> Arena {
         match self {
             Self::Mix | Self::Ping | Self::Produce | Self::Consume | Self::Seed => Arena::SMALL,
-            Self::Wide(_) | Self::Send(_) | Self::Receive(_) => Arena::WIDE,
+            Self::Wide(_) | Self::Send(_) | Self::Receive(_) => Arena::wide(workers),
             Self::First => Arena::FIRST,
         }
     }
