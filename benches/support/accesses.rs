@@ -1,10 +1,11 @@
 //! What the memory costs that a heap of this kind has to touch, without a heap: a bound where there are many blocks.
 
-use super::peers::Peer;
+use super::peers::{Peer, fetch};
 use super::{Arena, Outcome};
 use memmap2::{MmapMut, MmapOptions};
 use rustix::fs::{MemfdFlags, memfd_create};
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::fs::File;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -14,10 +15,14 @@ const GRANULE: usize = 16;
 /// Blocks of more bytes are given and taken by a compare-and-swap, others by a plain store, as the crate does.
 const SMALL: usize = 1920;
 const BINS: usize = 1024;
+/// A sender looks for a block that has been freed again where so many are on their way.
+const ON_THEIR_WAY: usize = 64;
 
 thread_local! {
     /// A worker's free blocks by size, the newest last. Nobody else can have them.
     static FREE: RefCell<Vec<Vec<u32>>> = const { RefCell::new(vec![]) };
+    /// What a worker has handed over, the newest last. It comes back by its header alone.
+    static PASSED: RefCell<VecDeque<u32>> = const { RefCell::new(VecDeque::new()) };
 }
 
 /// Memory that others may map, and for each block a header apart from it. A worker takes its own newest free block of
@@ -73,6 +78,16 @@ impl Accesses {
             header.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).expect("its header");
         }
     }
+
+    /// The oldest block that was handed over, if it is free again; all are of one size.
+    #[inline(always)]
+    fn come_back(&self) -> Option<u32> {
+        PASSED.with_borrow_mut(|passed| {
+            let oldest = *passed.front().filter(|_| passed.len() > ON_THEIR_WAY)?;
+            let is_free = self.header(oldest).load(Ordering::Acquire) == 0;
+            if is_free { passed.pop_front() } else { None }
+        })
+    }
 }
 
 impl Peer for Accesses {
@@ -80,12 +95,13 @@ impl Peer for Accesses {
 
     fn enter(&self) {
         FREE.set(vec![vec![]; BINS]);
+        PASSED.take();
     }
     #[inline(always)]
     fn allocate(&self, size: usize) -> Option<u32> {
         let (bytes, bin) = Self::bin(size);
         let newest = FREE.with_borrow_mut(|free| free[bin].pop());
-        let block = newest.or_else(|| {
+        let block = newest.or_else(|| self.come_back()).or_else(|| {
             let at = self.next.fetch_add(bytes, Ordering::Relaxed);
             (at + bytes <= self.memory.len()).then_some((at / GRANULE) as u32)
         })?;
@@ -104,10 +120,17 @@ impl Peer for Accesses {
         self.change(block, bytes, 1, 0);
         FREE.with_borrow_mut(|free| free[bin].push(block));
     }
-    fn pass(&self, _: u32) -> u64 {
-        unreachable!("nothing is handed over")
+    #[inline(always)]
+    fn pass(&self, block: u32) -> u64 {
+        PASSED.with_borrow_mut(|passed| passed.push_back(block));
+        block.into()
     }
-    fn free_passed(&self, _: u64, _: usize) {
-        unreachable!("nothing is handed over")
+    #[inline(always)]
+    fn expect_passed(&self, message: u64) {
+        fetch(self.header(message as u32).as_ptr().addr() as u64);
+    }
+    #[inline(always)]
+    fn free_passed(&self, message: u64, size: usize) {
+        self.change(message as u32, Self::bin(size).0, 1, 0);
     }
 }

@@ -193,7 +193,7 @@ pub(crate) fn in_tree() -> Vec<Entry> {
             Workload::Sized,
         ]),
         Entry::threads(STRICT, "shared, any size", |arena| Matrix::within(arena, true)?.hide()),
-        Entry::threads(ACCESSES, "no heap", Accesses::create).only(&[Workload::Wide]),
+        Entry::threads(ACCESSES, "no heap", Accesses::create).only(&[Workload::Wide, Workload::Sized]),
         Entry::threads(TALC, "in process, any size", Talc::<Spin>::create),
         Entry::threads(TALC_MUTEX, "in process, any size", Talc::<Mutex>::create).sleeping(),
         Entry::threads(MALLOC, "in process, any size", |_| Ok(malloc())),

@@ -200,8 +200,14 @@ fn sized(figures: &Figures, name: &'static str, size: u32) -> Vec<Target> {
     if size < 2 << 10 {
         return targets;
     }
+    let alone = format!("× {ACCESSES}");
     for (peer, how) in [(MATRIX, "threads"), (PROCESSES, "processes")] {
-        for (times, what, other) in [(0.7, "of 128 bytes", (USUAL, 2, peer)), (2.0, "× talc", (name, 2, TALC))] {
+        let others = [
+            (0.7, "of 128 bytes", (USUAL, 2, peer)),
+            (2.0, "× talc", (name, 2, TALC)),
+            (0.8, alone.as_str(), (name, 2, ACCESSES)),
+        ];
+        for (times, what, other) in others {
             let asked = format!("{name}, {how}: at least {times} {what}");
             targets.push(target(&asked, true, times, figures.ratio((name, 2, peer), other)));
         }
