@@ -314,15 +314,19 @@ impl<R: Region> Heap<R> {
     }
 
     /// Nothing was hinted that surely fits: unless as much was refused before and nothing was given back since
-    /// (matrix::refusals), merge what this cache has parked, then everything, and take the first block that fits at
-    /// all, without room to spare for alignment or class (L2).
+    /// (matrix::refusals), take one that begins well; or merge what this cache has parked, then everything, and take the
+    /// first block that fits at all, without room to spare for alignment or class (L2).
     #[cold]
     fn last_try(&self, reach: Reach, cache: &mut ThreadCache, asked: Fit, wanted: Fit) -> Result<Held, Exhausted> {
         if let Some(known) = self.refusing().recall(cache, asked) {
             return known;
         }
+        if let Some(held) = self.runs().find_and_take_aligned(cache, asked) {
+            return Ok(held);
+        }
         self.parking().flush_near(cache);
         let held = self.runs().find_and_take(cache, wanted.room());
+        let held = held.or_else(|| self.runs().find_and_take_aligned(cache, asked));
         held.map_or_else(|| self.refusing().sweep_for(reach, cache, asked), Ok)
     }
 
@@ -358,6 +362,38 @@ mod tests {
         let before = SWEPT.get();
         let block = heap.allocate(&mut ThreadCache::new(1), size, 1, Kind::Raw).expect("there is one");
         assert_eq!((block.header.size() >= size, SWEPT.get()), (true, before));
+    }
+
+    /// No free block has room for an aligned one wherever that begins. One has it where it does begin, beyond those at both
+    /// ends that have not, and beyond the words that have these: it is found without a walk.
+    #[test]
+    fn l4_an_aligned_block_that_begins_well_is_found_without_a_walk() {
+        let layout = Layout::fit(4 << 20, Params::for_segment(4 << 20)).expect("room for a sector");
+        let spacer = 16 + (layout.granules + 8) % 16;
+        let heap = Heap::format(BoxedRegion::<Native>::new(layout));
+        let mut cache = ThreadCache::with_ceiling(1, 0);
+        let allocate = |cache: &mut ThreadCache, size| heap.allocate(cache, size, 1, Kind::Raw).ok();
+        allocate(&mut cache, spacer).expect("room");
+        let mut blocks: Vec<Granule> = std::iter::from_fn(|| Some(allocate(&mut cache, 96)?.at)).collect();
+        blocks.sort_unstable();
+        let (first, middle) = (blocks[0], blocks.len() / 2);
+        assert!(blocks.iter().skip(1).all(|at| at.0 % 16 == 8) && first.0 < 200);
+        let free = |cache: &mut ThreadCache, at| heap.free(cache, at, None).expect("live");
+        // 102 granules, and 8 of them before a multiple of 16.
+        free(&mut cache, blocks[middle]);
+        free(&mut cache, blocks[middle + 1]);
+        let behind = allocate(&mut cache, 90).expect("room").at;
+        assert_eq!(behind, blocks[middle].plus(102));
+        // Of the same class, without room at any multiple.
+        for at in [2, 8, 14] {
+            free(&mut cache, blocks[at]);
+            free(&mut cache, blocks[blocks.len() - 1 - at]);
+        }
+        let before = SWEPT.get();
+        // By another, which does not know what was freed.
+        let mut another = ThreadCache::with_ceiling(2, 0);
+        let block = heap.allocate(&mut another, 94, 16, Kind::Raw).expect("there is one");
+        assert_eq!((block.at, SWEPT.get()), (blocks[middle].plus(8), before));
     }
 
     /// A block that is live has its fingerprint, at whichever access its allocation stopped, on whichever way

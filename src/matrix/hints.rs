@@ -15,6 +15,7 @@
 //! hint, not a block: whoever finds nothing sweeps the headers (matrix::sweep), which hints what it meets again.
 
 use super::block_header::{Header, State};
+use super::runs::Fit;
 use super::thread_cache::ThreadCache;
 use super::words::Heap;
 use super::words::view;
@@ -30,6 +31,10 @@ const STEPS: u64 = 0xFF;
 
 /// Chunks of a size's own class that a search looks at from each end, where no larger class has a block.
 const OWN_CLASS_LOOKS: u32 = 8;
+/// Of so many classes at most, where a block of a size may begin at a multiple of more than a granule...
+const ALIGNED_CLASSES: usize = 8;
+/// ...it looks at so many chunks from each end.
+const ALIGNED_LOOKS: u32 = 4;
 
 /// A bit on the path from a leaf word to the first level: `level` counts from the lowest tree level.
 #[derive(Clone, Copy)]
@@ -308,29 +313,49 @@ impl<R: Region> Hints<'_, R> {
     /// may not fit. Stale hints on the way are cleared.
     fn find_in_own_class(self, size: u32) -> Option<(Granule, Header)> {
         let class = of_size(size);
-        if class.0 >= self.heap.layout().classes || class == at_least(size) {
+        if class == at_least(size) {
             return None;
         }
+        let fits = |_, found| (found >= size).then_some(());
+        self.find_in_class(class, OWN_CLASS_LOOKS, fits).map(|(g, header, ())| (g, header))
+    }
+
+    /// The same for a block at a multiple of more than a granule, where no block has room for it wherever it begins:
+    /// in the classes between, those blocks that begin well. With the granules to cut off the tail.
+    pub(super) fn find_aligned(self, asked: Fit) -> Option<(Granule, Header, u32)> {
+        let classes = (of_size(asked.size).0..at_least(asked.room()).0).map(Class);
+        let hinted = classes.filter(|&class| self.has_class(class)).take(ALIGNED_CLASSES);
+        let fits = |g, size| self.heap.runs().tail_for(asked, g, size);
+        hinted.filter_map(|class| self.find_in_class(class, ALIGNED_LOOKS, fits)).next()
+    }
+
+    /// Whether a class is hinted at all.
+    fn has_class(self, class: Class) -> bool {
+        let layout = self.heap.layout();
+        let (word, bit) = self.step(class, TreeStep { level: layout.levels, at: 0 });
+        class.0 < layout.classes && self.heap.word(word).load(&HINT_LOOK) & bit != 0
+    }
+
+    /// A free block that `fits`, of those in so many chunks of a class from each of its ends, and what that says.
+    fn find_in_class<T>(
+        self,
+        class: Class,
+        looks: u32,
+        fits: impl Fn(Granule, u32) -> Option<T>,
+    ) -> Option<(Granule, Header, T)> {
         // Nothing to clear on the way where nothing is hinted.
-        let (word, bit) = self.step(class, TreeStep { level: self.heap.layout().levels, at: 0 });
-        if self.heap.word(word).load(&HINT_LOOK) & bit == 0 {
+        if !self.has_class(class) {
             return None;
         }
         for from_above in [false, true] {
-            let Some(first) = self.end_chunk(class, from_above) else { continue };
-            let tree = self.heap.layout().tree(class.0, 0, first / 64);
-            let mut bits = self.heap.word(tree).load(&HINT_LOOK);
-            for _ in 0..OWN_CLASS_LOOKS.min(bits.count_ones()) {
-                let bit = if from_above { 63 - bits.leading_zeros() } else { bits.trailing_zeros() };
-                bits &= !(1 << bit);
-                let chunk = first / 64 * 64 + bit as usize;
-                if chunk >= self.heap.layout().chunks() {
-                    break;
-                }
-                let found = self.first_that_fits(chunk, size);
+            let mut next = self.end_chunk(class, from_above);
+            for _ in 0..looks {
+                let Some(chunk) = next else { break };
+                let found = self.first_that_fits(chunk, &fits);
                 if found.is_some() {
                     return found;
                 }
+                next = self.next_chunk(class, chunk, from_above);
                 if !self.chunk_has(chunk, class) {
                     self.unhint(class, TreeStep { level: 0, at: chunk }, || self.chunk_has(chunk, class));
                 }
@@ -339,13 +364,48 @@ impl<R: Region> Hints<'_, R> {
         None
     }
 
-    /// A free block of at least `size` granules that begins in `chunk`. Nothing changes.
-    fn first_that_fits(self, chunk: usize, size: u32) -> Option<(Granule, Header)> {
+    /// The next chunk hinted in `class` beyond this one, or none where a stale hint stands in between, which is cleared.
+    fn next_chunk(self, class: Class, chunk: usize, from_above: bool) -> Option<usize> {
+        let layout = self.heap.layout();
+        let word = |level, at| self.heap.word(layout.tree(class.0, level, at)).load(&HINT_LOOK);
+        let end = |bits: u64| if from_above { bits.ilog2() } else { bits.trailing_zeros() } as usize;
+        let mut at = chunk;
+        for level in 0..layout.levels {
+            let (index, bit) = (at / 64, at % 64);
+            let beyond = word(level, index) & if from_above { (1 << bit) - 1 } else { !1 << bit };
+            if beyond == 0 {
+                at = index;
+                continue;
+            }
+            at = index * 64 + end(beyond);
+            for below in (0..level).rev() {
+                // Else not written by the allocator (C2).
+                let bits = if at < layout.level_words[below] { word(below, at) } else { 0 };
+                if bits == 0 {
+                    self.unhint(class, TreeStep { level: below + 1, at }, || false);
+                    return None;
+                }
+                at = at * 64 + end(bits);
+            }
+            return (at < layout.chunks()).then_some(at);
+        }
+        None
+    }
+
+    /// A free block that begins in `chunk` and `fits`. Nothing changes.
+    fn first_that_fits<T>(
+        self,
+        chunk: usize,
+        fits: &impl Fn(Granule, u32) -> Option<T>,
+    ) -> Option<(Granule, Header, T)> {
         let mut bits = self.heap.word(self.heap.layout().leaf(chunk)).load(&HINT_LOOK);
         while bits != 0 {
             let (g, header) = self.begins_in((chunk * CHUNK) as u32 + bits.trailing_zeros());
-            if header.is_free() && header.size() >= size && self.heap.fits_sector(g, header) {
-                return Some((g, header));
+            if header.is_free()
+                && self.heap.fits_sector(g, header)
+                && let Some(how) = fits(g, header.size())
+            {
+                return Some((g, header, how));
             }
             bits &= bits - 1;
         }

@@ -76,6 +76,20 @@ impl<R: Region> Runs<'_, R> {
         }
     }
 
+    /// A block that begins well, through the hints, held: where no block has room for it wherever that begins.
+    pub(super) fn find_and_take_aligned(self, cache: &mut ThreadCache, asked: Fit) -> Option<Held> {
+        if asked.align == 1 {
+            return None;
+        }
+        loop {
+            let (g, header, tail) = self.heap.hints().find_aligned(asked)?;
+            if let Some(held) = self.heap.operations().take(cache, g, header, tail) {
+                return Some(held);
+            }
+            R::Backend::pause();
+        }
+    }
+
     /// The granules to cut off the tail of a free block so that they begin with what is looked for, if the
     /// block has it.
     pub(super) fn tail_for(self, asked: Fit, at: Granule, size: u32) -> Option<u32> {

@@ -3,7 +3,7 @@
 //!
 //! The ordinary test measures a few cells and asserts that they are flat. All of them, up to 16 GiB and a
 //! million blocks, with the table in `papers/data/bounded-work.csv` and the plot in
-//! `papers/figures/bounded-work.svg`:
+//! `papers/figures/bounded-work.svg`, and the same for sizes, fill and alignment (`bounded-asked`):
 //!
 //! `MATRIX_BOUNDED=all cargo test --release --test bounded -- --nocapture`
 //!
@@ -11,6 +11,7 @@
 //! (payloads are not touched). A million blocks and holes take about 300 MB of headers and hints.
 #![allow(missing_docs)]
 
+mod asked;
 #[path = "../../support/common.rs"]
 mod common;
 mod homes;

@@ -1,6 +1,7 @@
-//! The plot of bounded work: two panels with the same vertical axis, one for each thing that grows.
+//! The plots of bounded work: panels with the same vertical axis, one for each thing that grows.
 
 use super::Cell;
+use super::asked::{MIXED, Took};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
@@ -43,38 +44,45 @@ struct Panel<'a> {
     range: std::ops::Range<f64>,
     labels: usize,
     label: fn(f64) -> String,
-    /// Where a cell stands on the horizontal axis, if it belongs here.
-    at: &'a dyn Fn(&Cell) -> Option<f64>,
+    vertical: &'a str,
+    top: f64,
+    /// What the vertical axis says of its values.
+    value: fn(f64) -> String,
     legend: bool,
 }
 
-fn panel(area: &Area, cells: &[Cell], panel: &Panel<'_>) -> Result<(), Box<dyn std::error::Error>> {
+/// A line, its colour and its mark.
+struct Series {
+    name: &'static str,
+    colour: RGBColor,
+    mark: char,
+    points: Vec<Point>,
+}
+
+fn panel(area: &Area, series: Vec<Series>, panel: &Panel<'_>) -> Result<(), Box<dyn std::error::Error>> {
     let font = ("sans-serif", 15).into_font();
-    let top = cells.iter().map(Cell::mean).fold(0.0, f64::max).max(10.0) * 1.35;
     let mut chart = ChartBuilder::on(area)
         .caption(&panel.title, ("sans-serif", 18))
         .margin(12)
         .margin_right(32)
         .x_label_area_size(46)
-        .y_label_area_size(52)
-        .build_cartesian_2d(panel.range.clone(), 0.0..top)?;
+        .y_label_area_size(62)
+        .build_cartesian_2d(panel.range.clone(), 0.0..panel.top)?;
     chart
         .configure_mesh()
         .x_desc(panel.axis)
-        .y_desc("shared accesses per operation (mean)")
+        .y_desc(panel.vertical)
         .x_labels(panel.labels)
         .x_label_formatter(&|x| (panel.label)(*x))
-        .y_label_formatter(&|y| format!("{y:.0}"))
+        .y_label_formatter(&|y| (panel.value)(*y))
         .label_style(font.clone())
         .axis_desc_style(("sans-serif", 16))
         .light_line_style(TRANSPARENT)
         .bold_line_style(BLACK.mix(0.12))
         .draw()?;
-    for (operation, colour, mark) in SERIES {
-        let of_operation = cells.iter().filter(|cell| cell.operation == operation);
-        let points: Vec<Point> = of_operation.filter_map(|cell| Some(((panel.at)(cell)?, cell.mean()))).collect();
+    for Series { name, colour, mark, points } in series {
         let line = chart.draw_series(LineSeries::new(points.iter().copied(), colour.stroke_width(2)))?;
-        line.label(operation).legend(move |(x, y)| {
+        line.label(name).legend(move |(x, y)| {
             EmptyElement::at((x, y))
                 + PathElement::new([(0, 0), (24, 0)], colour.stroke_width(2))
                 + sign(12, 0, mark, colour)
@@ -103,6 +111,16 @@ fn sign<'a, DB: DrawingBackend + 'a>(x: i32, y: i32, mark: char, colour: RGBColo
     }
 }
 
+/// The mean of each operation, for the cells that have a place on the horizontal axis.
+fn means(cells: &[Cell], at: &dyn Fn(&Cell) -> Option<f64>) -> Vec<Series> {
+    let of = |(name, colour, mark)| {
+        let of_operation = cells.iter().filter(|cell| cell.operation == name);
+        let points = of_operation.filter_map(|cell| Some((at(cell)?, cell.mean()))).collect();
+        Series { name, colour, mark, points }
+    };
+    SERIES.map(of).into()
+}
+
 /// Draws all cells into an SVG file.
 pub(crate) fn draw(cells: &[Cell], path: &'static str) {
     let root = SVGBackend::new(path, (1180, 520)).into_drawing_area();
@@ -113,6 +131,9 @@ pub(crate) fn draw(cells: &[Cell], path: &'static str) {
         let largest = cells.iter().map(|cell| cell.segment).max().unwrap_or(1);
         let over_size = |cell: &Cell| (cell.blocks == FEW).then(|| (cell.segment as f64).log2());
         let over_blocks = |cell: &Cell| (cell.segment == largest).then(|| (cell.blocks as f64).log10());
+        let top = cells.iter().map(Cell::mean).fold(0.0, f64::max).max(10.0) * 1.35;
+        let vertical = "shared accesses per operation (mean)";
+        let value = |y: f64| format!("{y:.0}");
         // The bitmaps get one more level there.
         let title = format!("{} blocks and as many holes (steps: one more level)", count((FEW as f64).log10()));
         let size = Panel {
@@ -121,10 +142,12 @@ pub(crate) fn draw(cells: &[Cell], path: &'static str) {
             range: 22.0..34.2,
             labels: 7,
             label: bytes,
-            at: &over_size,
+            vertical,
+            top,
+            value,
             legend: true,
         };
-        panel(&left, cells, &size)?;
+        panel(&left, means(cells, &over_size), &size)?;
         let title = format!("a segment of {}, 64-byte granules", bytes((largest as f64).log2()));
         let blocks = Panel {
             title,
@@ -132,10 +155,71 @@ pub(crate) fn draw(cells: &[Cell], path: &'static str) {
             range: 0.0..6.2,
             labels: 7,
             label: count,
-            at: &over_blocks,
+            vertical,
+            top,
+            value,
             legend: false,
         };
-        panel(&right, cells, &blocks)?;
+        panel(&right, means(cells, &over_blocks), &blocks)?;
+        Ok(root.present()?)
+    };
+    draw().unwrap_or_else(|error| panic!("{path}: {error}"));
+}
+
+fn power(log2: f64) -> String {
+    let log2 = log2.round() as u32;
+    match log2 {
+        20.. => format!("{} MiB", 1_u64 << (log2 - 20)),
+        10.. => format!("{} KiB", 1_u64 << (log2 - 10)),
+        _ => format!("{} B", 1_u64 << log2),
+    }
+}
+
+/// The rows of one panel: median and 99th percentile of a pair, parked and strict, on a scale of powers of ten.
+fn pairs(rows: &[Took], at: &dyn Fn(&Took) -> Option<f64>) -> Vec<Series> {
+    let kinds = [
+        ("parked, median", RGBColor(0, 0, 0), '✕', false, 0.5),
+        ("parked, 99 of 100", RGBColor(0, 114, 178), '●', false, 0.99),
+        ("strict, median", RGBColor(150, 100, 0), '+', true, 0.5),
+        ("strict, 99 of 100", RGBColor(213, 94, 0), '▲', true, 0.99),
+    ];
+    let of = |(name, colour, mark, strict, q)| {
+        let of_mode = rows.iter().filter(|took| took.asked.strict == strict);
+        let points = of_mode.filter_map(|took| Some((at(took)?, (took.quantile(q) as f64).log10()))).collect();
+        Series { name, colour, mark, points }
+    };
+    kinds.map(of).into()
+}
+
+/// Draws what was asked for into an SVG file.
+pub(crate) fn draw_asked(rows: &[Took], path: &'static str) {
+    let root = SVGBackend::new(path, (1560, 520)).into_drawing_area();
+    let draw = || -> Result<(), Box<dyn std::error::Error>> {
+        root.fill(&WHITE)?;
+        let areas = root.split_evenly((1, 3));
+        let over = |row: &'static str, of: fn(&Took) -> f64| {
+            move |took: &Took| (took.asked.over == row && (row != "fill" || took.asked.mix == MIXED)).then(|| of(took))
+        };
+        let sizes = over("size", |took| (took.asked.mix.least as f64).log2());
+        let fills = over("fill", |took| took.asked.fill as f64);
+        let alignments = over("alignment", |took| (took.asked.align as f64).log2());
+        let percent = |percent: f64| format!("{percent:.0} %");
+        let base = |title: &str, axis, range, label, legend| Panel {
+            title: title.to_owned(),
+            axis,
+            range,
+            labels: 9,
+            label,
+            vertical: "shared accesses, one freed and one allocated",
+            top: 4.2,
+            value: |log10| if log10.fract() == 0.0 { format!("{:.0}", 10_f64.powf(log10)) } else { String::new() },
+            legend,
+        };
+        panel(&areas[0], pairs(rows, &sizes), &base("one size, 90 % of what fits", "bytes", 5.5..20.5, power, true))?;
+        let axis = "live blocks, of those that fit";
+        panel(&areas[1], pairs(rows, &fills), &base("64 bytes to 64 KiB", axis, 0.0..104.0, percent, false))?;
+        let axis = "alignment";
+        panel(&areas[2], pairs(rows, &alignments), &base("1500 bytes, 90 %", axis, 3.5..16.5, power, false))?;
         Ok(root.present()?)
     };
     draw().unwrap_or_else(|error| panic!("{path}: {error}"));
