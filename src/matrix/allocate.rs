@@ -314,8 +314,8 @@ impl<R: Region> Heap<R> {
     }
 
     /// Nothing was hinted that surely fits: unless as much was refused before and nothing was given back since
-    /// (matrix::refusals), take one that begins well; or merge what this cache has parked, then everything, and take the
-    /// first block that fits at all, without room to spare for alignment or class (L2).
+    /// (matrix::refusals), take one that begins well; or merge what this cache has parked, then everything, and take
+    /// the first block that fits at all, without room to spare for alignment or class (L2).
     #[cold]
     fn last_try(&self, reach: Reach, cache: &mut ThreadCache, asked: Fit, wanted: Fit) -> Result<Held, Exhausted> {
         if let Some(known) = self.refusing().recall(cache, asked) {
@@ -364,8 +364,8 @@ mod tests {
         assert_eq!((block.header.size() >= size, SWEPT.get()), (true, before));
     }
 
-    /// No free block has room for an aligned one wherever that begins. One has it where it does begin, beyond those at both
-    /// ends that have not, and beyond the words that have these: it is found without a walk.
+    /// No free block has room for an aligned one wherever that begins. One has it where it does begin, beyond those at
+    /// both ends that have not, and beyond the words that have these: it is found without a walk.
     #[test]
     fn l4_an_aligned_block_that_begins_well_is_found_without_a_walk() {
         let layout = Layout::fit(4 << 20, Params::for_segment(4 << 20)).expect("room for a sector");

@@ -15,7 +15,6 @@
 //! hint, not a block: whoever finds nothing sweeps the headers (matrix::sweep), which hints what it meets again.
 
 use super::block_header::{Header, State};
-use super::runs::Fit;
 use super::thread_cache::ThreadCache;
 use super::words::Heap;
 use super::words::view;
@@ -31,10 +30,10 @@ const STEPS: u64 = 0xFF;
 
 /// Chunks of a size's own class that a search looks at from each end, where no larger class has a block.
 const OWN_CLASS_LOOKS: u32 = 8;
-/// Of so many classes at most, where a block of a size may begin at a multiple of more than a granule...
-const ALIGNED_CLASSES: usize = 8;
+/// Of so many classes at most, where it depends on where a block begins whether it serves...
+const FITTING_CLASSES: usize = 8;
 /// ...it looks at so many chunks from each end.
-const ALIGNED_LOOKS: u32 = 4;
+const FITTING_LOOKS: u32 = 4;
 
 /// A bit on the path from a leaf word to the first level: `level` counts from the lowest tree level.
 #[derive(Clone, Copy)]
@@ -320,13 +319,17 @@ impl<R: Region> Hints<'_, R> {
         self.find_in_class(class, OWN_CLASS_LOOKS, fits).map(|(g, header, ())| (g, header))
     }
 
-    /// The same for a block at a multiple of more than a granule, where no block has room for it wherever it begins:
-    /// in the classes between, those blocks that begin well. With the granules to cut off the tail.
-    pub(super) fn find_aligned(self, asked: Fit) -> Option<(Granule, Header, u32)> {
-        let classes = (of_size(asked.size).0..at_least(asked.room()).0).map(Class);
-        let hinted = classes.filter(|&class| self.has_class(class)).take(ALIGNED_CLASSES);
-        let fits = |g, size| self.heap.runs().tail_for(asked, g, size);
-        hinted.filter_map(|class| self.find_in_class(class, ALIGNED_LOOKS, fits)).next()
+    /// The same for a block that `fits`, of at least `least` granules, where no block has the `room` that is enough
+    /// wherever it begins: in the classes between. With what `fits` says.
+    pub(super) fn find_fitting<T>(
+        self,
+        least: u32,
+        room: u32,
+        fits: impl Fn(Granule, u32) -> Option<T>,
+    ) -> Option<(Granule, Header, T)> {
+        let classes = (of_size(least).0..at_least(room).0).map(Class);
+        let hinted = classes.filter(|&class| self.has_class(class)).take(FITTING_CLASSES);
+        hinted.filter_map(|class| self.find_in_class(class, FITTING_LOOKS, &fits)).next()
     }
 
     /// Whether a class is hinted at all.
@@ -364,7 +367,7 @@ impl<R: Region> Hints<'_, R> {
         None
     }
 
-    /// The next chunk hinted in `class` beyond this one, or none where a stale hint stands in between, which is cleared.
+    /// The next chunk hinted in `class` beyond this one, or none where a stale hint stands between, which is cleared.
     fn next_chunk(self, class: Class, chunk: usize, from_above: bool) -> Option<usize> {
         let layout = self.heap.layout();
         let word = |level, at| self.heap.word(layout.tree(class.0, level, at)).load(&HINT_LOOK);

@@ -82,7 +82,8 @@ impl<R: Region> Runs<'_, R> {
             return None;
         }
         loop {
-            let (g, header, tail) = self.heap.hints().find_aligned(asked)?;
+            let fits = |g, size| self.tail_for(asked, g, size);
+            let (g, header, tail) = self.heap.hints().find_fitting(asked.size, asked.room(), fits)?;
             if let Some(held) = self.heap.operations().take(cache, g, header, tail) {
                 return Some(held);
             }
