@@ -3,11 +3,13 @@
 
 use crate::common::{Rng, Scratch, setting};
 use crate::held::{Clocks, Times, WORDS as TIMES};
+use crate::woken::Way;
 use atomic_matrix::Error;
 use atomic_matrix::handlers::{Block, Handler, HandlerFunctions};
 use atomic_matrix::ipc::Message;
 use atomic_matrix::segment::Options;
 use rustix::process::{Pid, Signal, kill_process};
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
@@ -23,7 +25,7 @@ pub(crate) struct Books<const ALL: usize> {
 impl<const ALL: usize> Books<ALL> {
     /// Empty ones.
     fn make(side: &Scratch) -> Self {
-        let handler = side.options().size((ALL * 8 + (1 << 20)).next_power_of_two()).create().expect("created");
+        let handler = side.options().size((ALL * 8 + (2 << 20)).next_power_of_two()).create().expect("created");
         handler.publish("books", &handler.allocate::<[u64; ALL]>().expect("room")).expect("published");
         handler.publish("times", &handler.allocate::<[u64; TIMES]>().expect("room")).expect("published");
         Self::find(handler)
@@ -64,10 +66,15 @@ impl<const ALL: usize> Books<ALL> {
     }
 }
 
-/// What value `k` of a worker is made of: its length follows from `k`, each word from both.
-pub(crate) fn words(life: u64, k: u64) -> impl Iterator<Item = u64> {
+/// How many words value `k` of a worker has.
+pub(crate) type Length = fn(u64) -> u64;
+/// A value of no more than some cache lines.
+pub(crate) const SMALL: Length = |k| 2 + k % 50;
+
+/// What value `k` of a worker is made of: each word follows from both.
+pub(crate) fn words(life: u64, k: u64, length: Length) -> impl Iterator<Item = u64> {
     let first = life << 32 | k;
-    (0..2 + k % 50).map(move |i| if i == 0 { first } else { first ^ i.wrapping_mul(0x9E37_79B9_7F4A_7C15) })
+    (0..length(k)).map(move |i| if i == 0 { first } else { first ^ i.wrapping_mul(0x9E37_79B9_7F4A_7C15) })
 }
 
 /// Makes values one after the other and passes them on, until all shall end. The books count what was begun and what is
@@ -75,20 +82,21 @@ pub(crate) fn words(life: u64, k: u64) -> impl Iterator<Item = u64> {
 pub(crate) fn pass_on<'h, const ALL: usize>(
     handler: &'h Handler,
     books: &Books<ALL>,
-    (life, each): (u64, usize),
+    (life, each, length): (u64, usize, Length),
     [begun, told]: [usize; 2],
     mut pass: impl FnMut(Message<'h, [u64]>) -> Result<(), Message<'h, [u64]>>,
 ) {
     let (begun, told) = (books.word(begun + life as usize), books.word(told + life as usize));
     for k in 0..each as u64 {
         let mut message = loop {
-            match books.clocks().heap(|| handler.message_slice::<u64>(words(life, k).count())) {
+            match books.clocks().heap(|| handler.message_slice::<u64>(length(k) as usize)) {
                 Ok(message) => break message,
+                Err(Error::OutOfMemory { .. }) if books.stopped() => return,
                 Err(Error::OutOfMemory { .. }) => std::thread::yield_now(),
                 Err(error) => panic!("{error}"),
             }
         };
-        message.iter_mut().zip(words(life, k)).for_each(|(word, value)| *word = value);
+        message.iter_mut().zip(words(life, k, length)).for_each(|(word, value)| *word = value);
         begun.store(k + 1, SeqCst);
         let mut next = Some(message);
         while let Some(message) = next.take() {
@@ -98,6 +106,7 @@ pub(crate) fn pass_on<'h, const ALL: usize>(
                 return;
             }
         }
+        books.clocks().there(Way::From, life as usize, k);
         told.store(k + 1, SeqCst);
         if books.stopped() {
             return;
@@ -105,13 +114,23 @@ pub(crate) fn pass_on<'h, const ALL: usize>(
     }
 }
 
-/// Whose value it is, and which of its, if it is whole.
-pub(crate) fn whole(value: &[u64], lives: usize, each: usize) -> Option<(usize, u64)> {
+/// Whose value it says that it is, and which of its.
+pub(crate) fn sign(value: &[u64]) -> (usize, u64) {
     let first = value.first().copied().unwrap_or(u64::MAX);
-    let (life, k) = ((first >> 32) as usize, first & 0xFFFF_FFFF);
-    let known = life < lives && (k as usize) < each && value.iter().copied().eq(words(life as u64, k));
+    ((first >> 32) as usize, first & 0xFFFF_FFFF)
+}
+
+/// Whose value it is, and which of its, if it is whole.
+pub(crate) fn whole(value: &[u64], (lives, each, length): (usize, usize, Length)) -> Option<(usize, u64)> {
+    let (life, k) = sign(value);
+    let known = life < lives && (k as usize) < each && value.iter().copied().eq(words(life as u64, k, length));
     known.then_some((life, k))
 }
+
+/// So many workers of a crew are killed at once, at most.
+pub(crate) const MOST_AT_ONCE: usize = 3;
+/// So many are killed in a round, before its books are balanced.
+const A_ROUND: u64 = 500;
 
 /// The segment of a campaign, its books, and the ignored test that its workers run.
 pub(crate) struct Crew {
@@ -141,9 +160,9 @@ impl Crew {
             .expect("spawned")
     }
 
-    /// Workers, by their lives, that `may` be are killed and replaced, or stopped for a while, with `pauses` of so many
-    /// milliseconds between, until the time is over, or so many were killed or lived: how many of those with a life of
-    /// their own were killed, and of those with life 0.
+    /// Workers, by their lives, that `may` be are killed, one to three at once, and replaced, or stopped for a while, with
+    /// `pauses` of so many milliseconds between, until the time is over, or so many were killed or lived: how many of those
+    /// with a life of their own were killed, and of those with life 0.
     pub(crate) fn kills(
         &self,
         clocks: Clocks<'_>,
@@ -155,26 +174,48 @@ impl Crew {
     ) -> [u64; 2] {
         let mut lives = workers.iter().map(|(life, _)| *life).max().expect("there are some");
         let mut killed = [0; 2];
-        while Instant::now() < until && killed[0] + killed[1] < kills && (lives as usize) < most {
+        while Instant::now() < until && killed[0] + killed[1] < kills && lives as usize + MOST_AT_ONCE < most {
             std::thread::sleep(Duration::from_millis((pauses.start + random.below(pauses.len())) as u64));
-            let (life, worker) = &mut workers[random.below(workers.len())];
-            if !may(*life) {
+            let at = random.below(workers.len());
+            if !may(workers[at].0) {
                 continue;
             }
             if random.below(5) == 0 {
-                clocks.stops(worker.id());
-                stop_for_a_while(worker, random);
-                clocks.stops(worker.id());
+                stop_for_a_while(clocks, &workers[at].1, random);
                 continue;
             }
-            kill(worker);
+            let now = self.kill_some(clocks, workers, random, at, &mut lives, &may);
+            (0..2).for_each(|of| killed[of] += now[of]);
+        }
+        killed
+    }
+
+    /// Kills one to three workers at once, from that one on, of those that may be, and replaces them.
+    pub(crate) fn kill_some(
+        &self,
+        clocks: Clocks<'_>,
+        workers: &mut [(u64, Child)],
+        random: &mut Rng,
+        first: usize,
+        lives: &mut u64,
+        may: &impl Fn(u64) -> bool,
+    ) -> [u64; 2] {
+        let (all, end) = (workers.len(), first + 1 + random.below(MOST_AT_ONCE));
+        let dying: Vec<usize> = (first..end).map(|at| at % all).filter(|&at| may(workers[at].0)).collect();
+        dying.iter().for_each(|&at| signal(&workers[at].1, Signal::KILL));
+        let mut killed = [0; 2];
+        let replace = |at: usize| {
+            let (life, worker) = &mut workers[at];
             killed[usize::from(*life == 0)] += 1;
             if *life != 0 {
-                lives += 1;
-                *life = lives;
+                *lives += 1;
+                *life = *lives;
             }
-            *worker = self.spawn(*life);
-        }
+            std::mem::replace(worker, self.spawn(*life))
+        };
+        // Their successors come while they are dying.
+        let mut dead: Vec<Child> = dying.into_iter().map(replace).collect();
+        dead.iter_mut().for_each(|worker| ended(clocks, worker));
         killed
     }
 }
@@ -186,7 +227,9 @@ pub(crate) fn at_work<const ALL: usize>() -> Option<(Handler, Books<ALL>, u64)> 
         Some(Options::new().id(Uuid::parse_str(&id).expect("an id")).attach().expect("it exists"))
     };
     let (handler, side) = (attach("MATRIX_ROLE_SEGMENT")?, attach("MATRIX_ROLE_BOOKS")?);
-    Some((handler, Books::find(side), setting("MATRIX_ROLE_LIFE", 0)))
+    let (books, life) = (Books::find(side), setting("MATRIX_ROLE_LIFE", 0));
+    books.clocks().begins(life);
+    Some((handler, books, life))
 }
 
 pub(crate) fn is_slow() -> bool {
@@ -197,18 +240,35 @@ pub(crate) fn signal(child: &Child, signal: Signal) {
     kill_process(Pid::from_raw(child.id() as i32).expect("it is one"), signal).expect("it is ours");
 }
 
-/// Stops a worker for up to 30 ms; one in fifty times for up to `MATRIX_STOP_SECONDS`.
-fn stop_for_a_while(child: &Child, random: &mut Rng) {
+/// How long somebody is stopped: up to 30 ms; one in fifty times up to `MATRIX_STOP_SECONDS`.
+pub(crate) fn a_while(random: &mut Rng) -> Duration {
     let seconds = setting("MATRIX_STOP_SECONDS", 0) as usize;
     let most = if random.below(50) == 0 && seconds > 0 { seconds * 1000 } else { 30 };
-    signal(child, Signal::STOP);
-    std::thread::sleep(Duration::from_millis(random.below(most) as u64));
-    signal(child, Signal::CONT);
+    Duration::from_millis(random.below(most) as u64)
 }
 
-pub(crate) fn kill(child: &mut Child) {
-    child.kill().expect("it runs");
-    child.wait().expect("it has ended");
+/// Stops a worker for so long as it takes `meanwhile`.
+pub(crate) fn stop<T>(clocks: Clocks<'_>, child: &Child, meanwhile: impl FnOnce() -> T) -> T {
+    clocks.stops(child.id());
+    let begun = Instant::now();
+    signal(child, Signal::STOP);
+    let result = meanwhile();
+    clocks.was_stopped(begun.elapsed());
+    signal(child, Signal::CONT);
+    clocks.stops(child.id());
+    result
+}
+
+fn stop_for_a_while(clocks: Clocks<'_>, child: &Child, random: &mut Rng) {
+    stop(clocks, child, || std::thread::sleep(a_while(random)));
+}
+
+/// Whoever was sent SIGKILL has ended by that, or had ended well before.
+fn ended(clocks: Clocks<'_>, child: &mut Child) {
+    let status = child.wait().expect("it has ended");
+    clocks.died(child.id());
+    let killed = status.signal() == Some(Signal::KILL.as_raw());
+    assert!(killed || status.success(), "a worker failed before it was killed: {status}");
 }
 
 /// All workers end in good order.
@@ -228,7 +288,7 @@ pub(crate) fn grows<const ALL: usize>(books: &Books<ALL>, count: usize, by: u64)
 }
 
 /// As many kills as `MATRIX_KILLS` says, in rounds of some hundreds; or for `MATRIX_KILL_SECONDS`, two by default. And how
-/// long the workers' calls took.
+/// long the workers' calls took, which `MATRIX_HELD_MS` bounds.
 pub(crate) fn in_rounds(what: &str, round: impl Fn(u64, u64, Instant) -> (u64, Times)) {
     let (seed, kills) = (setting("MATRIX_SEED", 7), setting("MATRIX_KILLS", 0));
     let (mut killed, mut rounds, mut times) = (0, 0, Times::default());
@@ -236,7 +296,7 @@ pub(crate) fn in_rounds(what: &str, round: impl Fn(u64, u64, Instant) -> (u64, T
         rounds += 1;
         let (most, seconds) = match kills {
             0 => (u64::MAX, setting("MATRIX_KILL_SECONDS", 2)),
-            kills => (kills - killed, 3600),
+            kills => (A_ROUND.min(kills - killed), 7200),
         };
         let (more, took) = round(seed + rounds, most, Instant::now() + Duration::from_secs(seconds));
         killed += more;
@@ -246,4 +306,11 @@ pub(crate) fn in_rounds(what: &str, round: impl Fn(u64, u64, Instant) -> (u64, T
         }
     }
     println!("{what}: {killed} kills in {rounds} rounds, all books balance\n{times}");
+    if kills >= 2000 && setting("MATRIX_STOP_SECONDS", 0) > 1 {
+        assert!(times.long_stops() > 0, "nobody was stopped for seconds");
+    }
+    match setting("MATRIX_HELD_MS", 0) {
+        0 => {}
+        most => times.are_within(Duration::from_millis(most)),
+    }
 }

@@ -7,8 +7,12 @@
 //! without it has that time counted as sleep, and that is printed). A call that may wait for
 //! others counts with its processor time. The clock's own time of all calls that do not wait is kept beside it.
 //!
-//! *Where* a call sleeps a second thread tells, which looks each millisecond in which system call the first one is.
+//! *Where* a call sleeps a second thread tells, which looks each 3 ms in which system call the first one is. A call
+//! that was seen in membarrier(2) is in a book of its own: that wait is the kernel's, for all processors (L4).
+//!
+//! `MATRIX_HELD_MS` says how long a call may be held up at most: without it nothing is asserted of times.
 
+use crate::woken::{self, Waited};
 use rustix::time::{ClockId, clock_gettime};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -19,11 +23,12 @@ use std::time::{Duration, Instant};
 
 /// Eight buckets an octave, of nanoseconds.
 const BUCKETS: usize = 320;
-/// Of the calls of structures, then of those of the heap alone: how long they were held up, by the clock, how many slept, how
-/// many of those were seen asleep at each place, and the longest of those ([`Longest`]).
-const HEAP: usize = 2 * BUCKETS + 2 + PLACES_OF_SLEEP.len();
+/// Of the calls of structures, then of those of the heap alone: how long they were held up, by the clock, those that were in
+/// the kernel's barrier, how many slept, how many of those were seen asleep at each place, and the longest of those ([`Longest`]).
+const HEAP: usize = 3 * BUCKETS + 2 + PLACES_OF_SLEEP.len();
 const WALL: usize = BUCKETS;
-const SLEPT: usize = 2 * BUCKETS;
+const BARRIER: usize = 2 * BUCKETS;
+const SLEPT: usize = 3 * BUCKETS;
 const SEEN: usize = SLEPT + 1;
 const LONGEST: usize = HEAP - 1;
 /// Where a thread may be asleep: in these system calls, or in none, which is a page that is brought.
@@ -33,10 +38,19 @@ const PLACES_OF_SLEEP: [(&str, &[i64]); 4] = [
     ("a page", &[-1]),
     ("another call", &[]),
 ];
+/// How late those who slept got what was there ([`crate::woken`]); how late callers were told of a death.
+const WOKEN: usize = 2 * HEAP;
+const TOLD: usize = WOKEN + BUCKETS;
+/// How often somebody was stopped, and how often for a second or longer.
+const STOPPED: usize = TOLD + BUCKETS;
+/// All that is added up.
+const COUNTED: usize = STOPPED + 2;
 /// How often each process was stopped, and went on again: odd while it is. A worker's place is that of its process's number.
-const STOPS: usize = 2 * HEAP;
+const STOPS: usize = COUNTED;
 const PLACES: usize = 512;
-pub(crate) const WORDS: usize = STOPS + PLACES;
+/// What [`crate::woken`] has.
+pub(crate) const STAMPS: usize = STOPS + PLACES;
+pub(crate) const WORDS: usize = STAMPS + woken::WORDS;
 
 const fn bucket(ns: u64) -> usize {
     if ns < 8 {
@@ -57,14 +71,29 @@ const fn end(bucket: usize) -> u64 {
 #[derive(Clone, Copy)]
 pub(crate) struct Clocks<'b>(pub(crate) &'b [AtomicU64; WORDS]);
 
+/// The clock that all processes have in common.
+pub(crate) fn monotonic() -> Duration {
+    let now = clock_gettime(ClockId::Monotonic);
+    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
+}
+
 /// A thread at a moment.
 struct Moment {
-    wall: Instant,
+    wall: Duration,
     cpu: Duration,
     slept: i64,
     /// How long it was ready to run and had no processor.
     ready: Duration,
     stops: u64,
+}
+
+impl Moment {
+    fn was_stopped_since(&self, before: &Self) -> bool {
+        before.stops % 2 == 1 || self.stops != before.stops
+    }
+    fn ready_since(&self, before: &Self) -> Duration {
+        self.ready.saturating_sub(before.ready)
+    }
 }
 
 /// The longest sleep: in microseconds, in the upper half by itself, in the lower by the clock.
@@ -119,6 +148,9 @@ fn read(file: &File) -> Option<String> {
     Some(String::from_utf8_lossy(&text[..length]).into_owned())
 }
 
+/// Between two looks: several in a sleep that would be too long.
+const A_LOOK: Duration = Duration::from_millis(3);
+
 /// Looks until the thread has ended.
 fn look(syscall: &File, seen: &AtomicU64) {
     while let Some(text) = read(syscall) {
@@ -126,7 +158,7 @@ fn look(syscall: &File, seen: &AtomicU64) {
             let known = PLACES_OF_SLEEP.iter().position(|(_, calls)| calls.contains(&call));
             seen.fetch_or(1 << known.unwrap_or(PLACES_OF_SLEEP.len() - 1), SeqCst);
         }
-        std::thread::sleep(Duration::from_millis(1));
+        std::thread::sleep(A_LOOK);
     }
 }
 
@@ -150,7 +182,7 @@ impl<'b> Clocks<'b> {
             cpu: Duration::new(cpu.tv_sec as u64, cpu.tv_nsec as u32),
             slept: usage.ru_nvcsw,
             stops: self.stops_of(std::process::id()).load(SeqCst),
-            wall: Instant::now(),
+            wall: monotonic(),
         })
     }
     fn count(self, histogram: usize, time: Duration) {
@@ -167,18 +199,18 @@ impl<'b> Clocks<'b> {
     }
     fn timed_as<T>(self, of: usize, call: impl FnOnce() -> T) -> T {
         LOOKED.with(|looked| looked.places.store(0, SeqCst));
-        let begun = Instant::now();
+        let begun = monotonic();
         let before = self.now();
         let result = call();
-        let wall = before.wall.elapsed();
+        let wall = monotonic() - before.wall;
         let after = self.now();
-        let was_stopped = before.stops % 2 == 1 || after.stops != before.stops;
+        let was_stopped = after.was_stopped_since(&before);
         let sleeps = after.slept > before.slept && !was_stopped;
         // What it was ready for lies between the outermost looks at the clock; and a look itself may sleep.
-        let held = after.wall.duration_since(begun).saturating_sub(after.ready.saturating_sub(before.ready)).min(wall);
+        let held = (after.wall - begun).saturating_sub(after.ready_since(&before)).min(wall);
+        let places = LOOKED.with(|looked| looked.places.load(SeqCst));
         if sleeps {
             self.0[of + SLEPT].fetch_add(1, Relaxed);
-            let places = LOOKED.with(|looked| looked.places.load(SeqCst));
             let seen = (0..PLACES_OF_SLEEP.len()).filter(|place| places >> place & 1 == 1);
             seen.for_each(|place| _ = self.0[of + SEEN + place].fetch_add(1, Relaxed));
             self.0[of + LONGEST].fetch_max(Longest::of(held, wall).0, Relaxed);
@@ -186,22 +218,46 @@ impl<'b> Clocks<'b> {
         if !was_stopped {
             self.count(of + WALL, wall);
         }
-        self.count(of, if sleeps { held } else { after.cpu - before.cpu });
+        let in_the_barrier = sleeps && places & 1 == 1;
+        self.count(if in_the_barrier { of + BARRIER } else { of }, if sleeps { held } else { after.cpu - before.cpu });
         result
     }
     /// Makes a call that may sleep until others have done something.
     pub(crate) fn waits<T>(self, call: impl FnOnce() -> T) -> T {
+        self.waits_for(call, |_| None)
+    }
+    /// The same; of what it got, `since` says since when that was there, if anybody knows. Whoever slept, and was not
+    /// stopped, got it so much later as that is ago, but for what it was ready to run and had no processor.
+    pub(crate) fn waits_for<T>(self, call: impl FnOnce() -> T, since: impl FnOnce(&T) -> Option<Waited>) -> T {
         let before = self.now();
         let result = call();
-        self.count(0, self.now().cpu - before.cpu);
+        let end = monotonic();
+        let after = self.now();
+        self.count(0, after.cpu - before.cpu);
+        if after.slept > before.slept
+            && !after.was_stopped_since(&before)
+            && let Some(waited) = since(&result)
+        {
+            let (book, since) = match waited {
+                Waited::There(since) => (WOKEN, since),
+                Waited::Dead(since) => (TOLD, since),
+            };
+            let late = end.saturating_sub(since.max(before.wall)).saturating_sub(after.ready_since(&before));
+            self.count(book, late);
+        }
         result
     }
     /// A worker is about to be stopped, or goes on.
     pub(crate) fn stops(self, process: u32) {
         self.stops_of(process).fetch_add(1, SeqCst);
     }
+    /// A worker was stopped for so long.
+    pub(crate) fn was_stopped(self, time: Duration) {
+        self.0[STOPPED].fetch_add(1, SeqCst);
+        self.0[STOPPED + 1].fetch_add(u64::from(time.as_secs() > 0), SeqCst);
+    }
     pub(crate) fn times(self) -> Times {
-        Times((0..2 * HEAP).map(|i| self.0[i].load(SeqCst)).collect())
+        Times((0..COUNTED).map(|i| self.0[i].load(SeqCst)).collect())
     }
 }
 
@@ -211,9 +267,29 @@ pub(crate) struct Times(Vec<u64>);
 
 impl Times {
     pub(crate) fn add(&mut self, other: &Self) {
-        self.0.resize(2 * HEAP, 0);
+        self.0.resize(COUNTED, 0);
         for (at, (mine, other)) in self.0.iter_mut().zip(&other.0).enumerate() {
-            *mine = if at % HEAP == LONGEST { (*mine).max(*other) } else { *mine + other };
+            let longest = [LONGEST, HEAP + LONGEST].contains(&at);
+            *mine = if longest { (*mine).max(*other) } else { *mine + other };
+        }
+    }
+    /// How often somebody was stopped for a second or longer.
+    pub(crate) fn long_stops(&self) -> u64 {
+        self.0[STOPPED + 1]
+    }
+    /// No call was held up for longer, outside the kernel's barrier; and who slept had what was there, and was told of a
+    /// death, no later than that after a nap.
+    pub(crate) fn are_within(&self, most: Duration) {
+        const NAP: Duration = Duration::from_millis(50);
+        for (what, from, most) in [
+            ("held up", 0, most),
+            ("held up in the heap", HEAP, most),
+            ("woken", WOKEN, NAP + most),
+            ("told of a death", TOLD, NAP + most),
+        ] {
+            // A bucket is an eighth wide: what is in that of the bound is within it.
+            let longer = self.0[from + bucket(most.as_nanos() as u64) + 1..from + BUCKETS].iter().sum::<u64>();
+            assert_eq!(longer, 0, "{what}: longer than {most:?}\n{self}");
         }
     }
 }
@@ -243,9 +319,13 @@ impl std::fmt::Display for Times {
             let [asleep, wall] = [words[LONGEST] >> 32, words[LONGEST] & 0xFFFF_FFFF].map(|us| us as f64 / 1e3);
             let seen = seen.collect::<Vec<_>>().join(", ");
             writeln!(f, "    of those were seen asleep: {seen}; the longest {asleep:.1} ms, by the clock {wall:.1}")?;
-            writeln!(f, "    by the clock, preemption included: {}", quantiles(&words[WALL..SLEPT]))?;
+            writeln!(f, "    in membarrier(2): {}", quantiles(&words[BARRIER..SLEPT]))?;
+            writeln!(f, "    by the clock, preemption included: {}", quantiles(&words[WALL..BARRIER]))?;
         }
-        Ok(())
+        writeln!(f, "  asleep beside what was there, but for preemption: {}", quantiles(&self.0[WOKEN..TOLD]))?;
+        writeln!(f, "  asleep beside a server's death, the same: {}", quantiles(&self.0[TOLD..STOPPED]))?;
+        let [all, long] = [self.0[STOPPED], self.0[STOPPED + 1]];
+        writeln!(f, "  {all} stops, {long} of a second or longer")
     }
 }
 
@@ -258,9 +338,39 @@ fn buckets_are_where_their_times_are() {
     assert_eq!(bucket(u64::MAX), BUCKETS - 1);
 }
 
+fn words_of_none() -> Box<[AtomicU64; WORDS]> {
+    let words: Box<[AtomicU64]> = (0..WORDS).map(|_| AtomicU64::new(0)).collect();
+    words.try_into().expect("so many")
+}
+
+/// A sleeper that gets what has been there for long is late; one that is stopped meanwhile, or does not sleep, is not.
+#[test]
+fn whoever_sleeps_beside_what_is_there_is_late() {
+    let words = words_of_none();
+    let clocks = Clocks(&words);
+    let sleeps = || std::thread::sleep(Duration::from_millis(70));
+    clocks.waits_for(sleeps, |()| Some(Waited::There(monotonic())));
+    clocks.waits_for(|| (), |()| Some(Waited::There(Duration::ZERO)));
+    clocks.waits_for(sleeps, |()| None);
+    clocks.times().are_within(Duration::from_millis(10));
+    clocks.waits_for(sleeps, |()| Some(Waited::There(Duration::ZERO)));
+    clocks.waits_for(sleeps, |()| Some(Waited::Dead(Duration::ZERO)));
+    let Times(words) = clocks.times();
+    let late = |from: usize| words[from + bucket(60_000_000) + 1..from + BUCKETS].iter().sum::<u64>();
+    assert_eq!((late(WOKEN), late(TOLD)), (1, 1));
+}
+
+#[test]
+#[should_panic(expected = "held up: longer than 10ms")]
+fn a_call_that_sleeps_for_longer_than_it_may_is_told() {
+    let words = words_of_none();
+    Clocks(&words).timed(|| std::thread::sleep(Duration::from_millis(30)));
+    Clocks(&words).times().are_within(Duration::from_millis(10));
+}
+
 #[test]
 fn a_sleep_is_told_from_work() {
-    let words = std::array::from_fn(|_| AtomicU64::new(0));
+    let words = words_of_none();
     let clocks = Clocks(&words);
     clocks.timed(|| std::thread::sleep(Duration::from_millis(3)));
     clocks.waits(|| std::thread::sleep(Duration::from_millis(3)));
@@ -284,7 +394,7 @@ impl Drop for Stops<'_> {
 /// A thread that sleeps for a moment and then is ready to run beside another on one processor: that is not its sleep.
 #[test]
 fn what_a_thread_is_ready_for_is_not_its_sleep() {
-    let words = std::array::from_fn(|_| AtomicU64::new(0));
+    let words = words_of_none();
     let (clocks, stop) = (Clocks(&words), AtomicBool::new(false));
     let here = rustix::thread::sched_getaffinity(None).expect("its own");
     let first = (0..rustix::thread::CpuSet::MAX_CPU).find(|&cpu| here.is_set(cpu)).expect("one at least");

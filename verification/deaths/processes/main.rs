@@ -16,4 +16,5 @@ mod mappings;
 mod service;
 mod threads;
 mod topic;
+mod woken;
 mod work;

@@ -5,12 +5,11 @@
 //! it; so each that was put in is ticked off once, is in the map at the end, or was in the hands of somebody
 //! who was killed.
 
-use crate::books::{Books, Crew, all_end, at_work, grows, in_rounds, kill, signal, whole, words};
+use crate::books::{Books, Crew, MOST_AT_ONCE, SMALL, a_while, all_end, at_work, grows, in_rounds, stop, whole, words};
 use crate::common::Rng;
 use crate::held::Times;
 use atomic_matrix::Error;
 use atomic_matrix::ipc::Refused;
-use rustix::process::Signal;
 use std::process::Child;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
@@ -33,7 +32,7 @@ const KEYS: u64 = 24;
 impl Books<ALL> {
     /// Whether a value is one that somebody put in; if so, whose and which.
     fn known(&self, value: &[u64]) -> Option<(usize, u64)> {
-        let known = whole(value, LIVES, EACH);
+        let known = whole(value, (LIVES, EACH, SMALL));
         if known.is_none() {
             self.word(TORN).fetch_add(1, SeqCst);
         }
@@ -61,12 +60,12 @@ fn map_worker() {
         let key = (random.word() % KEYS).to_le_bytes();
         match random.below(4) {
             0 if (k as usize) < EACH => {
-                let mut message = match clocks.heap(|| map.message_slice(&key, words(life, k).count())) {
+                let mut message = match clocks.heap(|| map.message_slice(&key, SMALL(k) as usize)) {
                     Ok(message) => message,
                     Err(Error::OutOfMemory { .. }) => continue,
                     Err(error) => panic!("{error}"),
                 };
-                message.iter_mut().zip(words(life, k)).for_each(|(word, value)| *word = value);
+                message.iter_mut().zip(words(life, k, SMALL)).for_each(|(word, value)| *word = value);
                 begun.store(k + 1, SeqCst);
                 match clocks.timed(|| map.insert(&key, message)) {
                     Ok(old) => old.iter().for_each(|old| books.displaced(old)),
@@ -100,22 +99,20 @@ fn round(seed: u64, kills: u64, end: Instant) -> (u64, Times) {
     let map = handler.map::<[u64]>(NAME).capacity(4).guards(16).open_or_create().expect("made");
     let mut random = Rng(seed);
     let (mut lives, mut killed) = (3, 0);
-    let mut workers: Vec<Child> = (1..=lives).map(|life| crew.spawn(life)).collect();
-    while Instant::now() < end && killed < kills && (lives as usize) + 1 < LIVES {
+    let mut workers = [1, 2, 3].map(|life| (life, crew.spawn(life)));
+    while Instant::now() < end && killed < kills && lives as usize + MOST_AT_ONCE < LIVES {
         std::thread::sleep(Duration::from_millis(5 + random.below(30) as u64));
         let at = random.below(workers.len());
-        if random.below(4) == 0 {
-            stopped_for_a_while(&books, &workers[at]);
+        if random.below(5) == 0 {
+            stopped_for_a_while(&books, &workers[at].1, a_while(&mut random));
             continue;
         }
-        kill(&mut workers[at]);
-        killed += 1;
-        lives += 1;
-        workers[at] = crew.spawn(lives);
+        let [all, _] = crew.kill_some(books.clocks(), &mut workers, &mut random, at, &mut lives, &|_| true);
+        killed += all;
     }
     // The last ones come to something before they end.
     grows(&books, READ, 100);
-    all_end(&books, workers);
+    all_end(&books, workers.into_iter().map(|(_, worker)| worker));
     handler.reap().expect("a slot");
     balance(&books, &map, killed);
     map.remove().expect("ours");
@@ -125,17 +122,15 @@ fn round(seed: u64, kills: u64, end: Instant) -> (u64, Times) {
 }
 
 /// Stopped, not dead: others go on, and nothing of its is touched.
-fn stopped_for_a_while(books: &Books<ALL>, worker: &Child) {
-    books.clocks().stops(worker.id());
-    signal(worker, Signal::STOP);
-    let before = books.get(READ);
-    let waited = Instant::now();
-    while books.get(READ) < before + 20 && waited.elapsed() < Duration::from_secs(10) {
-        std::thread::yield_now();
-    }
-    assert!(books.get(READ) > before, "Q4: nobody reads while one is stopped");
-    signal(worker, Signal::CONT);
-    books.clocks().stops(worker.id());
+fn stopped_for_a_while(books: &Books<ALL>, worker: &Child, time: Duration) {
+    let read = stop(books.clocks(), worker, || {
+        let (before, waited) = (books.get(READ), Instant::now());
+        while waited.elapsed() < time || books.get(READ) < before + 20 && waited.elapsed() < Duration::from_secs(10) {
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        books.get(READ) - before
+    });
+    assert!(read > 0, "Q4: nobody reads while one is stopped");
 }
 
 #[test]

@@ -4,8 +4,9 @@
 use crate::books::{Books, Crew, all_end, at_work, grows, in_rounds};
 use crate::common::Rng;
 use crate::held::Times;
+use crate::woken::{Waited, Way};
 use atomic_matrix::handlers::Handler;
-use atomic_matrix::ipc::{Failed, Unanswered, Unreceived, Unsent};
+use atomic_matrix::ipc::{CallError, Failed, Message, Unanswered, Unreceived, Unsent};
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
@@ -53,7 +54,15 @@ fn call(handler: &Handler, books: &Books<ALL>, life: u64) {
         let number = life << 32 | k;
         let mut request = clocks.heap(|| client.request()).expect("room");
         *request = number;
-        match clocks.waits(|| client.call(request, Duration::from_secs(5))) {
+        let since = |called: &Result<Message<'_, [u64]>, CallError<'_, u64>>| {
+            let dead = || clocks.dead_at(life as usize, k);
+            match called {
+                Ok(_) => clocks.said(Way::To, life as usize, k).or_else(dead).map(Waited::There),
+                Err(failed) if matches!(failed.why, Failed::Unanswered { .. }) => dead().map(Waited::Dead),
+                Err(_) => None,
+            }
+        };
+        match clocks.waits_for(|| client.call(request, Duration::from_secs(5)), since) {
             Ok(response) if response.iter().copied().eq(response_to(number)) => {
                 books.word(GOT).fetch_add(1, SeqCst);
             }
@@ -77,12 +86,14 @@ fn serve(handler: &Handler, books: &Books<ALL>) {
     let mut random = Rng(std::process::id().into());
     while !books.stopped() {
         let next = match clocks.timed(|| server.try_next()) {
-            Err(Unreceived::Empty) => clocks.waits(|| server.next_timeout(Duration::from_millis(50))),
+            Err(Unreceived::Empty) => clocks.waits(|| server.next_timeout(Duration::from_millis(300))),
             next => next,
         };
         match next {
             Ok(request) => {
                 let number = *request;
+                let (life, k) = ((number >> 32) as usize, number & 0xFFFF_FFFF);
+                clocks.works_for(life, k);
                 // Dropped, sometimes.
                 if random.below(20) == 0 {
                     continue;
@@ -91,7 +102,10 @@ fn serve(handler: &Handler, books: &Books<ALL>) {
                 let mut response = clocks.heap(|| request.response_slice(length)).expect("room");
                 response.iter_mut().zip(response_to(number)).for_each(|(word, value)| *word = value);
                 match clocks.timed(|| request.respond(response)) {
-                    Ok(()) => tick(books, ANSWERED, number),
+                    Ok(()) => {
+                        clocks.there(Way::To, life, k);
+                        tick(books, ANSWERED, number);
+                    }
                     Err(refused) => {
                         assert!(matches!(refused.why, Unanswered::Gone | Unanswered::GivenUp), "{refused:?}");
                     }

@@ -1,7 +1,7 @@
 //! A topic between processes of which some are killed or stopped all the time: who subscribes throughout gets each publication once,
 //! whole and in its publisher's order, and so does everybody else from where they began; nothing is left.
 
-use crate::books::{Books, Crew, all_end, at_work, grows, in_rounds, pass_on, whole};
+use crate::books::{Books, Crew, SMALL, all_end, at_work, grows, in_rounds, pass_on, sign, whole};
 use crate::common::Rng;
 use crate::held::Times;
 use atomic_matrix::handlers::Handler;
@@ -41,7 +41,7 @@ fn topic_worker() {
 
 fn publish(handler: &Handler, topic: &atomic_matrix::ipc::Topic<[u64]>, books: &Books<ALL>, life: u64) {
     let clocks = books.clocks();
-    pass_on(handler, books, (life, EACH), [BEGUN, TOLD], |message| {
+    pass_on(handler, books, (life, EACH, SMALL), [BEGUN, TOLD], |message| {
         let refused = match clocks.timed(|| topic.try_publish(message)) {
             Err(refused) if refused.why == Unsent::Full => {
                 clocks.waits(|| topic.publish_timeout(refused.message, Duration::from_millis(100)))
@@ -57,11 +57,20 @@ fn publish(handler: &Handler, topic: &atomic_matrix::ipc::Topic<[u64]>, books: &
 
 /// Reads on; whose it is and which, if there was one. Each publisher's come one after the other.
 fn read(books: &Books<ALL>, subscriber: &mut Subscriber<[u64]>, last: &mut [Option<u64>]) -> Option<(usize, u64)> {
-    let news = books.clocks().waits(|| subscriber.next_timeout(Duration::from_millis(50))).expect("it is open")?;
-    let found = whole(&news, LIVES, EACH);
+    let clocks = books.clocks();
+    // Longer than a nap.
+    let next = clocks.waits_for(
+        || subscriber.next_timeout(Duration::from_millis(300)),
+        |next| {
+            let (life, k) = sign(next.as_ref().ok()?.as_ref()?);
+            clocks.since(life, k)
+        },
+    );
+    let news = next.expect("it is open")?;
+    let found = whole(&news, (LIVES, EACH, SMALL));
     std::thread::yield_now();
     let in_order = found.is_some_and(|(life, k)| last[life].replace(k).is_none_or(|before| k == before + 1));
-    if !in_order || whole(&news, LIVES, EACH) != found {
+    if !in_order || whole(&news, (LIVES, EACH, SMALL)) != found {
         books.word(WRONG).fetch_add(1, SeqCst);
     }
     books.word(READ).fetch_add(1, SeqCst);

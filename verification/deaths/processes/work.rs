@@ -3,7 +3,7 @@
 //!
 //! `MATRIX_KILL_SECONDS` lengthens the runs.
 
-use crate::books::{Books, Crew, all_end, at_work, in_rounds, is_slow, pass_on, whole};
+use crate::books::{Books, Crew, SMALL, all_end, at_work, in_rounds, is_slow, pass_on, sign, whole};
 use crate::common::Rng;
 use crate::held::Times;
 use atomic_matrix::handlers::Handler;
@@ -29,6 +29,8 @@ const DONE: &str = "done";
 /// So many may be held at a time.
 const HOLDS: u16 = 24;
 const SOON: Duration = Duration::from_millis(50);
+/// How long a worker waits for a message: longer than a nap.
+const LONGER: Duration = Duration::from_millis(300);
 
 #[test]
 #[ignore = "a role: the tests of this file run it in processes of its own"]
@@ -43,9 +45,10 @@ fn work_worker() {
 fn send(handler: &Handler, books: &Books<ALL>, life: u64) {
     let jobs = handler.channel::<[u64]>(JOBS).redeliver(HOLDS).open().expect("it is there");
     let sender = jobs.sender().expect("a sender");
-    pass_on(handler, books, (life, EACH), [BEGUN, SENT], |message| {
+    pass_on(handler, books, (life, EACH, SMALL), [BEGUN, SENT], |message| {
         // Nobody may be there to receive just now.
-        sender.send_timeout(message, Duration::from_millis(100)).map_err(|refused| {
+        let clocks = books.clocks();
+        clocks.waits(|| sender.send_timeout(message, Duration::from_millis(100))).map_err(|refused| {
             assert!(matches!(refused.why, Unsent::Timeout | Unsent::Disconnected { .. }), "{refused:?}");
             refused.message
         })
@@ -58,15 +61,21 @@ fn work(handler: &Handler, books: &Books<ALL>) {
     let worker = jobs.worker().expect("a worker");
     let done = handler.channel::<[u64]>(DONE).open().and_then(|done| done.sender()).expect("it is there");
     let mut held: Vec<Delivery<'_, [u64]>> = vec![];
+    let clocks = books.clocks();
+    let since = |received: &Result<Delivery<'_, [u64]>, Unreceived>| {
+        let first = received.as_ref().ok().filter(|job| job.deliveries() == 1)?;
+        let (life, k) = sign(first);
+        clocks.since(life, k)
+    };
     for k in 1_u64.. {
-        match worker.recv_timeout(SOON) {
-            Ok(job) if is_slow() => job.forward(&done).expect("the test receives"),
+        match clocks.waits_for(|| worker.recv_timeout(LONGER), since) {
+            Ok(job) if is_slow() => clocks.waits(|| job.forward(&done)).expect("the test receives"),
             Ok(job) => {
                 note(books, &job, job.deliveries() > 1);
                 match k % 8 {
                     0 => drop(job),
                     1..=3 => held.push(job),
-                    _ => job.ack(),
+                    _ => clocks.timed(|| job.ack()),
                 }
                 if held.len() == 4 {
                     held.drain(..).for_each(Delivery::ack);
@@ -86,7 +95,7 @@ fn work(handler: &Handler, books: &Books<ALL>) {
 /// Ticks a message off, which may be ticked off already only if it was delivered before.
 fn note(books: &Books<ALL>, message: &[u64], again: bool) {
     books.word(AGAIN).fetch_add(again.into(), SeqCst);
-    match whole(message, LIVES, EACH) {
+    match whole(message, (LIVES, EACH, SMALL)) {
         None => _ = books.word(TORN).fetch_add(1, SeqCst),
         Some((life, k)) if books.tick(BITS + life * WORDS, k) || again => {}
         Some(_) => _ = books.word(TWICE).fetch_add(1, SeqCst),
