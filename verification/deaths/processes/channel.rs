@@ -2,7 +2,7 @@
 //! and freed balance.
 //!
 //! The books lie in a segment of their own, in words that a kill leaves as they are. `MATRIX_KILL_SECONDS`
-//! lengthens the runs.
+//! lengthens the runs. *Frames* are messages of 64 KiB to 3 MiB, of which the memory has room for a few.
 
 use crate::books::{Books, Crew, Length, SMALL, all_end, at_work, in_rounds, is_slow, pass_on, sign, whole};
 use crate::common::Rng;
@@ -29,10 +29,23 @@ const NAME: &str = "numbers";
 /// How long a sender waits for room, and a receiver for a message: longer than a nap.
 const PATIENCE: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(300)];
 
+/// 64 KiB to 3 MiB, as many of each power of two; not in their order.
+const FRAME: Length = |k| {
+    let random = k.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+    let least = (64 << 10 >> 3) << (random % 6);
+    (least + random / 6 % least).min(3 << 20 >> 3)
+};
+
 #[test]
 #[ignore = "a role: the tests of this file run it in processes of its own"]
 fn channel_worker() {
     many(SMALL);
+}
+
+#[test]
+#[ignore = "a role: the tests of this file run it in processes of its own"]
+fn frame_worker() {
+    many(FRAME);
 }
 
 fn many(length: Length) {
@@ -165,6 +178,7 @@ struct Sort {
 const PLAIN: Sort = Sort { role: "channel::channel_worker", length: SMALL, size: 2 << 20, slow: false };
 /// The ring is full most of the time.
 const SLOW: Sort = Sort { slow: true, ..PLAIN };
+const FRAMES: Sort = Sort { role: "channel::frame_worker", length: FRAME, size: 32 << 20, slow: false };
 
 /// Two senders and two receivers; those that `kills` allows are killed and replaced, or stopped for a while, until the time is over or so
 /// many were killed: how many.
@@ -257,6 +271,17 @@ fn q3_receivers_are_killed() {
 #[test]
 fn q3_all_are_killed_while_the_ring_is_full() {
     run("channel, all", &SLOW, [true, true]);
+}
+
+#[test]
+fn q3_all_are_killed_amid_frames() {
+    run("channel, frames", &FRAMES, [true, true]);
+}
+
+#[test]
+fn frames_are_of_every_size() {
+    let lengths: Vec<u64> = (0..10_000).map(|k| 8 * FRAME(k)).collect();
+    assert_eq!((lengths.iter().min(), lengths.iter().max()), (Some(&(64 << 10)), Some(&(3 << 20))));
 }
 
 #[test]
