@@ -14,6 +14,7 @@ mod held;
 mod map;
 mod mappings;
 mod service;
+mod streams;
 mod threads;
 mod topic;
 mod woken;
