@@ -383,7 +383,7 @@ fn a_sleep_is_told_from_work() {
 }
 
 /// Ends what runs beside, however this ends.
-struct Stops<'a>(&'a AtomicBool);
+pub(crate) struct Stops<'a>(pub(crate) &'a AtomicBool);
 
 impl Drop for Stops<'_> {
     fn drop(&mut self) {

@@ -5,9 +5,10 @@
 
 use crate::books::{Books, Crew, SMALL, all_end, at_work, in_rounds, is_slow, pass_on, sign, whole};
 use crate::common::Rng;
-use crate::held::Times;
+use crate::held::{Stops, Times};
 use atomic_matrix::handlers::Handler;
 use atomic_matrix::ipc::{Channel, Delivery, Unreceived, Unsent};
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
@@ -110,13 +111,16 @@ fn round(forward: bool, (seed, kills, until): (u64, u64, Instant)) -> (u64, Time
     let done = handler.channel::<[u64]>(DONE).capacity(8).create().expect("made");
     let results = done.receiver().expect("a receiver");
     let mut random = Rng(seed);
+    let over = AtomicBool::new(false);
     let killed = std::thread::scope(|scope| {
-        let collected = scope.spawn(|| {
+        // Until the workers have ended, who may wait for room to send on what is left.
+        let _over = Stops(&over);
+        scope.spawn(|| {
             // What comes out once is done once.
             loop {
                 match results.recv_timeout(SOON) {
                     Ok(message) => note(&books, &message, false),
-                    Err(Unreceived::Timeout | Unreceived::Disconnected { .. }) if books.stopped() => return,
+                    Err(Unreceived::Timeout | Unreceived::Disconnected { .. }) if over.load(SeqCst) => return,
                     Err(Unreceived::Timeout | Unreceived::Disconnected { .. }) => std::thread::sleep(SOON / 50),
                     Err(why) => panic!("{why}"),
                 }
@@ -125,7 +129,6 @@ fn round(forward: bool, (seed, kills, until): (u64, u64, Instant)) -> (u64, Time
         let mut workers = [1, 2, 0, 0].map(|life| (life, crew.spawn(life)));
         let killed = crew.kills(books.clocks(), &mut workers, &mut random, (kills, until, LIVES - 2), 10..40, |_| true);
         all_end(&books, workers.into_iter().map(|(_, worker)| worker));
-        collected.join().expect("it ends");
         killed
     });
     handler.reap().expect("a slot");
