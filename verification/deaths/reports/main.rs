@@ -3,18 +3,22 @@
 //!
 //! Roles that need a process of their own are ignored tests, which [`support::child`] runs by name in a new process.
 
+mod asleep;
 mod clock;
 #[path = "../../support/common.rs"]
 mod common;
 mod exits;
+#[cfg(target_arch = "x86_64")]
+mod maker;
 mod page;
+mod room;
 #[path = "../../api/segment/support.rs"]
 #[allow(dead_code, reason = "each test binary uses a part")]
 mod support;
 
 use atomic_matrix::Error;
 use atomic_matrix::handlers::Handler;
-use atomic_matrix::ipc::Unsent;
+use atomic_matrix::ipc::{Failed, Message, Unsent};
 use common::{MIB, Scratch};
 use rustix::process::{Pid, Signal, kill_process};
 use std::io::{BufRead, BufReader, Write};
@@ -26,29 +30,53 @@ const SHORT: Duration = Duration::from_millis(5);
 const LONG: Duration = Duration::from_secs(30);
 /// How long somebody is stopped: many naps, and many times as long as what others take for a death.
 const STOPPED: Duration = Duration::from_secs(2);
+/// How long somebody sleeps with a message on its way.
+const ASLEEP: Duration = Duration::from_secs(10);
 
-/// A process that runs a role, and is killed with the test if that fails.
-struct Role(Option<Child>);
+/// A process that runs a role, and is killed with the test if that fails; and what it said before it was ready.
+struct Role(Option<Child>, Vec<String>);
 
 impl Role {
     /// Started, and so far that it has said READY.
     fn ready(role: &str, scratch: &Scratch) -> Self {
-        let mut child = child(role, &scratch.0.to_string());
-        let mut lines = BufReader::with_capacity(1, child.stdout.as_mut().expect("piped")).lines();
-        if !lines.any(|line| line.expect("readable") == "READY") {
-            panic!("{role} has ended: {}", succeed(child));
+        Self::ready_with(role, &scratch.0.to_string())
+    }
+    fn ready_with(role: &str, argument: &str) -> Self {
+        let mut child = child(role, argument);
+        let mut said = vec![];
+        for line in BufReader::with_capacity(1, child.stdout.as_mut().expect("piped")).lines() {
+            said.push(line.expect("readable"));
+            if said.last().is_some_and(|line| line == "READY") {
+                return Self(Some(child), said);
+            }
         }
-        Self(Some(child))
+        panic!("{role} has ended: {}", succeed(child));
+    }
+    fn child(&self) -> &Child {
+        self.0.as_ref().expect("it runs")
+    }
+    /// The thread that plays the role, which has said so.
+    fn thread(&self) -> i32 {
+        let number = self.1.iter().find_map(|line| line.strip_prefix("THREAD ")?.parse().ok());
+        number.expect("it has said its number")
     }
     fn signal(&self, signal: Signal) {
-        let child = self.0.as_ref().expect("it runs");
-        kill_process(Pid::from_child(child), signal).expect("it is there");
+        kill_process(Pid::from_child(self.child()), signal).expect("it is there");
+    }
+    /// It may go on.
+    fn tell(&mut self) -> &mut Child {
+        let child = self.0.as_mut().expect("it runs");
+        child.stdin.as_mut().expect("piped").write_all(b"go on\n").expect("it waits");
+        child
     }
     /// It may go on, and ends well.
     fn ends(mut self) {
-        let mut child = self.0.take().expect("it runs");
-        child.stdin.as_mut().expect("piped").write_all(b"go on\n").expect("it waits");
-        succeed(child);
+        self.tell();
+        succeed(self.0.take().expect("it runs"));
+    }
+    /// It may go on: how it ends.
+    fn goes_on(mut self) -> std::process::ExitStatus {
+        self.tell().wait().expect("a child")
     }
 }
 
@@ -62,44 +90,97 @@ impl Drop for Role {
 
 /// In a role: the segment that it was told.
 fn told() -> Option<Handler> {
-    Some(Scratch::attach(&std::mem::ManuallyDrop::new(Scratch(argument()?.parse().expect("an id")))))
+    attached(&argument()?)
+}
+fn attached(id: &str) -> Option<Handler> {
+    Some(Scratch::attach(&std::mem::ManuallyDrop::new(Scratch(id.parse().expect("an id")))))
+}
+
+/// In a role: says that it is ready, and which thread it is.
+fn says_ready() {
+    println!("\nTHREAD {}\nREADY", rustix::thread::gettid().as_raw_nonzero());
 }
 
 /// In a role: says that it is ready, and waits until it may go on.
 fn ready() {
-    println!("\nREADY");
+    says_ready();
     let mut line = String::new();
     let _ = std::io::stdin().read_line(&mut line);
 }
 
-/// 5: a message on its way while its receiver sleeps, however long that is: no clock takes it away.
+/// 5: what is on its way while its receiver sleeps, or is stopped, for longer than anybody's watchdog: no clock takes it away.
 #[test]
 fn q3_what_is_on_its_way_waits_for_who_sleeps() {
-    let (scratch, handler) = common::segment();
-    let channel = handler.channel::<[u64; 3]>("orders").create().expect("made");
-    let sender = channel.sender().expect("a sender");
-    let receiver = Role::ready("receives_later", &scratch);
-    receiver.signal(Signal::STOP);
-    sender.send_value([7, 8, 9]).expect("there is a receiver");
-    let begun = Instant::now();
-    while begun.elapsed() < STOPPED {
-        // Whoever looks for the dead finds none.
-        let recovered = handler.reap().expect("a slot");
-        assert_eq!((recovered.participants, channel.len()), (0, 1));
-        std::thread::sleep(SHORT);
+    let scratch = Scratch::new();
+    let handler = scratch.options().size(16 * MIB).create().expect("created");
+    let [stopped, sleeps] = ["stopped", "sleeps"].map(|name| {
+        let frames = handler.channel::<[u64]>(name).create().expect("made");
+        let (topic, calls) = (format!("{name} news"), format!("{name} calls"));
+        let topic = handler.topic::<[u64]>(&topic).open_or_create().expect("made");
+        let service = handler.service::<[u64], u64>(&calls).open_or_create().expect("made");
+        let receiver = Role::ready_with("receives_later", &format!("{} {name}", scratch.0));
+        (frames, topic, service, receiver)
+    });
+    stopped.3.signal(Signal::STOP);
+    for (frames, topic, service, _) in [&stopped, &sleeps] {
+        let sender = frames.sender().expect("a sender");
+        SIZES.iter().for_each(|&size| sender.send(values(&handler, size)).expect("there is a receiver"));
+        topic.try_publish(values(&handler, 5)).expect("room");
+        let client = service.client().expect("a client");
+        let call = client.call(values(&handler, 3), SHORT).expect_err("nobody answers so soon");
+        assert_eq!(call.why, Failed::Timeout);
     }
-    receiver.signal(Signal::CONT);
-    receiver.ends();
-    assert!(channel.is_empty());
+    let begun = Instant::now();
+    let clients = [&stopped, &sleeps].map(|(_, _, service, _)| service.client().expect("a client"));
+    std::thread::scope(|scope| {
+        let waits = clients.each_ref().map(|client| {
+            scope.spawn(|| client.call(values(&handler, 7), LONG).map(|response| *response).expect("it is answered"))
+        });
+        while begun.elapsed() < ASLEEP {
+            // Whoever looks for the dead finds none.
+            let recovered = handler.reap().expect("a slot");
+            assert_eq!((recovered.participants, stopped.0.len(), sleeps.0.len()), (0, SIZES.len(), SIZES.len()));
+            std::thread::sleep(SHORT);
+        }
+        stopped.3.signal(Signal::CONT);
+        [stopped.3, sleeps.3].into_iter().for_each(Role::ends);
+        waits.into_iter().for_each(|wait| assert_eq!(wait.join().expect("it ends"), 7));
+    });
+    assert!(stopped.0.is_empty() && sleeps.0.is_empty());
+}
+
+/// Words of the messages: of a line, of half a page, of a large block.
+const SIZES: [u64; 3] = [3, 300, 3 << 17];
+
+fn values(handler: &Handler, size: u64) -> Message<'_, [u64]> {
+    let mut message = handler.message_slice(size as usize).expect("room");
+    message.iter_mut().zip(size..).for_each(|(word, value)| *word = value);
+    message
+}
+fn are_whole(message: &[u64], size: u64) {
+    assert!(message.iter().copied().eq(size..2 * size), "{} of {size} words", message.len());
 }
 
 #[test]
 #[ignore = "a role: receives when it is told to"]
 fn receives_later() {
-    let Some(handler) = told() else { return };
-    let receiver = handler.channel::<[u64; 3]>("orders").open().and_then(|orders| orders.receiver()).expect("made");
+    let Some(argument) = argument() else { return };
+    let (id, name) = argument.split_once(' ').expect("two words");
+    let handler = attached(id).expect("it is there");
+    let receiver = handler.channel::<[u64]>(name).open().and_then(|orders| orders.receiver()).expect("made");
+    let topic = handler.topic::<[u64]>(&format!("{name} news")).open_or_create().expect("made");
+    let mut subscriber = topic.subscribe(0).expect("a place");
+    let service = handler.service::<[u64], u64>(&format!("{name} calls")).open_or_create().expect("made");
+    let server = service.server().expect("a server");
     ready();
-    assert_eq!(*receiver.recv_timeout(LONG).expect("it was sent"), [7, 8, 9]);
+    SIZES.iter().for_each(|&size| are_whole(&receiver.recv_timeout(LONG).expect("it was sent"), size));
+    are_whole(&subscriber.next_timeout(LONG).expect("open").expect("it was published"), 5);
+    // Of the two calls one was given up.
+    let request = server.next_timeout(LONG).expect("it was sent");
+    are_whole(&request, 7);
+    let mut response = request.response().expect("room");
+    *response = 7;
+    request.respond(response).expect("it is waited for");
 }
 
 /// 20: whoever is slow keeps what it has: a lock, a role, its place in a topic. Nobody decides by a clock.
