@@ -394,8 +394,20 @@ pub enum Mutant {
     WatchRings,
     /// A lock that is released is no longer poisoned.
     PoisonForgotten,
+    /// A dead holder's lock is taken over by a store, whoever was quicker.
+    TakenOverPlainly,
+    /// A permit is taken by a load and a store.
+    PermitTakenPlainly,
+    /// An event is cleared by a load and a store.
+    ClearedByTwo,
+    /// Who gives up at a barrier stays counted as having arrived.
+    ArrivalKept,
+    /// Who gives up at a barrier takes its arrival back, also if the barrier has opened meanwhile.
+    ArrivalUnchecked,
     /// A lookup that finds no entry does not look whether something was published meanwhile.
     TurnUnvalidated,
+    /// Who replaces a name is given the block that stood there, also if another has withdrawn it.
+    WithdrawnReplaced,
     /// A recovery frees the blocks of the dead before it has settled their links.
     BlocksBeforeLinks,
     /// A recovery completes no links of the dead.
@@ -499,6 +511,13 @@ pub const WAITING_MUTANTS: &[Mutant] = &[
     Mutant::HoldLeftUntold, Mutant::SecondPollDropped, Mutant::HelperUntold,
     Mutant::HelperUnawaited, Mutant::WatchKeepsCall, Mutant::PoisonForgotten,
     Mutant::TurnUnvalidated, Mutant::WatchRings,
+];
+
+/// Mutants that locks, permits, events, barriers and names that are replaced have to notice.
+#[rustfmt::skip]
+pub const SYNC_MUTANTS: &[Mutant] = &[
+    Mutant::PoisonForgotten, Mutant::TakenOverPlainly, Mutant::PermitTakenPlainly, Mutant::ClearedByTwo,
+    Mutant::ArrivalKept, Mutant::ArrivalUnchecked, Mutant::TurnUnvalidated, Mutant::WithdrawnReplaced,
 ];
 
 /// Every mutant of the channel and of structures.

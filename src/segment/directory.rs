@@ -261,7 +261,7 @@ impl<R: Region> Directory<'_, R> {
                 return Ok(found.and_then(|(old, state)| {
                     let (word, held) = (self.word(old, STATE), held_by(prepared, state));
                     // Withdrawn or taken meanwhile: whoever did that was first, and has it.
-                    let ours = word.load(&DIR_LOOK) == held;
+                    let ours = R::Backend::check(word.load(&DIR_LOOK) == held, Mutant::WithdrawnReplaced);
                     // Nobody else changes it.
                     ours.then(|| word.store(EMPTY, &DIR_WRITE)).and(block_before)
                 }));

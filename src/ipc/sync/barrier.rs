@@ -5,7 +5,7 @@
 //! arrival back, unless the barrier has opened meanwhile.
 
 use crate::backend::orderings::*;
-use crate::backend::{Backend, Word};
+use crate::backend::{Backend, Mutant, Word};
 use crate::ipc::wait::Bell;
 use crate::packed::packed;
 use std::time::Instant;
@@ -60,8 +60,11 @@ impl<B: Backend> Gate<'_, B> {
 
     /// Takes an arrival back, unless all have arrived meanwhile.
     fn give_up(&self, arrived: u64) -> Option<Passed> {
+        if B::mutated(Mutant::ArrivalKept) {
+            return None;
+        }
         let mut now = self.round.load(&SYNC_LOOK);
-        while round(now) == arrived {
+        while B::check(round(now) == arrived, Mutant::ArrivalUnchecked) {
             match self.round.cas(now, now.wrapping_sub(1), &SYNC_PASS) {
                 Ok(_) => return None,
                 Err(found) => now = found,

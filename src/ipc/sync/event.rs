@@ -5,7 +5,7 @@
 //! setting and before waking: whoever waits sees it after a nap at the latest.
 
 use crate::backend::orderings::*;
-use crate::backend::{Backend, Word};
+use crate::backend::{Backend, Mutant, Word};
 use crate::ipc::wait::Bell;
 use std::time::Instant;
 
@@ -24,6 +24,11 @@ impl<B: Backend> Flag<'_, B> {
     }
     /// Clears it, and says whether it was set: of several who clear it one is told so.
     pub fn clear(&self) -> bool {
+        if B::mutated(Mutant::ClearedByTwo) {
+            let was_set = self.is_set();
+            self.flag.store(0, &SYNC_GIVE);
+            return was_set;
+        }
         self.flag.fetch_and(0, &SYNC_TAKE) == 1
     }
     /// Whether it is set.

@@ -52,10 +52,19 @@ impl<B: Backend> Lock<'_, B> {
         }
         // A dead one changes the word no more, so that of several who find it dead one takes the lock over.
         let dead = is_dead(holder);
-        if dead && self.word.cas(word, POISONED | me, &SYNC_TAKE).is_ok() {
+        if dead && self.take_over(word, me) {
             return Ok(true);
         }
         Err(Busy::Held(holder))
+    }
+
+    /// Takes the lock from a dead holder; false if another was quicker.
+    fn take_over(&self, word: u64, me: u64) -> bool {
+        if B::mutated(Mutant::TakenOverPlainly) {
+            self.word.store(POISONED | me, &SYNC_GIVE);
+            return true;
+        }
+        self.word.cas(word, POISONED | me, &SYNC_TAKE).is_ok()
     }
 
     /// Takes the lock, waiting for it; `is_dead` is asked about its holder, and thoroughly after each nap.

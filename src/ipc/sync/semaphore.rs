@@ -7,7 +7,7 @@
 //! it, after a nap at the latest.
 
 use crate::backend::orderings::*;
-use crate::backend::{Backend, Word};
+use crate::backend::{Backend, Mutant, Word};
 use crate::ipc::wait::Bell;
 use std::time::Instant;
 
@@ -24,6 +24,10 @@ impl<B: Backend> Permits<'_, B> {
     pub fn try_take(&self) -> bool {
         let mut count = self.count.load(&SYNC_HINT);
         while count > 0 {
+            if B::mutated(Mutant::PermitTakenPlainly) {
+                self.count.store(count - 1, &SYNC_GIVE);
+                return true;
+            }
             match self.count.cas(count, count - 1, &SYNC_TAKE) {
                 Ok(_) => return true,
                 Err(found) => count = found,

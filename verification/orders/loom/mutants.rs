@@ -83,6 +83,7 @@ mutants! {
     mutant_hold_left_untold_is_caught HoldLeftUntold "loom_q5_a_hold_that_was_claimed_in_vain_is_told";
     mutant_hold_claimed_plainly_is_caught HoldClaimedPlainly "loom_q3_a_hold_has_one_holder";
     mutant_poison_forgotten_is_caught PoisonForgotten "loom_q5_lock_of_the_dead_is_taken_over";
+    mutant_taken_over_plainly_is_caught TakenOverPlainly "loom_q5_lock_of_the_dead_is_taken_over";
 }
 
 /// Harmful only if the carver is killed while its run is half cut up.
@@ -390,8 +391,14 @@ const FAULTS: &[(Mutant, &str)] = &[
     (Mutant::HelperUnawaited, "`mutant_helper_unawaited_is_caught`"),
     (Mutant::WatchKeepsCall, "`mutant_watch_keeps_call_is_caught`"),
     (Mutant::WatchRings, "`mutant_watch_rings_is_caught`"),
-    (Mutant::PoisonForgotten, "`mutant_poison_forgotten_is_caught`"),
-    (Mutant::TurnUnvalidated, "`mutant_turn_unvalidated_is_caught`"),
+    (Mutant::PoisonForgotten, "`mutant_poison_forgotten_is_caught`; `mutant_sync_table`"),
+    (Mutant::TakenOverPlainly, "`mutant_taken_over_plainly_is_caught`; `mutant_sync_table`"),
+    (Mutant::PermitTakenPlainly, "`mutant_sync_table`"),
+    (Mutant::ClearedByTwo, "`mutant_sync_table`"),
+    (Mutant::ArrivalKept, "`mutant_sync_table`"),
+    (Mutant::ArrivalUnchecked, "`mutant_sync_table`"),
+    (Mutant::TurnUnvalidated, "`mutant_turn_unvalidated_is_caught`; `mutant_sync_table`"),
+    (Mutant::WithdrawnReplaced, "`mutant_sync_table`"),
     (Mutant::BlocksBeforeLinks, "`mutant_channel_table`; `mutant_map_table`"),
     (Mutant::LinksUnsettled, "`mutant_channel_table`; `mutant_map_table`"),
     (Mutant::VoidWordsKept, "`mutant_channel_table`"),
@@ -488,6 +495,7 @@ fn mutants_report_is_current() {
         .chain(TOPIC_MUTANTS)
         .chain(MAP_MUTANTS)
         .chain(CALL_MUTANTS)
+        .chain(SYNC_MUTANTS)
     {
         assert_eq!(FAULTS.iter().filter(|row| row.0 == *mutant).count(), 1, "{mutant:?} has no row");
     }

@@ -23,6 +23,8 @@ mod stage;
 mod structures;
 #[path = "../../support/survivors.rs"]
 mod survivors;
+#[path = "../sync/play.rs"]
+mod sync;
 #[path = "../topic/play.rs"]
 mod topic;
 

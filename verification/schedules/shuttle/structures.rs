@@ -3,9 +3,9 @@
 
 use crate::channel::Crowd;
 use crate::stage::{Player, Stage};
-use crate::{call, channel, map, topic};
+use crate::{call, channel, map, sync, topic};
 use atomic_matrix::backend::Mutant;
-use atomic_matrix::backend::orderings::{CALL_MUTANTS, CHANNEL_MUTANTS, MAP_MUTANTS, TOPIC_MUTANTS};
+use atomic_matrix::backend::orderings::{CALL_MUTANTS, CHANNEL_MUTANTS, MAP_MUTANTS, SYNC_MUTANTS, TOPIC_MUTANTS};
 use atomic_matrix::backend::shuttle::{Shuttle, set_mutant, stopped_at};
 use atomic_matrix::check::turns::{self, Scheduling};
 use atomic_matrix::ipc::structure::Sort;
@@ -106,6 +106,15 @@ fn service(seed: u64) {
     note(&tally.stops, &tally.killed);
 }
 
+fn waiting(seed: u64) {
+    let tally = sync::Tally::default();
+    let (subject, what) = drawn(&sync::SUBJECTS, &[()], 24, seed);
+    // Without a victim, too, one of each.
+    let subject = if what.is_none() { sync::SUBJECTS[seed as usize % sync::SUBJECTS.len()] } else { subject };
+    sync::run::<Shuttle>(subject, what.map(|((), k)| k), seed, &tally);
+    note(&tally.stops, &tally.killed);
+}
+
 fn explore(one: fn(u64), seed: u64, scheduler: impl Scheduler + 'static) {
     let mut config = shuttle::Config::new();
     config.stack_size = 1 << 18;
@@ -169,6 +178,11 @@ fn shuttle_q3_q6_service() {
     check("service", service);
 }
 
+#[test]
+fn shuttle_s3_s5_c1_locks_permits_events_barriers_and_names() {
+    check("locks, permits, events, barriers, names", waiting);
+}
+
 /// Which faults these schedules notice. The survivors are printed, too: SURVIVORS are known, any other fails the test.
 #[test]
 fn mutant_shuttle_structures_table() {
@@ -196,8 +210,9 @@ fn mutant_shuttle_structures_table() {
         Check("board", board, TOPIC_MUTANTS),
         Check("map", table, MAP_MUTANTS),
         Check("service", service, CALL_MUTANTS),
+        Check("locks, permits, events, barriers, names", waiting, SYNC_MUTANTS),
     ];
-    let mut mutants = [CHANNEL_MUTANTS, TOPIC_MUTANTS, MAP_MUTANTS, CALL_MUTANTS].concat();
+    let mut mutants = [CHANNEL_MUTANTS, TOPIC_MUTANTS, MAP_MUTANTS, CALL_MUTANTS, SYNC_MUTANTS].concat();
     mutants.sort_unstable_by_key(|mutant| *mutant as u32);
     mutants.dedup();
     let mut lost = vec![];
