@@ -2,6 +2,7 @@
 //! time, one of which recovers it: weak memory and kills together (C1).
 
 use crate::model::{Mortal, Scenario, World, bound_name, deep, explore, mark, part, short, strict};
+use atomic_matrix::backend::Mutant;
 use atomic_matrix::backend::decorators::stopped_at;
 use atomic_matrix::backend::loom::Setting;
 use atomic_matrix::matrix::heap::{Kind, ThreadCache};
@@ -15,6 +16,11 @@ thread_local! {
     static STEP: Cell<u64> = const { Cell::new(0) };
     /// Whether it got to its end all the same.
     static FINISHED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs the victim's part, alone, to before the access at which it is stopped in this exploration.
+pub(crate) fn killed_at_its_step(victim: impl FnOnce()) {
+    FINISHED.set(stopped_at(STEP.get(), victim).is_some());
 }
 
 /// What the victim is doing, beside a witness's live block and a free block on each side.
@@ -154,7 +160,7 @@ fn frees_a_large_block(world: &World<Mortal>, cache: &mut ThreadCache) {
 }
 
 /// Explores every step in all-RMW mode; with weak memory every `stride`th one, unless in depth.
-fn every_step(name: &'static str, body: fn(), stride: u64, least: u64) {
+pub(crate) fn every_step(name: &'static str, body: fn(), stride: u64, least: u64) {
     let scenario = Scenario { name, body, bounds: (Some(1), Some(1)), minimum: 1, meets: &[] };
     // The bounds are meant as they are: in depth it is the steps that become more.
     let scenario = if deep() { Scenario { bounds: (Some(0), Some(1)), ..scenario } } else { scenario };
@@ -181,6 +187,20 @@ fn every_step(name: &'static str, body: fn(), stride: u64, least: u64) {
         );
         assert!(kills * stride > least && fewest >= 5, "{name}: explored too little");
     }
+}
+
+/// The first failure of a scenario under a fault, wherever its victim is stopped, in all-RMW mode.
+pub(crate) fn noticed_at_some_step(name: &'static str, body: fn(), mutant: Mutant) -> Option<String> {
+    let scenario = Scenario { name, body, bounds: (Some(1), Some(1)), minimum: 1, meets: &[] };
+    let setting = Setting { all_rmw: true, mutant: Some(mutant), ..Setting::default() };
+    FINISHED.set(false);
+    (0..).find_map(|step| {
+        STEP.set(step);
+        match explore(&scenario, setting) {
+            Err(failure) => Some(Some(format!("{name}, stopped before access {step}: {failure}"))),
+            Ok(_) => FINISHED.get().then_some(None),
+        }
+    })?
 }
 
 #[test]

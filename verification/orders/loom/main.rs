@@ -6,6 +6,7 @@
 //! only load.
 
 mod bias;
+mod calls;
 mod channel;
 mod futures;
 mod held;

@@ -1,8 +1,8 @@
 //! Each fault switched on must make a model fail; each ordering weakened one step is looked for in all models.
 
-use crate::kills::stale_index_at_every_step;
+use crate::kills::{noticed_at_some_step, stale_index_at_every_step};
 use crate::model::{Scenario, executions, explore};
-use crate::{bias, channel, futures, held, large, map, names, resize, scenarios, slots, topic, waiting};
+use crate::{bias, calls, channel, futures, held, large, map, names, resize, scenarios, slots, topic, waiting};
 use atomic_matrix::backend::loom::{Setting, weaker};
 use atomic_matrix::backend::orderings::*;
 use atomic_matrix::backend::{Mutant, Site};
@@ -24,6 +24,7 @@ fn all() -> impl Iterator<Item = &'static Scenario> {
         held::ALL,
         topic::ALL,
         map::ALL,
+        calls::ALL,
     ]
     .into_iter()
     .flatten()
@@ -84,6 +85,11 @@ mutants! {
     mutant_hold_claimed_plainly_is_caught HoldClaimedPlainly "loom_q3_a_hold_has_one_holder";
     mutant_poison_forgotten_is_caught PoisonForgotten "loom_q5_lock_of_the_dead_is_taken_over";
     mutant_taken_over_plainly_is_caught TakenOverPlainly "loom_q5_lock_of_the_dead_is_taken_over";
+    mutant_store_fence_dropped_is_caught StoreFenceDropped
+        "loom_q5_q6_who_waits_for_room_is_told_that_its_client_gave_up";
+    mutant_gone_unchecked_is_caught GoneUnchecked "loom_q3_q6_a_response_is_there_before_its_request_is_gone";
+    mutant_call_unchecked_is_caught CallUnchecked "loom_q6_a_response_that_comes_too_late";
+    mutant_ring_left_is_caught RingLeft "loom_q3_q6_a_client_leaves_beside_the_response";
 }
 
 /// Harmful only if the carver is killed while its run is half cut up.
@@ -93,6 +99,15 @@ fn mutant_carve_acked_early_is_caught() {
     let (caught, _) = quietly(|| stale_index_at_every_step(setting));
     println!("mutant CarveAckedEarly | {}", caught.as_deref().unwrap_or("SURVIVES"));
     assert!(caught.is_some(), "CarveAckedEarly survives");
+}
+
+/// Harmful only if a server is killed, and its client sleeps.
+#[test]
+fn mutant_rung_early_is_caught() {
+    let name = "loom_c1_q5_q6_a_server_is_killed";
+    let caught = quietly(|| noticed_at_some_step(name, calls::a_server_is_killed, Mutant::RungEarly));
+    println!("mutant RungEarly | {}", caught.as_deref().unwrap_or("SURVIVES"));
+    assert!(caught.is_some(), "RungEarly survives");
 }
 
 /// What becomes of an ordering that is one step weaker, or of two that stand in for each other.
@@ -373,15 +388,15 @@ const FAULTS: &[(Mutant, &str)] = &[
     (Mutant::CursorDroppedEarly, "`mutant_map_table`"),
     (Mutant::RetiredForgotten, "`mutant_map_table`"),
     (Mutant::DeadLeaveNothing, "`mutant_map_table`"),
-    (Mutant::GoneUnchecked, "`mutant_call_table`"),
-    (Mutant::CallUnchecked, "`mutant_call_table`"),
+    (Mutant::GoneUnchecked, "`mutant_gone_unchecked_is_caught`; `mutant_call_table`"),
+    (Mutant::CallUnchecked, "`mutant_call_unchecked_is_caught`; `mutant_call_table`"),
     (Mutant::LateEndsLook, "`mutant_call_table`"),
-    (Mutant::RingLeft, "`mutant_call_table`"),
-    (Mutant::RungEarly, "`mutant_call_table`"),
+    (Mutant::RingLeft, "`mutant_ring_left_is_caught`; `mutant_call_table`"),
+    (Mutant::RungEarly, "`mutant_rung_early_is_caught`; `mutant_call_table`"),
     (Mutant::WakeBeforePut, "`mutant_wake_before_put_is_caught`"),
     (Mutant::SleepersFenceDropped, "`mutant_sleepers_fence_dropped_is_caught`"),
     (Mutant::RingFenceDropped, "`mutant_ring_fence_dropped_is_caught`"),
-    (Mutant::StoreFenceDropped, "`mutant_tso_sleepers_table`"),
+    (Mutant::StoreFenceDropped, "`mutant_store_fence_dropped_is_caught`; `mutant_tso_sleepers_table`"),
     (Mutant::CountedPlainly, "`mutant_tso_sleepers_table`"),
     (Mutant::ResetSilently, "`mutant_reset_silently_is_caught`; `mutant_tso_sleepers_table`; state model"),
     (Mutant::ResetUnnoticed, "`mutant_reset_unnoticed_is_caught`; `mutant_tso_sleepers_table`; state model"),
