@@ -474,7 +474,7 @@ pub enum Mutant {
     AbsentUnvalidated,
     /// A cursor names a block without a look behind the fence whether it is in still.
     NameUnvalidated,
-    /// A copy counts without a look whether the bucket has changed meanwhile.
+    /// A copy counts without a look whether the bucket, or the cell, has changed meanwhile.
     CopyUnvalidated,
     /// A block that is being displaced is shown.
     DisplacedShown,
@@ -543,7 +543,7 @@ pub const HOLD_MUTANTS: &[Mutant] = &[
 pub const TOPIC_MUTANTS: &[Mutant] = &[
     Mutant::JoinUnvalidated, Mutant::CursorsIgnored, Mutant::JoinsIgnored, Mutant::LagMiscounted,
     Mutant::LapBelieved, Mutant::FreedBeforeCleared, Mutant::TailUnvalidated,
-    Mutant::BlocksBeforeLinks, Mutant::LinksUnsettled,
+    Mutant::BlocksBeforeLinks, Mutant::LinksUnsettled, Mutant::CopyUnvalidated,
 ];
 
 /// Mutants that a table has to notice.

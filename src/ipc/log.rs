@@ -308,8 +308,12 @@ impl<'a, R: Region> Log<'a, R> {
     pub fn is_still(&self, index: usize, link: Link) -> bool {
         R::Backend::fence(&COPY_FENCE);
         let Some(mine) = self.structure.reader(index) else { return false };
-        let c = ticket(mine.load(&CURSOR_OWN));
-        self.cells.at(c).load(&CELL_LOOK) == Cell::Link(link).word()
+        self.names(ticket(mine.load(&CURSOR_OWN)), link)
+    }
+    #[inline(always)]
+    fn names(&self, ticket: u64, link: Link) -> bool {
+        let still = self.cells.at(ticket).load(&CELL_LOOK) == Cell::Link(link).word();
+        R::Backend::check(still, Mutant::CopyUnvalidated)
     }
 
     /// The cursor is one further.
@@ -412,7 +416,7 @@ impl<'a, R: Region> Log<'a, R> {
     #[inline]
     pub fn is_still_at(&self, ticket: u64, link: Link) -> bool {
         R::Backend::fence(&COPY_FENCE);
-        self.cells.at(ticket).load(&CELL_LOOK) == Cell::Link(link).word()
+        self.names(ticket, link)
     }
 
     /// The ticket that a cursor reads next.

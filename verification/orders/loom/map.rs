@@ -28,6 +28,12 @@ fn key(which: u64) -> Key<'static> {
     Key { hash: which << 60, bytes: b"" }
 }
 
+/// A key that says itself which it is.
+fn named(which: usize) -> Key<'static> {
+    const NAMES: [&[u8]; 2] = [b"a", b"b"];
+    Key { hash: (which as u64) << 60, bytes: NAMES[which] }
+}
+
 /// A participant, its cache, and a cursor that it holds.
 struct Player {
     cache: Box<ThreadCache>,
@@ -251,6 +257,62 @@ scenarios! {
                 mark(if copied == old.at { "old" } else { "new" });
             }),
         ]);
+    }
+
+    // The same where another takes the block that was displaced, behind that, and labels it: nothing but the label itself
+    // orders that behind the change of the bucket.
+    loom_m1_a_copy_is_made_beside_anothers_use Some(1), Some(2), 30, [Mark("old"), Mark("new")] => {
+        let (world, map) = table(3, 2, 2);
+        let mut one = Player::new(&world, map, 1);
+        let (old, new) = (one.block(&world, map, 0), one.block(&world, map, 0));
+        assert_eq!(one.put(&world, map, old, 0), Some(None));
+        let own = Arc::clone(&world);
+        world.run([
+            part(move |w: &World| {
+                let was = one.put(w, map, new, 0).flatten().expect("M1: it was there");
+                one.end(w, map, was);
+                let another = loom::thread::spawn(move || {
+                    let block = own.heap.allocate(&mut strict(2), 1, 1, Kind::Raw).expect("L2: it was freed");
+                    assert_eq!(block.at, old.at);
+                    assert!(at(&own, map).write_label(block, &key(1)));
+                });
+                another.join().unwrap();
+            }),
+            part(move |w: &World| {
+                let copied = at(w, map).copied(&key(0), |live, _| live.at).expect("M1: there is one throughout");
+                mark(if copied == old.at { "old" } else { "new" });
+            }),
+        ]);
+    }
+
+    // The keys of a bucket are read while one is taken out and the value of the other replaced: that one is there once.
+    loom_m2_keys_are_read_beside_changes Some(1), Some(2), 30, [Mark("both"), Mark("one")] => {
+        let (world, map) = table(3, 2, 3);
+        let [mut one, mut two] = [1, 2].map(|me| Player::new(&world, map, me));
+        let [stays, taken, new] = [0, 1, 0].map(|which| {
+            let block = world.heap.allocate(&mut one.cache, 1, 1, Kind::Raw).expect("L2: there is room");
+            assert!(at(&world, map).write_label(block, &named(which)));
+            block
+        });
+        // What is taken stands in front, and its place is the next one's: a reader may have passed that.
+        for (block, which) in [(taken, 1), (stays, 0)] {
+            assert!(at(&world, map).put(&mut one.by(), block, &named(which), When::Always).is_ok_and(|was| was.is_none()));
+        }
+        world.run([
+            part(move |w: &World| {
+                let was = at(w, map).take(&mut one.by(), &named(1)).expect("M1: it is there");
+                one.end(w, map, was);
+                let was = at(w, map).put(&mut one.by(), new, &named(0), When::Always).expect("M1: there is room");
+                one.end(w, map, was.expect("M1: it was there"));
+            }),
+            part(move |w: &World| {
+                let mut keys = at(w, map).keys(&mut two.by(), 0);
+                keys.sort_unstable();
+                mark(if keys.len() == 2 { "both" } else { "one" });
+                assert!(keys == [b"a", b"b"] || keys == [b"a"], "M2: {keys:?}");
+            }),
+        ]);
+        nothing_is_left(&world, map);
     }
 
     // Two leave what was displaced meanwhile: the last one has it, behind all that the other has read.

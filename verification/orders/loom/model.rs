@@ -152,6 +152,10 @@ impl<B: Backend> World<B> {
         let header = self.heap.adoption().rename(made.at, made.header, 0).expect("it is ours");
         Live { at: made.at, header }
     }
+    /// Others may have their turn here, with weak memory as well, in a thread that only loads.
+    pub(crate) fn turn(&self) {
+        self.start.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    }
     /// Runs the parts at the same time, to their end.
     pub(crate) fn run<const N: usize>(self: &Arc<Self>, parts: [Part<B>; N]) {
         let threads = parts.map(|part| {

@@ -90,6 +90,9 @@ mutants! {
     mutant_gone_unchecked_is_caught GoneUnchecked "loom_q3_q6_a_response_is_there_before_its_request_is_gone";
     mutant_call_unchecked_is_caught CallUnchecked "loom_q6_a_response_that_comes_too_late";
     mutant_ring_left_is_caught RingLeft "loom_q3_q6_a_client_leaves_beside_the_response";
+    mutant_displaced_shown_is_caught DisplacedShown "loom_m2_keys_are_read_beside_changes";
+    mutant_absent_unvalidated_is_caught AbsentUnvalidated "loom_m2_keys_are_read_beside_changes";
+    mutant_copy_unvalidated_is_caught CopyUnvalidated "loom_b1_a_copy_is_whole";
 }
 
 /// Harmful only if the carver is killed while its run is half cut up.
@@ -214,7 +217,7 @@ const FATES: &[(&Site, &str, Fate)] = &[
         ),
     ),
     (&DIR_WRITE, "Relaxed", Killed("loom_s5_entry_is_reused_beside_a_reader")),
-    (&COPY_FENCE, "Relaxed", Argued(COPIES)),
+    (&COPY_FENCE, "Relaxed", Killed("loom_b1_a_copy_is_whole")),
     (&SLEEP_FENCE, "AcqRel", Killed("loom_q5_waiter_meets_giver")),
     (&RING_FENCE, "AcqRel", Killed("loom_q5_waiter_meets_giver")),
     (&BELL_RING, "Relaxed", Killed("loom_q5_count_of_sleepers_is_mended")),
@@ -269,7 +272,7 @@ const FATES: &[(&Site, &str, Fate)] = &[
     (&TURN_LOOK, "Relaxed", Killed("loom_m1_what_is_read_is_not_written")),
     (&TURN_CHANGE, "Relaxed", Killed("loom_m1_the_next_change_completes_the_last")),
     (&RETIRE, "Relaxed", Killed("loom_m1_a_reader_comes_while_two_leave")),
-    (&LABEL_WRITE, "Relaxed", Argued(LABEL)),
+    (&LABEL_WRITE, "Relaxed", Killed("loom_m1_a_copy_is_made_beside_anothers_use")),
     (&GUARD_WRITE, "Relaxed", Argued(LINK)),
 ];
 
@@ -295,13 +298,6 @@ const JOINING: &str = "Not modelled: no thief meets a slot that changes hands in
 const JOINED: &str = "CURSOR_FENCE stands behind it in the reader, and in front of the look in the publisher: a \
     publisher that has not seen it is one whose fence was \
                       first, and then the reader finds the tail past its cursor.";
-const COPIES: &str = "Not modelled: payload is no words of a model. Without it the recheck may come before the \
-    copy: on ARM, not on x86. With it, a copy that has a byte of \
-                      the next owner comes behind that one's claim of the block wherever stores are seen by all in one order (x86, ARMv8), since the claim \
-                      acquires, and so precedes, the next owner's stores.";
-const LABEL: &str = "Not in a model: there whoever displaced a block labels it anew itself, and CURSOR_FENCE, which \
-    stands between its turn and its free, releases as well. Needed where another takes the block: its claim acquires \
-    the free, but nothing stands between that and the label that releases it.";
 const LINK: &str = "Not modelled: a segment is formatted before its file is linked under its name, and the \
     kernel orders that before anybody's opening of \
                     it; the guard tells a file that was never finished. With real processes: `--test segment racing`.";
@@ -378,10 +374,10 @@ const FAULTS: &[(Mutant, &str)] = &[
     (Mutant::LapBelieved, "`mutant_topic_table`"),
     (Mutant::FreedBeforeCleared, "`mutant_topic_table`"),
     (Mutant::TurnUnchecked, "`mutant_map_table`"),
-    (Mutant::AbsentUnvalidated, "`mutant_map_table`"),
+    (Mutant::AbsentUnvalidated, "`mutant_absent_unvalidated_is_caught`; `mutant_map_table`"),
     (Mutant::NameUnvalidated, "`mutant_map_table`"),
-    (Mutant::CopyUnvalidated, "`mutant_map_table`"),
-    (Mutant::DisplacedShown, "`mutant_map_table`"),
+    (Mutant::CopyUnvalidated, "`mutant_copy_unvalidated_is_caught`; `mutant_map_table`; `mutant_topic_table`"),
+    (Mutant::DisplacedShown, "`mutant_displaced_shown_is_caught`; `mutant_map_table`"),
     (Mutant::InBeforeLetGo, "`mutant_map_table`"),
     (Mutant::EmptiedBeforeRetired, "`mutant_map_table`"),
     (Mutant::ReadersIgnored, "`mutant_map_table`"),

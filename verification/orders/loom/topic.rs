@@ -1,14 +1,17 @@
 //! The log: what a reader sees of a publication, and what its cursor protects.
 
-use crate::model::Met::Mark;
+use crate::model::Met::{Mark, Read};
 use crate::model::{World, mark, part, scenarios, strict};
-use atomic_matrix::backend::Backend;
+use atomic_matrix::backend::orderings::{CELL_LOOK, LABEL_WRITE};
+use atomic_matrix::backend::{Backend, Site, Word};
+use atomic_matrix::ipc::link::Link;
 use atomic_matrix::ipc::log::{Log, Lowest, ReadStatus};
 use atomic_matrix::ipc::ring::NotSent;
 use atomic_matrix::ipc::structure::{Shape, Sort, Structure};
 use atomic_matrix::matrix::heap::{Live, ThreadCache};
 use atomic_matrix::segment::region::{BoxedRegion, Region};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// A log of one cell and so many cursors, in a world that has `granules` besides.
 fn topic<B: Backend>(sort: Sort, readers: u16, granules: u32) -> (Arc<World<B>>, Live) {
@@ -41,7 +44,110 @@ fn publish<B: Backend>(
     }
 }
 
+/// A word of a value that is copied without a guard.
+const COPIED: Site = Site::own("COPIED", Relaxed, "nothing: COPY_FENCE stands behind its reading");
+
+/// A board of two cells on which the values 1 and 2 stand, in a world that has a granule besides.
+fn board<B: Backend>(cache: &mut ThreadCache, site: &'static Site) -> (Arc<World<B>>, Live, [Live; 3]) {
+    let shape = Shape { sort: Sort::Board, cells_shift: 1, readers: 0, content: 7 };
+    let world = World::with_payload_everywhere(3, |layout| shape.granules(layout));
+    let board = world.structure(shape);
+    let blocks = [(); 3].map(|()| world.allocate(cache, 1));
+    for (&block, value) in blocks[..2].iter().zip(1..) {
+        write(&world, block, value, site);
+        assert!(publish(&world, board, cache, block, &mut Lowest::default()));
+    }
+    (world, board, blocks)
+}
+
+fn write<B: Backend>(world: &World<B>, block: Live, value: u64, site: &'static Site) {
+    let words = world.heap.region().payload(block.at, 2).expect("it has payload");
+    words.iter().for_each(|word| word.store(value, site));
+}
+
+/// Copies a publication's value, which no guard keeps: it counts if its cell names the block still.
+fn copied<B: Backend>(world: &World<B>, log: &Log<'_, BoxedRegion<B>>, ticket: u64, link: Link) -> Option<[u64; 2]> {
+    let words = world.heap.region().payload(link.at(), 2).expect("it has payload");
+    world.turn();
+    let copy = [&words[0], &words[1]].map(|word| word.load(&COPIED));
+    log.is_still_at(ticket, link).then_some(copy)
+}
+
+/// The third value is set, and the memory of the oldest is used again, beside one that copies the oldest value.
+fn the_oldest_is_copied(mut cache: Box<ThreadCache>, site: &'static Site) {
+    let (world, board, [oldest, _, next]) = board(&mut cache, site);
+    write(&world, next, 3, site);
+    world.run([
+        part(move |w: &World| {
+            assert!(publish(w, board, &mut cache, next, &mut Lowest::default()));
+            let again = w.allocate(&mut cache, 1);
+            assert_eq!(again.at, oldest.at);
+            write(w, again, 4, site);
+        }),
+        part(move |w: &World| {
+            let log = log(w, board);
+            let mut ticket = 0;
+            match log.look_from(&mut ticket) {
+                ReadStatus::Block(_, link) => match copied(w, &log, ticket, link) {
+                    Some(copy) => {
+                        mark("whole");
+                        assert_eq!(copy, [ticket + 1; 2], "B1: a copy is torn");
+                    }
+                    None => mark("overrun"),
+                },
+                ReadStatus::Lagged(_) => mark("missed"),
+                other => panic!("T1: {other:?}"),
+            }
+        }),
+    ]);
+}
+
 scenarios! {
+    // Two values are set, and the memory of each that was taken out is used again, beside one that copies the newest
+    // without a look at its block, twice: each copy is whole, and the second no older than the first.
+    loom_b1_a_copy_of_the_newest_is_whole Some(2), Some(3), 50, [Mark("whole"), Mark("overrun"), Read(&CELL_LOOK)] => {
+        let (world, board, [_, _, third]) = board(&mut strict(1), &COPIED);
+        world.run([
+            part(move |w: &World| {
+                let mut cache = strict(1);
+                write(w, third, 3, &COPIED);
+                let mut next = third;
+                for value in 4..6 {
+                    assert!(publish(w, board, &mut cache, next, &mut Lowest::default()));
+                    next = w.allocate(&mut cache, 1);
+                    write(w, next, value, &COPIED);
+                }
+            }),
+            part(move |w: &World| {
+                let log = log(w, board);
+                let mut before = 0;
+                for _ in 0..2 {
+                    let (link, ticket) = log.newest_link().expect("B1: there is one throughout");
+                    assert!(ticket >= before, "B1: an older one than before");
+                    before = ticket;
+                    match copied(w, &log, ticket, link) {
+                        Some(copy) => {
+                            mark("whole");
+                            assert_eq!(copy, [ticket + 1; 2], "B1: a copy is torn");
+                        }
+                        None => mark("overrun"),
+                    }
+                }
+            }),
+        ]);
+    }
+
+    // A value is overwritten and its memory used again while it is copied: the copy is whole, or does not count. Between
+    // the cell that is emptied and the next use stands the fence of the free that merges the block.
+    loom_b1_a_copy_is_whole Some(2), Some(3), 50, [Mark("whole"), Mark("overrun"), Mark("missed")] => {
+        the_oldest_is_copied(strict(1), &COPIED);
+    }
+
+    // The same where the block is parked and taken again, without a fence: what is written with release holds there.
+    loom_b1_a_copy_of_what_is_released_is_whole Some(2), Some(3), 50, [Mark("whole"), Mark("overrun"), Mark("missed")] => {
+        the_oldest_is_copied(Box::new(ThreadCache::with_ceiling(1, 2)), &LABEL_WRITE);
+    }
+
     // A publisher overwrites what a reader has read, and uses its memory again: behind all that the reader did with it.
     loom_t1_what_is_read_is_not_overwritten Some(3), Some(3), 20, [Mark("read"), Mark("full"), Mark("overwritten")] => {
         let (world, topic) = topic(Sort::Topic, 1, 2);
