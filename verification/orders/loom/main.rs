@@ -19,5 +19,6 @@ mod names;
 mod resize;
 mod scenarios;
 mod slots;
+mod sweeps;
 mod topic;
 mod waiting;

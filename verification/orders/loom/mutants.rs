@@ -2,7 +2,7 @@
 
 use crate::kills::{noticed_at_some_step, stale_index_at_every_step};
 use crate::model::{Scenario, executions, explore};
-use crate::{bias, calls, channel, futures, held, large, map, names, resize, scenarios, slots, topic, waiting};
+use crate::{bias, calls, channel, futures, held, large, map, names, resize, scenarios, slots, sweeps, topic, waiting};
 use atomic_matrix::backend::loom::{Setting, weaker};
 use atomic_matrix::backend::orderings::*;
 use atomic_matrix::backend::{Mutant, Site};
@@ -25,6 +25,7 @@ fn all() -> impl Iterator<Item = &'static Scenario> {
         topic::ALL,
         map::ALL,
         calls::ALL,
+        sweeps::ALL,
     ]
     .into_iter()
     .flatten()
@@ -93,6 +94,7 @@ mutants! {
     mutant_displaced_shown_is_caught DisplacedShown "loom_m2_keys_are_read_beside_changes";
     mutant_absent_unvalidated_is_caught AbsentUnvalidated "loom_m2_keys_are_read_beside_changes";
     mutant_copy_unvalidated_is_caught CopyUnvalidated "loom_b1_a_copy_is_whole";
+    mutant_second_sweep_dropped_is_caught SecondSweepDropped "loom_l2_what_is_freed_behind_a_sweep_is_found";
 }
 
 /// Harmful only if the carver is killed while its run is half cut up.
@@ -343,7 +345,10 @@ const FAULTS: &[(Mutant, &str)] = &[
     (Mutant::JoinRecheckDropped, "`schedules_s4_a_walker_counts_a_join_once`"),
     (Mutant::NewOwnerRefused, "`mutant_schedules_table`, sort Names"),
     (Mutant::PublishedFromAnybody, "`mutant_schedules_table`, sort Names"),
-    (Mutant::SecondSweepDropped, "`schedules_l2_what_is_freed_behind_a_sweep_is_found`"),
+    (
+        Mutant::SecondSweepDropped,
+        "`mutant_second_sweep_dropped_is_caught`; `schedules_l2_what_is_freed_behind_a_sweep_is_found`",
+    ),
     (Mutant::NewsUntold, "`mutant_news_is_caught` of schedules"),
     (Mutant::NewsToldEarly, "`mutant_news_is_caught` of schedules"),
     (Mutant::NewsToldLate, "`mutant_news_is_caught` of schedules"),
