@@ -27,8 +27,8 @@ CHECKED = [
 BUILT = [["-p", "atomic-matrix", "-p", "verification"], ["-p", "atomic-matrix", "--features", "cli,internals", "--bin", "matrix", "--test", "cli"]]
 APART = ["unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child"]
 APART += [] if os.getuid() == 0 else ["--map-root-user"]
-# A test that takes longer unchanged, alone and noting what it reaches, is left out.
-MOST_SECONDS = 60
+# A test that takes longer unchanged, alone and noting what it reaches, waits until the quick ones have been through; or is left out.
+QUICK_SECONDS, MOST_SECONDS = 5, 60
 
 
 class Copy:
@@ -213,47 +213,57 @@ def serve():
 
 
 class Reach:
-    """What each test reaches, and how long it takes."""
+    """What each test reaches, and how long it takes. The long tests are asked when the quick ones have been through."""
 
     def __init__(self, copy, programs, workers):
-        self.tests, self.of = [], {}
-        file = copy.kept / "reach.json"
-        if file.exists():
-            kept = json.loads(file.read_text())
-            if kept["programs"] == [list(program) for program in programs]:
-                self.tests = kept["tests"]
-        if not self.tests:
-            self.note(copy, programs, workers)
-            file.write_text(json.dumps({"programs": programs, "tests": self.tests}))
-        self.tests.sort(key=lambda test: test["seconds"])
+        self.copy, self.workers, self.programs = copy, workers, [list(program) for program in programs]
+        self.tests, self.long, self.of = [], [], {}
+        self.file = copy.kept / "reach.json"
+        kept = json.loads(self.file.read_text()) if self.file.exists() else {}
+        if kept.get("programs") == self.programs:
+            self.tests, self.long = kept["tests"], kept["long"]
+        else:
+            self.note(list(tests_of(programs)), QUICK_SECONDS)
+        self.arrange()
+
+    def note_long(self):
+        if self.long:
+            self.note(self.long, MOST_SECONDS)
+            self.arrange()
+
+    def arrange(self):
+        """The quick ones first, by time: their places stay when the long ones come."""
+        self.tests.sort(key=lambda test: (test["long"], test["seconds"]))
+        self.of = {}
         for at, test in enumerate(self.tests):
             for number in test["reached"]:
                 self.of.setdefault(number, []).append(at)
 
-    def note(self, copy, programs, workers):
-        todo = list(tests_of(programs))
-        print(f"== unchanged: {len(todo)} tests", flush=True)
-        done = 0
+    def note(self, todo, most):
+        print(f"== unchanged, {most} s at most: {len(todo)} tests", flush=True)
+        done, is_long = 0, most > QUICK_SECONDS
 
         def one(test):
             nonlocal done
-            worker = workers.get()
-            with tempfile.NamedTemporaryFile(dir=copy.kept) as file:
-                file.truncate(len(copy.mutants))
-                said = worker.run(test, {"MATRIX_REACHED": file.name}, MOST_SECONDS, MOST_SECONDS)
+            worker = self.workers.get()
+            with tempfile.NamedTemporaryFile(dir=self.copy.kept) as file:
+                file.truncate(len(self.copy.mutants))
+                said = worker.run(test, {"MATRIX_REACHED": file.name}, most, most)
                 reached = [number for number, byte in enumerate(pathlib.Path(file.name).read_bytes()) if byte]
-            workers.put(worker)
+            self.workers.put(worker)
             done += 1
             if done % 50 == 0:
                 print(f"   {done} of {len(todo)}", flush=True)
-            return {**test, **said, "reached": reached}
+            return {**test, **said, "reached": reached, "long": is_long}
 
-        with concurrent.futures.ThreadPoolExecutor(workers.qsize()) as pool:
+        with concurrent.futures.ThreadPoolExecutor(self.workers.qsize()) as pool:
             noted = list(pool.map(one, todo))
+        self.long = [] if is_long else [test for test, found in zip(todo, noted) if found["said"] == "slow"]
         for test in noted:
-            if test["said"] != "passed":
+            if test["said"] == "failed" or is_long and test["said"] == "slow":
                 print(f"   unchanged, {test['target']} {test['name']} {test['said']}: it is left out", flush=True)
-        self.tests = [test for test in noted if test["said"] == "passed" and test["reached"]]
+        self.tests += [test for test in noted if test["said"] == "passed" and test["reached"]]
+        self.file.write_text(json.dumps({"programs": self.programs, "tests": self.tests, "long": self.long}))
 
 
 def try_one(worker, reach, number, budget, tried=0):
@@ -273,7 +283,7 @@ def try_one(worker, reach, number, budget, tried=0):
         if said == "failed" and worker.run(test, environment, seconds, cpu)["said"] == "passed":
             continue
         return {"fate": "noticed", "test": test["target"], "by": test["name"], "endless": said == "slow", "tests": tried}
-    return {"fate": "missed", "tests": tried, "of": len(tests)}
+    return {"fate": "waiting" if reach.long else "missed", "tests": tried, "of": len(tests)}
 
 
 def try_all(root, kept, target, files, mutants, chosen, record, budgets, jobs):
@@ -300,7 +310,9 @@ def try_all(root, kept, target, files, mutants, chosen, record, budgets, jobs):
         passed[number] = found["tests"]
         return found
 
-    for budget in budgets:
+    for turn, budget in enumerate(budgets):
+        if turn > 0:
+            reach.note_long()
         started, counts, left = time.monotonic(), {}, []
         print(f"== {len(chosen)} mutants, {budget} s of tests each at most", flush=True)
 
