@@ -25,6 +25,17 @@ CHECKED = [
     ["-p", "atomic-matrix", "--bin", "matrix", "--features", "cli,internals"],
 ]
 BUILT = [["-p", "atomic-matrix", "-p", "verification"], ["-p", "atomic-matrix", "--features", "cli,internals", "--bin", "matrix", "--test", "cli"]]
+
+
+def built(only):
+    """What is built of the tests: all, or these files' alone (or lib, or cli)."""
+    if not only:
+        return BUILT
+    others = [argument for file in only if file not in ("lib", "cli") for argument in ("--test", file)]
+    chosen = [CHECKED[0]] if "lib" in only else []
+    return chosen + (BUILT[1:] if "cli" in only else []) + ([["-p", "verification", *others]] if others else [])
+
+
 APART = ["unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child"]
 APART += [] if os.getuid() == 0 else ["--map-root-user"]
 # A test that takes longer unchanged, alone and noting what it reaches, waits until the quick ones have been through; or is left out.
@@ -34,8 +45,8 @@ QUICK_SECONDS, MOST_SECONDS = 5, 60
 class Copy:
     """The tree with all mutants in it."""
 
-    def __init__(self, root, kept, target, mutants):
-        self.root, self.kept, self.target, self.mutants = root, kept, target, mutants
+    def __init__(self, root, kept, target, mutants, only):
+        self.root, self.kept, self.target, self.mutants, self.only = root, kept, target, mutants, only
         self.tree = kept / "switched"
         self.environment = {
             **os.environ,
@@ -91,7 +102,7 @@ class Copy:
             self.unviable |= refused - self.beside
         self.left_out.write_text(json.dumps([sorted(self.unviable), sorted(self.beside)]))
         programs = []
-        for build in BUILT:
+        for build in built(self.only):
             code, messages, text = self.cargo("test", "--no-run", *build)
             if code != 0:
                 raise SystemExit(f"run: the tests do not build: {self.shown(messages) or text[-3000:]}")
@@ -283,12 +294,12 @@ def try_one(worker, reach, number, budget, tried=0):
         if said == "failed" and worker.run(test, environment, seconds, cpu)["said"] == "passed":
             continue
         return {"fate": "noticed", "test": test["target"], "by": test["name"], "endless": said == "slow", "tests": tried}
-    return {"fate": "waiting" if reach.long else "missed", "tests": tried, "of": len(tests)}
+    return {"fate": "waiting" if reach.long or reach.copy.only else "missed", "tests": tried, "of": len(tests)}
 
 
-def try_all(root, kept, target, files, mutants, chosen, record, budgets, jobs):
+def try_all(root, kept, target, files, mutants, chosen, record, budgets, jobs, only):
     """Tries the chosen ones, by number: all with the first budget, what passed that with the next. `record` is called with what is found."""
-    copy = Copy(root, kept, target, mutants)
+    copy = Copy(root, kept, target, mutants, only)
     copy.copy_rest(files)
     programs = copy.build()
     placed = {place["number"] for place in copy.placed}

@@ -32,6 +32,12 @@ def plain(name):
     return re.sub(r":\d+:\d+:", ":", name, count=1)
 
 
+def open_on(file):
+    """The plain names of those that a page shows as open."""
+    rows = re.findall(r"^\| `(.*)` \| \*\*open\*\*", file.read_text(), re.M)
+    return {plain(row.replace("\\|", "|")) for row in rows}
+
+
 def left(here, last):
     """Those that no test has noticed: why."""
     for name, record in last.items():
@@ -71,6 +77,7 @@ def generated(root, kept, records):
         ("argued", count("argued")),
         ("open", count("**open")),
         ("of what compiles, noticed or argued", share(of("noticed") + count("argued"), of("noticed") + len(rest))),
+        *since(kept, here, last),
         ("not decided: the quick tests have missed it, and the long ones have not been tried", of("waiting")),
         ("not tried: what the compiler computes has no switch, and takes a build of its own", of("apart")),
     ]
@@ -79,6 +86,20 @@ def generated(root, kept, records):
     rows = [("mutant", "why"), ("---", "---")]
     text += table(rows + [(f"`{cell(name)}`", fate) for name, fate in rest]) if rest else "None.\n"
     return text + "\n" + (here / "taught.md").read_text(), line
+
+
+def since(kept, here, last):
+    """What became of those that were open on an earlier page, and of the others."""
+    file = kept / "open-before.txt"
+    if not file.exists():
+        return
+    open_then, why = set(file.read_text().splitlines()), dict(left(here, last))
+    for what, then in (("of those that an earlier page shows as open", True), ("of all others, by chance", False)):
+        of_these = {name: record["fate"] for name, record in last.items() if (plain(name) in open_then) == then}
+        count = lambda *fates: sum(fate in fates for fate in of_these.values())
+        argued = sum(why.get(name, "").startswith("argued") for name in of_these)
+        figures = f"{count('noticed')} noticed, {argued} argued, {count('missed') - argued} open, {count('waiting')} not decided"
+        yield what, f"{count('noticed', 'missed', 'waiting')}: {figures}"
 
 
 def share(part, of):
