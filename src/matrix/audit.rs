@@ -38,17 +38,21 @@ impl<R: Region> Audit<'_, R> {
     /// Whether a tile's owner is somebody: a participant whose slot is held, or nobody as it should be. (In models
     /// nobody has joined, and caches need no slots.)
     pub(super) fn has_owner(self, header: Header) -> bool {
-        let joined = self.heap.word(self.heap.layout().highest()).load(&SLOT_LOOK) != 0;
-        let is_here = |number| !joined || !Slots(self.heap.region()).is_free(number);
-        let is_known = |number| is_nobody(number) || self.heap.is_participant(number) && is_here(number);
+        let is_known = |number| is_nobody(number) || self.is_here(number);
         match header.state() {
             State::Inside | State::Free => true,
-            State::Coalescing => self.heap.is_participant(header.owner()),
-            State::Marked => self.heap.is_participant(header.owner()) && is_known(header.parked_by()),
-            // Parked for one that has left, while it is on its way home.
+            // Who has left has finished it, and what the dead held is given back before their number is.
+            State::Coalescing => self.is_here(header.owner()),
+            State::Marked => self.is_here(header.owner()) && is_known(header.parked_by()),
+            // Parked for one that has left, while it is on its way home: whoever heals takes it.
             State::Acked => is_nobody(header.owner()) || self.heap.is_participant(header.owner()),
             _ => is_known(header.holder()),
         }
+    }
+
+    fn is_here(self, number: u16) -> bool {
+        let has_joined = || self.heap.word(self.heap.layout().highest()).load(&SLOT_LOOK) != 0;
+        self.heap.is_participant(number) && !(Slots(self.heap.region()).is_free(number) && has_joined())
     }
 
     /// Places of the transfer cache in use: none, once every cache has been flushed and unowned blocks have been taken.
@@ -59,7 +63,10 @@ impl<R: Region> Audit<'_, R> {
     fn audit_exchange(self) -> Result<(), Fault> {
         let wrong = |&at: &WordIndex| {
             let control = self.heap.word(at).load(&BATCH_LOOK);
-            let is_unowned = filler_of(control).is_some_and(|number| !self.heap.is_participant(number));
+            // A batch may wait for one that has left: its number's next holder finds it. Who was at one has ended that.
+            let is_somebodys =
+                |number| self.heap.is_participant(number) && (control >> 32 != 2 || self.is_here(number));
+            let is_unowned = filler_of(control).is_some_and(|number| !is_somebodys(number));
             is_unowned || control >> 32 > 2 || control & 0xFF > BATCH as u64 && control >> 32 == 1
         };
         match self.heap.layout().batch_controls().find(wrong) {
@@ -198,11 +205,78 @@ mod tests {
         assert!(matches!(caught, Err(Fault::Stray { .. })), "AdoptedSentHome survives: {caught:?}");
     }
 
+    /// A number of which nobody has the slot, beside one that is held.
+    const LEFT: u16 = 2;
+
+    fn joined() -> (crate::handlers::Handler, Live) {
+        let handler = crate::segment::Options::new().memfd().size(1 << 20).create().expect("created");
+        handler.allocate_raw(100).expect("room");
+        let mut live = None;
+        let walk =
+            handler.matrix().heap().walk(|at, header| live = live.or(header.is_live().then_some(Live { at, header })));
+        walk.expect("sound");
+        let live = live.filter(|live| live.header.owner() == 1).expect("the first one's");
+        (handler, live)
+    }
+
+    /// What is held, marked, or being put into the transfer cache under a number whose slot is free, nobody ends.
+    #[test]
+    fn c1_what_is_in_the_hands_of_a_free_slots_number_is_told() {
+        let (handler, live) = joined();
+        let heap = handler.matrix().heap();
+        let place = heap.place(live.at, live.header.size());
+        let parked = |by| Header::new(State::Acked, by, live.header.generation(), place);
+        let says = |at: WordIndex, word: u64| {
+            let before = heap.word(at).load(&HINT_LOOK);
+            heap.word(at).store(word, &FORMAT);
+            let said = heap.verify().map_err(|fault| fault.to_string());
+            heap.word(at).store(before, &FORMAT);
+            said.err()
+        };
+        let header = heap.layout().header(live.at);
+        let held = |by| Header::new(State::Coalescing, by, live.header.generation(), place);
+        for (one, another) in [(held(1), held(LEFT)), (parked(1).marked(1), parked(1).marked(LEFT))] {
+            assert_eq!(says(header, one.0), None, "{one:?}");
+            assert!(says(header, another.0).is_some_and(|told| told.contains("no participant has")), "{another:?}");
+        }
+        assert!(says(header, parked(LEFT).marked(1).0).is_some_and(|told| told.contains("no participant has")));
+        let control = heap.layout().batch_controls().next().expect("one");
+        assert_eq!((says(control, 2 << 32 | 1), says(control, 1 << 32 | u64::from(LEFT) << 8)), (None, None));
+        assert!(says(control, 2 << 32 | u64::from(LEFT)).is_some_and(|told| told.contains("transfer cache")));
+    }
+
+    /// What is parked for one that has left is no fault, but on its way: whoever heals takes it.
+    #[test]
+    fn c1_l2_what_is_parked_under_a_free_slots_number_comes_back() {
+        let (handler, live) = joined();
+        let heap = handler.matrix().heap();
+        let place = heap.place(live.at, live.header.size());
+        heap.header(live.at).store(Header::new(State::Acked, LEFT, live.header.generation(), place).0, &FORMAT);
+        assert_eq!(heap.verify().expect("on its way").live.blocks, 0);
+        handler.heal().expect("a slot");
+        assert_eq!(heap.verify().map(|tally| (tally.parked.blocks, tally.free.blocks)), Ok((0, 1)));
+    }
+
+    /// So are the batches: a place that is kept for one that has left comes back with the number.
+    #[test]
+    fn l2_a_place_that_is_kept_for_one_that_has_left_comes_back_with_the_number() {
+        let heap = heap();
+        let (mut owner, mut freer) = (ThreadCache::new(2), ThreadCache::new(3));
+        let blocks: Vec<_> = (0..40).map(|_| allocate(&heap, &mut owner)).collect();
+        heap.parking().flush(&mut owner);
+        blocks.iter().for_each(|block| heap.free(&mut freer, block.at, None).expect("live"));
+        heap.parking().flush(&mut freer);
+        assert!(heap.auditing().places_in_use() > 0, "the case is met");
+        heap.heal(&mut freer);
+        assert_eq!(heap.verify().expect("sound").free.blocks, 1, "the blocks need no place");
+        heap.parking().flush(&mut ThreadCache::new(2));
+        assert_eq!(heap.auditing().places_in_use(), 0, "at rest");
+    }
+
     /// A block that is live under a number whose slot is free comes back to nobody.
     #[test]
     fn c1_what_is_live_under_a_free_slots_number_is_told() {
-        let handler = crate::segment::Options::new().memfd().size(1 << 20).create().expect("created");
-        let _live = handler.allocate_raw(100).expect("room");
+        let (handler, _) = joined();
         let heap = handler.matrix().heap();
         let slot = heap.slot(1, SlotWord::State);
         let held = slot.load(&SLOT_LOOK);
