@@ -41,6 +41,7 @@ impl<R: Region> Heap<R> {
     /// As for [`Heap::free`].
     #[inline]
     pub(crate) fn free_live(&self, cache: &mut ThreadCache, mut live: Live) -> Result<(), Refusal> {
+        debug_assert!(live.header.is_live(), "to be freed: {live:?}");
         self.bias().bind(cache);
         loop {
             if live.header.owner() == LINKED {

@@ -275,6 +275,12 @@ impl ThreadCache {
 }
 
 impl Stack {
+    /// Debug builds look at it wherever the stack changes.
+    #[inline(always)]
+    fn stay_within_bounds(&self) {
+        let (bottom, top) = (usize::from(self.bottom), self.top as usize);
+        debug_assert!(bottom <= top && top <= STACK, "a stack from {bottom} to {top}");
+    }
     #[inline(always)]
     pub(super) fn length(&self) -> u32 {
         self.top - u32::from(self.bottom)
@@ -288,6 +294,7 @@ impl Stack {
     }
     #[inline(always)]
     pub(super) fn pop(&mut self) -> Option<Granule> {
+        self.stay_within_bounds();
         let newest = self.top.checked_sub(1).filter(|&newest| newest >= u32::from(self.bottom))?;
         self.top = newest;
         self.items.get(newest as usize).map(|&g| Granule(g))
@@ -305,6 +312,7 @@ impl Stack {
     /// False if the stack is full.
     #[inline(always)]
     pub(super) fn push(&mut self, g: Granule) -> bool {
+        self.stay_within_bounds();
         let Some(item) = self.items.get_mut(self.top as usize) else { return false };
         *item = g.0;
         self.top += 1;
@@ -312,6 +320,7 @@ impl Stack {
     }
     /// Takes the oldest half, at most a batch.
     pub(super) fn oldest_half(&mut self, into: &mut [u32; BATCH]) -> usize {
+        self.stay_within_bounds();
         let (first, count) = (self.bottom as usize, self.length().div_ceil(2).min(BATCH as u32) as usize);
         into[..count].copy_from_slice(&self.items[first..first + count]);
         self.items.copy_within(first + count..self.top as usize, first);
