@@ -431,3 +431,27 @@ impl<R: Region> Hints<'_, R> {
         leaf == 1
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Native;
+    use crate::matrix::heap::Kind;
+    use crate::matrix::tests::heap;
+
+    /// Of a size's own class some blocks are too small: the last resort looks on in other chunks.
+    #[test]
+    fn l2_a_block_of_the_own_class_is_found_behind_some_that_are_too_small() {
+        let heap = heap::<Native>(4000);
+        let mut cache = ThreadCache::with_ceiling(1, 0);
+        let blocks = [70, 97, 70, 98, 70, 103, 70, 99, 70, 97, 70]
+            .map(|size| heap.allocate(&mut cache, size, 1, Kind::Raw).expect("room"));
+        for live in blocks.iter().skip(1).step_by(2) {
+            heap.free(&mut cache, live.at, None).expect("live");
+        }
+        assert_eq!(heap.tally().map(|tally| tally.free.blocks), Ok(6), "five, and the rest");
+        let fits = blocks[5].at;
+        assert_eq!(heap.hints().find_in_own_class(100).map(|(g, header)| (g, header.size())), Some((fits, 103)));
+        assert_eq!(heap.hints().find_in_own_class(103).map(|(g, _)| g), Some(fits));
+    }
+}

@@ -501,6 +501,82 @@ mod tests {
         }
     }
 
+    fn in_eight_mebibytes() -> Counted {
+        Churn { what: "", mebibytes: 8, caches: 1, live: 0, sizes: LARGE }.heap()
+    }
+
+    fn allocate(heap: &Counted, cache: &mut ThreadCache, size: u32) -> Live {
+        heap.allocate(cache, size, 1, Kind::Raw).expect("room")
+    }
+
+    /// What may be parked is a share of the largest free block, and of the sector, for each slot that is held.
+    #[test]
+    fn l2_what_a_cache_may_park_follows_from_what_is_free() {
+        let heap = in_eight_mebibytes();
+        let (mut cache, all) = (ThreadCache::with_ceiling(1, 0), heap.layout().granules);
+        assert_eq!(heap.large().budget(&mut cache), (all / MOST_PART, true));
+        [1, 3, 4].iter().for_each(|&number| heap.slot(number, SlotWord::State).store(1, &HELD_STORE));
+        assert_eq!(heap.large().budget(&mut cache), (all / MOST_PART / 3, true));
+        for (size, plenty) in [(all - all / 11, true), (all / 50, false), (all / 15, false)] {
+            allocate(&heap, &mut cache, size);
+            let largest = heap.tally().expect("sound").largest_free as u32;
+            assert_eq!(heap.large().budget(&mut cache), (largest.max(all / SCARCE_PART) / 3, plenty), "{largest}");
+        }
+        assert!(heap.tally().expect("sound").largest_free < u64::from(all / SCARCE_PART), "the least is met");
+    }
+
+    /// Who only fills a segment gets what it asks for, and no more.
+    #[test]
+    fn l2_who_only_fills_a_segment_wastes_nothing() {
+        let (heap, mut cache) = (in_eight_mebibytes(), ThreadCache::new(1));
+        for size in (400..4000).step_by(100) {
+            assert_eq!(allocate(&heap, &mut cache, size).header.size(), size);
+        }
+    }
+
+    /// A free without room parks its block and merges others, unless no room would be enough.
+    #[test]
+    fn l2_room_is_made_for_what_may_have_it() {
+        let (heap, mut cache) = (in_eight_mebibytes(), ThreadCache::with_pool(1, 4, 2000));
+        let blocks = [600, 600, 600, 560, 2400].map(|size| allocate(&heap, &mut cache, size));
+        let parked = blocks.map(|live| {
+            heap.free(&mut cache, live.at, None).expect("live");
+            cache.parked_large()
+        });
+        assert_eq!(parked, [600, 1200, 1800, 1760, 1760]);
+    }
+
+    /// What is on its way home is bounded in granules: a batch is, and so are the batches in one ring.
+    #[test]
+    fn l2_what_goes_home_is_bounded_in_granules() {
+        let heap = in_eight_mebibytes();
+        let (mut owner, mut freer, all) = (ThreadCache::new(1), ThreadCache::new(2), heap.layout().granules);
+        let most = all / BATCH_PART;
+        let batch = [most / 2, most - most / 2, 400].map(|size| allocate(&heap, &mut owner, size));
+        let larger = [most + 4; 6].map(|size| allocate(&heap, &mut owner, size));
+        let mut free = |live: Live| {
+            heap.free(&mut freer, live.at, None).expect("live");
+            (freer.large.as_ref().expect("a pool").ways[1].length, heap.auditing().places_in_use())
+        };
+        assert_eq!(batch.map(&mut free), [(1, 0), (2, 0), (1, 1)]);
+        let in_the_ring = (all / HOMES_PART / (most + 4)) as usize;
+        assert!((2..5).contains(&in_the_ring));
+        assert_eq!(larger.map(free).last(), Some(&(0, in_the_ring)), "with the first two batches");
+    }
+
+    /// Once so much was cut, a cache looks again how much it may park.
+    #[test]
+    fn l2_a_cache_that_fills_a_segment_may_park_less_and_less() {
+        let (heap, mut cache) = (in_eight_mebibytes(), ThreadCache::with_ceiling(1, 4));
+        let all = heap.layout().granules;
+        let first = allocate(&heap, &mut cache, all / 100);
+        heap.free(&mut cache, first.at, None).expect("live");
+        let may_have = |cache: &ThreadCache| cache.large.as_ref().expect("a pool").may_have(all / 4);
+        assert!(may_have(&cache), "while most is free");
+        (0..90).for_each(|_| _ = allocate(&heap, &mut cache, all / 100));
+        assert!(!may_have(&cache), "while little is");
+    }
+
     /// What hints tell of the largest free block is an eighth too little at most, and never too much.
     #[test]
     fn hints_tell_of_the_largest_free_block() {

@@ -297,6 +297,21 @@ mod tests {
         Some(true)
     }
 
+    /// A live block may begin where its head stands in a free one: that ends before it from then on, and is counted.
+    #[test]
+    fn s1_c2_a_free_block_ends_before_a_head_within() {
+        let (heap, mut cache, _) = scene(6, false);
+        let mut found = None;
+        let is_large = |g: Granule, header: Header| header.is_free() && heap.spans(g, header.size()) >= 8;
+        heap.walk(|g, header| found = found.or(is_large(g, header).then_some((g, header)))).expect("sound");
+        let (g, header) = found.expect("one is large");
+        assert!(set_within(&heap, g, header, State::Allocated, 2, 3));
+        let mended = heap.mending().mend(&mut cache);
+        assert_eq!(mended, Mended { shortened: 1, ..mended });
+        assert_eq!((mended.left, heap.look(g).size()), (None, 4 * heap.least()));
+        heap.verify().expect("S4");
+    }
+
     #[test]
     fn s1_c2_damage_of_every_kind_is_set_aside() {
         for &(what, damage) in DAMAGE {

@@ -503,20 +503,62 @@ mod tests {
     /// A bin that nobody asks for any more gives way to those in use, whatever there is of these.
     #[test]
     fn a_bin_out_of_use_is_evicted_first() {
-        for plenty in [false, true] {
+        for (plenty, idle, used) in [(false, 7, 90), (false, 90, 7), (true, 7, 90), (true, 90, 7)] {
             let mut pool = Pool::new();
             pool.set_budget(100, plenty);
             let block = |at| block(at, 1);
-            (0..50).for_each(|at| assert!(pool.push(Large(7), block(at))));
-            (50..100).for_each(|at| assert!(pool.push(Large(90), block(at))));
+            (0..50).for_each(|at| assert!(pool.push(Large(idle), block(at))));
+            (50..100).for_each(|at| assert!(pool.push(Large(used), block(at))));
             for at in 100..150 {
-                pool.take_newest(Large(90), block(at - 1));
-                assert!(pool.push(Large(90), block(at)));
-                assert!(!pool.push(Large(90), block(at)));
+                pool.take_newest(Large(used), block(at - 1));
+                assert!(pool.push(Large(used), block(at)));
+                assert!(!pool.push(Large(used), block(at)));
                 assert_eq!(pool.evict(), Some(block(at - 100)));
-                assert!(pool.push(Large(90), block(at)));
+                assert!(pool.push(Large(used), block(at)));
             }
-            assert_eq!(pool.newest(Large(7)), None);
+            assert_eq!(pool.newest(Large(idle)), None);
+        }
+    }
+
+    /// Which bins are in use is known until the hand has gone round them all, however many evictions that takes.
+    #[test]
+    fn the_hand_goes_round_in_several_evictions() {
+        let (mut pool, idle) = (Pool::new(), 100 + LOOKS as usize + 4);
+        pool.set_budget(1 << 20, true);
+        for bin in 100..100 + 2 * LOOKS as usize {
+            let block = block(bin as u32, if bin == idle { 1 } else { 10 });
+            assert!(pool.push(Large(bin), block));
+            if bin != idle {
+                pool.take_newest(Large(bin), block);
+                assert!(pool.push(Large(bin), block));
+            }
+        }
+        let evicted = [pool.evict(), pool.evict()].map(|block| block.expect("many are parked").at.index());
+        assert!((100..100 + LOOKS as usize).contains(&evicted[0]) && evicted[1] == idle, "{evicted:?}");
+    }
+
+    /// A pool remembers so many blocks, however small they are.
+    #[test]
+    fn a_pool_has_a_bound_in_blocks() {
+        let mut pool = Pool::new();
+        pool.set_budget(u32::MAX, true);
+        let kept = (0..3000).filter(|&at| pool.push(Large(5), block(at, 1))).count();
+        assert_eq!((kept, pool.length()), (NODES + 1, NODES + 1));
+    }
+
+    /// A request is rounded up to a bin whose blocks come back, for a while, or where its own has what is too small.
+    #[test]
+    fn requests_are_rounded_up_where_blocks_come_back() {
+        let (own, next) = (Large(5), Large(6));
+        for plenty in [false, true] {
+            let mut pool = Pool::new();
+            pool.set_budget(100, plenty);
+            assert!(!pool.is_rounded(None, next) && !pool.is_rounded(Some(own), next), "nothing has come back");
+            pool.came_back(next);
+            let rounded = (0..20).filter(|_| pool.is_rounded(Some(own), next)).count();
+            assert_eq!(rounded, if plenty { usize::from(ROUNDED) } else { 0 });
+            assert!(pool.push(own, block(8, 1)));
+            assert_eq!((pool.is_rounded(Some(own), next), pool.is_rounded(None, next)), (plenty, false));
         }
     }
 

@@ -1,5 +1,6 @@
 //! Unit tests of the heap over boxed words.
 
+mod aids;
 mod drift;
 mod endurance;
 mod far;

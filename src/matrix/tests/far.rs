@@ -122,6 +122,24 @@ fn l4_a_call_that_puts_it_off_makes_none() {
     assert!(allocate(&heap, &mut thief).is_some(), "L2");
 }
 
+/// What waits for a fence that reaches others is bounded: a free makes one for so many thousands.
+#[test]
+fn l4_frees_make_one_fence_for_thousands() {
+    let heap = heap();
+    let (mut owner, mut freer) = (ThreadCache::new(OWNER), ThreadCache::new(THIEF));
+    let blocks: Vec<Live> = (0..20_000).map_while(|_| allocate(&heap, &mut owner)).collect();
+    let waiting = |freer: &ThreadCache| freer.limbo.as_ref().map_or(0, |limbo| limbo.0.len());
+    let (made, most) = far_fences(|| {
+        let freed = blocks.iter().map(|live| {
+            heap.free(&mut freer, live.at, Some(live.header.generation())).expect("live");
+            waiting(&freer)
+        });
+        freed.max().unwrap_or(0)
+    });
+    assert_eq!(blocks.len(), 20_000);
+    assert!((3..=5).contains(&made) && most < 5000, "{made} fences, {most} blocks wait");
+}
+
 /// Beside an owner that takes and parks all the while: what it parks behind the fence stays its own.
 #[test]
 fn l4_a_refusal_beside_owners_at_work_makes_one_fence() {

@@ -104,6 +104,27 @@ fn a_kept_block_is_taken_by_its_name() {
     assert_eq!(handler.orphans().expect("sound"), []);
 }
 
+/// A name goes with its block, when somebody recovers: its publisher died before it had given the block up, or somebody
+/// has freed it since.
+#[test]
+fn names_of_what_is_gone_are_withdrawn() {
+    let scratch = Scratch::new();
+    let handler = scratch.options().size(MIB).create().expect("created");
+    let other = scratch.attach();
+    let [own, freed, kept] = [(); 3].map(|()| other.allocate::<u64>().expect("room"));
+    for (name, block) in [("own", &own), ("freed", &freed), ("kept", &kept)] {
+        other.publish(name, block).expect("new");
+    }
+    // As if it had died inside publish: the block is still its own.
+    other.adopt_at(own.offset(), None).expect("live");
+    handler.free_at(freed.offset()).expect("live");
+    die(other);
+    assert_eq!(handler.names().len(), 3);
+    handler.reap().expect("a slot");
+    let names: Vec<_> = handler.names().into_iter().map(|name| name.name).collect();
+    assert_eq!(names, ["kept"]);
+}
+
 /// What the dead hold is free memory, too: an allocation that finds no room recovers them first.
 #[test]
 fn running_out_of_memory_recovers_the_dead() {
