@@ -2,7 +2,6 @@
 
 import collections
 import re
-import subprocess
 
 ABOUT = """# Generated mutants
 
@@ -41,11 +40,15 @@ def open_on(file):
 def left(here, last):
     """Those that no test has noticed: why."""
     for name, record in last.items():
-        if record["fate"] == "missed":
+        if record["fate"] in ("missed", "waiting"):
             why = said(here / "argued.txt", plain(name))
             reached = record.get("of")
             tried = "reached by no test" if reached == 0 else f"not noticed by the {reached} tests that reach it" if reached else "not noticed"
-            yield name, f"argued: {why}" if why else f"**open**: {tried}"
+            if record["fate"] == "waiting":
+                tried = f"not decided: not noticed by {record['tests']} of the tests, and the others have not been tried"
+            else:
+                tried = f"**open**: {tried}"
+            yield name, f"argued: {why}" if why else tried
 
 
 def table(rows):
@@ -58,15 +61,13 @@ def generated(root, kept, records):
     of = lambda fate: sum(record["fate"] == fate for record in last.values())
     count = lambda start: sum(fate.startswith(start) for _, fate in rest)
     endless = sum(bool(record.get("endless")) for record in last.values())
-    commit = ["git", "log", "-1", "--format=%h", "--", "src"]
-    commit = subprocess.run(commit, cwd=root, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
     asked = ", ".join(f"`{line}`" for line in (kept / "asked.txt").read_text().splitlines())
-    decided = len(last) - of("apart") - of("waiting")
+    decided = len(last) - of("apart") - count("not decided")
     by = collections.Counter(record["test"] for record in last.values() if record["fate"] == "noticed")
     figures = [
         ("", ""),
         ("---", "---"),
-        ("sources", f"of commit {commit}"),
+        ("sources", f"of commit {(kept / 'sources.txt').read_text().strip()}"),
         ("generated from all of `src`", (kept / "generated").read_text().strip()),
         ("asked for", asked),
         ("decided", decided),
@@ -78,11 +79,11 @@ def generated(root, kept, records):
         ("open", count("**open")),
         ("of what compiles, noticed or argued", share(of("noticed") + count("argued"), of("noticed") + len(rest))),
         *since(kept, here, last),
-        ("not decided: the quick tests have missed it, and the long ones have not been tried", of("waiting")),
+        ("not decided: not noticed so far, and not all tests have been tried", count("not decided")),
         ("not tried: what the compiler computes has no switch, and takes a build of its own", of("apart")),
     ]
     line = f"{decided} decided, {of('unviable')} no program, {count('argued')} argued, {count('**open')} missed"
-    text = f"\n## Figures\n\n{table(figures)}\n{line}.\n\n## What no test has noticed\n\n"
+    text = f"\n## Figures\n\n{table(figures)}\n{line}.\n\n## What no test has noticed so far\n\n"
     rows = [("mutant", "why"), ("---", "---")]
     text += table(rows + [(f"`{cell(name)}`", fate) for name, fate in rest]) if rest else "None.\n"
     return text + "\n" + (here / "taught.md").read_text(), line
@@ -97,8 +98,8 @@ def since(kept, here, last):
     for what, then in (("of those that an earlier page shows as open", True), ("of all others, by chance", False)):
         of_these = {name: record["fate"] for name, record in last.items() if (plain(name) in open_then) == then}
         count = lambda *fates: sum(fate in fates for fate in of_these.values())
-        argued = sum(why.get(name, "").startswith("argued") for name in of_these)
-        figures = f"{count('noticed')} noticed, {argued} argued, {count('missed') - argued} open, {count('waiting')} not decided"
+        told = lambda start: sum(why.get(name, "").startswith(start) for name in of_these)
+        figures = f"{count('noticed')} noticed, {told('argued')} argued, {told('**open')} open, {told('not decided')} not decided"
         yield what, f"{count('noticed', 'missed', 'waiting')}: {figures}"
 
 
