@@ -291,7 +291,8 @@ def try_one(worker, reach, number, budget, tried=0):
         said = worker.run(test, environment, seconds, cpu)["said"]
         if said == "passed":
             continue
-        if said == "failed" and worker.run(test, environment, seconds, cpu)["said"] == "passed":
+        # Twice, and with more time: a busy machine fails tests, too, and lets some not end.
+        if worker.run(test, environment, 2 * seconds, cpu)["said"] == "passed":
             continue
         return {"fate": "noticed", "test": test["target"], "by": test["name"], "endless": said == "slow", "tests": tried}
     return {"fate": "waiting" if reach.long or reach.copy.only else "missed", "tests": tried, "of": len(tests)}

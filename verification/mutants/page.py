@@ -8,7 +8,7 @@ ABOUT = """# Generated mutants
 Written by `verification/mutants/run` (`--report` writes it again). [cargo-mutants](https://mutants.rs) says which lines of `src` can be
 changed, and how. All changes are built at once, each behind a switch (`verification/mutants/src`); each is tried with the tests that reach it, the
 quick ones first, until one fails, twice. A test may use four times the processor time that it uses unchanged, and four seconds; and last four times as long, and
-ten seconds: who does not end by then has been noticed. Tests that take more than a minute alone are left out. The order is shuffled, so that what has
+ten seconds, and twice that the second time: who does not end by then either has been noticed. Tests that take more than a minute alone are left out. The order is shuffled, so that what has
 been tried of a sample is a fair part of it. Not changed: the checkers' own backends and `Debug` (`verification/mutants/config.toml`). The faults and orderings that were chosen by hand are in [mutants.md](mutants.md).
 """
 
