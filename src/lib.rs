@@ -41,7 +41,8 @@
 //! - [`Handler`]: a process's way into the segment, cheap to clone. [`HandlerFunctions`] are its four basic
 //!   calls.
 //! - [`Block`]: a live block that holds a type. [`Shared`] are the types that may stand in one: plain bytes,
-//!   with the same meaning everywhere ([`shared!`] declares such a type). [`RelativePtr`]: a position that
+//!   with the same meaning everywhere ([`shared!`] declares such a type). [`InPlace`]: with atomics as well
+//!   ([`in_place!`]). [`RelativePtr`]: a position that
 //!   means the same in every process.
 //! - [`Stats`], [`BlockInfo`], [`Participant`], [`Name`]: what is in the segment, who uses it, what is
 //!   published.
@@ -112,9 +113,9 @@ pub use handlers::{
 pub use matrix::core::AtomicMatrix;
 #[doc(inline)]
 pub use segment::{Options, Segment};
-pub use shared::Shared;
 #[doc(hidden)]
 pub use shared::mix as fingerprint;
+pub use shared::{InPlace, Shared};
 pub use uuid;
 
 #[cfg(doctest)]

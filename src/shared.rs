@@ -20,7 +20,7 @@ use const_fnv1a_hash::{fnv1a_hash_32, fnv1a_hash_str_32};
 /// # Safety
 /// - Any bytes, as many as the type has, are a value of it.
 /// - Every byte of a value is one of its fields': there is no padding.
-/// - Nothing in it can change behind a shared reference: no `UnsafeCell`.
+/// - Nothing in it can change behind a shared reference: no `UnsafeCell`. (What has atomics is [`InPlace`].)
 /// - A value means the same in every process that maps the segment: no addresses, no `usize`, no descriptors.
 /// - The fingerprint is the same in every binary, and differs from that of types with another meaning.
 #[diagnostic::on_unimplemented(
@@ -28,9 +28,55 @@ use const_fnv1a_hash::{fnv1a_hash_32, fnv1a_hash_str_32};
     note = "declare a struct of your own by `shared!`; use u64 instead of usize, u8 instead of bool or an enum",
     note = "text and slices have calls of their own: `message_text`, `message_slice`, `channel::<[u8]>`"
 )]
-pub unsafe trait Shared: Copy + 'static {
+pub unsafe trait Shared: Copy + Sync + 'static {
     /// Tells types apart across binaries: 25 bits, computed from names and fields, not from `type_name`.
     const FINGERPRINT: u32;
+}
+
+/// A type whose values several processes use at once *where they lie*: plain bytes, and atomics.
+///
+/// Every [`Shared`] type is one. So are `AtomicU8` to `AtomicU64`, `AtomicI8` to `AtomicI64`, arrays of these, and the
+/// structs that [`in_place!`](crate::in_place!) declares. Messages, topics and maps carry them
+/// ([`Payload`](crate::ipc::Payload)), and [`Common`](crate::ipc::Common) is one that has a name. Whoever is the only
+/// one to have such a value writes all of it (`&mut`); those who share it write its atomics alone.
+///
+/// What has atomics is never copied as a value: it is not `Copy`, and each call that gives or takes a copy
+/// (`load`, `read_ref`, boards, lossy subscribers, `get_value`) asks for [`Shared`]. Its own copy of a counter would be
+/// another counter.
+///
+/// ```compile_fail,E0277
+/// fn copied<T: atomic_matrix::Shared>() {}
+/// copied::<std::sync::atomic::AtomicU64>(); // used where it lies, or not at all
+/// ```
+/// ```compile_fail,E0277
+/// fn in_place<T: atomic_matrix::InPlace>() {}
+/// in_place::<std::sync::atomic::AtomicBool>(); // not any byte is a bool
+/// ```
+/// ```compile_fail,E0277
+/// fn in_place<T: atomic_matrix::InPlace>() {}
+/// in_place::<std::cell::Cell<u64>>(); // two processes would write it at once
+/// ```
+///
+/// # Safety
+/// - Any bytes, as many as the type has, are a value of it, and every byte is one of its fields': there is no padding.
+/// - What can change behind a shared reference is an atomic, at its alignment: no other `UnsafeCell`.
+/// - A value means the same in every process that maps the segment, and nothing happens when it is dropped: that may
+///   be never.
+/// - The fingerprint is the same in every binary, and differs from that of types with another meaning.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be used in shared memory: a type there is plain bytes that mean the same in every \
+               process, or atomics",
+    note = "declare a struct of your own by `shared!`, or by `in_place!` if it has atomics",
+    note = "use AtomicU8 instead of AtomicBool, AtomicU64 instead of AtomicUsize, and no addresses"
+)]
+pub unsafe trait InPlace: Sync + 'static {
+    /// Tells types apart across binaries, as [`Shared::FINGERPRINT`].
+    const PRINT: u32;
+}
+
+// SAFETY: plain bytes, which nothing changes behind a shared reference (`Shared`).
+unsafe impl<T: Shared> InPlace for T {
+    const PRINT: u32 = <T as Shared>::FINGERPRINT;
 }
 
 /// The value whose bytes are all zero.
@@ -86,6 +132,42 @@ unsafe impl<T: Shared, const N: usize> Shared for [T; N] {
     const FINGERPRINT: u32 = mix("array", &[T::FINGERPRINT, N as u32, (N as u64 >> 32) as u32]);
 }
 
+macro_rules! atomics {
+    ($($type:ident)*) => {$(
+        #[allow(clippy::disallowed_types, reason = "the words of users' own types, of which the heap has none")]
+        // SAFETY: an atomic number of fixed size: any bytes are one, and all of them, without addresses; its name is
+        // the same in every binary.
+        unsafe impl InPlace for std::sync::atomic::$type {
+            const PRINT: u32 = mix(stringify!($type), &[]);
+        }
+        #[allow(clippy::disallowed_types, reason = "the words of users' own types, of which the heap has none")]
+        // SAFETY: elements one after the other, without gaps, each of a type that is used in place.
+        unsafe impl<const N: usize> InPlace for [std::sync::atomic::$type; N] {
+            const PRINT: u32 = mix("array", &[mix(stringify!($type), &[]), N as u32, (N as u64 >> 32) as u32]);
+        }
+    )*};
+}
+atomics!(AtomicU8 AtomicU16 AtomicU32 AtomicU64 AtomicI8 AtomicI16 AtomicI32 AtomicI64);
+
+/// Fails to compile if a struct has other fields than these, or padding.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __whole {
+    ($name:ident { $($field:ident: $type:ty),* }) => {
+        const _: () = {
+            assert!(
+                size_of::<$name>() == 0 $(+ size_of::<$type>())*,
+                concat!("`", stringify!($name), "` has padding: order its fields by size, and fill up with bytes"),
+            );
+            // The fields are those named here and no others, whatever an attribute has made of the struct.
+            let _ = |value: $name| {
+                let $name { $($field),* } = value;
+                $(let _: $type = $field;)*
+            };
+        };
+    };
+}
+
 /// Defines a struct that may live in a segment.
 ///
 /// The struct gets `#[repr(C)]` and `Copy`. Every field must be [`Shared`] itself, and padding is refused: order the
@@ -115,19 +197,9 @@ macro_rules! shared {
         #[repr(C)]
         $(#[$meta])*
         $vis struct $name { $($(#[$field_meta])* $field_vis $field: $type),* }
-        const _: () = {
-            assert!(
-                size_of::<$name>() == 0 $(+ size_of::<$type>())*,
-                concat!("`", stringify!($name), "` has padding: order its fields by size, and fill up with bytes"),
-            );
-            // The fields are those named here and no others, whatever an attribute has made of the struct.
-            let _ = |value: $name| {
-                let $name { $($field),* } = value;
-                $(let _: $type = $field;)*
-            };
-        };
+        $crate::__whole!($name { $($field: $type),* });
         // SAFETY: every field is Shared (the constant below names each one's fingerprint), there are no others and
-        // there is no padding (the constant above); so any bytes are a value, as they are of every field.
+        // there is no padding (`__whole!`); so any bytes are a value, as they are of every field.
         unsafe impl $crate::Shared for $name {
             const FINGERPRINT: u32 = $crate::fingerprint(
                 stringify!($name),
@@ -141,7 +213,62 @@ macro_rules! shared {
     };
 }
 
+/// Defines a struct with atomics, which several processes use where it lies: see [`InPlace`].
+///
+/// The struct gets `#[repr(C)]`, and is not `Copy`. Every field must be [`InPlace`] itself: a [`Shared`](trait@Shared)
+/// type, an atomic, an array of either, or such a struct. Padding is refused, as by [`shared!`](crate::shared!), and so
+/// is a `Drop`: blocks are freed without one. (An array of such structs is no field: slices have them, such as a
+/// `Message<[T]>`.)
+///
+/// ```
+/// use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+/// atomic_matrix::in_place! {
+///     /// What has been done; the limit is set by who makes it.
+///     struct Work { limit: u64, done: AtomicU64, by_size: [AtomicU64; 6] }
+/// }
+/// # let handler = atomic_matrix::Options::new().memfd().size(1 << 20).create()?;
+/// let work = handler.common_with::<Work>("work", |work| work.limit = 100)?;
+/// work.get()?.done.fetch_add(1, Relaxed); // in any process
+/// assert_eq!((work.get()?.limit, work.get()?.done.load(Relaxed)), (100, 1));
+/// # Ok::<(), atomic_matrix::Error>(())
+/// ```
+/// ```compile_fail,E0277
+/// atomic_matrix::in_place! { struct Bad { ready: std::sync::atomic::AtomicBool } }
+/// ```
+/// ```compile_fail,E0080
+/// atomic_matrix::in_place! { struct Padded { done: std::sync::atomic::AtomicU64, last: u32 } }
+/// ```
+/// ```compile_fail,E0509
+/// atomic_matrix::in_place! { struct Counted { done: std::sync::atomic::AtomicU64 } }
+/// impl Drop for Counted { fn drop(&mut self) {} }
+/// ```
+#[macro_export]
+macro_rules! in_place {
+    ($(#[$meta:meta])* $vis:vis struct $name:ident {
+        $($(#[$field_meta:meta])* $field_vis:vis $field:ident : $type:ty),* $(,)?
+    }) => {
+        #[repr(C)]
+        $(#[$meta])*
+        $vis struct $name { $($(#[$field_meta])* $field_vis $field: $type),* }
+        $crate::__whole!($name { $($field: $type),* });
+        // SAFETY: every field is InPlace (the constant below names each one's fingerprint), there are no others and
+        // there is no padding, and the struct has no Drop (`__whole!`); so any bytes are a value, and what changes
+        // behind a shared reference is an atomic, as it is in every field.
+        unsafe impl $crate::InPlace for $name {
+            const PRINT: u32 = $crate::fingerprint(
+                stringify!($name),
+                &[
+                    size_of::<Self>() as u32,
+                    align_of::<Self>() as u32,
+                    $($crate::fingerprint(stringify!($field), &[<$type as $crate::InPlace>::PRINT])),*
+                ],
+            );
+        }
+    };
+}
+
 #[cfg(test)]
+#[allow(clippy::disallowed_types, reason = "the words of users' own types, of which the heap has none")]
 mod tests {
     use super::*;
 
@@ -176,6 +303,35 @@ mod tests {
         let distinct: std::collections::HashSet<_> = prints.iter().collect();
         assert_eq!(distinct.len(), prints.len());
         assert!(prints.iter().all(|&print| print <= crate::matrix::block_header::FINGERPRINT_MASK));
+    }
+
+    crate::in_place! {
+        struct Counters { limit: u64, done: std::sync::atomic::AtomicU32, failed: std::sync::atomic::AtomicU32 }
+    }
+    mod plain {
+        crate::shared! {
+            pub(super) struct Counters { limit: u64, done: u32, failed: u32 }
+        }
+    }
+
+    /// Who takes a counter for a number, or the other way round, is refused.
+    #[test]
+    fn an_atomic_is_not_its_number() {
+        use std::sync::atomic::{AtomicI32, AtomicU16};
+        let prints = [
+            <AtomicU16 as InPlace>::PRINT,
+            <u16 as InPlace>::PRINT,
+            <AtomicI32 as InPlace>::PRINT,
+            <[AtomicU16; 4] as InPlace>::PRINT,
+            <[AtomicU16; 5] as InPlace>::PRINT,
+            <[u16; 4] as InPlace>::PRINT,
+            <Counters as InPlace>::PRINT,
+            <plain::Counters as InPlace>::PRINT,
+        ];
+        let distinct: std::collections::HashSet<_> = prints.iter().collect();
+        assert_eq!(distinct.len(), prints.len());
+        assert_eq!(<plain::Counters as InPlace>::PRINT, <plain::Counters as Shared>::FINGERPRINT);
+        assert_eq!((size_of::<Counters>(), align_of::<Counters>()), (16, 8));
     }
 
     /// Two binaries compute the same: what would be one of the library's own is the one sixteen below.

@@ -22,7 +22,7 @@ pub struct StructureInfo {
     pub offset: u32,
     /// Its names; none if it was removed and is used still.
     pub names: Vec<String>,
-    /// What it is: "channel", "topic", "board", "map", "event", "semaphore", "barrier" or "mutex".
+    /// What it is: "channel", "topic", "board", "map", "event", "semaphore", "barrier", "mutex" or "common".
     pub kind: &'static str,
     /// The fingerprint of the type that it is for; 0 where there is none.
     pub content: u32,
@@ -197,6 +197,7 @@ fn look<R: Region>(structure: Structure<'_, R>, offset: u32, names: Vec<String>)
         Sort::Semaphore => (shape.readers.into(), tail, None),
         Sort::Barrier => (shape.readers.into(), tail & u64::from(u32::MAX), None),
         Sort::Lock => (1, u64::from(tail & (u64::MAX >> 1) != 0), None),
+        Sort::Common => (1, 1, None),
     };
     let held_by = (shape.sort == Sort::Lock && tail & (u64::MAX >> 1) != 0).then_some(tail as u16);
     let user = |(at, word): (usize, u64)| Users {

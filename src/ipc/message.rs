@@ -38,7 +38,7 @@ use crate::error::{Error, Result};
 use crate::handlers::{Block, Handler, RelativePtr};
 use crate::matrix::heap::{Kind, Live};
 use crate::packed::packed;
-use crate::shared::{Shared, mix};
+use crate::shared::{InPlace, Shared, mix};
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
@@ -271,7 +271,7 @@ impl Handler {
     /// # Errors
     /// As [`HandlerFunctions::allocate`](crate::handlers::HandlerFunctions::allocate).
     #[inline]
-    pub fn message<T: Shared>(&self) -> Result<Message<'_, T>> {
+    pub fn message<T: InPlace>(&self) -> Result<Message<'_, T>> {
         let pointer = self.allocate_bytes(size_of::<T>(), align_of::<T>(), Kind::Typed(T::FINGERPRINT))?;
         Ok(Message::over(self, pointer, 1))
     }
@@ -281,7 +281,7 @@ impl Handler {
     /// # Errors
     /// As [`Handler::message`].
     #[inline]
-    pub fn message_of<T: Shared>(&self, value: T) -> Result<Message<'_, T>> {
+    pub fn message_of<T: InPlace>(&self, value: T) -> Result<Message<'_, T>> {
         let mut message = self.message()?;
         *message = value;
         Ok(message)
@@ -292,7 +292,7 @@ impl Handler {
     ///
     /// # Errors
     /// As [`Handler::message`].
-    pub fn message_slice<T: Shared>(&self, items: usize) -> Result<Message<'_, [T]>> {
+    pub fn message_slice<T: InPlace>(&self, items: usize) -> Result<Message<'_, [T]>> {
         self.filled_message(items, |_| ())
     }
 
@@ -308,7 +308,7 @@ impl Handler {
     ///
     /// # Errors
     /// As [`Handler::message`].
-    pub fn message_framed<H: Shared, T: Shared>(&self, items: usize) -> Result<Message<'_, Framed<H, T>>> {
+    pub fn message_framed<H: InPlace, T: InPlace>(&self, items: usize) -> Result<Message<'_, Framed<H, T>>> {
         self.filled_message(items, |_| ())
     }
 

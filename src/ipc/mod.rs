@@ -8,6 +8,7 @@
 //! - [`Map`]: values under keys, inserted, replaced and taken in one step;
 //! - [`Service`], [`Client`], [`Server`]: requests and responses, each side told of the other's end;
 //! - [`Mutex`], [`Event`], [`Semaphore`], [`Barrier`]: with a bound on each wait, and poisoning;
+//! - [`Common`]: a value with atomics, which all who have it open use where it lies;
 //! - [`Message`]: a block without `unsafe`, filled where it lies; [`Ref`]: what leads to it, in 64 bits;
 //!   [`Framed`]: a header in front of items;
 //! - [`Text`], [`Slice`] and a [`Builder`] that grows: values of any length;
@@ -34,7 +35,8 @@
 //!   values read, visited, and under names;
 //! - `channel`; `topic`, `board`, `sample`, `lossy`: what is published, in order, the latest, held, copied; `map`;
 //!   `service`;
-//! - `liveness`: who is alive; `named`: locks and their like by name; `inspect`, `read_only`: looking without changing;
+//! - `liveness`: who is alive; `named`: locks and their like by name; `common`: values with atomics; `inspect`,
+//!   `read_only`: looking without changing;
 //! - `several`: waiting at several bells; `helper`: the thread that sleeps for `future`; `select`, `descriptor`.
 
 #[cfg(test)]
@@ -47,6 +49,8 @@ pub mod call;
 pub(crate) mod call;
 #[doc(hidden)]
 pub mod channel;
+#[doc(hidden)]
+pub mod common;
 #[cfg(feature = "allocator-api2")]
 #[doc(hidden)]
 pub mod containers;
@@ -151,6 +155,8 @@ pub use channel::{
     Channel, ChannelOptions, Delivery, ForwardError, Many, Messages, Receiver, Redelivering, SendError, Sender, Single,
     Unreceived, Unsent, Worker,
 };
+#[doc(inline)]
+pub use common::Common;
 #[cfg(feature = "allocator-api2")]
 #[doc(inline)]
 pub use containers::{MessageAllocator, MessageVec};

@@ -105,23 +105,27 @@ impl Handler {
     /// As [`Handler::board`]; [`Error::BadAlignment`] if a `T` is aligned to more than 128 bytes;
     /// [`Error::TooLarge`] if it is larger than 8 MiB.
     pub fn mutex<T: Shared>(&self, name: &str) -> Result<Mutex<T>> {
-        if align_of::<T>() > ALIGN {
-            return Err(Error::BadAlignment { requested: align_of::<T>(), largest: ALIGN });
-        }
         let content = mix("mutex", &[T::FINGERPRINT]);
-        let words = size_of::<T>().div_ceil(8).max(1);
-        if words > MOST_WORDS {
-            return Err(Error::TooLarge { requested: size_of::<T>() as u64, largest: MOST_WORDS as u64 * 8 });
-        }
+        let words = cells_for::<T>()?;
         let attached = open::<Mutex<T>>(self, name, Sort::Lock, words, 0, content)?;
-        let found = attached.shape.cells();
-        if found < words {
-            // Its content says that it is for a `T` (C2').
-            let what = format!("the mutex {name:?} has {found} words for a value of {words}");
-            return Err(Error::Corrupt { what });
-        }
+        attached.holds_words(words)?;
         Ok(Mutex { attached, of: PhantomData })
     }
+}
+
+/// How many cells of a structure a value takes.
+///
+/// # Errors
+/// As [`Handler::mutex`], of what cannot lie there.
+pub(super) fn cells_for<T>() -> Result<usize> {
+    if align_of::<T>() > ALIGN {
+        return Err(Error::BadAlignment { requested: align_of::<T>(), largest: ALIGN });
+    }
+    let words = size_of::<T>().div_ceil(8).max(1);
+    if words > MOST_WORDS {
+        return Err(Error::TooLarge { requested: size_of::<T>() as u64, largest: MOST_WORDS as u64 * 8 });
+    }
+    Ok(words)
 }
 
 impl Event {
@@ -291,9 +295,7 @@ impl<T: Shared> Mutex<T> {
 
     fn value(&self) -> Result<NonNull<T>> {
         let structure = self.attached.structure()?;
-        let words = &structure.words[structure.cells..];
-        assert!(size_of_val(words) >= size_of::<T>(), "it was made for a T");
-        Ok(NonNull::from(words).cast())
+        Ok(structure.first_cell().cast())
     }
 
     /// Removes it: its name is free, and its memory is freed after the last user.

@@ -3,18 +3,20 @@
 //! A value of fixed size begins its block. What has a length has it in front: `items (8 bytes) | 8 bytes |
 //! value`, or more where the value is aligned to more than 16 bytes.
 
-use crate::shared::{Shared, mix};
+use crate::shared::{InPlace, mix};
 
 /// Bytes in front of what has a length: the length, and what keeps 16-byte types aligned.
 pub(super) const LENGTH_BYTES: usize = 16;
 
-/// What a message can hold: a [`Shared`] value, a slice of them, or a header and a slice ([`Framed`]).
+/// What a message can hold: an [`InPlace`] value (every [`Shared`](crate::Shared) one is), a slice of them, or a header
+/// and a slice ([`Framed`]).
 ///
 /// # Safety
-/// As for [`Shared`]; and `raw` gives a pointer to a value of `layout(items)` bytes less `HEAD`.
+/// As for [`InPlace`]; and `raw` gives a pointer to a value of `layout(items)` bytes less `HEAD`.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot be a message: that is a `Shared` value, a slice of them, or `Framed`",
-    note = "declare a struct of your own by `shared!`; text is `channel::<[u8]>` and `message_text`"
+    message = "`{Self}` cannot be a message: that is a `Shared` or `InPlace` value, a slice of them, or `Framed`",
+    note = "declare a struct of your own by `shared!`, or by `in_place!` if it has atomics",
+    note = "text is `channel::<str>` and `message_text`"
 )]
 pub unsafe trait Payload {
     /// Tells types apart across binaries, as [`Shared::FINGERPRINT`].
@@ -37,9 +39,9 @@ pub unsafe trait Payload {
     }
 }
 
-// SAFETY: a shared type, without a length.
-unsafe impl<T: Shared> Payload for T {
-    const FINGERPRINT: u32 = T::FINGERPRINT;
+// SAFETY: a type that is used in place, without a length.
+unsafe impl<T: InPlace> Payload for T {
+    const FINGERPRINT: u32 = <T as InPlace>::PRINT;
     const HEAD: usize = 0;
     const ALIGN: usize = align_of::<T>();
     fn bytes(_: usize) -> Option<usize> {
@@ -54,9 +56,9 @@ pub(super) const fn head(align: usize) -> usize {
     if align > LENGTH_BYTES { align } else { LENGTH_BYTES }
 }
 
-// SAFETY: elements of a shared type one after the other, behind their number.
-unsafe impl<T: Shared> Payload for [T] {
-    const FINGERPRINT: u32 = mix("slice", &[T::FINGERPRINT]);
+// SAFETY: elements of a type that is used in place, one after the other, behind their number.
+unsafe impl<T: InPlace> Payload for [T] {
+    const FINGERPRINT: u32 = mix("slice", &[<T as InPlace>::PRINT]);
     const HEAD: usize = head(align_of::<T>());
     const ALIGN: usize = align_of::<T>();
     fn bytes(items: usize) -> Option<usize> {
@@ -81,10 +83,10 @@ const fn max(a: usize, b: usize) -> usize {
     if a > b { a } else { b }
 }
 
-// SAFETY: a shared header and elements of a shared type behind it, as repr(C) lays them out, behind their
+// SAFETY: header and elements behind it are of types that are used in place, as repr(C) lays them out, behind their
 // number. Bytes between header and items, and behind the last item, mean nothing.
-unsafe impl<H: Shared, T: Shared> Payload for Framed<H, T> {
-    const FINGERPRINT: u32 = mix("framed", &[H::FINGERPRINT, T::FINGERPRINT]);
+unsafe impl<H: InPlace, T: InPlace> Payload for Framed<H, T> {
+    const FINGERPRINT: u32 = mix("framed", &[<H as InPlace>::PRINT, <T as InPlace>::PRINT]);
     const HEAD: usize = head(Self::ALIGN);
     const ALIGN: usize = max(align_of::<H>(), align_of::<T>());
     fn bytes(items: usize) -> Option<usize> {

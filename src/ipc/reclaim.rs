@@ -61,7 +61,7 @@ impl<'a, R: Region> Structure<'a, R> {
             Sort::Channel | Sort::Single | Sort::Redelivering => Ring::of(self).is_drained(),
             Sort::Topic | Sort::Board => Log::of(self).is_drained(),
             Sort::Map => Table::of(self).is_drained(),
-            Sort::Event | Sort::Semaphore | Sort::Barrier | Sort::Lock => true,
+            Sort::Event | Sort::Semaphore | Sort::Barrier | Sort::Lock | Sort::Common => true,
         }
     }
 
@@ -82,7 +82,7 @@ impl<'a, R: Region> Structure<'a, R> {
                 }
                 Sort::Topic | Sort::Board => Log::of(structure).drain(cache),
                 Sort::Map => Table::of(structure).drain(cache),
-                Sort::Event | Sort::Semaphore | Sort::Barrier | Sort::Lock => {}
+                Sort::Event | Sort::Semaphore | Sort::Barrier | Sort::Lock | Sort::Common => {}
             }
         });
     }

@@ -45,8 +45,8 @@ impl<R: Region> Structure<'_, R> {
                 }
                 Sort::Topic | Sort::Board => Log::of(self).settle(dead, settled),
                 Sort::Map => Table::of(self).settle(dead, me, cache, settled),
-                // Who waits looks itself whether the holder lives.
-                Sort::Event | Sort::Semaphore | Sort::Barrier | Sort::Lock => {}
+                // Who waits looks itself whether the holder lives; a value in common is as it is.
+                Sort::Event | Sort::Semaphore | Sort::Barrier | Sort::Lock | Sort::Common => {}
             }
         }
         // Once nothing of it is left here.

@@ -27,6 +27,8 @@ pub enum Sort {
     /// A bounded queue whose messages are delivered again if their receiver dies (ipc::held); as many may
     /// be held as its shape has readers.
     Redelivering = 10,
+    /// A value that all who have it open use at once, in its cells.
+    Common = 11,
 }
 
 impl Sort {
@@ -43,6 +45,7 @@ impl Sort {
             8 => Self::Lock,
             9 => Self::Map,
             10 => Self::Redelivering,
+            11 => Self::Common,
             _ => return None,
         })
     }
@@ -58,6 +61,7 @@ impl Sort {
             Self::Barrier => "barrier",
             Self::Lock => "mutex",
             Self::Map => "map",
+            Self::Common => "common",
         }
     }
 
@@ -74,6 +78,7 @@ impl Sort {
             Self::Lock => "a mutex",
             Self::Map => "a map",
             Self::Redelivering => "a channel that redelivers (ChannelOptions::redeliver)",
+            Self::Common => "a value in common",
         }
     }
 }

@@ -22,6 +22,7 @@ use crate::matrix::block_header::FINGERPRINT_MASK;
 use crate::matrix::heap::{Exhausted, Heap, Kind, Live, ThreadCache};
 use crate::segment::layout::{Granule, Layout};
 use crate::segment::region::Region;
+use std::ptr::NonNull;
 
 /// The fingerprint of structures' blocks: [`crate::Shared`] types have none of the last sixteen.
 pub const STRUCTURE: u32 = FINGERPRINT_MASK;
@@ -327,6 +328,10 @@ impl<'a, R: Region> Structure<'a, R> {
     #[inline(always)]
     pub(super) fn field(&self, Field(first, word): Field) -> &'a <R::Backend as Backend>::Word {
         &self.words[first * self.group + word]
+    }
+    /// The first byte of its cells, which begin a pair of cache lines.
+    pub(super) fn first_cell(&self) -> NonNull<u8> {
+        NonNull::from(&self.words[self.cells..]).cast()
     }
     /// The cursors of readers.
     pub(super) fn readers(&self) -> impl Iterator<Item = &'a <R::Backend as Backend>::Word> + use<'a, R> {

@@ -33,9 +33,10 @@ use super::wait::{Look, deadline};
 use crate::error::{Error, Result};
 use crate::handlers::Handler;
 use crate::segment::region::MappedRegion;
-use crate::shared::Shared;
+use crate::shared::InPlace;
 use std::marker::PhantomData;
 use std::ops::Deref;
+use std::ptr::NonNull;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -95,12 +96,21 @@ pub(super) fn open<T: ?Sized>(
 ) -> Result<Arc<Attached>> {
     let cells = cells.next_power_of_two();
     debug_assert!(cells <= 1 << MAX_CELLS_SHIFT);
-    let shape = Shape { sort, cells_shift: cells.trailing_zeros(), readers, content };
+    open_filled::<T>(handler, name, Shape { sort, cells_shift: cells.trailing_zeros(), readers, content }, |_| ())
+}
+
+/// The same, of a shape; if it is made, `fill` has its cells first.
+pub(super) fn open_filled<T: ?Sized>(
+    handler: &Handler,
+    name: &str,
+    shape: Shape,
+    mut fill: impl FnMut(NonNull<u8>),
+) -> Result<Arc<Attached>> {
     loop {
         if let Some(found) = Attached::find::<T>(handler, name, shape)? {
             return Ok(found);
         }
-        match Attached::make(handler, name, shape) {
+        match Attached::make_filled(handler, name, shape, &mut fill) {
             Err(Error::NameTaken { .. }) => {}
             made => return made,
         }
@@ -193,7 +203,7 @@ impl<T: Payload + ?Sized> Topic<T> {
     }
 }
 
-impl<T: Shared> Topic<T> {
+impl<T: InPlace> Topic<T> {
     /// Allocates a message for the value and publishes it, if there is room now.
     ///
     /// # Errors

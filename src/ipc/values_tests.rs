@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::handlers::Handler;
 use crate::segment::Options;
 use crate::segment::directory::{Directory, NamedBlock};
+use crate::shared::{Shared, mix};
 use std::fmt::Write as _;
 use std::io::Write as _;
 
@@ -248,4 +249,19 @@ fn tools_are_not_told_what_is_taken_meanwhile() {
     assert_eq!(contents(&empties), 0);
     structure.field(HEAD).store(2, &TICKET_TELL);
     assert_eq!(structure.count(Role::Sender), 0);
+}
+
+/// C2': its content says that it is for a `T`, whatever its shape says.
+#[test]
+fn c2p_a_value_lies_in_its_cells() {
+    let made = handler();
+    let few = |sort, content| Shape { sort, cells_shift: 1, readers: 0, content };
+    let print = <[u64; 3] as Shared>::FINGERPRINT;
+    let in_common = Attached::make(&made, "common", few(Sort::Common, mix("common", &[print]))).expect("room");
+    assert!(matches!(made.common::<[u64; 3]>("common"), Err(Error::Corrupt { .. })));
+    let locked = Attached::make(&made, "locked", few(Sort::Lock, mix("mutex", &[print]))).expect("room");
+    assert!(matches!(made.mutex::<[u64; 3]>("locked"), Err(Error::Corrupt { .. })));
+    in_common.remove().and(locked.remove()).expect("no fork");
+    drop((in_common, locked));
+    nothing_is_left(&made);
 }

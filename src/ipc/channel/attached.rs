@@ -3,7 +3,7 @@
 use super::error::{Unreceived, Unsent};
 use crate::backend::{NativeWord, Reach};
 use crate::error::{Error, Result};
-use crate::handlers::{Handler, check_name};
+use crate::handlers::{Handler, RelativePtr, check_name};
 use crate::ipc::message::Message;
 use crate::ipc::payload::Payload;
 use crate::ipc::ring::{NotSent, Ring};
@@ -15,6 +15,7 @@ use crate::matrix::heap::{Exhausted, Live, ThreadCache};
 use crate::segment::directory::Directory;
 use crate::segment::region::MappedRegion;
 use std::any::type_name;
+use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -28,6 +29,15 @@ enum Come {
     Removed,
     Another(Shape),
     TooMany,
+}
+
+/// A structure that nobody else has seen: freed, if it does not come to that.
+struct Unpublished<'h>(&'h Handler, RelativePtr<u8>);
+
+impl Drop for Unpublished<'_> {
+    fn drop(&mut self) {
+        let _ = self.0.free_message(&self.1);
+    }
 }
 
 /// A structure that this process is counted among the users of.
@@ -56,6 +66,16 @@ impl Attached {
     }
 
     pub(in crate::ipc) fn make(handler: &Handler, name: &str, shape: Shape) -> Result<Arc<Self>> {
+        Self::make_filled(handler, name, shape, |_| ())
+    }
+
+    /// The same, after `fill` has had its cells: they are its own until it has returned.
+    pub(in crate::ipc) fn make_filled(
+        handler: &Handler,
+        name: &str,
+        shape: Shape,
+        fill: impl FnOnce(NonNull<u8>),
+    ) -> Result<Arc<Self>> {
         let (matrix, home) = (handler.matrix(), handler.matrix().home()?);
         let make = |reach, cache: &mut ThreadCache| {
             let made = Structure::make_within(reach, matrix.heap(), cache, shape)?;
@@ -65,12 +85,12 @@ impl Attached {
             Ok(made)
         };
         let made = Self::made(handler, shape, make)?;
-        let pointer = handler.pointer(made);
-        if let Err(error) = handler.publish_raw(name, &pointer) {
-            let _ = handler.free_message(&pointer);
-            return Err(error);
-        }
-        Ok(Self::counted(handler, made.of(0), shape, home))
+        let mine = Unpublished(handler, handler.pointer(made));
+        let attached = Self::counted(handler, made.of(0), shape, home);
+        fill(attached.known().first_cell());
+        handler.publish_raw(name, &mine.1)?;
+        std::mem::forget(mine);
+        Ok(attached)
     }
 
     /// Makes a structure; where memory is short, once more after the dead have been recovered.
@@ -208,6 +228,20 @@ impl Attached {
     #[inline(always)]
     fn known(&self) -> Structure<'_, MappedRegion> {
         Structure::known(self.handler.matrix().heap(), self.words, self.live.at, self.shape, self.places)
+    }
+
+    /// That a value of so many words lies in its cells. Its content says so, whatever its shape is (C2').
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`].
+    pub(in crate::ipc) fn holds_words(&self, words: usize) -> Result<()> {
+        let (kind, found, at) = (self.shape.sort.kind(), self.shape.cells(), self.live.at);
+        if found >= words {
+            return Ok(());
+        }
+        let offset = self.handler.matrix().offsets().offset(at);
+        let what = format!("the {kind} at offset {offset} has {found} words for a value of {words}");
+        Err(Error::Corrupt { what })
     }
 
     /// The participant that is counted.

@@ -12,7 +12,7 @@ use crate::ipc::structure::{Role, Structure};
 use crate::ipc::wait::deadline;
 use crate::matrix::heap::ThreadCache;
 use crate::segment::region::MappedRegion;
-use crate::shared::Shared;
+use crate::shared::InPlace;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -142,7 +142,7 @@ impl<T: Payload + ?Sized, M: Mode> Sender<T, M> {
     }
 }
 
-impl<T: Shared, M: Mode> Sender<T, M> {
+impl<T: InPlace, M: Mode> Sender<T, M> {
     /// Allocates a message for the value and sends it, and waits for room as long as it takes.
     ///
     /// # Errors

@@ -57,7 +57,7 @@ use crate::error::{Error, Result};
 use crate::handlers::Handler;
 use crate::matrix::heap::Live;
 use crate::segment::region::MappedRegion;
-use crate::shared::{Shared, zeroed};
+use crate::shared::{InPlace, Shared, zeroed};
 use guard::Pinned;
 use std::marker::PhantomData;
 
@@ -355,7 +355,7 @@ impl<T: Payload + ?Sized> Map<T> {
     }
 }
 
-impl<T: Shared> Map<[T]> {
+impl<T: InPlace> Map<[T]> {
     /// A message of so many items, which are whatever bytes were there before, with room for its key.
     ///
     /// # Errors
@@ -365,7 +365,7 @@ impl<T: Shared> Map<[T]> {
     }
 }
 
-impl<T: Shared> Map<T> {
+impl<T: InPlace> Map<T> {
     /// A message for a `T`, whatever bytes were there before, with room for its key.
     ///
     /// # Errors
@@ -373,7 +373,9 @@ impl<T: Shared> Map<T> {
     pub fn message(&self, key: &[u8]) -> Result<Message<'_, T>> {
         self.handler().filled_message_with(1, label_words(key) * 8, |_| ())
     }
+}
 
+impl<T: Shared> Map<T> {
     /// Puts a value under a key: a copy of what was there, if anything was.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ use crate::ipc::structure::{Role, Shape, Sort, Structure};
 use crate::ipc::wait::{Look, deadline};
 use crate::matrix::heap::{Live, ThreadCache};
 use crate::segment::region::MappedRegion;
-use crate::shared::{Shared, mix};
+use crate::shared::{InPlace, mix};
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -200,7 +200,7 @@ impl<Q: Payload + ?Sized, A: Payload + ?Sized> Client<Q, A> {
     }
 }
 
-impl<Q: Shared, A: Payload + ?Sized> Client<Q, A> {
+impl<Q: InPlace, A: Payload + ?Sized> Client<Q, A> {
     /// A request, whatever bytes were there before, that is not copied when it is sent.
     ///
     /// # Errors
@@ -209,7 +209,7 @@ impl<Q: Shared, A: Payload + ?Sized> Client<Q, A> {
         self.handler().filled_message_with(1, TAIL_WORDS * 8, |_| ())
     }
 }
-impl<Q: Shared, A: Payload + ?Sized> Client<[Q], A> {
+impl<Q: InPlace, A: Payload + ?Sized> Client<[Q], A> {
     /// A request of so many items, whatever bytes were there before, that is not copied when it is sent.
     ///
     /// # Errors

@@ -15,7 +15,7 @@ use crate::ipc::structure::{Role, Structure};
 use crate::ipc::wait::{NAP, deadline};
 use crate::matrix::heap::{Kind, ThreadCache};
 use crate::segment::region::MappedRegion;
-use crate::shared::Shared;
+use crate::shared::InPlace;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
@@ -268,7 +268,7 @@ impl<Q: Payload + ?Sized, A: Payload + ?Sized> Request<'_, Q, A> {
     }
 }
 
-impl<'s, Q: Payload + ?Sized, A: Shared> Request<'s, Q, A> {
+impl<'s, Q: Payload + ?Sized, A: InPlace> Request<'s, Q, A> {
     /// A response, whatever bytes were there before, that is not copied when it is sent.
     ///
     /// # Errors
@@ -277,7 +277,7 @@ impl<'s, Q: Payload + ?Sized, A: Shared> Request<'s, Q, A> {
         self.server.handler().filled_message_with(1, TAIL_WORDS * 8, |_| ())
     }
 }
-impl<'s, Q: Payload + ?Sized, A: Shared> Request<'s, Q, [A]> {
+impl<'s, Q: Payload + ?Sized, A: InPlace> Request<'s, Q, [A]> {
     /// A response of so many items, whatever bytes were there before, that is not copied when it is sent.
     ///
     /// # Errors

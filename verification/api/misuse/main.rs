@@ -4,6 +4,7 @@
 
 #[path = "../../support/common.rs"]
 mod common;
+mod in_place;
 mod limits;
 mod maps;
 mod messages;

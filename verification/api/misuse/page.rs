@@ -9,6 +9,7 @@ use syn::visit::{self, Visit};
 const USERS: &[&str] = &[
     "src/ipc/channel",
     "src/ipc/board.rs",
+    "src/ipc/common.rs",
     "src/ipc/containers.rs",
     "src/ipc/inspect.rs",
     "src/ipc/iteration.rs",

@@ -81,6 +81,7 @@ fn a_forked_child_has_no_part_in_any_structure() {
     let (event, semaphore) = (handler.event("event").expect("room"), handler.semaphore("semaphore", 1).expect("room"));
     let (barrier, mutex) = (handler.barrier("barrier", 1).expect("room"), handler.mutex::<u64>("mutex").expect("room"));
     let opened = (event.clone(), semaphore.clone(), mutex.clone());
+    let in_common = handler.common::<u64>("common").expect("room");
     forked("what waits", move || {
         is(event.set().err())
             && is(event.clear().err())
@@ -98,6 +99,8 @@ fn a_forked_child_has_no_part_in_any_structure() {
             && is(mutex.try_lock().err())
             && is(mutex.lock(SHORT).err())
             && is(mutex.remove().err())
+            && is(in_common.get().err())
+            && is(in_common.remove().err())
     });
     forked("open", move || {
         is(handler.channel::<u64>("channel").open().err())
@@ -107,11 +110,12 @@ fn a_forked_child_has_no_part_in_any_structure() {
             && is(handler.semaphore("semaphore", 1).err())
             && is(handler.barrier("barrier", 1).err())
             && is(handler.mutex::<u64>("mutex").err())
+            && is(handler.common::<u64>("common").err())
     });
     let (event, semaphore, mutex) = opened;
     assert!(!event.is_set().expect("it is ours") && semaphore.try_take().expect("it is ours"));
     assert!(mutex.try_lock().expect("it is ours").is_some());
-    assert_eq!(handler.names().len(), 7, "nothing was removed");
+    assert_eq!(handler.names().len(), 8, "nothing was removed");
 }
 
 /// What cannot be counted is refused, and nothing else comes to be counted for it.
