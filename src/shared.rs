@@ -5,8 +5,9 @@ use const_fnv1a_hash::{fnv1a_hash_32, fnv1a_hash_str_32};
 /// A type whose values may lie in shared memory: plain bytes with the same meaning in every process.
 ///
 /// It is implemented for integers of fixed size, floats and arrays, and by [`shared!`](crate::shared!) for structs
-/// whose fields all implement it. Not for `usize`, addresses and file descriptors, which mean nothing to another
-/// process, nor for `bool`, `char` and enums, of which not all bytes are a value.
+/// whose fields all implement it. A type of no bytes is one, too: its values have blocks as others have, so that a
+/// message may say nothing but that it has come. Not for `usize`, addresses and file descriptors, which mean nothing
+/// to another process, nor for `bool`, `char` and enums, of which not all bytes are a value.
 ///
 /// ```compile_fail
 /// fn only_shared<T: atomic_matrix::Shared>() {}
@@ -77,6 +78,12 @@ pub unsafe trait InPlace: Sync + 'static {
 // SAFETY: plain bytes, which nothing changes behind a shared reference (`Shared`).
 unsafe impl<T: Shared> InPlace for T {
     const PRINT: u32 = <T as Shared>::FINGERPRINT;
+}
+
+/// Bytes that a value takes in a block: what has none itself takes one, so that each value has a block, and a block has
+/// no more values than bytes.
+pub(crate) const fn room<T>() -> usize {
+    if size_of::<T>() == 0 { 1 } else { size_of::<T>() }
 }
 
 /// The value whose bytes are all zero.

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::matrix::block_header::Header;
 use crate::matrix::heap::{Exhausted, Kind, Live, ThreadCache};
 use crate::segment::layout::{Geometry, Granule, SECTOR_ALIGN, SPAN_BYTES, Usual};
-use crate::shared::Shared;
+use crate::shared::{Shared, room};
 use std::marker::PhantomData;
 
 /// Every block is aligned to the smallest granule.
@@ -20,12 +20,12 @@ const LONG_WALK: u32 = 1 << 20;
 
 /// The four basic calls: allocate, write, read, free.
 pub trait HandlerFunctions {
-    /// Allocates a block for a `T`, uninitialised (whatever bytes were there before). O(1) amortised: as
-    /// [`Handler::allocate_raw`].
+    /// Allocates a block for a `T`, uninitialised (whatever bytes were there before); a `T` of no bytes has one, too.
+    /// O(1) amortised: as [`Handler::allocate_raw`].
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`], [`Error::NoMembarrier`], [`Error::ZeroSize`], [`Error::TooLarge`],
-    /// [`Error::BadAlignment`], [`Error::NoParticipantSlot`], [`Error::ForkedChild`].
+    /// [`Error::OutOfMemory`], [`Error::NoMembarrier`], [`Error::TooLarge`], [`Error::BadAlignment`],
+    /// [`Error::NoParticipantSlot`], [`Error::ForkedChild`].
     fn allocate<T: Shared>(&self) -> Result<Block<T>>;
 
     /// Writes a value. For a copy that checks the block first, see [`Handler::store`].
@@ -55,7 +55,7 @@ pub trait HandlerFunctions {
 impl HandlerFunctions for Handler {
     #[inline]
     fn allocate<T: Shared>(&self) -> Result<Block<T>> {
-        let pointer = self.allocate_bytes(size_of::<T>(), align_of::<T>(), Kind::Typed(T::FINGERPRINT))?;
+        let pointer = self.allocate_bytes(room::<T>(), align_of::<T>(), Kind::Typed(T::FINGERPRINT))?;
         Ok(Block { pointer })
     }
     #[inline]

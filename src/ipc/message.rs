@@ -38,7 +38,7 @@ use crate::error::{Error, Result};
 use crate::handlers::{Block, Handler, RelativePtr};
 use crate::matrix::heap::{Kind, Live};
 use crate::packed::packed;
-use crate::shared::{InPlace, Shared, mix};
+use crate::shared::{InPlace, Shared, mix, room};
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
@@ -272,7 +272,7 @@ impl Handler {
     /// As [`HandlerFunctions::allocate`](crate::handlers::HandlerFunctions::allocate).
     #[inline]
     pub fn message<T: InPlace>(&self) -> Result<Message<'_, T>> {
-        let pointer = self.allocate_bytes(size_of::<T>(), align_of::<T>(), Kind::Typed(T::FINGERPRINT))?;
+        let pointer = self.allocate_bytes(room::<T>(), align_of::<T>(), Kind::Typed(T::FINGERPRINT))?;
         Ok(Message::over(self, pointer, 1))
     }
 

@@ -1,9 +1,9 @@
 //! What a message can hold, and how it lies in its block.
 //!
-//! A value of fixed size begins its block. What has a length has it in front: `items (8 bytes) | 8 bytes |
-//! value`, or more where the value is aligned to more than 16 bytes.
+//! A value of fixed size begins its block, which has a byte at least. What has a length has it in front: `items (8
+//! bytes) | 8 bytes | value`, or more where the value is aligned to more than 16 bytes.
 
-use crate::shared::{InPlace, mix};
+use crate::shared::{InPlace, mix, room};
 
 /// Bytes in front of what has a length: the length, and what keeps 16-byte types aligned.
 pub(super) const LENGTH_BYTES: usize = 16;
@@ -45,7 +45,7 @@ unsafe impl<T: InPlace> Payload for T {
     const HEAD: usize = 0;
     const ALIGN: usize = align_of::<T>();
     fn bytes(_: usize) -> Option<usize> {
-        Some(size_of::<T>())
+        Some(room::<T>())
     }
     fn raw(first: *mut u8, _: usize) -> *mut T {
         first.cast()
@@ -62,7 +62,7 @@ unsafe impl<T: InPlace> Payload for [T] {
     const HEAD: usize = head(align_of::<T>());
     const ALIGN: usize = align_of::<T>();
     fn bytes(items: usize) -> Option<usize> {
-        items.checked_mul(size_of::<T>())?.checked_add(Self::HEAD)
+        items.checked_mul(room::<T>())?.checked_add(Self::HEAD)
     }
     fn raw(first: *mut u8, items: usize) -> *mut [T] {
         std::ptr::slice_from_raw_parts_mut(first.cast(), items)
@@ -91,7 +91,7 @@ unsafe impl<H: InPlace, T: InPlace> Payload for Framed<H, T> {
     const ALIGN: usize = max(align_of::<H>(), align_of::<T>());
     fn bytes(items: usize) -> Option<usize> {
         let first = size_of::<H>().checked_next_multiple_of(align_of::<T>())?;
-        let value = items.checked_mul(size_of::<T>())?.checked_add(first)?;
+        let value = items.checked_mul(room::<T>())?.checked_add(first)?;
         value.checked_next_multiple_of(Self::ALIGN)?.checked_add(Self::HEAD)
     }
     fn raw(first: *mut u8, items: usize) -> *mut Self {
@@ -106,6 +106,8 @@ mod tests {
     #[test]
     fn s1_a_value_has_its_bytes_and_its_alignment() {
         assert_eq!((<[u64; 6]>::bytes(1), u8::bytes(1)), (Some(48), Some(1)));
+        assert_eq!((<[u64; 0]>::bytes(1), <[[u64; 0]]>::bytes(9)), (Some(1), Some(16 + 9)), "each takes a byte");
+        assert_eq!(Framed::<[u64; 0], [u8; 0]>::bytes(8), Some(16 + 8));
         assert_eq!((head(8), head(16), head(64)), (16, 16, 64));
         assert_eq!((max(1, 2), max(2, 1), max(2, 2)), (2, 2, 2));
         assert_eq!((Framed::<u8, u64>::ALIGN, Framed::<u64, u8>::ALIGN), (8, 8));

@@ -3,6 +3,7 @@
 
 use super::channel::attached::Attached;
 use super::link::{Cell, Link};
+use super::message::write_length;
 use super::ring::Ring;
 use super::structure::{HEAD, Role, STRUCTURE, Shape, Sort, Structure, TAIL};
 use super::testing::{LONG, SOON, handler, nothing_is_left, other};
@@ -264,4 +265,34 @@ fn c2p_a_value_lies_in_its_cells() {
     in_common.remove().and(locked.remove()).expect("no fork");
     drop((in_common, locked));
     nothing_is_left(&made);
+}
+
+crate::shared! {
+    /// It has come, and that is all.
+    #[derive(Debug, PartialEq)]
+    struct Tick {}
+}
+
+/// Wherever a value may be, one of no bytes may be, and no length is more than its block.
+#[test]
+fn a_value_of_no_bytes_is_a_value() {
+    let made = handler();
+    let ticks = made.channel::<Tick>("ticks").create().expect("room");
+    let (sender, receiver) = (ticks.sender().expect("room"), ticks.receiver().expect("room"));
+    sender.send_value(Tick {}).expect("room");
+    assert_eq!(*receiver.try_recv().expect("it is there"), Tick {});
+    let (board, map) = (made.board::<Tick>("board").expect("room"), made.map::<Tick>("map").open_or_create());
+    let map = map.expect("room");
+    assert_eq!(board.get().expect("no fork"), None);
+    board.set(Tick {}).expect("room");
+    assert_eq!(board.get().expect("no fork"), Some(Tick {}));
+    assert_eq!(map.insert_value(b"key", Tick {}).expect("room"), None);
+    assert_eq!(map.get_value(b"key").expect("no fork"), Some(Tick {}));
+    assert_eq!(*made.mutex::<Tick>("mutex").expect("room").try_lock().expect("no fork").expect("it is free"), Tick {});
+    let slice = made.message_slice::<Tick>(9).expect("room");
+    let (first, reference) = (made.resolve(&slice.pointer()), slice.into_ref().expect("a slot"));
+    assert_eq!(made.read_slice(reference).expect("live").len(), 9);
+    write_length(first, usize::MAX);
+    assert!(matches!(made.read_slice(reference), Err(Error::TooSmall { .. })));
+    assert!(matches!(made.take_ref(reference).map(drop), Err(Error::TooSmall { .. })));
 }
