@@ -430,6 +430,12 @@ pub enum Mutant {
     PendingTakenForVoid,
     /// A structure is freed although it has a visitor.
     VisitIgnored,
+    /// A newcomer does not look behind its count whether the structure was removed meanwhile.
+    EnteredUnasked,
+    /// The last user of a structure without a name leaves it as it is.
+    UnnamedKept,
+    /// Whoever removes what has no user does not look whether somebody has come meanwhile.
+    RemovedUnasked,
     /// The one receiver says that it has taken a message before it takes it.
     HeadToldEarly,
     /// The one sender takes a ticket's cell for free whose message was not taken.
@@ -526,8 +532,8 @@ pub const CHANNEL_MUTANTS: &[Mutant] = &[
     Mutant::BlocksBeforeLinks, Mutant::LinksUnsettled, Mutant::VoidWordsKept,
     Mutant::HeaderBeforeCell, Mutant::LetGoPlain, Mutant::SentUnderOneGeneration,
     Mutant::HeadUnvalidated, Mutant::TailUnvalidated, Mutant::TakenBeforeCleared,
-    Mutant::PendingTakenForVoid, Mutant::VisitIgnored, Mutant::HeadToldEarly,
-    Mutant::OldLinkIgnored, Mutant::RolesKept,
+    Mutant::PendingTakenForVoid, Mutant::VisitIgnored, Mutant::EnteredUnasked, Mutant::UnnamedKept,
+    Mutant::RemovedUnasked, Mutant::HeadToldEarly, Mutant::OldLinkIgnored, Mutant::RolesKept,
 ];
 
 /// Mutants that a channel has to notice which delivers again what dead workers held.

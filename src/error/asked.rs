@@ -13,15 +13,17 @@ pub(super) struct Wanted<'a> {
 /// What is said of a block or structure that is of another sort, or of another type.
 pub(super) fn another_type(asked: Wanted<'_>, found: Option<&str>, fingerprint: Option<u32>) -> String {
     let Wanted { offset, name, expected, expected_fingerprint } = asked;
-    if let (Some(name), Some(found)) = (name, found) {
+    if let Some(found) = found {
+        let (what, or_else) = match name {
+            Some(name) => (format!("{name:?}"), ", or choose another name"),
+            None => (format!("what lies at offset {offset}"), ""),
+        };
         return match fingerprint {
             Some(fingerprint) => format!(
-                "{name:?} was opened as {expected} (fingerprint {expected_fingerprint:#010x}), but is {found} of \
+                "{what} was opened as {expected} (fingerprint {expected_fingerprint:#010x}), but is {found} of \
                     another type (fingerprint {fingerprint:#010x}); use the type that it was made with"
             ),
-            None => format!(
-                "{name:?} was opened as {expected}, but is {found}; open it as what it is, or choose another name"
-            ),
+            None => format!("{what} was opened as {expected}, but is {found}; open it as what it is{or_else}"),
         };
     }
     let block = match name {

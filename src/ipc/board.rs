@@ -24,6 +24,7 @@ use super::link::Link;
 use super::log::{Log, Lowest};
 use super::message::Message;
 use super::payload::Payload;
+use super::reference::structural;
 use super::structure::{Role, Sort};
 use super::topic::{open, put};
 use super::wait::deadline;
@@ -56,8 +57,19 @@ impl Handler {
     /// [`Error::DirectoryFull`], [`Error::NameTooLong`], [`Error::BadOption`] for the empty name,
     /// [`Error::ChangingHands`], [`Error::NoParticipantSlot`], [`Error::TooManyHandles`], [`Error::ForkedChild`].
     pub fn board<T: Payload + ?Sized>(&self, name: &str) -> Result<Board<T>> {
-        let attached = open::<Board<T>>(self, name, Sort::Board, KEPT, 0, T::FINGERPRINT)?;
-        Ok(Board { attached, whole: Native::word(0), of: PhantomData })
+        self.board_of(Some(name))
+    }
+
+    /// A board without a name: [`Handler::open_ref`] says what leads to it, and how long it stays.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`], [`Error::NoParticipantSlot`], [`Error::ForkedChild`].
+    pub fn unnamed_board<T: Payload + ?Sized>(&self) -> Result<Board<T>> {
+        self.board_of(None)
+    }
+
+    fn board_of<T: Payload + ?Sized>(&self, name: Option<&str>) -> Result<Board<T>> {
+        open::<Board<T>>(self, name, Sort::Board, KEPT, 0, T::FINGERPRINT).map(Board::over)
     }
 }
 
@@ -115,6 +127,9 @@ impl<T: Payload + ?Sized> Board<T> {
 }
 
 impl<T: ?Sized> Board<T> {
+    fn over(attached: Arc<Attached>) -> Self {
+        Self { attached, whole: Native::word(0), of: PhantomData }
+    }
     pub(super) fn attached(&self) -> &Arc<Attached> {
         &self.attached
     }
@@ -217,3 +232,5 @@ impl<T: Shared> Board<[T]> {
         self.await_change(timeout, || self.unless_seen(seen, self.newest_items()))
     }
 }
+
+structural!([T: Payload + ?Sized] Board<T>, Sort::Board, T::FINGERPRINT, |attached| Ok(Self::over(attached)));

@@ -33,6 +33,7 @@
 
 use super::channel::attached::Attached;
 use super::named::cells_for;
+use super::reference::structural;
 use super::structure::{Shape, Sort};
 use super::topic::open_filled;
 use crate::error::Result;
@@ -72,29 +73,45 @@ impl Handler {
     ///
     /// # Errors
     /// As [`Handler::common`].
-    pub fn common_with<T: InPlace>(&self, name: &str, mut fill: impl FnMut(&mut T)) -> Result<Common<T>> {
+    pub fn common_with<T: InPlace>(&self, name: &str, fill: impl FnMut(&mut T)) -> Result<Common<T>> {
+        self.common_of(Some(name), fill)
+    }
+
+    /// A value without a name, made as [`Handler::common_with`] makes one: [`Handler::open_ref`] says what leads to it,
+    /// and how long it stays.
+    ///
+    /// # Errors
+    /// As [`Handler::common`], of what has no name.
+    pub fn unnamed_common<T: InPlace>(&self, fill: impl FnMut(&mut T)) -> Result<Common<T>> {
+        self.common_of(None, fill)
+    }
+
+    fn common_of<T: InPlace>(&self, name: Option<&str>, mut fill: impl FnMut(&mut T)) -> Result<Common<T>> {
         let content = mix("common", &[<T as InPlace>::PRINT]);
-        let words = cells_for::<T>()?;
-        let cells_shift = words.next_power_of_two().trailing_zeros();
+        let cells_shift = cells_for::<T>()?.next_power_of_two().trailing_zeros();
         let shape = Shape { sort: Sort::Common, cells_shift, readers: 0, content };
         let attached = open_filled::<Common<T>>(self, name, shape, |first| {
             // SAFETY: the cells are as many bytes at least, at that alignment (`cells_for`; they begin a pair of cache
             // lines), and zeroed: any bytes are a `T`. Nobody else has seen them.
             fill(unsafe { first.cast::<T>().as_mut() });
         })?;
-        attached.holds_words(words)?;
-        Ok(Common { attached, of: PhantomData })
+        Common::over(attached)
     }
 }
 
 impl<T: InPlace> Common<T> {
+    fn over(attached: Arc<Attached>) -> Result<Self> {
+        attached.holds_words(cells_for::<T>()?)?;
+        Ok(Self { attached, of: PhantomData })
+    }
+
     /// The value, where it lies. Wait-free, and no system call.
     ///
     /// # Errors
     /// [`Error::ForkedChild`].
     pub fn get(&self) -> Result<&T> {
         let structure = self.attached.structure()?;
-        // SAFETY: as many bytes lie there, at that alignment (`Handler::common_with`; the fingerprint is the type's),
+        // SAFETY: as many bytes lie there, at that alignment (`Common::over`; the fingerprint is the type's),
         // and any bytes are a `T`. The block stays while this process is counted among its users, which `self` sees to.
         // Since it has a name nobody has a `&mut` to it, so that its atomics alone are written (`InPlace`).
         Ok(unsafe { structure.first_cell().cast::<T>().as_ref() })
@@ -108,3 +125,8 @@ impl<T: InPlace> Common<T> {
         self.attached.remove()
     }
 }
+
+structural!(
+    [T: InPlace] Common<T>, Sort::Common, mix("common", &[<T as InPlace>::PRINT]),
+    |attached| Self::over(attached)
+);

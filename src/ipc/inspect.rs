@@ -20,7 +20,7 @@ use crate::segment::region::Region;
 pub struct StructureInfo {
     /// The offset of its block.
     pub offset: u32,
-    /// Its names; none if it was removed and is used still.
+    /// Its names; none if it was removed and is used still, or was made without one.
     pub names: Vec<String>,
     /// What it is: "channel", "topic", "board", "map", "event", "semaphore", "barrier", "mutex" or "common".
     pub kind: &'static str,

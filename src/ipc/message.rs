@@ -31,6 +31,7 @@
 
 use super::link::Taken;
 use super::payload::{Framed, Payload};
+use super::reference::Referred;
 use crate::backend::orderings::COPY_FENCE;
 use crate::backend::payload;
 use crate::backend::{Backend, Native};
@@ -185,9 +186,9 @@ impl<T: Shared> Message<'_, [T]> {
     }
 }
 
-/// A block's position in 64 bits: plain data, which means the same in every process of the segment. What it
-/// leads to is checked when it is used: that the block is still live and was not freed meanwhile, its type,
-/// its length.
+/// A block's position in 64 bits: plain data, which means the same in every process of the segment. It leads to a
+/// message, or to a structure ([`Ref::to`], [`Handler::open_ref`]). What it leads to is checked when it is used: that
+/// the block is still live and was not freed meanwhile, its type, its length.
 ///
 /// It may lie in shared memory itself: it is [`Shared`]. `offset | generation | segment`, 32 + 20 + 12 bits,
 /// of which the last are of
@@ -220,8 +221,8 @@ impl<T: ?Sized> std::fmt::Debug for Ref<T> {
 }
 // SAFETY: one number and nothing else (`repr(transparent)`), which means the same in every process of the segment, and
 // is checked when it is used.
-unsafe impl<T: Payload + ?Sized + 'static> Shared for Ref<T> {
-    const FINGERPRINT: u32 = mix("reference", &[T::FINGERPRINT]);
+unsafe impl<T: Referred + ?Sized + 'static> Shared for Ref<T> {
+    const FINGERPRINT: u32 = mix("reference", &[T::LEADS_TO]);
 }
 
 impl<T: ?Sized> Ref<T> {
@@ -427,7 +428,7 @@ impl Handler {
         Ok(self.pointer(Live { at: live.at, header }))
     }
 
-    fn live_ref<T: ?Sized>(&self, reference: Ref<T>) -> Result<Live> {
+    pub(super) fn live_ref<T: ?Sized>(&self, reference: Ref<T>) -> Result<Live> {
         if RefBits::SEGMENT.get(reference.0) != segment_bits(self) {
             return Err(Error::ForeignBlock { offset: reference.offset(), segment: self.id() });
         }

@@ -10,7 +10,7 @@
 //! - [`Mutex`], [`Event`], [`Semaphore`], [`Barrier`]: with a bound on each wait, and poisoning;
 //! - [`Common`]: a value with atomics, which all who have it open use where it lies;
 //! - [`Message`]: a block without `unsafe`, filled where it lies; [`Ref`]: what leads to it, in 64 bits;
-//!   [`Framed`]: a header in front of items;
+//!   [`Framed`]: a header in front of items; [`Ref::to`]: what leads to a structure, which then needs no name;
 //! - [`Text`], [`Slice`] and a [`Builder`] that grows: values of any length;
 //! - [`ReadOnly`]: a segment that can be looked at and not be changed;
 //! - [`Unbound`]: a message without its handler, for bindings to other languages;
@@ -32,7 +32,7 @@
 //! - `call`: requests and responses; `sync`: locks, events, semaphores, barriers;
 //! - `payload`: what a message can hold; `message`: a block without `unsafe`; `unbound`: one without its handler;
 //! - `text`, `containers`: values of any length; `room`: what stands behind a value; `copied`, `iteration`, `names`:
-//!   values read, visited, and under names;
+//!   values read, visited, and under names; `reference`: structures by reference;
 //! - `channel`; `topic`, `board`, `sample`, `lossy`: what is published, in order, the latest, held, copied; `map`;
 //!   `service`;
 //! - `liveness`: who is alive; `named`: locks and their like by name; `common`: values with atomics; `inspect`,
@@ -96,6 +96,8 @@ pub mod payload;
 #[doc(hidden)]
 pub mod read_only;
 mod reclaim;
+#[doc(hidden)]
+pub mod reference;
 #[cfg(feature = "internals")]
 pub mod ring;
 #[cfg(not(feature = "internals"))]
@@ -180,6 +182,8 @@ pub use named::{Barrier, Event, Mutex, MutexGuard, Semaphore};
 pub use payload::{Framed, Payload};
 #[doc(inline)]
 pub use read_only::{ReadOnly, SegmentInfo};
+#[doc(inline)]
+pub use reference::{Referred, Structural};
 #[doc(inline)]
 pub use sample::{Sample, Samples};
 #[doc(inline)]

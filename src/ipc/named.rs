@@ -23,6 +23,7 @@
 
 use super::ParticipantId;
 use super::channel::attached::Attached;
+use super::reference::structural;
 use super::structure::{MAX_CELLS_SHIFT, Role, Sort, TAIL};
 use super::sync::barrier::{Gate, Passed};
 use super::sync::event::Flag;
@@ -83,21 +84,44 @@ impl Handler {
     /// # Errors
     /// As [`Handler::board`].
     pub fn event(&self, name: &str) -> Result<Event> {
-        Ok(Event { attached: open::<Event>(self, name, Sort::Event, 1, 0, 0)? })
+        Ok(Event { attached: open::<Event>(self, Some(name), Sort::Event, 1, 0, 0)? })
+    }
+    /// An event without a name, not set: [`Handler::open_ref`] says what leads to it, and how long it stays.
+    ///
+    /// # Errors
+    /// As [`Handler::unnamed_board`].
+    pub fn unnamed_event(&self) -> Result<Event> {
+        Ok(Event { attached: open::<Event>(self, None, Sort::Event, 1, 0, 0)? })
     }
     /// The semaphore of that name, which is made with so many permits if there is none.
     ///
     /// # Errors
     /// As [`Handler::board`].
     pub fn semaphore(&self, name: &str, permits: u16) -> Result<Semaphore> {
-        Ok(Semaphore { attached: open::<Semaphore>(self, name, Sort::Semaphore, 1, permits, 0)? })
+        Ok(Semaphore { attached: open::<Semaphore>(self, Some(name), Sort::Semaphore, 1, permits, 0)? })
+    }
+    /// A semaphore without a name, with so many permits: [`Handler::open_ref`] says what leads to it, and how long it
+    /// stays.
+    ///
+    /// # Errors
+    /// As [`Handler::unnamed_board`].
+    pub fn unnamed_semaphore(&self, permits: u16) -> Result<Semaphore> {
+        Ok(Semaphore { attached: open::<Semaphore>(self, None, Sort::Semaphore, 1, permits, 0)? })
     }
     /// The barrier of that name, which is made for so many (1 at least) if there is none.
     ///
     /// # Errors
     /// As [`Handler::board`].
     pub fn barrier(&self, name: &str, parties: u16) -> Result<Barrier> {
-        Ok(Barrier { attached: open::<Barrier>(self, name, Sort::Barrier, 1, parties.max(1), 0)? })
+        Ok(Barrier { attached: open::<Barrier>(self, Some(name), Sort::Barrier, 1, parties.max(1), 0)? })
+    }
+    /// A barrier without a name, for so many (1 at least): [`Handler::open_ref`] says what leads to it, and how long it
+    /// stays.
+    ///
+    /// # Errors
+    /// As [`Handler::unnamed_board`].
+    pub fn unnamed_barrier(&self, parties: u16) -> Result<Barrier> {
+        Ok(Barrier { attached: open::<Barrier>(self, None, Sort::Barrier, 1, parties.max(1), 0)? })
     }
     /// The mutex of that name, which is made over a `T` of zeros if there is none.
     ///
@@ -105,11 +129,19 @@ impl Handler {
     /// As [`Handler::board`]; [`Error::BadAlignment`] if a `T` is aligned to more than 128 bytes;
     /// [`Error::TooLarge`] if it is larger than 8 MiB.
     pub fn mutex<T: Shared>(&self, name: &str) -> Result<Mutex<T>> {
+        self.mutex_of(Some(name))
+    }
+    /// A mutex without a name, over a `T` of zeros: [`Handler::open_ref`] says what leads to it, and how long it stays.
+    ///
+    /// # Errors
+    /// As [`Handler::mutex`], of what has no name.
+    pub fn unnamed_mutex<T: Shared>(&self) -> Result<Mutex<T>> {
+        self.mutex_of(None)
+    }
+
+    fn mutex_of<T: Shared>(&self, name: Option<&str>) -> Result<Mutex<T>> {
         let content = mix("mutex", &[T::FINGERPRINT]);
-        let words = cells_for::<T>()?;
-        let attached = open::<Mutex<T>>(self, name, Sort::Lock, words, 0, content)?;
-        attached.holds_words(words)?;
-        Ok(Mutex { attached, of: PhantomData })
+        Mutex::over(open::<Mutex<T>>(self, name, Sort::Lock, cells_for::<T>()?, 0, content)?)
     }
 }
 
@@ -245,6 +277,10 @@ impl<T> Clone for Mutex<T> {
 }
 
 impl<T: Shared> Mutex<T> {
+    fn over(attached: Arc<Attached>) -> Result<Self> {
+        attached.holds_words(cells_for::<T>()?)?;
+        Ok(Self { attached, of: PhantomData })
+    }
     pub(super) fn attached(&self) -> &Arc<Attached> {
         &self.attached
     }
@@ -336,7 +372,7 @@ impl<T: Shared> MutexGuard<'_, T> {
 impl<T: Shared> Deref for MutexGuard<'_, T> {
     type Target = T;
     fn deref(&self) -> &T {
-        // SAFETY: as many bytes lie there, at that alignment (`Handler::mutex`; the fingerprint is the
+        // SAFETY: as many bytes lie there, at that alignment (`Mutex::over`; the fingerprint is the
         // type's), any bytes are a `T`, and whoever has the lock is the only one who accesses them.
         unsafe { self.value.as_ref() }
     }
@@ -358,3 +394,8 @@ impl<T: Shared> Drop for MutexGuard<'_, T> {
         words.release();
     }
 }
+
+structural!([] Event, Sort::Event, 0, |attached| Ok(Self { attached }));
+structural!([] Semaphore, Sort::Semaphore, 0, |attached| Ok(Self { attached }));
+structural!([] Barrier, Sort::Barrier, 0, |attached| Ok(Self { attached }));
+structural!([T: Shared] Mutex<T>, Sort::Lock, mix("mutex", &[T::FINGERPRINT]), |attached| Self::over(attached));

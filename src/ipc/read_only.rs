@@ -240,7 +240,7 @@ impl ReadOnly {
         };
         let Some(structure) = found.filter(fits) else {
             let found = found.map(|found| (found.shape.sort, found.shape.content));
-            let (at, sorts) = ((name, entry.offset), [Sort::Topic, Sort::Board]);
+            let (at, sorts) = ((Some(name), entry.offset), [Sort::Topic, Sort::Board]);
             return Err(Error::not_the_structure(type_name::<Board<T>>(), at, &sorts, T::FINGERPRINT, found));
         };
         let log = Log::of(structure);

@@ -14,6 +14,10 @@
 //! 3. no slot names it, and still no user is counted;
 //! 4. one compare-and-swap on its header.
 //!
+//! A structure that no name leads to becomes REMOVED when a visitor finds it without a user: each that leaves visits
+//! it behind that, and so does a recovery that has found it used by the dead. Of two that leave at once the later one
+//! finds no user.
+//!
 //! **Proof.** Visitor and freer each write, fence, and look. One of the two fences comes first. If it is the
 //! visitor's, the freer sees the visit and leaves the block to a later newcomer, leaver or recoverer. If it is the
 //! freer's, the visitor finds the structure REMOVED, or its words at their last values, and writes nothing. At most
@@ -21,7 +25,7 @@
 
 use super::log::Log;
 use super::ring::Ring;
-use super::structure::{REMOVED, Role, Sort, Structure};
+use super::structure::{Role, Sort, Structure};
 use super::table::Table;
 use crate::backend::orderings::*;
 use crate::backend::{Backend, Mutant, Word};
@@ -65,15 +69,14 @@ impl<'a, R: Region> Structure<'a, R> {
         }
     }
 
-    /// Takes out and frees what is left in a structure that is REMOVED and has no user. Its messages go with it.
+    /// Takes out and frees what is left in a structure that is REMOVED and has no user. Its messages go with it. One
+    /// that no name leads to is REMOVED here, by a visitor that finds it without a user.
     pub fn drain_removed(heap: &'a Heap<R>, cache: &mut ThreadCache, live: Live) {
         let me = cache.owner();
         Structure::visit(heap, me, live, |structure| {
-            if structure.state() & REMOVED == 0 || structure.is_used() {
+            if !structure.ends_with_users() || !structure.remove_if_unused() {
                 return;
             }
-            // A hidden one is not closed yet.
-            structure.remove();
             match structure.shape.sort {
                 Sort::Channel | Sort::Single | Sort::Redelivering => {
                     Ring::of(structure).drain(cache);

@@ -128,7 +128,7 @@ impl<R: Region> Heap<R> {
     /// Behind a visit: the last user may have died, on its way out perhaps; or it left during this visit.
     fn free_if_left(&self, cache: &mut Option<&mut ThreadCache>, live: Live) {
         if let Some(cache) = cache
-            && Structure::at(self, live).is_some_and(|structure| structure.is_removed())
+            && Structure::at(self, live).is_some_and(|structure| structure.ends_with_users())
         {
             Structure::drain_removed(self, cache, live);
             Structure::free_if_unused(self, cache, live);

@@ -84,18 +84,18 @@ impl Sort {
 }
 
 impl Error {
-    /// What is under a name, at an offset, is none of the `sorts` asked for, or not of the type asked for: it is of
-    /// the sort and content `found`, or no structure at all. `expected`: what it is to the caller.
+    /// What is under a name, or at an offset alone, is none of the `sorts` asked for, or not of the type asked for: it
+    /// is of the sort and content `found`, or no structure at all. `expected`: what it is to the caller.
     pub(super) fn not_the_structure(
         expected: &'static str,
-        (name, offset): (&str, u32),
+        (name, offset): (Option<&str>, u32),
         sorts: &[Sort],
         content: u32,
         found: Option<(Sort, u32)>,
     ) -> Self {
         Self::TypeMismatch {
             offset,
-            name: Some(name.to_owned()),
+            name: name.map(str::to_owned),
             expected,
             expected_fingerprint: content,
             // Where it is of another sort, its type does not matter.

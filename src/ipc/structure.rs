@@ -159,6 +159,8 @@ pub(super) const REMOVED: u64 = 2;
 /// There was a sender, or a receiver, at some time.
 pub(super) const HAD_SENDERS: u64 = 4;
 pub(super) const HAD_RECEIVERS: u64 = 8;
+/// No name leads to it: whoever finds that it has no user removes it.
+pub(super) const UNNAMED: u64 = 16;
 /// Above this: how often a user has left, or died, or the channel was closed.
 pub(super) const CHANGES_AT: u32 = 8;
 
@@ -395,6 +397,44 @@ impl<'a, R: Region> Structure<'a, R> {
         Ok(())
     }
 
+    /// Counts one more user, if the structure stays: it may have had none, and be removed by who has seen that.
+    ///
+    /// Whoever comes changes the state behind its count, and whoever removes what has no user changes it from what it
+    /// was before the look at the users. So of the two changes the later one finds the other: the comer that the
+    /// structure is removed, or the remover that it has to look again, and then at the comer's count.
+    ///
+    /// # Errors
+    /// [`NotJoined`]: the caller, which visits it still, is counted no more.
+    pub fn enter(&self, me: u16) -> Result<(), NotJoined> {
+        self.join(me, Role::User)?;
+        let state = self.field(STATE).fetch_add(1 << CHANGES_AT, &STRUCTURE_CHANGE);
+        if R::Backend::check(state & REMOVED == 0, Mutant::EnteredUnasked) {
+            return Ok(());
+        }
+        self.leave(me, Role::User);
+        Err(NotJoined::Removed)
+    }
+
+    /// Removes the structure if no user is counted: whether that is so.
+    pub(super) fn remove_if_unused(&self) -> bool {
+        loop {
+            let state = self.state();
+            if self.is_used() {
+                return false;
+            }
+            // A hidden one is not closed yet.
+            let removed = state | REMOVED | CLOSED;
+            if R::Backend::mutated(Mutant::RemovedUnasked) {
+                self.remove();
+                return !self.is_used();
+            }
+            if self.field(STATE).cas(state, removed, &STRUCTURE_CHANGE).is_ok() {
+                return true;
+            }
+            R::Backend::pause();
+        }
+    }
+
     /// One of a role leaves. If it was the last use, the structure must not be written any more, and
     /// [`Structure::free_if_unused`] has its turn.
     pub fn leave(&self, number: u16, role: Role) {
@@ -415,7 +455,7 @@ impl<'a, R: Region> Structure<'a, R> {
     }
 
     /// Whether it is freed as soon as it has no user.
-    pub(super) fn is_removed(&self) -> bool {
+    pub fn is_removed(&self) -> bool {
         self.state() & REMOVED != 0
     }
 
@@ -454,6 +494,18 @@ impl<'a, R: Region> Structure<'a, R> {
     /// Its users may go on, and newcomers are turned away. The block is freed after the last user.
     pub fn remove(&self) {
         self.field(STATE).fetch_or(REMOVED | CLOSED, &STRUCTURE_CHANGE);
+    }
+
+    /// No name will lead to it: it is removed once it has no user. For its maker, which is counted among its users, and
+    /// has let nobody see it yet.
+    pub fn leave_to_users(&self) {
+        self.field(STATE).fetch_or(UNNAMED, &STRUCTURE_CHANGE);
+    }
+
+    /// Whether it is freed when it has no user: it was removed, or no name leads to it.
+    pub(super) fn ends_with_users(&self) -> bool {
+        let state = self.state();
+        state & REMOVED != 0 || (state & UNNAMED != 0 && R::Backend::takes(Mutant::UnnamedKept))
     }
 
     /// Whether it is a ring without a name, of somebody who uses it.

@@ -28,6 +28,7 @@ use super::link::Taken;
 use super::log::{Log, Lowest, ReadStatus};
 use super::message::Message;
 use super::payload::Payload;
+use super::reference::structural;
 use super::structure::{MAX_CELLS_SHIFT, Role, Shape, Sort};
 use super::wait::{Look, deadline};
 use crate::error::{Error, Result};
@@ -43,7 +44,7 @@ use std::time::Duration;
 /// What a topic's or a board's maker may choose.
 pub struct TopicOptions<'h, 'n, T: ?Sized> {
     handler: &'h Handler,
-    name: &'n str,
+    name: Option<&'n str>,
     cells: usize,
     subscribers: u16,
     of: PhantomData<fn() -> Box<T>>,
@@ -52,7 +53,12 @@ pub struct TopicOptions<'h, 'n, T: ?Sized> {
 impl Handler {
     /// The topic of a name, to be made or opened.
     pub fn topic<'h, 'n, T: Payload + ?Sized>(&'h self, name: &'n str) -> TopicOptions<'h, 'n, T> {
-        TopicOptions { handler: self, name, cells: 64, subscribers: 16, of: PhantomData }
+        TopicOptions { handler: self, name: Some(name), cells: 64, subscribers: 16, of: PhantomData }
+    }
+
+    /// A topic without a name, to be made: [`Handler::open_ref`] says what leads to it, and how long it stays.
+    pub fn unnamed_topic<T: Payload + ?Sized>(&self) -> TopicOptions<'_, 'static, T> {
+        TopicOptions { handler: self, name: None, cells: 64, subscribers: 16, of: PhantomData }
     }
 }
 
@@ -68,7 +74,7 @@ impl<T: Payload + ?Sized> TopicOptions<'_, '_, T> {
         self.subscribers = subscribers;
         self
     }
-    /// Makes the topic, or opens it if there is one, whatever its cells.
+    /// Makes the topic, or opens it if there is one of its name, whatever its cells.
     ///
     /// # Errors
     /// [`Error::TypeMismatch`]; [`Error::BadOption`] for the cells or the empty name; [`Error::OutOfMemory`],
@@ -85,10 +91,10 @@ impl<T: Payload + ?Sized> TopicOptions<'_, '_, T> {
     }
 }
 
-/// The structure of that name, a `T` to who asks, made if there is none.
+/// The structure of that name, a `T` to who asks, made if there is none, or if no name is given.
 pub(super) fn open<T: ?Sized>(
     handler: &Handler,
-    name: &str,
+    name: Option<&str>,
     sort: Sort,
     cells: usize,
     readers: u16,
@@ -102,12 +108,14 @@ pub(super) fn open<T: ?Sized>(
 /// The same, of a shape; if it is made, `fill` has its cells first.
 pub(super) fn open_filled<T: ?Sized>(
     handler: &Handler,
-    name: &str,
+    name: Option<&str>,
     shape: Shape,
     mut fill: impl FnMut(NonNull<u8>),
 ) -> Result<Arc<Attached>> {
     loop {
-        if let Some(found) = Attached::find::<T>(handler, name, shape)? {
+        if let Some(name) = name
+            && let Some(found) = Attached::find::<T>(handler, name, shape)?
+        {
             return Ok(found);
         }
         match Attached::make_filled(handler, name, shape, &mut fill) {
@@ -334,3 +342,8 @@ impl<T: Payload + ?Sized> Drop for Reading<'_, T> {
         self.attached.advance(self.index);
     }
 }
+
+structural!(
+    [T: Payload + ?Sized] Topic<T>, Sort::Topic, T::FINGERPRINT,
+    |attached| Ok(Self { attached, lowest: Mutex::default(), of: PhantomData })
+);

@@ -258,9 +258,9 @@ fn c2p_a_value_lies_in_its_cells() {
     let made = handler();
     let few = |sort, content| Shape { sort, cells_shift: 1, readers: 0, content };
     let print = <[u64; 3] as Shared>::FINGERPRINT;
-    let in_common = Attached::make(&made, "common", few(Sort::Common, mix("common", &[print]))).expect("room");
+    let in_common = Attached::make(&made, Some("common"), few(Sort::Common, mix("common", &[print]))).expect("room");
     assert!(matches!(made.common::<[u64; 3]>("common"), Err(Error::Corrupt { .. })));
-    let locked = Attached::make(&made, "locked", few(Sort::Lock, mix("mutex", &[print]))).expect("room");
+    let locked = Attached::make(&made, Some("locked"), few(Sort::Lock, mix("mutex", &[print]))).expect("room");
     assert!(matches!(made.mutex::<[u64; 3]>("locked"), Err(Error::Corrupt { .. })));
     in_common.remove().and(locked.remove()).expect("no fork");
     drop((in_common, locked));

@@ -23,6 +23,15 @@ use std::time::{Duration, Instant};
 pub(in crate::ipc) const MAKING_WAIT: Duration = Duration::from_millis(500);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
 
+/// A structure's block is gone while its maker has it.
+fn freed_meanwhile() -> Error {
+    Error::NotLive { offset: 0, state: "freed by somebody who had no right to" }
+}
+
+fn damaged(offset: u32) -> Error {
+    Error::Corrupt { what: format!("the structure at offset {offset} has no whole header") }
+}
+
 /// How a visit to a structure ended.
 enum Come {
     Counted(Shape),
@@ -65,14 +74,15 @@ impl Attached {
         Arc::new(Self { handler: handler.clone(), live, shape, places, words, number })
     }
 
-    pub(in crate::ipc) fn make(handler: &Handler, name: &str, shape: Shape) -> Result<Arc<Self>> {
+    pub(in crate::ipc) fn make(handler: &Handler, name: Option<&str>, shape: Shape) -> Result<Arc<Self>> {
         Self::make_filled(handler, name, shape, |_| ())
     }
 
-    /// The same, after `fill` has had its cells: they are its own until it has returned.
+    /// The same, after `fill` has had its cells: they are its own until it has returned. Without a name it stays as
+    /// long as it has users.
     pub(in crate::ipc) fn make_filled(
         handler: &Handler,
-        name: &str,
+        name: Option<&str>,
         shape: Shape,
         fill: impl FnOnce(NonNull<u8>),
     ) -> Result<Arc<Self>> {
@@ -80,7 +90,12 @@ impl Attached {
         let make = |reach, cache: &mut ThreadCache| {
             let made = Structure::make_within(reach, matrix.heap(), cache, shape)?;
             // No other has seen it: it is made with its maker as its user.
-            let joined = Structure::at(matrix.heap(), made).map(|made| made.join(home, Role::User));
+            let joined = Structure::at(matrix.heap(), made).map(|made| {
+                if name.is_none() {
+                    made.leave_to_users();
+                }
+                made.join(home, Role::User)
+            });
             debug_assert_eq!(joined, Some(Ok(())));
             Ok(made)
         };
@@ -88,7 +103,15 @@ impl Attached {
         let mine = Unpublished(handler, handler.pointer(made));
         let attached = Self::counted(handler, made.of(0), shape, home);
         fill(attached.known().first_cell());
-        handler.publish_raw(name, &mine.1)?;
+        match name {
+            Some(name) => handler.publish_raw(name, &mine.1)?,
+            None => {
+                let let_go = |cache: &mut ThreadCache| {
+                    matrix.heap().adoption().rename_from(cache.owner(), made.at, made.header, 0)
+                };
+                matrix.with_cache(let_go)?.ok_or_else(freed_meanwhile)?;
+            }
+        }
         std::mem::forget(mine);
         Ok(attached)
     }
@@ -127,7 +150,7 @@ impl Attached {
             Ok(header.map(|header| Live { at: made.at, header }))
         };
         let made = Self::made(handler, shape, make)?;
-        let live = made.ok_or(Error::NotLive { offset: 0, state: "freed by somebody who had no right to" })?;
+        let live = made.ok_or_else(freed_meanwhile)?;
         Ok(Self::counted(handler, live, shape, home))
     }
 
@@ -151,43 +174,18 @@ impl Attached {
                 continue;
             };
             let another =
-                |found| Error::not_the_structure(expected, (name, offset), &[shape.sort], shape.content, found);
+                |found| Error::not_the_structure(expected, (Some(name), offset), &[shape.sort], shape.content, found);
             if found.block.fingerprint != Some(STRUCTURE) {
                 return Err(another(None));
             }
-            let come = |cache: &mut ThreadCache| {
-                let come = Structure::visit(matrix.heap(), cache.owner(), live, |structure| {
-                    // Whatever it was.
-                    if structure.is_removed() {
-                        return Come::Removed;
-                    }
-                    if (structure.shape.sort, structure.shape.content) != (shape.sort, shape.content) {
-                        return Come::Another(structure.shape);
-                    }
-                    match structure.join(home, Role::User) {
-                        Ok(()) => Come::Counted(structure.shape),
-                        Err(NotJoined::Removed) => Come::Removed,
-                        Err(NotJoined::TooMany) => Come::TooMany,
-                    }
-                });
-                if !matches!(come, Some(Come::Counted(_))) {
-                    // A newcomer may be the one that frees what is REMOVED: the last user may have left
-                    // that to this visit, or have died.
-                    Attached::free_if_unused(handler, cache, live);
-                }
-                come
-            };
-            match matrix.with_cache(come)? {
+            match matrix.with_cache(|cache| Self::come(handler, cache, live, home, shape))? {
                 Some(Come::Counted(shape)) => {
                     return Ok(Some(Self::counted(handler, live, shape, home)));
                 }
                 Some(Come::Another(other)) => return Err(another(Some((other.sort, other.content)))),
                 Some(Come::TooMany) => return Err(Error::TooManyHandles { most: MOST_COUNTED }),
                 Some(Come::Removed) => _ = Directory(matrix.segment()).withdraw_this(found),
-                None if Structure::is_damaged(matrix.heap(), live) => {
-                    let what = format!("the structure at offset {offset} has no whole header");
-                    return Err(Error::Corrupt { what });
-                }
+                None if Structure::is_damaged(matrix.heap(), live) => return Err(damaged(offset)),
                 None if begun.elapsed() < MAKING_WAIT => crate::kernel::nap(BETWEEN_LOOKS),
                 None if !reaped => {
                     handler.reap()?;
@@ -197,6 +195,54 @@ impl Attached {
             }
         }
         Ok(None)
+    }
+
+    /// This process is counted among the users of the structure in a live block, if it is of that shape.
+    fn come(handler: &Handler, cache: &mut ThreadCache, live: Live, home: u16, shape: Shape) -> Option<Come> {
+        let heap = handler.matrix().heap();
+        let come = Structure::visit(heap, cache.owner(), live, |structure| {
+            // Whatever it was.
+            if structure.is_removed() {
+                return Come::Removed;
+            }
+            if (structure.shape.sort, structure.shape.content) != (shape.sort, shape.content) {
+                return Come::Another(structure.shape);
+            }
+            match structure.enter(home) {
+                Ok(()) => Come::Counted(structure.shape),
+                Err(NotJoined::Removed) => Come::Removed,
+                Err(NotJoined::TooMany) => Come::TooMany,
+            }
+        });
+        if !matches!(come, Some(Come::Counted(_))) {
+            // A newcomer may be the one that frees what is REMOVED: the last user may have left
+            // that to this visit, or have died.
+            Attached::free_if_unused(handler, cache, live);
+        }
+        come
+    }
+
+    /// The structure in a live block, what is `expected` to the caller, whether it has a name or none.
+    pub(in crate::ipc) fn open_at(
+        handler: &Handler,
+        live: Live,
+        shape: Shape,
+        expected: &'static str,
+    ) -> Result<Arc<Self>> {
+        let (matrix, home) = (handler.matrix(), handler.matrix().home()?);
+        let offset = matrix.offsets().offset(live.at);
+        let another = |found| Error::not_the_structure(expected, (None, offset), &[shape.sort], shape.content, found);
+        if !matrix.heap().is_structure(live) {
+            return Err(another(None));
+        }
+        match matrix.with_cache(|cache| Self::come(handler, cache, live, home, shape))? {
+            Some(Come::Counted(shape)) => Ok(Self::counted(handler, live, shape, home)),
+            Some(Come::Another(other)) => Err(another(Some((other.sort, other.content)))),
+            Some(Come::TooMany) => Err(Error::TooManyHandles { most: MOST_COUNTED }),
+            None if live.header.owner() != 0 => Err(Error::ChangingHands { offset, participant: live.header.holder() }),
+            None if Structure::is_damaged(matrix.heap(), live) => Err(damaged(offset)),
+            Some(Come::Removed) | None => Err(Error::NotLive { offset, state: "removed" }),
+        }
     }
 
     fn free_if_unused(handler: &Handler, cache: &mut ThreadCache, live: Live) {
@@ -405,8 +451,8 @@ impl Drop for Attached {
         let matrix = self.handler.matrix();
         structure.leave(self.number, Role::User);
         // Read, but not written any more.
-        let removed = matrix.heap().look(self.live.at) == self.live.header && structure.is_removed();
-        if removed {
+        let ends = matrix.heap().look(self.live.at) == self.live.header && structure.ends_with_users();
+        if ends {
             let _ = matrix.with_cache(|cache| Self::free_if_unused(&self.handler, cache, self.live));
         }
     }

@@ -71,6 +71,7 @@ pub use error::{SendError, Unreceived, Unsent};
 pub use worker::{Delivery, ForwardError, Worker};
 
 use super::payload::Payload;
+use super::reference::structural;
 use super::ring::Ring;
 use super::structure::{MAX_CELLS_SHIFT, Role, Shape};
 use crate::error::{Error, Result};
@@ -131,7 +132,7 @@ pub struct Redelivering;
 #[must_use = "a channel is opened by `open`, `create` or `open_or_create`"]
 pub struct ChannelOptions<'h, T: ?Sized, M = Many> {
     handler: &'h Handler,
-    name: String,
+    name: Option<String>,
     capacity: usize,
     holds: u16,
     of: Of<T, M>,
@@ -140,7 +141,12 @@ pub struct ChannelOptions<'h, T: ?Sized, M = Many> {
 impl Handler {
     /// The channel of that name, for messages of `T`: to be opened or created.
     pub fn channel<T: Payload + ?Sized>(&self, name: &str) -> ChannelOptions<'_, T> {
-        ChannelOptions { handler: self, name: name.to_owned(), capacity: 64, holds: 0, of: PhantomData }
+        ChannelOptions { handler: self, name: Some(name.to_owned()), capacity: 64, holds: 0, of: PhantomData }
+    }
+
+    /// A channel without a name, to be created: [`Handler::open_ref`] says what leads to it, and how long it stays.
+    pub fn unnamed_channel<T: Payload + ?Sized>(&self) -> ChannelOptions<'_, T> {
+        ChannelOptions { handler: self, name: None, capacity: 64, holds: 0, of: PhantomData }
     }
 }
 
@@ -208,17 +214,18 @@ impl<T: Payload + ?Sized, M: Mode> ChannelOptions<'_, T, M> {
     /// [`Error::BadOption`] for the empty name or an option that [`ChannelOptions::create`] refuses;
     /// [`Error::NoParticipantSlot`], [`Error::TooManyHandles`], [`Error::ForkedChild`].
     pub fn open(self) -> Result<Channel<T, M>> {
-        let found = Attached::find::<Channel<T, M>>(self.handler, &self.name, self.shape()?)?;
-        found.map(Channel::of).ok_or(Error::NameUnknown { name: self.name })
+        let name = self.name.as_deref().unwrap_or_default();
+        let found = Attached::find::<Channel<T, M>>(self.handler, name, self.shape()?)?;
+        found.map(Channel::of).ok_or_else(|| Error::NameUnknown { name: name.to_owned() })
     }
 
-    /// Creates it; the name must be free.
+    /// Creates it; the name, if it has one, must be free.
     ///
     /// # Errors
     /// [`Error::NameTaken`], and others as [`Handler::publish`] and [`Handler::allocate_raw`];
     /// [`Error::BadOption`] for the capacity.
     pub fn create(self) -> Result<Channel<T, M>> {
-        Attached::make(self.handler, &self.name, self.shape()?).map(Channel::of)
+        Attached::make(self.handler, self.name.as_deref(), self.shape()?).map(Channel::of)
     }
 
     /// Opens it, or creates it if it is not there, however many processes call this at the same moment.
@@ -230,10 +237,12 @@ impl<T: Payload + ?Sized, M: Mode> ChannelOptions<'_, T, M> {
         let shape = self.shape()?;
         let begun = Instant::now();
         loop {
-            if let Some(found) = Attached::find::<Channel<T, M>>(self.handler, &self.name, shape)? {
+            if let Some(name) = &self.name
+                && let Some(found) = Attached::find::<Channel<T, M>>(self.handler, name, shape)?
+            {
                 return Ok(Channel::of(found));
             }
-            match Attached::make(self.handler, &self.name, shape) {
+            match Attached::make(self.handler, self.name.as_deref(), shape) {
                 Err(Error::NameTaken { .. }) if begun.elapsed() < MAKING_WAIT => {}
                 made => return made.map(Channel::of),
             }
@@ -322,3 +331,5 @@ impl<T: Payload + ?Sized, M: Mode> Channel<T, M> {
         Ok(())
     }
 }
+
+structural!([T: Payload + ?Sized, M: Mode] Channel<T, M>, M::SORT, T::FINGERPRINT, |attached| Ok(Self::of(attached)));

@@ -50,6 +50,7 @@ pub use opened::Map;
 use super::link::Link;
 use super::message::Message;
 use super::payload::Payload;
+use super::reference::structural;
 use super::structure::Sort;
 use super::table::{BUCKET_SHIFT, By, Key, MAX_KEY, Table, When, label_words};
 use super::topic::open;
@@ -74,7 +75,7 @@ type LookedUp = ((usize, u16), Live, Link);
 #[must_use = "a map is opened by `open_or_create`"]
 pub struct MapOptions<'h, 'n, T: ?Sized> {
     handler: &'h Handler,
-    name: &'n str,
+    name: Option<&'n str>,
     capacity: usize,
     guards: u16,
     of: PhantomData<fn() -> Box<T>>,
@@ -83,7 +84,12 @@ pub struct MapOptions<'h, 'n, T: ?Sized> {
 impl Handler {
     /// The map of that name with values of `T`, to be made or opened.
     pub fn map<'h, 'n, T: Payload + ?Sized>(&'h self, name: &'n str) -> MapOptions<'h, 'n, T> {
-        MapOptions { handler: self, name, capacity: 256, guards: 64, of: PhantomData }
+        MapOptions { handler: self, name: Some(name), capacity: 256, guards: 64, of: PhantomData }
+    }
+
+    /// A map without a name, to be made: [`Handler::open_ref`] says what leads to it, and how long it stays.
+    pub fn unnamed_map<T: Payload + ?Sized>(&self) -> MapOptions<'_, 'static, T> {
+        MapOptions { handler: self, name: None, capacity: 256, guards: 64, of: PhantomData }
     }
 }
 
@@ -99,7 +105,7 @@ impl<T: Payload + ?Sized> MapOptions<'_, '_, T> {
         self.guards = guards;
         self
     }
-    /// Makes the map, or opens it if there is one, whatever it was made for.
+    /// Makes the map, or opens it if there is one of its name, whatever it was made for.
     ///
     /// # Errors
     /// [`Error::BadOption`]; [`Error::TypeMismatch`] if what has that name is no map of this type;
@@ -397,3 +403,5 @@ impl<T: Shared> Map<T> {
         Ok(copied.map(|()| value))
     }
 }
+
+structural!([T: Payload + ?Sized] Map<T>, Sort::Map, T::FINGERPRINT, |attached| Ok(Self { attached, of: PhantomData }));

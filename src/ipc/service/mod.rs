@@ -54,6 +54,7 @@ pub use server::{Request, Server};
 
 use super::channel::attached::{Attached, End};
 use super::payload::Payload;
+use super::reference::structural;
 use super::structure::{MAX_CELLS_SHIFT, Role, Sort};
 use super::topic::open;
 use crate::error::{Error, Result};
@@ -66,7 +67,7 @@ use std::sync::Arc;
 #[must_use = "a service is opened by `open_or_create`"]
 pub struct ServiceOptions<'h, 'n, Q: ?Sized, A: ?Sized> {
     handler: &'h Handler,
-    name: &'n str,
+    name: Option<&'n str>,
     capacity: usize,
     of: PhantomData<fn(Box<Q>) -> Box<A>>,
 }
@@ -77,7 +78,12 @@ impl Handler {
         &'h self,
         name: &'n str,
     ) -> ServiceOptions<'h, 'n, Q, A> {
-        ServiceOptions { handler: self, name, capacity: 64, of: PhantomData }
+        ServiceOptions { handler: self, name: Some(name), capacity: 64, of: PhantomData }
+    }
+
+    /// A service without a name, to be made: [`Handler::open_ref`] says what leads to it, and how long it stays.
+    pub fn unnamed_service<Q: Payload + ?Sized, A: Payload + ?Sized>(&self) -> ServiceOptions<'_, 'static, Q, A> {
+        ServiceOptions { handler: self, name: None, capacity: 64, of: PhantomData }
     }
 }
 
@@ -88,7 +94,7 @@ impl<Q: Payload + ?Sized, A: Payload + ?Sized> ServiceOptions<'_, '_, Q, A> {
         self.capacity = requests;
         self
     }
-    /// Makes the service, or opens it if there is one, whatever its capacity.
+    /// Makes the service, or opens it if there is one of its name, whatever its capacity.
     ///
     /// # Errors
     /// [`Error::TypeMismatch`] if what has that name is no service of these types; [`Error::BadOption`] for the
@@ -135,3 +141,8 @@ impl<Q: Payload + ?Sized, A: Payload + ?Sized> Service<Q, A> {
         self.attached.remove()
     }
 }
+
+structural!(
+    [Q: Payload + ?Sized, A: Payload + ?Sized] Service<Q, A>, Sort::Channel,
+    mix("service", &[Q::FINGERPRINT, A::FINGERPRINT]), |attached| Ok(Self { attached, of: PhantomData })
+);

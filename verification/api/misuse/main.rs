@@ -10,6 +10,7 @@ mod maps;
 mod messages;
 mod named;
 mod page;
+mod references;
 mod segments;
 mod services;
 mod structures;

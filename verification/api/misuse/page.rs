@@ -23,6 +23,7 @@ const USERS: &[&str] = &[
     "src/ipc/names.rs",
     "src/ipc/sample.rs",
     "src/ipc/read_only.rs",
+    "src/ipc/reference.rs",
     "src/ipc/select.rs",
     "src/ipc/service",
     "src/ipc/text.rs",
@@ -141,7 +142,9 @@ impl<'a> Visit<'a> for Calls {
     fn visit_item_trait(&mut self, item: &'a syn::ItemTrait) {
         if matches!(item.vis, syn::Visibility::Public(_)) {
             for call in &item.items {
-                if let syn::TraitItem::Fn(call) = call {
+                if let syn::TraitItem::Fn(call) = call
+                    && !hidden(&call.attrs)
+                {
                     self.0.insert(format!("{}::{}", item.ident, call.sig.ident));
                 }
             }

@@ -288,6 +288,40 @@ scenarios! {
         assert!(freed + joined <= 1, "Q3: freed although somebody is counted");
     }
 
+    // One comes to a structure without a name as the last one leaves: it is removed, or the comer is counted; never
+    // both.
+    loom_q6_one_comes_as_the_last_one_leaves Some(3), Some(3), 50, [Mark("freed"), Mark("entered"), Mark("gone")] => {
+        let (world, channel) = channel(0, 0);
+        {
+            let structure = Structure::at(&world.heap, channel).expect("it is there");
+            structure.leave_to_users();
+            assert_eq!(structure.join(1, Role::User), Ok(()));
+            Ring::of(structure).close();
+            assert_eq!(Ring::of(structure).receive(1), Err(NotReceived::Closed));
+        }
+        world.run([
+            part(move |w: &World| {
+                let entered = Structure::visit(&w.heap, 2, channel, |structure| structure.enter(2).map(|()| structure));
+                match entered {
+                    Some(Ok(structure)) => {
+                        mark("entered");
+                        w.heap.region().touch(channel.at, 1);
+                        assert!(!structure.is_removed(), "Q6: removed although somebody is counted");
+                    }
+                    _ => mark("gone"),
+                }
+            }),
+            part(move |w: &World| {
+                Structure::at(&w.heap, channel).expect("it is counted").leave(1, Role::User);
+                Structure::drain_removed(&w.heap, &mut strict(1), channel);
+                if Structure::free_if_unused(&w.heap, &mut strict(1), channel) {
+                    mark("freed");
+                    w.heap.region().touch(channel.at, 1);
+                }
+            }),
+        ]);
+    }
+
     // The last user leaves, another frees: what the user wrote comes before.
     loom_q3_the_last_one_leaves Some(3), Some(3), 20, [Mark("freed")] => {
         let (world, channel) = channel(0, 0);

@@ -24,11 +24,16 @@ pub(crate) struct Met {
     by_recovery: Cell<u64>,
 }
 
+/// Who makes a structure without a name, and is counted before another can come.
+const MAKER: u16 = 1;
+
 /// A structure, its memory as it was when it was freed, and what is in its ring.
 struct Stage {
     scene: Scene<Scheduled>,
     freed: RefCell<Option<Vec<u64>>>,
     frees: Cell<u64>,
+    /// It has no name: its last user removes it.
+    unnamed: bool,
 }
 
 impl Stage {
@@ -60,12 +65,15 @@ impl Stage {
         self.look();
     }
 
-    /// Comes, sends or receives, and leaves.
+    /// Comes, if it is not there already, sends or receives, and leaves.
     fn visit(&self, me: u16, removes: bool, random: &mut Rng, met: &Met) {
         let (heap, channel) = (&self.scene.heap, self.scene.channel);
         let cache = &mut ThreadCache::with_ceiling(me, 0);
-        let joined =
-            Structure::visit(heap, me, channel, |structure| structure.join(me, Role::User).ok().map(|()| structure));
+        let joined = if self.unnamed && me == MAKER {
+            Some(Some(self.scene.structure()))
+        } else {
+            Structure::visit(heap, me, channel, |structure| structure.enter(me).ok().map(|()| structure))
+        };
         self.look();
         let Some(Some(structure)) = joined else {
             met.refused.set(met.refused.get() + 1);
@@ -92,6 +100,8 @@ impl Stage {
         }
         if removes {
             structure.remove();
+        } else if self.unnamed {
+            assert!(!unseen(|| structure.is_removed()), "Q6: removed although somebody is counted");
         }
         assert!(self.freed.borrow().is_none(), "Q3: freed while somebody uses it");
         if may {
@@ -116,8 +126,15 @@ pub(crate) fn run(seed: u64, met: &Met) {
         ),
         freed: RefCell::default(),
         frees: Cell::new(0),
+        unnamed: random.bool(),
     });
-    let remover = random.u16(1..=3);
+    let remover = if stage.unnamed {
+        unseen(|| stage.scene.structure().leave_to_users());
+        stage.scene.join(MAKER);
+        0
+    } else {
+        random.u16(1..=3)
+    };
     let dying = random.bool().then(|| (random.u16(1..=3), random.u64(0..40)));
     // Met outlives the players' bodies only through a leak that the run takes back.
     let counts = Rc::new(Met::default());
@@ -152,8 +169,10 @@ pub(crate) fn run(seed: u64, met: &Met) {
         stage.scene.heap.recoveries().recover(&mut ThreadCache::with_ceiling(6, 0), dead, Give::GiveBack);
         stage.look();
     }
-    // One more who comes: he finds nothing, or is the last to leave.
-    stage.visit(7, true, random, &counts);
+    if !stage.unnamed {
+        // One more who comes: he finds nothing, or is the last to leave.
+        stage.visit(7, true, random, &counts);
+    }
     let freed = stage.freed.borrow().clone().unwrap_or_else(|| panic!("Q6: nobody uses it, and it is still there"));
     assert_eq!(stage.memory(), freed, "Q3: somebody wrote a structure that was freed");
     let cache = &mut ThreadCache::with_ceiling(8, 0);
