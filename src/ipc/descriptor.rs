@@ -63,7 +63,7 @@ impl Wake for WakeFd {
 }
 
 impl<'a> Readable<'a> {
-    fn of(attached: &'a Arc<Attached>, role: Role) -> Result<Self> {
+    pub(super) fn of(attached: &'a Arc<Attached>, role: Role) -> Result<Self> {
         attached.structure()?;
         let fd = crate::kernel::open_off_streams(&mut || eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK));
         let call = Arc::new(WakeFd(fd.map_err(|errno| Error::io("create an eventfd", errno))?));

@@ -168,6 +168,15 @@ struct Until<'a, F> {
 
 impl<F> Unpin for Until<'_, F> {}
 
+/// Waits at a structure's bell until `attempt` has something.
+pub(super) fn until<'a, T>(
+    attached: &'a Attached,
+    role: Role,
+    attempt: impl FnMut() -> Option<T> + 'a,
+) -> impl Future<Output = T> + 'a {
+    Until { waiting: Waiting::at(attached, role), attempt }
+}
+
 impl<T, F: FnMut() -> Option<T>> Future for Until<'_, F> {
     type Output = T;
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {

@@ -14,7 +14,7 @@
 //! - [`Text`], [`Slice`] and a [`Builder`] that grows: values of any length;
 //! - [`ReadOnly`]: a segment that can be looked at and not be changed;
 //! - [`Unbound`]: a message without its handler, for bindings to other languages;
-//! - [`ParticipantId`]: who is alive;
+//! - [`ParticipantId`]: who is alive; [`Watch`]: notice of a death;
 //! - [`Select`]: waiting for several of them; `recv_async` and its like, for any runtime; [`Readable`], for epoll.
 //!
 //! Where one starts: [`Handler::message`](crate::Handler::message).
@@ -35,8 +35,8 @@
 //!   values read, visited, and under names; `reference`: structures by reference;
 //! - `channel`; `topic`, `board`, `sample`, `lossy`: what is published, in order, the latest, held, copied; `map`;
 //!   `service`;
-//! - `liveness`: who is alive; `named`: locks and their like by name; `common`: values with atomics; `inspect`,
-//!   `read_only`: looking without changing;
+//! - `liveness`: who is alive; `watch`: notice of a death; `named`: locks and their like by name; `common`: values
+//!   with atomics; `inspect`, `read_only`: looking without changing;
 //! - `several`: waiting at several bells; `helper`: the thread that sleeps for `future`; `select`, `descriptor`.
 
 #[cfg(test)]
@@ -149,6 +149,8 @@ pub mod wait;
 pub(crate) mod wait;
 #[cfg(test)]
 mod waiting_tests;
+#[doc(hidden)]
+pub mod watch;
 
 #[doc(inline)]
 pub use board::Board;
@@ -198,3 +200,8 @@ pub use text::{Builder, Slice, Text};
 pub use topic::{Reading, Subscriber, Topic, TopicOptions};
 #[doc(inline)]
 pub use unbound::Unbound;
+#[doc(inline)]
+pub use watch::Watch;
+
+#[doc(inline)]
+pub use crate::segment::Ended;

@@ -67,7 +67,7 @@ impl<'a, R> Select<'a, R> {
         Self::default()
     }
 
-    fn with(mut self, attached: &Arc<Attached>, attempt: impl FnMut() -> Option<R> + 'a) -> Self {
+    pub(super) fn with(mut self, attached: &Arc<Attached>, attempt: impl FnMut() -> Option<R> + 'a) -> Self {
         self.attached.push(Arc::clone(attached));
         self.attempts.push(Box::new(attempt));
         self

@@ -54,4 +54,5 @@ pub use mapping::{Named, Segment};
 pub use options::Options;
 pub use participant::Participant;
 pub(crate) use participant::SlotFound;
+pub use slot::Ended;
 pub(crate) use view::View;

@@ -14,7 +14,7 @@ use super::layout::SlotWord;
 use super::life::{NO_LIFE, life_in};
 use super::mapping::Segment;
 use super::region::Region;
-use super::slot::{Dead, FREE, HELD, KIND, RECOVERING, Slots, epoch, free, held, recoverer};
+use super::slot::{Dead, Ended, FREE, HELD, KIND, RECOVERING, Slots, epoch, free, held, recoverer};
 use crate::backend::orderings::{JOIN_FENCE, SLOT_CLAIM, SLOT_LOOK, SLOT_WRITE};
 use crate::backend::{Backend, Native, Word};
 use crate::error::Result;
@@ -155,6 +155,11 @@ impl Segment {
     /// How often a slot was given to somebody: it tells its holders apart.
     pub(crate) fn epoch(&self, number: u16) -> u32 {
         epoch(self.slot(number, SlotWord::State).load(&SLOT_LOOK))
+    }
+
+    /// How that holder of a number has ended, as the segment says.
+    pub(crate) fn end_of(&self, number: u16, held: u32) -> Option<Ended> {
+        Slots(self).end_of(number, held)
     }
 
     /// Whether that holder has the slot, and nobody has declared it dead.

@@ -56,11 +56,24 @@ pub(super) const fn held(before: u64, life: u32) -> u64 {
 pub(super) const fn free(state: u64) -> u64 {
     FREE | state & EPOCH
 }
+/// In the word of a free slot, where nobody recovers: its last holder has died, and did not leave.
+const DIED: u64 = SlotState::RECOVERER.of(1);
 pub(super) const fn recoverer(state: u64) -> u16 {
     SlotState::RECOVERER.get(state) as u16
 }
 pub(super) const fn epoch(state: u64) -> u32 {
     SlotState::EPOCH.get(state) as u32
+}
+
+/// How a participant has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It gave its number back: its process dropped the last handler, or the thread ended.
+    Left,
+    /// It died: what it had is given back by its recovery, which may go on still.
+    Died,
+    /// How is not known: its number is another's by now, or was never given to it.
+    Unknown,
 }
 
 /// A dead holder of a number, told from those before and after it: the recovery that is in force for it.
@@ -108,6 +121,17 @@ impl<'a, R: Region> Slots<'a, R> {
     /// Whether the slot has a holder, dead or alive.
     pub fn is_held(&self, number: u16) -> bool {
         self.state(number) & KIND == HELD
+    }
+
+    /// How that holder of the number has ended; none if it has the slot, and nobody has declared it dead.
+    pub(crate) fn end_of(&self, number: u16, holder: u32) -> Option<Ended> {
+        let state = self.state(number);
+        match state & KIND {
+            _ if epoch(state) != holder || holder == 0 => Some(Ended::Unknown),
+            HELD => None,
+            FREE if state & DIED == 0 => Some(Ended::Left),
+            _ => Some(Ended::Died),
+        }
     }
 
     /// Whether the slot's holder has been declared dead, and no newcomer acts under its number.
@@ -239,7 +263,7 @@ impl<'a, R: Region> Slots<'a, R> {
         for dead in dead.iter().filter(|dead| !pinned.contains(&dead.number)) {
             let word = self.state(dead.number);
             if dead.is(RECOVERED, word) && life_in(word) == NO_LIFE {
-                let _ = self.slot(dead.number, SlotWord::State).cas(word, free(word), &SLOT_CLAIM);
+                let _ = self.slot(dead.number, SlotWord::State).cas(word, free(word) | DIED, &SLOT_CLAIM);
             }
         }
     }
@@ -268,5 +292,28 @@ mod tests {
             assert_eq!(visiting.load(&VISIT_LOOK), visits);
             assert_eq!(slots.is_free(2), word == RECOVERED);
         }
+    }
+
+    /// C1: how a holder has ended is told until the number is another's.
+    #[test]
+    fn c1_how_a_holder_has_ended_is_told() {
+        let params = Params { participants: 4, ..Params::for_segment(64 << 10) };
+        let region = BoxedRegion::<Native>::new(Layout::fit(64 << 10, params).expect("room for a sector"));
+        let slots = Slots(&region);
+        let state = slots.slot(2, SlotWord::State);
+        assert_eq!(slots.end_of(2, 0), Some(Ended::Unknown), "there was nobody");
+        assert!(slots.take(2, 7));
+        assert_eq!([0, 1, 2].map(|epoch| slots.end_of(2, epoch)), [Some(Ended::Unknown), None, Some(Ended::Unknown)]);
+        let dead = slots.declare_dead(2, slots.state(2), 1, NO_LIFE).expect("it has not changed");
+        assert_eq!(slots.end_of(2, 1), Some(Ended::Died));
+        assert!(slots.end(dead));
+        assert_eq!(slots.end_of(2, 1), Some(Ended::Died));
+        slots.release(1, &[slots.begun(2).expect("it has begun")]);
+        assert!(slots.is_free(2));
+        assert_eq!(slots.end_of(2, 1), Some(Ended::Died));
+        assert!(slots.take(2, 8));
+        assert_eq!([1, 2].map(|epoch| slots.end_of(2, epoch)), [Some(Ended::Unknown), None]);
+        state.store(free(slots.state(2)), &SLOT_WRITE);
+        assert_eq!(slots.end_of(2, 2), Some(Ended::Left));
     }
 }

@@ -3,6 +3,7 @@
 
 #[path = "../../support/common.rs"]
 mod common;
+mod deaths;
 mod kills;
 mod runtime;
 mod selecting;

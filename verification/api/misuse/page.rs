@@ -29,6 +29,7 @@ const USERS: &[&str] = &[
     "src/ipc/text.rs",
     "src/ipc/topic.rs",
     "src/ipc/unbound.rs",
+    "src/ipc/watch.rs",
     "src/handlers",
     "src/memory.rs",
     "src/shared.rs",
