@@ -58,6 +58,7 @@ use crate::backend::{Backend, Mutant, Word};
 use crate::matrix::block_header::{Header, LINKED};
 use crate::matrix::heap::Live;
 use crate::segment::region::Region;
+use std::collections::BTreeMap;
 
 /// The most that deliveries are counted.
 pub const MOST_DELIVERIES: u64 = LAPS - 1;
@@ -124,6 +125,17 @@ impl<R: Region> Ring<'_, R> {
         let at = move |k: usize| (first + k) % holds.len();
         let link = move |index: usize| Some((index, link_of(holds[index].load(&CELL_LOOK))?));
         (0..holds.len()).map(at).filter_map(link).filter(|(_, link)| link.lap() > 0)
+    }
+
+    /// Who holds messages, at about one moment, and how many: for tools.
+    pub(super) fn workers(&self) -> Vec<(u16, u64)> {
+        let mut workers = BTreeMap::new();
+        for (_, link) in self.keeping(0) {
+            if let Kept::Held(worker) = self.kept(link) {
+                *workers.entry(worker).or_default() += 1;
+            }
+        }
+        workers.into_iter().collect()
     }
 
     /// Receives what was given back, or else the oldest message of the ring: it is `me`'s, and held

@@ -1,7 +1,8 @@
 //! What structures there are in a segment, and what is in them: for tools. Reads only, and stops nobody.
 
-use super::link::{Cell, Cells, Standing};
+use super::link::{Cell, Cells, Link, Standing};
 use super::log::Log;
+use super::ring::Ring;
 use super::structure::{CLOSED, HEAD, Role, Sort, Structure, TAIL};
 use super::table::Table;
 use crate::backend::orderings::{CELL_LOOK, SLEEPERS_LOOK, STRUCTURE_LOOK, TICKET_LOOK};
@@ -13,6 +14,11 @@ use crate::segment::directory::Directory;
 use crate::segment::layout::Granule;
 use crate::segment::offsets::Offsets;
 use crate::segment::region::Region;
+
+/// How often a map's bucket is looked at that changes meanwhile.
+const TRIES: u32 = 100;
+/// Bytes that are told of a value in a structure's own cells.
+const MOST_OF_VALUE: usize = 4096;
 
 /// A structure at about one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +43,8 @@ pub struct StructureInfo {
     pub users: Vec<Users>,
     /// Participants whose subscriptions hold a topic's publishers up, and how many publications each has yet to read.
     pub subscribers: Vec<(u16, u64)>,
+    /// Participants that hold messages of a redelivering channel, and how many each has yet to acknowledge.
+    pub holding: Vec<(u16, u64)>,
     /// Who has a mutex, as [`ParticipantId`](super::ParticipantId) counts.
     pub held_by: Option<u16>,
     /// Senders, or publishers, that are asleep, and receivers, or others who wait.
@@ -61,19 +69,21 @@ pub struct Users {
     pub receivers: u64,
 }
 
-/// A block in a channel, a topic or a board, at about one moment.
+/// A block in a channel, a topic, a board or a map, or the value of a mutex or in common, at about one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ContentInfo {
-    /// Which it is of all that were ever put there, from 0 on.
+    /// Which it is of all that were ever put there, from 0 on; in a map, its place.
     pub number: u64,
+    /// The key that it is under, in a map.
+    pub key: Option<Vec<u8>>,
     /// The block's offset.
     pub offset: u32,
     /// Its bytes.
     pub bytes: u64,
-    /// The fingerprint of its type.
+    /// The fingerprint of its type; of what is in the structure itself, the structure's.
     pub fingerprint: Option<u32>,
-    /// The participant who put it there.
+    /// The participant who put it there; 0 for what is in the structure itself.
     pub giver: u16,
     /// Its first bytes: a value of variable length has its length (8 bytes) and 8 more in front.
     pub first: Vec<u8>,
@@ -100,9 +110,10 @@ impl Handler {
         structures(self.matrix().heap(), self.matrix().offsets())
     }
 
-    /// What is in a channel, from the oldest message on, or in a topic or a board, from the oldest
-    /// publication on; of each block as many bytes as `most`, at most. Nothing is taken. What is taken or
-    /// overwritten meanwhile is left out.
+    /// What is in a channel, from the oldest message on, in a topic or a board, from the oldest publication on, or in
+    /// a map, in no order; of each block as many bytes as `most`, at most. Nothing is taken. What is taken or
+    /// overwritten meanwhile is left out. Of a mutex and of a value in common: the value, and a mixture if somebody
+    /// writes it meanwhile. O(places) and the bytes.
     pub fn contents(&self, structure: &StructureInfo, most: usize) -> Vec<ContentInfo> {
         let offsets = self.matrix().offsets();
         contents(self.matrix().heap(), offsets, structure.offset, |g, bytes| {
@@ -153,8 +164,11 @@ pub(super) fn contents<R: Region>(
         return vec![];
     };
     let (sort, shift) = (structure.shape.sort, structure.shape.cells_shift);
-    if !matches!(sort, Sort::Channel | Sort::Single | Sort::Redelivering | Sort::Topic | Sort::Board) {
-        return vec![];
+    match sort {
+        Sort::Channel | Sort::Single | Sort::Redelivering | Sort::Topic | Sort::Board => {}
+        Sort::Map => return entries(heap, offsets, structure, &copy),
+        Sort::Lock | Sort::Common => return vec![value(structure, offset)],
+        Sort::Event | Sort::Semaphore | Sort::Barrier => return vec![],
     }
     let cells = Cells::<R::Backend>::of(&structure.words[structure.cells..], shift);
     let tail = structure.field(TAIL).load(&TICKET_LOOK);
@@ -175,9 +189,48 @@ pub(super) fn contents<R: Region>(
         let fingerprint = heap.fingerprint(live);
         let there = cells.at(number).load(&CELL_LOOK) == word && heap.look(live.at).generation() == header.generation();
         let (offset, bytes) = (offsets.offset(live.at), bytes as u64);
-        there.then(|| ContentInfo { number, offset, bytes, fingerprint, giver: link.giver(), first })
+        there.then(|| ContentInfo { number, key: None, offset, bytes, fingerprint, giver: link.giver(), first })
     };
     (first..=tail).take(cells.n() as usize).filter_map(content).collect()
+}
+
+/// What is in a map. A bucket that changes each time it is copied is left out.
+fn entries<R: Region>(
+    heap: &Heap<R>,
+    offsets: Offsets,
+    map: Structure<'_, R>,
+    copy: &impl Fn(Granule, usize) -> Vec<u8>,
+) -> Vec<ContentInfo> {
+    let table = Table::of(map);
+    let entry = |place: usize, live: Live, link: Link, key: Vec<u8>| {
+        let bytes = (live.header.size() as usize) << heap.layout().params.granule_shift;
+        ContentInfo {
+            number: place as u64,
+            key: Some(key),
+            offset: offsets.offset(live.at),
+            bytes: bytes as u64,
+            fingerprint: heap.fingerprint(live),
+            giver: link.giver(),
+            first: copy(live.at, bytes),
+        }
+    };
+    (0..table.bucket_count()).filter_map(|bucket| table.entries(bucket, TRIES, entry)).flatten().collect()
+}
+
+/// The value in a structure's own cells.
+fn value<R: Region>(structure: Structure<'_, R>, offset: u32) -> ContentInfo {
+    let words = &structure.words[structure.cells..][..structure.shape.cells()];
+    let first = words.iter().flat_map(|word| word.load(&CELL_LOOK).to_ne_bytes());
+    let (bytes, print) = (words.len() as u64 * 8, Some(structure.shape.content));
+    ContentInfo {
+        number: 0,
+        key: None,
+        offset,
+        bytes,
+        fingerprint: print,
+        giver: 0,
+        first: first.take(MOST_OF_VALUE).collect(),
+    }
 }
 
 fn look<R: Region>(structure: Structure<'_, R>, offset: u32, names: Vec<String>) -> StructureInfo {
@@ -199,6 +252,7 @@ fn look<R: Region>(structure: Structure<'_, R>, offset: u32, names: Vec<String>)
         Sort::Lock => (1, u64::from(tail & (u64::MAX >> 1) != 0), None),
         Sort::Common => (1, 1, None),
     };
+    let holding = if shape.has_holds() { Ring::of(structure).workers() } else { vec![] };
     let held_by = (shape.sort == Sort::Lock && tail & (u64::MAX >> 1) != 0).then_some(tail as u16);
     let user = |(at, word): (usize, u64)| Users {
         participant: at as u16 + 1,
@@ -218,6 +272,7 @@ fn look<R: Region>(structure: Structure<'_, R>, offset: u32, names: Vec<String>)
         ever,
         users: words.filter(|(_, word)| *word != 0).map(user).collect(),
         subscribers,
+        holding,
         held_by,
         asleep: (asleep(Role::Sender), asleep(Role::Receiver)),
         closed: structure.state() & CLOSED != 0,

@@ -296,3 +296,55 @@ fn a_value_of_no_bytes_is_a_value() {
     assert!(matches!(made.read_slice(reference), Err(Error::TooSmall { .. })));
     assert!(matches!(made.take_ref(reference).map(drop), Err(Error::TooSmall { .. })));
 }
+
+/// M1: an entry is told whole, with its key, or not at all.
+#[test]
+fn m1_tools_are_told_what_is_in_a_map() {
+    let made = handler();
+    let map = made.map::<u64>("map").capacity(2).open_or_create().expect("room");
+    let all = made.structures().expect("sound");
+    assert_eq!(made.contents(&all[0], 8), []);
+    for (key, value) in [(&b"ada"[..], 7_u64), (b"", 8)] {
+        map.insert_value(key, value).expect("room");
+    }
+    let mut told: Vec<_> = made.contents(&all[0], 8).into_iter().map(|one| (one.key, one.first, one.giver)).collect();
+    told.sort();
+    let me = made.join().expect("a slot").number;
+    let entry = |key: &[u8], value: u64| (Some(key.to_owned()), value.to_ne_bytes().to_vec(), me);
+    assert_eq!(told, [entry(b"", 8), entry(b"ada", 7)]);
+    // Whoever replaces a value each time it is copied keeps its bucket from being told.
+    let (heap, offsets) = (made.matrix().heap(), made.matrix().offsets());
+    let replaces = |_, _| {
+        map.insert_value(b"ada", 9).expect("room");
+        vec![]
+    };
+    assert_eq!(super::inspect::contents(heap, offsets, all[0].offset, replaces), []);
+    assert_eq!(made.contents(&all[0], 8).len(), 2);
+}
+
+/// Values that lie in the structure itself, and who holds what of a channel that delivers again.
+#[test]
+fn tools_are_told_of_values_and_of_who_holds_messages() {
+    let made = handler();
+    let me = made.join().expect("a slot").number;
+    let mutex = made.mutex::<[u32; 2]>("mutex").expect("room");
+    *mutex.try_lock().expect("no fork").expect("it is free") = [3, 4];
+    let told = &made.contents(&made.structures().expect("sound")[0], 80)[0];
+    assert_eq!(
+        (&*told.first, told.giver, told.number),
+        (&[3_u32.to_ne_bytes(), 4_u32.to_ne_bytes()].concat()[..], 0, 0)
+    );
+    mutex.remove().expect("no fork");
+    drop(mutex);
+    let jobs = made.channel::<u64>("jobs").redeliver(4).create().expect("room");
+    let (sender, worker) = (jobs.sender().expect("room"), jobs.worker().expect("room"));
+    (0..3).for_each(|k| sender.send_value(k).expect("room"));
+    let holding = || made.structures().expect("sound")[0].holding.clone();
+    assert_eq!(holding(), []);
+    let (one, two) = (worker.try_recv().expect("sent"), worker.try_recv().expect("sent"));
+    assert_eq!(holding(), [(me, 2)]);
+    one.ack();
+    assert_eq!(holding(), [(me, 1)]);
+    drop(two);
+    assert_eq!(holding(), [], "it was given back");
+}

@@ -60,7 +60,7 @@ pub(crate) enum Command {
     ///
     /// Live, free, parked and in flight; largest free block, fragmentation (1 - largest free / free), Shannon
     /// entropy of the free memory, free neighbours that are not merged; free blocks by size class; what each
-    /// participant holds.
+    /// participant holds; the structures, as `matrix structures` lists them.
     Stat(Stat),
     /// Lists the blocks of a segment
     ///
@@ -77,9 +77,14 @@ pub(crate) enum Command {
     ///
     /// DEPTH is what is in it: messages, publications that somebody has yet to read, entries, permits. With
     /// --seconds, PUT/s is how many were put into it meanwhile. USERS are processes with it open: their senders (s),
-    /// receivers (r), and publications that a subscription has yet to read (+).
+    /// receivers (r), and publications that a subscription has yet to read (+). NOTE says who has a lock, who holds
+    /// messages that it has yet to acknowledge, and who waits.
     Structures(Structures),
-    /// Shows what is in a channel, a topic or a board, and takes nothing
+    /// Shows what is in a channel, a topic, a board or a map, or the value of a mutex, and takes nothing
+    ///
+    /// Numbers, arrays and slices of them, and text are shown as that, what is of another type by its bytes. In a map,
+    /// KEY is text if it is that. A value that is just written may be shown half old, half new (a mutex, a value in
+    /// common).
     Peek(Peek),
     /// Sends text to a channel of bytes or of text (changes the segment)
     ///
@@ -101,7 +106,7 @@ pub(crate) enum Command {
     /// an operation in flight may look like a fault; therefore a fault counts only if it is there at every
     /// one of several looks. For certainty, verify at rest.
     Verify(Verify),
-    /// Shows what is in a segment again and again
+    /// Shows what is in a segment again and again, and what is put into each structure a second
     ///
     /// Ends when the segment is removed, after --count views, or with Ctrl-C. With --json: one object a line.
     Watch(Watch),

@@ -1,8 +1,8 @@
 //! `matrix`: looks into segments from outside, and tidies them up when told to.
 //!
 //! `args` says what can be asked, `target` finds the segment meant, `look` gathers what is in it, `list`,
-//! `stat`, `blocks`, `structures`, `directory`, `map`, `act`, `bench` and `other` are the commands, `text` holds what
-//! several of them write.
+//! `stat`, `blocks`, `structures`, `directory`, `map`, `act`, `bench` and `other` are the commands, `types` knows what
+//! values look like, `text` holds what several of them write.
 
 mod act;
 mod args;
@@ -17,6 +17,7 @@ mod stat;
 mod structures;
 mod target;
 mod text;
+mod types;
 
 use args::{Command, Matrix};
 use atomic_matrix::Error;

@@ -2,14 +2,16 @@
 
 use crate::args::{Stat, State, Watch};
 use crate::look::{Amount, Holding, Sight, alive_and_dead, identity, merged};
+use crate::structures::Structures;
 use crate::target::Found;
 use crate::{FINE, Outcome, map, print, text};
 use atomic_matrix::handlers::{KEPT, LINKED};
 use atomic_matrix::ipc::ReadOnly;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::io::IsTerminal;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Rows of the histogram, before classes are put together by powers of two.
 const HISTOGRAM_ROWS: usize = 20;
@@ -21,18 +23,19 @@ const SMALL_MAP: usize = 4;
 pub(crate) fn stat(asked: &Stat) -> Outcome {
     let (found, looker) = asked.one.target.look()?;
     let sight = Sight::of(&looker)?;
+    let all = Structures::of(&looker)?;
     if asked.one.json {
-        return Ok((text::json(&merged(identity(&found, &looker), sight.json())), FINE));
+        return Ok((text::json(&whole(&found, &looker, &sight, &all)), FINE));
     }
     let width = text::width(asked.width);
     let out = head(&found, &looker) + &summary(&sight, width) + &histogram(&sight, width) + &holders(&sight);
-    Ok((out, FINE))
+    Ok((out + &structures(&all, &sight), FINE))
 }
 
 pub(crate) fn watch(asked: &Watch) -> Outcome {
     let (found, looker) = asked.one.target.look()?;
     let terminal = std::io::stdout().is_terminal();
-    let mut before: Option<u64> = None;
+    let mut before: Option<(u64, Structures, Instant)> = None;
     let mut views = 0;
     while asked.count.is_none_or(|count| views < count) {
         if views > 0 {
@@ -43,21 +46,27 @@ pub(crate) fn watch(asked: &Watch) -> Outcome {
             break;
         }
         let sight = Sight::of(&looker)?;
+        let (mut all, now) = (Structures::of(&looker)?, Instant::now());
+        if let Some((_, last, then)) = &before {
+            all = all.since(last, (now - *then).as_secs_f64());
+        }
         views += 1;
         if asked.one.json {
-            print(&format!("{}\n", merged(identity(&found, &looker), sight.json())))?;
+            print(&format!("{}\n", whole(&found, &looker, &sight, &all)))?;
+            before = Some((0, all, now));
             continue;
         }
         let width = text::width(asked.width);
         let mut view = head(&found, &looker) + &summary(&sight, width);
         let live = sight.stats.live_bytes;
-        let change = before.map_or(0, |before| live as i64 - before as i64);
+        let change = before.map_or(0, |(before, ..)| live as i64 - before as i64);
         let sign = if change < 0 { "-" } else { "+" };
         let _ = writeln!(view, "  change      {sign}{} live since the last view", text::bytes(change.unsigned_abs()));
-        before = Some(live);
         view += "\n";
         view += &map::picture(&looker, width, SMALL_MAP)?;
+        view += &structures(&all, &sight);
         view += &holders(&sight);
+        before = Some((live, all, now));
         if terminal {
             // Home, each line cleared to its end, then everything below: no flicker.
             print(&format!("\x1b[H{}\x1b[J", text::on_screen(&view)))?;
@@ -66,6 +75,23 @@ pub(crate) fn watch(asked: &Watch) -> Outcome {
         }
     }
     Ok((String::new(), FINE))
+}
+
+/// All that is seen.
+fn whole(found: &Found, looker: &ReadOnly, sight: &Sight, all: &Structures) -> Value {
+    let structures = json!({ "structures": all.json(&sight.participants) });
+    merged(merged(identity(found, looker), sight.json()), structures)
+}
+
+/// What processes talk with, if they do.
+fn structures(all: &Structures, sight: &Sight) -> String {
+    let table = all.table(&sight.participants);
+    let indented = |line: &str| format!("  {line}\n");
+    if table.is_empty() {
+        table
+    } else {
+        "\nstructures\n".to_owned() + &table.lines().map(indented).collect::<String>()
+    }
 }
 
 fn eprintln_quietly(text: &str) {

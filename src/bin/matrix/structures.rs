@@ -1,86 +1,88 @@
 //! `structures`, `peek`, `send` and `recv`: what processes talk with.
 
-use crate::args::{Peek, Recv, Send, Structures, Target};
+use crate::args::{self, Peek, Recv, Send, Target};
 use crate::look::{identity, merged};
 use crate::target::process_name;
+use crate::types::{content_name, key, name, shown};
 use crate::{FAILED, FINE, Failure, NO_SEGMENT, Outcome, text};
+use atomic_matrix::Error;
 use atomic_matrix::handlers::{Handler, Participant};
-use atomic_matrix::ipc::{ChannelOptions, ContentInfo, Receiver, StructureInfo, Unreceived};
+use atomic_matrix::ipc::{ChannelOptions, ContentInfo, ReadOnly, Receiver, StructureInfo, Unreceived};
 use atomic_matrix::segment::Options;
-use atomic_matrix::{Error, Shared};
 use serde_json::{Value, json};
 use std::io::Read;
 use std::time::Duration;
 
-/// Bytes of a block that are shown.
+/// Bytes of a block that are looked at.
 const SHOWN: usize = 80;
-/// In front of the bytes of what has a length.
-const HEAD: usize = 16;
 
-/// The types that this tool knows by name.
-fn type_name(fingerprint: u32) -> Option<&'static str> {
-    macro_rules! known {
-        ($($name:literal $type:ty),*) => { [$(($name, <$type as Shared>::FINGERPRINT)),*] };
+/// The structures of a segment at one moment, and how many were put into each since the moment before.
+pub(crate) struct Structures {
+    seen: Vec<StructureInfo>,
+    rates: Option<Vec<Option<f64>>>,
+}
+
+impl Structures {
+    pub(crate) fn of(looker: &ReadOnly) -> Result<Self, Failure> {
+        let mut seen = looker.structures().map_err(Failure::of)?;
+        seen.sort_by(|one, other| (one.kind, &one.names).cmp(&(other.kind, &other.names)));
+        Ok(Self { seen, rates: None })
     }
-    let numbers = known!(
-        "u8" u8, "u16" u16, "u32" u32, "u64" u64, "i8" i8, "i16" i16, "i32" i32, "i64" i64, "f32" f32, "f64" f64
-    );
-    let texts = [("[u8]", atomic_matrix::fingerprint("slice", &[u8::FINGERPRINT])), ("str", text_print())];
-    numbers.into_iter().chain(texts).find(|(_, print)| *print == fingerprint).map(|(name, _)| name)
-}
 
-fn text_print() -> u32 {
-    atomic_matrix::fingerprint("text", &[])
-}
+    /// The same so many seconds later.
+    pub(crate) fn since(mut self, before: &Self, seconds: f64) -> Self {
+        let since = |now: &StructureInfo| {
+            let is = |before: &&StructureInfo| (before.offset, &before.names) == (now.offset, &now.names);
+            rate(before.seen.iter().find(is)?.ever?, now.ever?, seconds)
+        };
+        self.rates = Some(self.seen.iter().map(since).collect());
+        self
+    }
 
-fn content_name(content: u32) -> String {
-    match content {
-        0 => "-".to_owned(),
-        content => type_name(content).map_or_else(|| format!("{content:#010x}"), str::to_owned),
+    fn rated(&self) -> impl Iterator<Item = (&StructureInfo, Option<f64>)> {
+        self.seen.iter().enumerate().map(move |(at, one)| (one, self.rates.as_ref().and_then(|rates| rates[at])))
+    }
+
+    pub(crate) fn json(&self, participants: &[Participant]) -> Value {
+        self.rated().map(|(one, rate)| value(one, rate, participants)).collect()
+    }
+
+    /// A table; empty if there are none.
+    pub(crate) fn table(&self, participants: &[Participant]) -> String {
+        if self.seen.is_empty() {
+            return String::new();
+        }
+        let rows = self.rated().map(|(one, rate)| {
+            let ever = one.ever.map_or_else(|| "-".to_owned(), |ever| ever.to_string());
+            vec![
+                if one.names.is_empty() { "-".to_owned() } else { one.names.join(", ") },
+                one.kind.to_owned(),
+                content_name(one.content),
+                format!("{}/{}", one.depth, one.capacity),
+                rate.map_or(ever, |rate| format!("{rate:.0}/s")),
+                users(one, participants),
+                note(one, participants),
+            ]
+        });
+        let put = if self.rates.is_some() { "PUT/s" } else { "PUT" };
+        text::table(&["NAME", "KIND", "TYPE", "DEPTH", put, "USERS", "NOTE"], &[3, 4], rows)
     }
 }
 
-pub(crate) fn structures(asked: &Structures) -> Outcome {
+pub(crate) fn structures(asked: &args::Structures) -> Outcome {
     let (found, looker) = asked.one.target.look()?;
-    let all = || {
-        let mut all = looker.structures().map_err(Failure::of)?;
-        all.sort_by(|one, other| (one.kind, &one.names).cmp(&(other.kind, &other.names)));
-        Ok::<_, Failure>(all)
-    };
-    let mut seen = all()?;
-    let mut rates = vec![None; seen.len()];
+    let mut all = Structures::of(&looker)?;
     if let Some(seconds) = asked.seconds {
         std::thread::sleep(Duration::from_secs_f64(seconds));
-        let before = std::mem::replace(&mut seen, all()?);
-        let since = |now: &StructureInfo| {
-            let before = before.iter().find(|before| (before.offset, &before.names) == (now.offset, &now.names))?;
-            rate(before.ever?, now.ever?, seconds)
-        };
-        rates = seen.iter().map(since).collect();
+        all = Structures::of(&looker)?.since(&all, seconds);
     }
     let participants = looker.participants();
     if asked.one.json {
-        let rows: Vec<Value> = seen.iter().zip(&rates).map(|(one, rate)| value(one, *rate, &participants)).collect();
-        let more = json!({ "structures": rows });
+        let more = json!({ "structures": all.json(&participants) });
         return Ok((text::json(&merged(identity(&found, &looker), more)), FINE));
     }
-    if seen.is_empty() {
-        return Ok(("there are no structures\n".to_owned(), FINE));
-    }
-    let rows = seen.iter().zip(&rates).map(|(one, rate)| {
-        let ever = one.ever.map_or_else(|| "-".to_owned(), |ever| ever.to_string());
-        vec![
-            if one.names.is_empty() { "-".to_owned() } else { one.names.join(", ") },
-            one.kind.to_owned(),
-            content_name(one.content),
-            format!("{}/{}", one.depth, one.capacity),
-            rate.map_or(ever, |rate| format!("{rate:.0}/s")),
-            users(one, &participants),
-            note(one, &participants),
-        ]
-    });
-    let put = if asked.seconds.is_some() { "PUT/s" } else { "PUT" };
-    Ok((text::table(&["NAME", "KIND", "TYPE", "DEPTH", put, "USERS", "NOTE"], &[3, 4], rows), FINE))
+    let table = all.table(&participants);
+    Ok((if table.is_empty() { "there are no structures\n".to_owned() } else { table }, FINE))
 }
 
 /// How many a second; none if it is another structure by now.
@@ -127,6 +129,9 @@ fn note(one: &StructureInfo, participants: &[Participant]) -> String {
     if let Some(holder) = one.held_by {
         notes.push(format!("held by {}", process(holder, participants)));
     }
+    for (worker, messages) in &one.holding {
+        notes.push(format!("{} holds {messages}", process(*worker, participants)));
+    }
     for (count, what) in [(one.asleep.0, "to put"), (one.asleep.1, "to take")] {
         if count > 0 {
             notes.push(format!("{count} wait {what}"));
@@ -158,11 +163,16 @@ fn value(one: &StructureInfo, rate: Option<f64>, participants: &[Participant]) -
         .iter()
         .map(|(who, behind)| json!({ "participant": who, "pid": pid(*who), "behind": behind }))
         .collect();
+    let holding: Vec<Value> = one
+        .holding
+        .iter()
+        .map(|(who, messages)| json!({ "participant": who, "pid": pid(*who), "messages": messages }))
+        .collect();
     json!({
-        "names": one.names, "kind": one.kind, "offset": one.offset, "type": type_name(one.content),
+        "names": one.names, "kind": one.kind, "offset": one.offset, "type": name(one.content),
         "content": one.content, "capacity": one.capacity, "depth": one.depth, "ever": one.ever, "per_second": rate,
-        "users": users, "subscribers": subscribers, "held_by": one.held_by, "senders_asleep": one.asleep.0,
-        "receivers_asleep": one.asleep.1, "closed": one.closed, "removed": one.removed,
+        "users": users, "subscribers": subscribers, "held_by": one.held_by, "holding": holding,
+        "senders_asleep": one.asleep.0, "receivers_asleep": one.asleep.1, "closed": one.closed, "removed": one.removed,
     })
 }
 
@@ -172,9 +182,9 @@ pub(crate) fn peek(asked: &Peek) -> Outcome {
     let Some(structure) = all.iter().find(|one| one.names.contains(&asked.name)) else {
         return Err(no_structure(&asked.name));
     };
-    if !matches!(structure.kind, "channel" | "topic" | "board") {
+    if matches!(structure.kind, "event" | "semaphore" | "barrier") {
         let message =
-            format!("{} is a {}; what is in channels, topics and boards can be shown", asked.name, structure.kind);
+            format!("{} is of a kind that holds no values ({}); see `matrix structures`", asked.name, structure.kind);
         return Err(Failure::new(FAILED, message));
     }
     let mut contents = looker.contents(structure, SHOWN);
@@ -183,7 +193,8 @@ pub(crate) fn peek(asked: &Peek) -> Outcome {
         let row = |one: &ContentInfo| {
             json!({
                 "number": one.number, "offset": one.offset, "bytes": one.bytes, "giver": one.giver,
-                "fingerprint": one.fingerprint, "type": one.fingerprint.and_then(type_name), "value": shown(one),
+                "fingerprint": one.fingerprint, "type": one.fingerprint.and_then(name),
+                "key": one.key.as_deref().map(key), "value": shown(one.fingerprint, &one.first),
             })
         };
         let rows: Vec<Value> = contents.iter().map(row).collect();
@@ -194,44 +205,20 @@ pub(crate) fn peek(asked: &Peek) -> Outcome {
         return Ok((format!("there is nothing in {}\n", asked.name), FINE));
     }
     let participants = looker.participants();
+    let keyed = structure.kind == "map";
     let rows = contents.iter().map(|one| {
-        let name = one.fingerprint.map_or_else(|| "-".to_owned(), content_name);
-        vec![one.number.to_string(), one.bytes.to_string(), name, process(one.giver, &participants), shown(one)]
+        let first = one.key.as_deref().map_or_else(|| one.number.to_string(), key);
+        let (kind, from) = (one.fingerprint.map_or_else(|| "-".to_owned(), content_name), giver(one, &participants));
+        vec![first, one.bytes.to_string(), kind, from, shown(one.fingerprint, &one.first)]
     });
-    Ok((text::table(&["NUMBER", "BYTES", "TYPE", "FROM", "VALUE"], &[0, 1], rows), FINE))
+    let right: &[usize] = if keyed { &[1] } else { &[0, 1] };
+    let first = if keyed { "KEY" } else { "NUMBER" };
+    Ok((text::table(&[first, "BYTES", "TYPE", "FROM", "VALUE"], right, rows), FINE))
 }
 
-/// A value as text if that is what it is, a number, or its bytes.
-fn shown(one: &ContentInfo) -> String {
-    let kind = one.fingerprint.and_then(type_name);
-    if let Some("str" | "[u8]") = kind
-        && let Some(length) = one.first.first_chunk().map(|length| u64::from_ne_bytes(*length))
-    {
-        let there = one.first.get(HEAD..).unwrap_or_default();
-        let there = &there[..there.len().min(usize::try_from(length).unwrap_or(usize::MAX))];
-        let more = if (there.len() as u64) < length { "..." } else { "" };
-        return match std::str::from_utf8(there) {
-            Ok(text) => format!("{text:?}{more}"),
-            Err(_) => hex(there) + more,
-        };
-    }
-    let number = |bytes: usize| {
-        let mut word = [0; 8];
-        word[..bytes].copy_from_slice(one.first.get(..bytes)?);
-        Some(u64::from_ne_bytes(word).to_string())
-    };
-    let known = match kind {
-        Some("u8") => number(1),
-        Some("u16") => number(2),
-        Some("u32") => number(4),
-        Some("u64") => number(8),
-        _ => None,
-    };
-    known.unwrap_or_else(|| hex(&one.first[..one.first.len().min(32)]))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ")
+/// Who put it there; of what is in the structure itself nobody did.
+fn giver(one: &ContentInfo, participants: &[Participant]) -> String {
+    if one.giver == 0 { "-".to_owned() } else { process(one.giver, participants) }
 }
 
 fn no_structure(name: &str) -> Failure {
@@ -324,13 +311,6 @@ fn receive<T: atomic_matrix::ipc::Payload + ?Sized>(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn types_are_known_by_their_names() {
-        let print = |name: &str| atomic_matrix::fingerprint(name, &[]);
-        assert_eq!([0, u16::FINGERPRINT, text_print(), 0xabc].map(content_name), ["-", "u16", "str", "0x00000abc"]);
-        assert_eq!((text_print(), type_name(f64::FINGERPRINT)), (print("text"), Some("f64")));
-    }
 
     #[test]
     fn a_process_is_told_by_its_name_and_whether_it_lives() {

@@ -258,6 +258,29 @@ impl<'a, R: Region> Table<'a, R> {
         }
     }
 
+    /// What `see` makes of each entry of a bucket, by its place, block, link and key: all of one instant, copied as by
+    /// [`Table::copied`]; none if the bucket has changed at each of so many tries.
+    pub(in crate::ipc) fn entries<V>(
+        &self,
+        bucket: usize,
+        tries: u32,
+        see: impl Fn(usize, Live, Link, Vec<u8>) -> V,
+    ) -> Option<Vec<V>> {
+        let (first, bucket) = (bucket << self.bucket_shift, self.bucket(bucket as u64));
+        (0..tries).find_map(|_| {
+            let turn = Self::turn(bucket);
+            let entry = |(place, link): (usize, Link)| {
+                let live = self.heap.live_at(link.at()).ok()?;
+                let key = self.key_of(link)?;
+                (Heap::<R>::standing_of(link, live.header) != Standing::Void)
+                    .then(|| see(first + place, live, link, key))
+            };
+            let seen = Self::current(bucket, turn).filter_map(entry).collect();
+            R::Backend::fence(&COPY_FENCE);
+            Self::is_turn(bucket, turn, Mutant::CopyUnvalidated).then_some(seen)
+        })
+    }
+
     /// Places that are in, at about the same time: exact while no call is under way.
     pub fn len(&self) -> usize {
         self.buckets().map(|bucket| Self::current(bucket, Self::turn(bucket)).count()).sum()

@@ -1,4 +1,5 @@
 //! What the tool says of structures, and of segments that nobody uses.
+#![allow(clippy::disallowed_types, reason = "the words of users' own types, of which the heap has none")]
 
 use crate::kept::compare;
 use crate::{Dir, Holder, MIB, run};
@@ -8,6 +9,7 @@ use atomic_matrix::ipc::{Board, Channel};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 fn lines(handler: &Handler) -> Channel<[u8]> {
@@ -125,6 +127,53 @@ fn a_value_is_shown_as_what_it_is() {
     }
     compare(&dir, "peek.txt", &told);
     drop(boards);
+}
+
+#[test]
+fn maps_and_values_in_structures_are_shown() {
+    let dir = Dir::new();
+    let handler = dir.segment(2 * MIB);
+    let id = handler.id().to_string();
+    let ages = handler.map::<u32>("ages").capacity(4).open_or_create().expect("made");
+    for (key, age) in [(&b"ada"[..], 36), (&[0, 255][..], 7)] {
+        ages.insert_value(key, age).expect("room");
+    }
+    let peeked = dir.json(&["peek", &id, "ages"], 0);
+    let mut told: Vec<_> = peeked["contents"].as_array().expect("a list").iter().map(entry).collect();
+    told.sort_unstable();
+    assert_eq!(told, [("00 ff", "u32", "7"), ("ada", "u32", "36")]);
+    let table = dir.matrix(&["peek", &id, "ages"]).out;
+    assert!(table.starts_with("KEY") && table.contains("ada"), "{table}");
+    let mutex = handler.mutex::<[i16; 3]>("counts").expect("made");
+    *mutex.try_lock().expect("ours").expect("free") = [-1, 2, 3];
+    let shared = handler.common_with::<AtomicU64>("total", |total| *total = AtomicU64::new(9)).expect("made");
+    let jobs = handler.channel::<[f32; 2]>("jobs").redeliver(4).create().expect("made");
+    let (sender, worker) = (jobs.sender().expect("a sender"), jobs.worker().expect("a worker"));
+    (0..2).for_each(|_| sender.send_value([0.5, 1.0]).expect("room"));
+    let held = worker.try_recv().expect("sent");
+    for (name, kind, value) in
+        [("counts", "[i16; 3]", "[-1, 2, 3]"), ("total", "AtomicU64", "9"), ("jobs", "[f32; 2]", "[0.5, 1]")]
+    {
+        let out = dir.matrix(&["peek", &id, name]).out;
+        assert!(out.contains(kind) && out.contains(value), "{name}: {out}");
+    }
+    // Who holds what is told wherever structures are, with rates from the second view on.
+    let seen = dir.json(&["structures", &id], 0);
+    let me = &named(&seen, "jobs")["users"][0]["participant"];
+    let holds = json!([{ "participant": me, "pid": std::process::id(), "messages": 1 }]);
+    assert_eq!(named(&seen, "jobs")["holding"], holds);
+    let stat = dir.matrix(&["stat", &id]).out;
+    assert!(stat.contains("\nstructures\n") && stat.contains(" holds 1\n") && !stat.contains("PUT/s"), "{stat}");
+    assert_eq!(named(&dir.json(&["stat", &id], 0), "jobs")["depth"], 1);
+    let watched = dir.matrix(&["watch", &id, "--count", "2", "--interval", "0.01"]).out;
+    assert!(watched.contains(" holds 1\n") && watched.contains("PUT/s") && watched.contains("0/s"), "{watched}");
+    drop((held, shared));
+}
+
+/// Key, type and value of what was in a map.
+fn entry(one: &Value) -> (&str, &str, &str) {
+    let text = |field: &str| one[field].as_str().expect("text");
+    (text("key"), text("type"), text("value"))
 }
 
 #[test]
