@@ -219,6 +219,14 @@ impl<T: InPlace> Topic<T> {
     pub fn publish_value(&self, value: T) -> Result<()> {
         Ok(self.try_publish(self.handler().message_of(value)?)?)
     }
+
+    /// As [`Topic::publish_value`], and waits for the slowest subscriber until the time is over.
+    ///
+    /// # Errors
+    /// As [`Topic::publish_timeout`] and [`Handler::message`].
+    pub fn publish_value_timeout(&self, value: T, timeout: Duration) -> Result<()> {
+        Ok(self.publish_timeout(self.handler().message_of(value)?, timeout)?)
+    }
 }
 
 /// A cursor of the log, held by this process.

@@ -151,6 +151,33 @@ impl<T: InPlace, M: Mode> Sender<T, M> {
     pub fn send_value(&self, value: T) -> Result<()> {
         Ok(self.send(self.handler().message_of(value)?)?)
     }
+
+    /// As [`Sender::send_value`], if there is room now. Lock-free.
+    ///
+    /// ```
+    /// # let handler = atomic_matrix::segment::Options::new().memfd().size(1 << 20).create()?;
+    /// # let orders = handler.channel::<u64>("orders").capacity(1).create()?;
+    /// # let (sender, _receiver) = (orders.sender()?, orders.receiver()?);
+    /// use atomic_matrix::{Error, ipc::Unsent};
+    /// sender.try_send_value(7)?;
+    /// assert!(matches!(sender.try_send_value(8), Err(Error::NotSent { why: Unsent::Full })));
+    /// # Ok::<(), Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Sender::try_send`] and [`Handler::message`].
+    #[inline]
+    pub fn try_send_value(&self, value: T) -> Result<()> {
+        Ok(self.try_send(self.handler().message_of(value)?)?)
+    }
+
+    /// As [`Sender::send_value`], and waits for room until the time is over.
+    ///
+    /// # Errors
+    /// As [`Sender::send_timeout`] and [`Handler::message`].
+    pub fn send_value_timeout(&self, value: T, timeout: Duration) -> Result<()> {
+        Ok(self.send_timeout(self.handler().message_of(value)?, timeout)?)
+    }
 }
 
 impl<'h, T: Payload + ?Sized> Message<'h, T> {

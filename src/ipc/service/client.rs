@@ -208,6 +208,16 @@ impl<Q: InPlace, A: Payload + ?Sized> Client<Q, A> {
     pub fn request(&self) -> Result<Message<'_, Q>> {
         self.handler().filled_message_with(1, TAIL_WORDS * 8, |_| ())
     }
+
+    /// Calls with this value, as [`Client::call`].
+    ///
+    /// # Errors
+    /// [`Error::CallFailed`], and as [`Handler::message`].
+    pub fn call_value(&self, value: Q, timeout: Duration) -> Result<Message<'_, A>> {
+        let mut request = self.request()?;
+        *request = value;
+        Ok(self.call(request, timeout)?)
+    }
 }
 impl<Q: InPlace, A: Payload + ?Sized> Client<[Q], A> {
     /// A request of so many items, whatever bytes were there before, that is not copied when it is sent.

@@ -276,6 +276,16 @@ impl<'s, Q: Payload + ?Sized, A: InPlace> Request<'s, Q, A> {
     pub fn response(&self) -> Result<Message<'s, A>> {
         self.server.handler().filled_message_with(1, TAIL_WORDS * 8, |_| ())
     }
+
+    /// Responds with this value, as [`Request::respond`].
+    ///
+    /// # Errors
+    /// [`Error::NotAnswered`], and as [`Handler::message`].
+    pub fn respond_value(self, value: A) -> Result<()> {
+        let mut response = self.response()?;
+        *response = value;
+        Ok(self.respond(response)?)
+    }
 }
 impl<'s, Q: Payload + ?Sized, A: InPlace> Request<'s, Q, [A]> {
     /// A response of so many items, whatever bytes were there before, that is not copied when it is sent.

@@ -3,10 +3,11 @@
 #![allow(clippy::disallowed_types, reason = "the words of users' own types, of which the heap has none")]
 
 use crate::common;
-use atomic_matrix::ipc::Common;
+use atomic_matrix::ipc::{Common, Unsent};
 use atomic_matrix::segment::Options;
 use atomic_matrix::{Error, Handler};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 atomic_matrix::in_place! {
     /// What has been done.
@@ -150,5 +151,46 @@ fn atomics_are_used_where_a_message_lies() {
     published.remove().expect("it is ours");
     map.remove().expect("it is ours");
     drop((published, map));
+    nothing_is_live(&handler);
+}
+
+/// The calls that take a value allocate its message, and free it where it is not sent.
+#[test]
+fn values_that_are_not_sent_say_why() {
+    const SHORT: Duration = Duration::from_millis(1);
+    let handler = Options::new().memfd().size(1 << 20).create().expect("a memory file");
+    let full = |sent| matches!(sent, Err(Error::NotSent { why: Unsent::Full }));
+    let over = |sent| matches!(sent, Err(Error::NotSent { why: Unsent::Timeout }));
+    let channel = handler.channel::<u64>("channel").capacity(1).create().expect("there is room");
+    let (sender, receiver) = (channel.sender().expect("room"), channel.receiver().expect("room"));
+    sender.try_send_value(1).expect("there is room");
+    assert!(full(sender.try_send_value(2)) && over(sender.send_value_timeout(3, SHORT)));
+    assert_eq!(receiver.try_recv().map(|one| *one), Ok(1));
+    sender.send_value_timeout(4, SHORT).expect("there is room");
+    assert_eq!(receiver.try_recv().map(|four| *four), Ok(4));
+    let topic = handler.topic::<u64>("topic").cells(1).open_or_create().expect("there is room");
+    let mut subscriber = topic.subscribe(0).expect("a place");
+    topic.publish_value_timeout(1, SHORT).expect("there is room");
+    assert!(full(topic.publish_value(2)) && over(topic.publish_value_timeout(3, SHORT)));
+    assert_eq!(subscriber.try_next().expect("it is open").as_deref(), Some(&1));
+    let service = handler.service::<u64, u64>("twice").open_or_create().expect("there is room");
+    let (client, server) = (service.client().expect("room"), service.server().expect("room"));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let request = server.next().expect("one comes");
+            let twice = *request * 2;
+            request.respond_value(twice).expect("it is awaited");
+            drop(server.next().expect("one comes"));
+        });
+        let long = Duration::from_secs(60);
+        assert_eq!(client.call_value(21, long).map(|twice| *twice).ok(), Some(42));
+        assert!(matches!(client.call_value(22, long).map(drop), Err(Error::CallFailed { .. })), "it is dropped");
+    });
+    let asked = client.stream(handler.message_of(1).expect("room"), SHORT).expect("room");
+    let request = server.try_next().expect("it is there");
+    drop(asked);
+    assert!(matches!(request.respond_value(2), Err(Error::NotAnswered { .. })));
+    channel.remove().and(topic.remove()).and(service.remove()).expect("no fork");
+    drop((sender, receiver, channel, subscriber, topic, client, server, service));
     nothing_is_live(&handler);
 }
