@@ -189,6 +189,25 @@ macro_rules! __whole {
 /// }
 /// assert_eq!(size_of::<Trade>(), 16);
 /// ```
+///
+/// In place of an enum, of which not all bytes are a value: a number with names, which is matched in the same way.
+///
+/// ```
+/// atomic_matrix::shared! {
+///     #[derive(PartialEq, Eq)]
+///     pub struct Command { code: u32 }
+/// }
+/// impl Command {
+///     pub const PAUSE: Self = Self { code: 1 };
+///     pub const STOP: Self = Self { code: 2 };
+/// }
+/// # let received = Command::STOP;
+/// match received {
+///     Command::PAUSE => println!("paused"),
+///     Command::STOP => println!("stopped"),
+///     Command { code } => println!("nobody knows command {code}"),
+/// }
+/// ```
 /// ```compile_fail,E0277
 /// atomic_matrix::shared! { pub struct Bad { pub length: usize } }
 /// ```

@@ -39,7 +39,7 @@ use std::marker::PhantomData;
 use std::ops::Deref;
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What a topic's or a board's maker may choose.
 pub struct TopicOptions<'h, 'n, T: ?Sized> {
@@ -89,6 +89,27 @@ impl<T: Payload + ?Sized> TopicOptions<'_, '_, T> {
             open::<Topic<T>>(self.handler, self.name, Sort::Topic, self.cells, self.subscribers, T::FINGERPRINT)?;
         Ok(Topic { attached, lowest: Mutex::default(), of: PhantomData })
     }
+
+    /// Opens the topic; it must be there.
+    ///
+    /// # Errors
+    /// [`Error::NameUnknown`]; others as [`TopicOptions::open_or_create`].
+    pub fn open(self) -> Result<Topic<T>> {
+        let attached = find::<Topic<T>>(self.handler, self.name, Sort::Topic, T::FINGERPRINT)?;
+        Ok(Topic { attached, lowest: Mutex::default(), of: PhantomData })
+    }
+}
+
+/// The structure of that name, a `T` to who asks; it must be there.
+pub(super) fn find<T: ?Sized>(
+    handler: &Handler,
+    name: Option<&str>,
+    sort: Sort,
+    content: u32,
+) -> Result<Arc<Attached>> {
+    let name = name.unwrap_or_default();
+    let found = Attached::find::<T>(handler, name, Shape { sort, cells_shift: 0, readers: 0, content })?;
+    found.ok_or_else(|| Error::NameUnknown { name: name.to_owned() })
 }
 
 /// The structure of that name, a `T` to who asks, made if there is none, or if no name is given.
@@ -290,11 +311,40 @@ impl<T: Payload + ?Sized> Subscriber<T> {
         }
     }
 
+    /// As [`Subscriber::try_next`], but waits for a publication as long as it takes.
+    ///
+    /// ```
+    /// # let handler = atomic_matrix::segment::Options::new().memfd().size(1 << 20).create()?;
+    /// # let prices = handler.topic::<u64>("prices").open_or_create()?;
+    /// # let mut subscriber = prices.subscribe(0)?;
+    /// # (1..=3).try_for_each(|price| prices.publish_value(price))?;
+    /// # prices.remove()?;
+    /// let mut sum = 0;
+    /// while let Ok(price) = subscriber.await_next() {
+    ///     sum += *price;
+    /// } // until the topic is removed
+    /// assert_eq!(sum, 6);
+    /// # Ok::<(), atomic_matrix::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Subscriber::try_next`].
+    pub fn await_next(&mut self) -> Result<Reading<'_, T>> {
+        self.wait_until(None)?;
+        // It is at this subscriber's cursor, and stays there.
+        self.try_next()?.ok_or(Error::TopicClosed)
+    }
+
     /// As [`Subscriber::try_next`], but waits for a publication until the time is over.
     ///
     /// # Errors
     /// As [`Subscriber::try_next`].
     pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<Reading<'_, T>>> {
+        self.wait_until(deadline(timeout))?;
+        self.try_next()
+    }
+
+    fn wait_until(&self, until: Option<Instant>) -> Result<()> {
         let (log, attached, index) = (self.log()?, &self.attached, self.index);
         let attempt = |look| {
             if look == Look::Thorough {
@@ -302,8 +352,8 @@ impl<T: Payload + ?Sized> Subscriber<T> {
             }
             (!matches!(log.look(index), ReadStatus::Nothing)).then_some(())
         };
-        attached.structure()?.bell(Role::Receiver).wait(deadline(timeout), attempt);
-        self.try_next()
+        attached.structure()?.bell(Role::Receiver).wait(until, attempt);
+        Ok(())
     }
 }
 

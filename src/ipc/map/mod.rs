@@ -53,7 +53,7 @@ use super::payload::Payload;
 use super::reference::structural;
 use super::structure::Sort;
 use super::table::{BUCKET_SHIFT, By, Key, MAX_KEY, Table, When, label_words};
-use super::topic::open;
+use super::topic::{find, open};
 use crate::error::{Error, Result};
 use crate::handlers::Handler;
 use crate::matrix::heap::Live;
@@ -122,6 +122,15 @@ impl<T: Payload + ?Sized> MapOptions<'_, '_, T> {
         }
         let cells = self.capacity.div_ceil(LOAD).next_power_of_two() << BUCKET_SHIFT;
         let attached = open::<Map<T>>(self.handler, self.name, Sort::Map, cells, self.guards, T::FINGERPRINT)?;
+        Ok(Map { attached, of: PhantomData })
+    }
+
+    /// Opens the map; it must be there.
+    ///
+    /// # Errors
+    /// [`Error::NameUnknown`]; others as [`MapOptions::open_or_create`].
+    pub fn open(self) -> Result<Map<T>> {
+        let attached = find::<Map<T>>(self.handler, self.name, Sort::Map, T::FINGERPRINT)?;
         Ok(Map { attached, of: PhantomData })
     }
 }

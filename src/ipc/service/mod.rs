@@ -56,12 +56,17 @@ use super::channel::attached::{Attached, End};
 use super::payload::Payload;
 use super::reference::structural;
 use super::structure::{MAX_CELLS_SHIFT, Role, Sort};
-use super::topic::open;
+use super::topic::{find, open};
 use crate::error::{Error, Result};
 use crate::handlers::Handler;
 use crate::shared::mix;
 use std::marker::PhantomData;
 use std::sync::Arc;
+
+/// What tells services of these types apart.
+const fn content_of<Q: Payload + ?Sized, A: Payload + ?Sized>() -> u32 {
+    mix("service", &[Q::FINGERPRINT, A::FINGERPRINT])
+}
 
 /// What a service's maker may choose; from [`Handler::service`].
 #[must_use = "a service is opened by `open_or_create`"]
@@ -106,8 +111,17 @@ impl<Q: Payload + ?Sized, A: Payload + ?Sized> ServiceOptions<'_, '_, Q, A> {
             let found = self.capacity.to_string();
             return Err(Error::BadOption { option: "capacity", found, allowed: "1 to 1048576 requests" });
         }
-        let content = mix("service", &[Q::FINGERPRINT, A::FINGERPRINT]);
+        let content = content_of::<Q, A>();
         let attached = open::<Service<Q, A>>(self.handler, self.name, Sort::Channel, self.capacity, 0, content)?;
+        Ok(Service { attached, of: PhantomData })
+    }
+
+    /// Opens the service; it must be there.
+    ///
+    /// # Errors
+    /// [`Error::NameUnknown`]; others as [`ServiceOptions::open_or_create`].
+    pub fn open(self) -> Result<Service<Q, A>> {
+        let attached = find::<Service<Q, A>>(self.handler, self.name, Sort::Channel, content_of::<Q, A>())?;
         Ok(Service { attached, of: PhantomData })
     }
 }
@@ -144,5 +158,5 @@ impl<Q: Payload + ?Sized, A: Payload + ?Sized> Service<Q, A> {
 
 structural!(
     [Q: Payload + ?Sized, A: Payload + ?Sized] Service<Q, A>, Sort::Channel,
-    mix("service", &[Q::FINGERPRINT, A::FINGERPRINT]), |attached| Ok(Self { attached, of: PhantomData })
+    content_of::<Q, A>(), |attached| Ok(Self { attached, of: PhantomData })
 );
