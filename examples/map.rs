@@ -4,7 +4,6 @@
 use atomic_matrix::{Options, Result};
 
 const HELP: &str = "set KEY VALUE | get KEY | take KEY | list | quit";
-
 fn main() -> Result<()> {
     let segment = Options::new().name("settings").size(1 << 20).open_or_create()?;
     let settings = segment.map::<[u8]>("settings").capacity(1000).open_or_create()?;
@@ -21,12 +20,12 @@ fn main() -> Result<()> {
                 }
             }
             (Some("get"), Some(key), None) => match settings.get(key.as_bytes())? {
-                Some(value) => println!("{}", String::from_utf8_lossy(&value)), // where it lies, until `value` is dropped
+                Some(value) => println!("{}", String::from_utf8_lossy(&value)), // where it lies, until it is dropped
                 None => println!("(nothing)"),
             },
             (Some("take"), Some(key), None) => {
-                let taken = settings.take(key.as_bytes())?; // of several who take, one gets it
-                println!("{} bytes", taken.map_or(0, |taken| taken.len())); // freed once nobody reads it
+                // Of several who take it one gets it; dropped, it is freed once nobody reads it.
+                println!("{} bytes", settings.take(key.as_bytes())?.map_or(0, |taken| taken.len()));
             }
             (Some("list"), None, None) => {
                 for (key, value) in settings.iter()?.flatten() {

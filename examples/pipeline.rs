@@ -1,5 +1,5 @@
 //! Processes in a row: producers make messages of 16 bytes to 64 KiB, workers check every byte and send them on as they
-//! lie, a sink counts them. A worker and a producer are killed meanwhile, and replaced; what the worker had in its hands
+//! lie, a sink counts them. A worker and a producer are killed meanwhile, and replaced; what the worker had in hand
 //! another gets. Exits with 1 if a message is lost, doubled or damaged, or a block is left.
 //!
 //! ```console
@@ -121,11 +121,9 @@ impl Books {
     }
     /// As much later, in microseconds, this share of the messages came at most.
     fn percentile(&self, percent: f64) -> f64 {
-        let mut left = self.late.values().sum::<u64>() as f64 * percent / 100.0;
-        let reached = self.late.iter().find(|(_, count)| {
-            left -= **count as f64;
-            left <= 0.0
-        });
+        let so_late = |nanos| self.late.range(..=nanos).map(|(_, count)| *count).sum::<u64>() as f64;
+        let share = so_late(u64::MAX) * percent / 100.0;
+        let reached = self.late.iter().find(|(nanos, _)| so_late(**nanos) >= share);
         reached.map_or(f64::NAN, |(step, _)| *step as f64 * (1.0 + 1.0 / 32.0) / 1000.0)
     }
 }
@@ -150,22 +148,17 @@ impl Crew<'_> {
     /// Waits until all of a role have ended, and ended well.
     fn wait(&mut self, role: &str) -> Result<(), Failure> {
         let limit = Instant::now() + Duration::from_secs(10);
-        while let Some(found) = self.1.iter().position(|(is, _)| *is == role) {
-            match self.1[found].1.try_wait()? {
-                Some(status) if status.success() => drop(self.1.swap_remove(found)),
-                Some(status) => return Err(format!("a {role} ended with {status}").into()),
-                None if Instant::now() > limit => return Err(format!("a {role} does not end").into()),
-                None => std::thread::sleep(Duration::from_millis(2)),
+        for (_, mut child) in self.1.extract_if(.., |(is, _)| *is == role) {
+            while child.try_wait()?.is_none() && Instant::now() < limit {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            if !child.try_wait()?.is_some_and(|status| status.success()) {
+                return Err(format!("a {role} has not ended, or not well").into());
             }
         }
         Ok(())
     }
-    fn conduct(
-        mut self,
-        plan: &Plan,
-        made: Sender<Frame, Redelivering>,
-        checked: Sender<Frame>,
-    ) -> Result<(), Failure> {
+    fn conduct(mut self, plan: &Plan, ends: (Sender<Frame, Redelivering>, Sender<Frame>)) -> Result<(), Failure> {
         (0..WORKERS).try_for_each(|number| self.start("worker", number))?;
         (0..PRODUCERS).try_for_each(|number| self.start("producer", number))?;
         sleep_until(plan.begun + plan.quarter);
@@ -173,9 +166,9 @@ impl Crew<'_> {
         sleep_until(plan.begun + 3 * plan.quarter);
         self.replace("producer", PRODUCERS)?;
         self.wait("producer")?;
-        drop(made); // the last sender: the workers get what is there, and end
+        drop(ends.0); // the last sender: the workers get what is there, and end
         self.wait("worker")?;
-        drop(checked); // and so does the sink
+        drop(ends.1); // and so does the sink
         Ok(())
     }
 }
@@ -186,16 +179,15 @@ fn conduct(plan: Plan) -> Result<bool, Failure> {
     let checked = handler.channel::<Frame>("checked").capacity(256).create()?;
     let board = handler.board::<Plan>("plan")?;
     board.set(plan)?;
-    let (sink, senders) = (checked.receiver()?, (made.sender()?, checked.sender()?));
+    let (sink, ends) = (checked.receiver()?, (made.sender()?, checked.sender()?));
     let mut books = Books::default();
     std::thread::scope(|scope| {
         scope.spawn(|| sink.iter().for_each(|frame| books.note(&frame)));
-        Crew(&handler, vec![]).conduct(&plan, senders.0, senders.1).unwrap_or_else(|error| fail(error));
+        Crew(&handler, vec![]).conduct(&plan, ends).unwrap_or_else(|error| fail(error));
     });
     made.remove().and(checked.remove()).and(board.remove())?;
     drop((made, checked, board, sink));
-    handler.reap()?;
-    handler.heal()?;
+    handler.reap().and_then(|_| handler.heal())?;
     let (stats, half) = (handler.verify()?, plan.quarter as f64 * 2e-9);
     let (rate, mib) = (books.fast as f64 / half, books.bytes as f64 / half / 1048576.0);
     println!("{PRODUCERS} producers -> {WORKERS} workers -> sink: {rate:.0} messages, {mib:.0} MiB a second");
@@ -218,8 +210,9 @@ fn run() -> Result<bool, Failure> {
         set_parent_process_death_signal(Some(Signal::KILL))?;
         let handler = Options::from_fd(std::io::stdin().as_fd().try_clone_to_owned()?).attach()?;
         let plan = handler.board::<Plan>("plan")?.get()?.ok_or("there is no plan")?;
-        let me = me.parse()?;
-        return Ok(if role == "worker" { work(&handler) } else { produce(&handler, me, &plan) }.map(|()| true)?);
+        return Ok(
+            if role == "worker" { work(&handler) } else { produce(&handler, me.parse()?, &plan) }.map(|()| true)?
+        );
     }
     let (mut plan, mut given) = (Plan { begun: now(), quarter: 2_000_000_000, rate: 5000 }, lexopt::Parser::from_env());
     while let Some(argument) = given.next()? {

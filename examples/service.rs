@@ -8,15 +8,13 @@ use std::time::Duration;
 
 fn main() -> Result<()> {
     let segment = Options::new().name("capitals").size(4 << 20).open_or_create()?;
-    let capitals = segment.service::<[u8], [u8]>("capitals").open_or_create()?;
+    let capitals = segment.service::<str, str>("capitals").open_or_create()?;
     if std::env::args().nth(1).as_deref() == Some("serve") {
         let server = capitals.server()?;
         loop {
             match server.next_timeout(Duration::from_secs(60)) {
                 Ok(request) => {
-                    let mut answer = request.response_slice(request.len())?;
-                    answer.copy_from_slice(&request);
-                    answer.make_ascii_uppercase();
+                    let answer = segment.message_text(&request.to_uppercase())?;
                     std::thread::sleep(Duration::from_secs(1)); // time to be killed
                     if let Err(refused) = request.respond(answer) {
                         println!("{}", refused.why); // the answer is in `refused`
@@ -30,10 +28,8 @@ fn main() -> Result<()> {
     }
     let client = capitals.client()?;
     for line in std::io::stdin().lines().map_while(|line| line.ok()) {
-        let mut request = client.request_slice(line.len())?;
-        request.copy_from_slice(line.as_bytes());
-        match client.call(request, Duration::from_secs(10)) {
-            Ok(answer) => println!("{}", String::from_utf8_lossy(&answer)),
+        match client.call(segment.message_text(&line)?, Duration::from_secs(10)) {
+            Ok(answer) => println!("{}", &*answer),
             Err(failed) => println!("{}", failed.why), // what was not sent is in `failed.request`
         }
     }
