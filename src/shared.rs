@@ -294,8 +294,9 @@ macro_rules! in_place {
 }
 
 #[cfg(test)]
-#[allow(clippy::disallowed_types, reason = "the words of users' own types, of which the heap has none")]
 mod tests {
+    #![allow(clippy::disallowed_types, reason = "the words of users' own types, of which the heap has none")]
+
     use super::*;
 
     crate::shared! {

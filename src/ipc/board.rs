@@ -24,7 +24,6 @@ use super::link::Link;
 use super::log::{Log, Lowest};
 use super::message::Message;
 use super::payload::Payload;
-use super::reference::structural;
 use super::structure::{Role, Sort};
 use super::topic::{open, put};
 use super::wait::deadline;
@@ -43,7 +42,7 @@ const KEPT: usize = 8;
 
 /// A board that this process has open. Any thread may read and write it.
 pub struct Board<T: ?Sized> {
-    attached: Arc<Attached>,
+    pub(super) attached: Arc<Attached>,
     /// The word of the link whose value was copied last: its block is a `T`, and need not be looked at again.
     whole: NativeWord,
     of: PhantomData<fn() -> Box<T>>,
@@ -127,7 +126,7 @@ impl<T: Payload + ?Sized> Board<T> {
 }
 
 impl<T: ?Sized> Board<T> {
-    fn over(attached: Arc<Attached>) -> Self {
+    pub(super) fn over(attached: Arc<Attached>) -> Self {
         Self { attached, whole: Native::word(0), of: PhantomData }
     }
     pub(super) fn attached(&self) -> &Arc<Attached> {
@@ -232,5 +231,3 @@ impl<T: Shared> Board<[T]> {
         self.await_change(timeout, || self.unless_seen(seen, self.newest_items()))
     }
 }
-
-structural!([T: Payload + ?Sized] Board<T>, Sort::Board, T::FINGERPRINT, |attached| Ok(Self::over(attached)));

@@ -33,7 +33,6 @@
 
 use super::channel::attached::Attached;
 use super::named::cells_for;
-use super::reference::structural;
 use super::structure::{Shape, Sort};
 use super::topic::open_filled;
 use crate::error::Result;
@@ -47,7 +46,7 @@ use crate::error::Error;
 
 /// A value that all who have it open use at once, in any process. Clones share it.
 pub struct Common<T> {
-    attached: Arc<Attached>,
+    pub(super) attached: Arc<Attached>,
     of: PhantomData<fn() -> T>,
 }
 
@@ -100,7 +99,7 @@ impl Handler {
 }
 
 impl<T: InPlace> Common<T> {
-    fn over(attached: Arc<Attached>) -> Result<Self> {
+    pub(super) fn over(attached: Arc<Attached>) -> Result<Self> {
         attached.holds_words(cells_for::<T>()?)?;
         Ok(Self { attached, of: PhantomData })
     }
@@ -125,8 +124,3 @@ impl<T: InPlace> Common<T> {
         self.attached.remove()
     }
 }
-
-structural!(
-    [T: InPlace] Common<T>, Sort::Common, mix("common", &[<T as InPlace>::PRINT]),
-    |attached| Self::over(attached)
-);

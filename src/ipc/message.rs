@@ -30,8 +30,7 @@
 //! reference. A channel has no such gap.
 
 use super::link::Taken;
-use super::payload::{Framed, Payload};
-use super::reference::Referred;
+use super::payload::{Framed, Payload, Referred};
 use crate::backend::orderings::COPY_FENCE;
 use crate::backend::payload;
 use crate::backend::{Backend, Native};

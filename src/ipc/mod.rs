@@ -32,12 +32,13 @@
 //! - `call`: requests and responses; `sync`: locks, events, semaphores, barriers;
 //! - `payload`: what a message can hold; `message`: a block without `unsafe`; `unbound`: one without its handler;
 //! - `text`, `containers`: values of any length; `room`: what stands behind a value; `copied`, `iteration`, `names`:
-//!   values read, visited, and under names; `reference`: structures by reference;
+//!   values read, visited, and under names;
 //! - `channel`; `topic`, `board`, `sample`, `lossy`: what is published, in order, the latest, held, copied; `map`;
 //!   `service`;
-//! - `liveness`: who is alive; `watch`: notice of a death; `named`: locks and their like by name; `common`: values
-//!   with atomics; `inspect`, `read_only`: looking without changing;
-//! - `several`: waiting at several bells; `helper`: the thread that sleeps for `future`; `select`, `descriptor`.
+//! - `liveness`: who is alive; `named`: locks and their like by name; `common`: values with atomics; `reference`:
+//!   structures by reference; `inspect`, `read_only`: looking without changing;
+//! - `several`: waiting at several bells; `helper`: the thread that sleeps for `future`; `select`, `descriptor`;
+//!   `watch`: notice of a death.
 
 #[cfg(test)]
 mod bells;
@@ -181,11 +182,11 @@ pub use message::{Message, Ref};
 #[doc(inline)]
 pub use named::{Barrier, Event, Mutex, MutexGuard, Semaphore};
 #[doc(inline)]
-pub use payload::{Framed, Payload};
+pub use payload::{Framed, Payload, Referred};
 #[doc(inline)]
 pub use read_only::{ReadOnly, SegmentInfo};
 #[doc(inline)]
-pub use reference::{Referred, Structural};
+pub use reference::Structural;
 #[doc(inline)]
 pub use sample::{Sample, Samples};
 #[doc(inline)]

@@ -23,7 +23,6 @@
 
 use super::ParticipantId;
 use super::channel::attached::Attached;
-use super::reference::structural;
 use super::structure::{MAX_CELLS_SHIFT, Role, Sort, TAIL};
 use super::sync::barrier::{Gate, Passed};
 use super::sync::event::Flag;
@@ -51,7 +50,7 @@ macro_rules! named {
         $(#[$meta])*
         #[derive(Clone)]
         pub struct $name {
-            attached: Arc<Attached>,
+            pub(super) attached: Arc<Attached>,
         }
         impl $name {
             /// Removes it: its name is free, and its memory is freed after the last user.
@@ -266,7 +265,7 @@ impl Barrier {
 
 /// A value that one at a time uses, in any process.
 pub struct Mutex<T> {
-    attached: Arc<Attached>,
+    pub(super) attached: Arc<Attached>,
     of: PhantomData<fn() -> T>,
 }
 
@@ -277,7 +276,7 @@ impl<T> Clone for Mutex<T> {
 }
 
 impl<T: Shared> Mutex<T> {
-    fn over(attached: Arc<Attached>) -> Result<Self> {
+    pub(super) fn over(attached: Arc<Attached>) -> Result<Self> {
         attached.holds_words(cells_for::<T>()?)?;
         Ok(Self { attached, of: PhantomData })
     }
@@ -394,8 +393,3 @@ impl<T: Shared> Drop for MutexGuard<'_, T> {
         words.release();
     }
 }
-
-structural!([] Event, Sort::Event, 0, |attached| Ok(Self { attached }));
-structural!([] Semaphore, Sort::Semaphore, 0, |attached| Ok(Self { attached }));
-structural!([] Barrier, Sort::Barrier, 0, |attached| Ok(Self { attached }));
-structural!([T: Shared] Mutex<T>, Sort::Lock, mix("mutex", &[T::FINGERPRINT]), |attached| Self::over(attached));

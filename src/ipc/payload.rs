@@ -52,6 +52,17 @@ unsafe impl<T: InPlace> Payload for T {
     }
 }
 
+/// What a [`Ref`](super::Ref) can lead to: a message, or a structure.
+pub trait Referred {
+    /// Tells them apart across binaries.
+    #[doc(hidden)]
+    const LEADS_TO: u32;
+}
+
+impl<T: Payload + ?Sized> Referred for T {
+    const LEADS_TO: u32 = T::FINGERPRINT;
+}
+
 pub(super) const fn head(align: usize) -> usize {
     if align > LENGTH_BYTES { align } else { LENGTH_BYTES }
 }

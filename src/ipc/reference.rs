@@ -35,32 +35,30 @@
 //! the instant in which the last user leaves has it, or is told that it is gone ([`Error::NotLive`]). A structure that
 //! has a name stays until it is removed, as ever, and may be opened by reference as well.
 
+use super::board::Board;
 use super::channel::attached::Attached;
+use super::channel::{Channel, Mode};
+use super::common::Common;
+use super::map::Map;
 use super::message::Ref;
-use super::payload::Payload;
+use super::named::{Barrier, Event, Mutex, Semaphore};
+use super::payload::{Payload, Referred};
+use super::service::{Service, content_of};
 use super::sort::Sort;
 use super::structure::Shape;
+use super::topic::Topic;
 use crate::error::Result;
 use crate::handlers::Handler;
+use crate::shared::{InPlace, Shared, mix};
 use std::any::type_name;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 #[cfg(doc)]
 use crate::error::Error;
 
 /// This process's part in a structure.
-pub struct Part(pub(in crate::ipc) Arc<Attached>);
-
-/// What a [`Ref`] can lead to: a message, or a structure.
-pub trait Referred {
-    /// Tells them apart across binaries.
-    #[doc(hidden)]
-    const LEADS_TO: u32;
-}
-
-impl<T: Payload + ?Sized> Referred for T {
-    const LEADS_TO: u32 = T::FINGERPRINT;
-}
+pub struct StructurePart(pub(in crate::ipc) Arc<Attached>);
 
 /// A structure that can be opened by reference: a channel, a service, a topic, a board, a map, a lock or one of its
 /// like, a value in common.
@@ -73,36 +71,55 @@ pub trait Structural: Sized {
     const CONTENT: u32;
     /// The one that this process has a part in.
     #[doc(hidden)]
-    fn over(part: Part) -> Result<Self>;
+    fn over(part: StructurePart) -> Result<Self>;
     /// This process's part in it.
     #[doc(hidden)]
-    fn part(&self) -> Part;
+    fn part(&self) -> StructurePart;
 }
 
 /// `[generics] type, sort, content, |attached| value`: a type that keeps its part in `attached`.
 macro_rules! structural {
     ([$($generics:tt)*] $type:ty, $sort:expr, $content:expr, |$attached:ident| $made:expr) => {
-        impl<$($generics)*> $crate::ipc::reference::Structural for $type {
-            const SORT: $crate::ipc::sort::Sort = $sort;
+        impl<$($generics)*> Structural for $type {
+            const SORT: Sort = $sort;
             const CONTENT: u32 = $content;
-            fn over($crate::ipc::reference::Part($attached): $crate::ipc::reference::Part) -> $crate::Result<Self> {
+            fn over(StructurePart($attached): StructurePart) -> Result<Self> {
                 $made
             }
-            fn part(&self) -> $crate::ipc::reference::Part {
-                $crate::ipc::reference::Part(self.attached.clone())
+            fn part(&self) -> StructurePart {
+                StructurePart(self.attached.clone())
             }
         }
-        impl<$($generics)*> $crate::ipc::reference::Referred for $type {
-            const LEADS_TO: u32 = $crate::shared::mix("structure", &[$sort as u32, $content]);
+        impl<$($generics)*> Referred for $type {
+            const LEADS_TO: u32 = mix("structure", &[$sort as u32, $content]);
         }
     };
 }
-pub(in crate::ipc) use structural;
+
+structural!([T: Payload + ?Sized] Board<T>, Sort::Board, T::FINGERPRINT, |attached| Ok(Self::over(attached)));
+structural!(
+    [T: InPlace] Common<T>, Sort::Common, mix("common", &[<T as InPlace>::PRINT]),
+    |attached| Self::over(attached)
+);
+structural!([] Event, Sort::Event, 0, |attached| Ok(Self { attached }));
+structural!([] Semaphore, Sort::Semaphore, 0, |attached| Ok(Self { attached }));
+structural!([] Barrier, Sort::Barrier, 0, |attached| Ok(Self { attached }));
+structural!([T: Shared] Mutex<T>, Sort::Lock, mix("mutex", &[T::FINGERPRINT]), |attached| Self::over(attached));
+structural!(
+    [T: Payload + ?Sized] Topic<T>, Sort::Topic, T::FINGERPRINT,
+    |attached| Ok(Self::over(attached))
+);
+structural!([T: Payload + ?Sized, M: Mode] Channel<T, M>, M::SORT, T::FINGERPRINT, |attached| Ok(Self::of(attached)));
+structural!([T: Payload + ?Sized] Map<T>, Sort::Map, T::FINGERPRINT, |attached| Ok(Self { attached, of: PhantomData }));
+structural!(
+    [Q: Payload + ?Sized, A: Payload + ?Sized] Service<Q, A>, Sort::Channel,
+    content_of::<Q, A>(), |attached| Ok(Self { attached, of: PhantomData })
+);
 
 impl<S: Structural> Ref<S> {
     /// What leads to a structure, for whoever shall open it ([`Handler::open_ref`]). It keeps it from nothing.
     pub fn to(structure: &S) -> Self {
-        let Part(attached) = structure.part();
+        let StructurePart(attached) = structure.part();
         let offset = attached.handler.matrix().offsets().offset(attached.live.at);
         Self::new(&attached.handler, offset, attached.live.header.generation())
     }
@@ -137,6 +154,6 @@ impl Handler {
     pub fn open_ref<S: Structural>(&self, reference: Ref<S>) -> Result<S> {
         let live = self.live_ref(reference)?;
         let shape = Shape { sort: S::SORT, cells_shift: 0, readers: 0, content: S::CONTENT };
-        S::over(Part(Attached::open_at(self, live, shape, type_name::<S>())?))
+        S::over(StructurePart(Attached::open_at(self, live, shape, type_name::<S>())?))
     }
 }

@@ -28,7 +28,6 @@ use super::link::Taken;
 use super::log::{Log, Lowest, ReadStatus};
 use super::message::Message;
 use super::payload::Payload;
-use super::reference::structural;
 use super::structure::{MAX_CELLS_SHIFT, Role, Shape, Sort};
 use super::wait::{Look, deadline};
 use crate::error::{Error, Result};
@@ -87,7 +86,7 @@ impl<T: Payload + ?Sized> TopicOptions<'_, '_, T> {
         }
         let attached =
             open::<Topic<T>>(self.handler, self.name, Sort::Topic, self.cells, self.subscribers, T::FINGERPRINT)?;
-        Ok(Topic { attached, lowest: Mutex::default(), of: PhantomData })
+        Ok(Topic::over(attached))
     }
 
     /// Opens the topic; it must be there.
@@ -96,7 +95,7 @@ impl<T: Payload + ?Sized> TopicOptions<'_, '_, T> {
     /// [`Error::NameUnknown`]; others as [`TopicOptions::open_or_create`].
     pub fn open(self) -> Result<Topic<T>> {
         let attached = find::<Topic<T>>(self.handler, self.name, Sort::Topic, T::FINGERPRINT)?;
-        Ok(Topic { attached, lowest: Mutex::default(), of: PhantomData })
+        Ok(Topic::over(attached))
     }
 }
 
@@ -157,12 +156,16 @@ pub(super) fn put<T: Payload + ?Sized>(
 
 /// A topic that this process has open. Any thread may publish.
 pub struct Topic<T: ?Sized> {
-    attached: Arc<Attached>,
+    pub(super) attached: Arc<Attached>,
     lowest: Mutex<Lowest>,
     of: PhantomData<fn() -> Box<T>>,
 }
 
 impl<T: Payload + ?Sized> Topic<T> {
+    pub(super) fn over(attached: Arc<Attached>) -> Self {
+        Self { attached, lowest: Mutex::default(), of: PhantomData }
+    }
+
     /// The segment's handler, to allocate messages with.
     pub fn handler(&self) -> &Handler {
         &self.attached.handler
@@ -400,8 +403,3 @@ impl<T: Payload + ?Sized> Drop for Reading<'_, T> {
         self.attached.advance(self.index);
     }
 }
-
-structural!(
-    [T: Payload + ?Sized] Topic<T>, Sort::Topic, T::FINGERPRINT,
-    |attached| Ok(Self { attached, lowest: Mutex::default(), of: PhantomData })
-);

@@ -71,7 +71,6 @@ pub use error::{SendError, Unreceived, Unsent};
 pub use worker::{Delivery, ForwardError, Worker};
 
 use super::payload::Payload;
-use super::reference::structural;
 use super::ring::Ring;
 use super::structure::{MAX_CELLS_SHIFT, Role, Shape};
 use crate::error::{Error, Result};
@@ -256,7 +255,7 @@ impl<T: Payload + ?Sized, M: Mode> ChannelOptions<'_, T, M> {
 /// It stays in the segment, with its messages, when nobody has it open: until it is removed
 /// ([`Channel::remove`]) or the segment is.
 pub struct Channel<T: ?Sized, M = Many> {
-    attached: Arc<Attached>,
+    pub(in crate::ipc) attached: Arc<Attached>,
     of: PhantomData<fn() -> Of<T, M>>,
 }
 
@@ -267,7 +266,7 @@ impl<T: ?Sized, M> Clone for Channel<T, M> {
 }
 
 impl<T: Payload + ?Sized, M: Mode> Channel<T, M> {
-    fn of(attached: Arc<Attached>) -> Self {
+    pub(in crate::ipc) fn of(attached: Arc<Attached>) -> Self {
         Self { attached, of: PhantomData }
     }
 
@@ -331,5 +330,3 @@ impl<T: Payload + ?Sized, M: Mode> Channel<T, M> {
         Ok(())
     }
 }
-
-structural!([T: Payload + ?Sized, M: Mode] Channel<T, M>, M::SORT, T::FINGERPRINT, |attached| Ok(Self::of(attached)));

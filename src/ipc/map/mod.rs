@@ -50,7 +50,6 @@ pub use opened::Map;
 use super::link::Link;
 use super::message::Message;
 use super::payload::Payload;
-use super::reference::structural;
 use super::structure::Sort;
 use super::table::{BUCKET_SHIFT, By, Key, MAX_KEY, Table, When, label_words};
 use super::topic::{find, open};
@@ -412,5 +411,3 @@ impl<T: Shared> Map<T> {
         Ok(copied.map(|()| value))
     }
 }
-
-structural!([T: Payload + ?Sized] Map<T>, Sort::Map, T::FINGERPRINT, |attached| Ok(Self { attached, of: PhantomData }));

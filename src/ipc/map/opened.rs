@@ -19,8 +19,8 @@ const HASH_KEY: u64 = 0x6D61_7472_6978_6D61;
 
 /// A map that this process has open. Any thread may use it.
 pub struct Map<T: ?Sized> {
-    pub(super) attached: Arc<Attached>,
-    pub(super) of: PhantomData<fn() -> Box<T>>,
+    pub(in crate::ipc) attached: Arc<Attached>,
+    pub(in crate::ipc) of: PhantomData<fn() -> Box<T>>,
 }
 
 impl<T: ?Sized> Clone for Map<T> {

@@ -54,7 +54,6 @@ pub use server::{Request, Server};
 
 use super::channel::attached::{Attached, End};
 use super::payload::Payload;
-use super::reference::structural;
 use super::structure::{MAX_CELLS_SHIFT, Role, Sort};
 use super::topic::{find, open};
 use crate::error::{Error, Result};
@@ -64,7 +63,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 /// What tells services of these types apart.
-const fn content_of<Q: Payload + ?Sized, A: Payload + ?Sized>() -> u32 {
+pub(super) const fn content_of<Q: Payload + ?Sized, A: Payload + ?Sized>() -> u32 {
     mix("service", &[Q::FINGERPRINT, A::FINGERPRINT])
 }
 
@@ -128,8 +127,8 @@ impl<Q: Payload + ?Sized, A: Payload + ?Sized> ServiceOptions<'_, '_, Q, A> {
 
 /// A service that this process has open.
 pub struct Service<Q: ?Sized, A: ?Sized> {
-    attached: Arc<Attached>,
-    of: PhantomData<fn(Box<Q>) -> Box<A>>,
+    pub(super) attached: Arc<Attached>,
+    pub(super) of: PhantomData<fn(Box<Q>) -> Box<A>>,
 }
 
 impl<Q: Payload + ?Sized, A: Payload + ?Sized> Service<Q, A> {
@@ -155,8 +154,3 @@ impl<Q: Payload + ?Sized, A: Payload + ?Sized> Service<Q, A> {
         self.attached.remove()
     }
 }
-
-structural!(
-    [Q: Payload + ?Sized, A: Payload + ?Sized] Service<Q, A>, Sort::Channel,
-    content_of::<Q, A>(), |attached| Ok(Self { attached, of: PhantomData })
-);
