@@ -32,8 +32,8 @@ def plain(name):
 
 
 def open_on(file):
-    """The plain names of those that a page shows as open."""
-    rows = re.findall(r"^\| `(.*)` \| \*\*open\*\*", file.read_text(), re.M)
+    """The plain names of those that a page shows as open, or not decided."""
+    rows = re.findall(r"^\| `(.*)` \| (?:\*\*open\*\*|not decided)", file.read_text(), re.M)
     return {plain(row.replace("\\|", "|")) for row in rows}
 
 
@@ -45,7 +45,7 @@ def left(here, last):
             reached = record.get("of")
             tried = "reached by no test" if reached == 0 else f"not noticed by the {reached} tests that reach it" if reached else "not noticed"
             if record["fate"] == "waiting":
-                tried = f"not decided: not noticed by {record['tests']} of the tests, and the others have not been tried"
+                tried = f"not decided: tried so far with {record['tests']} of the tests"
             else:
                 tried = f"**open**: {tried}"
             yield name, f"argued: {why}" if why else tried
