@@ -19,7 +19,7 @@ pub(super) const LENGTH_BYTES: usize = 16;
     note = "text is `channel::<str>` and `message_text`"
 )]
 pub unsafe trait Payload {
-    /// Tells types apart across binaries, as [`Shared::FINGERPRINT`].
+    /// Tells types apart across binaries, as [`Shared::FINGERPRINT`](crate::Shared::FINGERPRINT).
     const FINGERPRINT: u32;
     /// Bytes in front of the value: 0 if it has no length.
     const HEAD: usize;
