@@ -162,9 +162,15 @@ atomics!(AtomicU8 AtomicU16 AtomicU32 AtomicU64 AtomicI8 AtomicI16 AtomicI32 Ato
 macro_rules! __whole {
     ($name:ident { $($field:ident: $type:ty),* }) => {
         const _: () = {
-            assert!(
-                size_of::<$name>() == 0 $(+ size_of::<$type>())*,
-                concat!("`", stringify!($name), "` has padding: order its fields by size, and fill up with bytes"),
+            ::core::assert!(
+                ::core::mem::size_of::<$name>() == 0 $(+ ::core::mem::size_of::<$type>())*,
+                ::core::concat!(
+                    "`", ::core::stringify!($name), "` has padding: order its fields by size, and fill up with bytes"
+                ),
+            );
+            ::core::assert!(
+                !::core::mem::needs_drop::<$name>(),
+                ::core::concat!("`", ::core::stringify!($name), "` has a Drop: blocks are freed without one"),
             );
             // The fields are those named here and no others, whatever an attribute has made of the struct.
             let _ = |value: $name| {
@@ -228,11 +234,11 @@ macro_rules! shared {
         // there is no padding (`__whole!`); so any bytes are a value, as they are of every field.
         unsafe impl $crate::Shared for $name {
             const FINGERPRINT: u32 = $crate::fingerprint(
-                stringify!($name),
+                ::core::stringify!($name),
                 &[
-                    size_of::<Self>() as u32,
-                    align_of::<Self>() as u32,
-                    $($crate::fingerprint(stringify!($field), &[<$type as $crate::Shared>::FINGERPRINT])),*
+                    ::core::mem::size_of::<Self>() as u32,
+                    ::core::mem::align_of::<Self>() as u32,
+                    $($crate::fingerprint(::core::stringify!($field), &[<$type as $crate::Shared>::FINGERPRINT])),*
                 ],
             );
         }
@@ -268,6 +274,14 @@ macro_rules! shared {
 /// atomic_matrix::in_place! { struct Counted { done: std::sync::atomic::AtomicU64 } }
 /// impl Drop for Counted { fn drop(&mut self) {} }
 /// ```
+/// ```compile_fail,E0080
+/// atomic_matrix::in_place! { struct Plain { done: u64 } }
+/// impl Drop for Plain { fn drop(&mut self) {} }
+/// ```
+/// ```compile_fail,E0080
+/// const fn size_of<T>() -> usize { 0 } // not the macro's
+/// atomic_matrix::in_place! { struct Padded { done: u64, last: u32 } }
+/// ```
 #[macro_export]
 macro_rules! in_place {
     ($(#[$meta:meta])* $vis:vis struct $name:ident {
@@ -282,11 +296,11 @@ macro_rules! in_place {
         // behind a shared reference is an atomic, as it is in every field.
         unsafe impl $crate::InPlace for $name {
             const PRINT: u32 = $crate::fingerprint(
-                stringify!($name),
+                ::core::stringify!($name),
                 &[
-                    size_of::<Self>() as u32,
-                    align_of::<Self>() as u32,
-                    $($crate::fingerprint(stringify!($field), &[<$type as $crate::InPlace>::PRINT])),*
+                    ::core::mem::size_of::<Self>() as u32,
+                    ::core::mem::align_of::<Self>() as u32,
+                    $($crate::fingerprint(::core::stringify!($field), &[<$type as $crate::InPlace>::PRINT])),*
                 ],
             );
         }

@@ -100,7 +100,7 @@ impl Handler {
 
 impl<T: InPlace> Common<T> {
     pub(super) fn over(attached: Arc<Attached>) -> Result<Self> {
-        attached.holds_words(cells_for::<T>()?)?;
+        attached.holds::<T>(cells_for::<T>()?)?;
         Ok(Self { attached, of: PhantomData })
     }
 

@@ -11,7 +11,7 @@ use std::fmt;
 
 /// One participant, a thread that uses the segment: its number, and which of those it is who had that number
 /// one after the other. Plain data, to be passed on: who holds a lock, who answers a request. It is never
-/// another's (but after 2^19 holders of one number).
+/// another process's (but after 2^19 holders of one number); a thread that ends may leave it to another of its process.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ParticipantId {
     /// The number: the owner of its blocks.

@@ -277,7 +277,7 @@ impl<T> Clone for Mutex<T> {
 
 impl<T: Shared> Mutex<T> {
     pub(super) fn over(attached: Arc<Attached>) -> Result<Self> {
-        attached.holds_words(cells_for::<T>()?)?;
+        attached.holds::<T>(cells_for::<T>()?)?;
         Ok(Self { attached, of: PhantomData })
     }
     pub(super) fn attached(&self) -> &Arc<Attached> {

@@ -33,7 +33,9 @@
 //! is closed and freed, with what is in it, when its last user leaves. *Killed*: the dead use it no more after their
 //! recovery, which frees it if it was the last. Killed while it makes it: its half is given back. Whoever opens it in
 //! the instant in which the last user leaves has it, or is told that it is gone ([`Error::NotLive`]). A structure that
-//! has a name stays until it is removed, as ever, and may be opened by reference as well.
+//! has a name stays until it is removed, as ever, and may be opened by reference as well. If the last user leaves in a
+//! thread that finds no participant slot, it is closed and not freed: that is done by the next recovery of somebody
+//! dead.
 
 use super::board::Board;
 use super::channel::attached::Attached;
@@ -69,7 +71,8 @@ pub trait Structural: Sized {
     /// Of what type.
     #[doc(hidden)]
     const CONTENT: u32;
-    /// The one that this process has a part in.
+    /// The one that this process has a part in. A part in another sort of structure, or one of another type, is
+    /// refused: anybody may call this.
     #[doc(hidden)]
     fn over(part: StructurePart) -> Result<Self>;
     /// This process's part in it.
@@ -84,6 +87,7 @@ macro_rules! structural {
             const SORT: Sort = $sort;
             const CONTENT: u32 = $content;
             fn over(StructurePart($attached): StructurePart) -> Result<Self> {
+                $attached.is_of(Self::SORT, Self::CONTENT, type_name::<Self>())?;
                 $made
             }
             fn part(&self) -> StructurePart {

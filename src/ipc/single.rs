@@ -116,7 +116,7 @@ impl<'a, R: Region> Ring<'a, R> {
             let link = self.link(*t, me, block);
             // Refused by a seal alone.
             if cell.cas(word, Cell::Link(link).word(), &CELL_PUT).is_ok() {
-                *t += 1;
+                *t = t.wrapping_add(1);
                 self.tail().store(*t, &TICKET_TELL);
                 // Behind the put, a read-modify-write: the ring that follows sees the sleepers (`Bell::ring`).
                 self.heap.let_go(link, block.header);

@@ -19,8 +19,12 @@
 //!
 //! Nobody sends heartbeats, and no clock decides: a participant is dead when the kernel says that its process is.
 //! Whoever notices that first begins its recovery and rings for all who wait, for whatever it is. **Bound:** who
-//! watches looks itself after each nap of 50 ms, and begins the recovery if nobody has; that one has left is seen then
-//! as well.
+//! watches looks itself each 50 ms, whatever else it waits for, and begins the recovery if nobody has; that one has
+//! left is seen then as well.
+//!
+//! A thread is told to have left once its number is given back. The first number that a process has had is kept until
+//! the last handler goes, and passes to another thread of the process when this one ends: of such a one there is no
+//! word before.
 //!
 //! **Progress.** A look is wait-free, and no system call. *Killed* while it watches: what it had is given back. A watch
 //! has a structure of its own, of some KiB, that nobody else opens.
@@ -31,12 +35,12 @@ use super::future::until;
 use super::liveness::ParticipantId;
 use super::select::Select;
 use super::structure::{Role, Shape, Sort};
-use super::wait::{Look, deadline};
+use super::wait::{Look, NAP, deadline};
 use crate::error::Result;
 use crate::handlers::Handler;
 use crate::segment::Ended;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 #[cfg(doc)]
 use crate::error::Error;
@@ -45,6 +49,8 @@ use crate::error::Error;
 pub struct Watch {
     attached: Arc<Attached>,
     participant: ParticipantId,
+    /// When who waits has last looked for the dead.
+    looked: Mutex<Instant>,
 }
 
 impl Handler {
@@ -54,7 +60,7 @@ impl Handler {
     /// [`Error::OutOfMemory`], [`Error::NoParticipantSlot`], [`Error::ForkedChild`].
     pub fn watch(&self, participant: ParticipantId) -> Result<Watch> {
         let shape = Shape { sort: Sort::Event, cells_shift: 0, readers: 0, content: 0 };
-        Ok(Watch { attached: Attached::make(self, None, shape)?, participant })
+        Ok(Watch { attached: Attached::make(self, None, shape)?, participant, looked: Mutex::new(Instant::now()) })
     }
 
     /// Who has a participant's number now: to watch one of [`Handler::participants`]. None if nobody has.
@@ -87,6 +93,22 @@ impl Watch {
         Ok(self.attached.handler.end_of(self.participant))
     }
 
+    /// As [`Watch::try_ended`], for who waits. Looks for the dead if nobody has for a nap: who waits for other things
+    /// as well, which come all the time, never sleeps so long.
+    fn find_ended(&self) -> Option<Result<Ended>> {
+        let is_due = self.looked.try_lock().is_ok_and(|mut looked| {
+            let is_due = looked.elapsed() >= NAP;
+            if is_due {
+                *looked = Instant::now();
+            }
+            is_due
+        });
+        if is_due && matches!(self.try_ended(), Ok(None)) {
+            self.attached.look_after_the_dead();
+        }
+        self.try_ended().transpose()
+    }
+
     /// Waits until it has ended, and says how; none if it has not until the time is over.
     ///
     /// # Errors
@@ -96,7 +118,7 @@ impl Watch {
             if look == Look::Thorough {
                 self.attached.look_after_the_dead();
             }
-            self.try_ended().transpose()
+            self.find_ended()
         };
         self.attached.structure()?.bell(Role::Receiver).wait(deadline(timeout), attempt).transpose()
     }
@@ -106,7 +128,7 @@ impl Watch {
     /// # Errors
     /// [`Error::ForkedChild`].
     pub fn ended_async(&self) -> impl Future<Output = Result<Ended>> {
-        until(&self.attached, Role::Receiver, || self.try_ended().transpose())
+        until(&self.attached, Role::Receiver, || self.find_ended())
     }
 
     /// A descriptor that becomes readable when it may have ended.
@@ -121,6 +143,6 @@ impl Watch {
 impl<'a, R> Select<'a, R> {
     /// Also waits for a participant's end; it has ended ever after.
     pub fn ended(self, watch: &'a Watch, mut then: impl FnMut(Result<Ended>) -> R + 'a) -> Self {
-        self.with(&watch.attached, move || watch.try_ended().transpose().map(&mut then))
+        self.with(&watch.attached, move || watch.find_ended().map(&mut then))
     }
 }

@@ -51,7 +51,9 @@ const RECOVERED: u64 = SlotState::KIND.of(3);
 const EPOCH: u64 = SlotState::EPOCH.mask();
 
 pub(super) const fn held(before: u64, life: u32) -> u64 {
-    HELD | SlotState::EPOCH.of(SlotState::EPOCH.get(before) + 1) | SlotState::LIFE.of(life as u64)
+    // Epoch 0 is of a slot that nobody has had: it is passed by.
+    let next = SlotState::EPOCH.get(before) % SlotState::EPOCH.max() + 1;
+    HELD | SlotState::EPOCH.of(next) | SlotState::LIFE.of(life as u64)
 }
 pub(super) const fn free(state: u64) -> u64 {
     FREE | state & EPOCH
@@ -68,7 +70,8 @@ pub(super) const fn epoch(state: u64) -> u32 {
 /// How a participant has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// It gave its number back: its process dropped the last handler, or the thread ended.
+    /// It gave its number back: its process dropped the last handler, or the thread ended, and none of its process took
+    /// the number over.
     Left,
     /// It died: what it had is given back by its recovery, which may go on still.
     Died,
@@ -315,5 +318,8 @@ mod tests {
         assert_eq!([1, 2].map(|epoch| slots.end_of(2, epoch)), [Some(Ended::Unknown), None]);
         state.store(free(slots.state(2)), &SLOT_WRITE);
         assert_eq!(slots.end_of(2, 2), Some(Ended::Left));
+        // Behind the last epoch comes the first, which some have had: not that of nobody.
+        state.store(held(HELD | SlotState::EPOCH.of(SlotState::EPOCH.max()), 0), &SLOT_WRITE);
+        assert_eq!((epoch(slots.state(2)), slots.end_of(2, 1)), (1, None));
     }
 }

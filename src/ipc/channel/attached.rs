@@ -276,18 +276,38 @@ impl Attached {
         Structure::known(self.handler.matrix().heap(), self.words, self.live.at, self.shape, self.places)
     }
 
-    /// That a value of so many words lies in its cells. Its content says so, whatever its shape is (C2').
+    /// That it is of this sort and type, which is what is `expected` to the caller.
+    ///
+    /// # Errors
+    /// [`Error::TypeMismatch`].
+    pub(in crate::ipc) fn is_of(&self, sort: Sort, content: u32, expected: &'static str) -> Result<()> {
+        if (self.shape.sort, self.shape.content) == (sort, content) {
+            return Ok(());
+        }
+        let found = Some((self.shape.sort, self.shape.content));
+        Err(Error::not_the_structure(expected, (None, self.offset()), &[sort], content, found))
+    }
+
+    /// That a value of this type lies in its cells: so many words, at its alignment. Its content says so, whatever its
+    /// shape and its place are (C2').
     ///
     /// # Errors
     /// [`Error::Corrupt`].
-    pub(in crate::ipc) fn holds_words(&self, words: usize) -> Result<()> {
-        let (kind, found, at) = (self.shape.sort.kind(), self.shape.cells(), self.live.at);
-        if found >= words {
+    pub(in crate::ipc) fn holds<T>(&self, words: usize) -> Result<()> {
+        let (kind, found, offset) = (self.shape.sort.kind(), self.shape.cells(), self.offset());
+        let (first, align) = (self.structure()?.first_cell().addr().get(), align_of::<T>());
+        let what = if found < words {
+            format!("the {kind} at offset {offset} has {found} words for a value of {words}")
+        } else if !first.is_multiple_of(align) {
+            format!("the {kind} at offset {offset} has its value at no multiple of {align} bytes")
+        } else {
             return Ok(());
-        }
-        let offset = self.handler.matrix().offsets().offset(at);
-        let what = format!("the {kind} at offset {offset} has {found} words for a value of {words}");
+        };
         Err(Error::Corrupt { what })
+    }
+
+    fn offset(&self) -> u32 {
+        self.handler.matrix().offsets().offset(self.live.at)
     }
 
     /// The participant that is counted.

@@ -6,7 +6,7 @@ use atomic_matrix::ipc::{Ended, ParticipantId, Select};
 use atomic_matrix::{Error, Handler};
 use rustix::event::{PollFd, PollFlags, poll};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[test]
 #[ignore = "a role: the tests of this file run it in processes of their own"]
@@ -81,6 +81,28 @@ fn c1_whoever_watches_is_told_of_a_death_however_it_waits() {
     never.remove().expect("no fork");
     drop((watch, never));
     rest_is_one_block(&handler);
+}
+
+/// Who waits for messages as well, of which there is always one, never sleeps; and nobody else looks.
+#[test]
+fn c1_a_death_is_told_to_who_is_never_idle() {
+    let (scratch, handler) = segment();
+    let (mut child, theirs) = another(&scratch, &handler, false);
+    let (watch, busy) = (handler.watch(theirs).expect("room"), handler.channel::<u64>("busy").create().expect("room"));
+    let (sender, receiver) = (busy.sender().expect("room"), busy.receiver().expect("room"));
+    child.kill().expect("it runs");
+    child.wait().expect("it is ours");
+    let until = Instant::now() + LONG;
+    let told = std::iter::from_fn(|| {
+        assert!(Instant::now() < until, "nobody has looked");
+        sender.send_value(1).expect("there is room");
+        let mut select = Select::new().ended(&watch, Result::ok).recv(&receiver, |message| {
+            drop(message);
+            None
+        });
+        Some(select.wait(LONG).expect("there is one"))
+    });
+    assert_eq!(told.flatten().next(), Some(Ended::Died));
 }
 
 #[test]

@@ -3,7 +3,9 @@
 #![allow(clippy::disallowed_types, reason = "the words of users' own types, of which the heap has none")]
 
 use crate::common::{refused, segment};
-use atomic_matrix::ipc::{Board, Channel, Event, Map, Mutex, Ref, Service, Single, Topic, Unreceived};
+use atomic_matrix::ipc::{
+    Board, Channel, Common, Event, Map, Mutex, Ref, Service, Single, Structural, Topic, Unreceived,
+};
 use atomic_matrix::segment::Options;
 use atomic_matrix::{Error, Handler};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -18,6 +20,18 @@ atomic_matrix::shared! {
 
 fn nothing_is_live(handler: &Handler) {
     assert_eq!(handler.verify().expect("sound").live_blocks, 0);
+}
+
+/// A part in one structure makes no other of it, nor one of another type, whoever asks.
+#[test]
+fn a_part_in_one_structure_is_none_in_another() {
+    let (_scratch, handler) = segment();
+    let mutex = handler.unnamed_mutex::<[u64; 4]>().expect("there is room");
+    let event = handler.unnamed_event().expect("there is room");
+    refused!(handler, Common::<[u64; 4]>::over(mutex.part()).map(drop), Error::TypeMismatch { .. });
+    refused!(handler, Mutex::<[i64; 4]>::over(mutex.part()).map(drop), Error::TypeMismatch { .. });
+    refused!(handler, Map::<u64>::over(event.part()).map(drop), Error::TypeMismatch { .. });
+    assert!(Mutex::<[u64; 4]>::over(mutex.part()).is_ok());
 }
 
 /// What leads to it goes in a message, and the other side opens it.
