@@ -35,7 +35,7 @@ use super::future::until;
 use super::liveness::ParticipantId;
 use super::select::Select;
 use super::structure::{Role, Shape, Sort};
-use super::wait::{Look, NAP, deadline};
+use super::wait::{NAP, deadline};
 use crate::error::Result;
 use crate::handlers::Handler;
 use crate::segment::Ended;
@@ -114,12 +114,8 @@ impl Watch {
     /// # Errors
     /// [`Error::ForkedChild`].
     pub fn ended(&self, timeout: Duration) -> Result<Option<Ended>> {
-        let attempt = |look| {
-            if look == Look::Thorough {
-                self.attached.look_after_the_dead();
-            }
-            self.find_ended()
-        };
+        // Behind a nap it is time to look for the dead.
+        let attempt = |_| self.find_ended();
         self.attached.structure()?.bell(Role::Receiver).wait(deadline(timeout), attempt).transpose()
     }
 
